@@ -1,0 +1,3 @@
+"""glmserve: an OpenAI-compatible, streaming server for the ChatGLM family."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,125 @@
+"""Block tables of the running requests, and prefix matching."""
+
+from __future__ import annotations
+
+from array import array
+from hashlib import blake2b
+from typing import NamedTuple
+
+from glmserve.cache.block_pool import BlockPool
+from glmserve.request import Request
+
+_HASH_BYTES = 16
+
+
+class PrefixMatch(NamedTuple):
+    """Cached blocks that hold the beginning of a request, in order."""
+
+    blocks: list[int]
+    hashes: list[bytes]
+
+
+class BlockManager:
+    """Gives each running request a block table and takes it back.
+
+    Full blocks whose K/V are computed are indexed by a chained hash of everything up to their end,
+    so an equal hash means equal tokens from position 0 on, within the same salt. Only full blocks
+    are shared and a full block is never written again: sharing needs no copies.
+
+    Args:
+        num_blocks: blocks in the KV cache.
+        block_size: token slots per block.
+        prefix_cache: reuse blocks of earlier requests.
+        hash_key: secret of this server, so that nobody can construct colliding prompts.
+    """
+
+    def __init__(
+        self, num_blocks: int, block_size: int, *, prefix_cache: bool, hash_key: bytes
+    ) -> None:
+        self.pool = BlockPool(num_blocks)
+        self.block_size = block_size
+        self._prefix_cache = prefix_cache
+        self._hash_key = hash_key
+        self._tables: dict[int, array[int]] = {}
+        self._hashes: dict[int, list[bytes]] = {}
+
+    def match_prefix(self, request: Request) -> PrefixMatch:
+        """Find cached blocks for the request's tokens.
+
+        The last token is never taken from the cache: computing it is what yields logits.
+        """
+        match = PrefixMatch([], [])
+        if not self._prefix_cache:
+            return match
+        parent = request.cache_salt
+        for index in range((request.num_tokens - 1) // self.block_size):
+            parent = self._chain(parent, request, index)
+            block = self.pool.find(parent)
+            if block is None:
+                break
+            match.blocks.append(block)
+            match.hashes.append(parent)
+        return match
+
+    def blocks_needed(self, request: Request, match: PrefixMatch) -> int:
+        """Free blocks that `allocate` would use up, matched free ones included."""
+        revived = sum(self.pool.is_free(block) for block in match.blocks)
+        return self._blocks_for(request.num_tokens) - len(match.blocks) + revived
+
+    def allocate(self, request: Request, match: PrefixMatch) -> None:
+        """Give a request blocks for all of its tokens and mark the matched ones computed.
+
+        The caller must have checked `blocks_needed` against `pool.num_free`.
+        """
+        for block in match.blocks:
+            self.pool.share(block)
+        table = array("i", match.blocks)
+        for _ in range(self._blocks_for(request.num_tokens) - len(match.blocks)):
+            table.append(self.pool.take())
+        self._tables[request.id] = table
+        self._hashes[request.id] = match.hashes
+        request.num_computed_tokens = len(match.blocks) * self.block_size
+
+    def can_append(self, request: Request) -> bool:
+        """Whether the request's next token has a slot or a free block."""
+        table = self._tables[request.id]
+        return len(table) * self.block_size >= request.num_tokens or self.pool.num_free > 0
+
+    def append(self, request: Request) -> None:
+        """Make sure that the last token of the request has a slot."""
+        table = self._tables[request.id]
+        if len(table) * self.block_size < request.num_tokens:
+            table.append(self.pool.take())
+
+    def cache_computed(self, request: Request) -> None:
+        """Index the blocks that the last step filled."""
+        if not self._prefix_cache:
+            return
+        hashes = self._hashes[request.id]
+        table = self._tables[request.id]
+        for index in range(len(hashes), request.num_computed_tokens // self.block_size):
+            parent = hashes[-1] if hashes else request.cache_salt
+            hashes.append(self._chain(parent, request, index))
+            self.pool.remember(table[index], hashes[-1])
+
+    def free(self, request: Request) -> None:
+        """Take all blocks back. The deepest go first, so that eviction shortens prefixes."""
+        for block in reversed(self._tables.pop(request.id)):
+            self.pool.release(block)
+        del self._hashes[request.id]
+        request.num_computed_tokens = 0
+
+    def block_table(self, request: Request) -> bytes:
+        """Packed native int32, as StepInput wants it."""
+        return self._tables[request.id].tobytes()
+
+    def _blocks_for(self, num_tokens: int) -> int:
+        return -(-num_tokens // self.block_size)
+
+    def _chain(self, parent: bytes, request: Request, index: int) -> bytes:
+        """Hash of one full block and all before it; the first one's parent is the salt."""
+        start = index * self.block_size
+        role = b"next" if index else b"first"
+        digest = blake2b(parent, digest_size=_HASH_BYTES, key=self._hash_key, person=role)
+        digest.update(request.token_ids[start : start + self.block_size].tobytes())
+        return digest.digest()

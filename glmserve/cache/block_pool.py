@@ -1,0 +1,83 @@
+"""Block ids, their reference counts, the free list and the index of cached prefixes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+
+class BlockPool:
+    """All blocks of the KV cache.
+
+    A block is free (reference count 0, in the free list) or used. A free block may still hold the
+    K/V of a known prefix: it stays in the index until somebody takes the block for new tokens, so
+    freeing is what fills the prefix cache and taking the least recently freed block is what
+    evicts from it.
+
+    The free list is an OrderedDict because a prefix hit takes a block from its middle: O(1) there,
+    where a deque's remove is linear in the number of blocks.
+    """
+
+    def __init__(self, num_blocks: int) -> None:
+        self.num_blocks = num_blocks
+        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
+        self._references = [0] * num_blocks
+        self._hash_of: list[bytes | None] = [None] * num_blocks
+        self._block_of: dict[bytes, int] = {}
+
+    @property
+    def num_free(self) -> int:
+        """Blocks that can be taken now."""
+        return len(self._free)
+
+    @property
+    def num_used(self) -> int:
+        """Blocks that at least one request holds."""
+        return self.num_blocks - len(self._free)
+
+    def reference_count(self, block: int) -> int:
+        """How many requests hold this block."""
+        return self._references[block]
+
+    def take(self) -> int:
+        """Hand out the least recently freed block for writing, forgetting what it held.
+
+        The caller must have checked `num_free`.
+        """
+        block, _ = self._free.popitem(last=False)
+        self._references[block] = 1
+        self._forget(block)
+        return block
+
+    def find(self, block_hash: bytes) -> int | None:
+        """The block that holds this prefix, used or free."""
+        return self._block_of.get(block_hash)
+
+    def is_free(self, block: int) -> bool:
+        """Whether sharing this block would shrink the free list."""
+        return self._references[block] == 0
+
+    def share(self, block: int) -> None:
+        """Add an owner to a block found by hash; it is read-only for all of them."""
+        if self._references[block] == 0:
+            del self._free[block]
+        self._references[block] += 1
+
+    def release(self, block: int) -> None:
+        """Drop one owner. The last one returns the block to the free list, content intact."""
+        self._references[block] -= 1
+        if self._references[block] == 0:
+            self._free[block] = None
+            if self._hash_of[block] is None:
+                self._free.move_to_end(block, last=False)
+
+    def remember(self, block: int, block_hash: bytes) -> None:
+        """Index a full, computed block. The first block with a given content keeps the entry."""
+        if self._hash_of[block] is None and block_hash not in self._block_of:
+            self._hash_of[block] = block_hash
+            self._block_of[block_hash] = block
+
+    def _forget(self, block: int) -> None:
+        block_hash = self._hash_of[block]
+        if block_hash is not None:
+            self._hash_of[block] = None
+            del self._block_of[block_hash]

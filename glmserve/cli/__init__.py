@@ -1,0 +1,1 @@
+"""The command line: where options are read, checked, and the parts put together."""

@@ -1,0 +1,88 @@
+"""What start-up shows: a bar while weights load, then what is served and how to reach it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from types import TracebackType
+
+from tqdm import tqdm
+
+from glmserve import __version__
+from glmserve.api import ServerContext
+
+
+class LoadingBar:
+    """A progress bar on the terminal; nothing where there is none."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[None] | None = None
+
+    def __enter__(self) -> LoadingBar:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, done_bytes: int, total_bytes: int) -> None:
+        """Show how far loading has come."""
+        if self._bar is None:
+            self._bar = tqdm(
+                total=total_bytes, desc="loading weights", unit="B", unit_scale=True, disable=None
+            )
+        self._bar.update(done_bytes - self._bar.n)
+
+
+def announce(context: ServerContext, url: str) -> None:
+    """Print what is served, on what, how much fits, where, and a line to try it."""
+    info = context.engine.info
+    limits = info.limits
+    name = context.config.served_model_name
+    size = f"{_count(info.num_parameters)} parameters ({_size(info.weight_bytes)})"
+    lines = [
+        f"glmserve {__version__}",
+        f"  model     {name}, {size}",
+        f"  device    {info.device}, {info.dtype}",
+        f"  KV cache  {limits.token_capacity:,} tokens ({_size(info.kv_cache_bytes)}); "
+        f"context {limits.max_context:,}, {limits.max_sequences} requests at once",
+        f"  URL       {url}/v1  (docs: {url}/docs)",
+        "",
+        "Try it:",
+        f"  {_curl(context, url)}",
+    ]
+    print("\n".join(lines), flush=True)
+
+
+def _curl(context: ServerContext, url: str) -> str:
+    """A command line that talks to this server."""
+    body: dict[str, object] = {"model": context.config.served_model_name, "stream": True}
+    if context.chat_format is not None:
+        path = "chat/completions"
+        body["messages"] = [{"role": "user", "content": "Hello! Who are you?"}]
+    else:
+        path = "completions"
+        body["prompt"] = [1, 2, 3]
+    command = ["curl", "-N", f"{url}/v1/{path}", "-H", "Content-Type: application/json"]
+    if context.config.api_key:
+        command += ["-H", "Authorization: Bearer YOUR_KEY"]
+    return shlex.join([*command, "-d", json.dumps(body, ensure_ascii=False)])
+
+
+def _count(number: int) -> str:
+    for unit, value in (("billion", 10**9), ("million", 10**6), ("thousand", 10**3)):
+        if number >= value:
+            return f"{number / value:.1f} {unit}"
+    return str(number)
+
+
+def _size(num_bytes: int) -> str:
+    for unit, value in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if num_bytes >= value:
+            return f"{num_bytes / value:.1f} {unit}"
+    return f"{num_bytes} bytes"

@@ -1,0 +1,203 @@
+"""`glmserve serve`: its options."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glmserve.cli import values
+from glmserve.config import EMBEDDED_CHECKPOINT, RunnerConfig, SchedulerConfig, ServerConfig
+from glmserve.errors import OptionError
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_API_KEY_VARIABLE = "GLMSERVE_API_KEY"
+
+
+def add_command(commands: Commands) -> None:
+    """Add `serve` to the command line."""
+    parser = commands.add_parser(
+        "serve",
+        help="serve a model over HTTP",
+        description="Serve a checkpoint behind an OpenAI-compatible API. Without --checkpoint: "
+        "glm-tiny, a tiny model that comes with glmserve.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    _add_model_options(parser.add_argument_group("model"))
+    _add_device_options(parser.add_argument_group("device and memory"))
+    _add_scheduling_options(parser.add_argument_group("scheduling"))
+    _add_http_options(parser.add_argument_group("http"))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until a signal or the worker's death; the process's exit code."""
+    from glmserve.cli.server import serve  # everything heavy: --help must not wait for it
+
+    if options.kv_cache_memory and options.kv_cache_tokens:
+        raise OptionError("--kv-cache-memory and --kv-cache-tokens say the same; give one of them")
+    if options.max_step_tokens < options.max_batch_size:
+        raise OptionError(
+            f"--max-step-tokens {options.max_step_tokens} leaves some of --max-batch-size "
+            f"{options.max_batch_size} requests without their token; raise it"
+        )
+    return serve(
+        runner_config(options),
+        scheduler_config(options),
+        server_config(options),
+        skip_tokenizer=options.skip_tokenizer_init,
+        chat_format=options.chat_format,
+        host=options.host,
+        port=options.port,
+    )
+
+
+def runner_config(options: argparse.Namespace) -> RunnerConfig:
+    """What the worker is told."""
+    return RunnerConfig(
+        checkpoint=str(options.checkpoint),
+        device=options.device,
+        load_format=options.load_format,
+        dtype=options.dtype,
+        rope_scaling=options.rope_scaling,
+        seed=options.seed,
+        max_model_len=options.max_model_len,
+        max_batch_size=options.max_batch_size,
+        max_step_tokens=options.max_step_tokens,
+        block_size=options.block_size,
+        kv_cache_memory=options.kv_cache_memory,
+        kv_cache_tokens=options.kv_cache_tokens,
+        threads=options.threads,
+    )
+
+
+def scheduler_config(options: argparse.Namespace) -> SchedulerConfig:
+    """What the scheduler is told."""
+    return SchedulerConfig(
+        max_batch_size=options.max_batch_size,
+        max_step_tokens=options.max_step_tokens,
+        queue_size=options.queue_size,
+        prefix_cache=options.prefix_cache,
+    )
+
+
+def server_config(options: argparse.Namespace) -> ServerConfig:
+    """What the HTTP layer is told."""
+    checkpoint: Path = options.checkpoint
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    return ServerConfig(
+        served_model_name=options.served_model_name or folder.resolve().name,
+        queue_full_status=options.queue_full_status,
+        api_key=options.api_key or os.environ.get(_API_KEY_VARIABLE) or None,
+        seed=options.seed,
+    )
+
+
+def _add_model_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--checkpoint",
+        type=Path,
+        default=EMBEDDED_CHECKPOINT,
+        metavar="PATH",
+        help="folder with config.json and weights, or one weights file with config.json beside it",
+    )
+    group.add_argument("--served-model-name", metavar="NAME", help="default: the folder's name")
+    group.add_argument(
+        "--load-format",
+        choices=("auto", "dummy"),
+        default="auto",
+        help="dummy: seeded random weights from config.json alone",
+    )
+    group.add_argument(
+        "--skip-tokenizer-init",
+        action="store_true",
+        help="serve token ids on /v1/completions only; needs no tokenizer files",
+    )
+    group.add_argument(
+        "--chat-format",
+        metavar="NAME",
+        help="chatglm, chatglm2, chatglm3, glm4 or codegeex2; default: what the checkpoint tells",
+    )
+    group.add_argument(
+        "--rope-scaling",
+        choices=("positions", "base"),
+        help="what the config's rope_ratio means; default: what the checkpoint tells",
+    )
+    group.add_argument(
+        "--max-model-len",
+        type=values.positive,
+        metavar="TOKENS",
+        help="longest prompt and answer together; default: the model's, if the cache holds it",
+    )
+    group.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seeds dummy weights, and requests without a seed in order of arrival",
+    )
+
+
+def _add_device_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--device", default="auto", help="cpu, cuda, ...; auto: the first there is")
+    group.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "float16", "bfloat16"),
+        default="auto",
+        help="of weights and KV cache",
+    )
+    group.add_argument("--threads", type=values.positive, metavar="N", help="CPU threads")
+    group.add_argument("--block-size", type=values.positive, default=16, metavar="TOKENS")
+    group.add_argument(
+        "--kv-cache-memory", type=values.num_bytes, metavar="BYTES", help="for example 4G"
+    )
+    group.add_argument("--kv-cache-tokens", type=values.positive, metavar="N")
+    group.add_argument(
+        "--prefix-cache",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="reuse the K/V of earlier prompts that begin alike",
+    )
+
+
+def _add_scheduling_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--max-batch-size",
+        type=values.positive,
+        default=64,
+        metavar="N",
+        help="requests that run at the same time",
+    )
+    group.add_argument(
+        "--max-step-tokens",
+        type=values.positive,
+        default=2048,
+        metavar="N",
+        help="new tokens in one step; longer prompts are computed in chunks",
+    )
+    group.add_argument(
+        "--queue-size",
+        type=values.non_negative,
+        default=0,
+        metavar="N",
+        help="requests that may wait; 0: no bound",
+    )
+    group.add_argument(
+        "--queue-full-status",
+        type=values.http_error_status,
+        default=429,
+        metavar="STATUS",
+        help="what a request gets when the queue is full",
+    )
+
+
+def _add_http_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--host", default="127.0.0.1")
+    group.add_argument("--port", type=values.port, default=8000)
+    group.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help=f"clients must send it; better kept in the environment as {_API_KEY_VARIABLE}",
+    )

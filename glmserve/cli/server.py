@@ -1,0 +1,149 @@
+"""Puts a server together and runs it until a signal, or until its worker dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+import uvicorn
+import uvloop
+
+from glmserve.api import ServerContext, create_app
+from glmserve.cli.announce import LoadingBar, announce
+from glmserve.config import RunnerConfig, SchedulerConfig, ServerConfig
+from glmserve.engine import Engine
+from glmserve.errors import CheckpointError, OptionError, StartupError
+from glmserve.executor import ProcessExecutor
+from glmserve.model_config import ModelConfig, read_model_config
+from glmserve.text import (
+    ChatFormat,
+    Tokenizer,
+    load_tokenizer,
+    read_name_hints,
+    select_chat_format,
+)
+
+_SHUTDOWN_TIMEOUT = 5  # seconds that open connections get once a signal has come
+
+
+def serve(
+    runner_config: RunnerConfig,
+    scheduler_config: SchedulerConfig,
+    server_config: ServerConfig,
+    *,
+    skip_tokenizer: bool,
+    chat_format: str | None,
+    host: str,
+    port: int,
+) -> int:
+    """Run the server; the process's exit code.
+
+    Raises:
+        StartupError: it cannot start.
+    """
+    logging.basicConfig(format="glmserve: %(levelname)s: %(message)s", level=logging.WARNING)
+    checkpoint = Path(runner_config.checkpoint)
+    model = read_model_config(checkpoint, runner_config.rope_scaling)
+    for field in model.unknown_fields:
+        print(f"glmserve: note: {model.path} has a field unknown here: {field}", file=sys.stderr)
+    tokenizer, chat = None, None
+    if not skip_tokenizer:
+        tokenizer, chat = _load_text_layer(model, chat_format)
+        runner_config = _limit_vocabulary(runner_config, model, tokenizer)
+    engine = Engine(
+        ProcessExecutor(runner_config), scheduler_config, hash_key=secrets.token_bytes(32)
+    )
+    context = ServerContext(server_config, model, engine, tokenizer, chat)
+    with _listen(host, port) as listener:
+        return uvloop.run(_run(context, listener))
+
+
+def _load_text_layer(model: ModelConfig, chat_format: str | None) -> tuple[Tokenizer, ChatFormat]:
+    folder = model.path.parent
+    tokenizer = load_tokenizer(folder)
+    return tokenizer, select_chat_format(read_name_hints(folder), tokenizer, chat_format)
+
+
+def _limit_vocabulary(
+    config: RunnerConfig, model: ModelConfig, tokenizer: Tokenizer
+) -> RunnerConfig:
+    """Keep the output layer's spare rows from being sampled: no text belongs to them.
+
+    Raises:
+        CheckpointError: the model has fewer rows than the tokenizer has ids.
+    """
+    if tokenizer.vocab_size > model.vocab_size:
+        raise CheckpointError(
+            f"{model.path}: the vocabulary of {model.vocab_size} is smaller than the "
+            f"tokenizer's {tokenizer.vocab_size}; they do not belong together"
+        )
+    return msgspec.structs.replace(config, vocab_limit=tokenizer.vocab_size)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before anything heavy happens.
+
+    Raises:
+        OptionError: it is taken, or the host is not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        reason = error.strerror or str(error)
+        raise OptionError(f"cannot listen on {host}:{port}: {reason.lower()}") from None
+    return listener
+
+
+async def _run(context: ServerContext, listener: socket.socket) -> int:
+    """Answer HTTP from the first moment on; load the model beside it."""
+    host, port = listener.getsockname()[:2]
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(context),
+            http="httptools",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
+        )
+    )
+    # uvicorn raises the signal that stopped it once more when it is done; that must not kill us.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    supervisor = asyncio.create_task(_supervise(context, server, f"http://{host}:{port}"))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        supervisor.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await supervisor
+        await context.engine.close()
+    return 0
+
+
+async def _supervise(context: ServerContext, server: uvicorn.Server, url: str) -> None:
+    """Start the engine, announce it, and end the server when the engine dies.
+
+    Raises:
+        StartupError: the engine could not start, or died.
+    """
+    try:
+        with LoadingBar() as bar:
+            await context.engine.start(bar.update)
+        announce(context, url)
+        await context.engine.died.wait()
+        raise StartupError("the worker process that runs the model has died")
+    finally:
+        server.should_exit = True

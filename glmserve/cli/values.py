@@ -1,0 +1,53 @@
+"""Values of options: what argparse's `type=` needs, with messages that say what would be right."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    return _whole(text, 1)
+
+
+def non_negative(text: str) -> int:
+    """A whole number of at least 0."""
+    return _whole(text, 0)
+
+
+def port(text: str) -> int:
+    """A TCP port; 0 lets the system choose."""
+    value = _whole(text, 0)
+    if value > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port; ports end at 65535")
+    return value
+
+
+def http_error_status(text: str) -> int:
+    """A status that tells a client that its request was refused."""
+    value = _whole(text, 400)
+    if value > 599:
+        raise argparse.ArgumentTypeError(f"{text} is no HTTP error status (400 to 599)")
+    return value
+
+
+def num_bytes(text: str) -> int:
+    """Bytes, with an optional unit: 4G, 512M, 1.5GiB."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    value = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write bytes, or like 512M or 4G")
+    return value
+
+
+def _whole(text: str, minimum: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+    if value < minimum:
+        raise argparse.ArgumentTypeError(f"{value} is too small; at least {minimum}")
+    return value

@@ -1,0 +1,72 @@
+"""Options, one frozen class per owner. Values are checked where they are made: in the cli."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+LoadFormat = Literal["auto", "dummy"]
+DTypeName = Literal["auto", "float32", "float16", "bfloat16"]
+RopeScaling = Literal["positions", "base"]
+
+EMBEDDED_CHECKPOINT = Path(__file__).parent / "assets" / "glm-tiny"
+"""The model that is served when none is named."""
+
+
+class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device needs to build its Runner. Crosses to the worker process."""
+
+    checkpoint: str
+    """Folder with config.json and weights, or one weights file with config.json beside it."""
+    device: str = "auto"
+    load_format: LoadFormat = "auto"
+    """`dummy` makes seeded random weights from config.json alone."""
+    dtype: DTypeName = "auto"
+    rope_scaling: RopeScaling | None = None
+    """What rope_ratio means, where the checkpoint does not tell."""
+    seed: int = 0
+    """Seeds dummy weights."""
+    max_model_len: int | None = None
+    max_batch_size: int = 64
+    max_step_tokens: int = 2048
+    block_size: int = 16
+    kv_cache_memory: int | None = None
+    """Bytes for the KV cache; None lets the device choose."""
+    kv_cache_tokens: int | None = None
+    """Token slots instead of bytes."""
+    threads: int | None = None
+    """CPU threads for compute; None lets the device choose."""
+    vocab_limit: int | None = None
+    """Ids from here on are never sampled: rows of the output layer above the tokenizer's ids."""
+
+
+@dataclass(frozen=True)
+class SchedulerConfig:
+    """What the scheduler decides beyond the runner's limits."""
+
+    max_batch_size: int = 64
+    """Requests that run at the same time."""
+    max_step_tokens: int = 2048
+    """New tokens in one step, prefill and decode together."""
+    queue_size: int = 0
+    """Requests that may wait; 0 means no bound."""
+    prefix_cache: bool = True
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """What the HTTP layer needs to know."""
+
+    served_model_name: str
+    queue_full_status: int = 429
+    api_key: str | None = None
+    seed: int = 0
+    """Seeds requests that bring no seed of their own, in order of arrival."""
+
+
+LoadProgress = Callable[[int, int], None]
+"""Called while weights load, with (bytes done, bytes in all)."""

@@ -1,0 +1,111 @@
+"""Typed reading of a checkpoint's config.json: every complaint names the file and the field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from glmserve.errors import CheckpointError
+
+_MISSING: Any = object()
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Parse a JSON file whose root is an object.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, or not a JSON object.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found {type(data).__name__}")
+    return data
+
+
+class ConfigReader:
+    """Reads fields one by one and remembers which were read, so that none is ignored in silence."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._data = read_json_object(path)
+        self._read: set[str] = set()
+
+    def __contains__(self, key: str) -> bool:
+        return self._data.get(key) is not None
+
+    def refuse(self, key: str, why: str) -> CheckpointError:
+        """Build the error that names this field."""
+        return CheckpointError(f"{self.path}: {key} = {self._data.get(key)!r}: {why}")
+
+    def integer(self, key: str, default: int = _MISSING, *, minimum: int = 1) -> int:
+        """A whole number, at least `minimum`. A missing or null field takes the default."""
+        value = self._value(key, default, "a whole number")
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.refuse(key, "expected a whole number")
+        if value < minimum:
+            raise self.refuse(key, f"expected at least {minimum}")
+        return value
+
+    def number(self, key: str, default: float = _MISSING) -> float:
+        """A positive finite number."""
+        value = self._value(key, default, "a number")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.refuse(key, "expected a number")
+        if not 0 < value < float("inf"):
+            raise self.refuse(key, "expected a positive, finite number")
+        return float(value)
+
+    def boolean(self, key: str, default: bool = _MISSING) -> bool:
+        value = self._value(key, default, "true or false")
+        if not isinstance(value, bool):
+            raise self.refuse(key, "expected true or false")
+        return value
+
+    def text(self, key: str, default: str = _MISSING) -> str:
+        value = self._value(key, default, "a string")
+        if not isinstance(value, str):
+            raise self.refuse(key, "expected a string")
+        return value
+
+    def integers(self, key: str) -> tuple[int, ...]:
+        """A whole number or a list of them; missing means none."""
+        value = self._value(key, [], "a whole number or a list of them")
+        values = value if isinstance(value, list) else [value]
+        if any(isinstance(v, bool) or not isinstance(v, int) or v < 0 for v in values):
+            raise self.refuse(key, "expected a whole number or a list of them")
+        return tuple(values)
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        """A JSON object; missing means an empty one."""
+        value = self._value(key, {}, "an object")
+        if not isinstance(value, dict):
+            raise self.refuse(key, "expected an object")
+        return value
+
+    def require_equal(self, key: str, supported: object, why: str) -> None:
+        """Refuse a field that asks for anything but the one behaviour we have."""
+        self._read.add(key)
+        if key in self and self._data[key] != supported:
+            raise self.refuse(key, why)
+
+    def unread(self, known_without_effect: Collection[str]) -> list[str]:
+        """Fields present in the file that nobody asked for and that are not known to be idle."""
+        return sorted(set(self._data) - self._read - set(known_without_effect))
+
+    def _value(self, key: str, default: Any, expected: str) -> Any:
+        self._read.add(key)
+        value = self._data.get(key)
+        if value is not None:
+            return value
+        if default is _MISSING:
+            raise CheckpointError(f"{self.path}: {key} is missing, expected {expected}")
+        return default

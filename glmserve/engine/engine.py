@@ -1,0 +1,203 @@
+"""The engine loop: schedule, execute, update, deliver."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import itertools
+import logging
+import time
+
+from glmserve.config import LoadProgress, SchedulerConfig
+from glmserve.engine.stats import EngineStats
+from glmserve.engine.token_stream import TokenStream
+from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, StartupError
+from glmserve.executor import Executor
+from glmserve.request import Request, RequestStatus, SamplingParams
+from glmserve.scheduler import Scheduler, TokenUpdate
+from glmserve.step import NOT_A_NUMBER, RunnerInfo, RunnerLimits
+
+logger = logging.getLogger(__name__)
+
+
+class EngineState(enum.Enum):
+    """LOADING -> READY -> DEAD; there is no way back from DEAD."""
+
+    LOADING = "loading"
+    READY = "ready"
+    DEAD = "dead"
+
+
+class Engine:
+    """Serves token streams from one executor.
+
+    Everything here runs on one event loop; no locks are needed.
+
+    Args:
+        executor: where the runner lives.
+        config: the operator's scheduling choices.
+        hash_key: secret for the prefix cache's hashes.
+    """
+
+    def __init__(self, executor: Executor, config: SchedulerConfig, *, hash_key: bytes) -> None:
+        self.stats = EngineStats()
+        self.state = EngineState.LOADING
+        self.load_progress = (0, 0)
+        """Bytes of weights read, and bytes in all."""
+        self.died = asyncio.Event()
+        self._executor = executor
+        self._config = config
+        self._hash_key = hash_key
+        self._info: RunnerInfo | None = None
+        self._scheduler: Scheduler | None = None
+        self._streams: dict[int, TokenStream] = {}
+        self._ids = itertools.count()
+        self._has_work = asyncio.Event()
+        self._loop_task: asyncio.Task[None] | None = None
+
+    @property
+    def info(self) -> RunnerInfo:
+        """What the runner reported.
+
+        Raises:
+            NotReadyError: it is not up yet.
+        """
+        if self._info is None:
+            raise NotReadyError("the model is still loading; try again in a moment")
+        return self._info
+
+    async def start(self, progress: LoadProgress) -> None:
+        """Build the runner and become ready once a real token has come out of it.
+
+        Raises:
+            StartupError: the runner cannot be built or computes nothing usable.
+        """
+
+        def report(done: int, total: int) -> None:
+            self.load_progress = (done, total)
+            progress(done, total)
+
+        self._info = await self._executor.start(report)
+        limits = self._info.limits
+        self._scheduler = Scheduler(self._config, limits, hash_key=self._hash_key)
+        self.stats.watch(lambda: self._ready_scheduler().stats, limits.num_blocks)
+        await self._prove_it_generates(limits)
+        self._loop_task = asyncio.create_task(self._run(self._scheduler))
+        self.state = EngineState.READY
+
+    def submit(
+        self,
+        prompt_ids: list[int],
+        params: SamplingParams,
+        *,
+        priority: int = 0,
+        cache_salt: bytes = b"",
+    ) -> TokenStream:
+        """Queue a request. The caller must close the stream, or drain it.
+
+        Raises:
+            NotReadyError, EngineDeadError: this engine is not serving.
+            InvalidRequestError, ContextLengthError, QueueFullError: see Scheduler.add.
+        """
+        if self.state is EngineState.DEAD:
+            raise EngineDeadError("the model's worker is gone; the server is shutting down")
+        if self.state is EngineState.LOADING:
+            raise NotReadyError("the model is still loading; try again in a moment")
+        request = Request(next(self._ids), prompt_ids, params, priority, cache_salt)
+        return self._add(request)
+
+    async def close(self) -> None:
+        """Stop the loop, end all streams and stop the runner."""
+        if self._loop_task is not None:
+            self._loop_task.cancel()
+            await asyncio.gather(self._loop_task, return_exceptions=True)
+        self._die(EngineDeadError("the server is shutting down"))
+        await self._executor.close()
+
+    async def _prove_it_generates(self, limits: RunnerLimits) -> None:
+        """Let one token through a scheduler of its own, which leaves no trace in the statistics."""
+        scheduler = Scheduler(self._config, limits, hash_key=self._hash_key)
+        scheduler.add(Request(0, [0], SamplingParams(max_tokens=1, temperature=0.0)))
+        step = scheduler.schedule()
+        if step is None:
+            raise StartupError("nothing can be scheduled within the runner's limits")
+        try:
+            output = await self._executor.submit(step)
+        except EngineDeadError as error:
+            raise StartupError(f"the model failed at its first token: {error}") from error
+        if NOT_A_NUMBER in output.token_ids:
+            raise StartupError(
+                "the model's first token came from numbers that are not finite; the weights are "
+                "damaged, or need another --dtype"
+            )
+
+    def _add(self, request: Request) -> TokenStream:
+        self._ready_scheduler().add(request)
+        stream = TokenStream(request, self._end, time.perf_counter())
+        self._streams[request.id] = stream
+        self._has_work.set()
+        return stream
+
+    def _ready_scheduler(self) -> Scheduler:
+        if self._scheduler is None:
+            raise NotReadyError("the model is still loading; try again in a moment")
+        return self._scheduler
+
+    def _end(self, request: Request, status: RequestStatus) -> None:
+        """A consumer has enough, or is gone."""
+        stream = self._streams.pop(request.id, None)
+        if stream is not None and not request.status.is_finished:
+            self._ready_scheduler().abort(request, status)
+            self.stats.request_done(request, time.perf_counter() - stream.arrival)
+
+    async def _run(self, scheduler: Scheduler) -> None:
+        try:
+            await self._step_forever(scheduler)
+        except EngineDeadError as error:
+            self._die(error)
+        except Exception as error:
+            logger.exception("the engine loop failed")
+            self._die(EngineDeadError(f"the engine failed: {error!r}"))
+
+    async def _step_forever(self, scheduler: Scheduler) -> None:
+        """Deliver each step's tokens while the next step computes."""
+        updates: list[TokenUpdate] = []
+        while True:
+            step = scheduler.schedule()
+            if step is None:
+                self._deliver(updates)
+                updates = []
+                self._has_work.clear()
+                await self._has_work.wait()
+                continue
+            pending = self._executor.submit(step)
+            self._deliver(updates)
+            updates = scheduler.update(await pending)
+
+    def _deliver(self, updates: list[TokenUpdate]) -> None:
+        if not updates:
+            return
+        now = time.perf_counter()
+        self.stats.step_done(len(updates))
+        for request, token_id in updates:
+            stream = self._streams[request.id]
+            if token_id == NOT_A_NUMBER:
+                stream.fail(GlmserveError("the model produced numbers that are not finite"))
+            else:
+                if stream.last_token is None:
+                    self.stats.first_token(now - stream.arrival)
+                else:
+                    self.stats.inter_token(now - stream.last_token)
+                stream.push(token_id, now)
+            if request.status.is_finished:
+                del self._streams[request.id]
+                self.stats.request_done(request, now - stream.arrival)
+
+    def _die(self, error: EngineDeadError) -> None:
+        """No more tokens will come: tell every consumer."""
+        self.state = EngineState.DEAD
+        self.died.set()
+        for stream in self._streams.values():
+            stream.request.status = RequestStatus.FINISHED_ERROR
+            stream.fail(error)
+        self._streams.clear()

@@ -1,0 +1,106 @@
+"""What /metrics shows about the engine, in Prometheus terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from glmserve.request import FINISH_REASONS, Request
+from glmserve.scheduler import SchedulerStats
+
+_LATENCY_BUCKETS = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 25.0, 60.0),
+)
+
+
+class EngineStats:
+    """Counters and histograms that the engine feeds."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._first_token = Histogram(
+            "glmserve_time_to_first_token_seconds",
+            "From a request's arrival to its first token.",
+            buckets=_LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self._inter_token = Histogram(
+            "glmserve_inter_token_latency_seconds",
+            "Between two tokens of one request.",
+            buckets=_LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self._request_time = Histogram(
+            "glmserve_request_duration_seconds",
+            "From a request's arrival to its last token.",
+            buckets=_LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self._prompt_tokens = Counter(
+            "glmserve_prompt_tokens", "Prompt tokens of finished requests.", registry=self.registry
+        )
+        self._output_tokens = Counter(
+            "glmserve_output_tokens", "Tokens sampled.", registry=self.registry
+        )
+        self._steps = Counter("glmserve_steps", "Steps executed.", registry=self.registry)
+        self._finished = Counter(
+            "glmserve_requests_finished",
+            "Requests that ended, by reason.",
+            labelnames=["reason"],
+            registry=self.registry,
+        )
+
+    def watch(self, read: Callable[[], SchedulerStats], num_blocks: int) -> None:
+        """Report the scheduler's own numbers at each scrape, at no cost between scrapes."""
+        self.registry.register(_SchedulerCollector(read, num_blocks))
+
+    def step_done(self, num_tokens: int) -> None:
+        """A step delivered this many tokens."""
+        self._steps.inc()
+        self._output_tokens.inc(num_tokens)
+
+    def first_token(self, seconds: float) -> None:
+        self._first_token.observe(seconds)
+
+    def inter_token(self, seconds: float) -> None:
+        self._inter_token.observe(seconds)
+
+    def request_done(self, request: Request, seconds: float) -> None:
+        """A request ended, `seconds` after it arrived."""
+        self._finished.labels(FINISH_REASONS[request.status]).inc()
+        self._prompt_tokens.inc(request.num_prompt_tokens)
+        self._request_time.observe(seconds)
+
+
+class _SchedulerCollector(Collector):
+    def __init__(self, read: Callable[[], SchedulerStats], num_blocks: int) -> None:
+        self._read = read
+        self._num_blocks = num_blocks
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self._read()
+        for name, text, value in (
+            ("requests_running", "Requests that hold blocks.", stats.running),
+            ("requests_waiting", "Requests that wait for blocks or a place.", stats.waiting),
+            ("kv_blocks_used", "KV cache blocks held by requests.", stats.used_blocks),
+            ("kv_blocks", "KV cache blocks in all.", self._num_blocks),
+            (
+                "kv_cache_usage_ratio",
+                "Fraction of the KV cache held by requests.",
+                stats.used_blocks / self._num_blocks,
+            ),
+        ):
+            yield GaugeMetricFamily(f"glmserve_{name}", text, value=value)
+        for name, text, value in (
+            ("preemptions", "Times a running request lost its blocks.", stats.preemptions),
+            ("prefix_cache_queries", "Prompt tokens looked up.", stats.prefix_queries),
+            ("prefix_cache_hits", "Prompt tokens found in the prefix cache.", stats.prefix_hits),
+        ):
+            yield CounterMetricFamily(f"glmserve_{name}", text, value=value)

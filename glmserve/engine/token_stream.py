@@ -1,0 +1,67 @@
+"""The tokens of one request as its consumer sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from glmserve.errors import GlmserveError
+from glmserve.request import Request, RequestStatus
+
+
+class TokenStream:
+    """Filled by the engine once per step, drained by one consumer.
+
+    A consumer that is slower than the model finds several tokens at once; nobody waits for it.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        on_close: Callable[[Request, RequestStatus], None],
+        arrival: float,
+    ) -> None:
+        self.request = request
+        self.arrival = arrival
+        """Clock reading when the request was submitted, seconds."""
+        self.last_token: float | None = None
+        """Clock reading when the newest token was delivered."""
+        self._on_close = on_close
+        self._tokens: list[int] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: GlmserveError | None = None
+
+    async def next_tokens(self) -> list[int]:
+        """Tokens that arrived since the last call, at least one; empty once the request is over.
+
+        Raises:
+            GlmserveError: the request failed.
+        """
+        while not self._tokens:
+            if self._error is not None:
+                raise self._error
+            if self.request.status.is_finished:
+                return []
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        tokens, self._tokens = self._tokens, []
+        return tokens
+
+    def close(self, status: RequestStatus = RequestStatus.FINISHED_ABORTED) -> None:
+        """End the request if it is not over yet, freeing its blocks now."""
+        self._on_close(self.request, status)
+
+    def push(self, token_id: int, now: float) -> None:
+        """Engine only: add a token."""
+        self.last_token = now
+        self._tokens.append(token_id)
+        self._wake()
+
+    def fail(self, error: GlmserveError) -> None:
+        """Engine only: make the consumer see an error after the tokens it has."""
+        self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,103 @@
+"""Every error glmserve raises on purpose, and the HTTP answer each one becomes.
+
+GlmserveError                      500 server_error
+├── InvalidRequestError            400 invalid_request_error
+│   └── ContextLengthError         400 context_length_exceeded
+├── AuthenticationError            401 invalid_api_key
+├── ModelNotFoundError             404 model_not_found
+├── QueueFullError                 429 queue_full (or --queue-full-status), Retry-After
+├── NotReadyError                  503 not_ready, Retry-After
+├── EngineDeadError                500 engine_dead
+└── StartupError                   never reaches HTTP: one line on stderr, exit code 1
+    ├── OptionError                an option that is wrong or cannot be honoured: exit code 2
+    ├── CheckpointError            a checkpoint that is broken or not understood
+    └── DeviceError                a device that cannot be used, with its reason
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class GlmserveError(Exception):
+    """Root of the tree. `message` is written for the person who can act on it."""
+
+    http_status: ClassVar[int] = 500
+    error_type: ClassVar[str] = "server_error"
+    code: ClassVar[str | None] = None
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class InvalidRequestError(GlmserveError):
+    """The request cannot be honoured; `param` names the field to change."""
+
+    http_status = 400
+    error_type = "invalid_request_error"
+
+
+class ContextLengthError(InvalidRequestError):
+    """Prompt and requested tokens do not fit into the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class AuthenticationError(GlmserveError):
+    """Missing or wrong API key."""
+
+    http_status = 401
+    error_type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class ModelNotFoundError(GlmserveError):
+    """The request names a model that this server does not serve."""
+
+    http_status = 404
+    error_type = "invalid_request_error"
+    code = "model_not_found"
+
+
+class QueueFullError(GlmserveError):
+    """The bounded waiting queue has no place left; try again later."""
+
+    http_status = 429
+    error_type = "rate_limit_error"
+    code = "queue_full"
+
+
+class NotReadyError(GlmserveError):
+    """The model is still loading or the server is shutting down."""
+
+    http_status = 503
+    error_type = "server_error"
+    code = "not_ready"
+
+
+class EngineDeadError(GlmserveError):
+    """The worker that runs the model is gone."""
+
+    code = "engine_dead"
+
+
+class StartupError(GlmserveError):
+    """The server cannot start. The command line prints the message and exits."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class OptionError(StartupError):
+    """A command-line option is wrong, or cannot be honoured here."""
+
+    exit_code = 2
+
+
+class CheckpointError(StartupError):
+    """A checkpoint is missing, damaged, or of a kind we do not serve."""
+
+
+class DeviceError(StartupError):
+    """A device was named that cannot be used here."""

@@ -1,0 +1,7 @@
+"""Where runners live: on a thread of this process, or in a worker process."""
+
+from glmserve.executor.base import Executor
+from glmserve.executor.inline import InlineExecutor
+from glmserve.executor.process import ProcessExecutor
+
+__all__ = ["Executor", "InlineExecutor", "ProcessExecutor"]

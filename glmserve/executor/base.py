@@ -1,0 +1,32 @@
+"""The engine's view of a runner."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from glmserve.config import LoadProgress
+from glmserve.step import RunnerInfo, StepInput, StepOutput
+
+
+class Executor(Protocol):
+    """Executes one step at a time, somewhere."""
+
+    async def start(self, progress: LoadProgress) -> RunnerInfo:
+        """Build the runner.
+
+        Raises:
+            StartupError: it cannot be built; the message says why.
+        """
+        ...
+
+    def submit(self, step: StepInput) -> asyncio.Future[StepOutput]:
+        """Begin a step at once and return its future, so that the caller can work meanwhile.
+
+        The future fails with EngineDeadError when the runner is lost.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Stop the runner. Safe to call at any time, more than once."""
+        ...

@@ -1,0 +1,43 @@
+"""A runner on a thread of this process: for tests, offline use and the simplest deployments."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from glmserve.config import LoadProgress
+from glmserve.errors import EngineDeadError
+from glmserve.step import Runner, RunnerInfo, StepInput, StepOutput
+
+
+class InlineExecutor:
+    """Runs `build_runner` and all its steps on one thread."""
+
+    def __init__(self, build_runner: Callable[[LoadProgress], Runner]) -> None:
+        self._build_runner = build_runner
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runner")
+        self._runner: Runner | None = None
+
+    async def start(self, progress: LoadProgress) -> RunnerInfo:
+        loop = asyncio.get_running_loop()
+        self._runner = await loop.run_in_executor(self._thread, self._build_runner, progress)
+        return self._runner.info
+
+    def submit(self, step: StepInput) -> asyncio.Future[StepOutput]:
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._thread, self._execute, step)
+
+    async def close(self) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+    def _execute(self, step: StepInput) -> StepOutput:
+        if self._runner is None:
+            raise EngineDeadError("the runner is closed")
+        try:
+            return self._runner.execute(step)
+        except Exception as error:
+            raise EngineDeadError(f"the model failed in step {step.step_id}: {error}") from error

@@ -1,0 +1,122 @@
+"""The contract between planning and computing: plain data, serialisable, torch-free.
+
+A Runner is a pure function of its KV cache and one StepInput. Everything a step depends on is in
+the StepInput, the random numbers of sampling included, so that a step can be recorded, replayed,
+or executed again by a fresh worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+NOT_A_NUMBER = -1
+"""Reported instead of a token id when a row of logits was not finite."""
+
+
+class SamplingInput(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """How to choose one token. Defaults mean "no effect"; temperature 0 means greedy."""
+
+    uniform: float = 0.0
+    """Random number in [0, 1) for this token, drawn by the planner from (seed, position)."""
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 keeps the whole vocabulary."""
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: dict[int, float] = {}
+    history: bytes = b""
+    """Prompt and output token ids so far, native int32; empty unless a penalty needs them."""
+    prompt_length: int = 0
+    """How many tokens of `history` are the prompt."""
+
+
+class ScheduledSequence(msgspec.Struct, frozen=True, array_like=True):
+    """The tokens of one request that this step adds to the KV cache."""
+
+    request_id: int
+    token_ids: list[int]
+    """[n] new tokens, n >= 1."""
+    start: int
+    """Position of token_ids[0]: how many tokens of this request are in the cache already."""
+    block_table: bytes
+    """Block ids, native int32; covers at least start + n tokens."""
+    sampling: SamplingInput | None
+    """None while the prompt is not complete: nothing is sampled."""
+
+
+class StepInput(msgspec.Struct, frozen=True, array_like=True):
+    """One forward pass over any mix of prefill chunks and single-token decodes."""
+
+    step_id: int
+    sequences: list[ScheduledSequence]
+
+
+class StepOutput(msgspec.Struct, frozen=True, array_like=True, tag="output"):
+    """What came out of a step."""
+
+    step_id: int
+    token_ids: list[int]
+    """One per sequence with `sampling`, in order; NOT_A_NUMBER where logits were not finite."""
+
+
+class RunnerLimits(msgspec.Struct, frozen=True):
+    """What a Runner can execute. The scheduler obeys; it never asks which device this is."""
+
+    num_blocks: int
+    block_size: int
+    """Token slots per block."""
+    max_sequences: int
+    """Sequences in one step."""
+    max_step_tokens: int
+    """New tokens in one step."""
+    max_context: int
+    """Tokens of one request, prompt and output together."""
+    batch_sizes: tuple[int, ...] | None = None
+    """Static graph sizes for decode steps; None accepts any. The largest bounds a decode step."""
+    mixes_prefill_and_decode: bool = True
+    chunked_prefill: bool = True
+    """False: a prompt is computed whole, in one step."""
+    prefix_cache: bool = True
+    """False: K/V of a prompt must not be reused for another prompt with the same beginning."""
+
+    @property
+    def token_capacity(self) -> int:
+        """Token slots in the whole KV cache."""
+        return self.num_blocks * self.block_size
+
+
+class RunnerInfo(msgspec.Struct, frozen=True):
+    """What a started Runner reports, for the start-up message and the metrics."""
+
+    limits: RunnerLimits
+    device: str
+    """Human-readable, e.g. "cpu (AMD EPYC, 2 threads)"."""
+    dtype: str
+    num_parameters: int
+    weight_bytes: int
+    kv_cache_bytes: int
+
+
+class Runner(Protocol):
+    """Executes steps on a device. Not thread-safe: one step at a time."""
+
+    info: RunnerInfo
+
+    def execute(self, step: StepInput) -> StepOutput:
+        """Write K/V of all scheduled tokens to the cache and sample where asked."""
+        ...
+
+    def close(self) -> None:
+        """Free the device's memory."""
+        ...
+
+
+def unpack_int32(data: bytes) -> Sequence[int]:
+    """View packed native int32 (block tables, histories) as integers without copying."""
+    return memoryview(data).cast("i")

@@ -1,0 +1,55 @@
+"""Messages between an executor and its worker process, and how they are framed.
+
+A frame is a 4-byte little-endian length and one msgpack message. The executor sends one
+RunnerConfig and then StepInputs; everything the worker sends is a WorkerMessage.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from glmserve.step import RunnerInfo, StepOutput
+
+_HEADER = struct.Struct("<I")
+HEADER_SIZE = _HEADER.size
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Loading(msgspec.Struct, frozen=True, array_like=True, tag="loading"):
+    """Weights are being read."""
+
+    done_bytes: int
+    total_bytes: int
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
+    """The runner is up and waits for steps."""
+
+    info: RunnerInfo
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
+    """The runner could not be built; the worker exits."""
+
+    message: str
+    exit_code: int
+
+
+WorkerMessage = Loading | Ready | Failed | StepOutput
+
+decode_worker_message = msgspec.msgpack.Decoder(WorkerMessage).decode
+
+
+def encode_frame(message: msgspec.Struct) -> bytes:
+    """One message with its length in front."""
+    body = _encoder.encode(message)
+    return _HEADER.pack(len(body)) + body
+
+
+def body_size(header: bytes | bytearray | memoryview) -> int:
+    """How many bytes follow a header of HEADER_SIZE bytes."""
+    size: int = _HEADER.unpack_from(header)[0]
+    return size

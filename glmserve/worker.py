@@ -1,0 +1,97 @@
+"""The worker process: builds one Runner and executes steps until its executor goes away.
+
+Started by executor.process with one end of a socketpair; it opens no other connection.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+
+import msgspec
+
+from glmserve.config import RunnerConfig
+from glmserve.devices.registry import select_device
+from glmserve.errors import StartupError
+from glmserve.step import Runner, StepInput
+from glmserve.wire import HEADER_SIZE, Failed, Loading, Ready, body_size, encode_frame
+
+_PROGRESS_INTERVAL = 0.1  # seconds between two Loading messages
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+def main(descriptor: int) -> None:
+    """Serve the executor at the other end of the inherited socket `descriptor`."""
+    _follow_parent()
+    # libgomp spins at barriers by default, which starves whatever else runs on the cores (here:
+    # the server's event loop). It reads this once, when torch loads it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with socket.socket(fileno=descriptor) as connection:
+        runner = _build_runner(connection)
+        try:
+            _execute_steps(connection, runner)
+        finally:
+            runner.close()
+
+
+def _follow_parent() -> None:
+    """Die with the server, and leave Ctrl-C to it: it decides when its worker may stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _build_runner(connection: socket.socket) -> Runner:
+    """Read the RunnerConfig and build what it asks for, or report why not and exit."""
+    frame = _receive(connection)
+    if frame is None:
+        sys.exit(0)
+    config = msgspec.msgpack.decode(frame, type=RunnerConfig)
+    last_report = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal last_report
+        now = time.monotonic()
+        if done >= total or now - last_report >= _PROGRESS_INTERVAL:
+            last_report = now
+            connection.sendall(encode_frame(Loading(done, total)))
+
+    try:
+        runner = select_device(config.device).create_runner(config, report)
+    except StartupError as error:
+        connection.sendall(encode_frame(Failed(error.message, error.exit_code)))
+        sys.exit(error.exit_code)
+    except (MemoryError, RuntimeError) as error:  # torch reports lack of memory as RuntimeError
+        traceback.print_exc()
+        connection.sendall(encode_frame(Failed(f"the model could not be loaded: {error}", 1)))
+        sys.exit(1)
+    connection.sendall(encode_frame(Ready(runner.info)))
+    return runner
+
+
+def _execute_steps(connection: socket.socket, runner: Runner) -> None:
+    decode = msgspec.msgpack.Decoder(StepInput).decode
+    while (frame := _receive(connection)) is not None:
+        connection.sendall(encode_frame(runner.execute(decode(frame))))
+
+
+def _receive(connection: socket.socket) -> bytearray | None:
+    """The next frame's body; None when the executor has closed its end."""
+    header = _receive_exactly(connection, HEADER_SIZE)
+    return None if header is None else _receive_exactly(connection, body_size(header))
+
+
+def _receive_exactly(connection: socket.socket, size: int) -> bytearray | None:
+    data = bytearray(size)
+    view = memoryview(data)
+    while view:
+        received = connection.recv_into(view)
+        if not received:
+            return None
+        view = view[received:]
+    return data

@@ -1,0 +1,19 @@
+"""Fixtures that every test folder may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def goldens_dir() -> Path:
+    """Folder of reference outputs of the original models; tests skip where it is absent."""
+    path = Path(os.environ.get("GLMSERVE_GOLDENS", REPOSITORY.parent / "shared" / "goldens"))
+    if not path.is_dir():
+        pytest.skip(f"no goldens at {path} (set GLMSERVE_GOLDENS)")
+    return path

@@ -1,0 +1,153 @@
+"""The engine loop with a fake runner on a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+from fakes import LIMITS, FakeRunner, expected_output
+from prometheus_client import generate_latest
+
+from glmserve.config import LoadProgress, SchedulerConfig
+from glmserve.engine import Engine, EngineState, TokenStream
+from glmserve.errors import EngineDeadError, NotReadyError, StartupError
+from glmserve.executor import InlineExecutor
+from glmserve.request import RequestStatus, SamplingParams
+from glmserve.step import NOT_A_NUMBER, Runner, StepInput, StepOutput
+
+
+def no_progress(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+@asynccontextmanager
+async def running_engine(runner: FakeRunner) -> AsyncIterator[Engine]:
+    engine = Engine(InlineExecutor(lambda _: runner), SchedulerConfig(), hash_key=b"key")
+    await engine.start(no_progress)
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def greedy(max_tokens: int) -> SamplingParams:
+    return SamplingParams(max_tokens=max_tokens, temperature=0.0)
+
+
+async def drain(stream: TokenStream) -> list[int]:
+    tokens: list[int] = []
+    while new := await stream.next_tokens():
+        tokens += new
+    return tokens
+
+
+async def test_many_requests_each_get_their_own_tokens() -> None:
+    prompts = [[i, i + 1, i * 3] for i in range(40)]
+    async with running_engine(FakeRunner()) as engine:
+        streams = [engine.submit(prompt, greedy(10)) for prompt in prompts]
+        outputs = await asyncio.gather(*(drain(stream) for stream in streams))
+        assert outputs == [expected_output(prompt, 10) for prompt in prompts]
+        assert f"glmserve_output_tokens_total {40 * 10}.0" in metrics(engine)
+        assert "glmserve_kv_blocks_used 0.0" in metrics(engine)
+
+
+async def test_a_slow_consumer_finds_all_tokens_at_once() -> None:
+    async with running_engine(FakeRunner()) as engine:
+        stream = engine.submit([1], greedy(10))
+        while not stream.request.status.is_finished:
+            await asyncio.sleep(0.001)
+        assert await stream.next_tokens() == expected_output([1], 10)
+        assert await stream.next_tokens() == []
+
+
+async def test_closing_a_stream_frees_its_blocks_at_once() -> None:
+    async with running_engine(FakeRunner()) as engine:
+        stream = engine.submit([1], greedy(100))
+        await stream.next_tokens()
+        stream.close()
+        assert "glmserve_kv_blocks_used 0.0" in metrics(engine)
+        assert 'glmserve_requests_finished_total{reason="abort"} 1.0' in metrics(engine)
+        stream.close()
+        assert await engine_still_works(engine)
+
+
+async def test_a_lost_runner_ends_every_stream_with_an_error() -> None:
+    runner = FakeRunner()
+    async with running_engine(runner) as engine:
+        stream = engine.submit([1], greedy(100))
+        await stream.next_tokens()
+        runner.fail_at_step = 0
+        with pytest.raises(EngineDeadError, match="on fire"):
+            await drain(stream)
+        assert engine.died.is_set()
+        assert engine.state is EngineState.DEAD
+        with pytest.raises(EngineDeadError):
+            engine.submit([1], greedy(1))
+    assert runner.closed
+
+
+async def test_a_slow_step_leaves_the_event_loop_free() -> None:
+    runner = FakeRunner()
+    async with running_engine(runner) as engine:
+        runner.gate = threading.Event()
+        stream = engine.submit([1], greedy(2))
+        await asyncio.sleep(0.05)
+        assert engine.state is EngineState.READY
+        runner.gate.set()
+        assert await drain(stream) == expected_output([1], 2)
+
+
+async def test_not_ready_while_loading() -> None:
+    release = threading.Event()
+
+    def build(progress: LoadProgress) -> Runner:
+        progress(1, 4)
+        release.wait(timeout=30)
+        return FakeRunner()
+
+    engine = Engine(InlineExecutor(build), SchedulerConfig(), hash_key=b"key")
+    starting = asyncio.create_task(engine.start(no_progress))
+    await asyncio.sleep(0.05)
+    assert engine.load_progress == (1, 4)
+    with pytest.raises(NotReadyError):
+        engine.submit([1], greedy(1))
+    with pytest.raises(NotReadyError):
+        _ = engine.info
+    release.set()
+    await starting
+    assert await engine_still_works(engine)
+    await engine.close()
+
+
+async def test_a_model_without_finite_logits_is_never_ready() -> None:
+    class BrokenRunner(FakeRunner):
+        def execute(self, step: StepInput) -> StepOutput:
+            return StepOutput(step.step_id, [NOT_A_NUMBER] * len(step.sequences))
+
+    engine = Engine(InlineExecutor(lambda _: BrokenRunner()), SchedulerConfig(), hash_key=b"key")
+    with pytest.raises(StartupError, match="not finite"):
+        await engine.start(no_progress)
+    assert engine.state is EngineState.LOADING
+    await engine.close()
+
+
+async def test_more_demand_than_cache() -> None:
+    runner = FakeRunner(msgspec.structs.replace(LIMITS, num_blocks=8))
+    async with running_engine(runner) as engine:
+        streams = [engine.submit([i], greedy(25)) for i in range(20)]
+        outputs = await asyncio.gather(*(drain(stream) for stream in streams))
+        assert outputs == [expected_output([i], 25) for i in range(20)]
+        assert any(stream.request.num_preemptions for stream in streams)
+        assert all(s.request.status is RequestStatus.FINISHED_LENGTH for s in streams)
+
+
+def metrics(engine: Engine) -> str:
+    return generate_latest(engine.stats.registry).decode()
+
+
+async def engine_still_works(engine: Engine) -> bool:
+    return await drain(engine.submit([7], greedy(3))) == expected_output([7], 3)

@@ -1,0 +1,64 @@
+"""Imports go one way: a module imports its own layer or a lower one, and planning never computes.
+
+The layers are drawn in ARCHITECTURE.md.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "glmserve"
+
+LAYERS: dict[str, int] = {
+    **dict.fromkeys(
+        ("__init__", "errors", "config", "config_reader", "model_config", "request", "step"), 0
+    ),
+    **{"wire": 0, "ops": 2, "models": 3, "runner": 4, "devices": 5, "worker": 5},
+    **{"cache": 6, "scheduler": 7, "executor": 8, "engine": 8, "text": 9, "api": 10},
+    **{"cli": 11, "__main__": 11},
+}
+PLAN = {"cache", "scheduler", "engine", "executor", "text", "api", "cli"}
+COMPUTE = range(1, 6)
+COMPUTE_LIBRARIES = {"torch", "triton", "safetensors", "numpy", "glmserve_kernels", "transformers"}
+
+MODULES = [p for p in PACKAGE.rglob("*.py") if "assets" not in p.parts]
+
+
+def layer_name(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module named in an import statement, at any depth of the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "glmserve":
+                yield from (f"glmserve.{alias.name}" for alias in node.names)
+            yield node.module
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    own = layer_name(path)
+    for module in imports(path):
+        top, _, rest = module.partition(".")
+        if own in PLAN:
+            assert top not in COMPUTE_LIBRARIES, f"{own} plans, so it must not import {module}"
+        if top != "glmserve" or not rest:
+            continue
+        other = rest.split(".")[0]
+        if other not in LAYERS:  # `from glmserve import __version__`
+            continue
+        assert LAYERS[other] <= LAYERS[own], f"layer {LAYERS[own]} imports {module} above it"
+        if own in PLAN:
+            assert LAYERS[other] not in COMPUTE, f"{own} plans, so it must not import {module}"
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {layer_name(path) for path in MODULES} <= LAYERS.keys()
