@@ -80,6 +80,7 @@ class RunnerLimits(msgspec.Struct, frozen=True):
     batch_sizes: tuple[int, ...] | None = None
     """Static graph sizes for decode steps; None accepts any. The largest bounds a decode step."""
     mixes_prefill_and_decode: bool = True
+    """False: no step holds both sequences that only lack their last token and longer chunks."""
     chunked_prefill: bool = True
     """False: a prompt is computed whole, in one step."""
     prefix_cache: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from glmserve.step import (
     RunnerInfo,
@@ -12,6 +13,8 @@ from glmserve.step import (
     StepOutput,
     unpack_int32,
 )
+from glmserve.text import ChatFormat, ChatMessage, Tokenizer
+from glmserve.text.response_filter import FilterChain
 
 LIMITS = RunnerLimits(
     num_blocks=64, block_size=4, max_sequences=16, max_step_tokens=32, max_context=128
@@ -23,7 +26,7 @@ def next_token(tokens: list[int]) -> int:
     state = 7
     for token in tokens:
         state = (state * 31 + token + 1) % 10007
-    return state % 97
+    return 32 + state % 90
 
 
 def expected_output(prompt_ids: list[int], num_tokens: int) -> list[int]:
@@ -73,10 +76,11 @@ class FakeRunner:
         assert sum(lengths) <= limits.max_step_tokens
         assert len({s.request_id for s in step.sequences}) == len(lengths)
         if not limits.mixes_prefill_and_decode:
-            assert all(n == 1 for n in lengths) or all(n > 1 for n in lengths)
+            decodes = [len(s.token_ids) == 1 and s.sampling is not None for s in step.sequences]
+            assert all(decodes) or not any(decodes)
         if not limits.chunked_prefill:
             assert all(s.sampling is not None for s in step.sequences)
-        if not limits.prefix_cache:
+        if not limits.prefix_cache and not limits.chunked_prefill:
             assert all(s.start == 0 or len(s.token_ids) == 1 for s in step.sequences)
         if limits.batch_sizes and max(lengths) == 1:
             assert len(lengths) <= max(limits.batch_sizes)
@@ -97,3 +101,28 @@ class FakeRunner:
         tokens = [self.cache[slot] for slot in self._slots(sequence, 0, end)]
         assert None not in tokens, "read a slot that was never written"
         return [token for token in tokens if token is not None]
+
+
+class ByteTokenizer(Tokenizer):
+    """One id per byte, and an end token."""
+
+    def __init__(self) -> None:
+        super().__init__(vocab_size=257, special_ids={"<eos>": 256}, eos_id=256)
+
+    def _encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def _piece_bytes(self, token_id: int) -> bytes:
+        return bytes([token_id])
+
+
+class PlainChat(ChatFormat):
+    """Messages one after another."""
+
+    name = "plain"
+
+    def _render(self, messages: Sequence[ChatMessage]) -> list[int]:
+        return self.tokenizer.encode("".join(f"{m.role}:{m.content}\n" for m in messages))
+
+    def response_filter(self) -> FilterChain:
+        return FilterChain()

@@ -19,7 +19,7 @@ class ApiKeyMiddleware:
 
     def __init__(self, app: ASGIApp, api_key: str) -> None:
         self._app = app
-        self._expected = f"Bearer {api_key}".encode()
+        self._key = api_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or self._is_open(scope["path"]) or self._has_key(scope):
@@ -38,5 +38,6 @@ class ApiKeyMiddleware:
         return path == _OPEN_PREFIX or path.startswith(_OPEN_PREFIX + "/")
 
     def _has_key(self, scope: Scope) -> bool:
-        given = Headers(scope=scope).get("authorization", "")
-        return hmac.compare_digest(given.encode(), self._expected)
+        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+        # Headers are decoded as latin-1, whatever the client meant by their bytes.
+        return scheme.lower() == "bearer" and hmac.compare_digest(key.encode("latin-1"), self._key)

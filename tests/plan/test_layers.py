@@ -17,9 +17,20 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         ("__init__", "errors", "config", "config_reader", "model_config", "request", "step"), 0
     ),
-    **{"wire": 0, "ops": 2, "models": 3, "runner": 4, "devices": 5, "worker": 5},
-    **{"cache": 6, "scheduler": 7, "executor": 8, "engine": 8, "text": 9, "api": 10},
-    **{"cli": 11, "__main__": 11},
+    "wire": 0,
+    "ops": 2,
+    "models": 3,
+    "runner": 4,
+    "devices": 5,
+    "worker": 5,
+    "cache": 6,
+    "scheduler": 7,
+    "executor": 8,
+    "engine": 8,
+    "text": 9,
+    "api": 10,
+    "cli": 11,
+    "__main__": 11,
 }
 PLAN = {"cache", "scheduler", "engine", "executor", "text", "api", "cli"}
 COMPUTE = range(1, 6)

@@ -1,0 +1,244 @@
+"""Whatever is wrong with a request, the answer is OpenAI's error object and names the field."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from fake_server import client_of, serve
+from fakes import LIMITS, FakeRunner
+from starlette.applications import Starlette
+
+from glmserve.api.generation import MAX_BODY_SIZE
+from glmserve.config import SchedulerConfig, ServerConfig
+from glmserve.engine import Engine
+from glmserve.request import SamplingParams
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    error: dict[str, Any] = response.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["message"]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("temperature", -1),
+        ("temperature", 2.1),
+        ("temperature", "0.5"),
+        ("temperature", True),
+        ("top_p", 0),
+        ("top_p", 1.5),
+        ("top_k", -2),
+        ("min_p", 1.5),
+        ("max_tokens", 0),
+        ("max_tokens", 1.5),
+        ("max_tokens", 10**30),
+        ("presence_penalty", 3),
+        ("repetition_penalty", 0),
+        ("seed", "x"),
+        ("seed", 2**63),
+        ("stop", ""),
+        ("stop", ["a", ""]),
+        ("stop", [1]),
+        ("stop", ["x"] * 17),
+        ("stop_token_ids", [-1]),
+        ("stop_token_ids", [10**6]),
+        ("logit_bias", {"x": 1}),
+        ("logit_bias", {"1": 101}),
+        ("logit_bias", {"99999999": 1}),
+        ("stream", "yes"),
+        ("stream_options", {"include_usage": True}),
+        ("n", 2),
+        ("messages", []),
+        ("messages", "hi"),
+        ("messages", [{"role": "user"}]),
+        ("messages", [{"role": "tool", "content": "x"}]),
+        ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]),
+        ("tools", [{"type": "function", "function": {"name": "f"}}]),
+        ("response_format", {"type": "json_object"}),
+        ("logprobs", True),
+        ("no_such_field", 1),
+        ("model", 7),
+    ],
+)
+async def test_a_bad_field_is_named(client: httpx.AsyncClient, field: str, value: Any) -> None:
+    body = {"model": "fake", "messages": MESSAGES, "max_tokens": 4, field: value}
+    response = await client.post(CHAT, json=body)
+    assert response.status_code == 400, response.text
+    error = error_of(response)
+    assert error["type"] == "invalid_request_error"
+    assert error["param"].split(".")[0] == field
+    assert field in error["message"] or "token id" in error["message"]
+
+
+async def test_null_means_absent(client: httpx.AsyncClient) -> None:
+    body = {"model": "fake", "messages": MESSAGES, "max_tokens": 4, "tools": None, "stop": None}
+    assert (await client.post(CHAT, json=body)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"model": "fake", "messages": NaN}',
+        b'{"model": "\xff"}',
+        b"[" * 100_000,
+        b'{"a":' * 5000,
+    ],
+)
+async def test_a_body_that_is_no_json_object(client: httpx.AsyncClient, content: bytes) -> None:
+    response = await client.post(CHAT, content=content)
+    assert response.status_code == 400
+    assert error_of(response)["type"] == "invalid_request_error"
+
+
+async def test_lone_surrogates_are_refused(client: httpx.AsyncClient) -> None:
+    body = b'{"model": "fake", "messages": [{"role": "user", "content": "\\ud800"}]}'
+    response = await client.post(CHAT, content=body)
+    assert response.status_code == 400
+
+
+async def test_a_huge_body_is_refused(client: httpx.AsyncClient) -> None:
+    response = await client.post(CHAT, content=b" " * (MAX_BODY_SIZE + 1))
+    assert response.status_code == 413
+    error_of(response)
+
+
+async def test_unknown_model(client: httpx.AsyncClient) -> None:
+    response = await client.post(CHAT, json={"model": "gpt-5", "messages": MESSAGES})
+    assert response.status_code == 404
+    assert error_of(response)["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "max_tokens", "param"), [(100, 29, "max_tokens"), (128, 1, "prompt")]
+)
+async def test_too_long(
+    client: httpx.AsyncClient, prompt: int, max_tokens: int, param: str
+) -> None:
+    body = {"model": "fake", "prompt": [1] * prompt, "max_tokens": max_tokens}
+    response = await client.post(COMPLETIONS, json=body)
+    assert response.status_code == 400
+    error = error_of(response)
+    assert (error["code"], error["param"]) == ("context_length_exceeded", param)
+    assert str(prompt) in error["message"]
+    assert "128" in error["message"]
+
+
+@pytest.mark.parametrize("prompt", [[], [10**6], [-1], [1.5], ["a"], [[1]], 7])
+async def test_bad_prompts(client: httpx.AsyncClient, prompt: Any) -> None:
+    response = await client.post(COMPLETIONS, json={"model": "fake", "prompt": prompt})
+    assert response.status_code == 400
+    assert error_of(response)["param"].startswith("prompt")
+
+
+async def test_unknown_paths_and_methods(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/nowhere")).status_code == 404
+    response = await client.get(CHAT)
+    assert response.status_code == 405
+    error_of(response)
+
+
+@pytest.mark.parametrize("status", [429, 406])
+async def test_full_queue(status: int) -> None:
+    config = ServerConfig(served_model_name="fake", queue_full_status=status)
+    scheduler = SchedulerConfig(max_batch_size=1, queue_size=1)
+    async with serve(scheduler=scheduler, config=config) as app, client_of(app) as client:
+        engine: Engine = app.state.context.engine
+        streams = [engine.submit([1], SamplingParams(max_tokens=100)) for _ in range(2)]
+        await streams[0].next_tokens()
+        body = {"model": "fake", "prompt": "x"}
+        responses = [await client.post(COMPLETIONS, json=body) for _ in range(2)]
+        assert responses[-1].status_code == status
+        assert responses[-1].headers["retry-after"]
+        assert error_of(responses[-1])["code"] == "queue_full"
+        for stream in streams:
+            stream.close()
+
+
+async def test_while_loading(make_client: Any) -> None:
+    client = await make_client(start=False)
+    assert (await client.get("/health/live")).status_code == 200
+    ready = await client.get("/health/ready")
+    assert (ready.status_code, ready.json()["status"]) == (503, "loading")
+    for path in (CHAT, "/v1/models"):
+        method = client.post if path == CHAT else client.get
+        options = {"json": {"model": "fake", "messages": MESSAGES}} if path == CHAT else {}
+        response = await method(path, **options)
+        assert response.status_code == 503
+        assert response.headers["retry-after"]
+        assert error_of(response)["code"] == "not_ready"
+
+
+async def test_a_failure_within_a_stream_is_an_event() -> None:
+    runner = FakeRunner()
+    async with serve(runner=runner) as app, client_of(app) as client:
+        runner.fail_at_step = 3
+        body = {"model": "fake", "prompt": "x", "max_tokens": 50, "stream": True}
+        response = await client.post(COMPLETIONS, json=body)
+        assert response.status_code == 200
+        assert '"code":"engine_dead"' in response.text.split("\n\n")[-2]
+        assert (await client.get("/health/ready")).status_code == 503
+        assert (await client.post(COMPLETIONS, json=body)).status_code == 500
+
+
+async def test_api_key() -> None:
+    config = ServerConfig(served_model_name="fake", api_key="sécret")
+    async with serve(config=config) as app, client_of(app) as client:
+        for path in ("/v1/models", "/metrics", "/docs", "/nowhere"):
+            response = await client.get(path)
+            assert response.status_code == 401
+            assert error_of(response)["code"] == "invalid_api_key"
+        wrong = await client.get("/v1/models", headers={"Authorization": "Bearer secret"})
+        assert wrong.status_code == 401
+        right = {"Authorization": "Bearer sécret".encode()}
+        assert (await client.get("/v1/models", headers=right)).status_code == 200
+        assert (await client.get("/health/live")).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_frees_its_blocks(stream: bool) -> None:
+    async with serve(runner=FakeRunner(LIMITS)) as app:
+        engine: Engine = app.state.context.engine
+        body = b'{"model":"fake","prompt":"x","max_tokens":120,"stream":%s}' % (
+            b"true" if stream else b"false"
+        )
+        await asyncio.wait_for(_call_and_leave(app, body), timeout=5)
+        assert engine.stats.registry.get_sample_value("glmserve_kv_blocks_used") == 0
+        aborted = {"reason": "abort"}
+        name = "glmserve_requests_finished_total"
+        assert engine.stats.registry.get_sample_value(name, aborted) == 1
+
+
+async def _call_and_leave(app: Starlette, body: bytes) -> None:
+    """An ASGI call whose client is gone right after its request."""
+    incoming = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        return incoming.pop() if incoming else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        """Nobody is there."""
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": COMPLETIONS,
+        "raw_path": COMPLETIONS.encode(),
+        "query_string": b"",
+        "headers": [],
+        "app": app,
+    }
+    await app(scope, receive, send)

@@ -1,0 +1,52 @@
+"""An application over a fake runner, called without a network."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+from fakes import ByteTokenizer, FakeRunner, PlainChat
+from starlette.applications import Starlette
+
+from glmserve.api import ServerContext, create_app
+from glmserve.config import EMBEDDED_CHECKPOINT, SchedulerConfig, ServerConfig
+from glmserve.engine import Engine
+from glmserve.executor import InlineExecutor
+from glmserve.model_config import read_model_config
+
+
+@asynccontextmanager
+async def serve(
+    runner: FakeRunner | None = None,
+    scheduler: SchedulerConfig | None = None,
+    config: ServerConfig | None = None,
+    with_tokenizer: bool = True,
+    start: bool = True,
+) -> AsyncIterator[Starlette]:
+    """A started server; its context is `app.state.context`."""
+    tokenizer = ByteTokenizer()
+    engine = Engine(
+        InlineExecutor(lambda _: runner or FakeRunner()),
+        scheduler or SchedulerConfig(),
+        hash_key=b"key",
+    )
+    context = ServerContext(
+        config or ServerConfig(served_model_name="fake"),
+        read_model_config(EMBEDDED_CHECKPOINT),
+        engine,
+        tokenizer if with_tokenizer else None,
+        PlainChat(tokenizer) if with_tokenizer else None,
+    )
+    if start:
+        await engine.start(lambda done, total: None)
+    try:
+        yield create_app(context)
+    finally:
+        await engine.close()
+
+
+def client_of(app: Starlette) -> httpx.AsyncClient:
+    """A client that calls the application in this process."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
