@@ -67,7 +67,7 @@ def serve(
 
 def _load_text_layer(model: ModelConfig, chat_format: str | None) -> tuple[Tokenizer, ChatFormat]:
     folder = model.path.parent
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, chat_format)
     return tokenizer, select_chat_format(read_name_hints(folder), tokenizer, chat_format)
 
 

@@ -1,0 +1,105 @@
+"""Which chat format a checkpoint wants: said by the user, by the checkpoint, or by its name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from glmserve.config_reader import read_json_object
+from glmserve.errors import CheckpointError, OptionError
+from glmserve.text.chat_format import (
+    ChatFormat,
+    ChatGLM2Format,
+    ChatGLM3Format,
+    ChatGLMFormat,
+    CodeGeeX2Format,
+    GLM4Format,
+)
+from glmserve.text.tokenizer import Tokenizer
+
+CHAT_FORMATS: dict[str, type[ChatFormat]] = {
+    chat_format.name: chat_format
+    for chat_format in (ChatGLMFormat, ChatGLM2Format, ChatGLM3Format, GLM4Format, CodeGeeX2Format)
+}
+
+_NAME_PATTERNS = {
+    "codegeex2": re.compile("codegeex2", re.IGNORECASE),
+    "chatglm3": re.compile("chatglm-?3(?![0-9])", re.IGNORECASE),
+    "chatglm2": re.compile("chatglm-?2(?![0-9])", re.IGNORECASE),
+    "glm4": re.compile("glm-?4(?![0-9a-z])", re.IGNORECASE),
+    "chatglm": re.compile("chatglm-?6b", re.IGNORECASE),
+}
+
+
+def select_chat_format(
+    name_hints: Sequence[str], tokenizer: Tokenizer, explicit: str | None = None
+) -> ChatFormat:
+    """The chat format to use, bound to the tokenizer.
+
+    `explicit` wins, then the first hint that names a format, then special tokens that only one
+    model has.
+
+    Raises:
+        OptionError: `explicit` is no format's name.
+        CheckpointError: nothing tells, or the tokenizer lacks tokens the format needs.
+    """
+    name = named_chat_format(name_hints, explicit) or _format_of_special_tokens(tokenizer)
+    if name is None:
+        raise CheckpointError(
+            "the checkpoint does not say how its chats are written; "
+            f"--chat-format must be one of {', '.join(CHAT_FORMATS)}"
+        )
+    return CHAT_FORMATS[name](tokenizer)
+
+
+def named_chat_format(name_hints: Sequence[str], explicit: str | None = None) -> str | None:
+    """The format that is named, explicitly or by a hint; None if none is.
+
+    Raises:
+        OptionError: `explicit` is no format's name.
+    """
+    if explicit is not None:
+        if explicit not in CHAT_FORMATS:
+            raise OptionError(f"--chat-format {explicit}: must be one of {', '.join(CHAT_FORMATS)}")
+        return explicit
+    for hint in name_hints:
+        if hint in CHAT_FORMATS:
+            return hint
+        # The last folder of a path tells most: chatglm3/data/chatglm2-6b/checkpoint-100.
+        for part in reversed(re.split(r"[/\\]", hint)):
+            for name, pattern in _NAME_PATTERNS.items():
+                if pattern.search(part):
+                    return name
+    return None
+
+
+def read_name_hints(directory: Path) -> list[str]:
+    """Everything in a checkpoint that may name its chat format, the most telling first.
+
+    Our own key "chat_format", then the names under which the files were published, then the
+    directory's name.
+
+    Raises:
+        CheckpointError: a JSON file is damaged, or "chat_format" is no format's name.
+    """
+    paths = [directory / "tokenizer_config.json", directory / "config.json"]
+    configs = [(path, read_json_object(path)) for path in paths if path.is_file()]
+    hints = []
+    for path, config in configs:
+        if "chat_format" in config:
+            if config["chat_format"] not in CHAT_FORMATS:
+                raise CheckpointError(
+                    f"{path}: chat_format must be one of {', '.join(CHAT_FORMATS)}"
+                )
+            hints.append(config["chat_format"])
+    names = [config.get(key) for key in ("_name_or_path", "name_or_path") for _, config in configs]
+    return [*hints, *(name for name in names if isinstance(name, str)), directory.resolve().name]
+
+
+def _format_of_special_tokens(tokenizer: Tokenizer) -> str | None:
+    """ChatGLM2 and CodeGeeX2 share their tokens, every other model has tokens of its own."""
+    tokens = tokenizer.special_ids.keys()
+    if "<|user|>" in tokens:
+        return "glm4" if "<sop>" in tokens else "chatglm3"
+    return "chatglm" if "<sop>" in tokens else None

@@ -1,0 +1,64 @@
+"""Token ids to text as they arrive."""
+
+from __future__ import annotations
+
+from codecs import utf_8_decode
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from glmserve.text.token_bytes import LeadingBlanks
+
+if TYPE_CHECKING:
+    from glmserve.text.tokenizer import Tokenizer
+
+
+class IncrementalDetokenizer:
+    """Text of a growing list of token ids, never half a character.
+
+    A character may span several tokens, so bytes wait in `_pending` until they are a whole one.
+    What all calls return, joined, is exactly `tokenizer.decode` of all ids. This runs once per
+    token of every stream: it looks each id up in a table and never decodes a byte twice but the
+    pending ones.
+    """
+
+    __slots__ = ("_at_start", "_errors", "_pending", "_table", "_tokenizer")
+
+    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True) -> None:
+        self._tokenizer = tokenizer
+        self._table = tokenizer.byte_table(skip_special_tokens)
+        self._errors = tokenizer.decode_errors
+        self._at_start = tokenizer.leading_blanks is not LeadingBlanks.KEEP
+        self._pending = b""
+
+    def push(self, token_ids: Sequence[int]) -> str:
+        """The text that these ids complete."""
+        if self._at_start:
+            data = self._first_bytes(token_ids)
+        else:
+            table = self._table
+            data = b"".join([table[token_id] for token_id in token_ids])
+        if self._pending:
+            data = self._pending + data
+        text, used = utf_8_decode(data, self._errors, False)
+        self._pending = data[used:]
+        return text
+
+    def flush(self) -> str:
+        """What is left at the end: an unfinished character, as replacement characters."""
+        text, self._pending = self._pending.decode("utf-8", self._errors), b""
+        return text
+
+    def _first_bytes(self, token_ids: Sequence[int]) -> bytes:
+        """As `push`, while the text has not begun and a blank may be the tokenizer's own."""
+        parts = []
+        for token_id in token_ids:
+            data = self._table[token_id]
+            if self._at_start and data:
+                if self._tokenizer.opens_with_blank(token_id):
+                    data = data[1:]
+                    drop_all = self._tokenizer.leading_blanks is LeadingBlanks.DROP_ALL
+                    self._at_start = drop_all and not data
+                else:
+                    self._at_start = False
+            parts.append(data)
+        return b"".join(parts)

@@ -1,0 +1,75 @@
+"""The tokenizer of ChatGLM-6B (v1): the "ice" SentencePiece model with its own whitespace."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glmserve.errors import CheckpointError
+from glmserve.text.sentencepiece_tokenizer import (
+    SentencePieceBase,
+    control_ids,
+    load_processor,
+)
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+
+_MAX_BLANKS = 80
+"""Longest run of blanks that has a token of its own (max_blank_length of the remote code)."""
+
+_BLANK_RUN = re.compile(f" {{2,{_MAX_BLANKS}}}")
+
+
+class IceTokenizer(SentencePieceBase):
+    """Whitespace is written as pieces: `<n>`, `<|tab|>` and `<|blank_2|>` to `<|blank_80|>`.
+
+    Lossy by nature: the model normalises with NFKC and drops extra blanks. The reference turns
+    the names back into whitespace in the decoded text, here each such token simply is whitespace,
+    so text that spells `<n>` out of other pieces stays what it is.
+
+    A prompt ends with [gMASK] <sop>, where the later models begin with them.
+    """
+
+    def __init__(self, processor: SentencePieceProcessor) -> None:
+        special_ids = control_ids(processor)
+        super().__init__(
+            processor,
+            vocab_size=processor.get_piece_size(),
+            special_ids=special_ids,
+            eos_id=special_ids["<eop>"],
+            prompt_suffix=(special_ids["[gMASK]"], special_ids["<sop>"]),
+            never_sampled=frozenset(
+                token_id for name, token_id in special_ids.items() if name.startswith("<unused")
+            ),
+        )
+        self._whitespace = {
+            processor.piece_to_id(name): text.encode() for name, text in _whitespace_names().items()
+        }
+
+    @classmethod
+    def from_file(cls, path: Path) -> IceTokenizer:
+        """Read an `ice_text.model`.
+
+        Raises:
+            CheckpointError: it is not ChatGLM-6B's SentencePiece model.
+        """
+        processor = load_processor(path)
+        for name in ("[gMASK]", "<sop>", "<eop>", "<n>", "<|tab|>", f"<|blank_{_MAX_BLANKS}|>"):
+            if processor.is_unknown(processor.piece_to_id(name)):
+                raise CheckpointError(f"{path}: has no piece {name}: not the model of ChatGLM-6B")
+        return cls(processor)
+
+    def _encode(self, text: str) -> list[int]:
+        text = text.replace("\n", "<n>").replace("\t", "<|tab|>")
+        return super()._encode(_BLANK_RUN.sub(lambda run: f"<|blank_{len(run[0])}|>", text))
+
+    def _piece_bytes(self, token_id: int) -> bytes:
+        whitespace = self._whitespace.get(token_id)
+        return super()._piece_bytes(token_id) if whitespace is None else whitespace
+
+
+def _whitespace_names() -> dict[str, str]:
+    blanks = {f"<|blank_{length}|>": " " * length for length in range(2, _MAX_BLANKS + 1)}
+    return {"<n>": "\n", "<|tab|>": "\t", **blanks}

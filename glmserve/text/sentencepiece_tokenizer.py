@@ -1,0 +1,134 @@
+"""The tokenizer of ChatGLM2, ChatGLM3 and CodeGeeX2: a SentencePiece model and special ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glmserve.errors import CheckpointError
+from glmserve.text.token_bytes import ONE_PER_BYTE, LeadingBlanks
+from glmserve.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+
+BLANK = "\u2581"
+"""How SentencePiece writes a blank within a piece."""
+
+_SPECIAL_TOKENS = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
+_ROLE_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
+
+
+class SentencePieceBase(Tokenizer):
+    """What every SentencePiece tokenizer of the family shares: its decoder's rules."""
+
+    decode_errors = ONE_PER_BYTE
+
+    def __init__(
+        self,
+        processor: SentencePieceProcessor,
+        *,
+        vocab_size: int,
+        special_ids: Mapping[str, int],
+        eos_id: int,
+        prompt_prefix: tuple[int, ...] = (),
+        prompt_suffix: tuple[int, ...] = (),
+        never_sampled: frozenset[int] = frozenset(),
+    ) -> None:
+        super().__init__(
+            vocab_size=vocab_size,
+            special_ids=special_ids,
+            eos_id=eos_id,
+            prompt_prefix=prompt_prefix,
+            prompt_suffix=prompt_suffix,
+            never_sampled=never_sampled,
+        )
+        self._processor = processor
+        self.leading_blanks = _leading_blanks(processor)
+
+    def opens_with_blank(self, token_id: int) -> bool:
+        if token_id >= self._processor.get_piece_size():
+            return False
+        return bool(self._processor.id_to_piece(token_id).startswith(BLANK))
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._processor.encode(text))
+
+    def _piece_bytes(self, token_id: int) -> bytes:
+        piece: str = self._processor.id_to_piece(token_id)
+        if self._processor.is_byte(token_id):
+            return bytes([int(piece[3:5], 16)])  # written <0xE4>
+        return piece.replace(BLANK, " ").encode()
+
+
+class SentencePieceTokenizer(SentencePieceBase):
+    """Pieces, then [MASK] [gMASK] [sMASK] sop eop, then for ChatGLM3 the four roles.
+
+    The numbering is the remote code's: special tokens follow the last piece in this order.
+    ChatGLM2 and ChatGLM3 ship the very same model file, so only the checkpoint's name tells
+    whether there are roles.
+    """
+
+    @classmethod
+    def from_file(cls, path: Path, *, roles: bool) -> SentencePieceTokenizer:
+        """Read a `tokenizer.model`.
+
+        Raises:
+            CheckpointError: it is not a complete SentencePiece model.
+        """
+        processor = load_processor(path)
+        num_pieces = processor.get_piece_size()
+        if processor.eos_id() < 0:
+            raise CheckpointError(f"{path}: the SentencePiece model has no end token")
+        names = (*_SPECIAL_TOKENS, *_ROLE_TOKENS) if roles else _SPECIAL_TOKENS
+        special_ids = control_ids(processor)
+        special_ids |= {name: num_pieces + index for index, name in enumerate(names)}
+        return cls(
+            processor,
+            vocab_size=num_pieces + len(names),
+            special_ids=special_ids,
+            eos_id=processor.eos_id(),
+            prompt_prefix=(special_ids["[gMASK]"], special_ids["sop"]),
+        )
+
+
+def load_processor(path: Path) -> SentencePieceProcessor:
+    """A SentencePiece model from its file; sentencepiece is imported only here.
+
+    Raises:
+        CheckpointError: the file cannot be read or is not a complete model.
+    """
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        data = path.read_bytes()
+        processor = SentencePieceProcessor(model_proto=data) if data else None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    except RuntimeError:
+        processor = None
+    if processor is None:
+        raise CheckpointError(
+            f"{path}: not a complete SentencePiece model ({len(data)} bytes); download it again"
+        )
+    return processor
+
+
+def control_ids(processor: SentencePieceProcessor) -> dict[str, int]:
+    """Name -> id of the model's own pieces that stand for no text, such as <unk> and </s>."""
+    return {
+        processor.id_to_piece(token_id): token_id
+        for token_id in range(processor.get_piece_size())
+        if processor.is_control(token_id) or processor.is_unknown(token_id)
+    }
+
+
+def _leading_blanks(processor: SentencePieceProcessor) -> LeadingBlanks:
+    """Ask the decoder itself, as the model's normaliser settings are not exposed."""
+    blank = processor.piece_to_id(BLANK)
+    if processor.is_unknown(blank) or processor.decode([blank]) == " ":
+        return LeadingBlanks.KEEP
+    if processor.decode([blank, blank]) == " ":
+        return LeadingBlanks.DROP_ONE
+    return LeadingBlanks.DROP_ALL

@@ -1,0 +1,104 @@
+"""What the rest of glmserve asks of a tokenizer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from glmserve.errors import InvalidRequestError
+from glmserve.text.detokenizer import IncrementalDetokenizer
+from glmserve.text.token_bytes import LeadingBlanks, TokenBytes
+
+
+class Tokenizer(ABC):
+    """Text to token ids and back, for one checkpoint.
+
+    A subclass says what bytes an id stands for; decoding, whole or token by token, is the same
+    for all of them.
+    """
+
+    decode_errors: ClassVar[str] = "replace"
+    """Error handler for bytes that are no UTF-8; the reference implementations differ."""
+
+    leading_blanks: LeadingBlanks = LeadingBlanks.KEEP
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        special_ids: Mapping[str, int],
+        eos_id: int,
+        prompt_prefix: Sequence[int] = (),
+        prompt_suffix: Sequence[int] = (),
+        never_sampled: frozenset[int] = frozenset(),
+    ) -> None:
+        self.vocab_size = vocab_size
+        """Ids in [0, vocab_size) can be decoded; the engine must never sample others."""
+        self.special_ids = special_ids
+        """Name -> id of every token that is no piece of text."""
+        self.eos_id = eos_id
+        self.never_sampled = never_sampled
+        """Ids below vocab_size that no model was trained to produce: gaps and unused tokens."""
+        self._prompt_prefix = list(prompt_prefix)
+        self._prompt_suffix = list(prompt_suffix)
+        self._special_names = {token_id: name for name, token_id in special_ids.items()}
+        self._with_specials = TokenBytes(self._named_bytes)
+        self._without_specials = TokenBytes(self._text_bytes)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text. Names of special tokens within it are text like any other."""
+        if not text.isascii():
+            _check_no_surrogates(text)
+        return self._encode(text)
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Ids as the reference tokenizer's default encode gives them, [gMASK] and sop included."""
+        return [*self._prompt_prefix, *self.encode(text), *self._prompt_suffix]
+
+    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """Text of a whole list of ids."""
+        detokenizer = IncrementalDetokenizer(self, skip_special_tokens)
+        return detokenizer.push(token_ids) + detokenizer.flush()
+
+    def token_bytes(self, token_id: int, skip_special_tokens: bool = True) -> bytes:
+        """Exactly the bytes an id adds to a text that has already begun."""
+        return self.byte_table(skip_special_tokens)[token_id]
+
+    def byte_table(self, skip_special_tokens: bool) -> TokenBytes:
+        """The table behind `token_bytes`, for loops that index it themselves."""
+        return self._without_specials if skip_special_tokens else self._with_specials
+
+    def opens_with_blank(self, token_id: int) -> bool:
+        """Whether the piece's first byte is a blank that `leading_blanks` speaks of."""
+        return False
+
+    @abstractmethod
+    def _encode(self, text: str) -> list[int]:
+        """Ids of text that is known to be valid Unicode."""
+
+    @abstractmethod
+    def _piece_bytes(self, token_id: int) -> bytes:
+        """Bytes of an id that is within the vocabulary and not special."""
+
+    def _text_bytes(self, token_id: int) -> bytes:
+        if not 0 <= token_id < self.vocab_size:
+            raise InvalidRequestError(
+                f"token id {token_id} is outside the vocabulary of {self.vocab_size} tokens"
+            )
+        return b"" if token_id in self._special_names else self._piece_bytes(token_id)
+
+    def _named_bytes(self, token_id: int) -> bytes:
+        name = self._special_names.get(token_id)
+        return self._text_bytes(token_id) if name is None else name.encode()
+
+
+def _check_no_surrogates(text: str) -> None:
+    """JSON can smuggle in lone surrogates ("\\ud800"), which no tokenizer can encode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(
+            f"the text is not valid Unicode: character {error.start} is the lone surrogate "
+            f"U+{ord(text[error.start]):04X}"
+        ) from None

@@ -1,0 +1,111 @@
+"""GLM-4's `-hf` checkpoints ship only tokenizer.json; this turns it back into tiktoken's ranks.
+
+Such a file was converted from GLM-4's tiktoken file: the same tokens, written in GPT-2's printable
+alphabet for bytes, and merges in the order of the ranks they result in. Where that holds, merging
+the pair of lowest resulting rank (tiktoken) and merging the first pair in the list (Hugging Face)
+are the same. Where it does not hold, the file is refused rather than read almost right.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from glmserve.config_reader import read_json_object
+from glmserve.errors import CheckpointError
+from glmserve.text.tiktoken_tokenizer import TiktokenTokenizer
+
+
+def load_tokenizer_json(path: Path) -> TiktokenTokenizer:
+    """Read a `tokenizer.json` that was converted from a tiktoken file.
+
+    Raises:
+        CheckpointError: it is anything else.
+    """
+    data = read_json_object(path)
+    model = _dict(data.get("model"))
+    if model.get("type") != "BPE":
+        raise _refusal(path, f"its model is {model.get('type')!r}, not byte-level BPE")
+    if data.get("normalizer") is not None:
+        raise _refusal(path, "it normalises text before encoding")
+    for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(option):
+            raise _refusal(path, f"its model sets {option}")
+    try:
+        special_ids = {token["content"]: int(token["id"]) for token in data["added_tokens"]}
+        names = {name: rank for name, rank in model["vocab"].items() if name not in special_ids}
+        merges = [_merge(merge) for merge in model["merges"]]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _refusal(path, "vocab, merges or added_tokens are missing or malformed") from None
+    _check_merges(path, names, merges)
+    return TiktokenTokenizer(
+        path, _ranks(path, names), _pattern(path, _dict(data.get("pre_tokenizer"))), special_ids
+    )
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _refusal(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: not a tokenizer converted from GLM-4's tiktoken file: {reason}"
+    )
+
+
+def _merge(merge: Any) -> tuple[str, str]:
+    """A merge is written "left right" or, since tokenizers 0.20, ["left", "right"]."""
+    left, right = merge.split(" ") if isinstance(merge, str) else merge
+    return left, right
+
+
+def _check_merges(path: Path, names: dict[str, int], merges: list[tuple[str, str]]) -> None:
+    previous = -1
+    for left, right in merges:
+        rank = names.get(left + right)
+        if rank is None or left not in names or right not in names:
+            raise _refusal(path, f"the merge {left!r} + {right!r} uses a token that does not exist")
+        if rank < previous:
+            raise _refusal(path, f"the merge {left!r} + {right!r} is out of rank order")
+        previous = rank
+    unmerged = {name for name in names if len(name) > 1} - {left + right for left, right in merges}
+    if unmerged:
+        raise _refusal(path, f"no merge gives the token {min(unmerged)!r}")
+
+
+def _ranks(path: Path, names: dict[str, int]) -> dict[bytes, int]:
+    alphabet = byte_alphabet()
+    try:
+        return {bytes([alphabet[char] for char in name]): rank for name, rank in names.items()}
+    except KeyError as error:
+        raise _refusal(path, f"{error.args[0]!r} is not in the byte-level alphabet") from None
+
+
+def byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable character for each byte (bytes_to_unicode of its encoder.py).
+
+    Printable Latin-1 characters stand for themselves, the other bytes take U+0100 and on.
+    """
+    printable = set(chain(range(0x21, 0x7F), range(0xA1, 0xAD), range(0xAE, 0x100)))
+    others = [byte for byte in range(256) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in sorted(printable)}
+    return alphabet | {chr(0x100 + index): byte for index, byte in enumerate(others)}
+
+
+def _pattern(path: Path, pre_tokenizer: dict[str, Any]) -> str:
+    """The regex of [Split, ByteLevel], checked to keep every match and add nothing."""
+    steps = pre_tokenizer.get("pretokenizers")
+    if pre_tokenizer.get("type") != "Sequence" or not isinstance(steps, list) or len(steps) != 2:
+        raise _refusal(path, "its pre_tokenizer is not a Split followed by ByteLevel")
+    split, byte_level = (_dict(step) for step in steps)
+    regex = _dict(split.get("pattern")).get("Regex")
+    if split.get("type") != "Split" or not isinstance(regex, str):
+        raise _refusal(path, "its pre_tokenizer does not start with a Split by regex")
+    if (split.get("behavior"), split.get("invert")) not in (("Removed", True), ("Isolated", False)):
+        raise _refusal(path, "its Split does not keep the regex's matches as words")
+    if byte_level.get("type") != "ByteLevel" or byte_level.get("use_regex", True):
+        raise _refusal(path, "its pre_tokenizer does not end with a plain ByteLevel")
+    if byte_level.get("add_prefix_space", True):
+        raise _refusal(path, "it puts a blank in front of every text")
+    return regex
