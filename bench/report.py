@@ -95,11 +95,9 @@ def plot(results: Sequence[Result], title: str, path: Path) -> None:
     axes[1].hist([1000 * gap for r in good for gap in r.gaps], bins=80, log=True)
     axes[1].set(title="inter-token latency", xlabel="ms", ylabel="tokens")
     start = min((r.sent for r in good), default=0.0)
-    arrivals = [
-        r.sent - start + (r.ttft or 0) + sum(r.gaps[:i])
-        for r in good
-        for i in range(len(r.gaps) + 1)
-    ]
+    arrivals: list[float] = []
+    for r in good:
+        arrivals += (t - start for t in accumulate(r.gaps, initial=r.first or 0.0))
     axes[2].hist(arrivals, bins=60)
     axes[2].set(title="throughput", xlabel="seconds since start", ylabel="chunks")
     figure.savefig(path, dpi=110)

@@ -271,23 +271,22 @@ def rope_meaning(folder: Path) -> RopeScaling | None:
     if _is_tiktoken(folder / "tokenizer.model"):
         return "base"
     meanings: set[RopeScaling] = set()
-    for name in name_hints(folder):
-        if re.search(r"chatglm-?2", name):
+    for name in map(str.lower, name_hints(folder)):
+        if re.search(r"chatglm-?2(?!\d)", name):
             meanings.add("positions")
-        elif re.search(r"chatglm-?3|glm-?4|codegeex4", name):
+        if re.search(r"chatglm-?3(?!\d)|glm-?4(?!\d)|codegeex4", name):
             meanings.add("base")
     return meanings.pop() if len(meanings) == 1 else None
 
 
 def name_hints(folder: Path) -> list[str]:
-    """Names a checkpoint goes by, lower-cased: in its two json files, and its folder's own."""
-    hints = [folder.resolve().name]
-    for file, key in (("config.json", "_name_or_path"), ("tokenizer_config.json", "name_or_path")):
-        if (folder / file).is_file():
-            name = read_json_object(folder / file).get(key)
-            if isinstance(name, str):
-                hints.append(name)
-    return [hint.lower() for hint in hints]
+    """Names a checkpoint goes by: those it was published under, then its folder's own."""
+    hints = []
+    for key in ("_name_or_path", "name_or_path"):
+        for file in ("tokenizer_config.json", "config.json"):
+            if (folder / file).is_file():
+                hints.append(read_json_object(folder / file).get(key))
+    return [*(hint for hint in hints if isinstance(hint, str)), folder.resolve().name]
 
 
 def _is_tiktoken(path: Path) -> bool:

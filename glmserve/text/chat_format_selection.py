@@ -8,6 +8,7 @@ from pathlib import Path
 
 from glmserve.config_reader import read_json_object
 from glmserve.errors import CheckpointError, OptionError
+from glmserve.model_config import name_hints
 from glmserve.text.chat_format import (
     ChatFormat,
     ChatGLM2Format,
@@ -83,18 +84,16 @@ def read_name_hints(directory: Path) -> list[str]:
     Raises:
         CheckpointError: a JSON file is damaged, or "chat_format" is no format's name.
     """
-    paths = [directory / "tokenizer_config.json", directory / "config.json"]
-    configs = [(path, read_json_object(path)) for path in paths if path.is_file()]
     hints = []
-    for path, config in configs:
-        if "chat_format" in config:
-            if config["chat_format"] not in CHAT_FORMATS:
+    for path in (directory / "tokenizer_config.json", directory / "config.json"):
+        chat_format = read_json_object(path).get("chat_format") if path.is_file() else None
+        if chat_format is not None:
+            if chat_format not in CHAT_FORMATS:
                 raise CheckpointError(
                     f"{path}: chat_format must be one of {', '.join(CHAT_FORMATS)}"
                 )
-            hints.append(config["chat_format"])
-    names = [config.get(key) for key in ("_name_or_path", "name_or_path") for _, config in configs]
-    return [*hints, *(name for name in names if isinstance(name, str)), directory.resolve().name]
+            hints.append(chat_format)
+    return hints + name_hints(directory)
 
 
 def _format_of_special_tokens(tokenizer: Tokenizer) -> str | None:

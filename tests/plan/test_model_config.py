@@ -1,0 +1,165 @@
+"""config.json: what it may say, and how it is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glmserve.errors import CheckpointError
+from glmserve.model_config import read_model_config
+
+CHATGLM2: dict[str, Any] = {
+    "_name_or_path": "THUDM/chatglm2-6b",
+    "model_type": "chatglm",
+    "add_bias_linear": False,
+    "add_qkv_bias": True,
+    "apply_query_key_layer_scaling": True,
+    "apply_residual_connection_post_layernorm": False,
+    "ffn_hidden_size": 13696,
+    "hidden_size": 4096,
+    "kv_channels": 128,
+    "layernorm_epsilon": 1e-05,
+    "multi_query_attention": True,
+    "multi_query_group_num": 2,
+    "num_attention_heads": 32,
+    "num_layers": 28,
+    "original_rope": True,
+    "padded_vocab_size": 65024,
+    "post_layer_norm": True,
+    "rmsnorm": True,
+    "seq_length": 32768,
+    "torch_dtype": "float16",
+    "eos_token_id": 2,
+}
+GLM4_HF: dict[str, Any] = {
+    "model_type": "glm",
+    "attention_bias": True,
+    "head_dim": 128,
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "intermediate_size": 13696,
+    "max_position_embeddings": 131072,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 40,
+    "num_key_value_heads": 2,
+    "partial_rotary_factor": 0.5,
+    "rms_norm_eps": 1.5625e-07,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "vocab_size": 151552,
+    "eos_token_id": [151329, 151336, 151338],
+}
+
+
+def write(folder: Path, config: dict[str, Any], **changes: Any) -> Path:
+    merged = {k: v for k, v in {**config, **changes}.items() if v != "absent"}
+    (folder / "config.json").write_text(json.dumps(merged))
+    return folder
+
+
+def test_chatglm2(tmp_path: Path) -> None:
+    config = read_model_config(write(tmp_path, CHATGLM2))
+    assert (config.num_heads, config.num_kv_heads, config.head_dim) == (32, 2, 128)
+    assert (config.rope.dim, config.rope.base, config.rope.position_divisor) == (64, 10000.0, 1.0)
+    assert config.eos_token_ids == (2,)
+    assert config.max_context == 32768
+    assert config.unknown_fields == ()
+
+
+def test_glm4_hf(tmp_path: Path) -> None:
+    config = read_model_config(write(tmp_path, GLM4_HF))
+    assert (config.rope.dim, config.rope.base) == (64, 10000.0)
+    assert config.eos_token_ids == (151329, 151336, 151338)
+    newer = {"rope_type": "default", "rope_theta": 5e6, "partial_rotary_factor": 0.25}
+    config = read_model_config(write(tmp_path, GLM4_HF, rope_theta="absent", rope_parameters=newer))
+    assert (config.rope.dim, config.rope.base) == (32, 5e6)
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "divisor"),
+    [
+        ("THUDM/chatglm2-6b-32k", 10000.0, 8.0),
+        ("THUDM/chatglm3-6b-32k", 80000.0, 1.0),
+        ("THUDM/glm-4-9b-chat", 80000.0, 1.0),
+        ("THUDM/glm4-9b-chat", 80000.0, 1.0),
+    ],
+)
+def test_rope_ratio_by_name(tmp_path: Path, name: str, base: float, divisor: float) -> None:
+    folder = write(tmp_path, CHATGLM2, rope_ratio=8, _name_or_path=name)
+    rope = read_model_config(folder).rope
+    assert (rope.base, rope.position_divisor) == (base, divisor)
+
+
+@pytest.mark.parametrize("name", ["absent", "/models/mine", "chatglm2-to-chatglm3"])
+def test_rope_ratio_is_never_guessed(tmp_path: Path, name: str) -> None:
+    folder = write(tmp_path, CHATGLM2, rope_ratio=8, _name_or_path=name)
+    with pytest.raises(CheckpointError, match="--rope-scaling positions or --rope-scaling base"):
+        read_model_config(folder)
+    assert read_model_config(folder, "positions").rope.position_divisor == 8.0
+    assert read_model_config(folder, "base").rope.base == 80000.0
+
+
+def test_a_tiktoken_vocabulary_means_glm4(tmp_path: Path) -> None:
+    folder = write(tmp_path, CHATGLM2, rope_ratio=8, _name_or_path="mine")
+    (folder / "tokenizer.model").write_bytes(b"IQ== 0\nIg== 1\n")
+    assert read_model_config(folder).rope.base == 80000.0
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("num_layers", "28", "num_layers = '28': expected a whole number"),
+        ("num_layers", True, "expected a whole number"),
+        ("num_layers", 0, "at least 1"),
+        ("hidden_size", "absent", "hidden_size is missing"),
+        ("layernorm_epsilon", -1, "positive"),
+        ("add_qkv_bias", 1, "expected true or false"),
+        ("model_type", 7, "expected a string"),
+        ("eos_token_id", "2", "whole number or a list"),
+        ("num_hidden_layers", 40, "disagrees with num_layers"),
+        ("multi_query_group_num", 3, "cannot share"),
+        ("kv_channels", 6, "do not form pairs"),
+        ("quantization_bit", 4, "quantised checkpoints are not served yet"),
+        ("pre_seq_len", 128, "P-Tuning"),
+        ("rotary_percent", 0.25, "rotates half"),
+        ("interleaved_qkv", True, "not known"),
+        ("position_encoding_2d", True, "first generation"),
+    ],
+)
+def test_refusals_name_file_and_field(tmp_path: Path, field: str, value: Any, said: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        read_model_config(write(tmp_path, CHATGLM2, **{field: value}))
+    assert said in caught.value.message
+    assert str(tmp_path / "config.json") in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("hidden_act", "gelu"),
+        ("rope_scaling", {"type": "linear", "factor": 2}),
+        ("rope_parameters", {"rope_type": "yarn"}),
+        ("rope_parameters", {"rope_theta": "x"}),
+        ("sliding_window", 4096),
+        ("quantization_config", {"bits": 4}),
+    ],
+)
+def test_glm_refuses_what_it_cannot_do(tmp_path: Path, field: str, value: Any) -> None:
+    with pytest.raises(CheckpointError, match=field):
+        read_model_config(write(tmp_path, GLM4_HF, **{field: value}))
+
+
+def test_unknown_fields_are_reported(tmp_path: Path) -> None:
+    config = read_model_config(write(tmp_path, CHATGLM2, my_own_trick=True))
+    assert config.unknown_fields == ("my_own_trick",)
+
+
+def test_a_weights_file_finds_the_config_beside_it(tmp_path: Path) -> None:
+    write(tmp_path, CHATGLM2)
+    weights = tmp_path / "model.safetensors"
+    weights.touch()
+    assert read_model_config(weights).num_layers == 28
