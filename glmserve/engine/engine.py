@@ -53,7 +53,7 @@ class Engine:
         self._streams: dict[int, TokenStream] = {}
         self._ids = itertools.count()
         self._has_work = asyncio.Event()
-        self._loop_task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def info(self) -> RunnerInfo:
@@ -82,7 +82,10 @@ class Engine:
         self._scheduler = Scheduler(self._config, limits, hash_key=self._hash_key)
         self.stats.watch(lambda: self._ready_scheduler().stats, limits.num_blocks)
         await self._prove_it_generates(limits)
-        self._loop_task = asyncio.create_task(self._run(self._scheduler))
+        self._tasks = [
+            asyncio.create_task(self._run(self._scheduler)),
+            asyncio.create_task(self._watch_executor()),
+        ]
         self.state = EngineState.READY
 
     def submit(
@@ -108,9 +111,9 @@ class Engine:
 
     async def close(self) -> None:
         """Stop the loop, end all streams and stop the runner."""
-        if self._loop_task is not None:
-            self._loop_task.cancel()
-            await asyncio.gather(self._loop_task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._die(EngineDeadError("the server is shutting down"))
         await self._executor.close()
 
@@ -158,6 +161,11 @@ class Engine:
         except Exception as error:
             logger.exception("the engine loop failed")
             self._die(EngineDeadError(f"the engine failed: {error!r}"))
+
+    async def _watch_executor(self) -> None:
+        """Notice a lost runner while nobody waits for a step."""
+        await self._executor.wait_lost()
+        self._die(EngineDeadError("the worker process that runs the model has died"))
 
     async def _step_forever(self, scheduler: Scheduler) -> None:
         """Deliver each step's tokens while the next step computes."""

@@ -27,6 +27,10 @@ class Executor(Protocol):
         """
         ...
 
+    async def wait_lost(self) -> None:
+        """Return once the runner is gone for good, even if no step is under way."""
+        ...
+
     async def close(self) -> None:
         """Stop the runner. Safe to call at any time, more than once."""
         ...

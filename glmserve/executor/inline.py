@@ -28,6 +28,9 @@ class InlineExecutor:
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(self._thread, self._execute, step)
 
+    async def wait_lost(self) -> None:
+        await asyncio.Event().wait()  # a thread of this process cannot get lost
+
     async def close(self) -> None:
         self._thread.shutdown(wait=True, cancel_futures=True)
         if self._runner is not None:

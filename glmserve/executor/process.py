@@ -6,6 +6,7 @@ import asyncio
 import socket
 import sys
 from pathlib import Path
+from typing import cast
 
 from glmserve.config import LoadProgress, RunnerConfig
 from glmserve.errors import EngineDeadError, OptionError, StartupError
@@ -57,6 +58,10 @@ class ProcessExecutor:
             raise EngineDeadError("the worker was never started")
         return self._connection.execute(step)
 
+    async def wait_lost(self) -> None:
+        if self._connection is not None:
+            await self._connection.lost.wait()
+
     async def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
@@ -75,11 +80,11 @@ class _Connection(asyncio.Protocol):
     def __init__(self, progress: LoadProgress) -> None:
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[RunnerInfo] = loop.create_future()
+        self.lost = asyncio.Event()
         self._progress = progress
         self._output: asyncio.Future[StepOutput] | None = None
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
-        self._lost = False
 
     def send(self, frame: bytes) -> None:
         if self._transport is not None:
@@ -88,7 +93,7 @@ class _Connection(asyncio.Protocol):
     def execute(self, step: StepInput) -> asyncio.Future[StepOutput]:
         """Send a step; its output resolves the returned future."""
         self._output = asyncio.get_running_loop().create_future()
-        if self._lost:
+        if self.lost.is_set():
             self._output.set_exception(_worker_lost())
         else:
             self.send(encode_frame(step))
@@ -99,8 +104,7 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -113,7 +117,7 @@ class _Connection(asyncio.Protocol):
             self._message_received(body)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._lost = True
+        self.lost.set()
         if not self.ready.done():
             self.ready.set_exception(
                 StartupError("the worker process died while loading the model; see its output")

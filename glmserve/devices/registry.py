@@ -1,0 +1,63 @@
+"""Finds device plugins by name: the built-in ones and those of installed packages."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from glmserve.devices.base import Device
+from glmserve.errors import DeviceError, OptionError
+
+ENTRY_POINT_GROUP = "glmserve.devices"
+
+_BUILT_IN = {
+    "cuda": "glmserve.devices.cuda:CudaDevice",
+    "cpu": "glmserve.devices.cpu:CpuDevice",
+    "null": "glmserve.devices.null:NullDevice",
+}
+_AUTO_ORDER = ("cuda", "cpu")
+
+
+def device_names() -> list[str]:
+    """Every name that --device accepts, besides auto."""
+    plugins = [entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)]
+    return [*_BUILT_IN, *sorted(set(plugins) - _BUILT_IN.keys())]
+
+
+def select_device(name: str) -> Device:
+    """The device of this name, or for "auto" the first that can be used.
+
+    Raises:
+        OptionError: no device has this name.
+        DeviceError: it cannot be used here; the message gives its reason.
+    """
+    if name == "auto":
+        return _first_available()
+    device = load_device(name)
+    info = device.probe()
+    if not info.available:
+        raise DeviceError(f"--device {name} cannot be used here: {info.reason}")
+    return device
+
+
+def load_device(name: str) -> Device:
+    """The plugin of this name, whether or not it can be used."""
+    if name in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        device: Device = getattr(import_module(module), attribute)()
+        return device
+    for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
+        plugin: Device = entry.load()()
+        return plugin
+    raise OptionError(f"--device {name}: unknown; known: auto, {', '.join(device_names())}")
+
+
+def _first_available() -> Device:
+    reasons = []
+    for name in _AUTO_ORDER:
+        device = load_device(name)
+        info = device.probe()
+        if info.available:
+            return device
+        reasons.append(f"{name}: {info.reason}")
+    raise DeviceError(f"no device can be used here: {'; '.join(reasons)}")

@@ -1,0 +1,199 @@
+"""The server process from outside: start, load, many users, disconnects, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from server_process import ServerProcess
+
+QUESTIONS = (
+    "Hello!",
+    "What is glmserve?",
+    "Tell me a story.",
+    "你好",
+    "你是谁？",
+    "What is a paged KV cache?",
+    "Count from 1 to 10",
+    "讲个故事",
+)
+
+
+def requests_of_mixed_lengths(number: int) -> list[dict[str, Any]]:
+    rng = random.Random(5)
+    bodies = []
+    for i in range(number):
+        messages = []
+        for _ in range(rng.randrange(3)):
+            messages.append({"role": "user", "content": rng.choice(QUESTIONS)})
+            messages.append({"role": "assistant", "content": "I see. " * rng.randrange(1, 30)})
+        messages.append({"role": "user", "content": rng.choice(QUESTIONS)})
+        sampled = {"temperature": 0.9, "seed": i} if i % 4 == 0 else {"temperature": 0}
+        bodies.append(
+            {
+                "model": "glm-tiny",
+                "messages": messages,
+                "max_tokens": rng.randrange(1, 120),
+                "ignore_eos": i % 3 == 0,
+                "stream": True,
+                **sampled,
+            }
+        )
+    return bodies
+
+
+async def streamed_text(client: httpx.AsyncClient, body: dict[str, Any]) -> str:
+    text = ""
+    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+        assert response.status_code == 200
+        async for line in response.aiter_lines():
+            if line.startswith("data: {"):
+                text += json.loads(line[6:])["choices"][0]["delta"].get("content", "")
+    return text
+
+
+async def test_64_streams_each_read_what_they_would_read_alone(glm_tiny: ServerProcess) -> None:
+    bodies = requests_of_mixed_lengths(64)
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=glm_tiny.url, limits=limits, timeout=120) as client:
+        together = await asyncio.gather(*(streamed_text(client, body) for body in bodies))
+        alone = [await streamed_text(client, body) for body in bodies]
+    assert together == alone
+    glm_tiny.wait_until_idle()
+
+
+async def test_a_small_cache_changes_no_text() -> None:
+    bodies = requests_of_mixed_lengths(24)
+    with ServerProcess(
+        "--dtype", "float32", "--kv-cache-tokens", "640", "--max-model-len", "640"
+    ) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
+            together = await asyncio.gather(*(streamed_text(client, body) for body in bodies))
+            assert server.metric("glmserve_preemptions_total") > 0
+            alone = [await streamed_text(client, body) for body in bodies]
+        assert together == alone
+        server.wait_until_idle()
+
+
+async def test_disconnects_free_their_blocks(glm_tiny: ServerProcess) -> None:
+    body = requests_of_mixed_lengths(1)[0] | {"max_tokens": 500, "ignore_eos": True}
+    async with httpx.AsyncClient(base_url=glm_tiny.url, timeout=60) as client:
+        async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+            async for _ in response.aiter_lines():
+                break
+        waiting = asyncio.create_task(
+            client.post("/v1/chat/completions", json=body | {"stream": False})
+        )
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        glm_tiny.wait_until_idle()
+        assert (await client.get("/health/ready")).status_code == 200
+
+
+def test_start_up_says_what_matters(glm_tiny: ServerProcess) -> None:
+    text = glm_tiny.text
+    for part in (
+        "glm-tiny",
+        "million parameters",
+        "cpu",
+        "float32",
+        "KV cache",
+        "tokens",
+        glm_tiny.url,
+        "curl -N",
+    ):
+        assert part in text
+
+
+def test_the_server_process_has_no_torch(glm_tiny: ServerProcess) -> None:
+    maps = Path(f"/proc/{glm_tiny.pid}/maps")
+    if not maps.exists():
+        pytest.skip("needs /proc")
+    assert "libtorch" not in maps.read_text()
+    code = (
+        "import sys, glmserve.cli.server; "
+        "print([m for m in ('torch', 'numpy', 'triton', 'tiktoken') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_live_answers_long_before_ready() -> None:
+    with ServerProcess("--host", "127.0.0.1", wait=False) as server:
+        deadline = time.monotonic() + 60
+        while not (port := listening_port(server.pid)):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        url = f"http://127.0.0.1:{port}"
+        assert httpx.get(f"{url}/health/live").status_code == 200
+        ready = httpx.get(f"{url}/health/ready")
+        assert (ready.status_code, ready.json()["status"]) == (503, "loading")
+
+
+def listening_port(pid: int) -> int | None:
+    """The TCP port a process listens on, from /proc."""
+    try:
+        links = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return None
+    inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and fields[9] in inodes:
+            return int(fields[1].split(":")[1], 16)
+    return None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_it_cleanly_and_its_worker_with_it(number: signal.Signals) -> None:
+    with ServerProcess("--device", "null") as server:
+        worker = only_child(server.pid)
+        os.kill(server.pid, number)
+        assert server.wait() == 0
+        assert not Path(f"/proc/{worker}").exists()
+        assert "Traceback" not in server.text
+
+
+def test_the_worker_dies_with_a_killed_server() -> None:
+    with ServerProcess("--device", "null") as server:
+        worker = only_child(server.pid)
+        os.kill(server.pid, signal.SIGKILL)
+        server.wait()
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{worker}").exists():
+            assert time.monotonic() < deadline, "the worker outlived its server"
+            time.sleep(0.05)
+
+
+def test_a_dead_worker_ends_the_server_with_an_error() -> None:
+    with ServerProcess("--device", "null") as server:
+        os.kill(only_child(server.pid), signal.SIGKILL)
+        assert server.wait() == 1
+        assert "the worker process that runs the model has died" in server.text
+        assert "Traceback" not in server.text
+
+
+def test_a_taken_port_is_one_clear_line(glm_tiny: ServerProcess) -> None:
+    port = glm_tiny.url.rsplit(":", 1)[1]
+    result = subprocess.run(
+        [sys.executable, "-m", "glmserve", "serve", "--port", port], capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert "address already in use" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def only_child(pid: int) -> int:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    assert len(children) == 1
+    return int(children[0])
