@@ -40,8 +40,13 @@ def main(descriptor: int) -> None:
 
 
 def _follow_parent() -> None:
-    """Die with the server, and leave Ctrl-C to it: it decides when its worker may stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Die with the server, and leave signals to it: it decides when its worker may stop.
+
+    Ctrl-C and service managers signal the whole group; a worker that obeyed would be gone before
+    the server has ended its streams.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -108,6 +108,7 @@ def _listen(host: str, port: int) -> socket.socket:
 async def _run(context: ServerContext, listener: socket.socket) -> int:
     """Answer HTTP from the first moment on; load the model beside it."""
     host, port = listener.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(context),

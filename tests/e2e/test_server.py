@@ -155,8 +155,10 @@ def listening_port(pid: int) -> int | None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_it_cleanly_and_its_worker_with_it(number: signal.Signals) -> None:
+    """Also where they reach the whole process group, worker first."""
     with ServerProcess("--device", "null") as server:
         worker = only_child(server.pid)
+        os.kill(worker, number)
         os.kill(server.pid, number)
         assert server.wait() == 0
         assert not Path(f"/proc/{worker}").exists()

@@ -114,7 +114,7 @@ def simulate(limits: RunnerLimits, config: SchedulerConfig, plan: list[Arrival])
     return scheduler
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     limits=runner_limits(),
     max_batch_size=st.integers(1, 8),
@@ -132,7 +132,7 @@ def test_every_request_gets_its_own_text_and_no_block_leaks(
     assert (stats.running, stats.waiting, stats.used_blocks) == (0, 0, 0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(budget=st.integers(1, 9), plan=st.lists(arrivals, min_size=1, max_size=6))
 def test_any_token_budget_gives_the_same_text(budget: int, plan: list[Arrival]) -> None:
     limits = RunnerLimits(

@@ -9,13 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from glmserve.text import Tokenizer, load_tokenizer
-
-# A busy machine is no failure.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
 
 _TRAINING_TEXT = """\
 The quick brown fox jumps over the lazy dog. 敏捷的棕色狐狸跳过懒狗。
