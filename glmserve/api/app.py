@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from glmserve.api.auth import ApiKeyMiddleware
@@ -17,7 +18,6 @@ from glmserve.api.errors import (
     answer_http_error,
     answer_unexpected_error,
 )
-from glmserve.api.generation import ClientGoneError
 from glmserve.api.health import live, metrics, ready
 from glmserve.api.models import list_models
 from glmserve.api.openapi import docs, openapi
@@ -43,7 +43,7 @@ def create_app(context: ServerContext) -> Starlette:
         exception_handlers={
             GlmserveError: answer_glmserve_error,
             HTTPException: answer_http_error,
-            ClientGoneError: answer_client_gone,
+            ClientDisconnect: answer_client_gone,
             Exception: answer_unexpected_error,
         },
     )

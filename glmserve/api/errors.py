@@ -56,7 +56,7 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
 
 
 async def answer_client_gone(request: Request, error: Exception) -> Response:
-    """Handler for a client that left before its answer was complete: nobody reads this one."""
+    """Handler for a client that left before its request or its answer was complete."""
     return Response(status_code=_CLIENT_CLOSED_REQUEST)
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from glmserve.api.context import ServerContext
 from glmserve.api.protocol import GenerationRequest
@@ -27,10 +27,6 @@ class BodyTooLargeError(GlmserveError):
 
     http_status = 413
     error_type = "invalid_request_error"
-
-
-class ClientGoneError(Exception):
-    """The client of a non-streamed request has disconnected; nobody reads the answer."""
 
 
 async def read_body(request: Request) -> bytes:
@@ -146,7 +142,7 @@ async def collect(request: Request, stream: TextStream) -> tuple[str, list[int]]
     """The whole text and its token ids, unless the client leaves first.
 
     Raises:
-        ClientGoneError: it left; the generation is aborted.
+        ClientDisconnect: it left; the generation is aborted.
         GlmserveError: the generation failed.
     """
     generating = asyncio.ensure_future(_join(stream))
@@ -154,7 +150,7 @@ async def collect(request: Request, stream: TextStream) -> tuple[str, list[int]]
     try:
         await asyncio.wait((generating, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not generating.done():
-            raise ClientGoneError
+            raise ClientDisconnect
         return generating.result()
     finally:
         generating.cancel()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -97,6 +100,35 @@ async def test_disconnects_free_their_blocks(glm_tiny: ServerProcess) -> None:
         waiting.cancel()
         glm_tiny.wait_until_idle()
         assert (await client.get("/health/ready")).status_code == 200
+
+
+async def test_abrupt_disconnects_leave_nothing_behind() -> None:
+    """Half-sent requests, resets and closed streams, at every stage."""
+    with ServerProcess("--device", "null") as server:
+        await asyncio.gather(*(leave_abruptly(server, i) for i in range(100)))
+        server.wait_until_idle()
+        assert server.metric("glmserve_requests_waiting") == 0
+        assert "Traceback" not in server.text
+
+
+async def leave_abruptly(server: ServerProcess, number: int) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    stream = b"true" if number % 2 else b"false"
+    body = b'{"model":"glm-tiny","prompt":"x","max_tokens":2000,"ignore_eos":true,"stream":%s}'
+    body %= stream
+    writer.write(
+        b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    )
+    writer.write(body[: len(body) // (2 if number % 5 == 0 else 1)])
+    await writer.drain()
+    if number % 3:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(reader.read(1 + 37 * number), 0.3)
+    if number % 4 == 0:  # RST instead of FIN
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.close()
 
 
 def test_start_up_says_what_matters(glm_tiny: ServerProcess) -> None:
