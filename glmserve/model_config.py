@@ -23,12 +23,13 @@ ROPE_BASE = 10000.0
 _WITHOUT_EFFECT = frozenset(
     # Bookkeeping, training-only fields, and switches that the original code stores but never uses
     # at inference (original_rope, fp32_residual_connection) or that cancel out
-    # (apply_query_key_layer_scaling divides by the layer number and multiplies back).
+    # (apply_query_key_layer_scaling divides by the layer number and multiplies back). The original
+    # code never ties its embeddings, whatever tie_word_embeddings says.
     "_name_or_path architectures auto_map transformers_version use_cache attention_dropout "
     "hidden_dropout bias_dropout_fusion classifier_dropout apply_query_key_layer_scaling "
     "attention_softmax_in_fp32 fp32_residual_connection original_rope pad_token_id bos_token_id "
     "dtype torch_dtype initializer_range vocab_size num_hidden_layers chat_format "
-    "prefix_projection".split()
+    "prefix_projection tie_word_embeddings".split()
 )
 
 
@@ -139,7 +140,7 @@ def _read_chatglm(reader: ConfigReader, rope_scaling: RopeScaling | None) -> Mod
             linear_bias=linear_bias,
             qkv_per_head=not grouped,
             residual_post_norm=reader.boolean("apply_residual_connection_post_layernorm", False),
-            tied_embeddings=reader.boolean("tie_word_embeddings", False),
+            tied_embeddings=False,
             rope=_chatglm_rope(reader, head_dim, rope_scaling),
             max_context=reader.integer("seq_length", 2048),
             stored_dtype=_stored_dtype(reader),
