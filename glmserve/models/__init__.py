@@ -1,0 +1,1 @@
+"""The models, their parameters, and reading those from checkpoints."""

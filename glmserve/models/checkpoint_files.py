@@ -1,0 +1,117 @@
+"""The weight files of a checkpoint: which there are, and the tensors inside, memory-mapped."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from glmserve.config_reader import read_json_object
+from glmserve.errors import CheckpointError
+
+_SINGLE = ("model.safetensors", "pytorch_model.bin")
+_SUFFIXES = (".safetensors", ".bin", ".pt")
+_LFS_POINTER = b"version https://git-lfs"
+
+
+def weight_files(checkpoint: Path) -> dict[Path, frozenset[str] | None]:
+    """Files to read, each with the names its index promises (None: there is no index).
+
+    Preferred in this order: model.safetensors, its shards, pytorch_model.bin, its shards.
+
+    Raises:
+        CheckpointError: there are none, or the index is broken.
+    """
+    if checkpoint.is_file():
+        if checkpoint.suffix not in _SUFFIXES:
+            raise CheckpointError(
+                f"{checkpoint}: not a weights file; expected one ending in "
+                f"{', '.join(_SUFFIXES)}, or a folder"
+            )
+        return {checkpoint: None}
+    for name in _SINGLE:
+        if (checkpoint / name).is_file():
+            return {checkpoint / name: None}
+        if (checkpoint / f"{name}.index.json").is_file():
+            return _indexed_files(checkpoint / f"{name}.index.json")
+    raise CheckpointError(
+        f"{checkpoint}: no weights; expected {_SINGLE[0]} or {_SINGLE[1]}, "
+        "or their .index.json and shards"
+    )
+
+
+def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Name and memory-mapped tensor, one after the other.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or not a weights file.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    if _starts_with(path, _LFS_POINTER):
+        raise CheckpointError(f"{path}: only a Git LFS pointer, not the weights; run git lfs pull")
+    if path.suffix == ".safetensors":
+        yield from _read_safetensors(path)
+    else:
+        yield from _read_pickle(path)
+
+
+def _starts_with(path: Path, prefix: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(prefix)) == prefix
+
+
+def _indexed_files(index: Path) -> dict[Path, frozenset[str] | None]:
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index}: weight_map is missing or empty")
+    names: dict[str, set[str]] = {}
+    for tensor, file in weight_map.items():
+        # A plain name only: an index must not reach outside its own folder.
+        if not isinstance(file, str) or PurePosixPath(file).name != file or "\\" in file:
+            raise CheckpointError(
+                f"{index}: {tensor} is in {json.dumps(file)}, expected a file name beside the index"
+            )
+        names.setdefault(file, set()).add(tensor)
+    for file, tensors in names.items():
+        path = index.parent / file
+        if not path.is_file():
+            raise CheckpointError(
+                f"{path}: no such file, but {index.name} says it holds {min(tensors)}"
+                + (f" and {len(tensors) - 1} more" if len(tensors) > 1 else "")
+            )
+        if path.suffix not in _SUFFIXES:
+            raise CheckpointError(f"{index}: {file} does not end in {', '.join(_SUFFIXES)}")
+    return {index.parent / file: frozenset(tensors) for file, tensors in sorted(names.items())}
+
+
+def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in sorted(file.keys()):
+                yield name, file.get_tensor(name)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged or truncated safetensors file: {error}") from None
+
+
+def _read_pickle(path: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        # Only the zip format of torch >= 1.6 can be memory-mapped. weights_only: no code is run.
+        data = torch.load(
+            path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True
+        )
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"{path}: damaged, truncated or unsafe: {reason}") from None
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: expected a dictionary of tensors, found {type(data)}")
+    for name, tensor in data.items():
+        if not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{path}: {name}: expected a tensor, found {type(tensor)}")
+        yield name, tensor

@@ -1,0 +1,56 @@
+"""Seeded random weights from the configuration alone, for measuring and for tests."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from glmserve.model_config import ModelConfig
+from glmserve.models.parameters import Parameters, Shape, parameter_shapes
+
+_PERIOD = 1_048_573
+"""Random numbers drawn per parameter; longer ones repeat them. Prime: no two rows become equal."""
+
+
+def dummy_weights(
+    config: ModelConfig, dtype: torch.dtype, device: torch.device, seed: int
+) -> Parameters:
+    """Parameters whose activations stay finite at any depth.
+
+    Linear weights are uniform with variance 1/(columns), the two that feed the residual stream
+    another 1/(2*layers) less; norms are 1; biases are small.
+    """
+    generator = torch.Generator(device="cpu").manual_seed(seed)
+    residual_scale = 1.0 / math.sqrt(2 * config.num_layers)
+    parameters = {}
+    for name, shape in parameter_shapes(config).items():
+        parameter = torch.empty(shape, dtype=dtype, device=device)
+        _fill(parameter, name, shape, residual_scale, generator)
+        parameters[name] = parameter
+    return parameters
+
+
+def _fill(
+    parameter: Tensor, name: str, shape: Shape, residual_scale: float, generator: torch.Generator
+) -> None:
+    module, kind = name.split(".")[-2:]
+    if module.endswith("norm"):
+        parameter.fill_(1.0 if kind == "weight" else 0.0)
+        return
+    if module == "embedding":
+        deviation = 1.0
+    elif kind == "bias":
+        deviation = 0.02
+    else:
+        deviation = 1.0 / math.sqrt(shape[-1])
+        if module in ("dense", "down"):
+            deviation *= residual_scale
+    bound = deviation * math.sqrt(3.0)  # of a uniform distribution with that deviation
+    flat = parameter.view(-1)
+    period = min(len(flat), _PERIOD)
+    noise = torch.empty(period).uniform_(-bound, bound, generator=generator).to(parameter)
+    for start in range(0, len(flat), period):
+        part = flat[start : start + period]
+        part.copy_(noise[: len(part)])

@@ -1,0 +1,36 @@
+"""Which class runs which model_type, imported only when it is needed."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from glmserve.model_config import ModelConfig
+from glmserve.models.parameters import Parameters
+from glmserve.ops.base import Ops
+from glmserve.ops.batch import Batch
+
+_MODELS = {
+    "chatglm": "glmserve.models.glm:Glm",
+    "glm": "glmserve.models.glm:Glm",
+}
+
+
+class Model(Protocol):
+    """What a TorchRunner runs."""
+
+    def forward(self, batch: Batch, caches: Sequence[Tensor]) -> Tensor:
+        """Write K/V of all tokens to the cache; logits of the sampled rows, float32 [S, V]."""
+        ...
+
+
+def build_model(config: ModelConfig, parameters: Parameters, ops: Ops, max_context: int) -> Model:
+    """Build the model that `config` describes; takes `parameters` over and empties it."""
+    module, _, name = _MODELS[config.model_type].partition(":")
+    model: Model = getattr(importlib.import_module(module), name)(
+        config, parameters, ops, max_context
+    )
+    return model

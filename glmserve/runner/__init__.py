@@ -1,0 +1,1 @@
+"""Executes StepInputs: batches, the KV cache, sampling."""

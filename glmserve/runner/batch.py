@@ -1,0 +1,60 @@
+"""From a StepInput to the Batch that a model takes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from glmserve.ops.batch import Batch, Int64Array
+from glmserve.step import ScheduledSequence, StepInput
+
+
+def build_batch(step: StepInput, block_size: int) -> Batch:
+    """Lay the tokens of all sequences one after the other.
+
+    Costs Python time per sequence, never per token.
+    """
+    order = _order(step.sequences)
+    sequences = [step.sequences[i] for i in order]
+    counts = np.array([len(s.token_ids) for s in sequences], dtype=np.int64)
+    starts = np.array([s.start for s in sequences], dtype=np.int64)
+    query_start = np.zeros(len(sequences) + 1, dtype=np.int64)
+    np.cumsum(counts, out=query_start[1:])
+    owners = np.repeat(np.arange(len(sequences)), counts)  # [T]: which sequence a token belongs to
+    positions = np.arange(query_start[-1]) + (starts - query_start[:-1])[owners]
+    block_tables = _block_tables(sequences)
+    blocks, offsets = np.divmod(positions, block_size)
+    return Batch(
+        input_ids=np.array([t for s in sequences for t in s.token_ids], dtype=np.int64),
+        positions=positions,
+        slot_mapping=block_tables[owners, blocks] * block_size + offsets,
+        query_start=query_start,
+        context_lens=starts + counts,
+        block_tables=block_tables,
+        block_size=block_size,
+        num_decodes=int((counts == 1).sum()),
+        sample_rows=_sample_rows(step.sequences, order, query_start),
+    )
+
+
+def _order(sequences: list[ScheduledSequence]) -> list[int]:
+    """Decodes by falling context length, then the rest as they come."""
+    decodes = [i for i, s in enumerate(sequences) if len(s.token_ids) == 1]
+    decodes.sort(key=lambda i: -sequences[i].start)
+    return decodes + [i for i, s in enumerate(sequences) if len(s.token_ids) != 1]
+
+
+def _block_tables(sequences: list[ScheduledSequence]) -> Int64Array:
+    """[B, most blocks of any], padded with 0."""
+    tables = np.zeros((len(sequences), max(len(s.block_table) for s in sequences) // 4), np.int64)
+    for row, sequence in zip(tables, sequences, strict=True):
+        row[: len(sequence.block_table) // 4] = np.frombuffer(sequence.block_table, dtype=np.int32)
+    return tables
+
+
+def _sample_rows(
+    sequences: list[ScheduledSequence], order: list[int], query_start: Int64Array
+) -> Int64Array:
+    """The last row of each sampled sequence, in the order of the step."""
+    last_rows = np.empty(len(order), dtype=np.int64)
+    last_rows[order] = query_start[1:] - 1
+    return last_rows[[s.sampling is not None for s in sequences]]

@@ -1,0 +1,36 @@
+"""Which number format the weights, the activations and the KV cache have."""
+
+from __future__ import annotations
+
+import torch
+
+from glmserve.config import RunnerConfig
+from glmserve.model_config import ModelConfig
+from glmserve.models.parameters import count_parameters
+
+DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+
+_SMALL_MODEL = 2**30  # bytes of float32 weights
+
+
+def host_dtype(config: RunnerConfig, model: ModelConfig, *, fast_bfloat16: bool) -> torch.dtype:
+    """`auto` on a CPU: float32 for small models, else bfloat16 where the CPU computes with it."""
+    if config.dtype != "auto":
+        return DTYPES[config.dtype]
+    small = count_parameters(model) * torch.float32.itemsize < _SMALL_MODEL
+    return torch.float32 if small or not fast_bfloat16 else torch.bfloat16
+
+
+def stored_dtype(config: RunnerConfig, model: ModelConfig) -> torch.dtype:
+    """`auto` on an accelerator: as stored; bfloat16 where config.json does not say."""
+    name = config.dtype if config.dtype != "auto" else model.stored_dtype
+    return DTYPES.get(name or "bfloat16", torch.bfloat16)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """ "bfloat16" of torch.bfloat16."""
+    return str(dtype).removeprefix("torch.")

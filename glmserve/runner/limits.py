@@ -1,0 +1,118 @@
+"""How large the KV cache is, and what a Runner therefore can execute. Pure arithmetic, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from glmserve.config import RunnerConfig
+from glmserve.errors import DeviceError, OptionError
+from glmserve.model_config import ModelConfig
+from glmserve.step import RunnerLimits
+
+_SHARE_FOR_ONE_REQUEST = 0.8
+"""Of the available memory: as much may be taken so that one request of full length fits."""
+
+
+@dataclass(frozen=True)
+class CacheMemory:
+    """What a device can give to the KV cache when no option says it."""
+
+    available: int
+    """Bytes left beside the weights."""
+    share: float
+    """Part of `available` to take."""
+    token_bytes: int
+    """Bytes of one token's K and V in all layers."""
+
+
+def kv_token_bytes(model: ModelConfig, itemsize: int) -> int:
+    """Bytes of one token's K and V in all layers."""
+    return 2 * model.num_layers * model.num_kv_heads * model.head_dim * itemsize
+
+
+def plan_limits(config: RunnerConfig, model: ModelConfig, memory: CacheMemory) -> RunnerLimits:
+    """Size the KV cache: what the options say, else what the device can give.
+
+    A context length that was asked for is kept or refused; the model's own is cut to what fits.
+
+    Raises:
+        OptionError: an option cannot be honoured.
+        DeviceError: not enough memory.
+    """
+    wanted = config.max_model_len
+    if wanted is not None and wanted > model.max_context:
+        raise OptionError(
+            f"--max-model-len {wanted} is more than the {model.max_context} tokens that this "
+            f"model's config.json allows"
+        )
+    context = wanted or model.max_context
+    num_blocks = _num_blocks(config, context, memory)
+    capacity = num_blocks * config.block_size
+    if capacity < context and wanted is not None:
+        raise _too_small(config, wanted, capacity, memory)
+    if num_blocks < 1:
+        raise _too_small(config, 1, capacity, memory)
+    if capacity * memory.token_bytes > memory.available:
+        raise DeviceError(
+            f"not enough memory: a KV cache of {capacity} tokens needs "
+            f"{format_bytes(capacity * memory.token_bytes)}, "
+            f"{format_bytes(max(0, memory.available))} are left beside the weights; lower "
+            "--kv-cache-tokens or --kv-cache-memory"
+        )
+    return RunnerLimits(
+        num_blocks=num_blocks,
+        block_size=config.block_size,
+        max_sequences=config.max_batch_size,
+        max_step_tokens=config.max_step_tokens,
+        max_context=min(context, capacity),
+    )
+
+
+def _num_blocks(config: RunnerConfig, context: int, memory: CacheMemory) -> int:
+    """Blocks of the cache; may be too few for `context`, or 0."""
+    block_bytes = memory.token_bytes * config.block_size
+    if config.kv_cache_tokens is not None:
+        return _blocks(config.kv_cache_tokens, config.block_size)
+    if config.kv_cache_memory is not None:
+        return config.kv_cache_memory // block_bytes
+    one_request = _blocks(context, config.block_size)
+    affordable = int(max(0, memory.available) * memory.share) // block_bytes
+    stretched = int(max(0, memory.available) * _SHARE_FOR_ONE_REQUEST) // block_bytes
+    if affordable < one_request:
+        return min(one_request, max(stretched, affordable))
+    return min(affordable, one_request * config.max_batch_size)
+
+
+def _blocks(tokens: int, block_size: int) -> int:
+    """Blocks that hold `tokens`."""
+    return -(-tokens // block_size)
+
+
+def _too_small(
+    config: RunnerConfig, context: int, capacity: int, memory: CacheMemory
+) -> OptionError | DeviceError:
+    """The error that says which number to change."""
+    needed = _blocks(context, config.block_size) * config.block_size * memory.token_bytes
+    need = f"one request of {context} tokens needs {format_bytes(needed)} of KV cache"
+    if config.kv_cache_tokens is not None:
+        return OptionError(f"--kv-cache-tokens {config.kv_cache_tokens} is too little: {need}")
+    if config.kv_cache_memory is not None:
+        return OptionError(
+            f"--kv-cache-memory {format_bytes(config.kv_cache_memory)} is too little: {need}"
+        )
+    return DeviceError(
+        f"not enough memory: {need}, {format_bytes(max(0, memory.available))} are left beside the "
+        f"weights, which allows {capacity} tokens; "
+        + ("lower --max-model-len" if capacity else "use a smaller model or another --dtype")
+    )
+
+
+def format_bytes(count: int) -> str:
+    """Human-readable: "512 B", "3.4 GiB"."""
+    if count < 1024:
+        return f"{count} B"
+    if count < 2**20:
+        return f"{count / 2**10:.1f} KiB"
+    if count < 2**30:
+        return f"{count / 2**20:.1f} MiB"
+    return f"{count / 2**30:.1f} GiB"

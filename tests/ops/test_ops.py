@@ -1,0 +1,122 @@
+"""Each operation, and each override of it, against a definition in float64."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from glmserve.model_config import RopeConfig
+from glmserve.ops.attention import AttentionBackend
+from glmserve.ops.base import Ops
+from glmserve.ops.cpu import CpuOps
+
+CPU = torch.device("cpu")
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.fixture(params=[Ops, CpuOps])
+def ops(request: pytest.FixtureRequest) -> Ops:
+    made: Ops = request.param(AttentionBackend(2, torch.float32, CPU))
+    return made
+
+
+def assert_rounded_once(got: Tensor, want: Tensor) -> None:
+    """`got` is at most one unit in the last place from the float64 result."""
+    assert got.dtype != torch.float64
+    unit = torch.finfo(got.dtype).eps
+    torch.testing.assert_close(got.double(), want, rtol=1.01 * unit, atol=8 * 1e-7)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 5])
+class TestNorms:
+    def test_rms_norm(self, ops: Ops, dtype: torch.dtype, rows: int) -> None:
+        x, weight = torch.randn(rows, 96).to(dtype) * 3, torch.randn(96).to(dtype)
+        wide = x.double()
+        want = wide / (wide.square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight.double()
+        assert_rounded_once(ops.rms_norm(x, weight, 1e-5), want)
+
+    def test_layer_norm(self, ops: Ops, dtype: torch.dtype, rows: int) -> None:
+        x = torch.randn(rows, 96).to(dtype) * 3 + 1
+        weight, bias = torch.randn(2, 96).to(dtype)
+        wide = x.double() - x.double().mean(-1, keepdim=True)
+        scaled = wide / (wide.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        want = scaled * weight.double() + bias.double()
+        got = ops.layer_norm(x, weight, bias, 1e-5)
+        torch.testing.assert_close(
+            got.double(), want, rtol=2 * torch.finfo(dtype).eps, atol=4 * torch.finfo(dtype).eps
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 3, 16, 70])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_linear(ops: Ops, dtype: torch.dtype, rows: int, with_bias: bool) -> None:
+    x = torch.randn(rows, 48).to(dtype)
+    weight = (torch.randn(40, 48) / 7).to(dtype)
+    bias = torch.randn(40).to(dtype) if with_bias else None
+    want = x.double() @ weight.double().T + (0 if bias is None else bias.double())
+    with torch.inference_mode():
+        got = ops.linear(x, ops.pack_linear(weight.clone()), bias)
+    assert got.dtype == dtype
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(got.double(), want, rtol=2 * eps, atol=8 * eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_silu_and_mul(ops: Ops, dtype: torch.dtype) -> None:
+    x = torch.randn(3, 20).to(dtype)
+    gate, up = x.double().chunk(2, dim=-1)
+    got = ops.silu_and_mul(x.clone())
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(
+        got.double(), gate * torch.sigmoid(gate) * up, rtol=2 * eps, atol=eps
+    )
+
+
+class TestRope:
+    ROPE = RopeConfig(dim=8, base=10000.0, position_divisor=4.0)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_adjacent_pairs_of_the_first_dims(self, ops: Ops, dtype: torch.dtype) -> None:
+        heads = torch.randn(3, 5, 20).to(dtype)
+        positions = torch.tensor([0, 7, 100])
+        want = heads.double()
+        for t, position in enumerate(positions.tolist()):
+            for i in range(0, 8, 2):
+                angle = position / 4.0 / 10000.0 ** (i / 8)
+                a, b = want[t, :, i].clone(), want[t, :, i + 1].clone()
+                want[t, :, i] = a * math.cos(angle) - b * math.sin(angle)
+                want[t, :, i + 1] = a * math.sin(angle) + b * math.cos(angle)
+        untouched = heads[..., 8:].clone()
+        ops.rope(heads, ops.rope_rows(ops.rope_table(self.ROPE, 128, CPU), positions))
+        assert torch.equal(heads[..., 8:], untouched)
+        torch.testing.assert_close(
+            heads.double(), want, rtol=1.01 * torch.finfo(dtype).eps, atol=1e-5
+        )
+
+    def test_far_positions(self, ops: Ops) -> None:
+        """Angles are float32: half precision would be off by more than 1 here."""
+        rope = RopeConfig(dim=64, base=5_000_000.0, position_divisor=1.0)
+        table = ops.rope_table(rope, 131072, CPU)[-1].numpy()
+        angles = 131071 / 5_000_000.0 ** (np.arange(0, 64, 2) / 64)
+        assert np.abs(table - np.exp(1j * angles)).max() < 0.02
+
+
+class TestArgmax:
+    def test_first_of_equals(self, ops: Ops) -> None:
+        logits = torch.tensor([[1.0, 3.0, 3.0], [5.0, 5.0, 0.0]])
+        assert ops.argmax(logits) == ([1, 0], [3.0, 5.0])
+
+    def test_nan_shows(self, ops: Ops) -> None:
+        _, values = ops.argmax(torch.tensor([[1.0, float("nan"), 3.0], [1.0, 2.0, 3.0]]))
+        assert math.isnan(values[0])
+        assert values[1] == 3.0
+
+    def test_part_of_the_columns(self, ops: Ops) -> None:
+        logits = torch.tensor([[1.0, 2.0, 9.0], [2.0, 1.0, 9.0]])
+        assert ops.argmax(logits[:, :2]) == ([1, 0], [2.0, 2.0])

@@ -1,0 +1,206 @@
+"""Steps in, tokens out: greedy text of the original models through TorchRunner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import BASE, random_weights, write_checkpoint
+
+from glmserve.config import LoadFormat, RunnerConfig
+from glmserve.devices.cpu import CpuDevice
+from glmserve.runner.torch_runner import TorchRunner
+from glmserve.step import NOT_A_NUMBER, SamplingInput, ScheduledSequence, StepInput
+
+GREEDY = SamplingInput()
+NAMES = [
+    "glm2_base",
+    "glm2_bin_sharded",
+    "glm2_mha",
+    "glm2_no_qkv_bias",
+    "glm2_res_post_ln",
+    "glm2_32k_interp",
+    "glm3_32k_base",
+    "glm3_base_sharded_st",
+    "glm4_base",
+]
+
+
+def load(checkpoint: Path, **options: Any) -> TorchRunner:
+    options = {"dtype": "float32", "kv_cache_tokens": 2048, "threads": 1, **options}
+    config = RunnerConfig(checkpoint=str(checkpoint), device="cpu", **options)
+    return CpuDevice().create_runner(config, lambda done, total: None)
+
+
+class Decoding:
+    """Requests that grow token by token, each over its own shuffled blocks."""
+
+    def __init__(self, runner: TorchRunner, prompts: list[list[int]], room: int) -> None:
+        self.runner = runner
+        limits = runner.info.limits
+        blocks = np.random.default_rng(1).permutation(limits.num_blocks).astype(np.int32)
+        per_request = -(-(max(map(len, prompts)) + room) // limits.block_size)
+        self.tables = [
+            blocks[i * per_request : (i + 1) * per_request].tobytes() for i in range(len(prompts))
+        ]
+        assert len(prompts) * per_request <= limits.num_blocks
+        self.tokens = [list(p) for p in prompts]
+        self.prompt_lengths = [len(p) for p in prompts]
+        self.computed = [0] * len(prompts)
+
+    def step(self, chunk: int, sampling: Callable[[int], SamplingInput] | None = None) -> None:
+        """Compute up to `chunk` tokens of each; sample for those with nothing left to compute."""
+        sequences = []
+        for i, tokens in enumerate(self.tokens):
+            new = tokens[self.computed[i] :][:chunk]
+            complete = self.computed[i] + len(new) == len(tokens)
+            how = (sampling(i) if sampling else GREEDY) if complete else None
+            sequences.append(ScheduledSequence(i, new, self.computed[i], self.tables[i], how))
+            self.computed[i] += len(new)
+        output = iter(self.runner.execute(StepInput(7, sequences)).token_ids)
+        for tokens, sequence in zip(self.tokens, sequences, strict=True):
+            if sequence.sampling is not None:
+                tokens.append(next(output))
+        assert next(output, None) is None
+
+    def outputs(self, count: int, chunk: int = 10_000) -> list[list[int]]:
+        """The first `count` new tokens of each."""
+        while min(map(len, self._new())) < count:
+            self.step(chunk)
+        return [new[:count] for new in self._new()]
+
+    def _new(self) -> list[list[int]]:
+        return [t[n:] for t, n in zip(self.tokens, self.prompt_lengths, strict=True)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("chunk", [10_000, 7])
+def test_greedy_text_of_the_original(goldens_dir: Path, name: str, chunk: int) -> None:
+    folder = goldens_dir / "models" / name
+    data = np.load(folder / "reference_fp32.npz")
+    count = sum(key.startswith("ids_") for key in data)
+    prompts = [data[f"ids_{i}"].tolist() for i in range(count)]
+    want = [data[f"greedy_{i}"].tolist() for i in range(count)]
+    runner = load(folder)
+    assert Decoding(runner, prompts, 64).outputs(len(want[0]), chunk) == want
+    for prompt, expected in zip(prompts, want, strict=True):
+        assert Decoding(runner, [prompt], 64).outputs(len(expected), chunk) == [expected]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("model"), BASE, random_weights(BASE))
+
+
+class TestInfo:
+    def test_numbers(self, checkpoint: Path) -> None:
+        info = load(checkpoint, threads=2).info
+        assert info.num_parameters == sum(w.numel() for w in random_weights(BASE).values())
+        assert info.weight_bytes == 4 * info.num_parameters
+        assert info.kv_cache_bytes == 2048 * 2 * 2 * 2 * 8 * 4
+        assert info.limits.num_blocks == 128
+        assert info.limits.max_context == 256
+        assert info.device.startswith("cpu (")
+        assert info.device.endswith(", 2 threads)")
+        assert load(checkpoint).info.device.endswith(", 1 thread)")
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+    def test_dtype(self, checkpoint: Path, dtype: str) -> None:
+        runner = load(checkpoint, dtype=dtype)
+        assert runner.info.dtype == dtype
+        output = Decoding(runner, [[1, 2, 3], [4]], 8).outputs(4)
+        assert all(0 <= t < 48 for tokens in output for t in tokens)
+
+    @pytest.mark.parametrize("load_format", ["auto", "dummy"])
+    def test_progress(self, checkpoint: Path, load_format: LoadFormat) -> None:
+        calls: list[tuple[int, int]] = []
+        config = RunnerConfig(
+            checkpoint=str(checkpoint), load_format=load_format, kv_cache_tokens=512
+        )
+        runner = CpuDevice().create_runner(config, lambda *call: calls.append(call))
+        assert calls[-1] == (runner.info.weight_bytes, runner.info.weight_bytes)
+
+
+class TestSampling:
+    def test_every_row_by_its_own_rules(self, checkpoint: Path) -> None:
+        """Mixed sampling in one step gives what each request gets alone."""
+        runner = load(checkpoint)
+        prompts = [[5, 6, 7], [8, 9], [10], [11, 12, 13, 14]]
+        rules = [
+            SamplingInput(),
+            SamplingInput(uniform=0.7, temperature=1.0),
+            SamplingInput(uniform=0.2, temperature=0.8, top_p=0.8, top_k=20),
+            SamplingInput(logit_bias={3: 100.0}),
+        ]
+        together = Decoding(runner, prompts, 20)
+        for _ in range(10):
+            together.step(2, lambda i: rules[i])
+        for i, prompt in enumerate(prompts):
+            alone = Decoding(runner, [prompt], 20)
+            while len(alone.tokens[0]) < len(together.tokens[i]):
+                alone.step(100, lambda _, rule=rules[i]: rule)
+            assert alone.tokens[0] == together.tokens[i]
+        assert set(together.tokens[3][4:]) == {3}
+
+    def test_nothing_to_sample(self, checkpoint: Path) -> None:
+        runner = load(checkpoint)
+        table = np.arange(4, dtype=np.int32).tobytes()
+        for new in ([1, 2, 3], [4]):
+            step = StepInput(3, [ScheduledSequence(0, new, 0, table, None)])
+            output = runner.execute(step)
+            assert (output.step_id, output.token_ids) == (3, [])
+
+    def test_vocab_limit(self, checkpoint: Path) -> None:
+        runner = load(checkpoint, vocab_limit=5)
+        output = Decoding(runner, [[1], [2], [3]], 40).outputs(30)
+        assert all(t < 5 for tokens in output for t in tokens)
+
+    def test_not_finite(self, tmp_path: Path) -> None:
+        """A token whose embedding is NaN spoils its own request and no other."""
+        weights = random_weights(BASE)
+        weights["transformer.embedding.word_embeddings.weight"][40] = float("nan")
+        runner = load(write_checkpoint(tmp_path, BASE, weights))
+        sound = Decoding(runner, [[1, 2]], 8).outputs(1)
+        mixed = Decoding(runner, [[1, 2], [1, 40, 2], [40]], 8)
+        mixed.step(100)
+        assert mixed.outputs(1) == [*sound, [NOT_A_NUMBER], [NOT_A_NUMBER]]
+        # Its blocks are used again without a trace.
+        again = Decoding(runner, [[40], [3], [1, 2]], 8)
+        again.step(100)
+        assert again.outputs(1)[2] == sound[0]
+
+
+def test_text_does_not_depend_on_the_company(checkpoint: Path) -> None:
+    runner = load(checkpoint)
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(0, 48, n).tolist() for n in (1, 5, 30, 17, 2, 64, 9)]
+    together = Decoding(runner, prompts, 40).outputs(30, chunk=8)
+    alone = [Decoding(runner, [p], 40).outputs(30)[0] for p in prompts]
+    assert together == alone
+
+
+def test_dummy_weights(checkpoint: Path) -> None:
+    runners = [load(checkpoint, load_format="dummy", seed=seed) for seed in (1, 1, 2)]
+    first, again, other = (Decoding(r, [[1, 2, 3]], 40).outputs(30) for r in runners)
+    assert first == again != other
+    assert len(set(first[0])) > 3
+
+
+def test_closed(checkpoint: Path) -> None:
+    runner = load(checkpoint)
+    runner.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        Decoding(runner, [[1]], 1).step(1)
+
+
+def test_sixteen_layers_stay_finite(tmp_path: Path) -> None:
+    """Dummy weights keep a deep model's logits in a usable range, in half precision too."""
+    deep = {**BASE, "num_layers": 16, "apply_residual_connection_post_layernorm": True}
+    write_checkpoint(tmp_path, deep, {"unused": torch.zeros(1)})
+    for dtype in ("float32", "float16", "bfloat16"):
+        runner = load(tmp_path, load_format="dummy", dtype=dtype)
+        assert NOT_A_NUMBER not in Decoding(runner, [[1, 2, 3]], 30).outputs(20)[0]
