@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from tqdm import tqdm
+
 from client import Result, send
 from report import plot, summarise, table
-from tqdm import tqdm
 from workload import Job, jobs, length
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=600)

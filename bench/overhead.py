@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 
 import aiohttp
+
 from local_server import LocalServer
 
 _TICKS = os.sysconf("SC_CLK_TCK")

@@ -21,9 +21,10 @@ from typing import Any
 
 import aiohttp
 import torch
+from transformers import GlmConfig, GlmForCausalLM
+
 from client import send
 from local_server import LocalServer
-from transformers import GlmConfig, GlmForCausalLM
 
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {

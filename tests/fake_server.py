@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
-from fakes import ByteTokenizer, FakeRunner, PlainChat
 from starlette.applications import Starlette
 
+from fakes import ByteTokenizer, FakeRunner, PlainChat
 from glmserve.api import ServerContext, create_app
 from glmserve.config import EMBEDDED_CHECKPOINT, SchedulerConfig, ServerConfig
 from glmserve.engine import Engine

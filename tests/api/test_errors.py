@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
-from fake_server import client_of, serve
-from fakes import LIMITS, FakeRunner
 from starlette.applications import Starlette
 
+from fake_server import client_of, serve
+from fakes import LIMITS, FakeRunner
 from glmserve.api.generation import MAX_BODY_SIZE
 from glmserve.config import SchedulerConfig, ServerConfig
 from glmserve.engine import Engine

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from fakes import expected_output
 
 CHAT = "/v1/chat/completions"

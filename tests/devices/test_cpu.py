@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import BASE, random_weights, write_checkpoint
 
 from glmserve.config import RunnerConfig
 from glmserve.devices import cpu
@@ -19,6 +18,7 @@ from glmserve.model_config import read_model_config
 from glmserve.runner.dtypes import host_dtype, stored_dtype
 from glmserve.runner.torch_runner import TorchRunner
 from glmserve.step import SamplingInput, ScheduledSequence, StepInput
+from tiny_models import BASE, random_weights, write_checkpoint
 
 GIB = 2**30
 

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from server_process import ServerProcess
 
 from glmserve.cli.main import build_parser
+from server_process import ServerProcess
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "bench/README.md")

@@ -10,6 +10,7 @@ import time
 
 import openai
 import pytest
+
 from server_process import ServerProcess
 
 QUESTION = [{"role": "user", "content": "Hello! Who are you?"}]

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from server_process import ServerProcess
 
 QUESTIONS = (

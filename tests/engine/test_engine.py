@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
-from fakes import LIMITS, FakeRunner, expected_output
 from prometheus_client import generate_latest
 
+from fakes import LIMITS, FakeRunner, expected_output
 from glmserve.config import LoadProgress, SchedulerConfig
 from glmserve.engine import Engine, EngineState, TokenStream
 from glmserve.errors import EngineDeadError, NotReadyError, StartupError

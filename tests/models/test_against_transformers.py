@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from paged_model import PagedModel
 from safetensors.torch import load_file, save_file
+
+from paged_model import PagedModel
 
 transformers = pytest.importorskip("transformers")
 

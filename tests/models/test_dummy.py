@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import BASE, random_weights, write_checkpoint
 
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.models.dummy import dummy_weights
 from glmserve.models.parameters import count_parameters, parameter_shapes
+from tiny_models import BASE, random_weights, write_checkpoint
 
 CPU = torch.device("cpu")
 

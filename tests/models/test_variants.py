@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+
 from paged_model import PagedModel
 from tiny_models import BASE, Config, random_weights, reference_logits, write_checkpoint
 

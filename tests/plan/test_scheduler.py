@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from fakes import LIMITS, FakeRunner
 
+from fakes import LIMITS, FakeRunner
 from glmserve.config import SchedulerConfig
 from glmserve.errors import ContextLengthError, InvalidRequestError, QueueFullError
 from glmserve.request import Request, RequestStatus, SamplingParams

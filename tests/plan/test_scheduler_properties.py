@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fakes import FakeRunner, expected_output
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes import FakeRunner, expected_output
 from glmserve.config import SchedulerConfig
 from glmserve.request import Request, RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler

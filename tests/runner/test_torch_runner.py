@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import BASE, random_weights, write_checkpoint
 
 from glmserve.config import LoadFormat, RunnerConfig
 from glmserve.devices.cpu import CpuDevice
 from glmserve.runner.torch_runner import TorchRunner
 from glmserve.step import NOT_A_NUMBER, SamplingInput, ScheduledSequence, StepInput
+from tiny_models import BASE, random_weights, write_checkpoint
 
 GREEDY = SamplingInput()
 NAMES = [
