@@ -19,8 +19,8 @@ NOT_A_NUMBER = -1
 class SamplingInput(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """How to choose one token. Defaults mean "no effect"; temperature 0 means greedy."""
 
-    uniform: float = 0.0
-    """Random number in [0, 1) for this token, drawn by the planner from (seed, position)."""
+    noise_key: int = 0
+    """64 bits that all random numbers of this token derive from; a hash of seed and position."""
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0

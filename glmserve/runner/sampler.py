@@ -3,7 +3,7 @@
 The order of operations, as in transformers and vLLM:
 
     repetition penalty -> presence and frequency penalty -> logit bias -> temperature
-    -> top_k -> top_p -> min_p -> inverse CDF at `uniform`
+    -> top_k -> top_p -> min_p -> draw (see gumbel.py)
 
 * Ids from `vocab_limit` on do not exist for any of this.
 * repetition_penalty divides positive and multiplies negative logits of every token that occurs in
@@ -11,9 +11,6 @@ The order of operations, as in transformers and vLLM:
 * top_k keeps the k most likely; top_p the fewest most likely ones of those that have at least
   top_p of their probability; min_p those at least min_p times as likely as the most likely.
   Equally likely tokens count as more likely the lower their id, so that top_k = 1 is greedy.
-* The CDF runs over the kept tokens in the order of their ids, in float64. Not by likelihood: a
-  rounding error that swaps two nearly equal tokens would then swap their intervals, whereas here
-  an interval only moves by the rounding error.
 
 Every row is worked on by itself: what shares a step with it cannot change its result.
 """
@@ -28,13 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glmserve.ops.base import Ops
+from glmserve.runner.gumbel import Float32Array, IdArray, draw
 from glmserve.step import NOT_A_NUMBER, SamplingInput
-
-Float32Array = NDArray[np.float32]
-Float64Array = NDArray[np.float64]
-IdArray = NDArray[np.int64]
-
-_CDF_BLOCK = 256
 
 _GREEDY_BELOW = 1e-5
 """Temperatures below are greedy: dividing by them would only overflow."""
@@ -82,37 +74,13 @@ def sample_row(logits: Float32Array, s: SamplingInput) -> int:
         return best
     scaled = (logits - logits[best]) / np.float32(s.temperature)
     weights = np.exp(scaled)  # 1 for the most likely
-    ids = None
+    ids = np.arange(len(weights))
     if s.top_k > 0 or s.top_p < 1.0:
         ids = _most_likely(weights, s.top_k, s.top_p)
         weights = weights[ids]
     if s.min_p > 0.0:
         weights[weights < s.min_p] = 0.0
-    chosen = inverse_cdf(weights, s.uniform)
-    return chosen if ids is None else int(ids[chosen])
-
-
-def inverse_cdf(weights: Float32Array, uniform: float) -> int:
-    """The first index whose cumulated weight exceeds uniform * the sum of `weights` [n].
-
-    Never an index of weight 0. Summed in float64, first over blocks, then within one of them: a
-    running sum over the whole vocabulary would take five times as long.
-    """
-    n = len(weights)
-    starts = np.arange(0, n, _CDF_BLOCK)
-    sums = np.add.reduceat(weights, starts, dtype=np.float64)
-    block_cdf = np.cumsum(sums)
-    # The product may round up to the sum itself, which nothing exceeds.
-    target = min(uniform * block_cdf[-1], np.nextafter(block_cdf[-1], 0.0))
-    block = int(np.searchsorted(block_cdf, target, side="right"))
-    first = int(starts[block])
-    before = block_cdf[block - 1] if block else 0.0
-    part = weights[first : first + _CDF_BLOCK]
-    cdf = before + np.cumsum(part, dtype=np.float64)
-    index = int(np.searchsorted(cdf, target, side="right"))
-    if index == len(part):  # the two ways to sum the block differ in their last bits
-        index = int(np.flatnonzero(part)[-1])
-    return first + index
+    return draw(weights, ids, s.noise_key)
 
 
 def _is_plain_greedy(s: SamplingInput) -> bool:
@@ -156,9 +124,9 @@ def _bias(logits: Float32Array, bias: dict[int, float]) -> None:
 def _most_likely(weights: Float32Array, top_k: int, top_p: float) -> IdArray:
     """Ids of the `weights` [V] that top_k and then top_p keep, ascending."""
     if not 0 < top_k < len(weights):
-        return _top_p(weights, top_p)
+        return nucleus(weights, top_p)
     ids = _top_k(weights, top_k)
-    return ids[_top_p(weights[ids], top_p)] if top_p < 1.0 else ids
+    return ids[nucleus(weights[ids], top_p)] if top_p < 1.0 else ids
 
 
 def _top_k(weights: Float32Array, top_k: int) -> IdArray:
@@ -180,7 +148,7 @@ def _top_k_bound(weights: Float32Array, top_k: int) -> np.float32:
     return bound
 
 
-def _top_p(weights: Float32Array, top_p: float) -> IdArray:
+def nucleus(weights: Float32Array, top_p: float) -> IdArray:
     """Indices of the fewest largest of [n] that have top_p of their sum, ascending.
 
     Quickselect by weight: what lies above a pivot is kept whole or contains the whole answer, and
@@ -195,9 +163,9 @@ def _top_p(weights: Float32Array, top_p: float) -> IdArray:
     while len(rest) > _SORTED_AT_ONCE:
         values = weights[rest]
         above = values > values.mean()
-        weight = values[above].sum(dtype=np.float64)
-        if weight == 0.0:  # all are equal
+        if above.all() or not above.any():  # all are equal, up to the rounding of the mean
             break
+        weight = values[above].sum(dtype=np.float64)
         if before + weight >= goal:
             rest = rest[above]
         else:

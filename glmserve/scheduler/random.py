@@ -1,4 +1,4 @@
-"""The random number of a token: a function of its request's seed and its position, nothing else.
+"""The randomness of a token: a function of its request's seed and its position, nothing else.
 
 So sampled text survives preemption, another batch, another worker and a restart.
 """
@@ -9,15 +9,14 @@ _MASK = 0xFFFF_FFFF_FFFF_FFFF
 _GAMMA = 0x9E37_79B9_7F4A_7C15
 
 
-def uniform(seed: int, position: int) -> float:
-    """A float in [0, 1) with 53 random bits.
+def noise_key(seed: int, position: int) -> int:
+    """64 bits for the token at `position`; the runner derives all its random numbers from them.
 
     SplitMix64 (Steele, Lea, Flood 2014: "Fast splittable pseudorandom number generators"), used
     as a counter-based generator: the seed is mixed first, so that neighbouring seeds do not
     produce overlapping sequences.
     """
-    bits = _mix((_mix(seed & _MASK) + position * _GAMMA) & _MASK)
-    return (bits >> 11) * 2.0**-53
+    return _mix((_mix(seed & _MASK) + position * _GAMMA) & _MASK)
 
 
 def _mix(z: int) -> int:

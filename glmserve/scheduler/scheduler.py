@@ -15,7 +15,7 @@ from glmserve.config import SchedulerConfig
 from glmserve.errors import ContextLengthError, InvalidRequestError, QueueFullError
 from glmserve.request import Request, RequestStatus
 from glmserve.scheduler.admission import WaitingQueue
-from glmserve.scheduler.random import uniform
+from glmserve.scheduler.random import noise_key
 from glmserve.step import (
     NOT_A_NUMBER,
     RunnerLimits,
@@ -299,7 +299,7 @@ def _sampling_input(request: Request) -> SamplingInput:
         return _GREEDY
     penalises = params.penalises
     return SamplingInput(
-        uniform=uniform(params.seed, request.num_tokens),
+        noise_key=noise_key(params.seed, request.num_tokens),
         temperature=params.temperature,
         top_p=params.top_p,
         top_k=params.top_k,

@@ -211,4 +211,4 @@ def test_only_penalties_send_the_history() -> None:
     assert plain.history == b""
     assert len(penalised.history) == 8
     assert penalised.prompt_length == 2
-    assert plain.uniform == penalised.uniform
+    assert plain.noise_key == penalised.noise_key

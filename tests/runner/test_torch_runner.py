@@ -132,8 +132,8 @@ class TestSampling:
         prompts = [[5, 6, 7], [8, 9], [10], [11, 12, 13, 14]]
         rules = [
             SamplingInput(),
-            SamplingInput(uniform=0.7, temperature=1.0),
-            SamplingInput(uniform=0.2, temperature=0.8, top_p=0.8, top_k=20),
+            SamplingInput(noise_key=7, temperature=1.0),
+            SamplingInput(noise_key=2, temperature=0.8, top_p=0.8, top_k=20),
             SamplingInput(logit_bias={3: 100.0}),
         ]
         together = Decoding(runner, prompts, 20)
