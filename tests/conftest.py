@@ -16,8 +16,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
+def golden_models() -> Path:
+    """Folder of tiny random checkpoints with reference outputs of the original models."""
+    return REPOSITORY / "tests" / "goldens"
+
+
+@pytest.fixture(scope="session")
 def goldens_dir() -> Path:
-    """Folder of reference outputs of the original models; tests skip where it is absent."""
+    """Folder of goldens that cannot be shipped: the publisher's own tokenizer files."""
     path = Path(os.environ.get("GLMSERVE_GOLDENS", REPOSITORY.parent / "shared" / "goldens"))
     if not path.is_dir():
         pytest.skip(f"no goldens at {path} (set GLMSERVE_GOLDENS)")

@@ -50,13 +50,19 @@ def announce(context: ServerContext, url: str) -> None:
         f"  model     {name}, {size}",
         f"  device    {info.device}, {info.dtype}",
         f"  KV cache  {limits.token_capacity:,} tokens ({_size(info.kv_cache_bytes)}); "
-        f"context {limits.max_context:,}, {limits.max_sequences} requests at once",
+        f"context {_context(context)}, {limits.max_sequences} requests at once",
         f"  URL       {url}/v1  (docs: {url}/docs)",
         "",
         "Try it:",
         f"  {_curl(context, url)}",
     ]
     print("\n".join(lines), flush=True)
+
+
+def _context(context: ServerContext) -> str:
+    """The context length; where memory has cut the model's own, this is where people learn it."""
+    here, whole = context.engine.info.limits.max_context, context.model.max_context
+    return f"{here:,}" if here == whole else f"{here:,} of the model's {whole:,}"
 
 
 def _curl(context: ServerContext, url: str) -> str:

@@ -15,8 +15,8 @@ from server_process import ServerProcess
 
 
 @pytest.mark.parametrize("model", ["glm2_bin_sharded", "glm4_base"])
-def test_greedy_ids_equal_the_reference(goldens_dir: Path, model: str) -> None:
-    folder = goldens_dir / "models" / model
+def test_greedy_ids_equal_the_reference(golden_models: Path, model: str) -> None:
+    folder = golden_models / model
     reference = np.load(folder / "reference_fp32.npz")
     number = sum(name.startswith("ids_") for name in reference)
     with ServerProcess(

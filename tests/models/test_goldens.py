@@ -38,25 +38,25 @@ def read_golden(folder: Path) -> Golden:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("chunk", [None, 1, 7, 16])
-def test_one_by_one(goldens_dir: Path, name: str, chunk: int | None) -> None:
-    folder = goldens_dir / "models" / name
+def test_one_by_one(golden_models: Path, name: str, chunk: int | None) -> None:
+    folder = golden_models / name
     model = PagedModel(folder)
     for ids, want in read_golden(folder):
         np.testing.assert_allclose(model.logits(ids, chunk), want, rtol=0, atol=ATOL)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_plain_torch(goldens_dir: Path, name: str) -> None:
-    folder = goldens_dir / "models" / name
+def test_plain_torch(golden_models: Path, name: str) -> None:
+    folder = golden_models / name
     model = PagedModel(folder, packed=False, block_size=5, num_blocks=128)
     for ids, want in read_golden(folder):
         np.testing.assert_allclose(model.logits(ids, 30), want, rtol=0, atol=ATOL)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_all_together(goldens_dir: Path, name: str) -> None:
+def test_all_together(golden_models: Path, name: str) -> None:
     """Every step mixes decodes and chunks of different lengths of all sequences."""
-    folder = goldens_dir / "models" / name
+    folder = golden_models / name
     golden = read_golden(folder)
     model = PagedModel(folder)
     sequences = [model.sequence(len(ids)) for ids, _ in golden]
@@ -73,8 +73,8 @@ def test_all_together(goldens_dir: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["glm2_base", "glm4_base"])
 @pytest.mark.parametrize("chunk", [None, 1])
-def test_bfloat16(goldens_dir: Path, name: str, chunk: int | None) -> None:
-    folder = goldens_dir / "models" / name
+def test_bfloat16(golden_models: Path, name: str, chunk: int | None) -> None:
+    folder = golden_models / name
     model = PagedModel(folder, dtype=torch.bfloat16)
     original = np.load(folder / "reference_bf16.npz")
     for i, (ids, want) in enumerate(read_golden(folder)):

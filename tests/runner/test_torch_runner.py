@@ -79,8 +79,8 @@ class Decoding:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("chunk", [10_000, 7])
-def test_greedy_text_of_the_original(goldens_dir: Path, name: str, chunk: int) -> None:
-    folder = goldens_dir / "models" / name
+def test_greedy_text_of_the_original(golden_models: Path, name: str, chunk: int) -> None:
+    folder = golden_models / name
     data = np.load(folder / "reference_fp32.npz")
     count = sum(key.startswith("ids_") for key in data)
     prompts = [data[f"ids_{i}"].tolist() for i in range(count)]
