@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from types import TracebackType
 
 from tqdm import tqdm
 
@@ -18,18 +17,6 @@ class LoadingBar:
     def __init__(self) -> None:
         self._bar: tqdm[None] | None = None
 
-    def __enter__(self) -> LoadingBar:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
     def update(self, done_bytes: int, total_bytes: int) -> None:
         """Show how far loading has come."""
         if self._bar is None:
@@ -37,6 +24,11 @@ class LoadingBar:
                 total=total_bytes, desc="loading weights", unit="B", unit_scale=True, disable=None
             )
         self._bar.update(done_bytes - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 def announce(context: ServerContext, url: str) -> None:

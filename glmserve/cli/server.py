@@ -141,7 +141,7 @@ async def _supervise(context: ServerContext, server: uvicorn.Server, url: str) -
         StartupError: the engine could not start, or died.
     """
     try:
-        with LoadingBar() as bar:
+        with contextlib.closing(LoadingBar()) as bar:
             await context.engine.start(bar.update)
         announce(context, url)
         await context.engine.died.wait()
