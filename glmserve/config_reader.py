@@ -10,6 +10,8 @@ from typing import Any
 from glmserve.errors import CheckpointError
 
 _MISSING: Any = object()
+_LARGEST = 1e30
+"""No number of an architecture comes near; float32 still holds it."""
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -46,13 +48,15 @@ class ConfigReader:
         """Build the error that names this field."""
         return CheckpointError(f"{self.path}: {key} = {self._data.get(key)!r}: {why}")
 
-    def integer(self, key: str, default: int = _MISSING, *, minimum: int = 1) -> int:
-        """A whole number, at least `minimum`. A missing or null field takes the default."""
+    def integer(self, key: str, default: int = _MISSING, *, maximum: int = 2**31 - 1) -> int:
+        """A whole number from 1 to `maximum`. A missing or null field takes the default."""
         value = self._value(key, default, "a whole number")
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.refuse(key, "expected a whole number")
-        if value < minimum:
-            raise self.refuse(key, f"expected at least {minimum}")
+        if value < 1:
+            raise self.refuse(key, "expected at least 1")
+        if value > maximum:
+            raise CheckpointError(f"{self.path}: {key} is too large; at most {maximum}")
         return value
 
     def number(self, key: str, default: float = _MISSING) -> float:
@@ -60,8 +64,10 @@ class ConfigReader:
         value = self._value(key, default, "a number")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.refuse(key, "expected a number")
-        if not 0 < value < float("inf"):
-            raise self.refuse(key, "expected a positive, finite number")
+        if not 0 < value < _LARGEST:
+            raise CheckpointError(
+                f"{self.path}: {key}: expected a positive number below {_LARGEST:g}"
+            )
         return float(value)
 
     def boolean(self, key: str, default: bool = _MISSING) -> bool:

@@ -17,6 +17,8 @@ from glmserve.errors import CheckpointError
 
 MODEL_TYPES = ("chatglm", "glm")
 
+_MOST_LAYERS = 10_000
+
 ROPE_BASE = 10000.0
 """The family's rotary base before rope_ratio; the remote code has it as a literal."""
 
@@ -119,7 +121,7 @@ def _read_chatglm(reader: ConfigReader, rope_scaling: RopeScaling | None) -> Mod
     groups = reader.integer("multi_query_group_num", 1)
     head_dim = reader.integer("kv_channels")
     linear_bias = reader.boolean("add_bias_linear", False)
-    num_layers = reader.integer("num_layers")
+    num_layers = reader.integer("num_layers", maximum=_MOST_LAYERS)
     reader.require_equal("num_hidden_layers", num_layers, "disagrees with num_layers")
     return _checked(
         reader,
@@ -179,7 +181,7 @@ def _read_glm(reader: ConfigReader) -> ModelConfig:
             model_type="glm",
             vocab_size=reader.integer("vocab_size"),
             hidden_size=hidden_size,
-            num_layers=reader.integer("num_hidden_layers"),
+            num_layers=reader.integer("num_hidden_layers", maximum=_MOST_LAYERS),
             num_heads=heads,
             num_kv_heads=reader.integer("num_key_value_heads", heads),
             head_dim=head_dim,
@@ -229,17 +231,19 @@ def _glm_rope(reader: ConfigReader, head_dim: int) -> RopeConfig:
     if kind != "default":
         raise reader.refuse("rope_parameters", f"rope_type {kind!r} is not known")
     reader.require_equal("rope_scaling", {}, "rotary scaling of this kind is not known")
-    fraction = reader.number("partial_rotary_factor", 0.5)
-    base = reader.number("rope_theta", ROPE_BASE)
-    for key, value in (
-        ("partial_rotary_factor", parameters.get("partial_rotary_factor", fraction)),
-        ("rope_theta", parameters.get("rope_theta", base)),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise reader.refuse("rope_parameters", f"{key} must be a positive number")
-    fraction = float(parameters.get("partial_rotary_factor", fraction))
-    base = float(parameters.get("rope_theta", base))
-    return RopeConfig(dim=int(head_dim * fraction), base=base, position_divisor=1.0)
+    found = {
+        "partial_rotary_factor": reader.number("partial_rotary_factor", 0.5),
+        "rope_theta": reader.number("rope_theta", ROPE_BASE),
+    }
+    for key in found.keys() & parameters.keys():
+        value = parameters[key]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
+            raise reader.refuse("rope_parameters", f"{key} must be a positive, finite number")
+        found[key] = float(value)
+    fraction = found["partial_rotary_factor"]
+    if fraction > 1:
+        raise CheckpointError(f"{reader.path}: partial_rotary_factor {fraction} is above 1")
+    return RopeConfig(dim=int(head_dim * fraction), base=found["rope_theta"], position_divisor=1.0)
 
 
 def _chatglm_rope(

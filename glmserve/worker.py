@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-import traceback
+from typing import NoReturn
 
 import msgspec
 
@@ -32,11 +32,18 @@ def main(descriptor: int) -> None:
     # the server's event loop). It reads this once, when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with socket.socket(fileno=descriptor) as connection:
-        runner = _build_runner(connection)
         try:
-            _execute_steps(connection, runner)
-        finally:
-            runner.close()
+            _serve(connection)
+        except (BrokenPipeError, ConnectionResetError):
+            sys.exit(0)  # the executor is gone; nobody is left to tell
+
+
+def _serve(connection: socket.socket) -> None:
+    runner = _build_runner(connection)
+    try:
+        _execute_steps(connection, runner)
+    finally:
+        runner.close()
 
 
 def _follow_parent() -> None:
@@ -69,14 +76,20 @@ def _build_runner(connection: socket.socket) -> Runner:
     try:
         runner = select_device(config.device).create_runner(config, report)
     except StartupError as error:
-        connection.sendall(encode_frame(Failed(error.message, error.exit_code)))
-        sys.exit(error.exit_code)
-    except (MemoryError, RuntimeError) as error:  # torch reports lack of memory as RuntimeError
-        traceback.print_exc()
-        connection.sendall(encode_frame(Failed(f"the model could not be loaded: {error}", 1)))
-        sys.exit(1)
+        _fail(connection, error.message, error.exit_code)
+    except ConnectionError:
+        raise
+    except Exception as error:  # whatever a hostile or damaged checkpoint can provoke
+        _fail(connection, f"the model could not be loaded: {type(error).__name__}: {error}", 1)
     connection.sendall(encode_frame(Ready(runner.info)))
     return runner
+
+
+def _fail(connection: socket.socket, message: str, exit_code: int) -> NoReturn:
+    """Report why there is no runner, in one line that can be encoded, and exit."""
+    line = " ".join(message.split()).encode("utf-8", "backslashreplace").decode()
+    connection.sendall(encode_frame(Failed(line, exit_code)))
+    sys.exit(exit_code)
 
 
 def _execute_steps(connection: socket.socket, runner: Runner) -> None:

@@ -18,6 +18,8 @@ from glmserve.errors import InvalidRequestError
 from glmserve.text.chat_format import ChatMessage
 from glmserve.text.text_stream import TextStream
 
+_MESSAGE_COST = 16  # characters that take about as long to tokenise as what is around a message
+
 _ROLES = {"developer": "system"}
 
 
@@ -46,7 +48,7 @@ async def _start(context: ServerContext, chat: ChatCompletionRequest) -> TextStr
         )
     messages = [ChatMessage(_ROLES.get(m.role, m.role), m.text) for m in chat.messages]
     prompt_ids = await tokenize(
-        lambda: chat_format.render(messages), sum(len(m.content) for m in messages)
+        lambda: chat_format.render(messages), sum(len(m.content) + _MESSAGE_COST for m in messages)
     )
     return submit(
         context,

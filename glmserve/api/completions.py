@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from glmserve.api.context import ServerContext, context_of
-from glmserve.api.generation import collect, read_body, submit, tokenize, usage
+from glmserve.api.generation import collect, read_body, room_for_output, submit, tokenize, usage
 from glmserve.api.protocol import CompletionRequest, parse_request
 from glmserve.api.sse import DONE, GenerationResponse, event
 from glmserve.errors import InvalidRequestError
@@ -48,7 +48,8 @@ async def _start(context: ServerContext, request: CompletionRequest) -> TextStre
         context,
         request,
         prompt_ids,
-        max_tokens=request.max_tokens or _DEFAULT_MAX_TOKENS,
+        max_tokens=request.max_tokens
+        or min(_DEFAULT_MAX_TOKENS, room_for_output(context, len(prompt_ids))),
         stop_ids=_stop_ids(context),
     )
 

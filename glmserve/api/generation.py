@@ -89,18 +89,19 @@ def _sampling_params(
     stop_ids: frozenset[int],
 ) -> SamplingParams:
     vocab_size = context.model.vocab_size
+    speakable = context.tokenizer.vocab_size if context.tokenizer else vocab_size
     logit_bias = {int(key): bias for key, bias in request.logit_bias.items()}
-    for name, ids in (
-        ("prompt", prompt_ids),
-        ("logit_bias", logit_bias),
-        ("stop_token_ids", request.stop_token_ids),
+    for name, ids, limit in (
+        ("prompt", prompt_ids, vocab_size),
+        ("logit_bias", logit_bias, speakable),
+        ("stop_token_ids", request.stop_token_ids, vocab_size),
     ):
-        if ids and max(ids) >= vocab_size:
+        if ids and max(ids) >= limit:
             raise InvalidRequestError(
-                f"token id {max(ids)} is outside this model's vocabulary of {vocab_size}", name
+                f"token id {max(ids)} is outside this model's vocabulary of {limit}", name
             )
     if max_tokens is None:
-        max_tokens = _room_for_output(context, len(prompt_ids))
+        max_tokens = room_for_output(context, len(prompt_ids))
     return SamplingParams(
         max_tokens=max_tokens,
         temperature=request.temperature,
@@ -117,7 +118,8 @@ def _sampling_params(
     )
 
 
-def _room_for_output(context: ServerContext, num_prompt_tokens: int) -> int:
+def room_for_output(context: ServerContext, num_prompt_tokens: int) -> int:
+    """Tokens that fit into the context behind the prompt."""
     max_context = context.engine.info.limits.max_context
     if num_prompt_tokens >= max_context:
         raise ContextLengthError(

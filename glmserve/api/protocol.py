@@ -13,6 +13,9 @@ _INT32_MAX = 2**31 - 1
 _SEED_MAX = 2**63 - 1
 _MAX_STOP_STRINGS = 16
 
+_FAIL_FAST = Field(fail_fast=True)
+"""One error per list is enough: a report on a million bad elements would stall every stream."""
+
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 TokenId = Annotated[int, Field(ge=0, le=_INT32_MAX)]
 
@@ -40,7 +43,7 @@ class Message(_Model):
     """One message of a conversation."""
 
     role: Literal["developer", "system", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | Annotated[list[TextPart], _FAIL_FAST]
     name: Annotated[None, Field(description="Not supported: these models know no names.")] = None
 
     @property
@@ -67,8 +70,8 @@ class GenerationRequest(_Model):
     seed: Annotated[int, Field(ge=-_SEED_MAX - 1, le=_SEED_MAX)] | None = Field(
         None, description="The same seed and request give the same text, whatever else runs."
     )
-    stop: str | list[str] = []
-    stop_token_ids: list[TokenId] = []
+    stop: str | Annotated[list[str], _FAIL_FAST] = []
+    stop_token_ids: Annotated[list[TokenId], _FAIL_FAST] = []
     ignore_eos: bool = Field(False, description="Go on until max_tokens.")
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -108,7 +111,7 @@ class GenerationRequest(_Model):
 class ChatCompletionRequest(GenerationRequest):
     """POST /v1/chat/completions"""
 
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, fail_fast=True)
     max_completion_tokens: Annotated[int, Field(ge=1, le=_INT32_MAX)] | None = None
     logprobs: Literal[False] = False
     response_format: dict[Literal["type"], Literal["text"]] = {"type": "text"}
@@ -117,7 +120,9 @@ class ChatCompletionRequest(GenerationRequest):
 class CompletionRequest(GenerationRequest):
     """POST /v1/completions"""
 
-    prompt: str | list[TokenId] = Field(description="Text, or the ids of its tokens.")
+    prompt: str | Annotated[list[TokenId], _FAIL_FAST] = Field(
+        description="Text, or the ids of its tokens."
+    )
     echo: Literal[False] = False
     best_of: Literal[1] = 1
 
@@ -140,18 +145,32 @@ def parse_request(model: type[Parsed], body: bytes) -> Parsed:
     if not isinstance(data, dict):
         raise InvalidRequestError("the body must be a JSON object")
     try:
-        return model.model_validate({k: v for k, v in data.items() if v is not None})
+        return model.model_validate(_without_nulls(data))
     except ValidationError as error:
-        raise _first_error(error, data) from None
+        raise _first_error(error) from None
 
 
-def _first_error(error: ValidationError, data: dict[str, Any]) -> InvalidRequestError:
-    """pydantic's complaint in our words, with the field's path as OpenAI writes it."""
-    first = min(error.errors(), key=lambda e: len(e["loc"]) if e["type"] == "missing" else 0)
-    path = [str(part) for part in first["loc"] if not _is_union_branch(part)]
-    param = ".".join(path) or None
+def _without_nulls(data: dict[str, Any]) -> dict[str, Any]:
+    """The fields that are not null, of objects within as well."""
+    return {
+        key: _without_nulls(value) if isinstance(value, dict) else value
+        for key, value in data.items()
+        if value is not None
+    }
+
+
+def _first_error(error: ValidationError) -> InvalidRequestError:
+    """pydantic's complaint in our words, with the field's path as OpenAI writes it.
+
+    Each member of a union complains for itself; who got deepest into the value was meant.
+    """
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    field = errors[0]["loc"][:1]
+    first = max((e for e in errors if e["loc"][:1] == field), key=lambda e: len(e["loc"]))
+    inner = (str(part) for part in first["loc"][1:] if not _is_union_branch(part))
+    param = ".".join((str(field[0]), *inner))
     if first["type"] == "extra_forbidden":
-        message = f"{param} is not supported by this server; leave it out"
+        message = f"{param!r} is not supported by this server; leave it out"
     elif first["type"] == "missing":
         message = f"{param} is required"
     else:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import msgspec
-from sse_starlette.sse import EventSourceResponse
+from sse_starlette.sse import AppStatus, EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from glmserve.api.errors import body_of
 from glmserve.errors import GlmserveError
 from glmserve.text.text_stream import TextStream
+
+# It would cut every stream the moment a signal comes; ours end in their own time (cli.server).
+AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
 
 DONE = b"data: [DONE]\n\n"
 
@@ -30,6 +33,7 @@ class GenerationResponse(EventSourceResponse):
 
     def __init__(self, stream: TextStream, events: AsyncIterator[bytes]) -> None:
         super().__init__(_with_errors(events), sep="\n")
+        del self.headers["connection"]  # the HTTP server's to decide
         self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -22,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        print(f"glmserve: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="glmserve",
         description="OpenAI-compatible, streaming server for the ChatGLM family.",
         epilog="Run 'glmserve serve' to serve the embedded tiny model.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"glmserve {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

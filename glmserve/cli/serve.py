@@ -25,6 +25,7 @@ def add_command(commands: Commands) -> None:
         description="Serve a checkpoint behind an OpenAI-compatible API. Without --checkpoint: "
         "glm-tiny, a tiny model that comes with glmserve.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     _add_model_options(parser.add_argument_group("model"))
@@ -91,9 +92,19 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
     return ServerConfig(
         served_model_name=options.served_model_name or folder.resolve().name,
         queue_full_status=options.queue_full_status,
-        api_key=options.api_key or os.environ.get(_API_KEY_VARIABLE) or None,
+        api_key=options.api_key or _api_key_of_environment(),
         seed=options.seed,
     )
+
+
+def _api_key_of_environment() -> str | None:
+    key = os.environ.get(_API_KEY_VARIABLE)
+    if key is None:
+        return None
+    try:
+        return values.non_empty(key)
+    except argparse.ArgumentTypeError as error:
+        raise OptionError(f"{_API_KEY_VARIABLE} {error}") from None
 
 
 def _add_model_options(group: argparse._ArgumentGroup) -> None:
@@ -104,7 +115,12 @@ def _add_model_options(group: argparse._ArgumentGroup) -> None:
         metavar="PATH",
         help="folder with config.json and weights, or one weights file with config.json beside it",
     )
-    group.add_argument("--served-model-name", metavar="NAME", help="default: the folder's name")
+    group.add_argument(
+        "--served-model-name",
+        type=values.non_empty,
+        metavar="NAME",
+        help="default: the folder's name",
+    )
     group.add_argument(
         "--load-format",
         choices=("auto", "dummy"),
@@ -134,7 +150,7 @@ def _add_model_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--seed",
-        type=int,
+        type=values.seed,
         default=0,
         help="seeds dummy weights, and requests without a seed in order of arrival",
     )
@@ -194,10 +210,11 @@ def _add_scheduling_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_http_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--host", default="127.0.0.1")
+    group.add_argument("--host", type=values.non_empty, default="127.0.0.1")
     group.add_argument("--port", type=values.port, default=8000)
     group.add_argument(
         "--api-key",
+        type=values.non_empty,
         metavar="KEY",
         help=f"clients must send it; better kept in the environment as {_API_KEY_VARIABLE}",
     )

@@ -30,7 +30,10 @@ from glmserve.text import (
     select_chat_format,
 )
 
-_SHUTDOWN_TIMEOUT = 5  # seconds that open connections get once a signal has come
+_SHUTDOWN_TIMEOUT = 5.0
+"""Seconds that open streams get once a signal has come; then they end with an error event."""
+_LAST_WORDS = 1
+"""Seconds to deliver that event."""
 
 
 def serve(
@@ -105,11 +108,26 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class _Server(uvicorn.Server):
+    """uvicorn, but streams that outlast the shutdown timeout are told so before they are cut."""
+
+    def __init__(self, engine: Engine, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._engine = engine
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        last_words = loop.call_later(_SHUTDOWN_TIMEOUT, self._engine.end_streams)
+        await super().shutdown(sockets)
+        last_words.cancel()
+
+
 async def _run(context: ServerContext, listener: socket.socket) -> int:
     """Answer HTTP from the first moment on; load the model beside it."""
     host, port = listener.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
-    server = uvicorn.Server(
+    server = _Server(
+        context.engine,
         uvicorn.Config(
             create_app(context),
             http="httptools",
@@ -117,8 +135,8 @@ async def _run(context: ServerContext, listener: socket.socket) -> int:
             log_level="warning",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
-        )
+            timeout_graceful_shutdown=int(_SHUTDOWN_TIMEOUT) + _LAST_WORDS,
+        ),
     )
     # uvicorn raises the signal that stopped it once more when it is done; that must not kill us.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -145,6 +163,8 @@ async def _supervise(context: ServerContext, server: uvicorn.Server, url: str) -
             await context.engine.start(bar.update)
         announce(context, url)
         await context.engine.died.wait()
+        if server.should_exit:
+            return
         raise StartupError("the worker process that runs the model has died")
     finally:
         server.should_exit = True

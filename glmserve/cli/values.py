@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 
+_LARGEST = 2**63
+_LARGEST_COUNT = 2**31 - 1
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -37,10 +39,32 @@ def http_error_status(text: str) -> int:
 def num_bytes(text: str) -> int:
     """Bytes, with an optional unit: 4G, 512M, 1.5GiB."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    value = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
-    if value <= 0:
+    value = float(match[1]) * _UNITS[match[2].upper()] if match else 0.0
+    if not 1 <= value < _LARGEST:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write bytes, or like 512M or 4G")
+    return int(value)
+
+
+def non_empty(value: str) -> str:
+    """Text that is not empty and can be encoded: an unset shell variable is no value."""
+    if not value:
+        raise argparse.ArgumentTypeError("must not be empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("is not valid UTF-8") from None
     return value
+
+
+def seed(value: str) -> int:
+    """A whole number of 64 bits."""
+    try:
+        number = int(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is no whole number") from None
+    if not -_LARGEST <= number < _LARGEST:
+        raise argparse.ArgumentTypeError(f"{value} does not fit into 64 bits")
+    return number
 
 
 def _whole(text: str, minimum: int) -> int:
@@ -50,4 +74,6 @@ def _whole(text: str, minimum: int) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
     if value < minimum:
         raise argparse.ArgumentTypeError(f"{value} is too small; at least {minimum}")
+    if value > _LARGEST_COUNT:
+        raise argparse.ArgumentTypeError(f"{text} is too large; at most {_LARGEST_COUNT}")
     return value

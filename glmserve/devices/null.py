@@ -9,6 +9,7 @@ from pathlib import Path
 
 from glmserve.config import LoadProgress, RunnerConfig
 from glmserve.devices.base import DeviceInfo
+from glmserve.errors import OptionError
 from glmserve.model_config import read_model_config
 from glmserve.step import RunnerInfo, RunnerLimits, ScheduledSequence, StepInput, StepOutput
 
@@ -34,6 +35,10 @@ class NullRunner:
         model = read_model_config(Path(config.checkpoint), config.rope_scaling)
         self._vocab_size = config.vocab_limit or model.vocab_size
         tokens = config.kv_cache_tokens or _DEFAULT_TOKENS
+        if (config.max_model_len or 0) > min(tokens, model.max_context):
+            raise OptionError(
+                f"--max-model-len {config.max_model_len} is more than model or cache allow"
+            )
         limits = RunnerLimits(
             num_blocks=max(1, tokens // config.block_size),
             block_size=config.block_size,

@@ -109,12 +109,16 @@ class Engine:
         request = Request(next(self._ids), prompt_ids, params, priority, cache_salt)
         return self._add(request)
 
+    def end_streams(self) -> None:
+        """Tell every consumer that the server is shutting down; nothing is accepted any more."""
+        self._die(EngineDeadError("the server is shutting down"))
+
     async def close(self) -> None:
         """Stop the loop, end all streams and stop the runner."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._die(EngineDeadError("the server is shutting down"))
+        self.end_streams()
         await self._executor.close()
 
     async def _prove_it_generates(self, limits: RunnerLimits) -> None:

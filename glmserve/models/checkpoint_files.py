@@ -112,6 +112,8 @@ def _read_pickle(path: Path) -> Iterator[tuple[str, Tensor]]:
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: expected a dictionary of tensors, found {type(data)}")
     for name, tensor in data.items():
-        if not isinstance(tensor, Tensor):
-            raise CheckpointError(f"{path}: {name}: expected a tensor, found {type(tensor)}")
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{path}: {name!r}: expected a tensor, found {type(tensor)}")
+        if tensor.is_meta or tensor.is_nested or tensor.layout is not torch.strided:
+            raise CheckpointError(f"{path}: {name!r}: expected a plain, dense tensor")
         yield name, tensor

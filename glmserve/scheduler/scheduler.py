@@ -111,8 +111,7 @@ class Scheduler:
         free_places = self._max_running - len(self._running)
         if self._queue_size and len(self._waiting) >= self._queue_size + free_places:
             raise QueueFullError(
-                f"{len(self._waiting)} requests are waiting already (--queue-size "
-                f"{self._queue_size}); try again later"
+                f"the waiting queue is full (--queue-size {self._queue_size}); try again later"
             )
         self._waiting.push(request)
 

@@ -88,7 +88,7 @@ def read_name_hints(directory: Path) -> list[str]:
     for path in (directory / "tokenizer_config.json", directory / "config.json"):
         chat_format = read_json_object(path).get("chat_format") if path.is_file() else None
         if chat_format is not None:
-            if chat_format not in CHAT_FORMATS:
+            if not isinstance(chat_format, str) or chat_format not in CHAT_FORMATS:
                 raise CheckpointError(
                     f"{path}: chat_format must be one of {', '.join(CHAT_FORMATS)}"
                 )

@@ -76,16 +76,33 @@ class TextStream:
         """
         stop_ids = self._tokens.request.params.stop_token_ids
         while token_ids := await self._tokens.next_tokens():
-            self.num_output_tokens += len(token_ids)
-            spoken = token_ids[:-1] if token_ids[-1] in stop_ids else token_ids
-            text = self._settle(self._detokenizer.push(spoken)) if self._detokenizer else ""
+            delta = self._read(token_ids, stop_ids)
+            self.num_output_tokens += len(delta.token_ids)
             if self._stopped_by_string:
                 self._tokens.close(RequestStatus.FINISHED_STOPPED)
-                yield TextDelta(text, token_ids)
+                yield delta
                 return
-            yield TextDelta(text, token_ids)
+            yield delta
         if self._detokenizer and (rest := self._settle_rest(self._detokenizer.flush())):
             yield TextDelta(rest, [])
+
+    def _read(self, token_ids: list[int], stop_ids: frozenset[int]) -> TextDelta:
+        """The text that these tokens settle, and those of them that belong to the response.
+
+        A slow reader gets many at once; they are read one by one where a stop string may end the
+        response among them.
+        """
+        if self._detokenizer is None:
+            return TextDelta("", token_ids)
+        spoken = token_ids[:-1] if token_ids[-1] in stop_ids else token_ids
+        if self._stop is None:
+            return TextDelta(self._settle(self._detokenizer.push(spoken)), token_ids)
+        text = ""
+        for number, token_id in enumerate(spoken, 1):
+            text += self._settle(self._detokenizer.push([token_id]))
+            if self._stopped_by_string:
+                return TextDelta(text, token_ids[:number])
+        return TextDelta(text, token_ids)
 
     def _settle(self, text: str) -> str:
         """What of this new text can be shown now."""

@@ -80,8 +80,31 @@ async def test_a_bad_field_is_named(client: httpx.AsyncClient, field: str, value
     assert field in error["message"] or "token id" in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("body", "param", "said"),
+    [
+        ({"prompt": [""] * 100_000}, "prompt.0", "integer"),
+        ({"prompt": [1, -1]}, "prompt.1", "greater than or equal to 0"),
+        ({"prompt": "x", "stop": [1]}, "stop.0", "string"),
+        ({"prompt": "x", "int": 1}, "int", "not supported"),
+        ({"prompt": "x", "foo[0]": 1}, "foo[0]", "not supported"),
+        ({"prompt": "x", "": 1}, "", "not supported"),
+        ({"prompt": "x", "logit_bias": {"300": 1}}, "logit_bias", "vocabulary of 257"),
+    ],
+)
+async def test_the_member_of_a_union_that_was_meant_complains(
+    client: httpx.AsyncClient, body: dict[str, Any], param: str, said: str
+) -> None:
+    response = await client.post(COMPLETIONS, json={"model": "fake", **body})
+    assert response.status_code == 400
+    error = error_of(response)
+    assert error["param"] == param
+    assert said in error["message"]
+
+
 async def test_null_means_absent(client: httpx.AsyncClient) -> None:
     body = {"model": "fake", "messages": MESSAGES, "max_tokens": 4, "tools": None, "stop": None}
+    body |= {"stream": True, "stream_options": {"include_usage": None}}
     assert (await client.post(CHAT, json=body)).status_code == 200
 
 

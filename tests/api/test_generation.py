@@ -103,6 +103,13 @@ async def test_completions_make_16_tokens_by_default(client: httpx.AsyncClient) 
     assert response.json()["usage"]["completion_tokens"] == 16
 
 
+async def test_without_max_tokens_a_long_prompt_gets_what_room_there_is(
+    client: httpx.AsyncClient,
+) -> None:
+    response = await client.post(COMPLETIONS, json={"model": "fake", "prompt": [1] * 120})
+    assert response.json()["usage"]["completion_tokens"] == 8
+
+
 async def test_chat_uses_the_whole_context_by_default(client: httpx.AsyncClient) -> None:
     body = chat()
     del body["max_tokens"]

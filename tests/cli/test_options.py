@@ -72,6 +72,13 @@ def test_sizes(text: str, expected: int) -> None:
         (["serve", "--dtype", "int3"], "invalid choice"),
         (["serve", "--queue-full-status", "200"], "at least 400"),
         (["serve", "--no-such-option"], "unrecognized"),
+        (["serve", "--max-batch", "3"], "unrecognized"),
+        (["serve", "--threads", "9" * 30], "too large"),
+        (["serve", "--seed", "9" * 30], "64 bits"),
+        (["serve", "--kv-cache-memory", "9" * 30 + "T"], "no size"),
+        (["serve", "--api-key", ""], "must not be empty"),
+        (["serve", "--host", ""], "must not be empty"),
+        (["serve", "--served-model-name", "\udcff"], "not valid UTF-8"),
         (["serve", "--kv-cache-memory", "1G", "--kv-cache-tokens", "9"], "give one of them"),
         (["serve", "--max-step-tokens", "8"], "raise it"),
         (["serve", "--chat-format", "nonsense"], "chatglm2"),
@@ -94,6 +101,7 @@ def test_wrong_options_exit_with_2(arguments: list[str], said: str) -> None:
         ({"config.json": "[]"}, "expected a JSON object"),
         ({"config.json": '{"model_type": "llama"}'}, "known types: chatglm, glm"),
         ({"config.json": '{"model_type": "chatglm", "hidden_size": "3"}'}, "is missing, expected"),
+        ({"config.json": '{"model_type": "chatglm", "num_layers": 1e9}'}, "expected"),
     ],
 )
 def test_broken_checkpoints_exit_with_1(tmp_path: Path, files: dict[str, str], said: str) -> None:
@@ -103,6 +111,20 @@ def test_broken_checkpoints_exit_with_1(tmp_path: Path, files: dict[str, str], s
     assert result.returncode == 1
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_path_that_no_file_system_takes_is_one_line() -> None:
+    result = run("serve", "--checkpoint", "a" * 5000)
+    assert result.returncode == 1
+    assert "too long" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_empty_key_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLMSERVE_API_KEY", "")
+    result = run("serve", "--device", "null", "--port", "0")
+    assert result.returncode == 2
+    assert "GLMSERVE_API_KEY must not be empty" in result.stderr
 
 
 def test_a_checkpoint_without_tokenizer_names_the_option(tmp_path: Path) -> None:

@@ -198,6 +198,40 @@ def test_signals_end_it_cleanly_and_its_worker_with_it(number: signal.Signals) -
         assert "Traceback" not in server.text
 
 
+def test_a_stream_under_way_is_finished_after_sigterm() -> None:
+    body = {"model": "glm-tiny", "prompt": "x", "stream": True, "ignore_eos": True}
+    with ServerProcess("--dtype", "float32") as server:
+        url = f"{server.url}/v1/completions"
+        with httpx.stream("POST", url, json=body | {"max_tokens": 300}, timeout=30) as response:
+            lines = response.iter_lines()
+            next(lines)
+            os.kill(server.pid, signal.SIGTERM)
+            assert [line for line in lines if line][-1] == "data: [DONE]"
+        assert server.wait() == 0
+        assert "ERROR" not in server.text
+
+
+def test_a_stream_that_takes_too_long_after_sigterm_is_told_so() -> None:
+    body = {"model": "glm-tiny", "prompt": "x", "stream": True, "ignore_eos": True}
+    with ServerProcess("--device", "null", "--max-model-len", "2000") as server:
+        os.kill(only_child(server.pid), signal.SIGSTOP)
+        url = f"{server.url}/v1/completions"
+        with httpx.stream("POST", url, json=body | {"max_tokens": 100}, timeout=30) as response:
+            os.kill(server.pid, signal.SIGTERM)
+            assert "shutting down" in [line for line in response.iter_lines() if line][-1]
+        assert server.wait() == 0
+        assert "Traceback" not in server.text
+
+
+@pytest.mark.parametrize("delay", [0.4, 1.2])
+def test_a_signal_while_loading_is_no_error(delay: float) -> None:
+    with ServerProcess("--device", "cpu", wait=False) as server:
+        time.sleep(delay)
+        os.kill(server.pid, signal.SIGTERM)
+        server.wait()
+        assert "Traceback" not in server.text
+
+
 def test_the_worker_dies_with_a_killed_server() -> None:
     with ServerProcess("--device", "null") as server:
         worker = only_child(server.pid)

@@ -1,0 +1,45 @@
+"""Tokens to text as one request's reader sees it, however late it reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from fakes import ByteTokenizer
+from glmserve.engine import TokenStream
+from glmserve.request import Request, RequestStatus, SamplingParams
+from glmserve.text.text_stream import TextStream
+
+
+def stream_of(text: str, at_once: int, stop: list[str]) -> TextStream:
+    """A finished request whose tokens are the bytes of `text`, delivered `at_once` per read."""
+    params = SamplingParams(max_tokens=len(text), stop_token_ids=frozenset({256}))
+    request = Request(0, [1], params)
+    request.status = RequestStatus.FINISHED_LENGTH
+    tokens = TokenStream(request, lambda request, status: None, arrival=0.0)
+    data = list(text.encode())
+    batches = [data[i : i + at_once] for i in range(0, len(data), at_once)]
+
+    async def next_tokens() -> list[int]:
+        return batches.pop(0) if batches else []
+
+    tokens.next_tokens = next_tokens  # type: ignore[method-assign]
+    return TextStream(tokens, ByteTokenizer(), stop)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 7, 100])
+async def test_what_counts_does_not_depend_on_how_late_it_is_read(at_once: int) -> None:
+    stream = stream_of("abc STOP and more that nobody asked for", at_once, ["STOP"])
+    deltas = [delta async for delta in stream]
+    assert "".join(delta.text for delta in deltas) == "abc "
+    assert bytes(i for delta in deltas for i in delta.token_ids) == b"abc STOP"
+    assert stream.num_output_tokens == 8
+    assert stream.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+async def test_held_back_text_comes_at_the_end(at_once: int) -> None:
+    stream = stream_of("abc STO", at_once, ["STOP"])
+    deltas = [delta async for delta in stream]
+    assert "".join(delta.text for delta in deltas) == "abc STO"
+    assert stream.num_output_tokens == 7
+    assert stream.finish_reason == "length"
