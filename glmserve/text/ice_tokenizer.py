@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,7 @@ class IceTokenizer(SentencePieceBase):
     A prompt ends with [gMASK] <sop>, where the later models begin with them.
     """
 
-    def __init__(self, processor: SentencePieceProcessor) -> None:
-        special_ids = control_ids(processor)
+    def __init__(self, processor: SentencePieceProcessor, special_ids: Mapping[str, int]) -> None:
         super().__init__(
             processor,
             vocab_size=processor.get_piece_size(),
@@ -59,7 +59,7 @@ class IceTokenizer(SentencePieceBase):
         for name in ("[gMASK]", "<sop>", "<eop>", "<n>", "<|tab|>", f"<|blank_{_MAX_BLANKS}|>"):
             if processor.is_unknown(processor.piece_to_id(name)):
                 raise CheckpointError(f"{path}: has no piece {name}: not the model of ChatGLM-6B")
-        return cls(processor)
+        return cls(processor, control_ids(path, processor))
 
     def _encode(self, text: str) -> list[int]:
         text = text.replace("\n", "<n>").replace("\t", "<|tab|>")

@@ -82,7 +82,7 @@ class SentencePieceTokenizer(SentencePieceBase):
         if processor.eos_id() < 0:
             raise CheckpointError(f"{path}: the SentencePiece model has no end token")
         names = (*_SPECIAL_TOKENS, *_ROLE_TOKENS) if roles else _SPECIAL_TOKENS
-        special_ids = control_ids(processor)
+        special_ids = control_ids(path, processor)
         special_ids |= {name: num_pieces + index for index, name in enumerate(names)}
         return cls(
             processor,
@@ -115,13 +115,20 @@ def load_processor(path: Path) -> SentencePieceProcessor:
     return processor
 
 
-def control_ids(processor: SentencePieceProcessor) -> dict[str, int]:
-    """Name -> id of the model's own pieces that stand for no text, such as <unk> and </s>."""
-    return {
-        processor.id_to_piece(token_id): token_id
-        for token_id in range(processor.get_piece_size())
-        if processor.is_control(token_id) or processor.is_unknown(token_id)
-    }
+def control_ids(path: Path, processor: SentencePieceProcessor) -> dict[str, int]:
+    """Name -> id of the model's own pieces that stand for no text, such as <unk> and </s>.
+
+    Raises:
+        CheckpointError: a name is no text; the file is damaged.
+    """
+    try:
+        return {
+            processor.id_to_piece(token_id): token_id
+            for token_id in range(processor.get_piece_size())
+            if processor.is_control(token_id) or processor.is_unknown(token_id)
+        }
+    except UnicodeDecodeError:
+        raise CheckpointError(f"{path}: damaged SentencePiece model; download it again") from None
 
 
 def _leading_blanks(processor: SentencePieceProcessor) -> LeadingBlanks:

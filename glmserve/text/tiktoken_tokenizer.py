@@ -44,6 +44,8 @@ _LONGEST_BLANK_RUN = 100_000
 
 _TOO_LONG_BLANK_RUN = re.compile(rf"\s{{{_LONGEST_BLANK_RUN + 1}}}")
 
+_LARGEST_VOCABULARY = 2**24
+
 
 class TiktokenTokenizer(Tokenizer):
     """Ranks (bytes -> id) and special ids; every text is its own bytes, with no dummy blank."""
@@ -55,6 +57,8 @@ class TiktokenTokenizer(Tokenizer):
 
         _check_vocabulary(path, ranks, special_ids)
         vocab_size = max(*ranks.values(), *special_ids.values()) + 1
+        if vocab_size > _LARGEST_VOCABULARY:
+            raise CheckpointError(f"{path}: the id {vocab_size - 1} is too large for a vocabulary")
         self._pieces = {rank: piece for piece, rank in ranks.items()}
         super().__init__(
             vocab_size=vocab_size,
