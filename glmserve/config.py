@@ -42,6 +42,8 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """CPU threads for compute; None lets the device choose."""
     vocab_limit: int | None = None
     """Ids from here on are never sampled: rows of the output layer above the tokenizer's ids."""
+    never_sampled: tuple[int, ...] = ()
+    """Further ids, below that limit, that are no token of the tokenizer's."""
 
 
 @dataclass(frozen=True)

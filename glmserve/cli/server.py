@@ -87,7 +87,11 @@ def _limit_vocabulary(
             f"{model.path}: the vocabulary of {model.vocab_size} is smaller than the "
             f"tokenizer's {tokenizer.vocab_size}; they do not belong together"
         )
-    return msgspec.structs.replace(config, vocab_limit=tokenizer.vocab_size)
+    return msgspec.structs.replace(
+        config,
+        vocab_limit=tokenizer.vocab_size,
+        never_sampled=tuple(sorted(tokenizer.never_sampled)),
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -41,6 +41,7 @@ class TorchRunner:
         caches: list[Tensor],
         ops: Ops,
         vocab_limit: int | None,
+        never_sampled: Tensor,
         info: RunnerInfo,
     ) -> None:
         self.info = info
@@ -48,6 +49,7 @@ class TorchRunner:
         self._caches = caches
         self._ops = ops
         self._vocab_limit = vocab_limit
+        self._never_sampled = never_sampled  # int64 ids
 
     @torch.inference_mode()
     def execute(self, step: StepInput) -> StepOutput:
@@ -57,6 +59,8 @@ class TorchRunner:
         sampling = [s.sampling for s in step.sequences if s.sampling is not None]
         batch = build_batch(step, self.info.limits.block_size)
         logits = self._model.forward(batch, self._caches)
+        if len(self._never_sampled):
+            logits.index_fill_(1, self._never_sampled, float("-inf"))
         return StepOutput(step.step_id, sample(logits, sampling, self._ops, self._vocab_limit))
 
     def close(self) -> None:
@@ -92,7 +96,8 @@ def load_torch_runner(
         weight_bytes=weight_bytes,
         kv_cache_bytes=limits.token_capacity * kv_token_bytes(model_config, target.dtype.itemsize),
     )
-    return TorchRunner(model, caches, target.ops, config.vocab_limit, info)
+    never_sampled = torch.tensor(config.never_sampled, dtype=torch.int64, device=target.device)
+    return TorchRunner(model, caches, target.ops, config.vocab_limit, never_sampled, info)
 
 
 def _parameters(

@@ -154,6 +154,14 @@ class TestSampling:
             output = runner.execute(step)
             assert (output.step_id, output.token_ids) == (3, [])
 
+    def test_ids_that_are_no_token(self, checkpoint: Path) -> None:
+        """What would have been chosen is not, greedily or sampled; only the rest is left."""
+        allowed = {3, 7}
+        runner = load(checkpoint, never_sampled=tuple(set(range(48)) - allowed))
+        chosen = {t for tokens in Decoding(runner, [[1, 2, 3], [4]], 8).outputs(8) for t in tokens}
+        assert chosen
+        assert chosen <= allowed
+
     def test_vocab_limit(self, checkpoint: Path) -> None:
         runner = load(checkpoint, vocab_limit=5)
         output = Decoding(runner, [[1], [2], [3]], 40).outputs(30)
