@@ -5,14 +5,20 @@ from __future__ import annotations
 import enum
 from array import array
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
+
+from glmserve.step import Logprobs
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """How the tokens of a request are chosen and when they end."""
 
     max_tokens: int
+    """0 only computes the prompt."""
+    min_tokens: int = 0
+    """Output tokens before which no stop token is chosen."""
     temperature: float = 1.0
     """0 is greedy."""
     top_p: float = 1.0
@@ -25,11 +31,23 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     stop_token_ids: frozenset[int] = frozenset()
     """Ids that end the request; they are not part of its text."""
+    top_logprobs: int | None = None
+    """Log-probabilities of each output token and this many most likely ones; None: none at all."""
+    prompt_logprobs: int | None = None
+    """The same for the prompt's tokens but the first."""
+    pool: bool = False
+    """Sum up the last hidden states of the prompt."""
 
     @property
     def is_plain_greedy(self) -> bool:
-        """Whether the most likely token is taken as it is."""
-        return self.temperature == 0.0 and not self.logit_bias and not self.penalises
+        """Whether the most likely token is taken as it is, and nothing is said about it."""
+        return (
+            self.temperature == 0.0
+            and not self.logit_bias
+            and not self.penalises
+            and not self.min_tokens
+            and self.top_logprobs is None
+        )
 
     @property
     def penalises(self) -> bool:
@@ -41,17 +59,36 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class TokenConstraint(Protocol):
+    """Which tokens may come next in one request's output. Stateful; never used by two at once."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing but the end can follow."""
+        ...
+
+    def allowed(self) -> bytes:
+        """The mask of the next token, as TokenMasks has it. Called on a thread."""
+        ...
+
+    def accept(self, token_id: int) -> None:
+        """Take note of the token that was chosen."""
+        ...
+
+
 class RequestStatus(enum.IntEnum):
     """Ordered: everything from FINISHED_STOPPED on is finished."""
 
-    WAITING = 0
-    RUNNING = 1
-    PREEMPTED = 2
+    HELD = 0
+    """Not queued yet: another request computes the same prompt, to be shared."""
+    WAITING = 1
+    RUNNING = 2
+    PREEMPTED = 3
     """Waiting again after its blocks were taken; keeps its tokens."""
-    FINISHED_STOPPED = 3
-    FINISHED_LENGTH = 4
-    FINISHED_ABORTED = 5
-    FINISHED_ERROR = 6
+    FINISHED_STOPPED = 4
+    FINISHED_LENGTH = 5
+    FINISHED_ABORTED = 6
+    FINISHED_ERROR = 7
 
     @property
     def is_finished(self) -> bool:
@@ -77,6 +114,7 @@ class Request:
     """Lower runs first; equal priorities run first come, first served."""
     cache_salt: bytes = b""
     """Prefix-cache entries are shared only between requests with equal salt."""
+    constraint: TokenConstraint | None = None
     status: RequestStatus = RequestStatus.WAITING
     token_ids: array[int] = field(init=False)
     """Prompt and output so far, int32."""
@@ -85,6 +123,10 @@ class Request:
     num_cached_tokens: int = 0
     """Prompt tokens that the first admission found in the prefix cache."""
     num_preemptions: int = 0
+    prompt_logprobs: list[Logprobs] = field(default_factory=list)
+    """Of prompt tokens 1, 2, ... as far as they are computed, if the request wants them."""
+    pooled: array[float] = field(default_factory=lambda: array("f"))
+    """[H] float32, the sum over the prompt's tokens computed so far, if the request wants it."""
 
     def __post_init__(self) -> None:
         self.token_ids = array("i", self.prompt_ids)
@@ -105,6 +147,25 @@ class Request:
     def num_uncomputed_tokens(self) -> int:
         """Tokens still to be brought into the cache: 1 for a request that decodes."""
         return len(self.token_ids) - self.num_computed_tokens
+
+    @property
+    def needs_whole_prompt(self) -> bool:
+        """Whether every prompt token has to be computed for this request, cached or not."""
+        params = self.params
+        scores_missing = (
+            params.prompt_logprobs is not None
+            and len(self.prompt_logprobs) < self.num_prompt_tokens - 1
+        )
+        return params.pool or scores_missing
+
+    def forget_prompt(self) -> None:
+        """Drop what was reported of the prompt so far: it will be computed again."""
+        self.prompt_logprobs.clear()
+        del self.pooled[:]
+
+    @property
+    def is_prompt_computed(self) -> bool:
+        return self.num_computed_tokens >= len(self.prompt_ids)
 
     @property
     def max_total_tokens(self) -> int:

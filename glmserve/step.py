@@ -7,7 +7,7 @@ or executed again by a fresh worker.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -34,6 +34,21 @@ class SamplingInput(msgspec.Struct, frozen=True, array_like=True, omit_defaults=
     """Prompt and output token ids so far, native int32; empty unless a penalty needs them."""
     prompt_length: int = 0
     """How many tokens of `history` are the prompt."""
+    banned: tuple[int, ...] = ()
+    """Ids that must not be chosen."""
+    constrained: bool = False
+    """Only ids of this token's mask may be chosen; it comes separately, see MaskSource."""
+    top_logprobs: int | None = None
+    """Report log-probabilities: of the token, and this many most likely ones; None: report none."""
+
+
+class ScoreInput(msgspec.Struct, frozen=True, array_like=True):
+    """Which log-probabilities of given tokens to report."""
+
+    targets: list[int]
+    """[m] the tokens that follow the first m of the scheduled tokens."""
+    top_logprobs: int
+    """How many most likely ones to report beside each."""
 
 
 class ScheduledSequence(msgspec.Struct, frozen=True, array_like=True):
@@ -48,13 +63,48 @@ class ScheduledSequence(msgspec.Struct, frozen=True, array_like=True):
     """Block ids, native int32; covers at least start + n tokens."""
     sampling: SamplingInput | None
     """None while the prompt is not complete: nothing is sampled."""
+    score: ScoreInput | None = None
+    pool: bool = False
+    """Report the sum of these tokens' last hidden states."""
+
+    @property
+    def is_read_whole(self) -> bool:
+        """Whether something is wanted of every token."""
+        return self.score is not None or self.pool
 
 
-class StepInput(msgspec.Struct, frozen=True, array_like=True):
+class StepInput(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     """One forward pass over any mix of prefill chunks and single-token decodes."""
 
     step_id: int
     sequences: list[ScheduledSequence]
+
+
+class TokenMasks(msgspec.Struct, frozen=True, array_like=True, tag="masks"):
+    """The masks of a step's constrained tokens, in order. Follows its StepInput."""
+
+    step_id: int
+    masks: list[bytes]
+    """Packed bits, little endian: bit t % 8 of byte t // 8 allows id t. Empty allows every id."""
+
+
+MaskSource = Callable[[], list[bytes]]
+"""Waits for a step's masks. They are computed while the device runs the model."""
+
+
+def no_masks() -> list[bytes]:
+    """The MaskSource of a step without constrained tokens."""
+    return []
+
+
+class Logprobs(msgspec.Struct, frozen=True, array_like=True):
+    """Natural logarithms of what the model's softmax gives, before penalties and temperature."""
+
+    logprob: float
+    """Of the token in question; -inf if the model rules it out."""
+    top_ids: list[int]
+    """Most likely ids, falling; only ids that can be sampled."""
+    top_logprobs: list[float]
 
 
 class StepOutput(msgspec.Struct, frozen=True, array_like=True, tag="output"):
@@ -63,6 +113,12 @@ class StepOutput(msgspec.Struct, frozen=True, array_like=True, tag="output"):
     step_id: int
     token_ids: list[int]
     """One per sequence with `sampling`, in order; NOT_A_NUMBER where logits were not finite."""
+    logprobs: list[Logprobs | None] = []
+    """Beside each of token_ids; empty when no sequence asked."""
+    scores: list[list[Logprobs]] = []
+    """One list per sequence with `score`, in order."""
+    pooled: list[bytes] = []
+    """Native float32 [H] per sequence with `pool`, in order."""
 
 
 class RunnerLimits(msgspec.Struct, frozen=True):
@@ -109,8 +165,11 @@ class Runner(Protocol):
 
     info: RunnerInfo
 
-    def execute(self, step: StepInput) -> StepOutput:
-        """Write K/V of all scheduled tokens to the cache and sample where asked."""
+    def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
+        """Write K/V of all scheduled tokens to the cache and sample where asked.
+
+        `masks` is called once if any sequence is constrained, else never.
+        """
         ...
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Messages between an executor and its worker process, and how they are framed.
 
 A frame is a 4-byte little-endian length and one msgpack message. The executor sends one
-RunnerConfig and then StepInputs; everything the worker sends is a WorkerMessage.
+RunnerConfig and then ExecutorMessages; everything the worker sends is a WorkerMessage.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import struct
 
 import msgspec
 
-from glmserve.step import RunnerInfo, StepOutput
+from glmserve.step import RunnerInfo, StepInput, StepOutput, TokenMasks
 
 _HEADER = struct.Struct("<I")
 HEADER_SIZE = _HEADER.size
@@ -37,6 +37,11 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
     message: str
     exit_code: int
 
+
+ExecutorMessage = StepInput | TokenMasks
+"""A StepInput with constrained tokens is followed by its TokenMasks."""
+
+decode_executor_message = msgspec.msgpack.Decoder(ExecutorMessage).decode
 
 WorkerMessage = Loading | Ready | Failed | StepOutput
 

@@ -18,8 +18,16 @@ import msgspec
 from glmserve.config import RunnerConfig
 from glmserve.devices.registry import select_device
 from glmserve.errors import StartupError
-from glmserve.step import Runner, StepInput
-from glmserve.wire import HEADER_SIZE, Failed, Loading, Ready, body_size, encode_frame
+from glmserve.step import Runner, StepInput, TokenMasks
+from glmserve.wire import (
+    HEADER_SIZE,
+    Failed,
+    Loading,
+    Ready,
+    body_size,
+    decode_executor_message,
+    encode_frame,
+)
 
 _PROGRESS_INTERVAL = 0.1  # seconds between two Loading messages
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -93,9 +101,18 @@ def _fail(connection: socket.socket, message: str, exit_code: int) -> NoReturn:
 
 
 def _execute_steps(connection: socket.socket, runner: Runner) -> None:
-    decode = msgspec.msgpack.Decoder(StepInput).decode
+    def receive_masks() -> list[bytes]:
+        frame = _receive(connection)
+        if frame is None:
+            raise ConnectionResetError
+        message = decode_executor_message(frame)
+        assert isinstance(message, TokenMasks), "the executor sends them after their step"
+        return message.masks
+
     while (frame := _receive(connection)) is not None:
-        connection.sendall(encode_frame(runner.execute(decode(frame))))
+        message = decode_executor_message(frame)
+        if isinstance(message, StepInput):  # masks whose step has failed come to nobody
+            connection.sendall(encode_frame(runner.execute(message, receive_masks)))
 
 
 def _receive(connection: socket.socket) -> bytearray | None:

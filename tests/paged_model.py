@@ -71,14 +71,13 @@ class PagedModel:
         )
         batch = build_batch(step, self.block_size)
         every_row = np.arange(len(batch.input_ids))
-        logits = self.model.forward(
-            dataclasses.replace(batch, sample_rows=every_row), self.caches
-        ).numpy()
+        hidden = self.model.forward(dataclasses.replace(batch, output_rows=every_row), self.caches)
+        logits = self.model.logits(hidden).numpy()
         for sequence, ids in work:
             sequence.length += len(ids)
         return [
             logits[last + 1 - len(ids) : last + 1]
-            for last, (_, ids) in zip(batch.sample_rows, work, strict=True)
+            for last, (_, ids) in zip(batch.output_rows, work, strict=True)
         ]
 
     def logits(self, ids: list[int], chunk: int | None = None) -> NDArray[np.float32]:
@@ -98,7 +97,7 @@ class PagedModel:
             block_tables=one[None],
             block_size=self.block_size,
             num_decodes=1,
-            sample_rows=one,
+            output_rows=one,
         )
         nan = torch.full((slots, 2 * num_kv_heads, head_dim), float("nan"), dtype=dtype)
         for cache in self.caches:

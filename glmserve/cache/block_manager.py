@@ -38,7 +38,7 @@ class BlockManager:
     ) -> None:
         self.pool = BlockPool(num_blocks)
         self.block_size = block_size
-        self._prefix_cache = prefix_cache
+        self.shares_prefixes = prefix_cache
         self._hash_key = hash_key
         self._tables: dict[int, array[int]] = {}
         self._hashes: dict[int, list[bytes]] = {}
@@ -46,10 +46,11 @@ class BlockManager:
     def match_prefix(self, request: Request) -> PrefixMatch:
         """Find cached blocks for the request's tokens.
 
-        The last token is never taken from the cache: computing it is what yields logits.
+        The last token is never taken from the cache: computing it is what yields logits. Nor is
+        anything else of a prompt that the request wants to know more about.
         """
         match = PrefixMatch([], [])
-        if not self._prefix_cache:
+        if not self.shares_prefixes or request.needs_whole_prompt:
             return match
         parent = request.cache_salt
         for index in range((request.num_tokens - 1) // self.block_size):
@@ -93,7 +94,7 @@ class BlockManager:
 
     def cache_computed(self, request: Request) -> None:
         """Index the blocks that the last step filled."""
-        if not self._prefix_cache:
+        if not self.shares_prefixes:
             return
         hashes = self._hashes[request.id]
         table = self._tables[request.id]

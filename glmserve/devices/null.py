@@ -11,7 +11,16 @@ from glmserve.config import LoadProgress, RunnerConfig
 from glmserve.devices.base import DeviceInfo
 from glmserve.errors import OptionError
 from glmserve.model_config import read_model_config
-from glmserve.step import RunnerInfo, RunnerLimits, ScheduledSequence, StepInput, StepOutput
+from glmserve.step import (
+    Logprobs,
+    MaskSource,
+    RunnerInfo,
+    RunnerLimits,
+    ScheduledSequence,
+    StepInput,
+    StepOutput,
+    no_masks,
+)
 
 _DEFAULT_TOKENS = 2**20
 
@@ -48,9 +57,23 @@ class NullRunner:
         )
         self.info = RunnerInfo(limits, "null (no model)", "none", 0, 0, 0)
 
-    def execute(self, step: StepInput) -> StepOutput:
-        sampled = [self._next_token(s) for s in step.sequences if s.sampling is not None]
-        return StepOutput(step.step_id, sampled)
+    def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
+        token_ids = [self._next_token(s) for s in step.sequences if s.sampling is not None]
+        sampling = [s.sampling for s in step.sequences if s.sampling is not None]
+        constrained = [i for i, s in enumerate(sampling) if s.constrained]
+        if constrained:
+            for i, mask in zip(constrained, masks(), strict=True):
+                token_ids[i] = _first_allowed(mask, token_ids[i])
+        return StepOutput(
+            step.step_id,
+            token_ids,
+            [
+                None if s.top_logprobs is None else _certain(t)
+                for t, s in zip(token_ids, sampling, strict=True)
+            ],
+            [[_certain(t) for t in s.score.targets] for s in step.sequences if s.score],
+            [bytes(4) for s in step.sequences if s.pool],
+        )
 
     def close(self) -> None:
         """Nothing to free."""
@@ -58,3 +81,16 @@ class NullRunner:
     def _next_token(self, sequence: ScheduledSequence) -> int:
         position = sequence.start + len(sequence.token_ids)
         return (sequence.token_ids[-1] * 31 + position * 7 + 11) % self._vocab_size
+
+
+def _first_allowed(mask: bytes, token_id: int) -> int:
+    """`token_id` if it is allowed, else the lowest id that is."""
+    bits = int.from_bytes(mask, "little")
+    if not bits or bits >> token_id & 1:
+        return token_id
+    return (bits & -bits).bit_length() - 1
+
+
+def _certain(token_id: int) -> Logprobs:
+    """Without a model there is no doubt about any token."""
+    return Logprobs(0.0, [token_id], [0.0])

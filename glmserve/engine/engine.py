@@ -7,15 +7,18 @@ import enum
 import itertools
 import logging
 import time
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from glmserve.config import LoadProgress, SchedulerConfig
+from glmserve.engine.mask_maker import Mask, MaskMaker
 from glmserve.engine.stats import EngineStats
 from glmserve.engine.token_stream import TokenStream
 from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, StartupError
 from glmserve.executor import Executor
-from glmserve.request import Request, RequestStatus, SamplingParams
+from glmserve.request import Request, RequestStatus, SamplingParams, TokenConstraint
 from glmserve.scheduler import Scheduler, TokenUpdate
-from glmserve.step import NOT_A_NUMBER, RunnerInfo, RunnerLimits
+from glmserve.step import NOT_A_NUMBER, RunnerInfo, RunnerLimits, TokenMasks
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,13 @@ class EngineState(enum.Enum):
     LOADING = "loading"
     READY = "ready"
     DEAD = "dead"
+
+
+class Variant(NamedTuple):
+    """One of several continuations of a prompt."""
+
+    params: SamplingParams
+    constraint: TokenConstraint | None = None
 
 
 class Engine:
@@ -53,6 +63,7 @@ class Engine:
         self._streams: dict[int, TokenStream] = {}
         self._ids = itertools.count()
         self._has_work = asyncio.Event()
+        self._masks = MaskMaker()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -95,8 +106,23 @@ class Engine:
         *,
         priority: int = 0,
         cache_salt: bytes = b"",
+        constraint: TokenConstraint | None = None,
     ) -> TokenStream:
         """Queue a request. The caller must close the stream, or drain it.
+
+        Raises: see submit_group.
+        """
+        variant = Variant(params, constraint)
+        return self.submit_group(prompt_ids, [variant], priority, cache_salt)[0]
+
+    def submit_group(
+        self,
+        prompt_ids: list[int],
+        variants: Sequence[Variant],
+        priority: int = 0,
+        cache_salt: bytes = b"",
+    ) -> list[TokenStream]:
+        """Queue several continuations of one prompt, which is computed once for all of them.
 
         Raises:
             NotReadyError, EngineDeadError: this engine is not serving.
@@ -106,8 +132,16 @@ class Engine:
             raise EngineDeadError("the model's worker is gone; the server is shutting down")
         if self.state is EngineState.LOADING:
             raise NotReadyError("the model is still loading; try again in a moment")
-        request = Request(next(self._ids), prompt_ids, params, priority, cache_salt)
-        return self._add(request)
+        requests = [
+            Request(next(self._ids), prompt_ids, v.params, priority, cache_salt, v.constraint)
+            for v in variants
+        ]
+        self._ready_scheduler().add(*requests)
+        now = time.perf_counter()
+        streams = [TokenStream(request, self._end, now) for request in requests]
+        self._streams.update((stream.request.id, stream) for stream in streams)
+        self._has_work.set()
+        return streams
 
     def end_streams(self) -> None:
         """Tell every consumer that the server is shutting down; nothing is accepted any more."""
@@ -120,6 +154,7 @@ class Engine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.end_streams()
         await self._executor.close()
+        self._masks.close()
 
     async def _prove_it_generates(self, limits: RunnerLimits) -> None:
         """Let one token through a scheduler of its own, which leaves no trace in the statistics."""
@@ -137,13 +172,6 @@ class Engine:
                 "the model's first token came from numbers that are not finite; the weights are "
                 "damaged, or need another --dtype"
             )
-
-    def _add(self, request: Request) -> TokenStream:
-        self._ready_scheduler().add(request)
-        stream = TokenStream(request, self._end, time.perf_counter())
-        self._streams[request.id] = stream
-        self._has_work.set()
-        return stream
 
     def _ready_scheduler(self) -> Scheduler:
         if self._scheduler is None:
@@ -183,27 +211,52 @@ class Engine:
                 await self._has_work.wait()
                 continue
             pending = self._executor.submit(step)
+            constrained = scheduler.constrained_in_flight
+            masks = self._masks.start(constrained) if constrained else None
             self._deliver(updates)
+            if masks is not None:
+                await self._send_masks(step.step_id, constrained, masks)
             updates = scheduler.update(await pending)
+
+    async def _send_masks(
+        self, step_id: int, requests: list[Request], masks: asyncio.Future[list[Mask]]
+    ) -> None:
+        """Give the step under way the masks it waits for; a constraint may fail its request."""
+        sent = []
+        for request, mask in zip(requests, await masks, strict=True):
+            if isinstance(mask, GlmserveError):
+                self._fail(request, mask)
+                mask = b""
+            sent.append(mask)
+        self._executor.send_masks(TokenMasks(step_id, sent))
 
     def _deliver(self, updates: list[TokenUpdate]) -> None:
         if not updates:
             return
         now = time.perf_counter()
         self.stats.step_done(len(updates))
-        for request, token_id in updates:
+        for request, token_id, logprobs in updates:
             stream = self._streams[request.id]
-            if token_id == NOT_A_NUMBER:
+            if token_id is None:
+                stream.end()
+            elif token_id == NOT_A_NUMBER:
                 stream.fail(GlmserveError("the model produced numbers that are not finite"))
             else:
                 if stream.last_token is None:
                     self.stats.first_token(now - stream.arrival)
                 else:
                     self.stats.inter_token(now - stream.last_token)
-                stream.push(token_id, now)
+                stream.push(token_id, logprobs, now)
             if request.status.is_finished:
                 del self._streams[request.id]
                 self.stats.request_done(request, now - stream.arrival)
+
+    def _fail(self, request: Request, error: GlmserveError) -> None:
+        """End one request with an error."""
+        stream = self._streams.get(request.id)
+        if stream is not None:
+            self._end(request, RequestStatus.FINISHED_ERROR)
+            stream.fail(error)
 
     def _die(self, error: EngineDeadError) -> None:
         """No more tokens will come: tell every consumer."""

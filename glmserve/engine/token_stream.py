@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from glmserve.errors import GlmserveError
 from glmserve.request import Request, RequestStatus
+from glmserve.step import Logprobs
+
+
+class NewTokens(NamedTuple):
+    """Tokens of one or more steps."""
+
+    token_ids: list[int]
+    logprobs: list[Logprobs]
+    """One per token if the request wants them, else empty."""
 
 
 class TokenStream:
@@ -28,11 +38,12 @@ class TokenStream:
         """Clock reading when the newest token was delivered."""
         self._on_close = on_close
         self._tokens: list[int] = []
+        self._logprobs: list[Logprobs] = []
         self._waiter: asyncio.Future[None] | None = None
         self._error: GlmserveError | None = None
 
-    async def next_tokens(self) -> list[int]:
-        """Tokens that arrived since the last call, at least one; empty once the request is over.
+    async def next_tokens(self) -> NewTokens:
+        """What arrived since the last call, at least one token; none once the request is over.
 
         Raises:
             GlmserveError: the request failed.
@@ -41,20 +52,27 @@ class TokenStream:
             if self._error is not None:
                 raise self._error
             if self.request.status.is_finished:
-                return []
+                return NewTokens([], [])
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        tokens, self._tokens = self._tokens, []
-        return tokens
+        new = NewTokens(self._tokens, self._logprobs)
+        self._tokens, self._logprobs = [], []
+        return new
 
     def close(self, status: RequestStatus = RequestStatus.FINISHED_ABORTED) -> None:
         """End the request if it is not over yet, freeing its blocks now."""
         self._on_close(self.request, status)
 
-    def push(self, token_id: int, now: float) -> None:
+    def push(self, token_id: int, logprobs: Logprobs | None, now: float) -> None:
         """Engine only: add a token."""
         self.last_token = now
         self._tokens.append(token_id)
+        if logprobs is not None:
+            self._logprobs.append(logprobs)
+        self._wake()
+
+    def end(self) -> None:
+        """Engine only: the request is over without a further token."""
         self._wake()
 
     def fail(self, error: GlmserveError) -> None:

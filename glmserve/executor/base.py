@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol
 
 from glmserve.config import LoadProgress
-from glmserve.step import RunnerInfo, StepInput, StepOutput
+from glmserve.step import RunnerInfo, StepInput, StepOutput, TokenMasks
 
 
 class Executor(Protocol):
@@ -25,6 +25,10 @@ class Executor(Protocol):
 
         The future fails with EngineDeadError when the runner is lost.
         """
+        ...
+
+    def send_masks(self, masks: TokenMasks) -> None:
+        """Deliver what the step under way waits for, if any of its tokens is constrained."""
         ...
 
     async def wait_lost(self) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 from glmserve.config import LoadProgress
 from glmserve.errors import EngineDeadError
-from glmserve.step import Runner, RunnerInfo, StepInput, StepOutput
+from glmserve.step import Runner, RunnerInfo, StepInput, StepOutput, TokenMasks
 
 
 class InlineExecutor:
@@ -18,6 +19,7 @@ class InlineExecutor:
         self._build_runner = build_runner
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runner")
         self._runner: Runner | None = None
+        self._masks: SimpleQueue[list[bytes] | None] = SimpleQueue()
 
     async def start(self, progress: LoadProgress) -> RunnerInfo:
         loop = asyncio.get_running_loop()
@@ -28,10 +30,14 @@ class InlineExecutor:
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(self._thread, self._execute, step)
 
+    def send_masks(self, masks: TokenMasks) -> None:
+        self._masks.put(masks.masks)
+
     async def wait_lost(self) -> None:
         await asyncio.Event().wait()  # a thread of this process cannot get lost
 
     async def close(self) -> None:
+        self._masks.put(None)  # a step may be waiting
         self._thread.shutdown(wait=True, cancel_futures=True)
         if self._runner is not None:
             self._runner.close()
@@ -41,6 +47,12 @@ class InlineExecutor:
         if self._runner is None:
             raise EngineDeadError("the runner is closed")
         try:
-            return self._runner.execute(step)
+            return self._runner.execute(step, self._receive_masks)
         except Exception as error:
             raise EngineDeadError(f"the model failed in step {step.step_id}: {error}") from error
+
+    def _receive_masks(self) -> list[bytes]:
+        masks = self._masks.get()
+        if masks is None:
+            raise EngineDeadError("the runner is closed")
+        return masks

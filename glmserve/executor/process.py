@@ -10,7 +10,7 @@ from typing import cast
 
 from glmserve.config import LoadProgress, RunnerConfig
 from glmserve.errors import EngineDeadError, OptionError, StartupError
-from glmserve.step import RunnerInfo, StepInput, StepOutput
+from glmserve.step import RunnerInfo, StepInput, StepOutput, TokenMasks
 from glmserve.wire import (
     HEADER_SIZE,
     Failed,
@@ -57,6 +57,10 @@ class ProcessExecutor:
         if self._connection is None:
             raise EngineDeadError("the worker was never started")
         return self._connection.execute(step)
+
+    def send_masks(self, masks: TokenMasks) -> None:
+        if self._connection is not None:
+            self._connection.send(encode_frame(masks))
 
     async def wait_lost(self) -> None:
         if self._connection is not None:

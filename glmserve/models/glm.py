@@ -1,12 +1,12 @@
 """The block of ChatGLM2, ChatGLM3, CodeGeeX2 and GLM-4, in every variant ModelConfig can say.
 
 T new tokens, H hidden size, Hq query heads, Hkv key/value heads, D head dim, F ffn size, V
-vocabulary, S sampled rows.
+vocabulary, O output rows.
 
     h = embedding                                            [T, H]
     n = norm(h);  a = dense(attention(qkv(n)));       h = (n or h) + a
     n = norm(h);  m = down(silu(gate) * up);          h = (n or h) + m
-    logits = output(norm(h[sampled rows]))                   [S, V]
+    logits = output(norm(h[output rows]))                    [O, V]
 
 The residual is the stream h, or with residual_post_norm the normed tensor n.
 """
@@ -65,7 +65,7 @@ class Glm:
         self.rope_table = ops.rope_table(config.rope, max_context, self.embedding.device)
 
     def forward(self, batch: Batch, caches: Sequence[Tensor]) -> Tensor:
-        """Write K/V of all tokens to the cache; logits of the sampled rows, float32 [S, V]."""
+        """Write K/V of all tokens to the cache; last hidden states of the output rows, [O, H]."""
         ops, device = self.ops, self.embedding.device
         plan = ops.attention.plan(batch, caches[0])
         positions = torch.from_numpy(batch.positions).to(device)
@@ -74,17 +74,19 @@ class Glm:
         for layer, cache in zip(self.layers[:-1], caches, strict=False):
             normed, attended = self._attend(layer, hidden, rope_rows, cache, plan)
             hidden = self._feed_forward(layer, hidden, normed, attended)
-        # After the last attention only the sampled rows matter.
+        # After the last attention only the output rows matter.
         normed, attended = self._attend(self.layers[-1], hidden, rope_rows, caches[-1], plan)
-        if len(batch.sample_rows) == 0:
-            return hidden.new_empty(0, self.config.vocab_size, dtype=torch.float32)
+        if len(batch.output_rows) == 0:
+            return hidden[:0]
         if len(batch.input_ids) > 1:
-            rows = torch.from_numpy(batch.sample_rows).to(device)
+            rows = torch.from_numpy(batch.output_rows).to(device)
             hidden, normed, attended = hidden[rows], normed[rows], attended[rows]
         hidden = self._feed_forward(self.layers[-1], hidden, normed, attended)
-        if self.final_norm is not None:
-            hidden = self._norm(hidden, self.final_norm)
-        return ops.linear(hidden, self.output).float()
+        return hidden if self.final_norm is None else self._norm(hidden, self.final_norm)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """What comes next after each of the last hidden states [O, H]: float32 [O, V]."""
+        return self.ops.linear(hidden, self.output).float()
 
     def _attend(
         self, layer: Layer, hidden: Tensor, rope_rows: Tensor, cache: Tensor, plan: AttentionPlan

@@ -23,7 +23,11 @@ class Model(Protocol):
     """What a TorchRunner runs."""
 
     def forward(self, batch: Batch, caches: Sequence[Tensor]) -> Tensor:
-        """Write K/V of all tokens to the cache; logits of the sampled rows, float32 [S, V]."""
+        """Write K/V of all tokens to the cache; last hidden states of the output rows, [O, H]."""
+        ...
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """What comes next after each of the last hidden states [O, H]: float32 [O, V]."""
         ...
 
 

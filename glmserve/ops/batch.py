@@ -1,6 +1,6 @@
 """One step's sequences as flat arrays on the host: what Ops and models work from.
 
-T tokens, B sequences, S sampled rows. Sequences with one new token (decodes) come first, longest
+T tokens, B sequences, O output rows. Sequences with one new token (decodes) come first, longest
 context first, so that attention can take them in contiguous runs of similar length; then those with
 several (prefill chunks), in the order of the step.
 """
@@ -33,8 +33,9 @@ class Batch:
     """[B, most blocks of any]: block ids; what is beyond a sequence's own is 0."""
     block_size: int
     num_decodes: int
-    sample_rows: Int64Array
-    """[S]: rows whose next token is sampled, in the order of the step."""
+    output_rows: Int64Array
+    """[O]: rows whose last hidden states are wanted. In the order of the step: the last row of each
+    sampled sequence, then all rows of each sequence that is scored or pooled."""
 
     def slots(self, first: int, last: int, length: int) -> Int64Array:
         """Cache slots of positions 0..length-1 of sequences first..last-1: [last-first, length]."""

@@ -32,7 +32,7 @@ def build_batch(step: StepInput, block_size: int) -> Batch:
         block_tables=block_tables,
         block_size=block_size,
         num_decodes=int((counts == 1).sum()),
-        sample_rows=_sample_rows(step.sequences, order, query_start),
+        output_rows=_output_rows(step.sequences, order, query_start),
     )
 
 
@@ -51,10 +51,14 @@ def _block_tables(sequences: list[ScheduledSequence]) -> Int64Array:
     return tables
 
 
-def _sample_rows(
+def _output_rows(
     sequences: list[ScheduledSequence], order: list[int], query_start: Int64Array
 ) -> Int64Array:
-    """The last row of each sampled sequence, in the order of the step."""
-    last_rows = np.empty(len(order), dtype=np.int64)
-    last_rows[order] = query_start[1:] - 1
-    return last_rows[[s.sampling is not None for s in sequences]]
+    """The last row of each sampled sequence, then all rows of those that are read whole."""
+    first_rows, end_rows = np.empty((2, len(order)), dtype=np.int64)
+    first_rows[order], end_rows[order] = query_start[:-1], query_start[1:]
+    last_rows = end_rows[[s.sampling is not None for s in sequences]] - 1
+    whole = [
+        np.arange(first_rows[i], end_rows[i]) for i, s in enumerate(sequences) if s.is_read_whole
+    ]
+    return np.concatenate([last_rows, *whole]) if whole else last_rows

@@ -18,8 +18,19 @@ from glmserve.ops.base import Ops
 from glmserve.runner.batch import build_batch
 from glmserve.runner.dtypes import dtype_name
 from glmserve.runner.limits import kv_token_bytes
+from glmserve.runner.logprobs import LogprobReader
+from glmserve.runner.restrict import restrict
 from glmserve.runner.sampler import sample
-from glmserve.step import RunnerInfo, RunnerLimits, StepInput, StepOutput
+from glmserve.step import (
+    Logprobs,
+    MaskSource,
+    RunnerInfo,
+    RunnerLimits,
+    SamplingInput,
+    StepInput,
+    StepOutput,
+    no_masks,
+)
 
 
 @dataclass(frozen=True)
@@ -50,18 +61,57 @@ class TorchRunner:
         self._ops = ops
         self._vocab_limit = vocab_limit
         self._never_sampled = never_sampled  # int64 ids
+        self._logprob_reader = LogprobReader(vocab_limit, never_sampled)
 
     @torch.inference_mode()
-    def execute(self, step: StepInput) -> StepOutput:
+    def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
         """Write K/V of all scheduled tokens to the cache and sample where asked."""
         if self._model is None:
             raise RuntimeError("the runner is closed")
-        sampling = [s.sampling for s in step.sequences if s.sampling is not None]
+        model = self._model
         batch = build_batch(step, self.info.limits.block_size)
-        logits = self._model.forward(batch, self._caches)
+        hidden = model.forward(batch, self._caches)  # [O, H]
+        sampling = [s.sampling for s in step.sequences if s.sampling is not None]
+        token_ids: list[int] = []
+        logprobs: list[Logprobs | None] = []
+        if sampling:
+            logits = model.logits(hidden[: len(sampling)])
+            token_ids, logprobs = self._choose(logits, sampling, masks)
+        scores, pooled = self._read_prompts(model, step, hidden[len(sampling) :])
+        return StepOutput(step.step_id, token_ids, logprobs, scores, pooled)
+
+    def _choose(
+        self, logits: Tensor, sampling: list[SamplingInput], masks: MaskSource
+    ) -> tuple[list[int], list[Logprobs | None]]:
+        """A token for each row of [S, V], and log-probabilities if any row asks for them."""
+        asking = {i: s.top_logprobs for i, s in enumerate(sampling) if s.top_logprobs is not None}
+        log_probs = torch.log_softmax(logits[list(asking)], dim=-1) if asking else None
         if len(self._never_sampled):
             logits.index_fill_(1, self._never_sampled, float("-inf"))
-        return StepOutput(step.step_id, sample(logits, sampling, self._ops, self._vocab_limit))
+        restrict(logits, sampling, masks)
+        token_ids = sample(logits, sampling, self._ops, self._vocab_limit)
+        if log_probs is None:
+            return token_ids, []
+        chosen = [token_ids[i] for i in asking]
+        read = self._logprob_reader.read(log_probs, chosen, list(asking.values()))
+        by_row = dict(zip(asking, read, strict=True))
+        return token_ids, [by_row.get(i) for i in range(len(sampling))]
+
+    def _read_prompts(
+        self, model: Model, step: StepInput, hidden: Tensor
+    ) -> tuple[list[list[Logprobs]], list[bytes]]:
+        """What the step wants to know of prompts, from the last hidden states of their tokens."""
+        scores, pooled, start = [], [], 0
+        for sequence in step.sequences:
+            if not sequence.is_read_whole:
+                continue
+            rows = hidden[start : start + len(sequence.token_ids)]
+            start += len(rows)
+            if sequence.score is not None:
+                scores.append(self._logprob_reader.score(rows, sequence.score, model.logits))
+            if sequence.pool:
+                pooled.append(rows.float().sum(dim=0).cpu().numpy().tobytes())
+        return scores, pooled
 
     def close(self) -> None:
         """Drop weights and cache."""

@@ -7,7 +7,9 @@ gets them computed in chunks, as far as the budget reaches.
 
 from __future__ import annotations
 
+from array import array
 from bisect import insort
+from itertools import repeat
 from typing import NamedTuple
 
 from glmserve.cache import BlockManager
@@ -15,25 +17,18 @@ from glmserve.config import SchedulerConfig
 from glmserve.errors import ContextLengthError, InvalidRequestError, QueueFullError
 from glmserve.request import Request, RequestStatus
 from glmserve.scheduler.admission import WaitingQueue
-from glmserve.scheduler.random import noise_key
-from glmserve.step import (
-    NOT_A_NUMBER,
-    RunnerLimits,
-    SamplingInput,
-    ScheduledSequence,
-    StepInput,
-    StepOutput,
-)
-
-_GREEDY = SamplingInput()
+from glmserve.scheduler.plan import Plan, Scheduled
+from glmserve.step import NOT_A_NUMBER, Logprobs, RunnerLimits, StepInput, StepOutput
 
 
 class TokenUpdate(NamedTuple):
     """A token that a step added to a request. The request's status tells whether it is the last."""
 
     request: Request
-    token_id: int
-    """NOT_A_NUMBER when the request failed because its logits were not finite."""
+    token_id: int | None
+    """NOT_A_NUMBER when the request failed because its logits were not finite; None when it is
+    over without a token, as only its prompt was wanted."""
+    logprobs: Logprobs | None = None
 
 
 class SchedulerStats(NamedTuple):
@@ -77,7 +72,8 @@ class Scheduler:
         )
         self._waiting = WaitingQueue()
         self._running: list[Request] = []  # by rank: who loses blocks first comes last
-        self._in_flight: list[tuple[Request, int, bool]] = []
+        self._held: dict[int, list[Request]] = {}  # by the id of who computes their prompt
+        self._in_flight: list[Scheduled] = []
         self._step_id = 0
         self._preemptions = 0
         self._prefix_queries = 0
@@ -92,28 +88,39 @@ class Scheduler:
     def stats(self) -> SchedulerStats:
         return SchedulerStats(
             running=len(self._running),
-            waiting=len(self._waiting),
+            waiting=self._num_waiting,
             used_blocks=self._blocks.pool.num_used,
             preemptions=self._preemptions,
             prefix_queries=self._prefix_queries,
             prefix_hits=self._prefix_hits,
         )
 
-    def add(self, request: Request) -> None:
-        """Queue a request.
+    @property
+    def constrained_in_flight(self) -> list[Request]:
+        """Requests whose constraint has a say in the planned step, in its order."""
+        return [
+            item.request
+            for item in self._in_flight
+            if item.samples and item.request.constraint is not None
+        ]
+
+    def add(self, *requests: Request) -> None:
+        """Queue requests with one and the same prompt; the first computes it for all of them.
 
         Raises:
-            InvalidRequestError: its prompt is empty.
+            InvalidRequestError: the prompt is empty.
             ContextLengthError: it could never fit, even alone.
             QueueFullError: more requests are waiting than the queue may hold.
         """
-        self._check_fits(request)
+        for request in requests:
+            self._check_fits(request)
         free_places = self._max_running - len(self._running)
-        if self._queue_size and len(self._waiting) >= self._queue_size + free_places:
+        beyond = self._num_waiting + len(requests) - free_places
+        if self._queue_size and beyond > self._queue_size:
             raise QueueFullError(
                 f"the waiting queue is full (--queue-size {self._queue_size}); try again later"
             )
-        self._waiting.push(request)
+        self._queue_group(list(requests))
 
     def abort(self, request: Request, status: RequestStatus) -> None:
         """End a request early with the given finished status. Ending it twice is harmless."""
@@ -122,9 +129,33 @@ class Scheduler:
         if request.status is RequestStatus.RUNNING:
             self._running.remove(request)
             self._blocks.free(request)
-        else:
+        elif request.status is not RequestStatus.HELD:
             self._waiting.discard(request)
         request.status = status
+        others = [r for r in self._held.pop(request.id, ()) if not r.status.is_finished]
+        if others:
+            self._queue_group(others)
+
+    @property
+    def _num_waiting(self) -> int:
+        held = (request for group in self._held.values() for request in group)
+        return len(self._waiting) + sum(not request.status.is_finished for request in held)
+
+    def _queue_group(self, requests: list[Request]) -> None:
+        """Let the first wait for its place, and the others for the first's prompt."""
+        leader, others = requests[0], requests[1:]
+        self._queue(leader)
+        if others and self._blocks.shares_prefixes:
+            self._held[leader.id] = others
+            for request in others:
+                request.status = RequestStatus.HELD
+        else:
+            for request in others:
+                self._queue(request)
+
+    def _queue(self, request: Request) -> None:
+        request.status = RequestStatus.WAITING
+        self._waiting.push(request)
 
     def schedule(self) -> StepInput | None:
         """Plan the next step; None when there is nothing to compute.
@@ -132,7 +163,7 @@ class Scheduler:
         Decodes come first, so that a long prompt cannot hold up everybody's next token; what is
         left of the budget goes to prompts under way, then to waiting requests.
         """
-        plan = _Plan(self._budget)
+        plan = Plan(self._budget)
         preempted = self._make_room_for_decodes()
         if self._limits.mixes_prefill_and_decode:
             self._plan_decodes(plan)
@@ -152,18 +183,34 @@ class Scheduler:
     def update(self, output: StepOutput) -> list[TokenUpdate]:
         """Record what the planned step computed. Aborted requests are passed over."""
         updates = []
-        sampled = iter(output.token_ids)
-        for request, num_tokens, samples in self._in_flight:
-            token_id = next(sampled) if samples else None
+        sampled = zip(output.token_ids, output.logprobs or repeat(None), strict=False)
+        scores, pooled = iter(output.scores), iter(output.pooled)
+        for request, num_tokens, samples, is_scored, is_pooled in self._in_flight:
+            token = next(sampled) if samples else None
+            score = next(scores) if is_scored else []
+            sums = next(pooled) if is_pooled else b""
             if request.status is not RequestStatus.RUNNING:
                 continue
             request.num_computed_tokens += num_tokens
+            request.prompt_logprobs += score
+            _add_floats(request.pooled, sums)
             self._blocks.cache_computed(request)
-            if token_id is not None:
-                self._append_token(request, token_id)
-                updates.append(TokenUpdate(request, token_id))
+            if request.id in self._held and request.is_prompt_computed:
+                self._let_go(request)
+            if token is not None:
+                self._append_token(request, token[0])
+                updates.append(TokenUpdate(request, *token))
+            elif request.is_prompt_computed and not request.params.max_tokens:
+                self.abort(request, RequestStatus.FINISHED_LENGTH)
+                updates.append(TokenUpdate(request, None))
         self._in_flight = []
         return updates
+
+    def _let_go(self, leader: Request) -> None:
+        """Queue those who waited for this request's prompt: they will find it in the cache."""
+        for request in self._held.pop(leader.id):
+            if not request.status.is_finished:
+                self._queue(request)
 
     def _append_token(self, request: Request, token_id: int) -> None:
         if token_id == NOT_A_NUMBER:
@@ -172,7 +219,13 @@ class Scheduler:
         request.token_ids.append(token_id)
         if token_id in request.params.stop_token_ids:
             self.abort(request, RequestStatus.FINISHED_STOPPED)
-        elif request.num_output_tokens >= request.params.max_tokens:
+            return
+        if request.constraint is not None:
+            request.constraint.accept(token_id)
+            if request.constraint.is_finished:
+                self.abort(request, RequestStatus.FINISHED_STOPPED)
+                return
+        if request.num_output_tokens >= request.params.max_tokens:
             self.abort(request, RequestStatus.FINISHED_LENGTH)
 
     def _make_room_for_decodes(self) -> bool:
@@ -201,21 +254,23 @@ class Scheduler:
         self._blocks.free(request)
         request.status = RequestStatus.PREEMPTED
         request.num_preemptions += 1
+        if request.needs_whole_prompt:
+            request.forget_prompt()
         self._preemptions += 1
         self._waiting.push(request)
 
-    def _plan_decodes(self, plan: _Plan) -> None:
+    def _plan_decodes(self, plan: Plan) -> None:
         for request in self._running:
             if request.num_uncomputed_tokens == 1 and plan.budget:
                 plan.add(request, 1, self._blocks.block_table(request))
 
-    def _plan_chunk(self, plan: _Plan, request: Request) -> None:
+    def _plan_chunk(self, plan: Plan, request: Request) -> None:
         """Compute as much of a prompt as the budget allows."""
         num_tokens = min(request.num_uncomputed_tokens, plan.budget)
         if num_tokens:
             plan.add(request, num_tokens, self._blocks.block_table(request))
 
-    def _admit(self, plan: _Plan) -> None:
+    def _admit(self, plan: Plan) -> None:
         """Start waiting requests in order, as long as blocks, places and budget last."""
         while plan.budget and len(self._running) < self._max_running:
             request = self._waiting.peek()
@@ -261,52 +316,15 @@ class Scheduler:
             )
 
 
-class _Plan:
-    """A step under construction, and what is left of its token budget."""
-
-    def __init__(self, budget: int) -> None:
-        self.budget = budget
-        self.sequences: list[ScheduledSequence] = []
-        self.in_flight: list[tuple[Request, int, bool]] = []
-
-    def add(self, request: Request, num_tokens: int, block_table: bytes) -> None:
-        """Schedule the next `num_tokens` tokens; sample if they complete the request's tokens."""
-        start = request.num_computed_tokens
-        end = start + num_tokens
-        samples = end == request.num_tokens
-        self.budget -= num_tokens
-        self.in_flight.append((request, num_tokens, samples))
-        self.sequences.append(
-            ScheduledSequence(
-                request.id,
-                request.token_ids[start:end].tolist(),
-                start,
-                block_table,
-                _sampling_input(request) if samples else None,
-            )
-        )
-
-
 def _rank(request: Request) -> tuple[int, int]:
     return request.priority, request.id
 
 
-def _sampling_input(request: Request) -> SamplingInput:
-    """How to choose the token at position num_tokens."""
-    params = request.params
-    if params.is_plain_greedy:
-        return _GREEDY
-    penalises = params.penalises
-    return SamplingInput(
-        noise_key=noise_key(params.seed, request.num_tokens),
-        temperature=params.temperature,
-        top_p=params.top_p,
-        top_k=params.top_k,
-        min_p=params.min_p,
-        presence_penalty=params.presence_penalty,
-        frequency_penalty=params.frequency_penalty,
-        repetition_penalty=params.repetition_penalty,
-        logit_bias=params.logit_bias,
-        history=request.token_ids.tobytes() if penalises else b"",
-        prompt_length=request.num_prompt_tokens if penalises else 0,
-    )
+def _add_floats(total: array[float], addend: bytes) -> None:
+    """Add packed float32 to `total`, which is empty or of the same length."""
+    values = memoryview(addend).cast("f")
+    if not total:
+        total.extend(values)
+    else:
+        for i, value in enumerate(values):
+            total[i] += value

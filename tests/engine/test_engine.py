@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from prometheus_client import generate_latest
 
-from fakes import LIMITS, FakeRunner, expected_output
+from fakes import LIMITS, FakeRunner, expected_logprobs, expected_output
 from glmserve.config import LoadProgress, SchedulerConfig
-from glmserve.engine import Engine, EngineState, TokenStream
-from glmserve.errors import EngineDeadError, NotReadyError, StartupError
+from glmserve.engine import Engine, EngineState, NewTokens, TokenStream, Variant
+from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, StartupError
 from glmserve.executor import InlineExecutor
 from glmserve.request import RequestStatus, SamplingParams
 from glmserve.step import NOT_A_NUMBER, Runner, StepInput, StepOutput
@@ -40,7 +40,7 @@ def greedy(max_tokens: int) -> SamplingParams:
 
 async def drain(stream: TokenStream) -> list[int]:
     tokens: list[int] = []
-    while new := await stream.next_tokens():
+    while new := (await stream.next_tokens()).token_ids:
         tokens += new
     return tokens
 
@@ -60,8 +60,8 @@ async def test_a_slow_consumer_finds_all_tokens_at_once() -> None:
         stream = engine.submit([1], greedy(10))
         while not stream.request.status.is_finished:
             await asyncio.sleep(0.001)
-        assert await stream.next_tokens() == expected_output([1], 10)
-        assert await stream.next_tokens() == []
+        assert (await stream.next_tokens()).token_ids == expected_output([1], 10)
+        assert (await stream.next_tokens()).token_ids == []
 
 
 async def test_closing_a_stream_frees_its_blocks_at_once() -> None:
@@ -151,3 +151,83 @@ def metrics(engine: Engine) -> str:
 
 async def engine_still_works(engine: Engine) -> bool:
     return await drain(engine.submit([7], greedy(3))) == expected_output([7], 3)
+
+
+class OnlyId:
+    """A constraint that always wants the same token."""
+
+    is_finished = False
+
+    def __init__(self, token_id: int, error: GlmserveError | None = None) -> None:
+        self.token_id = token_id
+        self.error = error
+
+    def allowed(self) -> bytes:
+        if self.error is not None:
+            raise self.error
+        return (1 << self.token_id).to_bytes(32, "little")
+
+    def accept(self, token_id: int) -> None:
+        assert token_id == self.token_id
+
+
+async def test_constraints_hold_for_their_own_requests() -> None:
+    async with running_engine(FakeRunner()) as engine:
+        streams = [
+            engine.submit([i], greedy(5), constraint=OnlyId(200 + i) if i % 2 else None)
+            for i in range(6)
+        ]
+        outputs = await asyncio.gather(*(drain(stream) for stream in streams))
+        for i, output in enumerate(outputs):
+            assert output == ([200 + i] * 5 if i % 2 else expected_output([i], 5))
+
+
+async def test_a_failing_constraint_fails_its_request_alone() -> None:
+    async with running_engine(FakeRunner()) as engine:
+        broken = engine.submit([1], greedy(5), constraint=OnlyId(0, GlmserveError("too complex")))
+        healthy = engine.submit([2], greedy(5), constraint=OnlyId(77))
+        with pytest.raises(GlmserveError, match="too complex"):
+            await drain(broken)
+        assert await drain(healthy) == [77] * 5
+        assert "glmserve_kv_blocks_used 0.0" in metrics(engine)
+
+
+async def test_closing_while_a_step_waits_for_masks() -> None:
+    gate = threading.Event()
+
+    class Slow(OnlyId):
+        def allowed(self) -> bytes:
+            gate.wait(30)
+            return super().allowed()
+
+    async with running_engine(FakeRunner()) as engine:
+        stream = engine.submit([1], greedy(5), constraint=Slow(1))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    gate.set()
+    with pytest.raises(EngineDeadError):
+        await drain(stream)
+
+
+async def test_continuations_and_logprobs_arrive_together() -> None:
+    runner = FakeRunner()
+    prompt = [1, 2, 3, 4, 5, 6]
+    async with running_engine(runner) as engine:
+        params = msgspec.structs.replace(greedy(4), top_logprobs=2, prompt_logprobs=1)
+        streams = engine.submit_group(prompt, [Variant(params), Variant(greedy(4))])
+        new = NewTokens([], [])
+        while (more := await streams[0].next_tokens()).token_ids:
+            new = NewTokens(new.token_ids + more.token_ids, new.logprobs + more.logprobs)
+        assert new.token_ids == await drain(streams[1]) == expected_output(prompt, 4)
+        assert new.logprobs == [expected_logprobs(token, 2) for token in new.token_ids]
+        assert streams[0].request.prompt_logprobs == [expected_logprobs(t, 1) for t in prompt[1:]]
+        computed = sum(len(s.token_ids) for step in runner.steps for s in step.sequences)
+        assert computed == 1 + 6 + 2 + 3 + 3  # one token at the start; two behind the shared block
+
+
+async def test_a_request_for_its_prompt_alone() -> None:
+    async with running_engine(FakeRunner()) as engine:
+        stream = engine.submit([1, 2, 3], msgspec.structs.replace(greedy(0), pool=True))
+        assert await drain(stream) == []
+        assert list(stream.request.pooled) == [6.0]
+        assert stream.request.status is RequestStatus.FINISHED_LENGTH

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from fakes import LIMITS, FakeRunner
+from fakes import LIMITS, FakeRunner, expected_logprobs
 from glmserve.config import SchedulerConfig
 from glmserve.errors import ContextLengthError, InvalidRequestError, QueueFullError
 from glmserve.request import Request, RequestStatus, SamplingParams
@@ -212,3 +212,114 @@ def test_only_penalties_send_the_history() -> None:
     assert len(penalised.history) == 8
     assert penalised.prompt_length == 2
     assert plain.noise_key == penalised.noise_key
+
+
+def test_continuations_of_one_prompt_share_its_blocks() -> None:
+    """The first computes the prompt, the others only what does not fill a block."""
+    scheduler, runner = make_scheduler(), FakeRunner()
+    group = [make_request(i, num_prompt=10) for i in range(3)]
+    scheduler.add(*group)
+    step = scheduler.schedule()
+    assert scheduled(step) == {0: 10}
+    assert scheduler.stats.waiting == 2
+    assert step is not None
+    scheduler.update(runner.execute(step))
+    assert scheduled(scheduler.schedule()) == {0: 1, 1: 2, 2: 2}
+    assert scheduler.stats.used_blocks == 2 + 3
+
+
+def test_when_the_first_is_aborted_the_next_computes_the_prompt() -> None:
+    scheduler = make_scheduler()
+    group = [make_request(i, num_prompt=10) for i in range(4)]
+    scheduler.add(*group)
+    scheduler.abort(group[1], RequestStatus.FINISHED_ABORTED)
+    scheduler.abort(group[0], RequestStatus.FINISHED_ABORTED)
+    assert scheduled(scheduler.schedule()) == {2: 10}
+    assert scheduler.stats.waiting == 1
+
+
+def test_continuations_count_for_the_queue_one_by_one() -> None:
+    scheduler = make_scheduler(queue_size=2, max_batch_size=1)
+    with pytest.raises(QueueFullError):
+        scheduler.add(*(make_request(i) for i in range(4)))
+    assert not scheduler.has_work
+    scheduler.add(*(make_request(i) for i in range(3)))
+    with pytest.raises(QueueFullError):
+        scheduler.add(make_request(9))
+
+
+def test_without_output_a_request_ends_with_its_prompt() -> None:
+    scheduler, runner = make_scheduler(), FakeRunner()
+    request = make_request(0, max_tokens=0)
+    scheduler.add(request)
+    step = scheduler.schedule()
+    assert step is not None
+    updates = scheduler.update(runner.execute(step))
+    assert [(u.request, u.token_id) for u in updates] == [(request, None)]
+    assert request.status is RequestStatus.FINISHED_LENGTH
+    assert not scheduler.has_work
+
+
+def test_a_prompt_that_is_scored_is_computed_though_it_is_cached() -> None:
+    scheduler, runner = make_scheduler(), FakeRunner()
+    scheduler.add(make_request(0, num_prompt=9, max_tokens=1))
+    run(scheduler, runner)
+    request = make_request(1, num_prompt=9)
+    request.params = msgspec.structs.replace(request.params, prompt_logprobs=2)
+    scheduler.add(request)
+    run(scheduler, runner)
+    assert len(runner.steps[-1].sequences[0].token_ids) == 9
+    assert request.prompt_logprobs == [expected_logprobs(token, 2) for token in range(1, 9)]
+
+
+def test_no_stop_token_before_the_least_number_of_tokens() -> None:
+    scheduler, runner = make_scheduler(), FakeRunner()
+    request = make_request(0)
+    request.params = msgspec.structs.replace(
+        request.params, min_tokens=2, stop_token_ids=frozenset({7, 3})
+    )
+    scheduler.add(request)
+    banned = []
+    for _ in range(4):
+        step = scheduler.schedule()
+        assert step is not None
+        sampling = step.sequences[0].sampling
+        assert sampling is not None
+        banned.append(sampling.banned)
+        scheduler.update(runner.execute(step))
+    assert banned == [(3, 7), (3, 7), (), ()]
+
+
+class Countdown:
+    """A constraint that wants a number of tokens and then the end."""
+
+    def __init__(self, num_tokens: int) -> None:
+        self.left = num_tokens
+        self.accepted: list[int] = []
+
+    @property
+    def is_finished(self) -> bool:
+        return self.left == 0
+
+    def allowed(self) -> bytes:
+        return bytes([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])  # id 96 alone
+
+    def accept(self, token_id: int) -> None:
+        self.accepted.append(token_id)
+        self.left -= 1
+
+
+def test_a_constraint_sees_every_token_and_ends_its_request() -> None:
+    scheduler, runner = make_scheduler(), FakeRunner()
+    constraint = Countdown(2)
+    scheduler.add(make_request(0, num_prompt=40, constraint=constraint))
+    scheduler.add(make_request(1, first=50))
+    updates = []
+    while (step := scheduler.schedule()) is not None:
+        masks = [r.constraint.allowed() for r in scheduler.constrained_in_flight if r.constraint]
+        updates += scheduler.update(runner.execute(step, lambda masks=masks: masks))
+    tokens = [u.token_id for u in updates if u.request.id == 0]
+    assert tokens == constraint.accepted == [96, 96]
+    assert {u.request.status for u in updates if u.request.id == 0} == {
+        RequestStatus.FINISHED_STOPPED
+    }

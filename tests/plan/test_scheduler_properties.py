@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes import FakeRunner, expected_output
+from fakes import FakeRunner, expected_logprobs, expected_output
 from glmserve.config import SchedulerConfig
 from glmserve.request import Request, RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler
@@ -23,6 +24,10 @@ class Arrival:
     max_tokens: int
     priority: int
     abort_after: int | None
+    continuations: int
+    """Requests with this very prompt; the first may be aborted."""
+    scored: bool
+    """Whether the first wants the prompt's log-probabilities and sum."""
 
 
 @st.composite
@@ -36,9 +41,11 @@ arrivals = st.builds(
     Arrival,
     step=st.integers(0, 30),
     prompt=prompts(),
-    max_tokens=st.integers(1, 12),
+    max_tokens=st.integers(0, 12),
     priority=st.sampled_from([0, 0, 0, -1, 5]),
     abort_after=st.none() | st.integers(0, 15),
+    continuations=st.sampled_from([1, 1, 1, 2, 4]),
+    scored=st.sampled_from([False, False, True]),
 )
 
 
@@ -83,17 +90,22 @@ def simulate(limits: RunnerLimits, config: SchedulerConfig, plan: list[Arrival])
     scheduler = Scheduler(config, limits, hash_key=b"key")
     runner = FakeRunner(limits)
     requests: list[tuple[Request, Arrival]] = []
+    first_ids: set[int] = set()
     pending = sorted(plan, key=lambda a: a.step)
     time = 0
     while pending or scheduler.has_work:
         while pending and pending[0].step <= time:
             arrival = pending.pop(0)
-            params = SamplingParams(max_tokens=arrival.max_tokens, temperature=0.0)
-            request = Request(len(requests), arrival.prompt, params, arrival.priority)
-            scheduler.add(request)
-            requests.append((request, arrival))
+            group = requests_of(arrival, len(requests))
+            scheduler.add(*group)
+            first_ids.add(group[0].id)
+            requests += [(request, arrival) for request in group]
         for request, arrival in requests:
-            if arrival.abort_after is not None and time >= arrival.step + arrival.abort_after:
+            if (
+                request.id in first_ids
+                and arrival.abort_after is not None
+                and time >= arrival.step + arrival.abort_after
+            ):
                 scheduler.abort(request, RequestStatus.FINISHED_ABORTED)
         step = scheduler.schedule()
         if step is not None:
@@ -111,7 +123,31 @@ def simulate(limits: RunnerLimits, config: SchedulerConfig, plan: list[Arrival])
         else:
             assert request.status is RequestStatus.FINISHED_LENGTH
             assert output == expected
+            check_reports(request)
     return scheduler
+
+
+def requests_of(arrival: Arrival, first_id: int) -> list[Request]:
+    """The arrival's continuations of one prompt; the first tells about the prompt if asked to."""
+    plain = SamplingParams(max_tokens=arrival.max_tokens, temperature=0.0)
+    if not arrival.max_tokens:
+        plain = msgspec.structs.replace(plain, pool=True)
+    first = plain
+    if arrival.scored:
+        first = msgspec.structs.replace(plain, prompt_logprobs=1)
+    return [
+        Request(first_id + i, arrival.prompt, plain if i else first, arrival.priority)
+        for i in range(arrival.continuations)
+    ]
+
+
+def check_reports(request: Request) -> None:
+    """Each prompt token was read exactly once, whatever happened in between."""
+    prompt, params = request.prompt_ids, request.params
+    asked = params.prompt_logprobs is not None
+    expected = [expected_logprobs(token, 1) for token in prompt[1:]] if asked else []
+    assert request.prompt_logprobs == expected
+    assert list(request.pooled) == ([sum(prompt)] if params.pool else [])
 
 
 @settings(max_examples=300)

@@ -32,7 +32,7 @@ def test_decodes_come_first_longest_first() -> None:
     assert batch.query_start.tolist() == [0, 1, 2, 5, 7]
     assert batch.context_lens.tolist() == [7, 2, 5, 2]
     assert batch.num_decodes == 2
-    assert batch.sample_rows.tolist() == [1, 0, 6]  # in the order of the step
+    assert batch.output_rows.tolist() == [1, 0, 6]  # in the order of the step
     assert batch.slots(0, 2, 6).tolist() == [[36, 37, 38, 39, 8, 9], [28, 29, 30, 31, 0, 1]]
 
 
@@ -59,4 +59,4 @@ def test_every_token_gets_its_own_slot(
     got = zip(batch.positions.tolist(), batch.slot_mapping.tolist(), strict=True)
     assert dict(zip(batch.input_ids.tolist(), got, strict=True)) == expected
     last_tokens = [s.token_ids[-1] for s in sequences if s.sampling is not None]
-    assert batch.input_ids[batch.sample_rows].tolist() == last_tokens
+    assert batch.input_ids[batch.output_rows].tolist() == last_tokens

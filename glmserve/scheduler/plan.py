@@ -1,0 +1,92 @@
+"""A step under construction."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from glmserve.request import Request
+from glmserve.scheduler.random import noise_key
+from glmserve.step import SamplingInput, ScheduledSequence, ScoreInput
+
+_GREEDY = SamplingInput()
+_GREEDY_CONSTRAINED = SamplingInput(constrained=True)
+
+
+class Scheduled(NamedTuple):
+    """What a step computes for one request."""
+
+    request: Request
+    num_tokens: int
+    samples: bool
+    scores: bool
+    pools: bool
+
+
+class Plan:
+    """The sequences of the next step, and what is left of its token budget."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.sequences: list[ScheduledSequence] = []
+        self.in_flight: list[Scheduled] = []
+
+    def add(self, request: Request, num_tokens: int, block_table: bytes) -> None:
+        """Schedule the next `num_tokens` tokens; sample if they complete the request's tokens."""
+        start = request.num_computed_tokens
+        end = start + num_tokens
+        sampling = None
+        if end == request.num_tokens and request.params.max_tokens:
+            sampling = _sampling_input(request)
+        score, pools = None, False
+        if request.needs_whole_prompt:
+            score = _score_input(request, start, end)
+            pools = request.params.pool
+        self.budget -= num_tokens
+        self.in_flight.append(
+            Scheduled(request, num_tokens, sampling is not None, score is not None, pools)
+        )
+        self.sequences.append(
+            ScheduledSequence(
+                request.id,
+                request.token_ids[start:end].tolist(),
+                start,
+                block_table,
+                sampling,
+                score,
+                pools,
+            )
+        )
+
+
+def _sampling_input(request: Request) -> SamplingInput:
+    """How to choose the token at position num_tokens."""
+    params = request.params
+    constrained = request.constraint is not None
+    if params.is_plain_greedy:
+        return _GREEDY_CONSTRAINED if constrained else _GREEDY
+    penalises = params.penalises
+    too_early_to_stop = request.num_output_tokens < params.min_tokens
+    return SamplingInput(
+        noise_key=noise_key(params.seed, request.num_tokens),
+        temperature=params.temperature,
+        top_p=params.top_p,
+        top_k=params.top_k,
+        min_p=params.min_p,
+        presence_penalty=params.presence_penalty,
+        frequency_penalty=params.frequency_penalty,
+        repetition_penalty=params.repetition_penalty,
+        logit_bias=params.logit_bias,
+        history=request.token_ids.tobytes() if penalises else b"",
+        prompt_length=request.num_prompt_tokens if penalises else 0,
+        banned=tuple(sorted(params.stop_token_ids)) if too_early_to_stop else (),
+        constrained=constrained,
+        top_logprobs=params.top_logprobs,
+    )
+
+
+def _score_input(request: Request, start: int, end: int) -> ScoreInput | None:
+    """What to report of the prompt's tokens that follow those at start..end-1."""
+    top_logprobs = request.params.prompt_logprobs
+    if top_logprobs is None:
+        return None
+    return ScoreInput(request.prompt_ids[start + 1 : end + 1], top_logprobs)

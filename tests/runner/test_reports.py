@@ -1,0 +1,167 @@
+"""What a step reports besides tokens, and masks: TorchRunner against the model's own logits."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from glmserve.config import RunnerConfig
+from glmserve.devices.cpu import CpuDevice
+from glmserve.runner.torch_runner import TorchRunner
+from glmserve.step import (
+    Logprobs,
+    SamplingInput,
+    ScheduledSequence,
+    ScoreInput,
+    StepInput,
+    StepOutput,
+)
+from paged_model import PagedModel
+from tiny_models import BASE, random_weights, write_checkpoint
+
+PROMPT = [5, 9, 2, 30, 41, 7, 7, 1, 16, 3]
+TABLE = np.arange(4, dtype=np.int32).tobytes()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("reports")
+    write_checkpoint(path, BASE, random_weights(BASE))
+    return path
+
+
+@pytest.fixture(scope="module")
+def log_probs(checkpoint: Path) -> np.ndarray:
+    """[len(PROMPT), V]"""
+    logits = torch.from_numpy(PagedModel(checkpoint).logits(PROMPT))
+    return torch.log_softmax(logits, dim=-1).numpy()
+
+
+def load(checkpoint: Path, never_sampled: tuple[int, ...] = ()) -> TorchRunner:
+    config = RunnerConfig(
+        checkpoint=str(checkpoint),
+        dtype="float32",
+        kv_cache_tokens=256,
+        threads=1,
+        never_sampled=never_sampled,
+    )
+    return CpuDevice().create_runner(config, lambda done, total: None)
+
+
+def run(runner: TorchRunner, *sequences: ScheduledSequence, masks: list[bytes] = []) -> StepOutput:  # noqa: B006
+    return runner.execute(StepInput(1, list(sequences)), lambda: masks)
+
+
+def assert_reports(reported: Logprobs, row: np.ndarray, token_id: int, count: int) -> None:
+    best = np.argsort(-row, kind="stable")[:count]
+    assert reported.logprob == pytest.approx(row[token_id], abs=1e-5)
+    assert reported.top_ids == best.tolist()
+    assert reported.top_logprobs == pytest.approx(row[best].tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 5.0])
+def test_logprobs_of_the_chosen_token(
+    checkpoint: Path, log_probs: np.ndarray, temperature: float
+) -> None:
+    """They are the model's own, whatever temperature and bias make of them."""
+    sampling = SamplingInput(
+        noise_key=3, temperature=temperature, logit_bias={1: 3.0}, top_logprobs=4
+    )
+    silent = ScheduledSequence(1, [4], 0, np.array([9], dtype=np.int32).tobytes(), SamplingInput())
+    output = run(load(checkpoint), ScheduledSequence(0, PROMPT, 0, TABLE, sampling), silent)
+    reported, nothing = output.logprobs
+    assert nothing is None
+    assert reported is not None
+    assert_reports(reported, log_probs[-1], output.token_ids[0], 4)
+
+
+def test_nothing_is_reported_unasked(checkpoint: Path) -> None:
+    output = run(load(checkpoint), ScheduledSequence(0, PROMPT, 0, TABLE, SamplingInput()))
+    assert (output.logprobs, output.scores, output.pooled) == ([], [], [])
+
+
+def test_alternatives_are_ids_that_can_be_sampled(checkpoint: Path, log_probs: np.ndarray) -> None:
+    best = np.argsort(-log_probs[-1], kind="stable")
+    never = tuple(best[:3].tolist())
+    sampling = SamplingInput(top_logprobs=2)
+    output = run(load(checkpoint, never), ScheduledSequence(0, PROMPT, 0, TABLE, sampling))
+    reported = output.logprobs[0]
+    assert reported is not None
+    assert output.token_ids[0] == best[3]
+    assert reported.top_ids == best[3:5].tolist()
+    assert reported.logprob == pytest.approx(log_probs[-1, best[3]], abs=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 10])
+def test_prompt_scores_and_sums(checkpoint: Path, log_probs: np.ndarray, chunk: int) -> None:
+    runner = load(checkpoint)
+    scores: list[Logprobs] = []
+    sums = np.zeros(1, dtype=np.float32)
+    for start in range(0, len(PROMPT), chunk):
+        ids = PROMPT[start : start + chunk]
+        score = ScoreInput(PROMPT[start + 1 : start + 1 + len(ids)], 3)
+        decode = ScheduledSequence(7, [4], 0, np.array([9], dtype=np.int32).tobytes(), None)
+        output = run(
+            runner,
+            ScheduledSequence(0, ids, start, TABLE, None, score, pool=True),
+            decode,
+        )
+        scores += output.scores[0]
+        sums = sums + np.frombuffer(output.pooled[0], dtype=np.float32)
+    assert len(scores) == len(PROMPT) - 1
+    for reported, row, token_id in zip(scores, log_probs, PROMPT[1:], strict=False):
+        assert_reports(reported, row, token_id, 3)
+    whole = run(runner, ScheduledSequence(0, PROMPT, 0, TABLE, None, pool=True)).pooled[0]
+    np.testing.assert_allclose(sums, np.frombuffer(whole, dtype=np.float32), atol=1e-4)
+
+
+def test_long_scores_are_read_in_slices(checkpoint: Path) -> None:
+    runner = load(checkpoint)
+    ids = [i * 7 % 48 for i in range(150)]
+    table = np.arange(16, dtype=np.int32).tobytes()
+    whole = run(runner, ScheduledSequence(0, ids, 0, table, None, ScoreInput(ids[1:], 1)))
+    logits = torch.from_numpy(PagedModel(checkpoint).logits(ids))
+    rows = torch.log_softmax(logits, dim=-1).numpy()
+    for reported, row, (_, token_id) in zip(whole.scores[0], rows, pairwise(ids), strict=False):
+        assert reported.logprob == pytest.approx(row[token_id], abs=1e-5)
+
+
+def mask_of(*ids: int, size: int = 48) -> bytes:
+    bits = np.zeros(size, dtype=np.uint8)
+    bits[list(ids)] = 1
+    return np.packbits(bits, bitorder="little").tobytes()
+
+
+def test_masks_restrict_their_own_rows_only(checkpoint: Path, log_probs: np.ndarray) -> None:
+    runner = load(checkpoint)
+    best = np.argsort(-log_probs[-1], kind="stable").tolist()
+    tables = [np.array([4 * i, 4 * i + 1], dtype=np.int32).tobytes() for i in range(4)]
+    constrained = SamplingInput(constrained=True)
+    drawn = SamplingInput(temperature=2.0, noise_key=1, constrained=True)
+    rows = [SamplingInput(), constrained, drawn, constrained]
+    output = run(
+        runner,
+        *(ScheduledSequence(i, PROMPT, 0, tables[i], rows[i]) for i in range(4)),
+        masks=[mask_of(best[5], best[9]), mask_of(best[40]), b""],
+    )
+    assert output.token_ids == [best[0], best[5], best[40], best[0]]
+
+
+def test_a_short_mask_allows_nothing_beyond_its_end(checkpoint: Path) -> None:
+    output = run(
+        load(checkpoint),
+        ScheduledSequence(0, PROMPT, 0, TABLE, SamplingInput(constrained=True)),
+        masks=[b"\xff"],
+    )
+    assert output.token_ids[0] < 8
+
+
+def test_banned_ids(checkpoint: Path, log_probs: np.ndarray) -> None:
+    best = np.argsort(-log_probs[-1], kind="stable").tolist()
+    sampling = SamplingInput(banned=(*best[:2], 10_000))
+    output = run(load(checkpoint), ScheduledSequence(0, PROMPT, 0, TABLE, sampling))
+    assert output.token_ids == [best[2]]
