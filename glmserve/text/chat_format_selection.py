@@ -9,14 +9,9 @@ from pathlib import Path
 from glmserve.config_reader import read_json_object
 from glmserve.errors import CheckpointError, OptionError
 from glmserve.model_config import name_hints
-from glmserve.text.chat_format import (
-    ChatFormat,
-    ChatGLM2Format,
-    ChatGLM3Format,
-    ChatGLMFormat,
-    CodeGeeX2Format,
-    GLM4Format,
-)
+from glmserve.text.chat_format import ChatFormat
+from glmserve.text.plain_formats import ChatGLM2Format, ChatGLMFormat, CodeGeeX2Format
+from glmserve.text.role_formats import ChatGLM3Format, GLM4Format
 from glmserve.text.tokenizer import Tokenizer
 
 CHAT_FORMATS: dict[str, type[ChatFormat]] = {

@@ -16,15 +16,17 @@ class StopChecker:
     not depend on how the text is cut into pieces. Held back is exactly the end of the text that
     could still become a stop string, so at most the length of the longest one less one.
 
-    Callers skip this class where there is nothing to look for.
+    Callers skip this class where there is nothing to look for. With `include` the text shown ends
+    behind the stop string instead of before it.
     """
 
-    __slots__ = ("_held", "_stop_strings", "_stopped")
+    __slots__ = ("_held", "_include", "_stop_strings", "_stopped")
 
-    def __init__(self, stop_strings: Sequence[str]) -> None:
+    def __init__(self, stop_strings: Sequence[str], include: bool = False) -> None:
         if not all(stop_strings):
             raise InvalidRequestError("a stop string must not be empty", param="stop")
         self._stop_strings = tuple(stop_strings)
+        self._include = include
         self._held = ""
         self._stopped: str | None = None
 
@@ -37,7 +39,8 @@ class StopChecker:
         if match is not None:
             start, self._stopped = match
             self._held = ""
-            return text[:start], self._stopped
+            end = start + len(self._stopped) if self._include else start
+            return text[:end], self._stopped
         hold_from = min(
             (partial_match_start(text, stop) for stop in self._stop_strings), default=len(text)
         )

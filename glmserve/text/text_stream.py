@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from glmserve.engine import TokenStream
+from glmserve.engine import NewTokens, TokenStream
 from glmserve.request import FINISH_REASONS, RequestStatus
+from glmserve.step import Logprobs
 from glmserve.text.detokenizer import IncrementalDetokenizer
 from glmserve.text.response_filter import ResponseFilter
 from glmserve.text.stop_strings import StopChecker
 from glmserve.text.tokenizer import Tokenizer
+
+
+class ScoredToken(NamedTuple):
+    """A token and its log-probabilities."""
+
+    token_id: int
+    logprobs: Logprobs
 
 
 class TextDelta(NamedTuple):
@@ -18,6 +28,21 @@ class TextDelta(NamedTuple):
 
     text: str
     token_ids: list[int]
+    scored: list[ScoredToken]
+    """If the request wants log-probabilities: the tokens that all of the text so far consists of,
+    less those of earlier deltas."""
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """What a request says about its text."""
+
+    stop_strings: tuple[str, ...] = ()
+    """The text ends before the first of them."""
+    include_stop: bool = False
+    """The text ends behind what stopped it, be it a string or a token."""
+    skip_special_tokens: bool = True
+    """Special tokens have no text; otherwise their names are it."""
 
 
 class TextStream:
@@ -26,7 +51,7 @@ class TextStream:
     Args:
         tokens: the engine's stream; closed with this one.
         tokenizer: None leaves all text empty, for servers without a tokenizer.
-        stop_strings: the text ends before the first of them.
+        options: see there.
         response_filter: what the model family does to its responses, if anything.
     """
 
@@ -34,35 +59,36 @@ class TextStream:
         self,
         tokens: TokenStream,
         tokenizer: Tokenizer | None,
-        stop_strings: Sequence[str] = (),
+        options: TextOptions = TextOptions(),
         response_filter: ResponseFilter | None = None,
     ) -> None:
-        self._tokens = tokens
-        self._detokenizer = IncrementalDetokenizer(tokenizer) if tokenizer else None
-        self._filter = response_filter
-        self._stop = StopChecker(stop_strings) if stop_strings else None
-        self._stopped_by_string = False
+        self.request = tokens.request
         self.num_output_tokens = 0
-
-    @property
-    def num_prompt_tokens(self) -> int:
-        return self._tokens.request.num_prompt_tokens
-
-    @property
-    def num_cached_tokens(self) -> int:
-        """Prompt tokens taken from the prefix cache."""
-        return self._tokens.request.num_cached_tokens
-
-    @property
-    def prompt_ids(self) -> list[int]:
-        return self._tokens.request.prompt_ids
+        self.stop_string: str | None = None
+        """What ended the text, if it was a stop string."""
+        self._tokens = tokens
+        self._detokenizer = (
+            IncrementalDetokenizer(tokenizer, options.skip_special_tokens) if tokenizer else None
+        )
+        self._filter = response_filter
+        self._stop = (
+            StopChecker(options.stop_strings, options.include_stop)
+            if options.stop_strings
+            else None
+        )
+        self._silent_ids = (
+            frozenset() if options.include_stop else tokens.request.params.stop_token_ids
+        )
+        self._num_written = 0  # characters, of which the first
+        self._num_shown = 0  # are settled
+        self._held: deque[tuple[int, ScoredToken]] = deque()  # each with the characters up to it
 
     @property
     def finish_reason(self) -> str:
         """Why the text ended, once it has."""
-        if self._stopped_by_string:
+        if self.stop_string is not None:
             return "stop"
-        return FINISH_REASONS[self._tokens.request.status]
+        return FINISH_REASONS[self.request.status]
 
     def close(self) -> None:
         """Abort the request if it is still running. Needed on every path, finished or not."""
@@ -74,43 +100,63 @@ class TextStream:
         Raises:
             GlmserveError: the request failed.
         """
-        stop_ids = self._tokens.request.params.stop_token_ids
-        while token_ids := await self._tokens.next_tokens():
-            delta = self._read(token_ids, stop_ids)
+        while (new := await self._tokens.next_tokens()).token_ids:
+            delta = self._read(new)
             self.num_output_tokens += len(delta.token_ids)
-            if self._stopped_by_string:
+            if self.stop_string is not None:
                 self._tokens.close(RequestStatus.FINISHED_STOPPED)
                 yield delta
                 return
             yield delta
-        if self._detokenizer and (rest := self._settle_rest(self._detokenizer.flush())):
-            yield TextDelta(rest, [])
-
-    def _read(self, token_ids: list[int], stop_ids: frozenset[int]) -> TextDelta:
-        """The text that these tokens settle, and those of them that belong to the response.
-
-        A slow reader gets many at once; they are read one by one where a stop string may end the
-        response among them.
-        """
         if self._detokenizer is None:
-            return TextDelta("", token_ids)
-        spoken = token_ids[:-1] if token_ids[-1] in stop_ids else token_ids
-        if self._stop is None:
-            return TextDelta(self._settle(self._detokenizer.push(spoken)), token_ids)
-        text = ""
-        for number, token_id in enumerate(spoken, 1):
-            text += self._settle(self._detokenizer.push([token_id]))
-            if self._stopped_by_string:
-                return TextDelta(text, token_ids[:number])
-        return TextDelta(text, token_ids)
+            return
+        rest = self._settle_rest(self._detokenizer.flush())
+        scored = self._release()
+        if rest or scored:
+            yield TextDelta(rest, [], scored)
 
-    def _settle(self, text: str) -> str:
+    def _read(self, new: NewTokens) -> TextDelta:
+        """The text that these tokens settle, and those of them that belong to the response."""
+        token_ids = new.token_ids
+        if self._detokenizer is None:
+            scored = [ScoredToken(*pair) for pair in zip(token_ids, new.logprobs, strict=False)]
+            return TextDelta("", token_ids, scored)
+        spoken = token_ids[:-1] if token_ids[-1] in self._silent_ids else token_ids
+        if self._stop is not None or new.logprobs:
+            return self._read_one_by_one(spoken, new)
+        return TextDelta(self._filtered(self._detokenizer.push(spoken)), token_ids, [])
+
+    def _read_one_by_one(self, spoken: list[int], new: NewTokens) -> TextDelta:
+        """A slow reader gets many tokens at once, any of which may complete a stop string."""
+        assert self._detokenizer is not None
+        text = ""
+        for index, token_id in enumerate(spoken):
+            written = self._filtered(self._detokenizer.push([token_id]))
+            self._num_written += len(written)
+            if new.logprobs:
+                self._held.append((self._num_written, ScoredToken(token_id, new.logprobs[index])))
+            may_stop = self.num_output_tokens + index >= self.request.params.min_tokens
+            shown = self._checked(written) if may_stop else written
+            self._num_shown += len(shown)
+            text += shown
+            if self.stop_string is not None:
+                return TextDelta(text, new.token_ids[: index + 1], self._release())
+        return TextDelta(text, new.token_ids, self._release())
+
+    def _release(self) -> list[ScoredToken]:
+        """Held tokens whose text is settled: none gives away a part of a stop string."""
+        released = []
+        while self._held and self._held[0][0] <= self._num_shown:
+            released.append(self._held.popleft()[1])
+        return released
+
+    def _filtered(self, text: str) -> str:
+        return self._filter.push(text) if self._filter else text
+
+    def _checked(self, text: str) -> str:
         """What of this new text can be shown now."""
-        if self._filter:
-            text = self._filter.push(text)
         if self._stop and text:
-            text, stop_string = self._stop.push(text)
-            self._stopped_by_string = stop_string is not None
+            text, self.stop_string = self._stop.push(text)
         return text
 
     def _settle_rest(self, text: str) -> str:
@@ -118,7 +164,9 @@ class TextStream:
         if self._filter:
             text = self._filter.push(text) + self._filter.flush()
         if self._stop:
-            shown, stop_string = self._stop.push(text)
-            self._stopped_by_string = stop_string is not None
+            shown, self.stop_string = self._stop.push(text)
             text = shown + self._stop.flush()
+        self._num_shown = (
+            self._num_written if self.stop_string is None else self._num_shown + len(text)
+        )
         return text

@@ -1,0 +1,136 @@
+"""Formats that are plain text, without any role tokens: ChatGLM-6B, ChatGLM2 and CodeGeeX2.
+
+These models know no tools. They are told in their system text, and calls and results stand in the
+text between tags (`tools/tagged.py`).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from itertools import groupby, takewhile
+from typing import ClassVar
+
+from glmserve.errors import InvalidRequestError
+from glmserve.text.chat_format import ChatFormat, ChatMessage
+from glmserve.text.response_filter import (
+    FilterChain,
+    FullWidthPunctuation,
+    ReplaceTrainingDate,
+    ResponseFilter,
+    StripLeading,
+)
+from glmserve.text.tools import Tool, ToolParser, tagged
+
+
+class PlainFormat(ChatFormat):
+    """Makes text of tools, calls and results; subclasses see none of them."""
+
+    def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
+        system = [m.content for m in takewhile(lambda m: m.role == "system", messages)]
+        rest = [_without_tools(message) for message in messages[len(system) :]]
+        if tools:
+            system.append(tagged.instructions(tools))
+        return self.tokenizer.encode_prompt(self._text(system, rest))
+
+    @abstractmethod
+    def _text(self, system: list[str], messages: Sequence[ChatMessage]) -> str:
+        """The prompt, for the texts of the system at the beginning and all later messages."""
+
+    def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
+        return tagged.TaggedParser(tools)
+
+    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool) -> str:
+        return tagged.grammar(tools, parallel=parallel)
+
+
+def _without_tools(message: ChatMessage) -> ChatMessage:
+    if message.role == "tool":
+        return ChatMessage("user", tagged.result_text(message.content))
+    said = [message.content] if message.content or not message.tool_calls else []
+    return ChatMessage(message.role, "\n".join((*said, *map(tagged.call_text, message.tool_calls))))
+
+
+class _RoundsFormat(PlainFormat):
+    """Plain text in numbered rounds of question and answer; there are no roles.
+
+    A system prompt goes in front of the first round, as there is no other place for it. A later
+    system message counts as the user's, as does the result of a tool. Consecutive messages of one
+    side become one, and an assistant who speaks first answers an empty question.
+    """
+
+    separator: ClassVar[str]
+    """What ends a question, an answer and the system prompt."""
+
+    def _text(self, system: list[str], messages: Sequence[ChatMessage]) -> str:
+        rounds, query = _split_rounds(messages)
+        return "".join(part + self.separator for part in system) + self._rounds(rounds, query)
+
+    @abstractmethod
+    def _rounds(self, rounds: list[tuple[str, str]], query: str) -> str:
+        """Past rounds of question and answer, and the open question, as text."""
+
+
+def _split_rounds(messages: Iterable[ChatMessage]) -> tuple[list[tuple[str, str]], str]:
+    turns = [
+        (is_answer, "\n\n".join(message.content for message in group))
+        for is_answer, group in groupby(messages, lambda message: message.role == "assistant")
+    ]
+    if not turns or turns[-1][0]:
+        raise InvalidRequestError("the last message must come from the user", param="messages")
+    opening = [""] if turns[0][0] else []
+    contents = opening + [content for _, content in turns]
+    return list(zip(contents[:-1:2], contents[1::2], strict=True)), contents[-1]
+
+
+class ChatGLMFormat(_RoundsFormat):
+    """ChatGLM-6B: rounds from 0, but a lone question is sent as it is."""
+
+    name = "chatglm"
+    separator = "\n"
+
+    def _rounds(self, rounds: list[tuple[str, str]], query: str) -> str:
+        if not rounds:
+            return query
+        past = "".join(
+            f"[Round {number}]\n问：{question}\n答：{answer}\n"
+            for number, (question, answer) in enumerate(rounds)
+        )
+        return f"{past}[Round {len(rounds)}]\n问：{query}\n答："
+
+    def response_filter(self) -> ResponseFilter:
+        return FilterChain((StripLeading(), ReplaceTrainingDate(), FullWidthPunctuation()))
+
+
+class ChatGLM2Format(_RoundsFormat):
+    """ChatGLM2-6B: rounds from 1, parts separated by an empty line."""
+
+    name = "chatglm2"
+    separator = "\n\n"
+
+    def _rounds(self, rounds: list[tuple[str, str]], query: str) -> str:
+        past = "".join(
+            f"[Round {number}]\n\n问：{question}\n\n答：{answer}\n\n"
+            for number, (question, answer) in enumerate(rounds, 1)
+        )
+        return f"{past}[Round {len(rounds) + 1}]\n\n问：{query}\n\n答："
+
+
+class CodeGeeX2Format(PlainFormat):
+    """CodeGeeX2: a model that continues code, without any chat form of its own.
+
+    The prompt is the contents of all messages as one text, a line each, whatever their roles; so
+    a system message "# language: Python" followed by a comment gives the documented prompt. The
+    response is left alone: leading whitespace is indentation.
+    """
+
+    name = "codegeex2"
+    lead_in = ""
+
+    def _text(self, system: list[str], messages: Sequence[ChatMessage]) -> str:
+        *before, last = (*system, *(message.content for message in messages))
+        lines = (text if text.endswith("\n") else text + "\n" for text in before)
+        return "".join(lines) + last
+
+    def response_filter(self) -> ResponseFilter:
+        return FilterChain()

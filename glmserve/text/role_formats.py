@@ -1,0 +1,145 @@
+"""Formats with role tokens, whose models were trained to call tools: ChatGLM3 and GLM-4."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import takewhile
+
+from glmserve.text.chat_format import ChatFormat, ChatMessage
+from glmserve.text.tokenizer import Tokenizer
+from glmserve.text.tools import Tool, ToolCall, ToolParser
+from glmserve.text.tools.json_text import read_json
+from glmserve.text.tools.named import NamedJsonParser, NamedPythonParser
+from glmserve.text.tools.named_grammar import json_call_grammar, python_call_grammar
+from glmserve.text.tools.python_call import FUNCTION, write_python_call
+
+
+class _RoleFormat(ChatFormat):
+    """`<|role|>`, a metadata line, the content; at the end a bare `<|assistant|>`.
+
+    Both parts are encoded apart, so that each gets its own dummy blank where the tokenizer has
+    one, and no text can ever become a role token. The model writes its metadata line itself: it is
+    empty, or the name of a tool with the arguments as the content. The tool's result is an
+    observation. The models make one call at a time, so several calls are a turn each.
+
+    Messages are rendered in the order given; an assistant message may be the last one, and the
+    model then adds another, as upstream's chat template does.
+    """
+
+    stop_tokens = ("<|user|>", "<|observation|>")
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer)
+        self._no_metadata = tokenizer.encode("\n")
+
+    def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
+        ids = self.tokenizer.encode_prompt("")
+        for message in self._with_tools(messages, tools) if tools else messages:
+            ids += self._message(message)
+        ids.append(self.tokenizer.special_ids["<|assistant|>"])
+        return ids
+
+    def _message(self, message: ChatMessage) -> Iterator[int]:
+        if message.role == "tool":
+            yield from self._turn("observation", message.content)
+        elif message.content or not message.tool_calls:
+            yield from self._turn(message.role, message.content)
+        for call in message.tool_calls:
+            yield from self._turn("assistant", self._arguments(call), call.name)
+
+    def _turn(self, role: str, content: str, metadata: str = "") -> Iterator[int]:
+        yield self.tokenizer.special_ids[f"<|{role}|>"]
+        yield from self.tokenizer.encode(f"{metadata}\n") if metadata else self._no_metadata
+        yield from self.tokenizer.encode(content)
+
+    @abstractmethod
+    def _with_tools(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Tool]
+    ) -> list[ChatMessage]:
+        """The messages, with the system message that offers the tools."""
+
+    @abstractmethod
+    def _arguments(self, call: ToolCall) -> str:
+        """The arguments of a past call as the model has written them."""
+
+
+class ChatGLM3Format(_RoleFormat):
+    """ChatGLM3-6B: tools as JSON in the system message, calls as Python in a code block."""
+
+    name = "chatglm3"
+    required_tokens = ("<|system|>", "<|assistant|>", "sop")
+
+    TOOLS = (
+        "Answer the following questions as best as you can. You have access to the following tools:"
+    )
+    """What the model was trained to read in front of its tools."""
+
+    def _with_tools(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Tool]
+    ) -> list[ChatMessage]:
+        system = [m.content for m in takewhile(lambda m: m.role == "system", messages)]
+        signatures = _indented([tool.signature() for tool in tools])
+        offer = ChatMessage("system", "\n".join((*system, self.TOOLS, signatures)))
+        return [offer, *messages[len(system) :]]
+
+    def _arguments(self, call: ToolCall) -> str:
+        code = f"{FUNCTION}({call.arguments})"  # for what is no JSON, as a model may get it wrong
+        with suppress(ValueError):
+            arguments = read_json(call.arguments.strip() or "{}")
+            if isinstance(arguments, dict):
+                code = write_python_call(arguments)
+        return f"```python\n{code}\n```"
+
+    def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
+        return NamedPythonParser(tools)
+
+    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool) -> str:
+        return python_call_grammar(tools)
+
+
+class GLM4Format(_RoleFormat):
+    """GLM-4: tools in a system message of their own, calls as JSON.
+
+    Messages without content are left out, as upstream does; a tool's result never is, as the call
+    before it must be answered.
+    """
+
+    name = "glm4"
+    required_tokens = ("<|system|>", "<|assistant|>", "<sop>")
+
+    # Word for word what upstream's template writes, the model's name included.
+    TOOLS = (
+        "你是一个名为 GhatGLM 的人工智能助手。你是基于智谱AI训练的语言模型 GLM-4 模型开发的，"
+        "你的任务是针对用户的问题和要求提供适当的答复和支持。\n\n# 可用工具"
+    )
+    TOOL = "\n\n## {name}\n\n{signature}\n在调用上述函数时，请使用 Json 格式表示调用的参数。"
+
+    def _message(self, message: ChatMessage) -> Iterator[int]:
+        if message.content or message.tool_calls or message.role == "tool":
+            yield from super()._message(message)
+
+    def _with_tools(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Tool]
+    ) -> list[ChatMessage]:
+        offers = (
+            self.TOOL.format(name=tool.name, signature=_indented(tool.signature()))
+            for tool in tools
+        )
+        return [ChatMessage("system", self.TOOLS + "".join(offers)), *messages]
+
+    def _arguments(self, call: ToolCall) -> str:
+        return call.arguments.strip() or "{}"
+
+    def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
+        return NamedJsonParser(tools)
+
+    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool) -> str:
+        return json_call_grammar(tools)
+
+
+def _indented(value: object) -> str:
+    """JSON as the publisher's code shows tools."""
+    return json.dumps(value, indent=4, ensure_ascii=False)

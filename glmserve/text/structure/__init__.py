@@ -1,0 +1,30 @@
+"""Generated text that is held to a structure: JSON, a schema, a regex, a choice, a grammar."""
+
+from glmserve.text.structure.compiler import StructureCompiler
+from glmserve.text.structure.constraint import CompiledStructure, ConstraintError
+from glmserve.text.structure.json_schema import checked_schema
+from glmserve.text.structure.structures import (
+    Choice,
+    Grammar,
+    JsonObject,
+    JsonSchema,
+    Lark,
+    Regex,
+    Structure,
+    Without,
+)
+
+__all__ = [
+    "Choice",
+    "CompiledStructure",
+    "ConstraintError",
+    "Grammar",
+    "JsonObject",
+    "JsonSchema",
+    "Lark",
+    "Regex",
+    "Structure",
+    "StructureCompiler",
+    "Without",
+    "checked_schema",
+]

@@ -1,0 +1,66 @@
+"""Grammars to matchers: the part of compiling that may take long, or fail."""
+
+from __future__ import annotations
+
+import msgspec
+from llguidance import LLMatcher, LLTokenizer
+
+from glmserve.errors import InvalidRequestError
+from glmserve.text.structure.vocabulary import LIMITS
+
+_PREFIXES = ("failed to compile JSON schema: ", "failed to parse ")
+_MAX_REASON = 300
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """Masks of tokens that mean something else at the beginning of a text."""
+
+    with_blank: bytes
+    """Their first blank is not part of the text."""
+    never_first: bytes
+    """They would be no part of the text at all."""
+
+
+def build_matcher(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
+    """A matcher at the beginning of a grammar.
+
+    Raises:
+        InvalidRequestError: llguidance refuses it; the message is its own.
+    """
+    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
+    if matcher.is_error():
+        raise InvalidRequestError(f"the structure cannot be honoured: {_reason(matcher)}")
+    return matcher
+
+
+def first_mask(plain: LLMatcher, after_blank: LLMatcher | None, opening: Opening) -> bytes:
+    """llguidance's mask of the first token.
+
+    Raises:
+        InvalidRequestError: no token can come first, or finding out which costs too much.
+    """
+    raw = _mask(plain)
+    if after_blank is None:
+        return raw
+    with_blank = int.from_bytes(opening.with_blank, "little")
+    mask = int.from_bytes(raw, "little") & ~with_blank
+    mask |= int.from_bytes(_mask(after_blank), "little") & with_blank
+    mask &= ~int.from_bytes(opening.never_first, "little")
+    return mask.to_bytes(len(raw), "little")
+
+
+def _mask(matcher: LLMatcher) -> bytes:
+    mask = matcher.compute_bitmask()
+    if matcher.is_error():
+        raise InvalidRequestError(f"no text has this structure: {_reason(matcher)}")
+    return mask
+
+
+def _reason(matcher: LLMatcher) -> str:
+    """llguidance's message without its excerpts of our own rules."""
+    reason = matcher.get_error()
+    for prefix in _PREFIXES:
+        reason = reason.rpartition(prefix)[2]
+    if "limits." in reason:  # advice for those who could change LIMITS
+        return "it is too complex"
+    return reason.strip().partition("\n")[0][:_MAX_REASON]

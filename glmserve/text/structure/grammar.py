@@ -1,0 +1,150 @@
+"""Structures as grammars for llguidance."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from llguidance import regex_to_lark
+
+from glmserve.errors import InvalidRequestError
+from glmserve.text.structure.json_schema import checked_schema
+from glmserve.text.structure.lark_source import embedded
+from glmserve.text.structure.structures import (
+    Choice,
+    Grammar,
+    JsonObject,
+    JsonSchema,
+    Lark,
+    Regex,
+    Structure,
+    Without,
+)
+
+MAX_PATTERN = 10_000
+MAX_CHOICES = 1000
+MAX_CHOICE_TEXT = 64 * 1024
+"""Characters of all choices, or of all words that must not occur."""
+
+_BODY = "structure_body"
+
+_HEADER = '%llguidance {"no_forcing": true}\n'
+"""Any way to cut the text into tokens is fine: the model decides. It also spares llguidance from
+asking for the canonical one, which would have to call Python."""
+
+
+class GrammarText(NamedTuple):
+    """A structure for llguidance, in its two forms."""
+
+    plain: str
+    after_blank: str
+    """The same after one more blank, which is not part of the text: for tokens that open it."""
+    is_json: bool
+    """Whether all of it is one JSON value."""
+
+
+def grammar_text(structure: Structure, lead_in: str = "") -> GrammarText:
+    """The grammar of a structure.
+
+    Args:
+        lead_in: a regex of whitespace that may come before it.
+
+    Raises:
+        InvalidRequestError: it is malformed, too large, or wants what cannot be honoured.
+    """
+    is_terminal, rules = _rules(structure)
+    # Free text may open with any whitespace as it is.
+    lead = "" if isinstance(structure, Without) else lead_in
+
+    def text(opening: str) -> str:
+        # Within a terminal the regexes are one automaton, which backs off where a greedy lexer
+        # would not: the body may itself begin with whitespace.
+        opened = f"OPENING {_BODY}" if opening else _BODY
+        start = f"start: TEXT\nTEXT: {opened.upper()}\n" if is_terminal else f"start: {opened}\n"
+        return _HEADER + start + (f"OPENING: /{opening}/\n" if opening else "") + rules
+
+    is_json = isinstance(structure, JsonObject | JsonSchema)
+    return GrammarText(text(f"(?:{lead})" if lead else ""), text(f" (?:{lead})"), is_json)
+
+
+def _rules(structure: Structure) -> tuple[bool, str]:
+    """Whether the body is a terminal, and the rules that define it."""
+    match structure:
+        case JsonObject():
+            return False, _json({"type": "object"})
+        case JsonSchema(schema):
+            return False, _json(schema)
+        case Grammar(text):
+            return False, embedded(_from_gbnf(text) if "::=" in text else text, _BODY)
+        case Lark(text):
+            return False, embedded(text, _BODY, _own_schema)
+        case Regex(pattern):
+            return True, f"{_BODY.upper()}: /{_lark_regex(pattern)}/\n"
+        case Choice(options):
+            return True, f"{_BODY.upper()}: {_alternatives(options, 'choices')}\n"
+        case Without(words):
+            return True, (
+                f"{_BODY.upper()}: /(?s:.*)/ & ~HAS_WORD\n"
+                "HAS_WORD: /(?s:.*)/ WORD /(?s:.*)/\n"
+                f"WORD: {_alternatives(words, 'words')}\n"
+            )
+
+
+def _json(schema: Any) -> str:
+    return f"{_BODY}: %json {json.dumps(checked_schema(schema))}\n"
+
+
+def _own_schema(schema: Any) -> dict[str, Any]:
+    if not isinstance(schema, dict):
+        return checked_schema(schema)
+    own = dict(schema)
+    return checked_schema(own, own.pop("x-guidance", None))
+
+
+def _from_gbnf(text: str) -> str:
+    from llguidance.gbnf_to_lark import gbnf_to_lark
+
+    try:
+        converted = gbnf_to_lark(text)
+    except Exception as error:  # the converter raises bare Exceptions, IndexErrors and its own
+        raise InvalidRequestError(f"the grammar is not understood: {error}") from None
+    return converted.replace("%llguidance {}", "", 1)
+
+
+def _lark_regex(pattern: str) -> str:
+    if len(pattern) > MAX_PATTERN:
+        raise InvalidRequestError(
+            f"the regular expression has {len(pattern)} characters; at most {MAX_PATTERN} "
+            "are allowed"
+        )
+    # It matches all of the text anyhow, and anchors are not part of llguidance's syntax.
+    pattern = pattern.removeprefix("^")
+    if pattern.endswith("$") and (len(pattern) - len(pattern[:-1].rstrip("\\"))) % 2:
+        pattern = pattern[:-1]
+    if not pattern:
+        raise InvalidRequestError("the regular expression is empty")
+    _check_text(pattern, "the regular expression")
+    return f"(?:{regex_to_lark(pattern, 'd')})"
+
+
+def _alternatives(texts: tuple[str, ...], noun: str) -> str:
+    if not texts or not all(texts):
+        raise InvalidRequestError(f"there must be {noun}, and none of them empty")
+    if len(texts) > MAX_CHOICES or sum(map(len, texts)) > MAX_CHOICE_TEXT:
+        raise InvalidRequestError(
+            f"too many {noun}: at most {MAX_CHOICES}, with {MAX_CHOICE_TEXT} characters together"
+        )
+    for text in texts:
+        _check_text(text, f"one of the {noun}")
+    return " | ".join(_lark_string(text) for text in dict.fromkeys(texts))
+
+
+def _lark_string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _check_text(text: str, what: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequestError(f"{what} has a lone surrogate, which is no text") from None

@@ -1,0 +1,86 @@
+"""Rewrites a Lark grammar so that it can be a part of ours.
+
+The text is cut into tokens as llguidance's own lexer does (parser/src/lark/lexer.rs); strings,
+regexes and comments pass unchanged.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from glmserve.errors import InvalidRequestError
+from glmserve.text.structure.json_schema import checked_schema
+
+MAX_TEXT = 64 * 1024
+
+_TOKEN = re.compile(
+    r"""
+    (?P<comment> (?:\#|//)[^\n]* )
+  | (?P<literal> "(?:\\.|[^"\\\n])*"i? | /(?:\\.|[^/\\\n])+/[imslux]* )
+  | (?P<special> <[^<>\s]+> )
+  | (?P<keyword> %[a-z]+ )
+  | (?P<name> [A-Za-z_][A-Za-z0-9_\-]* )
+  | (?P<other> . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+_BACKTRACKING = frozenset(("stop", "max_tokens", "temperature"))
+"""Attributes of rules that would have to act on the sampler or on tokens already sent."""
+
+
+def embedded(text: str, start: str, schemas: Callable[[Any], dict[str, Any]] | None = None) -> str:
+    """The grammar with its rule `start` renamed, and its `%json` schemas checked.
+
+    Args:
+        start: the new name.
+        schemas: what makes the schema for llguidance; `checked_schema` if None.
+
+    Raises:
+        InvalidRequestError: it is too long, uses what cannot be honoured, or has a bad schema.
+    """
+    if len(text) > MAX_TEXT:
+        raise InvalidRequestError(
+            f"the grammar has {len(text)} characters; at most {MAX_TEXT} are allowed"
+        )
+    parts: list[str] = []
+    position, has_start = 0, False
+    while match := _TOKEN.match(text, position):
+        position, part = match.end(), match[0]
+        if match.lastgroup == "special":
+            raise InvalidRequestError(f"the grammar: {part} is a special token, which is no text")
+        if match.lastgroup == "keyword":
+            _check_keyword(part)
+            if part == "%json":
+                schema, position = _schema(text, position)
+                part = f"%json {json.dumps((schemas or checked_schema)(schema))}"
+        elif match.lastgroup == "name":
+            _check_name(part, text, position)
+            if part == "start":
+                part, has_start = start, True
+        parts.append(part)
+    if not has_start:
+        raise InvalidRequestError("the grammar has no rule `start` (`root` in GBNF)")
+    return "".join(parts)
+
+
+def _check_keyword(keyword: str) -> None:
+    if keyword not in ("%json", "%ignore", "%import", "%regex"):
+        raise InvalidRequestError(f"the grammar: {keyword} is not supported")
+
+
+def _check_name(name: str, text: str, end: int) -> None:
+    if name in _BACKTRACKING and text[end : end + 8].lstrip(" \t").startswith("="):
+        raise InvalidRequestError(f"the grammar: the attribute {name}= is not supported")
+
+
+def _schema(text: str, start: int) -> tuple[Any, int]:
+    start += len(text[start:]) - len(text[start:].lstrip())
+    try:
+        schema, end = json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError):
+        raise InvalidRequestError("the grammar: %json must be followed by a schema") from None
+    return schema, end

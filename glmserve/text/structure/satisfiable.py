@@ -1,0 +1,72 @@
+"""Whether some finite value can fit a schema, followed through its references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from glmserve.errors import InvalidRequestError
+from glmserve.text.structure.refs import pointer
+
+Schema = dict[str, Any] | bool
+
+_MAX_PASSES = 64
+
+
+def has_finite_value(schema: Schema, at: Mapping[str, Schema]) -> bool:
+    """False if every value would have to contain itself again, or a part is never satisfied.
+
+    A necessary condition only: bounds and patterns that contradict each other are found when the
+    grammar is built.
+
+    Raises:
+        InvalidRequestError: the references lead too far to tell.
+    """
+    finite: set[str] = set()
+    targets = list(_targets(at))
+    for _ in range(_MAX_PASSES):
+        unknown = (place for place in targets if place not in finite)
+        found = {place for place in unknown if _is_finite(at[place], finite)}
+        if not found:
+            return _is_finite(schema, finite)
+        finite |= found
+    raise InvalidRequestError("the schema: its references lead too far; nest them less")
+
+
+def _targets(at: Mapping[str, Schema]) -> dict[str, None]:
+    schemas = (schema for schema in at.values() if isinstance(schema, dict))
+    refs = (schema["$ref"] for schema in schemas if "$ref" in schema)
+    return {pointer(ref): None for ref in refs}
+
+
+def _is_finite(schema: Schema, finite: set[str]) -> bool:
+    """As `has_finite_value`, with the pointers in `finite` known to have finite values."""
+    if isinstance(schema, bool):
+        return schema
+    return (
+        ("$ref" not in schema or pointer(schema["$ref"]) in finite)
+        and all(_is_finite(part, finite) for part in schema.get("allOf", ()))
+        and ("anyOf" not in schema or any(_is_finite(part, finite) for part in schema["anyOf"]))
+        and any(_type_is_finite(name, schema, finite) for name in _types(schema))
+    )
+
+
+def _types(schema: dict[str, Any]) -> list[str]:
+    names = schema.get("type", ["null", "array", "object"])
+    return names if isinstance(names, list) else [names]
+
+
+def _type_is_finite(name: str, schema: dict[str, Any], finite: set[str]) -> bool:
+    if name == "object":
+        properties = schema.get("properties", {})
+        other = schema.get("additionalProperties", True)
+        return all(
+            _is_finite(properties.get(required, other), finite)
+            for required in schema.get("required", ())
+        )
+    if name == "array":
+        least = schema.get("minItems", 0)
+        prefix = schema.get("prefixItems", [])
+        needed = prefix[:least] + [schema.get("items", True)] * (least > len(prefix))
+        return all(_is_finite(item, finite) for item in needed)
+    return True

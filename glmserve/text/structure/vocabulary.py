@@ -1,0 +1,85 @@
+"""A tokenizer's tokens as llguidance wants them, and its masks as the engine wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from llguidance import LLParserLimits, LLTokenizer
+
+from glmserve.text.tokenizer import Tokenizer
+
+LIMITS = LLParserLimits(
+    max_items_in_row=4000,  # an optional property takes four
+    initial_lexer_fuel=500_000,  # about 10 ms of building regexes
+    step_lexer_fuel=100_000,  # about 7 ms of a step
+    step_max_items=20_000,  # about 1 ms of a step
+    max_lexer_states=100_000,  # about 200 MB
+    max_grammar_size=200_000,
+    verbose_errors=False,
+)
+"""What one grammar may cost, in llguidance's units and by its own figures."""
+
+NEVER_TEXT = 0xFF
+"""No UTF-8 has this byte, and llguidance marks special tokens with it."""
+
+
+def text_tokens(tokenizer: Tokenizer) -> list[bytes]:
+    """Bytes of each id that may be generated as text; empty for all others.
+
+    A token without bytes would allow an endless nothing, so it is no text either.
+    """
+    excluded = {*tokenizer.special_ids.values(), *tokenizer.never_sampled}
+    pieces = (
+        b"" if token_id in excluded else tokenizer.token_bytes(token_id)
+        for token_id in range(tokenizer.vocab_size)
+    )
+    return [b"" if piece[:1] == bytes([NEVER_TEXT]) else piece for piece in pieces]
+
+
+class _Wrapper:
+    """What LLTokenizer reads. The end is a token of its own, behind the real ones, so that no
+    real id has two meanings in a mask."""
+
+    is_tokenizer_wrapper = True
+    bos_token_id = None
+
+    def __init__(self, tokens: Sequence[bytes]) -> None:
+        self.tokens = [*tokens, b"<end>"]
+        self.eos_token_id = len(tokens)
+        self.special_token_ids = [self.eos_token_id]
+
+    def __call__(self, text: str) -> NoReturn:
+        raise NotImplementedError("grammars have no_forcing, so nothing is ever encoded")
+
+
+def ll_tokenizer(tokens: Sequence[bytes]) -> LLTokenizer:
+    """llguidance's tokenizer of these tokens: a trie. Its masks have one bit more, for the end.
+
+    Takes 2 microseconds per token, during which the interpreter is locked.
+    """
+    return LLTokenizer(_Wrapper(tokens))  # type: ignore[arg-type]  # duck-typed
+
+
+def packed_bits(token_ids: Iterable[int], vocab_size: int) -> bytes:
+    """A mask of these ids, with room for the end."""
+    packed = bytearray(vocab_size // 8 + 1)
+    for token_id in token_ids:
+        packed[token_id >> 3] |= 1 << (token_id & 7)
+    return bytes(packed)
+
+
+def may_end(mask: bytes, vocab_size: int) -> bool:
+    """Whether llguidance's mask allows the end."""
+    return bool(mask[vocab_size >> 3] >> (vocab_size & 7) & 1)
+
+
+def engine_mask(mask: bytes, vocab_size: int, stop_ids: frozenset[int]) -> bytes:
+    """llguidance's mask without its bit for the end: the stop ids have it instead."""
+    result = bytearray(mask[: (vocab_size + 7) // 8])
+    if vocab_size & 7:
+        result[-1] &= (1 << (vocab_size & 7)) - 1
+    if may_end(mask, vocab_size):
+        for token_id in stop_ids:
+            result[token_id >> 3] |= 1 << (token_id & 7)
+    return bytes(result)

@@ -1,0 +1,233 @@
+"""Python calls of literals, which is how ChatGLM3 writes arguments.
+
+    tool_call(city='Beijing', days=3)
+
+Read as data by a reader of its own: no code is run, and Python's parser, which can run out of stack
+and which warns about text that it finds odd, never sees what a model wrote.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Mapping
+from keyword import iskeyword
+from typing import Any, NamedTuple
+
+FUNCTION = "tool_call"
+"""What every call is called, whichever tool it is meant for."""
+
+_MAX_DEPTH = 64
+
+_NAME = re.compile(r"[^\W\d]\w*")
+_TOKEN = re.compile(
+    r"""\s*(?:
+        (?P<string>'''(?:[^\\]|\\.)*?'''|\"\"\"(?:[^\\]|\\.)*?\"\"\"
+                  |'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")
+      | (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?!\w))
+      | (?P<name>[^\W\d]\w*)
+      | (?P<mark>\*\*|[()\[\]{}:,=])
+    )""",
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPE = re.compile(
+    r"\\(\r\n|[0-7]{1,3}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|N\{[^}]*\}|.)", re.DOTALL
+)
+_PLAIN_ESCAPES = dict(zip("\\'\"abfnrtv", "\\'\"\a\b\f\n\r\t\v", strict=True)) | {
+    "\n": "",
+    "\r\n": "",
+}
+_CONSTANTS = {"True": True, "False": False, "None": None} | {
+    "true": True,  # as JSON has them, which models mix in
+    "false": False,
+    "null": None,
+}
+
+
+def write_python_call(arguments: Mapping[str, Any]) -> str:
+    """A call with these arguments; names that Python cannot take as they are go into a dict.
+
+    Raises:
+        ValueError: they are nested too deeply.
+    """
+    try:
+        if all(map(is_parameter_name, arguments)):
+            inside = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        else:
+            inside = f"**{dict(arguments)!r}"
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return f"{FUNCTION}({inside})"
+
+
+def is_parameter_name(name: str) -> bool:
+    """Whether Python takes this as the name of an argument."""
+    return bool(_NAME.fullmatch(name)) and not iskeyword(name)
+
+
+def read_python_call(code: str, *names: str) -> dict[str, Any]:
+    """Arguments of a call of `tool_call`, or of one of `names`; JSON's literals are taken too.
+
+    Raises:
+        ValueError: it is anything but one call whose arguments have names, and values in JSON.
+    """
+    return _Reader(code).call({FUNCTION, *names})
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+
+
+_END = _Token("end", "")
+
+
+def _tokens(code: str) -> list[_Token]:
+    tokens, position, end = [], 0, len(code.rstrip())
+    while position < end:
+        match = _TOKEN.match(code, position)
+        if match is None or match.lastgroup is None:
+            raise ValueError("not a call of literals")
+        tokens.append(_Token(match.lastgroup, match[match.lastgroup]))
+        position = match.end()
+    return [*tokens, _END]
+
+
+class _Reader:
+    """Recursive descent over tokens, to a bounded depth."""
+
+    def __init__(self, code: str) -> None:
+        self._tokens = iter(_tokens(code))
+        self._next = next(self._tokens)
+        self._depth = 0
+
+    def call(self, names: set[str]) -> dict[str, Any]:
+        if self._take("name") not in names:
+            raise ValueError("not a call of the tool")
+        self._expect("(")
+        arguments: dict[str, Any] = {}
+        while not self._skip(")"):
+            if self._skip("**"):
+                self._expect("{")
+                new = self._dict()
+            else:
+                name = self._take("name")
+                self._expect("=")
+                new = {name: self._value()}
+            if arguments.keys() & new.keys():
+                raise ValueError("an argument is given twice")
+            arguments |= new
+            self._comma_unless(")")
+        self._take("end")
+        return arguments
+
+    def _value(self) -> Any:
+        kind, text = self._next
+        self._advance()
+        if kind == "string":
+            return _string(text) + self._more_strings()
+        if kind == "number":
+            return _number(text)
+        if kind == "name" and text in _CONSTANTS:
+            return _CONSTANTS[text]
+        if text not in ("[", "(", "{"):
+            raise ValueError("not a literal")
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise ValueError("nested too deeply")
+        value = {"[": self._list, "(": self._tuple, "{": self._dict}[text]()
+        self._depth -= 1
+        return value
+
+    def _more_strings(self) -> str:
+        """Strings that follow each other are one."""
+        parts = []
+        while self._next.kind == "string":
+            parts.append(_string(self._take("string")))
+        return "".join(parts)
+
+    def _list(self) -> list[Any]:
+        values = []
+        while not self._skip("]"):
+            values.append(self._value())
+            self._comma_unless("]")
+        return values
+
+    def _tuple(self) -> Any:
+        values, commas = [], 0
+        while not self._skip(")"):
+            values.append(self._value())
+            commas += self._comma_unless(")")
+        return values if commas or not values else values[0]
+
+    def _dict(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        while not self._skip("}"):
+            key = _string(self._take("string")) + self._more_strings()
+            self._expect(":")
+            values[key] = self._value()
+            self._comma_unless("}")
+        return values
+
+    def _comma_unless(self, end: str) -> bool:
+        """Whether a comma was taken, which must be there before anything but the end."""
+        comma = self._skip(",")
+        if not comma and self._next != ("mark", end):
+            raise ValueError("a comma is missing")
+        return comma
+
+    def _skip(self, mark: str) -> bool:
+        found = self._next == ("mark", mark)
+        if found:
+            self._advance()
+        return found
+
+    def _expect(self, mark: str) -> None:
+        if not self._skip(mark):
+            raise ValueError(f"{mark} is missing")
+
+    def _take(self, kind: str) -> str:
+        if self._next.kind != kind:
+            raise ValueError(f"a {kind} is missing")
+        text = self._next.text
+        self._advance()
+        return text
+
+    def _advance(self) -> None:
+        self._next = next(self._tokens, _END)
+
+
+def _number(text: str) -> int | float:
+    if text.lstrip("+-").isdecimal():
+        return int(text)
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("not a finite number")
+    return value
+
+
+def _string(literal: str) -> str:
+    quotes = 3 if literal[:3] in ("'''", '"""') else 1
+    text = _ESCAPE.sub(_unescape, literal[quotes:-quotes])
+    # Escapes may have written the halves of a character apart, as JSON does.
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise ValueError("half a character") from None
+
+
+def _unescape(match: re.Match[str]) -> str:
+    escape = match[1]
+    if escape in _PLAIN_ESCAPES:
+        return _PLAIN_ESCAPES[escape]
+    if escape[0] in "01234567":
+        return chr(int(escape, 8))
+    if escape[0] in "xuU" and len(escape) > 1:
+        return chr(int(escape[1:], 16))  # ValueError beyond Unicode
+    if escape[0] == "N" and len(escape) > 1:
+        try:
+            return unicodedata.lookup(escape[2:-1])
+        except KeyError:
+            raise ValueError("an unknown character") from None
+    return match[0]  # Python leaves other escapes as they are
