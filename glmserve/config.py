@@ -64,10 +64,26 @@ class ServerConfig:
     """What the HTTP layer needs to know."""
 
     served_model_name: str
+    further_model_names: tuple[str, ...] = ()
+    """Other names that mean the same model."""
     queue_full_status: int = 429
-    api_key: str | None = None
+    max_body_size: int = 16 * 2**20
+    """Bytes of a request's body."""
+    api_keys: tuple[str, ...] = ()
+    """All of them are valid; none: nobody needs one."""
+    public_metrics: bool = False
+    """/metrics needs no key."""
+    public_docs: bool = False
+    """/docs and /openapi.json need no key."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins of web pages that may call the server; `*` is any."""
     seed: int = 0
     """Seeds requests that bring no seed of their own, in order of arrival."""
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Every name that a request may ask for; the model's own comes first."""
+        return self.served_model_name, *self.further_model_names
 
 
 LoadProgress = Callable[[int, int], None]

@@ -43,7 +43,7 @@ async def serve(
     try:
         yield create_app(context)
     finally:
-        await engine.close()
+        await context.close()
 
 
 def client_of(app: Starlette) -> httpx.AsyncClient:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Sequence
 
 from glmserve.step import (
+    Logprobs,
+    MaskSource,
     RunnerInfo,
     RunnerLimits,
     ScheduledSequence,
     StepInput,
     StepOutput,
+    no_masks,
     unpack_int32,
 )
-from glmserve.text import ChatFormat, ChatMessage, Tokenizer
+from glmserve.text import ChatMessage, Tokenizer
+from glmserve.text.plain_formats import PlainFormat
 from glmserve.text.response_filter import FilterChain
 
 LIMITS = RunnerLimits(
@@ -37,6 +42,19 @@ def expected_output(prompt_ids: list[int], num_tokens: int) -> list[int]:
     return tokens[len(prompt_ids) :]
 
 
+def expected_logprobs(token_id: int, count: int) -> Logprobs:
+    """What FakeRunner reports of a token: itself first, then its successors."""
+    ids = [token_id + i for i in range(count)]
+    return Logprobs(-token_id / 1024, ids, [-i / 1024 for i in ids])
+
+
+def nearest_allowed(token_id: int, mask: bytes) -> int:
+    """The first allowed id from `token_id` on, going round; any id without a mask."""
+    num_ids = 8 * len(mask)
+    candidates = (i % num_ids for i in range(token_id, token_id + num_ids))
+    return next((i for i in candidates if mask[i // 8] >> i % 8 & 1), token_id)
+
+
 class FakeRunner:
     """A runner whose KV cache holds the token itself, and which checks how it is used.
 
@@ -52,7 +70,7 @@ class FakeRunner:
         self.fail_at_step: int | None = None
         self.gate = gate
 
-    def execute(self, step: StepInput) -> StepOutput:
+    def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
         if self.gate is not None:
             assert self.gate.wait(timeout=30)
         if self.fail_at_step is not None and step.step_id >= self.fail_at_step:
@@ -62,7 +80,29 @@ class FakeRunner:
         for sequence in step.sequences:
             self._write(sequence)
         sampled = [s for s in step.sequences if s.sampling is not None]
-        return StepOutput(step.step_id, [next_token(self._read(s)) for s in sampled])
+        token_ids = [next_token(self._read(s)) for s in sampled]
+        constrained = [i for i, s in enumerate(sampled) if s.sampling and s.sampling.constrained]
+        if constrained:
+            for i, mask in zip(constrained, masks(), strict=True):
+                token_ids[i] = nearest_allowed(token_ids[i], mask)
+        return StepOutput(step.step_id, token_ids, *self._reports(step, sampled, token_ids))
+
+    def _reports(
+        self, step: StepInput, sampled: list[ScheduledSequence], token_ids: list[int]
+    ) -> tuple[list[Logprobs | None], list[list[Logprobs]], list[bytes]]:
+        """Log-probabilities and sums that follow from the tokens, wherever they are asked for."""
+        counts = [s.sampling.top_logprobs if s.sampling else None for s in sampled]
+        logprobs = [
+            None if n is None else expected_logprobs(t, n)
+            for t, n in zip(token_ids, counts, strict=True)
+        ]
+        scores = [
+            [expected_logprobs(t, s.score.top_logprobs) for t in s.score.targets]
+            for s in step.sequences
+            if s.score
+        ]
+        sums = [struct.pack("f", sum(s.token_ids)) for s in step.sequences if s.pool]
+        return logprobs, scores, sums
 
     def close(self) -> None:
         self.closed = True
@@ -76,10 +116,13 @@ class FakeRunner:
         assert sum(lengths) <= limits.max_step_tokens
         assert len({s.request_id for s in step.sequences}) == len(lengths)
         if not limits.mixes_prefill_and_decode:
-            decodes = [len(s.token_ids) == 1 and s.sampling is not None for s in step.sequences]
+            decodes = [
+                len(s.token_ids) == 1 and (s.sampling is not None or s.pool)
+                for s in step.sequences
+            ]
             assert all(decodes) or not any(decodes)
         if not limits.chunked_prefill:
-            assert all(s.sampling is not None for s in step.sequences)
+            assert all(s.sampling is not None or s.pool for s in step.sequences)
         if not limits.prefix_cache and not limits.chunked_prefill:
             assert all(s.start == 0 or len(s.token_ids) == 1 for s in step.sequences)
         if limits.batch_sizes and max(lengths) == 1:
@@ -116,13 +159,15 @@ class ByteTokenizer(Tokenizer):
         return bytes([token_id])
 
 
-class PlainChat(ChatFormat):
+class PlainChat(PlainFormat):
     """Messages one after another."""
 
     name = "plain"
+    lead_in = ""
 
-    def _render(self, messages: Sequence[ChatMessage]) -> list[int]:
-        return self.tokenizer.encode("".join(f"{m.role}:{m.content}\n" for m in messages))
+    def _text(self, system: list[str], messages: Sequence[ChatMessage]) -> str:
+        everything = [*(ChatMessage("system", text) for text in system), *messages]
+        return "".join(f"{m.role}:{m.content}\n" for m in everything)
 
     def response_filter(self) -> FilterChain:
         return FilterChain()

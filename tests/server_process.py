@@ -92,7 +92,7 @@ class ServerProcess:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self.output.append(line)
-            if match := re.search(r"URL +(http://[\w.:]+)/v1", line):
+            if match := re.search(r"URL +(https?://[\w.:]+)/v1", line):
                 self.url = match[1]
             if line.strip().startswith("curl"):
                 self._announced.set()

@@ -1,10 +1,11 @@
-"""The ASGI application: routes and nothing else."""
+"""The ASGI application: routes, and what stands in front of them."""
 
 from __future__ import annotations
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
@@ -13,39 +14,70 @@ from glmserve.api.chat import chat_completions
 from glmserve.api.completions import completions
 from glmserve.api.context import ServerContext
 from glmserve.api.errors import (
+    UnexpectedErrorMiddleware,
     answer_client_gone,
     answer_glmserve_error,
     answer_http_error,
-    answer_unexpected_error,
 )
-from glmserve.api.health import live, metrics, ready
-from glmserve.api.models import list_models
+from glmserve.api.health import live, metrics, ready, version
+from glmserve.api.models import list_models, retrieve_model
 from glmserve.api.openapi import docs, openapi
+from glmserve.api.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
+from glmserve.api.tokens import detokenize, tokenize
+from glmserve.api.unread_body import UnreadBodyMiddleware
+from glmserve.config import ServerConfig
 from glmserve.errors import GlmserveError
 
 
 def create_app(context: ServerContext) -> Starlette:
     """The application that serves this context."""
-    api_key = context.config.api_key
     app = Starlette(
         routes=[
             Route("/v1/chat/completions", chat_completions, methods=["POST"]),
             Route("/v1/completions", completions, methods=["POST"]),
             Route("/v1/models", list_models),
+            Route("/v1/models/{model_id:path}", retrieve_model),
+            Route("/tokenize", tokenize, methods=["POST"]),
+            Route("/detokenize", detokenize, methods=["POST"]),
             Route("/health", ready),
             Route("/health/live", live),
             Route("/health/ready", ready),
             Route("/metrics", metrics),
+            Route("/version", version),
             Route("/openapi.json", openapi),
             Route("/docs", docs),
         ],
-        middleware=[Middleware(ApiKeyMiddleware, api_key=api_key)] if api_key else [],
+        middleware=_middleware(context.config),
         exception_handlers={
             GlmserveError: answer_glmserve_error,
             HTTPException: answer_http_error,
             ClientDisconnect: answer_client_gone,
-            Exception: answer_unexpected_error,
         },
     )
+    # A redirect names a scheme and a host, and behind a proxy those are not the client's.
+    app.router.redirect_slashes = False
     app.state.context = context
     return app
+
+
+def _middleware(config: ServerConfig) -> list[Middleware]:
+    """Outermost first: whoever answers, the layers before it add their headers."""
+    layers = [Middleware(RequestIdMiddleware)]
+    if config.cors_origins:  # before the keys: a browser's preflight request carries none
+        layers.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=config.cors_origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["*"],
+                expose_headers=[REQUEST_ID_HEADER, "Retry-After"],
+            )
+        )
+    layers += [Middleware(UnreadBodyMiddleware), Middleware(UnexpectedErrorMiddleware)]
+    if config.api_keys:
+        open_paths = [
+            *(["/metrics"] if config.public_metrics else []),
+            *(["/docs", "/openapi.json"] if config.public_docs else []),
+        ]
+        layers.append(Middleware(ApiKeyMiddleware, keys=config.api_keys, open_paths=open_paths))
+    return layers

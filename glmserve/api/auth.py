@@ -1,43 +1,94 @@
-"""API key check in front of every route but the health checks."""
+"""API keys, in front of every route that is not open."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+import secrets
+from collections.abc import Collection, Iterator, Sequence
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from glmserve.api.errors import body_of
 from glmserve.errors import AuthenticationError
 
-_OPEN_PREFIX = "/health"
+HEALTH = "/health"
+
+
+class ApiKeys:
+    """The keys that are valid, kept as keyed hashes."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._hash_key = secrets.token_bytes(32)
+        self._digests = [self._digest(key.encode()) for key in keys]
+
+    def identify(self, key: bytes) -> str | None:
+        """An opaque id of a valid key, the same for as long as the server runs; None for others.
+
+        The time it takes depends on neither the key nor its place: all are compared, as hashes.
+        """
+        digest = self._digest(key)
+        matches = [hmac.compare_digest(digest, valid) for valid in self._digests]
+        return digest.hex()[:16] if any(matches) else None
+
+    def _digest(self, key: bytes) -> bytes:
+        return hashlib.blake2b(key, key=self._hash_key, digest_size=32).digest()
 
 
 class ApiKeyMiddleware:
-    """Answers 401 unless a request carries `Authorization: Bearer KEY`. Denies by default."""
+    """Denies by default: 401 unless a request carries a valid key or its path is open.
 
-    def __init__(self, app: ASGIApp, api_key: str) -> None:
+    A key comes as `Authorization: Bearer KEY` or as `x-api-key: KEY`. Handlers find the id of the
+    one that matched with `api_key_id`. The health checks are always open.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Sequence[str], open_paths: Collection[str] = ()) -> None:
         self._app = app
-        self._key = api_key.encode()
+        self._keys = ApiKeys(keys)
+        self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._is_open(scope["path"]) or self._has_key(scope):
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # before accept: HTTP 403
+            return
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        error = AuthenticationError(
-            "this server needs an API key; send it as 'Authorization: Bearer KEY'"
-        )
-        response = JSONResponse(
-            body_of(error), error.http_status, headers={"WWW-Authenticate": "Bearer"}
-        )
-        await response(scope, receive, send)
+        presented = list(_presented_keys(Headers(scope=scope)))
+        key_id = next(filter(None, map(self._keys.identify, presented)), None)
+        if key_id is None and not self._is_open(scope["path"]):
+            await _refusal(bool(presented))(scope, receive, send)
+            return
+        scope.setdefault("state", {})["api_key_id"] = key_id
+        await self._app(scope, receive, send)
 
-    @staticmethod
-    def _is_open(path: str) -> bool:
-        return path == _OPEN_PREFIX or path.startswith(_OPEN_PREFIX + "/")
+    def _is_open(self, path: str) -> bool:
+        return path == HEALTH or path.startswith(HEALTH + "/") or path in self._open_paths
 
-    def _has_key(self, scope: Scope) -> bool:
-        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-        # Headers are decoded as latin-1, whatever the client meant by their bytes.
-        return scheme.lower() == "bearer" and hmac.compare_digest(key.encode("latin-1"), self._key)
+
+def api_key_id(request: Request) -> str | None:
+    """Who is asking: an id of the API key; None where the server asks for no keys."""
+    key_id: str | None = getattr(request.state, "api_key_id", None)
+    return key_id
+
+
+def _presented_keys(headers: Headers) -> Iterator[bytes]:
+    """Header values are decoded as latin-1, whatever the client meant by their bytes."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        yield key.strip().encode("latin-1")
+    if "x-api-key" in headers:
+        yield headers["x-api-key"].encode("latin-1")
+
+
+def _refusal(has_key: bool) -> JSONResponse:
+    """401. The key is not repeated: answers end up in logs."""
+    error = AuthenticationError(
+        "this API key is not valid here"
+        if has_key
+        else "this server needs an API key; send it as 'Authorization: Bearer KEY'"
+    )
+    return JSONResponse(body_of(error), error.http_status, {"WWW-Authenticate": "Bearer"})

@@ -4,118 +4,187 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from msgspec import UNSET
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from glmserve.api.body import read_request
+from glmserve.api.chat_generation import ChatDelta, ChatGeneration, WholeAnswer, start_chat
+from glmserve.api.chat_objects import (
+    AssistantMessageObject,
+    ChatChoice,
+    ChatChunk,
+    ChatCompletion,
+    ChunkChoice,
+    Function,
+    FunctionDelta,
+    MessageDelta,
+    ToolCallDelta,
+    ToolCallObject,
+)
 from glmserve.api.context import ServerContext, context_of
-from glmserve.api.generation import collect, read_body, submit, tokenize, usage
-from glmserve.api.protocol import ChatCompletionRequest, parse_request
+from glmserve.api.logprobs import ChatLogprobs
+from glmserve.api.protocol import ChatCompletionRequest
+from glmserve.api.responses import json_response
 from glmserve.api.sse import DONE, GenerationResponse, encode_json, event
-from glmserve.errors import InvalidRequestError
-from glmserve.text.chat_format import ChatMessage
-from glmserve.text.text_stream import TextStream
-
-_MESSAGE_COST = 16  # characters that take about as long to tokenise as what is around a message
-
-_ROLES = {"developer": "system"}
+from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta, ToolEvent
 
 
 async def chat_completions(request: Request) -> Response:
     """Answer the last message of a conversation, streamed or whole."""
     context = context_of(request)
-    chat = parse_request(ChatCompletionRequest, await read_body(request))
+    chat = await read_request(request, ChatCompletionRequest)
     context.check_model(chat.model)
-    stream = await _start(context, chat)
-    completion = _Completion(context, chat, stream)
+    answering = await start_chat(context, chat)
     if chat.stream:
-        return GenerationResponse(stream, completion.events())
-    text, token_ids = await collect(request, stream)
-    return JSONResponse(completion.whole(text, token_ids))
+        chunks = _Chunks(context, chat, answering)
+        return GenerationResponse(answering.generation, chunks.events())
+    answers = await answering.collect(request)
+    return json_response(_completion(context, chat, answering, answers))
 
 
-async def _start(context: ServerContext, chat: ChatCompletionRequest) -> TextStream:
-    chat_format = context.chat_format
-    if chat_format is None:
-        raise InvalidRequestError(
-            "this server has no tokenizer; send token ids to /v1/completions", "messages"
-        )
-    if chat.max_tokens and chat.max_completion_tokens:
-        raise InvalidRequestError(
-            "max_tokens is the old name of max_completion_tokens; send one of them", "max_tokens"
-        )
-    messages = [ChatMessage(_ROLES.get(m.role, m.role), m.text) for m in chat.messages]
-    prompt_ids = await tokenize(
-        lambda: chat_format.render(messages), sum(len(m.content) + _MESSAGE_COST for m in messages)
+def new_call_id() -> str:
+    """An id by which a result will name its call."""
+    return f"call_{uuid.uuid4().hex[:24]}"
+
+
+def _new_id() -> str:
+    return f"chatcmpl-{uuid.uuid4().hex}"
+
+
+def _completion(
+    context: ServerContext,
+    chat: ChatCompletionRequest,
+    answering: ChatGeneration,
+    answers: Sequence[WholeAnswer],
+) -> ChatCompletion:
+    generation = answering.generation
+    prompt_ids = generation.streams[0].request.prompt_ids
+    return ChatCompletion(
+        id=_new_id(),
+        created=int(time.time()),
+        model=chat.model,
+        choices=[_choice(context, chat, index, answer) for index, answer in enumerate(answers)],
+        usage=generation.usage(),
+        prompt_token_ids=prompt_ids if chat.return_token_ids else UNSET,
     )
-    return submit(
-        context,
-        chat,
-        prompt_ids,
-        max_tokens=chat.max_completion_tokens or chat.max_tokens,
-        stop_ids=frozenset(chat_format.stop_ids) | frozenset(context.model.eos_token_ids),
-        response_filter=chat_format.response_filter(),
+
+
+def _choice(
+    context: ServerContext, chat: ChatCompletionRequest, index: int, answer: WholeAnswer
+) -> ChatChoice:
+    calls = [ToolCallObject(new_call_id(), Function(*call)) for call in answer.calls]
+    message = AssistantMessageObject(
+        content=answer.content or (None if calls else ""), tool_calls=calls or UNSET
     )
+    logprobs = None
+    if chat.logprobs and context.tokenizer:
+        logprobs = ChatLogprobs(context.tokenizer).push(answer.scored)
+    token_ids = answer.token_ids if chat.return_token_ids else UNSET
+    return ChatChoice(index, message, logprobs, answer.finish_reason, token_ids)
 
 
-class _Completion:
-    """The response objects of one chat completion; they share id, time and model."""
+class _Chunks:
+    """Writes a stream; its chunks share id, time and model."""
 
     def __init__(
-        self, context: ServerContext, chat: ChatCompletionRequest, stream: TextStream
+        self, context: ServerContext, chat: ChatCompletionRequest, answering: ChatGeneration
     ) -> None:
         self._chat = chat
-        self._stream = stream
-        self._head = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion.chunk" if chat.stream else "chat.completion",
+        self._answering = answering
+        self._head: dict[str, Any] = {
+            "id": _new_id(),
             "created": int(time.time()),
-            "model": context.config.served_model_name,
+            "model": chat.model,
+            "usage": None if chat.include_usage else UNSET,
         }
-
-    def whole(self, text: str, token_ids: list[int]) -> dict[str, Any]:
-        choice: dict[str, Any] = {
-            "index": 0,
-            "message": {"role": "assistant", "content": text, "refusal": None},
-            "logprobs": None,
-            "finish_reason": self._stream.finish_reason,
-        }
-        body: dict[str, Any] = {**self._head, "choices": [choice], "usage": usage(self._stream)}
-        if self._chat.return_token_ids:
-            choice["token_ids"] = token_ids
-            body["prompt_token_ids"] = self._stream.prompt_ids
-        return body
+        self._is_plain = not (chat.logprobs or chat.return_token_ids or answering.may_call)
+        self._has_role = [False] * chat.n
+        tokenizer = context.tokenizer
+        self._logprobs = [
+            ChatLogprobs(tokenizer) if chat.logprobs and tokenizer else None for _ in range(chat.n)
+        ]
 
     async def events(self) -> AsyncIterator[bytes]:
-        options = self._chat.stream_options
-        include_usage = options is not None and options.include_usage
-        tail: dict[str, Any] = {"usage": None} if include_usage else {}
-        first = self._chunk({"role": "assistant", "content": ""}, None, tail)
-        if self._chat.return_token_ids:
-            first["prompt_token_ids"] = self._stream.prompt_ids
-        yield event(first)
-        before, after = self._content_frame(tail)
-        async for text, token_ids in self._stream:
-            if self._chat.return_token_ids:
-                chunk = self._chunk({"content": text}, None, tail)
-                chunk["choices"][0]["token_ids"] = token_ids
-                yield event(chunk)
-            elif text:
-                yield before + encode_json(text) + after
-        yield event(self._chunk({}, self._stream.finish_reason, tail))
-        if include_usage:
-            yield event({**self._head, "choices": [], "usage": usage(self._stream)})
+        frames = [self._content_frame(index) for index in range(self._chat.n)]
+        if not self._answering.may_call:
+            # Where there may be a call, its content is null: the role waits for what comes.
+            for index in range(self._chat.n):
+                yield self._event(index, self._with_role(index, MessageDelta(content="")))
+        async for delta in self._answering.deltas():
+            if self._is_plain and delta.finish_reason is None:
+                before, after = frames[delta.number]
+                for item in delta.events:
+                    if isinstance(item, ContentDelta):
+                        yield before + encode_json(item.text) + after
+            else:
+                for data in self._events_of(delta):
+                    yield data
+        if self._chat.include_usage:
+            usage = self._answering.generation.usage()
+            yield event(ChatChunk(**{**self._head, "choices": [], "usage": usage}))
         yield DONE
 
-    def _chunk(
-        self, delta: dict[str, Any], finish_reason: str | None, tail: dict[str, Any]
-    ) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return {**self._head, "choices": [choice], **tail}
+    def _events_of(self, delta: ChatDelta) -> list[bytes]:
+        """The events of one delta: one each for what it brings, and one for the end."""
+        index = delta.number
+        deltas = [_message_delta(item) for item in delta.events]
+        if not deltas and (delta.scored or (delta.token_ids and self._chat.return_token_ids)):
+            deltas = [MessageDelta()]
+        data = []
+        logprobs = self._logprobs[index]
+        for number, message in enumerate(deltas):
+            choice = ChunkChoice(index, self._with_role(index, message))
+            if number == 0:
+                if logprobs is not None and delta.scored:
+                    choice.logprobs = logprobs.push(delta.scored)
+                if self._chat.return_token_ids:
+                    choice.token_ids = delta.token_ids
+            data.append(self._choice_event(choice))
+        if delta.finish_reason is not None:
+            last = self._with_role(index, MessageDelta())
+            data.append(
+                self._choice_event(ChunkChoice(index, last, finish_reason=delta.finish_reason))
+            )
+        return data
 
-    def _content_frame(self, tail: dict[str, Any]) -> tuple[bytes, bytes]:
+    def _with_role(self, index: int, message: MessageDelta) -> MessageDelta:
+        """The message, with what only a choice's first chunk says."""
+        if not self._has_role[index]:
+            self._has_role[index] = True
+            message.role = "assistant"
+            message.refusal = None
+            if message.content is UNSET:
+                message.content = "" if message.tool_calls is UNSET else None
+        return message
+
+    def _event(self, index: int, message: MessageDelta) -> bytes:
+        return self._choice_event(ChunkChoice(index, message))
+
+    def _choice_event(self, choice: ChunkChoice) -> bytes:
+        chunk = ChatChunk(**self._head, choices=[choice])
+        if self._chat.return_token_ids and choice.delta.role is not UNSET:
+            chunk.prompt_token_ids = self._answering.generation.streams[0].request.prompt_ids
+        return event(chunk)
+
+    def _content_frame(self, index: int) -> tuple[bytes, bytes]:
         """A content event cut at its text: everything else is the same for every token."""
-        before, after = event(self._chunk({"content": "\0"}, None, tail)).split(rb'"\u0000"')
+        chunk = ChatChunk(**self._head, choices=[ChunkChoice(index, MessageDelta(content="\0"))])
+        before, after = event(chunk).split(rb'"\u0000"')
         return before, after
+
+
+def _message_delta(item: ToolEvent) -> MessageDelta:
+    match item:
+        case ContentDelta(text):
+            return MessageDelta(content=text)
+        case CallStarted(index, name):
+            function = FunctionDelta("", name)
+            return MessageDelta(
+                tool_calls=[ToolCallDelta(index, function, new_call_id(), "function")]
+            )
+        case ArgumentsDelta(index, text):
+            return MessageDelta(tool_calls=[ToolCallDelta(index, FunctionDelta(text))])

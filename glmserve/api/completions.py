@@ -4,106 +4,202 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from msgspec import UNSET
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from glmserve.api.body import read_request
+from glmserve.api.choices import Generation, WholeText
+from glmserve.api.completion_objects import Completion, CompletionChoice, LegacyLogprobs
 from glmserve.api.context import ServerContext, context_of
-from glmserve.api.generation import collect, read_body, room_for_output, submit, tokenize, usage
-from glmserve.api.protocol import CompletionRequest, parse_request
+from glmserve.api.generation import Job, room_for_output, start
+from glmserve.api.logprobs import CompletionLogprobs
+from glmserve.api.offload import offload
+from glmserve.api.protocol import CompletionRequest
+from glmserve.api.responses import json_response
 from glmserve.api.sse import DONE, GenerationResponse, event
+from glmserve.api.structured import compile_structure, wanted_structure
 from glmserve.errors import InvalidRequestError
-from glmserve.text.text_stream import TextStream
 
 _DEFAULT_MAX_TOKENS = 16  # OpenAI's
 
 
 async def completions(request: Request) -> Response:
-    """Continue a prompt, streamed or whole."""
+    """Continue one or several prompts, streamed or whole."""
     context = context_of(request)
-    completion_request = parse_request(CompletionRequest, await read_body(request))
-    context.check_model(completion_request.model)
-    stream = await _start(context, completion_request)
-    completion = _Completion(context, completion_request, stream)
-    if completion_request.stream:
-        return GenerationResponse(stream, completion.events())
-    text, token_ids = await collect(request, stream)
-    return JSONResponse(completion.whole(text, token_ids))
+    completion = await read_request(request, CompletionRequest)
+    context.check_model(completion.model)
+    _check_choices(completion)
+    prompts = await _encode(context, completion)
+    generation = await _start(context, completion, prompts)
+    writer = _Writer(context, completion, generation)
+    if completion.stream:
+        return GenerationResponse(generation, writer.events())
+    return json_response(writer.whole(await generation.collect(request)))
 
 
-async def _start(context: ServerContext, request: CompletionRequest) -> TextStream:
+def _check_choices(request: CompletionRequest) -> None:
+    if request.best_of is not None and request.best_of < request.n:
+        raise InvalidRequestError(
+            f"best_of ({request.best_of}) must not be less than n ({request.n})", "best_of"
+        )
+    if request.stream and (request.best_of or request.n) > request.n:
+        raise InvalidRequestError(
+            "the best of several texts is known when all are complete: best_of greater than n "
+            "cannot be streamed",
+            "best_of",
+        )
+    if request.max_tokens == 0 and not request.echo:
+        raise InvalidRequestError(
+            "max_tokens: 0 makes no text; with echo: true the prompt is returned", "max_tokens"
+        )
+
+
+async def _encode(context: ServerContext, request: CompletionRequest) -> list[list[int]]:
+    """Token ids of every prompt."""
+    prompts = request.prompts
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
     tokenizer = context.tokenizer
-    prompt = request.prompt
-    if isinstance(prompt, list):
-        prompt_ids = prompt
-    elif tokenizer is None:
+    if not texts:
+        return [prompt for prompt in prompts if not isinstance(prompt, str)]
+    if tokenizer is None:
         raise InvalidRequestError(
             "this server has no tokenizer; send the prompt as token ids", "prompt"
         )
-    else:
-        prompt_ids = await tokenize(lambda: tokenizer.encode_prompt(prompt), len(prompt))
-    return submit(
-        context,
-        request,
-        prompt_ids,
-        max_tokens=request.max_tokens
-        or min(_DEFAULT_MAX_TOKENS, room_for_output(context, len(prompt_ids))),
-        stop_ids=_stop_ids(context),
+    return await offload(
+        lambda: [tokenizer.encode_prompt(text) for text in texts], sum(map(len, texts))
     )
 
 
-def _stop_ids(context: ServerContext) -> frozenset[int]:
-    """What the checkpoint says ends a text."""
-    own = {context.tokenizer.eos_id} if context.tokenizer else set()
-    return frozenset(context.model.eos_token_ids) | own
+async def _start(
+    context: ServerContext, request: CompletionRequest, prompts: list[list[int]]
+) -> Generation:
+    stop_ids = frozenset(context.model.eos_token_ids)
+    if context.tokenizer:
+        stop_ids |= {context.tokenizer.eos_id}
+    max_tokens = request.max_tokens
+    if max_tokens is None:
+        longest = max(map(len, prompts))
+        max_tokens = min(_DEFAULT_MAX_TOKENS, room_for_output(context, longest))
+    num_choices = request.best_of or request.n
+    top_logprobs = request.logprobs
+    if num_choices > request.n and top_logprobs is None:
+        top_logprobs = 0  # to find the best
+    job = Job(
+        prompts=prompts,
+        max_tokens=max_tokens,
+        stop_ids=stop_ids,
+        num_choices=num_choices,
+        top_logprobs=top_logprobs,
+        prompt_logprobs=request.logprobs if request.echo else None,
+        structure=await compile_structure(context, wanted_structure(request), stop_ids, ""),
+    )
+    return start(context, request, job)
 
 
-class _Completion:
-    """The response objects of one completion; they share id, time and model."""
+class _Writer:
+    """The response objects of one request; they share id, time and model."""
 
     def __init__(
-        self, context: ServerContext, request: CompletionRequest, stream: TextStream
+        self,
+        context: ServerContext,
+        request: CompletionRequest,
+        generation: Generation,
     ) -> None:
         self._request = request
-        self._stream = stream
+        self._generation = generation
+        self._tokenizer = context.tokenizer
+        self._prompt_of = [g for g, group in enumerate(generation.groups) for _ in group]
         # Without a tokenizer there is no text: the ids are the answer.
         self._with_ids = request.return_token_ids or context.tokenizer is None
-        self._head = {
+        self._head: dict[str, Any] = {
             "id": f"cmpl-{uuid.uuid4().hex}",
-            "object": "text_completion",
             "created": int(time.time()),
-            "model": context.config.served_model_name,
+            "model": request.model,
         }
 
-    def whole(self, text: str, token_ids: list[int]) -> dict[str, Any]:
-        choice = self._choice(text, token_ids, self._stream.finish_reason)
-        if self._with_ids:
-            choice["prompt_token_ids"] = self._stream.prompt_ids
-        return {**self._head, "choices": [choice], "usage": usage(self._stream)}
+    def whole(self, texts: Sequence[WholeText]) -> Completion:
+        """The body of a response that is not streamed."""
+        choices: list[CompletionChoice] = []
+        for number in self._best(texts):
+            text = texts[number]
+            reason = text.stream.finish_reason
+            choice = self._choice(len(choices), text.text, text.token_ids, reason)
+            logprobs = self._new_logprobs()
+            if self._request.echo:
+                choice.text = self._prompt_text(number) + choice.text
+                choice.logprobs = self._prompt_logprobs(number, logprobs)
+            if logprobs is not None:
+                own = logprobs.push(text.scored)
+                choice.logprobs = choice.logprobs.joined(own) if choice.logprobs else own
+            if self._with_ids:
+                choice.prompt_token_ids = text.stream.request.prompt_ids
+            choices.append(choice)
+        return Completion(**self._head, choices=choices, usage=self._generation.usage())
 
     async def events(self) -> AsyncIterator[bytes]:
-        options = self._request.stream_options
-        include_usage = options is not None and options.include_usage
-        tail: dict[str, Any] = {"usage": None} if include_usage else {}
-        async for text, token_ids in self._stream:
-            if text or self._with_ids:
-                choice = self._choice(text, token_ids, None)
-                yield event({**self._head, "choices": [choice], **tail})
-        last = self._choice("", [], self._stream.finish_reason)
-        yield event({**self._head, "choices": [last], **tail})
-        if include_usage:
-            yield event({**self._head, "choices": [], "usage": usage(self._stream)})
+        """The events of a stream."""
+        usage = None if self._request.include_usage else UNSET
+        streams = self._generation.streams
+        logprobs = [self._new_logprobs() for _ in streams]
+        has_begun = [not self._request.echo] * len(streams)
+        async for index, delta in self._generation.deltas():
+            if not has_begun[index]:
+                has_begun[index] = True
+                choice = self._choice(index, self._prompt_text(index), [], None)
+                choice.logprobs = self._prompt_logprobs(index, logprobs[index])
+                yield event(Completion(**self._head, choices=[choice], usage=usage))
+            if delta is None:
+                choice = self._choice(index, "", [], streams[index].finish_reason)
+            elif delta.text or delta.scored or self._with_ids:
+                choice = self._choice(index, delta.text, delta.token_ids, None)
+                writer = logprobs[index]
+                choice.logprobs = writer.push(delta.scored) if writer else None
+            else:
+                continue
+            yield event(Completion(**self._head, choices=[choice], usage=usage))
+        if self._request.include_usage:
+            yield event(Completion(**self._head, choices=[], usage=self._generation.usage()))
         yield DONE
 
-    def _choice(self, text: str, token_ids: list[int], finish_reason: str | None) -> dict[str, Any]:
-        choice: dict[str, Any] = {
-            "index": 0,
-            "text": text,
-            "logprobs": None,
-            "finish_reason": finish_reason,
-        }
-        if self._with_ids:
-            choice["token_ids"] = token_ids
-        return choice
+    def _best(self, texts: Sequence[WholeText]) -> list[int]:
+        """Numbers of the texts to return: of each prompt the n most likely, or all."""
+        numbers, start = [], 0
+        for group in self._generation.groups:
+            ranked = list(range(start, start + len(group)))
+            if len(group) > self._request.n:
+                ranked.sort(key=lambda number: -texts[number].mean_logprob)
+            numbers += ranked[: self._request.n]
+            start += len(group)
+        return numbers
+
+    def _choice(
+        self, index: int, text: str, token_ids: list[int], finish_reason: str | None
+    ) -> CompletionChoice:
+        ids = token_ids if self._with_ids else UNSET
+        return CompletionChoice(index, text, None, finish_reason, ids)
+
+    def _new_logprobs(self) -> CompletionLogprobs | None:
+        if self._request.logprobs is None:
+            return None
+        return CompletionLogprobs(self._tokenizer, self._request.skip_special_tokens)
+
+    def _prompt_text(self, number: int) -> str:
+        """The prompt of a choice as the client wrote it, or as its ids read."""
+        prompt = self._request.prompts[self._prompt_of[number]]
+        if isinstance(prompt, str):
+            return prompt
+        if self._tokenizer is None:
+            return ""
+        return self._tokenizer.decode(prompt, self._request.skip_special_tokens)
+
+    def _prompt_logprobs(
+        self, number: int, writer: CompletionLogprobs | None
+    ) -> LegacyLogprobs | None:
+        if writer is None:
+            return None
+        first = self._generation.groups[self._prompt_of[number]][0].request
+        return writer.push_prompt(first.prompt_ids, first.prompt_logprobs)

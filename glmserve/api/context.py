@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from glmserve.config import ServerConfig
+from glmserve.config import LoadProgress, ServerConfig
 from glmserve.engine import Engine
 from glmserve.errors import ModelNotFoundError
 from glmserve.model_config import ModelConfig
 from glmserve.text.chat_format import ChatFormat
+from glmserve.text.structure import StructureCompiler
 from glmserve.text.tokenizer import Tokenizer
 
 
@@ -26,12 +28,32 @@ class ServerContext:
     tokenizer: Tokenizer | None
     """None with --skip-tokenizer-init: prompts are token ids only."""
     chat_format: ChatFormat | None
+    structures: StructureCompiler | None = field(init=False)
+    """None without a tokenizer."""
     started: int = field(default_factory=lambda: int(time.time()))
     """Unix seconds."""
     _seeds: itertools.count[int] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.structures = StructureCompiler(self.tokenizer) if self.tokenizer else None
         self._seeds = itertools.count(self.config.seed)
+
+    async def start(self, progress: LoadProgress) -> None:
+        """Become ready to answer.
+
+        Raises:
+            StartupError: see Engine.start.
+        """
+        starting = [self.engine.start(progress)]
+        if self.structures is not None:
+            starting.append(self.structures.prepare())
+        await asyncio.gather(*starting)
+
+    async def close(self) -> None:
+        """End everything that runs."""
+        await self.engine.close()
+        if self.structures is not None:
+            await self.structures.close()
 
     def next_seed(self) -> int:
         """A seed for a request that brought none: the server's own, counted up."""
@@ -39,10 +61,11 @@ class ServerContext:
 
     def check_model(self, name: str) -> None:
         """Raise ModelNotFoundError unless we serve a model of this name."""
-        if name != self.config.served_model_name:
+        names = self.config.model_names
+        if name not in names:
             raise ModelNotFoundError(
-                f"the model {name!r} does not exist here; this server serves "
-                f"{self.config.served_model_name!r}",
+                f"the model {name[:200]!r} does not exist here; this server serves "
+                + ", ".join(map(repr, names)),
                 "model",
             )
 

@@ -8,6 +8,8 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmserve.api.context import context_of
 from glmserve.errors import GlmserveError, NotReadyError, QueueFullError
@@ -15,6 +17,10 @@ from glmserve.errors import GlmserveError, NotReadyError, QueueFullError
 logger = logging.getLogger(__name__)
 
 _CLIENT_CLOSED_REQUEST = 499  # nginx's number for it, seen only in the access log
+
+_LONGEST_PATH = 200  # characters of a path that an error message repeats
+
+_CODES = {404: "unknown_url", 405: "method_not_supported"}  # OpenAI's
 
 RETRY_AFTER = 1
 """Seconds after which a refused client may try again."""
@@ -47,12 +53,22 @@ async def answer_glmserve_error(request: Request, error: Exception) -> Response:
 async def answer_http_error(request: Request, error: Exception) -> Response:
     """Handler for what the router itself refuses: unknown paths and wrong methods."""
     assert isinstance(error, HTTPException)
+    path = request.scope["path"][:_LONGEST_PATH]
     message = {
-        404: f"there is no {request.url.path} here; /docs lists what there is",
-        405: f"{request.method} is not allowed on {request.url.path}",
+        404: f"there is no {path} here; {_hint(request)}",
+        405: f"{request.method} is not allowed on {path}",
     }.get(error.status_code, error.detail)
-    body = error_body(message, "invalid_request_error", code=None)
-    return JSONResponse(body, error.status_code, dict(error.headers or {}))
+    body = error_body(message, "invalid_request_error", code=_CODES.get(error.status_code))
+    return JSONResponse(body, error.status_code, error.headers)
+
+
+def _hint(request: Request) -> str:
+    """The path that was meant, where /v1 is missing or doubled, or a slash is too many."""
+    path = "/" + "/".join(part for part in request.scope["path"].split("/") if part)
+    for route in request.app.routes:
+        if isinstance(route, Route) and path.endswith(route.path.removeprefix("/v1")):
+            return f"did you mean {route.path}?"
+    return "/docs lists what there is"
 
 
 async def answer_client_gone(request: Request, error: Exception) -> Response:
@@ -60,7 +76,32 @@ async def answer_client_gone(request: Request, error: Exception) -> Response:
     return Response(status_code=_CLIENT_CLOSED_REQUEST)
 
 
-async def answer_unexpected_error(request: Request, error: Exception) -> Response:
-    """Handler for bugs: the details go to the log, not to the client."""
-    logger.error("unexpected error on %s", request.url.path, exc_info=error)
-    return JSONResponse(error_body("internal error", "server_error"), 500)
+class UnexpectedErrorMiddleware:
+    """Answers 500 for a bug: the details go to the log, not to the client.
+
+    Starlette has its own place for this, but outside of all other middleware: its answers would
+    lack the headers that those add.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched_send)
+        except Exception as error:
+            request_id = scope.get("state", {}).get("request_id")
+            logger.error(
+                "unexpected error on %r, request %s", scope["path"], request_id, exc_info=error
+            )
+            if has_started:
+                raise  # so that the HTTP server cuts the connection
+            response = JSONResponse(error_body("internal error", "server_error"), 500)
+            await response(scope, receive, send)

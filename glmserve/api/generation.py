@@ -2,120 +2,66 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from starlette.requests import ClientDisconnect, Request
+import msgspec
 
+from glmserve.api.choices import Generation
 from glmserve.api.context import ServerContext
 from glmserve.api.protocol import GenerationRequest
-from glmserve.errors import ContextLengthError, GlmserveError, InvalidRequestError
+from glmserve.engine import Variant
+from glmserve.errors import ContextLengthError, InvalidRequestError
 from glmserve.request import SamplingParams
+from glmserve.scheduler.random import noise_key
 from glmserve.text.response_filter import ResponseFilter
-from glmserve.text.text_stream import TextStream
-
-MAX_BODY_SIZE = 16 * 2**20
-"""Bytes of a request body; far above what the longest context can use."""
-
-_LONG_TEXT = 4096
-"""Characters from which on text is tokenised on a thread, so that streams go on meanwhile."""
+from glmserve.text.structure import CompiledStructure
+from glmserve.text.text_stream import TextOptions, TextStream
 
 
-class BodyTooLargeError(GlmserveError):
-    """413: the request body is larger than any prompt can be."""
+@dataclass(frozen=True)
+class Job:
+    """What an endpoint has made of its request.
 
-    http_status = 413
-    error_type = "invalid_request_error"
-
-
-async def read_body(request: Request) -> bytes:
-    """The request's body, refusing what is too large before it fills memory."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_SIZE:
-            raise BodyTooLargeError(f"the body is larger than {MAX_BODY_SIZE} bytes")
-    return bytes(body)
-
-
-async def tokenize(encode: Callable[[], list[int]], num_characters: int) -> list[int]:
-    """Run a tokeniser call, off the event loop if it may take long."""
-    if num_characters < _LONG_TEXT:
-        return encode()
-    return await asyncio.to_thread(encode)
-
-
-def submit(
-    context: ServerContext,
-    request: GenerationRequest,
-    prompt_ids: list[int],
-    *,
-    max_tokens: int | None,
-    stop_ids: frozenset[int],
-    response_filter: ResponseFilter | None = None,
-) -> TextStream:
-    """Start generating. The caller must close the returned stream on every path.
-
-    Args:
+    Attributes:
         max_tokens: None allows what fits into the context.
         stop_ids: tokens that end a response, unless the request ignores them.
+        num_choices: continuations of each prompt.
+        top_logprobs: see SamplingParams, as for `prompt_logprobs`.
+    """
+
+    prompts: Sequence[list[int]]
+    max_tokens: int | None
+    stop_ids: frozenset[int]
+    num_choices: int = 1
+    top_logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    structure: CompiledStructure | None = None
+    new_filter: Callable[[], ResponseFilter] | None = None
+
+
+def start(context: ServerContext, request: GenerationRequest, job: Job) -> Generation:
+    """Start generating all of it or nothing. The caller must close it on every path.
 
     Raises:
-        GlmserveError: see Engine.submit.
+        GlmserveError: see Engine.submit_group.
     """
-    if request.stream_options is not None and not request.stream:
-        raise InvalidRequestError("stream_options goes with stream: true", "stream_options")
     if context.tokenizer is None and request.stop_strings:
         raise InvalidRequestError(
             "this server has no tokenizer, so it cannot look for stop strings; use stop_token_ids",
             "stop",
         )
-    params = _sampling_params(context, request, prompt_ids, max_tokens, stop_ids)
-    tokens = context.engine.submit(
-        prompt_ids,
-        params,
-        priority=request.priority,
-        cache_salt=request.cache_salt.encode(),
-    )
-    return TextStream(tokens, context.tokenizer, request.stop_strings, response_filter)
-
-
-def _sampling_params(
-    context: ServerContext,
-    request: GenerationRequest,
-    prompt_ids: list[int],
-    max_tokens: int | None,
-    stop_ids: frozenset[int],
-) -> SamplingParams:
-    vocab_size = context.model.vocab_size
-    speakable = context.tokenizer.vocab_size if context.tokenizer else vocab_size
-    logit_bias = {int(key): bias for key, bias in request.logit_bias.items()}
-    for name, ids, limit in (
-        ("prompt", prompt_ids, vocab_size),
-        ("logit_bias", logit_bias, speakable),
-        ("stop_token_ids", request.stop_token_ids, vocab_size),
-    ):
-        if ids and max(ids) >= limit:
-            raise InvalidRequestError(
-                f"token id {max(ids)} is outside this model's vocabulary of {limit}", name
-            )
-    if max_tokens is None:
-        max_tokens = room_for_output(context, len(prompt_ids))
-    return SamplingParams(
-        max_tokens=max_tokens,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        top_k=max(request.top_k, 0),
-        min_p=request.min_p,
-        presence_penalty=request.presence_penalty,
-        frequency_penalty=request.frequency_penalty,
-        repetition_penalty=request.repetition_penalty,
-        logit_bias=logit_bias,
-        seed=context.next_seed() if request.seed is None else request.seed,
-        stop_token_ids=frozenset(request.stop_token_ids)
-        | (frozenset() if request.ignore_eos else stop_ids),
-    )
+    _check_token_ids(context, request, job)
+    seed = context.next_seed() if request.seed is None else request.seed
+    groups: list[list[TextStream]] = []
+    try:
+        for prompt_ids in job.prompts:
+            params = _sampling_params(context, request, job, len(prompt_ids))
+            groups.append(_start_group(context, request, job, prompt_ids, params, seed))
+    except BaseException:
+        Generation(groups).close()
+        raise
+    return Generation(groups)
 
 
 def room_for_output(context: ServerContext, num_prompt_tokens: int) -> int:
@@ -123,53 +69,91 @@ def room_for_output(context: ServerContext, num_prompt_tokens: int) -> int:
     max_context = context.engine.info.limits.max_context
     if num_prompt_tokens >= max_context:
         raise ContextLengthError(
-            f"the prompt has {num_prompt_tokens} tokens, but this server's context holds "
-            f"{max_context}, the answer included; shorten the prompt",
-            "prompt",
+            f"the prompt has {num_prompt_tokens} tokens; this server's context of {max_context} "
+            "tokens leaves no room for an answer",
+            "messages",
         )
     return max_context - num_prompt_tokens
 
 
-def usage(stream: TextStream) -> dict[str, Any]:
-    """Token counts as OpenAI reports them."""
-    return {
-        "prompt_tokens": stream.num_prompt_tokens,
-        "completion_tokens": stream.num_output_tokens,
-        "total_tokens": stream.num_prompt_tokens + stream.num_output_tokens,
-        "prompt_tokens_details": {"cached_tokens": stream.num_cached_tokens},
-    }
+def _start_group(
+    context: ServerContext,
+    request: GenerationRequest,
+    job: Job,
+    prompt_ids: list[int],
+    params: SamplingParams,
+    seed: int,
+) -> list[TextStream]:
+    variants = [
+        Variant(p, job.structure.constraint() if job.structure else None)
+        for p in _seeded(params, seed, job.num_choices)
+    ]
+    # A client that wants to know about the prompt wants to be told once.
+    first = msgspec.structs.replace(variants[0].params, prompt_logprobs=job.prompt_logprobs)
+    variants[0] = variants[0]._replace(params=first)
+    streams = context.engine.submit_group(
+        prompt_ids, variants, request.priority, request.cache_salt.encode()
+    )
+    options = TextOptions(
+        request.stop_strings, request.include_stop_str_in_output, request.skip_special_tokens
+    )
+    return [
+        TextStream(stream, context.tokenizer, options, job.new_filter() if job.new_filter else None)
+        for stream in streams
+    ]
 
 
-async def collect(request: Request, stream: TextStream) -> tuple[str, list[int]]:
-    """The whole text and its token ids, unless the client leaves first.
-
-    Raises:
-        ClientDisconnect: it left; the generation is aborted.
-        GlmserveError: the generation failed.
-    """
-    generating = asyncio.ensure_future(_join(stream))
-    leaving = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait((generating, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not generating.done():
-            raise ClientDisconnect
-        return generating.result()
-    finally:
-        generating.cancel()
-        leaving.cancel()
-        stream.close()
+def _seeded(params: SamplingParams, seed: int, num_choices: int) -> Iterator[SamplingParams]:
+    """The first choice is what the seed alone would give; the others have seeds made of it."""
+    for number in range(num_choices):
+        own = noise_key(seed, -number) if number else seed
+        yield msgspec.structs.replace(params, seed=own)
 
 
-async def _join(stream: TextStream) -> tuple[str, list[int]]:
-    text: list[str] = []
-    token_ids: list[int] = []
-    async for delta in stream:
-        text.append(delta.text)
-        token_ids += delta.token_ids
-    return "".join(text), token_ids
+def _check_token_ids(context: ServerContext, request: GenerationRequest, job: Job) -> None:
+    vocab_size = context.model.vocab_size
+    tokenizer = context.tokenizer
+    bias_ids = [int(key) for key in request.logit_bias]
+    for name, ids, limit in (
+        *(("prompt", prompt_ids, vocab_size) for prompt_ids in job.prompts),
+        ("logit_bias", bias_ids, tokenizer.vocab_size if tokenizer else vocab_size),
+        ("stop_token_ids", request.stop_token_ids, vocab_size),
+    ):
+        if ids and max(ids) >= limit:
+            raise InvalidRequestError(
+                f"token id {max(ids)} is outside this model's vocabulary of {limit}", name
+            )
+    never = tokenizer.never_sampled.intersection(bias_ids) if tokenizer else None
+    if never:
+        raise InvalidRequestError(
+            f"token id {min(never)} is never generated by this model, so no bias can change it",
+            "logit_bias",
+        )
 
 
-async def _disconnected(request: Request) -> None:
-    """Return when the client has closed its connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def _sampling_params(
+    context: ServerContext, request: GenerationRequest, job: Job, num_prompt_tokens: int
+) -> SamplingParams:
+    max_tokens = job.max_tokens
+    if max_tokens is None:
+        max_tokens = room_for_output(context, num_prompt_tokens)
+    if request.min_tokens > max_tokens:
+        raise InvalidRequestError(
+            f"min_tokens ({request.min_tokens}) is more than the {max_tokens} tokens allowed",
+            "min_tokens",
+        )
+    return SamplingParams(
+        max_tokens=max_tokens,
+        min_tokens=request.min_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=max(request.top_k, 0),
+        min_p=request.min_p,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        repetition_penalty=request.repetition_penalty,
+        logit_bias={int(key): bias for key, bias in request.logit_bias.items()},
+        stop_token_ids=frozenset(request.stop_token_ids)
+        | (frozenset() if request.ignore_eos else job.stop_ids),
+        top_logprobs=job.top_logprobs,
+    )

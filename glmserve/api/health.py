@@ -1,34 +1,60 @@
-"""GET /health/live, /health/ready, /metrics"""
+"""GET /health/live, /health/ready, /metrics, /version"""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from glmserve import __version__
 from glmserve.api.context import context_of
 from glmserve.api.errors import RETRY_AFTER
+from glmserve.api.responses import json_response
 from glmserve.engine import EngineState
+
+Share = Annotated[float, Meta(ge=0, le=1, description="Of the weights: how much is loaded.")]
+
+
+class Health(msgspec.Struct):
+    """How the server is: `live`, or what its engine is: `loading`, `ready` or `dead`."""
+
+    status: str
+    progress: Share | UnsetType = UNSET
+
+
+class Version(msgspec.Struct):
+    """Which glmserve this is."""
+
+    version: str
 
 
 async def live(request: Request) -> Response:
     """200 as long as this process answers at all."""
-    return JSONResponse({"status": "live"})
+    return json_response(Health("live"))
 
 
 async def ready(request: Request) -> Response:
     """200 once a real token came out of the model and as long as it can make more; else 503."""
     engine = context_of(request).engine
-    body: dict[str, object] = {"status": engine.state.value}
+    health = Health(engine.state.value)
     if engine.state is EngineState.READY:
-        return JSONResponse(body)
+        return json_response(health)
     if engine.state is EngineState.LOADING:
         done, total = engine.load_progress
-        body["progress"] = round(done / total, 3) if total else 0.0
-    return JSONResponse(body, 503, {"Retry-After": str(RETRY_AFTER)})
+        health.progress = round(done / total, 3) if total else 0.0
+    return json_response(health, 503, {"Retry-After": str(RETRY_AFTER)})
 
 
 async def metrics(request: Request) -> Response:
     """The engine's statistics in Prometheus' text format."""
     registry = context_of(request).engine.stats.registry
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def version(request: Request) -> Response:
+    """The version of glmserve."""
+    return json_response(Version(__version__))

@@ -1,42 +1,39 @@
-"""GET /openapi.json and /docs: made from the very models that check the requests."""
+"""GET /openapi.json and /docs: made from the very types that check requests and make answers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+import msgspec
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 
 from glmserve import __version__
-from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest
+from glmserve.api.operations import OPERATIONS, Body, Operation
+from glmserve.api.request_id import REQUEST_ID_HEADER
+from glmserve.api.responses import json_response
 
 _DOCS_PAGE = Path(__file__).parents[1] / "web" / "docs.html"
-_REF = "#/components/schemas/{model}"
-_ERROR: dict[str, Any] = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
+_REF = "#/components/schemas/{name}"
+
+_MEANING = {
+    400: "The request cannot be honoured; the message says what to change, param where.",
+    401: "The API key is missing or wrong.",
+    404: "There is no such model.",
+    413: "The body is too large.",
+    429: "The queue is full; the server may be set to another status for this.",
+    500: "The server has failed.",
+    503: "The model is loading or the server is going down.",
 }
 
 
 async def openapi(request: Request) -> Response:
     """The OpenAPI 3.1 description of this server."""
-    return JSONResponse(openapi_document())
+    return json_response(openapi_document())
 
 
 async def docs(request: Request) -> Response:
@@ -47,8 +44,9 @@ async def docs(request: Request) -> Response:
 @cache
 def openapi_document() -> dict[str, Any]:
     """Build the description; on first use, as it takes longer than answering a request."""
-    bodies: list[type[BaseModel]] = [ChatCompletionRequest, CompletionRequest]
-    _, definitions = models_json_schema([(b, "validation") for b in bodies], ref_template=_REF)
+    paths: dict[str, Any] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -56,56 +54,71 @@ def openapi_document() -> dict[str, Any]:
             "version": __version__,
             "description": "OpenAI-compatible server for the ChatGLM family.",
         },
-        "paths": {
-            "/v1/chat/completions": _generation(
-                ChatCompletionRequest, "Answer the last message of a conversation."
-            ),
-            "/v1/completions": _generation(CompletionRequest, "Continue a prompt."),
-            "/v1/models": _get("The model that is served.", "application/json", {"503": "loading"}),
-            "/health": _get("The same as /health/ready.", "application/json", {"503": "not ready"}),
-            "/health/live": _get("Whether the process answers.", "application/json", {}),
-            "/health/ready": _get(
-                "Whether the model generates.", "application/json", {"503": "not ready"}
-            ),
-            "/metrics": _get("Statistics for Prometheus.", "text/plain", {}),
-            "/openapi.json": _get("This document.", "application/json", {}),
-            "/docs": _get("This document as a page.", "text/html", {}),
-        },
-        "components": {"schemas": {**definitions["$defs"], "Error": _ERROR}},
-    }
-
-
-def _generation(body: type[BaseModel], summary: str) -> dict[str, Any]:
-    failures = {
-        "400": "the request cannot be honoured; the message names the field",
-        "401": "missing or wrong API key",
-        "404": "no such model",
-        "413": "the body is too large",
-        "429": "the queue is full",
-        "503": "the model is loading",
-    }
-    answer = {
-        "description": "The completion, or its chunks as server-sent events with stream: true.",
-        "content": {"application/json": {}, "text/event-stream": {}},
-    }
-    schema = {"$ref": _REF.format(model=body.__name__)}
-    return {
-        "post": {
-            "summary": summary,
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": schema}},
+        "security": [{}, {"bearer": []}, {"apiKey": []}],
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(),
+            "headers": {
+                REQUEST_ID_HEADER: {
+                    "description": "The request's own, or a new one where it brought none.",
+                    "schema": {"type": "string"},
+                }
             },
-            "responses": {"200": answer, **_failures(failures)},
-        }
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+        },
     }
 
 
-def _get(summary: str, media_type: str, failures: dict[str, str]) -> dict[str, Any]:
-    ok = {"200": {"description": summary, "content": {media_type: {}}}}
-    return {"get": {"summary": summary, "responses": {**ok, **_failures(failures)}}}
+def _schemas() -> dict[str, Any]:
+    """Every named type: pydantic's of the requests, msgspec's of the responses."""
+    requests = [operation.request for operation in OPERATIONS if operation.request]
+    bodies = [b for o in OPERATIONS for b in (*o.responses.values(), o.failure)]
+    _, read = models_json_schema(
+        [(request, "validation") for request in requests],
+        ref_template=_REF.format(name="{model}"),
+    )
+    _, written = msgspec.json.schema_components(
+        [body for body in bodies if isinstance(body, type)], ref_template=_REF
+    )
+    return {**read["$defs"], **written}
 
 
-def _failures(failures: dict[str, str]) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
-    return {status: {"description": text, "content": content} for status, text in failures.items()}
+def _operation(operation: Operation) -> dict[str, Any]:
+    failure = {"application/json": operation.failure}
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "responses": {
+            "200": _response("The answer.", operation.responses),
+            **{str(s): _response(_MEANING[s], failure) for s in operation.failures},
+        },
+    }
+    if operation.request:
+        content = _content({"application/json": operation.request})
+        described["requestBody"] = {"required": True, "content": content}
+    if operation.parameters:
+        described["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in operation.parameters
+        ]
+    if operation.is_open:
+        described["security"] = []
+    return described
+
+
+def _response(description: str, bodies: Mapping[str, Body]) -> dict[str, Any]:
+    headers = {REQUEST_ID_HEADER: {"$ref": f"#/components/headers/{REQUEST_ID_HEADER}"}}
+    return {"description": description, "headers": headers, "content": _content(bodies)}
+
+
+def _content(bodies: Mapping[str, Body]) -> dict[str, Any]:
+    return {media_type: {"schema": _schema(body)} for media_type, body in bodies.items()}
+
+
+def _schema(body: Body) -> dict[str, Any]:
+    if isinstance(body, str):
+        return {"type": body}
+    return {"$ref": _REF.format(name=body.__name__)}

@@ -8,9 +8,9 @@ import msgspec
 from sse_starlette.sse import AppStatus, EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
+from glmserve.api.choices import Generation
 from glmserve.api.errors import body_of
 from glmserve.errors import GlmserveError
-from glmserve.text.text_stream import TextStream
 
 # It would cut every stream the moment a signal comes; ours end in their own time (cli.server).
 AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
@@ -31,16 +31,16 @@ class GenerationResponse(EventSourceResponse):
     A generator that was never started runs no `finally`; this response does.
     """
 
-    def __init__(self, stream: TextStream, events: AsyncIterator[bytes]) -> None:
+    def __init__(self, generation: Generation, events: AsyncIterator[bytes]) -> None:
         super().__init__(_with_errors(events), sep="\n")
         del self.headers["connection"]  # the HTTP server's to decide
-        self._stream = stream
+        self._generation = generation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._stream.close()
+            self._generation.close()
 
 
 async def _with_errors(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -35,11 +35,11 @@ def announce(context: ServerContext, url: str) -> None:
     """Print what is served, on what, how much fits, where, and a line to try it."""
     info = context.engine.info
     limits = info.limits
-    name = context.config.served_model_name
+    names = " = ".join(context.config.model_names)
     size = f"{_count(info.num_parameters)} parameters ({_size(info.weight_bytes)})"
     lines = [
         f"glmserve {__version__}",
-        f"  model     {name}, {size}",
+        f"  model     {names}, {size}",
         f"  device    {info.device}, {info.dtype}",
         f"  KV cache  {limits.token_capacity:,} tokens ({_size(info.kv_cache_bytes)}); "
         f"context {_context(context)}, {limits.max_sequences} requests at once",
@@ -67,7 +67,7 @@ def _curl(context: ServerContext, url: str) -> str:
         path = "completions"
         body["prompt"] = [1, 2, 3]
     command = ["curl", "-N", f"{url}/v1/{path}", "-H", "Content-Type: application/json"]
-    if context.config.api_key:
+    if context.config.api_keys:
         command += ["-H", "Authorization: Bearer YOUR_KEY"]
     return shlex.join([*command, "-d", json.dumps(body, ensure_ascii=False)])
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glmserve.cli import values
+from glmserve.cli import tls, values
+from glmserve.cli.api_keys import KEY_VARIABLE, read_api_keys
 from glmserve.config import EMBEDDED_CHECKPOINT, RunnerConfig, SchedulerConfig, ServerConfig
 from glmserve.errors import OptionError
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_API_KEY_VARIABLE = "GLMSERVE_API_KEY"
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Names a default where there is one to name."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
 
 
 def add_command(commands: Commands) -> None:
@@ -24,7 +31,7 @@ def add_command(commands: Commands) -> None:
         help="serve a model over HTTP",
         description="Serve a checkpoint behind an OpenAI-compatible API. Without --checkpoint: "
         "glm-tiny, a tiny model that comes with glmserve.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
@@ -32,6 +39,7 @@ def add_command(commands: Commands) -> None:
     _add_device_options(parser.add_argument_group("device and memory"))
     _add_scheduling_options(parser.add_argument_group("scheduling"))
     _add_http_options(parser.add_argument_group("http"))
+    _add_access_options(parser.add_argument_group("access"))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
         chat_format=options.chat_format,
         host=options.host,
         port=options.port,
+        tls=tls.server_context(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs),
     )
 
 
@@ -89,22 +98,18 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
     """What the HTTP layer is told."""
     checkpoint: Path = options.checkpoint
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    name, *further_names = dict.fromkeys(options.served_model_name or [folder.resolve().name])
     return ServerConfig(
-        served_model_name=options.served_model_name or folder.resolve().name,
+        served_model_name=name,
+        further_model_names=tuple(further_names),
         queue_full_status=options.queue_full_status,
-        api_key=options.api_key or _api_key_of_environment(),
+        max_body_size=options.max_body_size,
+        api_keys=read_api_keys(options.api_key, options.api_key_file),
+        public_metrics=options.public_metrics,
+        public_docs=options.public_docs,
+        cors_origins=tuple(options.cors_origin or ()),
         seed=options.seed,
     )
-
-
-def _api_key_of_environment() -> str | None:
-    key = os.environ.get(_API_KEY_VARIABLE)
-    if key is None:
-        return None
-    try:
-        return values.non_empty(key)
-    except argparse.ArgumentTypeError as error:
-        raise OptionError(f"{_API_KEY_VARIABLE} {error}") from None
 
 
 def _add_model_options(group: argparse._ArgumentGroup) -> None:
@@ -118,8 +123,10 @@ def _add_model_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--served-model-name",
         type=values.non_empty,
+        nargs="+",
+        action="extend",
         metavar="NAME",
-        help="default: the folder's name",
+        help="what clients call it, the model's own name first; default: the folder's name",
     )
     group.add_argument(
         "--load-format",
@@ -213,8 +220,52 @@ def _add_http_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--host", type=values.non_empty, default="127.0.0.1")
     group.add_argument("--port", type=values.port, default=8000)
     group.add_argument(
+        "--max-body-size",
+        type=values.num_bytes,
+        default="16M",
+        metavar="BYTES",
+        help="of a request; larger ones get 413",
+    )
+    group.add_argument(
+        "--cors-origin",
+        type=values.origin,
+        action="append",
+        metavar="ORIGIN",
+        help="web pages from there may call the server, like https://example.org, or * for any; "
+        "repeatable",
+    )
+
+
+def _add_access_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--api-key",
-        type=values.non_empty,
+        type=values.api_key,
         metavar="KEY",
-        help=f"clients must send it; better kept in the environment as {_API_KEY_VARIABLE}",
+        help=f"clients must send it; better kept in the environment as {KEY_VARIABLE}",
+    )
+    group.add_argument(
+        "--api-key-file",
+        type=Path,
+        metavar="FILE",
+        help="one key a line, # begins a comment; any of the keys will do",
+    )
+    group.add_argument("--public-metrics", action="store_true", help="/metrics needs no key")
+    group.add_argument(
+        "--public-docs", action="store_true", help="/docs and /openapi.json need no key"
+    )
+    group.add_argument(
+        "--ssl-certfile", type=Path, metavar="FILE", help="PEM; the server then speaks https"
+    )
+    group.add_argument(
+        "--ssl-keyfile",
+        type=Path,
+        metavar="FILE",
+        help="PEM; default: the key is in --ssl-certfile. The password of an encrypted key is "
+        f"taken from the environment's {tls.PASSWORD_VARIABLE}",
+    )
+    group.add_argument(
+        "--ssl-ca-certs",
+        type=Path,
+        metavar="FILE",
+        help="PEM; clients must show a certificate that one of these has signed",
     )

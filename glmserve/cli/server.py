@@ -8,15 +8,18 @@ import logging
 import secrets
 import signal
 import socket
+import ssl
 import sys
 from pathlib import Path
 
 import msgspec
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from glmserve.api import ServerContext, create_app
 from glmserve.cli.announce import LoadingBar, announce
+from glmserve.cli.http_protocol import HttpProtocol
 from glmserve.config import RunnerConfig, SchedulerConfig, ServerConfig
 from glmserve.engine import Engine
 from glmserve.errors import CheckpointError, OptionError, StartupError
@@ -45,8 +48,12 @@ def serve(
     chat_format: str | None,
     host: str,
     port: int,
+    tls: ssl.SSLContext | None,
 ) -> int:
     """Run the server; the process's exit code.
+
+    Args:
+        tls: None serves plain HTTP.
 
     Raises:
         StartupError: it cannot start.
@@ -65,7 +72,7 @@ def serve(
     )
     context = ServerContext(server_config, model, engine, tokenizer, chat)
     with _listen(host, port) as listener:
-        return uvloop.run(_run(context, listener))
+        return uvloop.run(_run(context, listener, tls))
 
 
 def _load_text_layer(model: ModelConfig, chat_format: str | None) -> tuple[Tokenizer, ChatFormat]:
@@ -112,6 +119,21 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def uvicorn_config(app: ASGIApp, tls: ssl.SSLContext | None) -> uvicorn.Config:
+    """How connections are served."""
+    return uvicorn.Config(
+        app,
+        http=HttpProtocol,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(_SHUTDOWN_TIMEOUT) + _LAST_WORDS,
+        ssl_context_factory=(lambda *_: tls) if tls else None,
+    )
+
+
 class _Server(uvicorn.Server):
     """uvicorn, but streams that outlast the shutdown timeout are told so before they are cut."""
 
@@ -126,33 +148,23 @@ class _Server(uvicorn.Server):
         last_words.cancel()
 
 
-async def _run(context: ServerContext, listener: socket.socket) -> int:
+async def _run(context: ServerContext, listener: socket.socket, tls: ssl.SSLContext | None) -> int:
     """Answer HTTP from the first moment on; load the model beside it."""
     host, port = listener.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
-    server = _Server(
-        context.engine,
-        uvicorn.Config(
-            create_app(context),
-            http="httptools",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=int(_SHUTDOWN_TIMEOUT) + _LAST_WORDS,
-        ),
-    )
+    url = f"{'https' if tls else 'http'}://{host}:{port}"
+    server = _Server(context.engine, uvicorn_config(create_app(context), tls))
     # uvicorn raises the signal that stopped it once more when it is done; that must not kill us.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    supervisor = asyncio.create_task(_supervise(context, server, f"http://{host}:{port}"))
+    supervisor = asyncio.create_task(_supervise(context, server, url))
     try:
         await server.serve(sockets=[listener])
     finally:
         supervisor.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await supervisor
-        await context.engine.close()
+        await context.close()
     return 0
 
 
@@ -164,7 +176,7 @@ async def _supervise(context: ServerContext, server: uvicorn.Server, url: str) -
     """
     try:
         with contextlib.closing(LoadingBar()) as bar:
-            await context.engine.start(bar.update)
+            await context.start(bar.update)
         announce(context, url)
         await context.engine.died.wait()
         if server.should_exit:

@@ -56,6 +56,22 @@ def non_empty(value: str) -> str:
     return value
 
 
+def api_key(value: str) -> str:
+    """Text that a client can send in a header."""
+    if any(c.isspace() or not c.isprintable() for c in non_empty(value)):
+        raise argparse.ArgumentTypeError("must not contain blanks or control characters")
+    return value
+
+
+def origin(value: str) -> str:
+    """Where a web page comes from, as browsers write it; `*` is anywhere."""
+    if value not in ("*", "null") and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+", value):
+        raise argparse.ArgumentTypeError(
+            f"{value!r} is no origin; write it like https://example.org:8443, without a path"
+        )
+    return value
+
+
 def seed(value: str) -> int:
     """A whole number of 64 bits."""
     try:

@@ -64,7 +64,8 @@ async def test_chat(client: httpx.AsyncClient) -> None:
 async def test_chat_stream(client: httpx.AsyncClient) -> None:
     chunks = events(await client.post(CHAT, json=chat(stream=True)))
     assert len({(c["id"], c["created"], c["model"]) for c in chunks}) == 1
-    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    first = {"role": "assistant", "content": "", "refusal": None}
+    assert chunks[0]["choices"][0]["delta"] == first
     text = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks)
     assert text == expected_text("user:hi\n")
     reasons = [c["choices"][0]["finish_reason"] for c in chunks]

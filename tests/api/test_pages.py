@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import re
+from urllib.parse import quote
 
 import httpx
+import pytest
 
+from fake_server import client_of, serve
+from glmserve import __version__
 from glmserve.api.protocol import ChatCompletionRequest
+from glmserve.config import ServerConfig
 
 
 async def test_models(client: httpx.AsyncClient) -> None:
     body = (await client.get("/v1/models")).json()
     assert body["object"] == "list"
     (model,) = body["data"]
-    assert model["id"] == "fake"
-    assert model["object"] == "model"
-    assert model["max_model_len"] == 128
+    assert model.pop("created") > 1_600_000_000
+    assert model == {
+        "id": "fake",
+        "object": "model",
+        "owned_by": "glmserve",
+        "root": "fake",
+        "max_model_len": 128,
+    }
+
+
+async def test_every_name_is_a_model_of_its_own() -> None:
+    names = ("org/fake", "other", "a b")
+    config = ServerConfig(served_model_name=names[0], further_model_names=names[1:])
+    async with serve(config=config) as app, client_of(app) as client:
+        models = (await client.get("/v1/models")).json()["data"]
+        assert [model["id"] for model in models] == list(names)
+        assert {model["root"] for model in models} == {"org/fake"}
+        for model in models:
+            for path in (model["id"], quote(model["id"], safe="")):
+                response = await client.get(f"/v1/models/{path}")
+                assert response.json() == model
+        for name in ("fake", "org", "org/fake/", ""):
+            response = await client.get(f"/v1/models/{name}")
+            assert response.status_code == 404
+            assert response.json()["error"]["code"] == "model_not_found"
+            assert "'other'" in response.json()["error"]["message"]
+        body = {"model": "other", "prompt": "x", "max_tokens": 1}
+        assert (await client.post("/v1/completions", json=body)).status_code == 200
+
+
+async def test_version(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/version")).json() == {"version": __version__}
 
 
 async def test_ready(client: httpx.AsyncClient) -> None:
@@ -45,11 +80,30 @@ async def test_metrics_count_what_happened(client: httpx.AsyncClient) -> None:
 async def test_openapi_describes_every_route_and_field(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     assert document["openapi"].startswith("3.1")
-    routes = {route.path for route in client._transport.app.routes}  # type: ignore[attr-defined]
-    assert document["paths"].keys() == routes
+    routes = client._transport.app.routes  # type: ignore[attr-defined]
+    described = {(path, m.upper()) for path, item in document["paths"].items() for m in item}
+    assert described == {(r.path_format, m) for r in routes for m in r.methods - {"HEAD"}}
     chat = document["components"]["schemas"]["ChatCompletionRequest"]
     assert chat["properties"].keys() == ChatCompletionRequest.model_fields.keys()
     assert chat["additionalProperties"] is False
+
+
+async def test_openapi_describes_every_body(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    operations = [o for item in document["paths"].values() for o in item.values()]
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    for operation in operations:
+        for response in operation["responses"].values():
+            assert all(media["schema"] for media in response["content"].values())
+    for reference in re.findall(r'"\$ref": ?"#/([^"]+)"', json.dumps(document)):
+        node = document
+        for part in reference.split("/"):
+            node = node[part]
+
+
+async def test_openapi_is_valid(client: httpx.AsyncClient) -> None:
+    validator = pytest.importorskip("openapi_spec_validator")
+    validator.validate((await client.get("/openapi.json")).json())
 
 
 async def test_docs_need_no_internet(client: httpx.AsyncClient) -> None:

@@ -11,7 +11,7 @@ import pytest
 from glmserve.cli import values
 from glmserve.cli.main import build_parser
 from glmserve.cli.serve import runner_config, scheduler_config, server_config
-from glmserve.config import EMBEDDED_CHECKPOINT
+from glmserve.config import EMBEDDED_CHECKPOINT, ServerConfig
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,7 +30,9 @@ def test_options_reach_their_owners() -> None:
     options = build_parser().parse_args(
         "serve --checkpoint x/y --device null --dtype bfloat16 --kv-cache-memory 2G --seed 3 "
         "--max-batch-size 7 --max-step-tokens 99 --queue-size 5 --no-prefix-cache "
-        "--queue-full-status 406 --api-key k --block-size 8 --max-model-len 77".split()
+        "--queue-full-status 406 --api-key k --block-size 8 --max-model-len 77 "
+        "--max-body-size 2K --public-metrics --public-docs "
+        "--cors-origin https://a.org --cors-origin *".split()
     )
     runner = runner_config(options)
     assert (runner.checkpoint, runner.device, runner.dtype) == ("x/y", "null", "bfloat16")
@@ -40,19 +42,39 @@ def test_options_reach_their_owners() -> None:
     assert (scheduler.max_batch_size, scheduler.max_step_tokens) == (7, 99)
     assert (scheduler.queue_size, scheduler.prefix_cache) == (5, False)
     server = server_config(options)
-    assert (server.queue_full_status, server.api_key, server.seed) == (406, "k", 3)
+    assert (server.queue_full_status, server.api_keys, server.seed) == (406, ("k",), 3)
+    assert (server.max_body_size, server.cors_origins) == (2048, ("https://a.org", "*"))
+    assert (server.public_metrics, server.public_docs) == (True, True)
 
 
-def test_the_embedded_model_is_the_default() -> None:
+def test_defaults() -> None:
     options = build_parser().parse_args(["serve"])
     assert options.checkpoint == EMBEDDED_CHECKPOINT
-    assert server_config(options).served_model_name == "glm-tiny"
+    assert server_config(options) == ServerConfig(served_model_name="glm-tiny")
 
 
-def test_the_api_key_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GLMSERVE_API_KEY", "from-environment")
-    options = build_parser().parse_args(["serve"])
-    assert server_config(options).api_key == "from-environment"
+def test_help_names_defaults_where_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["serve", "--help"])
+    text = capsys.readouterr().out
+    assert "(default: 16M)" in text
+    assert "(default: 0)" in text
+    assert "default: None" not in text
+    assert "default: False" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ("--served-model-name a", ("a",)),
+        ("--served-model-name a b c/d", ("a", "b", "c/d")),
+        ("--served-model-name a b --served-model-name c a", ("a", "b", "c")),
+    ],
+)
+def test_served_names(arguments: str, names: tuple[str, ...]) -> None:
+    config = server_config(build_parser().parse_args(["serve", *arguments.split()]))
+    assert config.served_model_name == names[0]
+    assert config.model_names == names
 
 
 @pytest.mark.parametrize(
@@ -77,7 +99,14 @@ def test_sizes(text: str, expected: int) -> None:
         (["serve", "--seed", "9" * 30], "64 bits"),
         (["serve", "--kv-cache-memory", "9" * 30 + "T"], "no size"),
         (["serve", "--api-key", ""], "must not be empty"),
+        (["serve", "--api-key", "a b"], "blanks"),
+        (["serve", "--api-key-file", "/nowhere/keys"], "/nowhere/keys: no such file"),
         (["serve", "--host", ""], "must not be empty"),
+        (["serve", "--cors-origin", "example.org"], "https://example.org:8443"),
+        (["serve", "--cors-origin", "https://example.org/"], "without a path"),
+        (["serve", "--max-body-size", "0"], "512M or 4G"),
+        (["serve", "--ssl-keyfile", "key.pem"], "--ssl-keyfile goes with --ssl-certfile"),
+        (["serve", "--ssl-certfile", "/nowhere/c.pem"], "/nowhere/c.pem: no such file"),
         (["serve", "--served-model-name", "\udcff"], "not valid UTF-8"),
         (["serve", "--kv-cache-memory", "1G", "--kv-cache-tokens", "9"], "give one of them"),
         (["serve", "--max-step-tokens", "8"], "raise it"),
@@ -118,13 +147,6 @@ def test_a_path_that_no_file_system_takes_is_one_line() -> None:
     assert result.returncode == 1
     assert "too long" in result.stderr
     assert result.stderr.count("\n") == 1
-
-
-def test_an_empty_key_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GLMSERVE_API_KEY", "")
-    result = run("serve", "--device", "null", "--port", "0")
-    assert result.returncode == 2
-    assert "GLMSERVE_API_KEY must not be empty" in result.stderr
 
 
 def test_a_checkpoint_without_tokenizer_names_the_option(tmp_path: Path) -> None:

@@ -92,11 +92,11 @@ def load_corpus(text_dir: Path = TEXT_DIR) -> Corpus:
     """Read `<language>_<topic>.toml` (intents) and `<language>.words.toml` of the text folder."""
     corpus = Corpus(intents={}, words={})
     for language in LANGUAGES:
-        corpus.words[language] = Words(**_read(text_dir / f"{language}.words.toml"))
+        corpus.words[language] = Words(**read_toml(text_dir / f"{language}.words.toml"))
         corpus.intents[language] = [
             _intent(name, language, table)
             for path in sorted(text_dir.glob(f"{language}_*.toml"))
-            for name, table in _read(path).items()
+            for name, table in read_toml(path).items()
         ]
         for intent in corpus.intents[language]:
             corpus.held_out.update(plain(text.split(" => ")[0]) for text in intent.held_out)
@@ -104,7 +104,7 @@ def load_corpus(text_dir: Path = TEXT_DIR) -> Corpus:
     return corpus
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         return tomllib.load(file)
 
@@ -289,14 +289,14 @@ def draw_conversation(corpus: Corpus, rng: random.Random, often: float = 0.0) ->
     turns: list[Turn] = []
     for _ in range(rng.choices((1, 2, 3, 4, 5), (0.56, 0.2, 0.12, 0.07, 0.05))[0]):
         previous = turns[-1].intent if turns else ""
-        turns.append(_next_turn(corpus, language, previous, rng, often))
+        turns.append(next_turn(corpus, language, previous, rng, often))
         if rng.random() < 0.02:
             language = rng.choice(LANGUAGES)
     system = rng.choice(words.systems) if rng.random() < 0.12 else ""
     return Conversation(system, tuple(turns))
 
 
-def _next_turn(
+def next_turn(
     corpus: Corpus, language: str, previous: str, rng: random.Random, often: float
 ) -> Turn:
     while True:

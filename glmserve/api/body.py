@@ -1,0 +1,58 @@
+"""The body of a request, read within a bound."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import Request
+
+from glmserve.api.context import context_of
+from glmserve.api.protocol.base import Parsed, parse_request
+from glmserve.errors import GlmserveError
+
+_LONG_BODY = 64 * 1024
+"""Bytes from which on a thread checks the body, so that streams go on meanwhile."""
+
+
+class BodyTooLargeError(GlmserveError):
+    """413: the request body is larger than --max-body-size."""
+
+    http_status = 413
+    error_type = "invalid_request_error"
+    code = "request_too_large"
+
+
+async def read_body(request: Request) -> bytes:
+    """The request's whole body.
+
+    Raises:
+        BodyTooLargeError: it is too large, or says that it will be; no more than the limit is kept.
+        ClientDisconnect: the client left in the middle of it.
+    """
+    limit = context_of(request).config.max_body_size
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limit:
+        raise _too_large(limit)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise _too_large(limit)
+    return bytes(body)
+
+
+def _too_large(limit: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"the body is larger than this server's limit of {limit} bytes")
+
+
+async def read_request(request: Request, model: type[Parsed]) -> Parsed:
+    """The body, checked.
+
+    Raises:
+        InvalidRequestError: it is no such request; the message says where and why.
+        BodyTooLargeError, ClientDisconnect: see `read_body`.
+    """
+    body = await read_body(request)
+    if len(body) < _LONG_BODY:
+        return parse_request(model, body)
+    return await asyncio.to_thread(parse_request, model, body)

@@ -1,0 +1,138 @@
+"""The choices of one request: several texts that grow side by side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
+
+from starlette.requests import ClientDisconnect, Request
+
+from glmserve.api.usage import PromptTokensDetails, Usage
+from glmserve.errors import GlmserveError
+from glmserve.text.text_stream import ScoredToken, TextDelta, TextStream
+
+
+class ChoiceDelta(NamedTuple):
+    """What is new in one choice."""
+
+    number: int
+    delta: TextDelta | None
+    """None: the choice is complete."""
+
+
+class WholeText(NamedTuple):
+    """A complete choice."""
+
+    stream: TextStream
+    text: str
+    token_ids: list[int]
+    scored: list[ScoredToken]
+
+    @property
+    def mean_logprob(self) -> float:
+        """Per token, over those of the text."""
+        return sum(t.logprobs.logprob for t in self.scored) / max(1, len(self.scored))
+
+
+class Generation:
+    """Text streams of one request, a group of continuations for each of its prompts.
+
+    Must be closed on every path; closing aborts what is not finished.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[TextStream]]) -> None:
+        self.groups = groups
+        self.streams = [stream for group in groups for stream in group]
+
+    def close(self) -> None:
+        for stream in self.streams:
+            stream.close()
+
+    def usage(self) -> Usage:
+        """Tokens of all choices so far."""
+        firsts = [group[0].request for group in self.groups]
+        prompt_tokens = sum(request.num_prompt_tokens for request in firsts)
+        completion_tokens = sum(stream.num_output_tokens for stream in self.streams)
+        return Usage(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            total_tokens=prompt_tokens + completion_tokens,
+            prompt_tokens_details=PromptTokensDetails(sum(r.num_cached_tokens for r in firsts)),
+        )
+
+    async def deltas(self) -> AsyncIterator[ChoiceDelta]:
+        """Deltas of all choices as they come.
+
+        Raises:
+            GlmserveError: one of them failed.
+        """
+        if len(self.streams) == 1:
+            async for delta in self.streams[0]:
+                yield ChoiceDelta(0, delta)
+            yield ChoiceDelta(0, None)
+            return
+        queue: asyncio.Queue[ChoiceDelta | GlmserveError] = asyncio.Queue()
+        readers = [
+            asyncio.create_task(_read(index, stream, queue))
+            for index, stream in enumerate(self.streams)
+        ]
+        unfinished = len(readers)
+        try:
+            while unfinished:
+                item = await queue.get()
+                if isinstance(item, GlmserveError):
+                    raise item
+                unfinished -= item.delta is None
+                yield item
+        finally:
+            for reader in readers:
+                reader.cancel()
+
+    async def collect(self, request: Request) -> list[WholeText]:
+        """All choices when they are complete, unless the client leaves first. Closes them.
+
+        Raises:
+            ClientDisconnect: it left.
+            GlmserveError: one of them failed.
+        """
+        readers = [asyncio.ensure_future(_join(stream)) for stream in self.streams]
+        generating = asyncio.gather(*readers)
+        leaving = asyncio.ensure_future(_disconnected(request))
+        try:
+            await asyncio.wait((generating, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not generating.done():
+                raise ClientDisconnect
+            return generating.result()
+        finally:
+            for task in (*readers, leaving):
+                task.cancel()
+            self.close()
+
+
+async def _read(
+    index: int, stream: TextStream, queue: asyncio.Queue[ChoiceDelta | GlmserveError]
+) -> None:
+    try:
+        async for delta in stream:
+            queue.put_nowait(ChoiceDelta(index, delta))
+        queue.put_nowait(ChoiceDelta(index, None))
+    except GlmserveError as error:
+        queue.put_nowait(error)
+
+
+async def _join(stream: TextStream) -> WholeText:
+    text: list[str] = []
+    token_ids: list[int] = []
+    scored: list[ScoredToken] = []
+    async for delta in stream:
+        text.append(delta.text)
+        token_ids += delta.token_ids
+        scored += delta.scored
+    return WholeText(stream, "".join(text), token_ids, scored)
+
+
+async def _disconnected(request: Request) -> None:
+    """Return when the client has closed its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

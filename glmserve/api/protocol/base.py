@@ -1,0 +1,128 @@
+"""How a request body becomes a checked model, and what is said of one that does not."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, TypeVar
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from glmserve.errors import InvalidRequestError
+
+FAIL_FAST = Field(fail_fast=True)
+"""One error per list is enough: a report on a million bad elements would stall every stream."""
+
+INT32_MAX = 2**31 - 1
+
+_UNKNOWN_FIELD = "unknown_field"
+_WRONG_FIELD = "wrong_field"
+
+
+def wrong_field(field: str, reason: str) -> PydanticCustomError:
+    """What a validator of a whole model raises to name one of its fields."""
+    return PydanticCustomError(_WRONG_FIELD, "{reason}", {"field": field, "reason": reason})
+
+
+class StrictModel(BaseModel):
+    """Every field is honoured, any other is refused by name.
+
+    A field that is null is as good as absent, which is how OpenAI's own clients mean it.
+    """
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, data: Any) -> Any:
+        """Also stops at the first unknown field, where pydantic would report on each of them."""
+        if not isinstance(data, dict):
+            return data
+        known = _field_names(cls)
+        for name in data:
+            if name not in known:
+                raise PydanticCustomError(_UNKNOWN_FIELD, "{field}", {"field": name})
+        return {name: value for name, value in data.items() if value is not None}
+
+
+@cache
+def _field_names(model: type[BaseModel]) -> frozenset[str]:
+    """The fields as clients write them."""
+    return frozenset(field.alias or name for name, field in model.model_fields.items())
+
+
+Parsed = TypeVar("Parsed", bound=StrictModel)
+
+
+def parse_request(model: type[Parsed], body: bytes) -> Parsed:
+    """Check a request body.
+
+    Raises:
+        InvalidRequestError: names the first field that is wrong, and how.
+    """
+    try:
+        data = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(f"the body is not valid JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise InvalidRequestError("the body must be a JSON object")
+    return parse_data(model, data)
+
+
+def parse_data(model: type[Parsed], data: dict[str, Any]) -> Parsed:
+    """As `parse_request`, for a body that is decoded already."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _first_error(error, data) from None
+
+
+def _first_error(error: ValidationError, data: object) -> InvalidRequestError:
+    """pydantic's complaint in our words, with the field's path as OpenAI writes it.
+
+    Each member of a union complains for itself; who got deepest into the value was meant.
+    """
+    errors = error.errors(include_url=False, include_input=False)
+    field = errors[0]["loc"][:1]
+    paths = [(_path(e, data), e) for e in errors if e["loc"][:1] == field]
+    path, first = max(paths, key=lambda item: len(item[0]))
+    param = ".".join(map(str, path))
+    kind, context = first["type"], first.get("ctx", {})
+    if kind == _UNKNOWN_FIELD:
+        message = f"{param!r} is not supported by this server; leave it out"
+    elif kind in ("missing", "union_tag_not_found"):
+        message = f"{param} is required"
+    elif kind == "union_tag_invalid":
+        message = f"{param}: must be one of {context['expected_tags']}"
+    else:
+        message = f"{param}: {first['msg'].removeprefix('Value error, ')}"
+    return InvalidRequestError(message, param)
+
+
+def _path(error: ErrorDetails, data: Any) -> list[str | int]:
+    """Where the error is, without the names that pydantic gives to the members of a union.
+
+    What can be followed through the data is no such name.
+    """
+    path: list[str | int] = []
+    for part in error["loc"]:
+        if _has(data, part):
+            path.append(part)
+            data = data[part]
+    if error["type"] == "missing":
+        path.append(error["loc"][-1])
+    context = error.get("ctx", {})
+    if error["type"] in (_UNKNOWN_FIELD, _WRONG_FIELD):
+        path.append(context["field"])
+    elif error["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        path.append(context["discriminator"].strip("'"))
+    return path
+
+
+def _has(data: Any, part: str | int) -> bool:
+    if isinstance(data, dict):
+        return part in data
+    return isinstance(data, list) and isinstance(part, int) and part < len(data)

@@ -1,0 +1,109 @@
+"""The messages of a conversation, by role."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from glmserve.api.protocol.base import FAIL_FAST, StrictModel, wrong_field
+
+NoName = Annotated[None, Field(description="Not supported: these models know no names.")]
+
+
+class TextPart(StrictModel):
+    """A piece of a message's content."""
+
+    type: Literal["text"]
+    text: str
+
+
+class RefusalPart(StrictModel):
+    """A piece of an assistant's content that another model produced."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+    @property
+    def text(self) -> str:
+        return self.refusal
+
+
+Content = str | Annotated[list[TextPart], FAIL_FAST]
+
+
+class _MessageModel(StrictModel):
+    @property
+    def text(self) -> str:
+        """The content as one string."""
+        content: str | list[TextPart | RefusalPart] | None = getattr(self, "content", None)
+        if content is None or isinstance(content, str):
+            return content or ""
+        return "".join(part.text for part in content)
+
+
+class SystemMessage(_MessageModel):
+    """Instructions."""
+
+    role: Literal["developer", "system"]
+    content: Content
+    name: NoName = None
+
+
+class UserMessage(_MessageModel):
+    """What the user says."""
+
+    role: Literal["user"]
+    content: Content
+    name: NoName = None
+
+
+class FunctionCall(StrictModel):
+    """Which function, and with what."""
+
+    name: str
+    arguments: str = Field(description="The text of a JSON object.")
+
+
+class ToolCallModel(StrictModel):
+    """A call that the assistant has made."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+    index: int | None = Field(None, description="As in streamed chunks; has no effect.")
+
+
+class AssistantMessage(_MessageModel):
+    """What the model has said or called. What it lacks, such as content beside calls, is null."""
+
+    role: Literal["assistant"]
+    content: str | Annotated[list[TextPart | RefusalPart], FAIL_FAST] | None = None
+    refusal: str | None = None
+    tool_calls: Annotated[list[ToolCallModel], FAIL_FAST] = []
+    annotations: Annotated[list[object], Field(max_length=0)] = []
+    name: NoName = None
+
+    @model_validator(mode="after")
+    def _check_not_empty(self) -> Self:
+        if self.content is None and self.refusal is None and not self.tool_calls:
+            raise wrong_field("content", "an assistant message needs content or tool_calls")
+        return self
+
+    @property
+    def text(self) -> str:
+        return super().text + (self.refusal or "")
+
+
+class ToolMessage(_MessageModel):
+    """What a call gave."""
+
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: str
+    name: str | None = Field(None, description="The tool's name; known from the call.")
+
+
+Message = Annotated[
+    SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
+]

@@ -1,0 +1,128 @@
+"""What chat and text completions have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel, wrong_field
+
+_SEED_MAX = 2**63 - 1
+_MAX_STOP_STRINGS = 16
+_MAX_BAD_WORDS = 64
+_MAX_METADATA = 16  # OpenAI's, as are the lengths of keys and values
+
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+TokenId = Annotated[int, Field(ge=0, le=INT32_MAX)]
+StopString = Annotated[str, Field(max_length=1024)]
+Metadata = Annotated[
+    dict[
+        Annotated[str, Field(max_length=64)],
+        Annotated[str, Field(max_length=512)],
+    ],
+    Field(max_length=_MAX_METADATA),
+]
+
+
+class StreamOptions(StrictModel):
+    """How a stream is delivered."""
+
+    include_usage: bool = Field(False, description="Send token counts in one more, last chunk.")
+    include_obfuscation: Literal[False] = Field(
+        False, description="Not supported: chunks are as long as their text."
+    )
+
+
+class StructuredOutputs(StrictModel):
+    """What the text must be, one of these; the fields guided_* are their older names."""
+
+    json_schema: dict[str, Any] | bool | str | None = Field(
+        None, alias="json", description="A JSON schema, as an object or as its text."
+    )
+    json_object: Literal[True] | None = None
+    regex: str | None = None
+    choice: Annotated[list[str], FAIL_FAST] | None = None
+    grammar: str | None = Field(None, description="A grammar in Lark's or llama.cpp's notation.")
+
+
+class GenerationRequest(StrictModel):
+    """The fields that both kinds of completion know."""
+
+    model: str
+    max_tokens: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = None
+    min_tokens: int = Field(
+        0, ge=0, le=INT32_MAX, description="Nothing ends the text before so many tokens."
+    )
+    temperature: float = Field(1.0, ge=0, le=2, description="0 always takes the likeliest token.")
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=-1, le=INT32_MAX, description="0 or -1: no limit.")
+    min_p: float = Field(0.0, ge=0, le=1, description="Least probability, relative to the best.")
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
+    repetition_penalty: float = Field(1.0, gt=0, le=10)
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = {}
+    seed: Annotated[int, Field(ge=-_SEED_MAX - 1, le=_SEED_MAX)] | None = Field(
+        None, description="The same seed and request give the same text, whatever else runs."
+    )
+    n: int = Field(1, ge=1, le=128, description="Choices for each prompt.")
+    stop: StopString | Annotated[list[StopString], FAIL_FAST] = []
+    stop_token_ids: Annotated[list[TokenId], FAIL_FAST] = []
+    ignore_eos: bool = Field(False, description="Go on until max_tokens.")
+    include_stop_str_in_output: bool = Field(False, description="Keep what ended the text.")
+    skip_special_tokens: bool = Field(True, description="false: show special tokens by name.")
+    bad_words: Annotated[list[StopString], FAIL_FAST] = Field(
+        [], description="Strings that the text never contains."
+    )
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    user: str | None = Field(None, description="Accepted for your own records; has no effect.")
+    priority: int = Field(
+        0, ge=-INT32_MAX, le=INT32_MAX, description="Lower values are served first."
+    )
+    cache_salt: str = Field(
+        "", description="Prompts share the prefix cache only with prompts of equal salt."
+    )
+    return_token_ids: bool = Field(False, description="Add the token ids to the response.")
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: dict[str, Any] | bool | str | None = None
+    guided_regex: str | None = None
+    guided_choice: Annotated[list[str], FAIL_FAST] | None = None
+    guided_grammar: str | None = None
+
+    @field_validator("stop", "bad_words")
+    @classmethod
+    def _check_strings(cls, value: str | list[str], info: Any) -> str | list[str]:
+        strings = [value] if isinstance(value, str) else value
+        what, most = (
+            ("stop string", _MAX_STOP_STRINGS)
+            if info.field_name == "stop"
+            else ("bad word", _MAX_BAD_WORDS)
+        )
+        if not all(strings):
+            raise ValueError(f"a {what} must not be empty")
+        if len(strings) > most:
+            raise ValueError(f"at most {most} {what}s")
+        return value
+
+    @field_validator("logit_bias")
+    @classmethod
+    def _check_logit_bias(cls, value: dict[str, float]) -> dict[str, float]:
+        for key in value:
+            if not (key.isascii() and key.isdigit() and len(key) <= 10 and int(key) <= INT32_MAX):
+                raise ValueError(f"keys are token ids, {key[:20]!r} is none")
+        return value
+
+    @model_validator(mode="after")
+    def _check_stream_options(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise wrong_field("stream_options", "goes with stream: true")
+        return self
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage

@@ -1,0 +1,60 @@
+"""Tools that a request offers, and whether one must be called."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from glmserve.api.protocol.base import FAIL_FAST, StrictModel
+
+ToolName = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
+
+
+class FunctionModel(StrictModel):
+    """A function as its schema."""
+
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] = Field({}, description="JSON schema of the object of arguments.")
+    strict: bool = Field(False, description="Refuse parameters that cannot be guaranteed.")
+
+
+class ToolModel(StrictModel):
+    """A function the model may call."""
+
+    type: Literal["function"]
+    function: FunctionModel
+
+
+class FunctionName(StrictModel):
+    """A function by its name."""
+
+    name: str
+
+
+class NamedTool(StrictModel):
+    """One of the tools."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+class AllowedTools(StrictModel):
+    """Some of the tools, and whether one of them must be called."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], FAIL_FAST, Field(min_length=1)]
+
+
+class AllowedToolsChoice(StrictModel):
+    """A choice among some of the tools."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
+ToolChoice = (
+    Literal["none", "auto", "required"]
+    | Annotated[NamedTool | AllowedToolsChoice, Field(discriminator="type")]
+)

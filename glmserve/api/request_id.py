@@ -1,0 +1,44 @@
+"""A name for every request, for the client's log and for ours."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+REQUEST_ID_HEADER = "X-Request-Id"
+
+_VALID = re.compile(r"[!-~]{1,128}")  # visible ASCII: safe in a header and in a line of a log
+
+
+class RequestIdMiddleware:
+    """Answers with the client's own X-Request-Id, or with a new one where there is no valid one.
+
+    Handlers find it as `request.state.request_id`.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        theirs = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        request_id = theirs if _VALID.fullmatch(theirs) else new_request_id()
+        scope.setdefault("state", {})["request_id"] = request_id
+        header = (REQUEST_ID_HEADER.lower().encode(), request_id.encode())
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), header]}
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+def new_request_id() -> str:
+    """An id for a request that brought none."""
+    return uuid.uuid4().hex

@@ -1,0 +1,54 @@
+"""Which tools a request really offers, and whether one must be called."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from glmserve.api.protocol import ChatCompletionRequest
+from glmserve.api.protocol.tools import AllowedToolsChoice, NamedTool, ToolModel
+from glmserve.errors import InvalidRequestError
+from glmserve.text.tools import Tool
+
+
+class ToolUse(NamedTuple):
+    """What tools, tool_choice and parallel_tool_calls come to."""
+
+    offered: list[Tool]
+    is_required: bool
+    parallel: bool
+    """Whether one answer may have several calls."""
+
+
+def tool_use(chat: ChatCompletionRequest) -> ToolUse:
+    """The tools that the model is shown.
+
+    Raises:
+        InvalidRequestError: two tools have one name, or tool_choice names none of them.
+    """
+    tools = {tool.function.name: _tool(tool) for tool in chat.tools}
+    if len(tools) < len(chat.tools):
+        raise InvalidRequestError("two tools have the same name", "tools")
+    choice = chat.tool_choice or "auto"
+    if choice == "none" or (not tools and choice == "auto"):
+        return ToolUse([], is_required=False, parallel=True)
+    if not tools:
+        raise InvalidRequestError("tool_choice is only allowed with tools", "tool_choice")
+    match choice:
+        case NamedTool(function=function):
+            names, is_required = [function.name], True
+        case AllowedToolsChoice(allowed_tools=allowed):
+            names = [tool.function.name for tool in allowed.tools]
+            is_required = allowed.mode == "required"
+        case _:
+            names, is_required = list(tools), choice == "required"
+    for name in names:
+        if name not in tools:
+            raise InvalidRequestError(f"there is no tool named {name!r}", "tool_choice")
+    # A named tool is meant to be called once, as at OpenAI.
+    parallel = chat.parallel_tool_calls and not isinstance(choice, NamedTool)
+    return ToolUse([tools[name] for name in names], is_required, parallel)
+
+
+def _tool(tool: ToolModel) -> Tool:
+    function = tool.function
+    return Tool(function.name, function.description, function.parameters, function.strict)
