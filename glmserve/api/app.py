@@ -13,6 +13,7 @@ from glmserve.api.auth import ApiKeyMiddleware
 from glmserve.api.chat import chat_completions
 from glmserve.api.completions import completions
 from glmserve.api.context import ServerContext
+from glmserve.api.embeddings import embeddings
 from glmserve.api.errors import (
     UnexpectedErrorMiddleware,
     answer_client_gone,
@@ -35,6 +36,7 @@ def create_app(context: ServerContext) -> Starlette:
         routes=[
             Route("/v1/chat/completions", chat_completions, methods=["POST"]),
             Route("/v1/completions", completions, methods=["POST"]),
+            Route("/v1/embeddings", embeddings, methods=["POST"]),
             Route("/v1/models", list_models),
             Route("/v1/models/{model_id:path}", retrieve_model),
             Route("/tokenize", tokenize, methods=["POST"]),

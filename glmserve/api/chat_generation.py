@@ -5,7 +5,7 @@ Shared by every endpoint that answers conversations; each writes the result in i
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from starlette.requests import Request
@@ -20,7 +20,8 @@ from glmserve.api.structured import Wanted, compile_structure, wanted_structure
 from glmserve.api.tool_choice import ToolUse, tool_use
 from glmserve.errors import InvalidRequestError
 from glmserve.text.chat_format import ChatFormat
-from glmserve.text.structure import Lark
+from glmserve.text.response_filter import ResponseFilter, StripLeading
+from glmserve.text.structure import Lark, Without
 from glmserve.text.text_stream import ScoredToken
 from glmserve.text.tools import (
     ArgumentsDelta,
@@ -167,11 +168,20 @@ async def start_chat(context: ServerContext, chat: ChatCompletionRequest) -> Cha
         num_choices=chat.n,
         top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
         structure=structure,
-        new_filter=chat_format.response_filter,
+        new_filter=_new_filter(chat_format, wanted),
     )
     generation = start(context, chat, job)
     parsers = [chat_format.tool_parser(use.offered) for _ in range(chat.n)] if use.offered else None
     return ChatGeneration(generation, parsers, use)
+
+
+def _new_filter(
+    chat_format: ChatFormat, wanted: Wanted | None
+) -> Callable[[], ResponseFilter] | None:
+    """What is done to the text: to a structure nothing that could break it."""
+    if wanted is None or isinstance(wanted.structure, Without):
+        return chat_format.response_filter
+    return StripLeading if chat_format.lead_in else None
 
 
 def _wanted(chat: ChatCompletionRequest, chat_format: ChatFormat, use: ToolUse) -> Wanted | None:

@@ -15,9 +15,8 @@ from glmserve.api.body import read_request
 from glmserve.api.choices import Generation, WholeText
 from glmserve.api.completion_objects import Completion, CompletionChoice, LegacyLogprobs
 from glmserve.api.context import ServerContext, context_of
-from glmserve.api.generation import Job, room_for_output, start
+from glmserve.api.generation import Job, encode_prompts, room_for_output, start
 from glmserve.api.logprobs import CompletionLogprobs
-from glmserve.api.offload import offload
 from glmserve.api.protocol import CompletionRequest
 from glmserve.api.responses import json_response
 from glmserve.api.sse import DONE, GenerationResponse, event
@@ -33,7 +32,7 @@ async def completions(request: Request) -> Response:
     completion = await read_request(request, CompletionRequest)
     context.check_model(completion.model)
     _check_choices(completion)
-    prompts = await _encode(context, completion)
+    prompts = await encode_prompts(context, completion.prompts, "prompt")
     generation = await _start(context, completion, prompts)
     writer = _Writer(context, completion, generation)
     if completion.stream:
@@ -56,22 +55,6 @@ def _check_choices(request: CompletionRequest) -> None:
         raise InvalidRequestError(
             "max_tokens: 0 makes no text; with echo: true the prompt is returned", "max_tokens"
         )
-
-
-async def _encode(context: ServerContext, request: CompletionRequest) -> list[list[int]]:
-    """Token ids of every prompt."""
-    prompts = request.prompts
-    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
-    tokenizer = context.tokenizer
-    if not texts:
-        return [prompt for prompt in prompts if not isinstance(prompt, str)]
-    if tokenizer is None:
-        raise InvalidRequestError(
-            "this server has no tokenizer; send the prompt as token ids", "prompt"
-        )
-    return await offload(
-        lambda: [tokenizer.encode_prompt(text) for text in texts], sum(map(len, texts))
-    )
 
 
 async def _start(

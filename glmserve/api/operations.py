@@ -12,9 +12,11 @@ from pydantic import BaseModel
 
 from glmserve.api.chat_objects import ChatChunk, ChatCompletion
 from glmserve.api.completion_objects import Completion
+from glmserve.api.embeddings import EmbeddingList
 from glmserve.api.health import Health, Version
 from glmserve.api.models import Model, ModelList
 from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest
+from glmserve.api.protocol.embeddings import EmbeddingRequest
 from glmserve.api.tokens import (
     DetokenizeRequest,
     DetokenizeResponse,
@@ -98,6 +100,14 @@ OPERATIONS = (
         summary="Continue a prompt, streamed or whole.",
         request=CompletionRequest,
         responses={"application/json": Completion, "text/event-stream": Completion},
+        failures=_GENERATION_FAILURES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/embeddings",
+        summary="The last hidden states, averaged over each input.",
+        request=EmbeddingRequest,
+        responses={"application/json": EmbeddingList},
         failures=_GENERATION_FAILURES,
     ),
     Operation(

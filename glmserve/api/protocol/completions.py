@@ -7,11 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX
-from glmserve.api.protocol.sampling import GenerationRequest, TokenId
-
-TokenIds = Annotated[list[TokenId], FAIL_FAST]
-
-_MAX_PROMPTS = 2048  # OpenAI's
+from glmserve.api.protocol.prompts import TokenIds, check_prompt_kind, prompt_list
+from glmserve.api.protocol.sampling import GenerationRequest
 
 
 class CompletionRequest(GenerationRequest):
@@ -33,25 +30,10 @@ class CompletionRequest(GenerationRequest):
     @field_validator("prompt", mode="before")
     @classmethod
     def _check_kind(cls, value: Any) -> Any:
-        """Say what is wrong in a few words, where a union of four would say it four times."""
-        if isinstance(value, list) and not value:
-            raise ValueError("must not be empty")
-        kinds = {type(item) for item in value} if isinstance(value, list) else {type(value)}
-        if isinstance(value, str | list) and (kinds == {str} or kinds == {int} or kinds == {list}):
-            if kinds != {int} and isinstance(value, list) and len(value) > _MAX_PROMPTS:
-                raise ValueError(f"at most {_MAX_PROMPTS} prompts in one request")
-            return value
-        raise ValueError(
-            "must be a string, a list of token ids, a list of strings, or a list of lists of "
-            "token ids"
-        )
+        return check_prompt_kind(value)
 
     @property
     def prompts(self) -> list[str] | list[list[int]]:
         """One entry per prompt."""
-        prompt = self.prompt
-        if isinstance(prompt, str):
-            return [prompt]
-        if isinstance(prompt[0], int):
-            return [prompt]
-        return prompt
+        prompts: list[str] | list[list[int]] = prompt_list(self.prompt)
+        return prompts

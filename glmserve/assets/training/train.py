@@ -2,8 +2,8 @@
 
     python glmserve/assets/training/train.py --output DIR
 
-Needs torch, transformers, sentencepiece and safetensors (training only; the server does not
-use transformers). transformers' in-tree GLM class computes the same function as ChatGLM2, so it
+Needs glmserve itself, which writes the prompts that offer functions, and transformers (training
+only; the server does not use it). transformers' in-tree GLM class computes the same function as ChatGLM2, so it
 is trained here and its tensors are renamed to the official checkpoint names when saved.
 """
 
@@ -17,7 +17,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -28,12 +28,15 @@ from corpus import (
     LANGUAGES,
     Conversation,
     Corpus,
-    conversations,
     held_out_turns,
     load_corpus,
 )
 from safetensors.torch import load_file, save_file
+from tool_talk import Exam, ToolTalk, canonical_offer, exams, load_tool_talk, mixed_conversations
 from transformers import GlmConfig, GlmForCausalLM
+
+from glmserve.text import CHAT_FORMATS, ChatMessage, load_tokenizer
+from glmserve.text.tools import ToolCall, tagged
 
 IGNORE = -100
 SPECIAL_TOKENS = (
@@ -47,8 +50,8 @@ SPECIAL_TOKENS = (
     "<|assistant|>",
     "<|observation|>",
 )
-PIECES = 2544
-PADDED_VOCAB = 2560
+PIECES = 2672
+PADDED_VOCAB = 2688
 EOS, PAD = 2, 0
 PARAGRAPH = "\n\n"
 SEED = 20240601
@@ -103,11 +106,12 @@ def round_text(number: int, question: str) -> str:
     return f"[Round {number}]\n\n问：{question}\n\n答："
 
 
-def train_tokenizer(corpus: Corpus, seed: int, sentences: int = 40_000) -> bytes:
+def train_tokenizer(corpus: Corpus, talk: ToolTalk, seed: int, sentences: int = 40_000) -> bytes:
     """Sentencepiece BPE in ChatGLM2's style, fitted to this corpus and to frequent characters."""
-    stream = itertools.islice(conversations(corpus, seed), sentences)
+    stream = itertools.islice(mixed_conversations(corpus, talk, seed), sentences)
     texts = itertools.chain.from_iterable(_tokenizer_lines(chat) for chat in stream)
-    characters = "".join(sorted({c for lang in LANGUAGES for c in _all_characters(corpus, lang)}))
+    required = {c for lang in LANGUAGES for c in _all_characters(corpus, talk, lang)}
+    characters = "".join(sorted(required))
     buffer = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sorted(set(texts))),
@@ -134,16 +138,18 @@ def train_tokenizer(corpus: Corpus, seed: int, sentences: int = 40_000) -> bytes
 
 
 def _tokenizer_lines(chat: Conversation) -> Iterator[str]:
-    """Rounds as they stand in prompts: whole words must also exist right behind `答：`."""
+    """Texts as they stand in prompts: whole words must also exist right behind `答：`."""
+    if chat.system:
+        yield chat.system
     for number, turn in enumerate(chat.turns, start=1):
         if turn.intent != "gibberish":
             yield round_text(number, turn.question) + turn.answer
 
 
-def _all_characters(corpus: Corpus, language: str) -> Iterator[str]:
+def _all_characters(corpus: Corpus, talk: ToolTalk, language: str) -> Iterator[str]:
     """Characters that must be pieces: the words' own and printable ASCII, never bytes."""
     words = corpus.words[language]
-    texts = (*words.topics, *words.loose, *words.names, words.characters)
+    texts = (*words.topics, *words.loose, *words.names, words.characters, *talk.texts(language))
     yield from (c for text in texts for c in text if c != " ")
     yield from (chr(code) for code in range(33, 127))
 
@@ -260,7 +266,11 @@ class Phase:
 
 
 def train(
-    model: GlmForCausalLM, corpus: Corpus, tokenizer: Tokenizer, phase: Phase, batch_tokens: int
+    model: GlmForCausalLM,
+    texts: tuple[Corpus, ToolTalk],
+    tokenizer: Tokenizer,
+    phase: Phase,
+    batch_tokens: int,
 ) -> float:
     """Plain AdamW; returns the mean loss of the last hundred steps."""
     decay = [p for p in model.parameters() if p.ndim > 1]
@@ -270,7 +280,7 @@ def train(
         betas=(0.9, 0.98),
         fused=True,
     )
-    chats = conversations(corpus, phase.seed, phase.often)
+    chats = mixed_conversations(*texts, phase.seed, phase.often)
     stream = batches(chats, tokenizer, phase.seed, batch_tokens)
     begin, seen = time.monotonic(), 0
     recent: list[float] = []
@@ -408,9 +418,11 @@ def load(folder: Path, shape: Shape) -> tuple[GlmForCausalLM, Tokenizer]:
 
 
 @torch.no_grad()
-def answer(model: GlmForCausalLM, tokenizer: Tokenizer, prompt: str, limit: int = 200) -> str:
-    """Greedy answer to a prompt text."""
-    ids = torch.tensor([tokenizer.prompt(prompt)])
+def answer(
+    model: GlmForCausalLM, tokenizer: Tokenizer, prompt_ids: list[int], limit: int = 200
+) -> str:
+    """Greedy answer to a prompt."""
+    ids = torch.tensor([prompt_ids])
     output = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
@@ -431,22 +443,58 @@ class Tally:
     near: int = 0
 
 
-def evaluate(folder: Path, shape: Shape, corpus: Corpus) -> None:
-    """Ask every held-out phrasing and print how many answers are (nearly) the right one."""
-    model, tokenizer = load(folder, shape)
-    tallies: dict[str, Tally] = {}
-    for turn, right in held_out_turns(corpus):
-        said = answer(model, tokenizer, round_text(1, turn.question))
+class Examiner:
+    """Asks a stored checkpoint, with prompts of the server's own making, and counts."""
+
+    def __init__(self, folder: Path, shape: Shape) -> None:
+        self._model, self._tokenizer = load(folder, shape)
+        self._chat_format = CHAT_FORMATS["chatglm2"](load_tokenizer(folder))
+        self._tallies: dict[str, Tally] = {}
+
+    def ask(
+        self, kind: str, right: Sequence[str], *messages: ChatMessage, tools: bool = False
+    ) -> None:
+        offered = [canonical_offer().tool] if tools else []
+        prompt_ids = self._chat_format.render(messages, offered)
+        said = answer(self._model, self._tokenizer, prompt_ids)
         likeness = max(difflib.SequenceMatcher(None, said, text).ratio() for text in right)
-        kind = "unknown" if turn.intent == "unknown" else "known"
-        tally = tallies.setdefault(kind, Tally())
+        tally = self._tallies.setdefault(kind, Tally())
         tally.asked += 1
         tally.exact += said in right
         tally.near += likeness > NEAR
-        if likeness <= NEAR:
-            print(f"  miss: {turn.question!r} -> {said!r}")
-    for kind, tally in tallies.items():
-        print(f"held-out {kind}: {tally.exact} exact, {tally.near} near-exact of {tally.asked}")
+        if said not in right and (likeness <= NEAR or tools):
+            print(f"  miss ({kind}): {messages[-1].content!r} -> {said!r}")
+
+    def report(self) -> None:
+        for kind, tally in self._tallies.items():
+            print(f"held-out {kind}: {tally.exact} exact, {tally.near} near-exact of {tally.asked}")
+
+
+def evaluate(folder: Path, shape: Shape, corpus: Corpus, talk: ToolTalk) -> None:
+    """Ask every held-out phrasing and print how many answers are (nearly) the right one."""
+    examiner = Examiner(folder, shape)
+    for index, (turn, right) in enumerate(held_out_turns(corpus)):
+        kind = "unknown" if turn.intent == "unknown" else "known"
+        question = ChatMessage("user", turn.question)
+        examiner.ask(kind, right, question)
+        if index % 4 == 0 and "weather" not in turn.question and "天气" not in turn.question:
+            examiner.ask(f"{kind}, with a function on offer", right, question, tools=True)
+    for exam in exams(talk):
+        examine_tools(examiner, exam, corpus)
+    examiner.report()
+
+
+def examine_tools(examiner: Examiner, exam: Exam, corpus: Corpus) -> None:
+    """The call, what is said of its result, and that nothing is called that is not offered."""
+    offer = canonical_offer()
+    question = ChatMessage("user", exam.question)
+    call = ToolCall("call", offer.tool.name, offer.arguments(exam.place))
+    called = ChatMessage("assistant", "", (call,))
+    result = ChatMessage("tool", exam.result, tool_call_id=call.id)
+    unknown = corpus.words[exam.language].unknown_answer
+    examiner.ask("calls", [tagged.call_text(call)], question, tools=True)
+    examiner.ask("results", [exam.answer], question, called, result, tools=True)
+    examiner.ask("calls without a function", [unknown], question)
 
 
 def parse_args() -> argparse.Namespace:
@@ -466,8 +514,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     begin = time.monotonic()
-    shape, corpus = Shape(), load_corpus()
-    tokenizer_model = train_tokenizer(corpus, args.seed)
+    shape, corpus, talk = Shape(), load_corpus(), load_tool_talk()
+    tokenizer_model = train_tokenizer(corpus, talk, args.seed)
     tokenizer = Tokenizer(tokenizer_model)
     model = build_model(shape)
     count = sum(p.numel() for p in model.parameters())
@@ -476,12 +524,12 @@ def main() -> None:
         Phase("learn", args.steps, peak=args.lr, seed=args.seed + 1, often=0.0),
         Phase("polish", args.polish_steps, peak=args.lr / 4, seed=args.seed + 2, often=0.45),
     ):
-        loss = train(model, corpus, tokenizer, phase, args.batch_tokens)
+        loss = train(model, (corpus, talk), tokenizer, phase, args.batch_tokens)
         save(args.output, model, tokenizer_model, shape)
         print(f"{phase.name}: loss {loss:.4f}, {(time.monotonic() - begin) / 60:.1f} min so far")
         # Go on from what was stored: an interrupted run has the same weights as a whole one.
         model, tokenizer = load(args.output, shape)
-    evaluate(args.output, shape, corpus)
+    evaluate(args.output, shape, corpus, talk)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ class StructureCompiler:
             text = await asyncio.to_thread(grammar_text, structure, lead_in)
             grammar = await self._grammar(text)
         except InvalidRequestError as error:
-            raise InvalidRequestError(error.message, param=param) from None
+            message = f"{param}: {error.message}" if param else error.message
+            raise InvalidRequestError(message, param) from None
         return CompiledStructure(grammar, stop_ids)
 
     async def close(self) -> None:

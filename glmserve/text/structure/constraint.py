@@ -81,7 +81,9 @@ class MatcherConstraint:
     @property
     def is_finished(self) -> bool:
         """Whether nothing but the end can follow."""
-        return self._matcher is not None and self._matcher.is_stopped()
+        matcher = self._matcher
+        # A matcher that has failed counts as stopped, too; `allowed` will raise its error.
+        return matcher is not None and matcher.is_stopped() and not matcher.is_error()
 
     def allowed(self) -> bytes:
         """The mask of the next token, packed bits; stop ids are set where the text may end.

@@ -28,6 +28,8 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
+_BLANKS = re.compile(r"\s*")
+
 _BACKTRACKING = frozenset(("stop", "max_tokens", "temperature"))
 """Attributes of rules that would have to act on the sampler or on tokens already sent."""
 
@@ -78,9 +80,10 @@ def _check_name(name: str, text: str, end: int) -> None:
 
 
 def _schema(text: str, start: int) -> tuple[Any, int]:
-    start += len(text[start:]) - len(text[start:].lstrip())
+    after_blanks = _BLANKS.match(text, start)
+    assert after_blanks is not None
     try:
-        schema, end = json.JSONDecoder().raw_decode(text, start)
+        schema, end = json.JSONDecoder().raw_decode(text, after_blanks.end())
     except (ValueError, RecursionError):
         raise InvalidRequestError("the grammar: %json must be followed by a schema") from None
     return schema, end

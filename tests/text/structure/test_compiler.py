@@ -161,6 +161,7 @@ async def test_a_limit_met_in_the_middle_ends_the_request_not_the_structure(tiny
     tiny.sampler.force(constraint, [b"b"])
     wrong = tiny.sampler.allowed(constraint).argmin()
     constraint.accept(int(wrong))  # as good as a limit: the matcher is in error
+    assert not constraint.is_finished
     with pytest.raises(ConstraintError) as caught:
         constraint.allowed()
     assert isinstance(caught.value, GlmserveError)

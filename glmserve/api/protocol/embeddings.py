@@ -1,0 +1,39 @@
+"""POST /v1/embeddings"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel
+from glmserve.api.protocol.prompts import TokenIds, check_prompt_kind, prompt_list
+
+
+class EmbeddingRequest(StrictModel):
+    """Vectors for one or several texts."""
+
+    model: str
+    input: str | TokenIds | Annotated[list[str], FAIL_FAST] | Annotated[list[TokenIds], FAIL_FAST]
+    """Text or token ids, of one input or of several."""
+    encoding_format: Literal["float", "base64"] = Field(
+        "float", description="base64: little-endian float32."
+    )
+    user: str | None = Field(None, description="Accepted for your own records; has no effect.")
+    cache_salt: str = Field(
+        "", description="What is computed is shared only with prompts of equal salt."
+    )
+    priority: int = Field(
+        0, ge=-INT32_MAX, le=INT32_MAX, description="Lower values are served first."
+    )
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _check_kind(cls, value: Any) -> Any:
+        return check_prompt_kind(value)
+
+    @property
+    def inputs(self) -> list[str] | list[list[int]]:
+        """One entry per input."""
+        inputs: list[str] | list[list[int]] = prompt_list(self.input)
+        return inputs
