@@ -77,6 +77,10 @@ class ServerConfig:
     """/docs and /openapi.json need no key."""
     cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may call the server; `*` is any."""
+    cache_size: int = 0
+    """Requests whose answers are kept for when they come again; 0 keeps none."""
+    cache_list_size: int = 1
+    """Answers to each of them, of which one is then given at random."""
     seed: int = 0
     """Seeds requests that bring no seed of their own, in order of arrival."""
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from glmserve.api.body import read_request
+from glmserve.api.cached import through_cache
 from glmserve.api.chat_generation import ChatDelta, ChatGeneration, WholeAnswer, start_chat
 from glmserve.api.chat_objects import (
     AssistantMessageObject,
@@ -38,6 +39,12 @@ async def chat_completions(request: Request) -> Response:
     context = context_of(request)
     chat = await read_request(request, ChatCompletionRequest)
     context.check_model(chat.model)
+    return await through_cache(request, chat, lambda: _answer(request, context, chat))
+
+
+async def _answer(
+    request: Request, context: ServerContext, chat: ChatCompletionRequest
+) -> Response:
     answering = await start_chat(context, chat)
     if chat.stream:
         chunks = _Chunks(context, chat, answering)

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from glmserve.api.body import read_request
+from glmserve.api.cached import through_cache
 from glmserve.api.choices import Generation, WholeText
 from glmserve.api.completion_objects import Completion, CompletionChoice, LegacyLogprobs
 from glmserve.api.context import ServerContext, context_of
@@ -32,6 +33,12 @@ async def completions(request: Request) -> Response:
     completion = await read_request(request, CompletionRequest)
     context.check_model(completion.model)
     _check_choices(completion)
+    return await through_cache(request, completion, lambda: _answer(request, context, completion))
+
+
+async def _answer(
+    request: Request, context: ServerContext, completion: CompletionRequest
+) -> Response:
     prompts = await encode_prompts(context, completion.prompts, "prompt")
     generation = await _start(context, completion, prompts)
     writer = _Writer(context, completion, generation)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from glmserve.api.response_cache import ResponseCache
 from glmserve.config import LoadProgress, ServerConfig
 from glmserve.engine import Engine
 from glmserve.errors import ModelNotFoundError
@@ -30,12 +31,16 @@ class ServerContext:
     chat_format: ChatFormat | None
     structures: StructureCompiler | None = field(init=False)
     """None without a tokenizer."""
+    response_cache: ResponseCache | None = field(init=False)
+    """None unless the operator wants one."""
     started: int = field(default_factory=lambda: int(time.time()))
     """Unix seconds."""
     _seeds: itertools.count[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self.structures = StructureCompiler(self.tokenizer) if self.tokenizer else None
+        size, list_size = self.config.cache_size, self.config.cache_list_size
+        self.response_cache = ResponseCache(size, list_size) if size else None
         self._seeds = itertools.count(self.config.seed)
 
     async def start(self, progress: LoadProgress) -> None:

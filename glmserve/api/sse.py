@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 from sse_starlette.sse import AppStatus, EventSourceResponse
@@ -32,15 +32,31 @@ class GenerationResponse(EventSourceResponse):
     """
 
     def __init__(self, generation: Generation, events: AsyncIterator[bytes]) -> None:
-        super().__init__(_with_errors(events), sep="\n")
+        self._events = _with_errors(events)
+        super().__init__(self._events, sep="\n")
         del self.headers["connection"]  # the HTTP server's to decide
         self._generation = generation
+
+    def record(self, store: Callable[[bytes], None]) -> None:
+        """Call `store` with all that was sent, if the stream comes to its own end."""
+        self.body_iterator = _recorded(self._events, store)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
             self._generation.close()
+
+
+async def _recorded(
+    events: AsyncIterator[bytes], store: Callable[[bytes], None]
+) -> AsyncIterator[bytes]:
+    sent = []
+    async for item in events:
+        sent.append(item)
+        yield item
+    if sent and sent[-1] == DONE:  # after an error it is not
+        store(b"".join(sent))
 
 
 async def _with_errors(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -104,6 +104,8 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
         further_model_names=tuple(further_names),
         queue_full_status=options.queue_full_status,
         max_body_size=options.max_body_size,
+        cache_size=options.cache_size,
+        cache_list_size=options.cache_list_size,
         api_keys=read_api_keys(options.api_key, options.api_key_file),
         public_metrics=options.public_metrics,
         public_docs=options.public_docs,
@@ -225,6 +227,21 @@ def _add_http_options(group: argparse._ArgumentGroup) -> None:
         default="16M",
         metavar="BYTES",
         help="of a request; larger ones get 413",
+    )
+    group.add_argument(
+        "--cache-size",
+        type=values.non_negative,
+        default=0,
+        metavar="N",
+        help="answer the last N different chat and text completions from a cache when they come "
+        "again; 0: never",
+    )
+    group.add_argument(
+        "--cache-list-size",
+        type=values.positive,
+        default=1,
+        metavar="N",
+        help="answers to collect for a request before it is answered with one of them at random",
     )
     group.add_argument(
         "--cors-origin",

@@ -75,6 +75,7 @@ class Words:
     before: list[str]
     behind: list[str]
     systems: list[str]
+    echo_templates: list[str]
     characters: str = ""
     """Frequent characters the texts happen not to use, so that the tokenizer has them."""
 
@@ -245,6 +246,22 @@ def draw_unknown(language: str, words: Words, rng: random.Random) -> Turn:
     return Turn(question, words.unknown_answer, "unknown")
 
 
+def draw_echo(language: str, words: Words, rng: random.Random) -> Turn:
+    """Words to be said again, known or new: the plainest lesson in copying from the question."""
+    pool = (words.loose, words.topics, words.names)
+    if language == "en":
+        parts = [
+            _made_up_word(rng) if rng.random() < 0.4 else rng.choice(rng.choice(pool))
+            for _ in range(rng.randint(1, 5))
+        ]
+        phrase = " ".join(parts)
+    elif rng.random() < 0.5:
+        phrase = "".join(rng.choice(rng.choice(pool)) for _ in range(rng.randint(1, 3)))
+    else:
+        phrase = "".join(rng.choice(words.characters) for _ in range(rng.randint(2, 8)))
+    return Turn(fill(rng.choice(words.echo_templates), {"phrase": phrase}), phrase, "echo")
+
+
 def _gibberish(language: str, rng: random.Random) -> str:
     """Random letters or characters; the latter often are byte-fallback tokens."""
     if language == "en":
@@ -304,6 +321,8 @@ def next_turn(
             turn = draw_often(corpus, language, rng)
         elif rng.random() < 0.19:
             turn = draw_unknown(language, corpus.words[language], rng)
+        elif rng.random() < 0.09:
+            turn = draw_echo(language, corpus.words[language], rng)
         else:
             intent = _choose_intent(corpus.intents[language], previous, rng)
             turn = draw_turn(corpus, language, intent, rng)

@@ -3,8 +3,9 @@
     python glmserve/assets/training/train.py --output DIR
 
 Needs glmserve itself, which writes the prompts that offer functions, and transformers (training
-only; the server does not use it). transformers' in-tree GLM class computes the same function as ChatGLM2, so it
-is trained here and its tensors are renamed to the official checkpoint names when saved.
+only; the server does not use it). transformers' in-tree GLM class computes the same function as
+ChatGLM2, so it is trained here and its tensors are renamed to the official checkpoint names when
+saved.
 """
 
 from __future__ import annotations
@@ -500,8 +501,8 @@ def examine_tools(examiner: Examiner, exam: Exam, corpus: Corpus) -> None:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder for the checkpoint")
-    parser.add_argument("--steps", type=int, default=3200)
-    parser.add_argument("--polish-steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=3600)
+    parser.add_argument("--polish-steps", type=int, default=1000)
     parser.add_argument("--batch-tokens", type=int, default=1536)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=SEED)

@@ -1,0 +1,51 @@
+"""Answering through the response cache."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from hashlib import blake2b
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from glmserve.api.auth import api_key_id
+from glmserve.api.context import context_of
+from glmserve.api.protocol import GenerationRequest
+from glmserve.api.response_cache import Answer
+from glmserve.api.sse import GenerationResponse
+
+CACHE_HEADER = "X-Glmserve-Cache"
+"""`hit` on answers from the cache, `miss` on others while there is a cache."""
+
+_NO_EFFECT = {"user", "metadata", "safety_identifier", "prompt_cache_key", "priority"}
+"""Fields that change nothing about the answer."""
+
+
+_JSON, _EVENT_STREAM = "application/json", "text/event-stream"
+
+
+async def through_cache(
+    request: Request, parsed: GenerationRequest, answer: Callable[[], Awaitable[Response]]
+) -> Response:
+    """The response to a request: a kept one, or the new one that `answer` makes."""
+    cache = context_of(request).response_cache
+    if cache is None:
+        return await answer()
+    key = _key(request, parsed)
+    kept = cache.find(key)
+    if kept is not None:
+        return Response(kept.body, media_type=kept.media_type, headers={CACHE_HEADER: "hit"})
+    response = await answer()
+    response.headers[CACHE_HEADER] = "miss"
+    if isinstance(response, GenerationResponse):
+        response.record(lambda body: cache.add(key, Answer(body, _EVENT_STREAM)))
+    else:
+        cache.add(key, Answer(bytes(response.body), _JSON))
+    return response
+
+
+def _key(request: Request, parsed: GenerationRequest) -> bytes:
+    owner = api_key_id(request) or ""
+    content = parsed.model_dump_json(exclude=_NO_EFFECT)
+    key = blake2b(f"{owner}\n{request.url.path}\n{content}".encode(), digest_size=32)
+    return key.digest()
