@@ -96,8 +96,7 @@ class Generation:
             ClientDisconnect: it left.
             GlmserveError: one of them failed.
         """
-        readers = [asyncio.ensure_future(_join(stream)) for stream in self.streams]
-        generating = asyncio.gather(*readers)
+        generating = asyncio.ensure_future(_join_all(self.streams))
         leaving = asyncio.ensure_future(_disconnected(request))
         try:
             await asyncio.wait((generating, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -105,8 +104,8 @@ class Generation:
                 raise ClientDisconnect
             return generating.result()
         finally:
-            for task in (*readers, leaving):
-                task.cancel()
+            generating.cancel()
+            leaving.cancel()
             self.close()
 
 
@@ -119,6 +118,15 @@ async def _read(
         queue.put_nowait(ChoiceDelta(index, None))
     except GlmserveError as error:
         queue.put_nowait(error)
+
+
+async def _join_all(streams: Sequence[TextStream]) -> list[WholeText]:
+    readers = [asyncio.create_task(_join(stream)) for stream in streams]
+    try:
+        return await asyncio.gather(*readers)
+    finally:
+        for reader in readers:
+            reader.cancel()
 
 
 async def _join(stream: TextStream) -> WholeText:

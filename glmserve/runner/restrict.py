@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glmserve.runner.gumbel import Float32Array
 from glmserve.step import MaskSource, SamplingInput
 
 _NEVER = float("-inf")
@@ -22,22 +23,22 @@ def restrict(logits: Tensor, inputs: Sequence[SamplingInput], masks: MaskSource)
     constrained = [i for i, s in enumerate(inputs) if s.constrained]
     if not constrained:
         return
-    # An empty mask restricts nothing.
-    rows = {i: mask for i, mask in zip(constrained, masks(), strict=True) if mask}
-    if rows:
-        allowed = _unpack(list(rows.values()), logits.shape[1], logits.device)
-        indices = torch.tensor(list(rows), device=logits.device)
-        logits[indices] = logits[indices].masked_fill_(~allowed, _NEVER)
+    for i, mask in zip(constrained, masks(), strict=True):
+        if mask:  # an empty one restricts nothing
+            bounds = torch.from_numpy(_upper_bounds(mask, logits.shape[1])).to(logits.device)
+            torch.minimum(logits[i], bounds, out=logits[i])
 
 
-def _unpack(masks: list[bytes], vocab_size: int, device: torch.device) -> Tensor:
-    """Packed bits to bool [n, V]; ids beyond a mask's end are not allowed."""
-    num_bytes = -(-vocab_size // 8)
-    packed = np.zeros((len(masks), num_bytes), dtype=np.uint8)
-    for row, mask in zip(packed, masks, strict=True):
-        data = np.frombuffer(mask, dtype=np.uint8)[:num_bytes]
-        row[: len(data)] = data
-    bits = torch.from_numpy(packed).to(device)[:, :, None] >> torch.arange(
-        8, dtype=torch.uint8, device=device
-    )
-    return (bits & 1).flatten(1)[:, :vocab_size].bool()
+def _upper_bounds(mask: bytes, vocab_size: int) -> Float32Array:
+    """[V]: inf where the packed bits allow an id; -inf elsewhere, and beyond the mask's end.
+
+    Made of bits, as the sign of an infinity: with the minimum that follows it takes a fourth of
+    the time of a masked assignment.
+    """
+    blocked = np.unpackbits(~np.frombuffer(mask, dtype=np.uint8), bitorder="little")[:vocab_size]
+    if len(blocked) < vocab_size:
+        blocked = np.pad(blocked, (0, vocab_size - len(blocked)), constant_values=1)
+    bounds = blocked.astype(np.uint32)
+    bounds <<= np.uint32(31)
+    bounds |= np.uint32(0x7F80_0000)
+    return bounds.view(np.float32)
