@@ -5,15 +5,21 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
 from glmserve.api.body import read_request
 from glmserve.api.cached import through_cache
-from glmserve.api.chat_generation import ChatDelta, ChatGeneration, WholeAnswer, start_chat
+from glmserve.api.chat_generation import (
+    ChatDelta,
+    ChatGeneration,
+    WholeAnswer,
+    new_call_id,
+    start_chat,
+)
 from glmserve.api.chat_objects import (
     AssistantMessageObject,
     ChatChoice,
@@ -53,9 +59,9 @@ async def _answer(
     return json_response(_completion(context, chat, answering, answers))
 
 
-def new_call_id() -> str:
-    """An id by which a result will name its call."""
-    return f"call_{uuid.uuid4().hex[:24]}"
+def _service_tier(chat: ChatCompletionRequest) -> Literal["default"] | UnsetType:
+    """There is but one tier; who has named one is told so."""
+    return "default" if "service_tier" in chat.model_fields_set else UNSET
 
 
 def _new_id() -> str:
@@ -75,6 +81,7 @@ def _completion(
         created=int(time.time()),
         model=chat.model,
         choices=[_choice(context, chat, index, answer) for index, answer in enumerate(answers)],
+        service_tier=_service_tier(chat),
         usage=generation.usage(),
         prompt_token_ids=prompt_ids if chat.return_token_ids else UNSET,
     )
@@ -106,6 +113,7 @@ class _Chunks:
             "id": _new_id(),
             "created": int(time.time()),
             "model": chat.model,
+            "service_tier": _service_tier(chat),
             "usage": None if chat.include_usage else UNSET,
         }
         self._is_plain = not (chat.logprobs or chat.return_token_ids or answering.may_call)
@@ -165,7 +173,8 @@ class _Chunks:
             message.role = "assistant"
             message.refusal = None
             if message.content is UNSET:
-                message.content = "" if message.tool_calls is UNSET else None
+                # A call has none, and as long as nothing is said a call may follow.
+                message.content = None if self._answering.may_call else ""
         return message
 
     def _event(self, index: int, message: MessageDelta) -> bytes:

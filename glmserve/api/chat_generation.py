@@ -5,23 +5,24 @@ Shared by every endpoint that answers conversations; each writes the result in i
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from starlette.requests import Request
 
+from glmserve.api.answer_structure import answer_structure, keeps_text
 from glmserve.api.choices import Generation
 from glmserve.api.context import ServerContext
 from glmserve.api.conversation import chat_messages, num_characters
 from glmserve.api.generation import Job, start
 from glmserve.api.offload import offload
 from glmserve.api.protocol import ChatCompletionRequest
-from glmserve.api.structured import Wanted, compile_structure, wanted_structure
 from glmserve.api.tool_choice import ToolUse, tool_use
 from glmserve.errors import InvalidRequestError
 from glmserve.text.chat_format import ChatFormat
 from glmserve.text.response_filter import ResponseFilter, StripLeading
-from glmserve.text.structure import Lark, Without
+from glmserve.text.structure import CompiledStructure
 from glmserve.text.text_stream import ScoredToken
 from glmserve.text.tools import (
     ArgumentsDelta,
@@ -49,6 +50,8 @@ class WholeAnswer(NamedTuple):
     content: str
     calls: list[tuple[str, str]]
     """Name and arguments of each call."""
+    events: Sequence[ToolEvent]
+    """Both, in the order in which they were written."""
     token_ids: list[int]
     scored: list[ScoredToken]
     finish_reason: str
@@ -121,7 +124,8 @@ class _Answer:
         self, text: str, token_ids: list[int], scored: list[ScoredToken], reason: str
     ) -> WholeAnswer:
         content, calls = "", list[tuple[str, str]]()
-        for event in (*self.push(text), *self.flush()):
+        events = (*self.push(text), *self.flush())
+        for event in events:
             match event:
                 case ContentDelta(more):
                     content += more
@@ -130,7 +134,7 @@ class _Answer:
                 case ArgumentsDelta(index, more):
                     name, arguments = calls[index]
                     calls[index] = (name, arguments + more)
-        return WholeAnswer(content, calls, token_ids, scored, self.finish_reason(reason))
+        return WholeAnswer(content, calls, events, token_ids, scored, self.finish_reason(reason))
 
     def _allowed(self, events: list[ToolEvent]) -> list[ToolEvent]:
         """Without parallel_tool_calls, the first call and what comes before it."""
@@ -142,62 +146,64 @@ class _Answer:
         return events
 
 
+def new_call_id() -> str:
+    """An id by which a result will name its call."""
+    return f"call_{uuid.uuid4().hex[:24]}"
+
+
+async def chat_prompt(context: ServerContext, chat: ChatCompletionRequest) -> list[int]:
+    """The ids of a conversation and the tools it offers, up to where the answer begins.
+
+    Raises:
+        InvalidRequestError: there is no tokenizer, or the conversation has no form.
+    """
+    return await _render(_chat_format(context), chat, tool_use(chat))
+
+
 async def start_chat(context: ServerContext, chat: ChatCompletionRequest) -> ChatGeneration:
     """Start answering. The caller must close the result's generation on every path.
 
     Raises:
         GlmserveError: the request cannot be honoured now, or at all.
     """
-    chat_format = context.chat_format
-    if chat_format is None:
-        raise InvalidRequestError(
-            "this server has no tokenizer; send token ids to /v1/completions", "messages"
-        )
+    chat_format = _chat_format(context)
     use = tool_use(chat)
-    wanted = _wanted(chat, chat_format, use)
     stop_ids = frozenset(chat_format.stop_ids) | frozenset(context.model.eos_token_ids)
-    structure = await compile_structure(context, wanted, stop_ids, chat_format.lead_in)
-    messages = chat_messages(chat.messages)
-    prompt_ids = await offload(
-        lambda: chat_format.render(messages, use.offered), num_characters(messages, use.offered)
-    )
+    structure = await answer_structure(context, chat, chat_format, use, stop_ids)
     job = Job(
-        prompts=[prompt_ids],
+        prompts=[await _render(chat_format, chat, use)],
+        prompts_param="messages",
         max_tokens=chat.output_limit,
         stop_ids=stop_ids,
         num_choices=chat.n,
         top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
         structure=structure,
-        new_filter=_new_filter(chat_format, wanted),
+        new_filter=_new_filter(chat_format, structure, chat),
     )
     generation = start(context, chat, job)
     parsers = [chat_format.tool_parser(use.offered) for _ in range(chat.n)] if use.offered else None
     return ChatGeneration(generation, parsers, use)
 
 
+def _chat_format(context: ServerContext) -> ChatFormat:
+    if context.chat_format is None:
+        raise InvalidRequestError(
+            "this server has no tokenizer; send token ids to /v1/completions", "messages"
+        )
+    return context.chat_format
+
+
+async def _render(chat_format: ChatFormat, chat: ChatCompletionRequest, use: ToolUse) -> list[int]:
+    messages = chat_messages(chat.messages)
+    return await offload(
+        lambda: chat_format.render(messages, use.offered), num_characters(messages, use.offered)
+    )
+
+
 def _new_filter(
-    chat_format: ChatFormat, wanted: Wanted | None
+    chat_format: ChatFormat, structure: CompiledStructure | None, chat: ChatCompletionRequest
 ) -> Callable[[], ResponseFilter] | None:
     """What is done to the text: to a structure nothing that could break it."""
-    if wanted is None or isinstance(wanted.structure, Without):
+    if not keeps_text(structure, chat):
         return chat_format.response_filter
     return StripLeading if chat_format.lead_in else None
-
-
-def _wanted(chat: ChatCompletionRequest, chat_format: ChatFormat, use: ToolUse) -> Wanted | None:
-    """The one structure of the answer, be it asked for directly or by a call that must be."""
-    wanted = wanted_structure(chat, chat.response_format)
-    if wanted is not None and use.offered and wanted.param != "bad_words":
-        raise InvalidRequestError(
-            f"{wanted.param} leaves no room for tool calls; send tool_choice 'none' with it, or "
-            "no tools",
-            wanted.param,
-        )
-    if not use.is_required:
-        return wanted
-    if wanted is not None:
-        raise InvalidRequestError(
-            "a call that is required is all of the answer, so bad_words cannot be honoured",
-            wanted.param,
-        )
-    return Wanted(Lark(chat_format.tool_grammar(use.offered, parallel=use.parallel)), "tools")

@@ -79,6 +79,7 @@ class ChatCompletion(msgspec.Struct, kw_only=True):
     created: int
     model: str
     choices: list[ChatChoice]
+    service_tier: Literal["default"] | UnsetType = UNSET
     usage: Usage
     prompt_token_ids: list[int] | UnsetType = UNSET
 
@@ -127,5 +128,6 @@ class ChatChunk(msgspec.Struct, kw_only=True):
     created: int
     model: str
     choices: list[ChunkChoice]
+    service_tier: Literal["default"] | UnsetType = UNSET
     usage: Usage | UnsetType | None = UNSET
     prompt_token_ids: list[int] | UnsetType = UNSET

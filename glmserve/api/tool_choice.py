@@ -18,6 +18,11 @@ class ToolUse(NamedTuple):
     parallel: bool
     """Whether one answer may have several calls."""
 
+    @property
+    def needs_grammar(self) -> bool:
+        """Whether calls must be held to their tools while they are written."""
+        return self.is_required or any(tool.strict for tool in self.offered)
+
 
 def tool_use(chat: ChatCompletionRequest) -> ToolUse:
     """The tools that the model is shown.

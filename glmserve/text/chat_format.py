@@ -86,20 +86,21 @@ class ChatFormat(ABC):
     def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
         """A new parser for one response, to be applied to its filtered text."""
 
-    def tool_grammar(self, tools: Sequence[Tool], *, parallel: bool) -> str:
+    def tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool = False) -> str:
         """llguidance's Lark text that a response must match, unfiltered, to be a call of `tools`.
 
-        `parallel` allows several calls where the model can write several.
+        `parallel` allows several calls where the model can write several. `or_text` allows a
+        response that is text, too, but no call that is none of `tools`.
 
         Raises:
             InvalidRequestError: there are no tools, or one's parameters are not an object's.
         """
         if not tools:
             raise InvalidRequestError("a call is required, but there are no tools", param="tools")
-        return self._tool_grammar(tools, parallel=parallel)
+        return self._tool_grammar(tools, parallel=parallel, or_text=or_text)
 
     @abstractmethod
-    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool) -> str:
+    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool) -> str:
         """As `tool_grammar`, for at least one tool."""
 
 

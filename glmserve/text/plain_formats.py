@@ -40,7 +40,9 @@ class PlainFormat(ChatFormat):
     def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
         return tagged.TaggedParser(tools)
 
-    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool) -> str:
+    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool) -> str:
+        if or_text:
+            return tagged.grammar_with_text(tools, parallel=parallel)
         return tagged.grammar(tools, parallel=parallel)
 
 

@@ -96,8 +96,8 @@ class ChatGLM3Format(_RoleFormat):
     def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
         return NamedPythonParser(tools)
 
-    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool) -> str:
-        return python_call_grammar(tools)
+    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool) -> str:
+        return python_call_grammar(tools, or_text=or_text)
 
 
 class GLM4Format(_RoleFormat):
@@ -136,8 +136,8 @@ class GLM4Format(_RoleFormat):
     def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
         return NamedJsonParser(tools)
 
-    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool) -> str:
-        return json_call_grammar(tools)
+    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool) -> str:
+        return json_call_grammar(tools, or_text=or_text)
 
 
 def _indented(value: object) -> str:

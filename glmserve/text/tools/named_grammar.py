@@ -7,6 +7,7 @@ value otherwise, in the way these models were trained on, that is allowed too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,23 +21,36 @@ _PLAIN_OBJECT = {"type", "properties", "required", "additionalProperties", "$def
 _PYTHON_STRING = r"/'([^'\\\x00-\x1f\x7f]|\\[nrt'\"\\])*'/"
 
 
-def json_call_grammar(tools: Sequence[Tool]) -> str:
-    """Lark text of one call of GLM-4."""
-    lines = []
+def json_call_grammar(tools: Sequence[Tool], *, or_text: bool = False) -> str:
+    """Lark text of one call of GLM-4, or of any text that does not begin as one."""
+    lines = _start("call", tools, or_text)
     for index, tool in enumerate(tools):
         lines.append(f"call_{index}: {lark_string(tool.name + chr(10))} args_{index}")
         lines.append(arguments_rule(f"args_{index}", tool))
-    return "\n".join((one_of("start", "call", len(tools)), *lines))
+    return "\n".join(lines)
 
 
-def python_call_grammar(tools: Sequence[Tool]) -> str:
-    """Lark text of one call of ChatGLM3; each of its lines is encoded with a blank in front."""
-    lines = ['start: " "? call', one_of("call", "call", len(tools))]
+def python_call_grammar(tools: Sequence[Tool], *, or_text: bool = False) -> str:
+    """Lark text of one call of ChatGLM3, or of any text that does not begin as one.
+
+    Each line of a call is encoded with a blank in front.
+    """
+    lines = _start('" "? call', tools, or_text)
     for index, tool in enumerate(tools):
         head = f"{tool.name}\n ```python\n{FUNCTION}("
         lines.append(f'call_{index}: {lark_string(head)} args_{index} ")\\n```"')
         lines += _arguments(f"args_{index}", tool)
     return "\n".join(lines)
+
+
+def _start(call: str, tools: Sequence[Tool], or_text: bool) -> list[str]:
+    """The rule to start with, and the one for `call`."""
+    members = one_of("call", "call", len(tools))
+    if not or_text:
+        return [f"start: {call}", members]
+    names = "|".join(re.escape(tool.name) for tool in tools)
+    text = f"TEXT: /(?s:.*)/ & ~/\\s*({names})\\s*\\n(?s:.*)/"
+    return [f"start: {call} | TEXT", members, text]
 
 
 def _arguments(rule: str, tool: Tool) -> list[str]:

@@ -49,15 +49,30 @@ def result_text(content: str) -> str:
 
 def grammar(tools: Sequence[Tool], *, parallel: bool) -> str:
     """Lark text of one call or, `parallel`, of one or more, a line each."""
-    lines = []
+    calls = 'call ("\\n" call)*' if parallel else "call"
+    start = f'start: (" " | "\\n")? {calls}'
+    return "\n".join((start, *_calls(tools, OPEN)))
+
+
+def grammar_with_text(tools: Sequence[Tool], *, parallel: bool) -> str:
+    """Lark text of any text in which an opening mark is followed by a call.
+
+    The text up to the mark is lazy: it ends with the first one, so nothing else can follow that.
+    """
+    start = f"start: (opening call){'*' if parallel else '?'} rest"
+    opening = f"opening[lazy]: /(?s:.*){OPEN}/"
+    return "\n".join((start, opening, "rest: /(?s:.*)/", *_calls(tools, "")))
+
+
+def _calls(tools: Sequence[Tool], opening: str) -> list[str]:
+    """Rules for `call`, with the opening mark in front or without."""
+    lines = [one_of("call", "call", len(tools))]
     for index, tool in enumerate(tools):
-        head = f'{OPEN}{{"name": {write_json(tool.name)}, "arguments": '
+        head = f'{opening}{{"name": {write_json(tool.name)}, "arguments": '
         tail = f"}}{CLOSE}"
         lines.append(f"call_{index}: {lark_string(head)} args_{index} {lark_string(tail)}")
         lines.append(arguments_rule(f"args_{index}", tool))
-    calls = 'call ("\\n" call)*' if parallel else "call"
-    start = f'start: (" " | "\\n")? {calls}'
-    return "\n".join((start, one_of("call", "call", len(tools)), *lines))
+    return lines
 
 
 class TaggedParser(StateParser):

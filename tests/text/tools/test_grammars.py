@@ -16,7 +16,7 @@ from glmserve.errors import InvalidRequestError
 from glmserve.text.tools import Tool, ToolParser
 from glmserve.text.tools.named import NamedJsonParser, NamedPythonParser
 from glmserve.text.tools.named_grammar import json_call_grammar, python_call_grammar
-from glmserve.text.tools.tagged import TaggedParser, grammar
+from glmserve.text.tools.tagged import TaggedParser, grammar, grammar_with_text
 from tool_events import Reply, streamed
 
 
@@ -228,3 +228,45 @@ def test_arguments_that_a_function_does_not_name() -> None:
         assert function("f", {"a": {}}, **more).schema().get("additionalProperties") is not False
     assert "additionalProperties" not in Tool("f", parameters={"type": "object"}).schema()
     assert Tool("f", parameters={}).schema()["additionalProperties"] is False
+
+
+WITH_TEXT: dict[str, Callable[[Sequence[Tool]], str]] = {
+    "tagged": partial(grammar_with_text, parallel=True),
+    "json": partial(json_call_grammar, or_text=True),
+    "python": partial(python_call_grammar, or_text=True),
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "response"),
+    [
+        ("tagged", "Hello, 3 < 4 and <tool_cal"),
+        ("tagged", 'Hm <tool_call>{"name": "get_time", "arguments": {}}</tool_call>.\nDone'),
+        ("tagged", '<tool_call>{"name": "get_time", "arguments": {}}</tool_call>' * 2),
+        ("json", "get_weather is a function"),
+        ("json", "get_weathe\n{}"),
+        ("json", 'get_weather\n{"city": "x"}'),
+        ("json", "\n Hello\nget_time\n{"),
+        ("python", "get_time"),
+        ("python", "\n 你好"),
+        ("python", "get_time\n ```python\ntool_call()\n```"),
+    ],
+)
+def test_text_is_allowed_beside_calls(writer: Writer, form: str, response: str) -> None:
+    assert writer.accepts(WITH_TEXT[form](TOOLS), response)
+
+
+@pytest.mark.parametrize(
+    ("form", "response"),
+    [
+        ("tagged", 'Hm <tool_call>{"name": "get_tim'),
+        ("tagged", "<tool_call>hello"),
+        ("tagged", '<tool_call>{"name": "get_weather", "arguments": {}}</tool_call>'),
+        ("json", 'get_weather\n{"city": 3'),
+        ("json", "\nget_time\nhello"),
+        ("python", "get_time\n ```python\nprint"),
+        ("python", " get_weather\n ```python\ntool_call(brief=True)"),
+    ],
+)
+def test_what_begins_as_a_call_must_be_one(writer: Writer, form: str, response: str) -> None:
+    assert not writer.accepts(WITH_TEXT[form](TOOLS), response)
