@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Literal
 
 from msgspec import UNSET, UnsetType
@@ -123,21 +123,44 @@ class _Chunks:
             ChatLogprobs(tokenizer) if chat.logprobs and tokenizer else None for _ in range(chat.n)
         ]
 
-    async def events(self) -> AsyncIterator[bytes]:
+    def events(self) -> AsyncIterator[bytes]:
+        """The events of the stream."""
+        return self._plain_events() if self._is_plain else self._rich_events()
+
+    async def _plain_events(self) -> AsyncIterator[bytes]:
+        """Nothing but text: written as fast as can be, as most streams are like this."""
+        for data in self._opening():
+            yield data
+        generation = self._answering.generation
         frames = [self._content_frame(index) for index in range(self._chat.n)]
-        if not self._answering.may_call:
-            # Where there may be a call, its content is null: the role waits for what comes.
-            for index in range(self._chat.n):
-                yield self._event(index, self._with_role(index, MessageDelta(content="")))
+        async for index, delta in generation.deltas():
+            if delta is None:
+                reason = generation.streams[index].finish_reason
+                last = ChunkChoice(index, MessageDelta(), finish_reason=reason)
+                yield self._choice_event(last)
+            elif delta.text:
+                before, after = frames[index]
+                yield before + encode_json(delta.text) + after
+        for data in self._closing():
+            yield data
+
+    async def _rich_events(self) -> AsyncIterator[bytes]:
+        for data in self._opening():
+            yield data
         async for delta in self._answering.deltas():
-            if self._is_plain and delta.finish_reason is None:
-                before, after = frames[delta.number]
-                for item in delta.events:
-                    if isinstance(item, ContentDelta):
-                        yield before + encode_json(item.text) + after
-            else:
-                for data in self._events_of(delta):
-                    yield data
+            for data in self._events_of(delta):
+                yield data
+        for data in self._closing():
+            yield data
+
+    def _opening(self) -> Iterator[bytes]:
+        """Each choice's role. Where a call may come, content may be null: the role waits for it."""
+        if not self._answering.may_call:
+            for index in range(self._chat.n):
+                message = self._with_role(index, MessageDelta(content=""))
+                yield self._choice_event(ChunkChoice(index, message))
+
+    def _closing(self) -> Iterator[bytes]:
         if self._chat.include_usage:
             usage = self._answering.generation.usage()
             yield event(ChatChunk(**{**self._head, "choices": [], "usage": usage}))
@@ -176,9 +199,6 @@ class _Chunks:
                 # A call has none, and as long as nothing is said a call may follow.
                 message.content = None if self._answering.may_call else ""
         return message
-
-    def _event(self, index: int, message: MessageDelta) -> bytes:
-        return self._choice_event(ChunkChoice(index, message))
 
     def _choice_event(self, choice: ChunkChoice) -> bytes:
         chunk = ChatChunk(**self._head, choices=[choice])

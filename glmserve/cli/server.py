@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import secrets
 import signal
@@ -177,6 +178,9 @@ async def _supervise(context: ServerContext, server: uvicorn.Server, url: str) -
     try:
         with contextlib.closing(LoadingBar()) as bar:
             await context.start(bar.update)
+        # What is here now stays; the collector need not look through it again and again.
+        gc.collect()
+        gc.freeze()
         announce(context, url)
         await context.engine.died.wait()
         if server.should_exit:

@@ -16,6 +16,7 @@ from glmserve.step import (
     MaskSource,
     RunnerInfo,
     RunnerLimits,
+    SamplingInput,
     ScheduledSequence,
     StepInput,
     StepOutput,
@@ -67,10 +68,7 @@ class NullRunner:
         return StepOutput(
             step.step_id,
             token_ids,
-            [
-                None if s.top_logprobs is None else _certain(t)
-                for t, s in zip(token_ids, sampling, strict=True)
-            ],
+            _reports(token_ids, sampling),
             [[_certain(t) for t in s.score.targets] for s in step.sequences if s.score],
             [bytes(4) for s in step.sequences if s.pool],
         )
@@ -89,6 +87,14 @@ def _first_allowed(mask: bytes, token_id: int) -> int:
     if not bits or bits >> token_id & 1:
         return token_id
     return (bits & -bits).bit_length() - 1
+
+
+def _reports(token_ids: list[int], sampling: list[SamplingInput]) -> list[Logprobs | None]:
+    """Beside each token if it is asked for; nothing if none is."""
+    if all(s.top_logprobs is None for s in sampling):
+        return []
+    pairs = zip(token_ids, sampling, strict=True)
+    return [None if s.top_logprobs is None else _certain(t) for t, s in pairs]
 
 
 def _certain(token_id: int) -> Logprobs:

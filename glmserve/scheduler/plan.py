@@ -38,7 +38,7 @@ class Plan:
         if end == request.num_tokens and request.params.max_tokens:
             sampling = _sampling_input(request)
         score, pools = None, False
-        if request.needs_whole_prompt:
+        if start < request.num_prompt_tokens and request.needs_whole_prompt:
             score = _score_input(request, start, end)
             pools = request.params.pool
         self.budget -= num_tokens

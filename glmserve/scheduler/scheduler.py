@@ -187,15 +187,17 @@ class Scheduler:
         scores, pooled = iter(output.scores), iter(output.pooled)
         for request, num_tokens, samples, is_scored, is_pooled in self._in_flight:
             token = next(sampled) if samples else None
-            score = next(scores) if is_scored else []
-            sums = next(pooled) if is_pooled else b""
+            score = next(scores) if is_scored else None
+            sums = next(pooled) if is_pooled else None
             if request.status is not RequestStatus.RUNNING:
                 continue
             request.num_computed_tokens += num_tokens
-            request.prompt_logprobs += score
-            _add_floats(request.pooled, sums)
+            if score is not None:
+                request.prompt_logprobs += score
+            if sums is not None:
+                _add_floats(request.pooled, sums)
             self._blocks.cache_computed(request)
-            if request.id in self._held and request.is_prompt_computed:
+            if self._held and request.id in self._held and request.is_prompt_computed:
                 self._let_go(request)
             if token is not None:
                 self._append_token(request, token[0])
