@@ -9,9 +9,9 @@ holds the interpreter.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import random
-import sys
 import time
 from pathlib import Path
 
@@ -93,8 +93,12 @@ async def measure(tokenizer: Tokenizer) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="*", type=Path, help="tokenizers, beside glm-tiny's")
     embedded = Path(glmserve.__file__).parent / "assets" / "glm-tiny"
-    for folder in [embedded, *map(Path, sys.argv[1:])]:
+    for folder in [embedded, *parser.parse_args().folders]:
         asyncio.run(measure(load_tokenizer(folder)))
 
 

@@ -81,6 +81,8 @@ class ServerConfig:
     """Requests whose answers are kept for when they come again; 0 keeps none."""
     cache_list_size: int = 1
     """Answers to each of them, of which one is then given at random."""
+    response_store_size: int = 1000
+    """Responses of /v1/responses that are kept for later ones to go on from; 0 keeps none."""
     seed: int = 0
     """Seeds requests that bring no seed of their own, in order of arrival."""
 

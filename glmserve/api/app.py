@@ -9,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
+from glmserve.api.anthropic import AnthropicErrorsMiddleware, count_tokens, create_message
 from glmserve.api.auth import ApiKeyMiddleware
 from glmserve.api.chat import chat_completions
 from glmserve.api.completions import completions
@@ -22,8 +23,16 @@ from glmserve.api.errors import (
 )
 from glmserve.api.health import live, metrics, ready, version
 from glmserve.api.models import list_models, retrieve_model
+from glmserve.api.openai_responses import (
+    ResponseStore,
+    create_response,
+    delete_response,
+    list_input_items,
+    retrieve_response,
+)
 from glmserve.api.openapi import docs, openapi
 from glmserve.api.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
+from glmserve.api.tokenizer_info import tokenizer_info
 from glmserve.api.tokens import detokenize, tokenize
 from glmserve.api.unread_body import UnreadBodyMiddleware
 from glmserve.config import ServerConfig
@@ -36,11 +45,18 @@ def create_app(context: ServerContext) -> Starlette:
         routes=[
             Route("/v1/chat/completions", chat_completions, methods=["POST"]),
             Route("/v1/completions", completions, methods=["POST"]),
+            Route("/v1/responses", create_response, methods=["POST"]),
+            Route("/v1/responses/{response_id}", retrieve_response, methods=["GET"]),
+            Route("/v1/responses/{response_id}", delete_response, methods=["DELETE"]),
+            Route("/v1/responses/{response_id}/input_items", list_input_items),
+            Route("/v1/messages", create_message, methods=["POST"]),
+            Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
             Route("/v1/embeddings", embeddings, methods=["POST"]),
             Route("/v1/models", list_models),
             Route("/v1/models/{model_id:path}", retrieve_model),
             Route("/tokenize", tokenize, methods=["POST"]),
             Route("/detokenize", detokenize, methods=["POST"]),
+            Route("/tokenizer_info", tokenizer_info),
             Route("/health", ready),
             Route("/health/live", live),
             Route("/health/ready", ready),
@@ -59,6 +75,7 @@ def create_app(context: ServerContext) -> Starlette:
     # A redirect names a scheme and a host, and behind a proxy those are not the client's.
     app.router.redirect_slashes = False
     app.state.context = context
+    app.state.responses = ResponseStore(context.config.response_store_size)
     return app
 
 
@@ -70,12 +87,16 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
             Middleware(
                 CORSMiddleware,
                 allow_origins=config.cors_origins,
-                allow_methods=["GET", "POST"],
+                allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["*"],
                 expose_headers=[REQUEST_ID_HEADER, "Retry-After"],
             )
         )
-    layers += [Middleware(UnreadBodyMiddleware), Middleware(UnexpectedErrorMiddleware)]
+    layers += [
+        Middleware(UnreadBodyMiddleware),
+        Middleware(AnthropicErrorsMiddleware),
+        Middleware(UnexpectedErrorMiddleware),
+    ]
     if config.api_keys:
         open_paths = [
             *(["/metrics"] if config.public_metrics else []),

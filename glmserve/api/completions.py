@@ -19,6 +19,7 @@ from glmserve.api.context import ServerContext, context_of
 from glmserve.api.generation import Job, encode_prompts, room_for_output, start
 from glmserve.api.logprobs import CompletionLogprobs
 from glmserve.api.protocol import CompletionRequest
+from glmserve.api.protocol.prompts import MAX_PROMPTS
 from glmserve.api.responses import json_response
 from glmserve.api.sse import DONE, GenerationResponse, event
 from glmserve.api.structured import compile_structure, wanted_structure
@@ -48,6 +49,12 @@ async def _answer(
 
 
 def _check_choices(request: CompletionRequest) -> None:
+    num_texts = len(request.prompts) * max(request.n, request.best_of or 0)
+    if num_texts > MAX_PROMPTS:
+        raise InvalidRequestError(
+            f"prompts times choices are {num_texts} texts; at most {MAX_PROMPTS} in one request",
+            "n",
+        )
     if request.best_of is not None and request.best_of < request.n:
         raise InvalidRequestError(
             f"best_of ({request.best_of}) must not be less than n ({request.n})", "best_of"
@@ -80,6 +87,7 @@ async def _start(
         top_logprobs = 0  # to find the best
     job = Job(
         prompts=prompts,
+        prompts_param="prompt",
         max_tokens=max_tokens,
         stop_ids=stop_ids,
         num_choices=num_choices,

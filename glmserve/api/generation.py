@@ -25,6 +25,7 @@ class Job:
     """What an endpoint has made of its request.
 
     Attributes:
+        prompts_param: the field that they come from, for errors.
         max_tokens: None allows what fits into the context.
         stop_ids: tokens that end a response, unless the request ignores them.
         num_choices: continuations of each prompt.
@@ -32,6 +33,7 @@ class Job:
     """
 
     prompts: Sequence[list[int]]
+    prompts_param: str
     max_tokens: int | None
     stop_ids: frozenset[int]
     num_choices: int = 1
@@ -83,8 +85,10 @@ def start(context: ServerContext, request: GenerationRequest, job: Job) -> Gener
         for prompt_ids in job.prompts:
             params = _sampling_params(context, request, job, len(prompt_ids))
             groups.append(_start_group(context, request, job, prompt_ids, params, seed))
-    except BaseException:
+    except BaseException as error:
         Generation(groups).close()
+        if isinstance(error, ContextLengthError) and error.param == "prompt":
+            error.param = job.prompts_param  # the scheduler knows nothing but prompts
         raise
     return Generation(groups)
 
@@ -96,7 +100,7 @@ def room_for_output(context: ServerContext, num_prompt_tokens: int) -> int:
         raise ContextLengthError(
             f"the prompt has {num_prompt_tokens} tokens; this server's context of {max_context} "
             "tokens leaves no room for an answer",
-            "messages",
+            "prompt",
         )
     return max_context - num_prompt_tokens
 

@@ -23,7 +23,7 @@ _REF = "#/components/schemas/{name}"
 _MEANING = {
     400: "The request cannot be honoured; the message says what to change, param where.",
     401: "The API key is missing or wrong.",
-    404: "There is no such model.",
+    404: "There is no such model or response.",
     413: "The body is too large.",
     429: "The queue is full; the server may be set to another status for this.",
     500: "The server has failed.",
@@ -76,12 +76,13 @@ def _schemas() -> dict[str, Any]:
     """Every named type: pydantic's of the requests, msgspec's of the responses."""
     requests = [operation.request for operation in OPERATIONS if operation.request]
     bodies = [b for o in OPERATIONS for b in (*o.responses.values(), o.failure)]
+    kinds = [k for body in bodies for k in (body if isinstance(body, tuple) else (body,))]
     _, read = models_json_schema(
         [(request, "validation") for request in requests],
         ref_template=_REF.format(name="{model}"),
     )
     _, written = msgspec.json.schema_components(
-        [body for body in bodies if isinstance(body, type)], ref_template=_REF
+        [kind for kind in kinds if isinstance(kind, type)], ref_template=_REF
     )
     return {**read["$defs"], **written}
 
@@ -121,4 +122,6 @@ def _content(bodies: Mapping[str, Body]) -> dict[str, Any]:
 def _schema(body: Body) -> dict[str, Any]:
     if isinstance(body, str):
         return {"type": body}
+    if isinstance(body, tuple):
+        return {"anyOf": [_schema(kind) for kind in body]}
     return {"$ref": _REF.format(name=body.__name__)}

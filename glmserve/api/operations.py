@@ -5,18 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 from pydantic import BaseModel
 
+from glmserve.api.anthropic.objects import AnthropicError, MessageObject, TokenCount
+from glmserve.api.anthropic.objects import Event as MessagesEvent
+from glmserve.api.anthropic.protocol import CountTokensRequest, MessagesRequest
 from glmserve.api.chat_objects import ChatChunk, ChatCompletion
 from glmserve.api.completion_objects import Completion
 from glmserve.api.embeddings import EmbeddingList
 from glmserve.api.health import Health, Version
 from glmserve.api.models import Model, ModelList
+from glmserve.api.openai_responses.events import Event as ResponsesEvent
+from glmserve.api.openai_responses.objects import (
+    DeletedResponse,
+    InputItemList,
+    ResponseObject,
+)
+from glmserve.api.openai_responses.protocol import ResponsesRequest
 from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest
 from glmserve.api.protocol.embeddings import EmbeddingRequest
+from glmserve.api.tokenizer_info import TokenizerInfo
 from glmserve.api.tokens import (
     DetokenizeRequest,
     DetokenizeResponse,
@@ -40,8 +51,8 @@ class Error(msgspec.Struct):
     error: ErrorDetail
 
 
-Body = type | Literal["object", "string"]
-"""What msgspec can describe, or the name of a JSON type."""
+Body = type | tuple[type, ...] | Literal["object", "string"]
+"""What msgspec can describe, several such things, or the name of a JSON type."""
 
 _GENERATION_FAILURES = (400, 401, 404, 413, 429, 500, 503)
 _TOKENS_FAILURES = (400, 401, 404, 413, 500, 503)
@@ -51,7 +62,7 @@ _TOKENS_FAILURES = (400, 401, 404, 413, 500, 503)
 class Operation:
     """One method of one path."""
 
-    method: Literal["get", "post"] = "get"
+    method: Literal["get", "post", "delete"] = "get"
     path: str
     summary: str
     request: type[BaseModel] | None = None
@@ -104,6 +115,57 @@ OPERATIONS = (
     ),
     Operation(
         method="post",
+        path="/v1/responses",
+        summary="Answer a list of items, streamed or whole; may go on from an earlier response.",
+        request=ResponsesRequest,
+        responses={
+            "application/json": ResponseObject,
+            "text/event-stream": get_args(ResponsesEvent),
+        },
+        failures=_GENERATION_FAILURES,
+    ),
+    Operation(
+        path="/v1/responses/{response_id}",
+        summary="A response that is still stored.",
+        responses={"application/json": ResponseObject},
+        failures=(400, 401, 404),
+    ),
+    Operation(
+        method="delete",
+        path="/v1/responses/{response_id}",
+        summary="Forget a stored response.",
+        responses={"application/json": DeletedResponse},
+        failures=(401, 404),
+    ),
+    Operation(
+        path="/v1/responses/{response_id}/input_items",
+        summary="What a stored response answers, in pages: after, limit, order.",
+        responses={"application/json": InputItemList},
+        failures=(400, 401, 404),
+    ),
+    Operation(
+        method="post",
+        path="/v1/messages",
+        summary="Answer the last message of a conversation, as Anthropic does.",
+        request=MessagesRequest,
+        responses={
+            "application/json": MessageObject,
+            "text/event-stream": get_args(MessagesEvent),
+        },
+        failures=_GENERATION_FAILURES,
+        failure=AnthropicError,
+    ),
+    Operation(
+        method="post",
+        path="/v1/messages/count_tokens",
+        summary="How many tokens the model would read to answer.",
+        request=CountTokensRequest,
+        responses={"application/json": TokenCount},
+        failures=(400, 401, 404, 413, 500),
+        failure=AnthropicError,
+    ),
+    Operation(
+        method="post",
         path="/v1/embeddings",
         summary="The last hidden states, averaged over each input.",
         request=EmbeddingRequest,
@@ -137,6 +199,12 @@ OPERATIONS = (
         request=DetokenizeRequest,
         responses={"application/json": DetokenizeResponse},
         failures=_TOKENS_FAILURES,
+    ),
+    Operation(
+        path="/tokenizer_info",
+        summary="Names and sizes of the tokenizer.",
+        responses={"application/json": TokenizerInfo},
+        failures=(400, 401, 503),
     ),
     _health("/health", "The same as /health/ready.", 503),
     _health("/health/live", "Whether the process answers."),

@@ -106,6 +106,7 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
         max_body_size=options.max_body_size,
         cache_size=options.cache_size,
         cache_list_size=options.cache_list_size,
+        response_store_size=options.response_store_size,
         api_keys=read_api_keys(options.api_key, options.api_key_file),
         public_metrics=options.public_metrics,
         public_docs=options.public_docs,
@@ -242,6 +243,13 @@ def _add_http_options(group: argparse._ArgumentGroup) -> None:
         default=1,
         metavar="N",
         help="answers to collect for a request before it is answered with one of them at random",
+    )
+    group.add_argument(
+        "--response-store-size",
+        type=values.non_negative,
+        default=1000,
+        metavar="N",
+        help="responses of /v1/responses to keep in memory for later ones to go on from; 0: none",
     )
     group.add_argument(
         "--cors-origin",

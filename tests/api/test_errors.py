@@ -44,6 +44,7 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
         ("max_tokens", 10**30),
         ("presence_penalty", 3),
         ("repetition_penalty", 0),
+        ("repetition_penalty", 1e-300),
         ("seed", "x"),
         ("seed", 2**63),
         ("stop", ""),
@@ -54,6 +55,7 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
         ("stop_token_ids", [10**6]),
         ("logit_bias", {"x": 1}),
         ("logit_bias", {"1": 101}),
+        ("logit_bias", {"1": 1, "01": 2}),
         ("logit_bias", {"99999999": 1}),
         ("stream", "yes"),
         ("stream_options", {"include_usage": True}),
@@ -76,6 +78,7 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
         ("guided_json", "{"),
         ("messages", []),
         ("messages", "hi"),
+        ("messages", MESSAGES * 2049),
         ("messages", [{"role": "user"}]),
         ("messages", [{"role": "tool", "content": "x"}]),
         ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]),
@@ -104,7 +107,13 @@ async def test_a_bad_field_is_named(client: httpx.AsyncClient, field: str, value
         ({"prompt": [1, ""]}, "prompt", "must be a string, a list"),
         ({"prompt": [[1], [2, -1]]}, "prompt.1.1", "greater than or equal to 0"),
         ({"prompt": [1, -1]}, "prompt.1", "greater than or equal to 0"),
+        ({"prompt": ["x"] * 1025, "n": 2}, "n", "at most 2048"),
+        ({"prompt": ["x"] * 1025, "best_of": 2}, "n", "at most 2048"),
+        ({"prompt": None}, "prompt", "required"),
         ({"prompt": "x", "stop": [1]}, "stop.0", "string"),
+        ({"prompt": "x", "stop": {}}, "stop", "string"),
+        ({"prompt": "x", "guided_choice": "ab"}, "guided_choice", "must be a list"),
+        ({"prompt": "x", "structured_outputs": 1}, "structured_outputs", "must be an object"),
         ({"prompt": "x", "int": 1}, "int", "not supported"),
         ({"prompt": "x", "foo[0]": 1}, "foo[0]", "not supported"),
         ({"prompt": "x", "": 1}, "", "not supported"),
@@ -123,7 +132,7 @@ async def test_the_member_of_a_union_that_was_meant_complains(
 
 async def test_null_means_absent(client: httpx.AsyncClient) -> None:
     body = {"model": "fake", "messages": MESSAGES, "max_tokens": 4, "tools": None, "stop": None}
-    body |= {"stream": True, "stream_options": {"include_usage": None}}
+    body |= {"stream": True, "stream_options": {"include_usage": None}, "audio": None}
     assert (await client.post(CHAT, json=body)).status_code == 200
 
 
@@ -186,6 +195,17 @@ async def test_too_long(
     assert (error["code"], error["param"]) == ("context_length_exceeded", param)
     assert str(prompt) in error["message"]
     assert "128" in error["message"]
+
+
+@pytest.mark.parametrize("fields", [{}, {"max_tokens": 1}])
+async def test_a_conversation_that_is_too_long(
+    client: httpx.AsyncClient, fields: dict[str, Any]
+) -> None:
+    messages = [{"role": "user", "content": "x" * 200}]
+    response = await client.post(CHAT, json={"model": "fake", "messages": messages, **fields})
+    assert response.status_code == 400
+    error = error_of(response)
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
 
 
 @pytest.mark.parametrize(

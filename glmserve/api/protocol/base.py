@@ -16,6 +16,15 @@ FAIL_FAST = Field(fail_fast=True)
 
 INT32_MAX = 2**31 - 1
 
+_IN_JSON = {
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "list_type": "must be a list",
+    "none_required": "is not supported by this server; leave it out",
+}
+"""What pydantic says in the words of Python."""
+
 _UNKNOWN_FIELD = "unknown_field"
 _WRONG_FIELD = "wrong_field"
 
@@ -42,8 +51,8 @@ class StrictModel(BaseModel):
         if not isinstance(data, dict):
             return data
         known = _field_names(cls)
-        for name in data:
-            if name not in known:
+        for name, value in data.items():
+            if value is not None and name not in known:
                 raise PydanticCustomError(_UNKNOWN_FIELD, "{field}", {"field": name})
         return {name: value for name, value in data.items() if value is not None}
 
@@ -98,7 +107,8 @@ def _first_error(error: ValidationError, data: object) -> InvalidRequestError:
     elif kind == "union_tag_invalid":
         message = f"{param}: must be one of {context['expected_tags']}"
     else:
-        message = f"{param}: {first['msg'].removeprefix('Value error, ')}"
+        said = _IN_JSON.get(kind) or first["msg"].removeprefix("Value error, ")
+        message = f"{param}: {said}"
     return InvalidRequestError(message, param)
 
 
@@ -108,11 +118,12 @@ def _path(error: ErrorDetails, data: Any) -> list[str | int]:
     What can be followed through the data is no such name.
     """
     path: list[str | int] = []
-    for part in error["loc"]:
+    is_missing = error["type"] == "missing"  # or null, and then its name would be found
+    for part in error["loc"][: -1 if is_missing else None]:
         if _has(data, part):
             path.append(part)
             data = data[part]
-    if error["type"] == "missing":
+    if is_missing:
         path.append(error["loc"][-1])
     context = error.get("ctx", {})
     if error["type"] in (_UNKNOWN_FIELD, _WRONG_FIELD):

@@ -12,7 +12,8 @@ from glmserve.api.protocol.sampling import GenerationRequest, Metadata
 from glmserve.api.protocol.tools import ToolChoice, ToolModel
 
 _NO_EFFECT = "Accepted for your own records; has no effect."
-_MAX_TOOLS = 128  # OpenAI's
+_MAX_MESSAGES = 2048  # OpenAI's, as is the number of tools
+_MAX_TOOLS = 128
 
 
 class TextFormat(StrictModel):
@@ -51,7 +52,7 @@ ResponseFormat = Annotated[
 class ChatCompletionRequest(GenerationRequest):
     """Answer the last message of a conversation."""
 
-    messages: Annotated[list[Message], FAIL_FAST, Field(min_length=1)]
+    messages: Annotated[list[Message], FAIL_FAST, Field(min_length=1, max_length=_MAX_MESSAGES)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = None
     logprobs: bool = Field(False, description="Log-probabilities of each token.")
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(

@@ -63,6 +63,9 @@ class FunctionCall(StrictModel):
 
     name: str
     arguments: str = Field(description="The text of a JSON object.")
+    parsed_arguments: object = Field(
+        None, description="The same once more, from the openai SDK's parse(); has no effect."
+    )
 
 
 class ToolCallModel(StrictModel):
@@ -81,6 +84,9 @@ class AssistantMessage(_MessageModel):
     content: str | Annotated[list[TextPart | RefusalPart], FAIL_FAST] | None = None
     refusal: str | None = None
     tool_calls: Annotated[list[ToolCallModel], FAIL_FAST] = []
+    parsed: object = Field(
+        None, description="The content once more, from the openai SDK's parse(); has no effect."
+    )
     annotations: Annotated[list[object], Field(max_length=0)] = []
     name: NoName = None
 

@@ -9,7 +9,7 @@ from glmserve.api.protocol.sampling import TokenId
 
 TokenIds = Annotated[list[TokenId], FAIL_FAST]
 
-_MAX_PROMPTS = 2048  # OpenAI's
+MAX_PROMPTS = 2048  # OpenAI's
 
 
 def check_prompt_kind(value: Any) -> Any:
@@ -26,8 +26,8 @@ def check_prompt_kind(value: Any) -> Any:
             "must be a string, a list of token ids, a list of strings, or a list of lists of "
             "token ids"
         )
-    if isinstance(value, list) and kinds != {int} and len(value) > _MAX_PROMPTS:
-        raise ValueError(f"at most {_MAX_PROMPTS} prompts in one request")
+    if isinstance(value, list) and kinds != {int} and len(value) > MAX_PROMPTS:
+        raise ValueError(f"at most {MAX_PROMPTS} prompts in one request")
     return value
 
 

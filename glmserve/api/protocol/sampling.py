@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -11,6 +12,7 @@ from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel, wrong_
 _SEED_MAX = 2**63 - 1
 _MAX_STOP_STRINGS = 16
 _MAX_BAD_WORDS = 64
+_TOKEN_ID = re.compile("0|[1-9][0-9]{0,9}")  # one spelling each: no key hides another
 _MAX_METADATA = 16  # OpenAI's, as are the lengths of keys and values
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
@@ -60,7 +62,7 @@ class GenerationRequest(StrictModel):
     min_p: float = Field(0.0, ge=0, le=1, description="Least probability, relative to the best.")
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
-    repetition_penalty: float = Field(1.0, gt=0, le=10)
+    repetition_penalty: float = Field(1.0, ge=0.01, le=10)
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = {}
     seed: Annotated[int, Field(ge=-_SEED_MAX - 1, le=_SEED_MAX)] | None = Field(
         None, description="The same seed and request give the same text, whatever else runs."
@@ -109,7 +111,7 @@ class GenerationRequest(StrictModel):
     @classmethod
     def _check_logit_bias(cls, value: dict[str, float]) -> dict[str, float]:
         for key in value:
-            if not (key.isascii() and key.isdigit() and len(key) <= 10 and int(key) <= INT32_MAX):
+            if not (_TOKEN_ID.fullmatch(key) and int(key) <= INT32_MAX):
                 raise ValueError(f"keys are token ids, {key[:20]!r} is none")
         return value
 

@@ -1,0 +1,83 @@
+"""The content of a message while it grows: its blocks, and the events that tell of them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from glmserve.api.anthropic.objects import (
+    Block,
+    ContentBlockDelta,
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentEvent,
+    InputJsonDelta,
+    TextBlock,
+    TextDeltaObject,
+    ToolUseBlock,
+)
+from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta, ToolEvent
+
+
+class Content:
+    """Blocks in the order in which they are generated, one at a time."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        """The last one may still lack its text or input."""
+        self._is_open = False
+        self._pieces: list[str] = []
+        """Of the last block's text, or of its input's."""
+
+    def push(self, events: Iterable[ToolEvent]) -> list[ContentEvent]:
+        """Take note of what is new, and tell of it."""
+        told: list[ContentEvent] = []
+        for event in events:
+            match event:
+                case ContentDelta(text):
+                    if not (self._is_open and isinstance(self.blocks[-1], TextBlock)):
+                        told += self._begin(TextBlock(""))
+                    told.append(self._add(text, TextDeltaObject(text)))
+                case CallStarted(_, name):
+                    call_id = f"toolu_{uuid.uuid4().hex[:24]}"
+                    told += self._begin(ToolUseBlock(call_id, name, {}))
+                case ArgumentsDelta(_, text):
+                    told.append(self._add(text, InputJsonDelta(text)))
+        return told
+
+    def finish(self) -> list[ContentEvent]:
+        """End the last block, if there is one."""
+        if not self._is_open:
+            return []
+        self._is_open = False
+        written, block = "".join(self._pieces), self.blocks[-1]
+        self._pieces.clear()
+        if isinstance(block, TextBlock):
+            block.text = written
+        else:
+            block.input = _input(written)
+        return [ContentBlockStop(len(self.blocks) - 1)]
+
+    def _begin(self, block: Block) -> list[ContentEvent]:
+        told = self.finish()
+        self.blocks.append(block)
+        self._is_open = True
+        return [*told, ContentBlockStart(len(self.blocks) - 1, msgspec.structs.replace(block))]
+
+    def _add(self, text: str, delta: TextDeltaObject | InputJsonDelta) -> ContentEvent:
+        self._pieces.append(text)
+        return ContentBlockDelta(len(self.blocks) - 1, delta)
+
+
+def _input(arguments: str) -> dict[str, Any]:
+    """The arguments as an object.
+
+    What was cut or never was one is kept as text, as Anthropic advises for invalid JSON.
+    """
+    try:
+        return msgspec.json.decode(arguments or "{}", type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        return {"INVALID_JSON": arguments}

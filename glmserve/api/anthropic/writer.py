@@ -1,0 +1,96 @@
+"""One message: what is said about it before, while and after its content is generated."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+
+from glmserve.api.anthropic.content import Content
+from glmserve.api.anthropic.errors import error_of
+from glmserve.api.anthropic.objects import (
+    Event,
+    MessageDeltaEvent,
+    MessageObject,
+    MessageStart,
+    MessageStop,
+    MessageUsage,
+    Ping,
+    StopDelta,
+    StopReason,
+)
+from glmserve.api.chat_generation import ChatGeneration
+from glmserve.api.named_events import named_event
+from glmserve.errors import GlmserveError
+
+_STOP_REASONS: dict[str, StopReason] = {"length": "max_tokens", "tool_calls": "tool_use"}
+"""By the finish reasons of chat completions; all others are the end of the turn."""
+
+
+class MessageWriter:
+    """Writes a message, streamed or whole."""
+
+    def __init__(self, model: str, answering: ChatGeneration) -> None:
+        self._model = model
+        self._answering = answering
+        self._content = Content()
+        self._id = f"msg_{uuid.uuid4().hex}"
+
+    async def whole(self, request: Request) -> MessageObject:
+        """The message when it is complete, unless the client leaves first.
+
+        Raises:
+            ClientDisconnect: it left.
+            GlmserveError: the generation failed.
+        """
+        (answer,) = await self._answering.collect(request)
+        self._content.push(answer.events)
+        self._content.finish()
+        message = self._message()
+        message.content = self._content.blocks
+        end = self._end(answer.finish_reason)
+        message.stop_reason, message.stop_sequence = end.stop_reason, end.stop_sequence
+        return message
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """The same as a stream of server-sent events."""
+        try:
+            async for event in self._events():
+                yield _sent(event)
+        except GlmserveError as error:
+            yield _sent(error_of(error.http_status, error.message))
+
+    async def _events(self) -> AsyncIterator[Event]:
+        has_begun = False
+        async for delta in self._answering.deltas():
+            if not has_begun:  # only now it is known how much of the prompt was cached
+                has_begun = True
+                yield MessageStart(self._message())
+                yield Ping()
+            for event in self._content.push(delta.events):
+                yield event
+            if delta.finish_reason is not None:
+                for event in self._content.finish():
+                    yield event
+                yield MessageDeltaEvent(self._end(delta.finish_reason), self._usage())
+        yield MessageStop()
+
+    def _message(self) -> MessageObject:
+        return MessageObject(id=self._id, model=self._model, content=[], usage=self._usage())
+
+    def _end(self, reason: str) -> StopDelta:
+        (stream,) = self._answering.generation.streams
+        if stream.stop_string is not None:
+            return StopDelta("stop_sequence", stream.stop_string)
+        return StopDelta(_STOP_REASONS.get(reason, "end_turn"), None)
+
+    def _usage(self) -> MessageUsage:
+        usage = self._answering.generation.usage()
+        cached = usage.prompt_tokens_details.cached_tokens
+        return MessageUsage(usage.prompt_tokens - cached, cached, usage.completion_tokens)
+
+
+def _sent(event: Event) -> bytes:
+    """A stream tells the type of an event twice."""
+    return named_event(str(event.__struct_config__.tag), event)
