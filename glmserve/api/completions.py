@@ -24,6 +24,7 @@ from glmserve.api.responses import json_response
 from glmserve.api.sse import DONE, GenerationResponse, event
 from glmserve.api.structured import compile_structure, wanted_structure
 from glmserve.errors import InvalidRequestError
+from glmserve.text.text_stream import ScoredToken, TextStream
 
 _DEFAULT_MAX_TOKENS = 16  # OpenAI's
 
@@ -131,7 +132,7 @@ class _Writer:
                 choice.text = self._prompt_text(number) + choice.text
                 choice.logprobs = self._prompt_logprobs(number, logprobs)
             if logprobs is not None:
-                own = logprobs.push(text.scored)
+                own = logprobs.push([*text.scored, *_stop_token(text.stream)])
                 choice.logprobs = choice.logprobs.joined(own) if choice.logprobs else own
             if self._with_ids:
                 choice.prompt_token_ids = text.stream.request.prompt_ids
@@ -152,6 +153,8 @@ class _Writer:
                 yield event(Completion(**self._head, choices=[choice], usage=usage))
             if delta is None:
                 choice = self._choice(index, "", [], streams[index].finish_reason)
+                if (writer := logprobs[index]) and (last := _stop_token(streams[index])):
+                    choice.logprobs = writer.push(last)
             elif delta.text or delta.scored or self._with_ids:
                 choice = self._choice(index, delta.text, delta.token_ids, None)
                 writer = logprobs[index]
@@ -201,3 +204,8 @@ class _Writer:
             return None
         first = self._generation.groups[self._prompt_of[number]][0].request
         return writer.push_prompt(first.prompt_ids, first.prompt_logprobs)
+
+
+def _stop_token(stream: TextStream) -> list[ScoredToken]:
+    """The token that ended a text is scored with it: harnesses count on one score per token."""
+    return [stream.stop_token] if stream.stop_token is not None else []

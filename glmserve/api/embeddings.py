@@ -16,8 +16,10 @@ from glmserve.api.body import read_request
 from glmserve.api.choices import Generation
 from glmserve.api.context import ServerContext, context_of
 from glmserve.api.generation import encode_prompts
+from glmserve.api.offload import offload
 from glmserve.api.protocol.embeddings import EmbeddingRequest
 from glmserve.api.responses import json_response
+from glmserve.errors import ContextLengthError
 from glmserve.request import SamplingParams
 from glmserve.text.text_stream import TextStream
 
@@ -57,13 +59,17 @@ async def embeddings(request: Request) -> Response:
     inputs = await encode_prompts(context, wanted.inputs, "input")
     generation = _start(context, wanted, inputs)
     wholes = await generation.collect(request)
-    data = [
-        Embedding(index, _encoded(_unit(whole.stream.request.pooled), wanted.encoding_format))
-        for index, whole in enumerate(wholes)
-    ]
     num_tokens = sum(map(len, inputs))
     usage = EmbeddingUsage(num_tokens, num_tokens)
-    return json_response(EmbeddingList(data, wanted.model, usage))
+
+    def answer() -> Response:
+        data = [
+            Embedding(index, _encoded(_unit(whole.stream.request.pooled), wanted.encoding_format))
+            for index, whole in enumerate(wholes)
+        ]
+        return json_response(EmbeddingList(data, wanted.model, usage))
+
+    return await offload(answer, len(wholes) * context.model.hidden_size)
 
 
 def _start(context: ServerContext, wanted: EmbeddingRequest, inputs: list[list[int]]) -> Generation:
@@ -78,8 +84,10 @@ def _start(context: ServerContext, wanted: EmbeddingRequest, inputs: list[list[i
                 cache_salt=wanted.cache_salt.encode(),
             )
             groups.append([TextStream(stream, None)])
-    except BaseException:
+    except BaseException as error:
         Generation(groups).close()
+        if isinstance(error, ContextLengthError):
+            error.param = "input"
         raise
     return Generation(groups)
 

@@ -66,6 +66,9 @@ class TextStream:
         self.num_output_tokens = 0
         self.stop_string: str | None = None
         """What ended the text, if it was a stop string."""
+        self.stop_token: ScoredToken | None = None
+        """What ended the text without being part of it, if it was a token and the request wants
+        log-probabilities."""
         self._tokens = tokens
         self._detokenizer = (
             IncrementalDetokenizer(tokenizer, options.skip_special_tokens) if tokenizer else None
@@ -79,6 +82,7 @@ class TextStream:
         self._silent_ids = (
             frozenset() if options.include_stop else tokens.request.params.stop_token_ids
         )
+        self._unspoken: ScoredToken | None = None
         self._num_written = 0  # characters, of which the first
         self._num_shown = 0  # are settled
         self._held: deque[tuple[int, ScoredToken]] = deque()  # each with the characters up to it
@@ -112,6 +116,8 @@ class TextStream:
             return
         rest = self._settle_rest(self._detokenizer.flush())
         scored = self._release()
+        if self.stop_string is None:
+            self.stop_token = self._unspoken
         if rest or scored:
             yield TextDelta(rest, [], scored)
 
@@ -121,7 +127,11 @@ class TextStream:
         if self._detokenizer is None:
             scored = [ScoredToken(*pair) for pair in zip(token_ids, new.logprobs, strict=False)]
             return TextDelta("", token_ids, scored)
-        spoken = token_ids[:-1] if token_ids[-1] in self._silent_ids else token_ids
+        spoken = token_ids
+        if token_ids[-1] in self._silent_ids:
+            spoken = token_ids[:-1]
+            if new.logprobs:
+                self._unspoken = ScoredToken(token_ids[-1], new.logprobs[-1])
         if self._stop is not None or new.logprobs:
             return self._read_one_by_one(spoken, new)
         return TextDelta(self._filtered(self._detokenizer.push(spoken)), token_ids, [])

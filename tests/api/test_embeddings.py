@@ -64,3 +64,10 @@ async def test_refused(
     response = await client.post(EMBEDDINGS, json={"model": "fake", **fields})
     assert response.status_code == 400
     assert param is None or response.json()["error"]["param"] == param
+
+
+async def test_an_input_that_is_too_long(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/embeddings", json={"model": "fake", "input": "x" * 129})
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "input")

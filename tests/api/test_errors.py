@@ -336,3 +336,27 @@ async def _call_and_leave(app: Starlette, body: bytes) -> None:
         "app": app,
     }
     await app(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ('"stop": "a\\ud800"', "stop"),
+        ('"temperature": NaN', "temperature"),
+        ('"temperature": -Infinity', "temperature"),
+        ('"logit_bias": {"1": 1e999}', "logit_bias.1"),
+        ('"user": "x", "stop": ["a", "\\udfff"]', "stop.1"),
+        ('"user": "\\ud83d\\ude00", "seed": 1e400', "seed"),
+        ('"\\ud800": NaN', "\\ud800"),
+        ('"stop": "a', None),
+        ('"stop": ' + "[" * 100_000, None),
+    ],
+)
+async def test_values_that_json_does_not_know_are_named(
+    client: httpx.AsyncClient, fields: str, param: str | None
+) -> None:
+    content = '{"model": "fake", "prompt": "x", ' + fields + "}"
+    response = await client.post(COMPLETIONS, content=content)
+    assert response.status_code == 400
+    assert error_of(response)["param"] == param
+    assert "not valid JSON" in error_of(response)["message"]

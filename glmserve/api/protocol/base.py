@@ -9,6 +9,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from glmserve.api.protocol.misfits import misfit
 from glmserve.errors import InvalidRequestError
 
 FAIL_FAST = Field(fail_fast=True)
@@ -75,7 +76,9 @@ def parse_request(model: type[Parsed], body: bytes) -> Parsed:
     try:
         data = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequestError(f"the body is not valid JSON: {error}") from None
+        param = misfit(body)
+        message = f"the body is not valid JSON: {error}"
+        raise InvalidRequestError(f"{param}: {message}" if param else message, param) from None
     if not isinstance(data, dict):
         raise InvalidRequestError("the body must be a JSON object")
     return parse_data(model, data)
