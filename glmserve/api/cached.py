@@ -46,6 +46,7 @@ async def through_cache(
 
 def _key(request: Request, parsed: GenerationRequest) -> bytes:
     owner = api_key_id(request) or ""
-    content = parsed.model_dump_json(exclude=_NO_EFFECT)
+    # Without defaults: that a field was sent may itself show in the answer, as service_tier does.
+    content = parsed.model_dump_json(exclude=_NO_EFFECT, exclude_unset=True)
     key = blake2b(f"{owner}\n{request.url.path}\n{content}".encode(), digest_size=32)
     return key.digest()

@@ -204,6 +204,6 @@ def _new_filter(
     chat_format: ChatFormat, structure: CompiledStructure | None, chat: ChatCompletionRequest
 ) -> Callable[[], ResponseFilter] | None:
     """What is done to the text: to a structure nothing that could break it."""
-    if not keeps_text(structure, chat):
+    if structure is None or not keeps_text(structure, chat):
         return chat_format.response_filter
-    return StripLeading if chat_format.lead_in else None
+    return StripLeading if structure.has_lead_in else None

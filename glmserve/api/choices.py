@@ -9,7 +9,6 @@ from typing import NamedTuple
 from starlette.requests import ClientDisconnect, Request
 
 from glmserve.api.usage import PromptTokensDetails, Usage
-from glmserve.errors import GlmserveError
 from glmserve.text.text_stream import ScoredToken, TextDelta, TextStream
 
 
@@ -72,7 +71,7 @@ class Generation:
                 yield ChoiceDelta(0, delta)
             yield ChoiceDelta(0, None)
             return
-        queue: asyncio.Queue[ChoiceDelta | GlmserveError] = asyncio.Queue()
+        queue: asyncio.Queue[ChoiceDelta | Exception] = asyncio.Queue()
         readers = [
             asyncio.create_task(_read(index, stream, queue))
             for index, stream in enumerate(self.streams)
@@ -81,7 +80,7 @@ class Generation:
         try:
             while unfinished:
                 item = await queue.get()
-                if isinstance(item, GlmserveError):
+                if isinstance(item, Exception):
                     raise item
                 unfinished -= item.delta is None
                 yield item
@@ -110,13 +109,13 @@ class Generation:
 
 
 async def _read(
-    index: int, stream: TextStream, queue: asyncio.Queue[ChoiceDelta | GlmserveError]
+    index: int, stream: TextStream, queue: asyncio.Queue[ChoiceDelta | Exception]
 ) -> None:
     try:
         async for delta in stream:
             queue.put_nowait(ChoiceDelta(index, delta))
         queue.put_nowait(ChoiceDelta(index, None))
-    except GlmserveError as error:
+    except Exception as error:  # whatever it is: somebody waits for this choice to end
         queue.put_nowait(error)
 
 

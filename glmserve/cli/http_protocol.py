@@ -76,6 +76,9 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing() and not self.transport.get_write_buffer_size():
             self.transport.abort()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Not logged: CONNECT is answered like any other wrong method, and comes from anybody."""
+
     def send_400_response(self, msg: str) -> None:
         """Called by the parser's failure, which it has logged."""
         self._refuse(400, "the request is not valid HTTP/1.1")

@@ -22,6 +22,9 @@ from glmserve.step import NOT_A_NUMBER, RunnerInfo, RunnerLimits, TokenMasks
 
 logger = logging.getLogger(__name__)
 
+_NO_TOKEN = (None, NOT_A_NUMBER)
+"""What a TokenUpdate has in place of a token's id."""
+
 
 class EngineState(enum.Enum):
     """LOADING -> READY -> DEAD; there is no way back from DEAD."""
@@ -190,7 +193,9 @@ class Engine:
             await self._step_forever(scheduler)
         except EngineDeadError as error:
             self._die(error)
-        except Exception as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # a panic of compiled code is no Exception
             logger.exception("the engine loop failed")
             self._die(EngineDeadError(f"the engine failed: {error!r}"))
 
@@ -202,7 +207,7 @@ class Engine:
     async def _step_forever(self, scheduler: Scheduler) -> None:
         """Deliver each step's tokens while the next step computes."""
         updates: list[TokenUpdate] = []
-        while True:
+        while self.state is not EngineState.DEAD:
             step = scheduler.schedule()
             if step is None:
                 self._deliver(updates)
@@ -234,7 +239,7 @@ class Engine:
         if not updates:
             return
         now = time.perf_counter()
-        self.stats.step_done(len(updates))
+        self.stats.step_done(sum(token_id not in _NO_TOKEN for _, token_id, _ in updates))
         for request, token_id, logprobs in updates:
             stream = self._streams[request.id]
             if token_id is None:

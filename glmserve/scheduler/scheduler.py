@@ -7,6 +7,7 @@ gets them computed in chunks, as far as the budget reaches.
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import insort
 from itertools import repeat
@@ -26,8 +27,8 @@ class TokenUpdate(NamedTuple):
 
     request: Request
     token_id: int | None
-    """NOT_A_NUMBER when the request failed because its logits were not finite; None when it is
-    over without a token, as only its prompt was wanted."""
+    """NOT_A_NUMBER when the request failed because the model's numbers were not finite; None when
+    it is over without a token, as only its prompt was wanted."""
     logprobs: Logprobs | None = None
 
 
@@ -73,6 +74,7 @@ class Scheduler:
         self._waiting = WaitingQueue()
         self._running: list[Request] = []  # by rank: who loses blocks first comes last
         self._held: dict[int, list[Request]] = {}  # by the id of who computes their prompt
+        self._num_held = 0
         self._in_flight: list[Scheduled] = []
         self._step_id = 0
         self._preemptions = 0
@@ -129,7 +131,9 @@ class Scheduler:
         if request.status is RequestStatus.RUNNING:
             self._running.remove(request)
             self._blocks.free(request)
-        elif request.status is not RequestStatus.HELD:
+        elif request.status is RequestStatus.HELD:
+            self._num_held -= 1
+        else:
             self._waiting.discard(request)
         request.status = status
         others = [r for r in self._held.pop(request.id, ()) if not r.status.is_finished]
@@ -138,8 +142,7 @@ class Scheduler:
 
     @property
     def _num_waiting(self) -> int:
-        held = (request for group in self._held.values() for request in group)
-        return len(self._waiting) + sum(not request.status.is_finished for request in held)
+        return len(self._waiting) + self._num_held
 
     def _queue_group(self, requests: list[Request]) -> None:
         """Let the first wait for its place, and the others for the first's prompt."""
@@ -148,12 +151,14 @@ class Scheduler:
         if others and self._blocks.shares_prefixes:
             self._held[leader.id] = others
             for request in others:
+                self._num_held += request.status is not RequestStatus.HELD
                 request.status = RequestStatus.HELD
         else:
             for request in others:
                 self._queue(request)
 
     def _queue(self, request: Request) -> None:
+        self._num_held -= request.status is RequestStatus.HELD
         request.status = RequestStatus.WAITING
         self._waiting.push(request)
 
@@ -190,6 +195,10 @@ class Scheduler:
             score = next(scores) if is_scored else None
             sums = next(pooled) if is_pooled else None
             if request.status is not RequestStatus.RUNNING:
+                continue
+            if not _are_numbers(score, sums):
+                self.abort(request, RequestStatus.FINISHED_ERROR)
+                updates.append(TokenUpdate(request, NOT_A_NUMBER))
                 continue
             request.num_computed_tokens += num_tokens
             if score is not None:
@@ -320,6 +329,13 @@ class Scheduler:
 
 def _rank(request: Request) -> tuple[int, int]:
     return request.priority, request.id
+
+
+def _are_numbers(score: list[Logprobs] | None, sums: bytes | None) -> bool:
+    """Whether what a step reports of a prompt came from finite numbers."""
+    if score is not None and any(math.isnan(item.logprob) for item in score):
+        return False
+    return sums is None or all(map(math.isfinite, memoryview(sums).cast("f")))
 
 
 def _add_floats(total: array[float], addend: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from fakes import FakeRunner, expected_logprobs, expected_output
+from glmserve.text.text_stream import TextStream
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -286,3 +288,15 @@ class TestExtensions:
         response = await client.post(CHAT, json=chat(logit_bias={"9": 1}))
         assert response.status_code == 400
         assert response.json()["error"]["param"] == "logit_bias"
+
+
+async def test_a_choice_that_breaks_ends_the_stream_of_all(
+    make_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    client = await make_client()
+    monkeypatch.setattr(TextStream, "_read", broken)
+    response = await asyncio.wait_for(client.post(CHAT, json=chat(n=2, stream=True)), timeout=5)
+    assert "[DONE]" not in response.text

@@ -48,6 +48,14 @@ def test_a_huge_answer_is_not_kept() -> None:
     assert cache.find(b"k") is None
 
 
+async def test_a_default_that_is_named_is_answered_by_its_name(make_client: Any) -> None:
+    client = await make_client(config=config())
+    for fields in ({}, {"service_tier": "auto"}):
+        answers = [await client.post(CHAT, json=body(**fields)) for _ in range(2)]
+        assert [r.headers[HEADER] for r in answers] == ["miss", "hit"]
+        assert all(("service_tier" in r.json()) == bool(fields) for r in answers)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_request_that_comes_again(make_client: Any, stream: bool) -> None:
     runner = FakeRunner()

@@ -138,6 +138,15 @@ async def test_what_is_not_http_gets_an_error_object(
     assert await connection.rest() == b""
 
 
+async def test_connect_is_answered_and_nobody_is_told_to_install_anything(
+    connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    await connection.send(b"CONNECT /x HTTP/1.1\r\nHost: x\r\n\r\n")
+    head, _ = await connection.response()
+    assert head.startswith(b"http/1.1 ")
+    assert not caplog.records
+
+
 async def test_endless_heads_are_refused(connection: Connection) -> None:
     await connection.send(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 100_000)
     head, body = await connection.response()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import struct
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,7 +20,15 @@ from glmserve.engine import Engine, EngineState, NewTokens, TokenStream, Variant
 from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, StartupError
 from glmserve.executor import InlineExecutor
 from glmserve.request import RequestStatus, SamplingParams
-from glmserve.step import NOT_A_NUMBER, Runner, StepInput, StepOutput
+from glmserve.step import (
+    NOT_A_NUMBER,
+    Logprobs,
+    MaskSource,
+    Runner,
+    StepInput,
+    StepOutput,
+    no_masks,
+)
 
 
 def no_progress(done: int, total: int) -> None:
@@ -125,7 +136,7 @@ async def test_not_ready_while_loading() -> None:
 
 async def test_a_model_without_finite_logits_is_never_ready() -> None:
     class BrokenRunner(FakeRunner):
-        def execute(self, step: StepInput) -> StepOutput:
+        def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
             return StepOutput(step.step_id, [NOT_A_NUMBER] * len(step.sequences))
 
     engine = Engine(InlineExecutor(lambda _: BrokenRunner()), SchedulerConfig(), hash_key=b"key")
@@ -192,6 +203,36 @@ async def test_a_failing_constraint_fails_its_request_alone() -> None:
         assert "glmserve_kv_blocks_used 0.0" in metrics(engine)
 
 
+async def test_a_constraint_with_a_bug_fails_its_request_alone() -> None:
+    class Buggy(OnlyId):
+        def allowed(self) -> bytes:
+            raise ZeroDivisionError
+
+    async with running_engine(FakeRunner()) as engine:
+        broken = engine.submit([1], greedy(5), constraint=Buggy(0))
+        healthy = engine.submit([2], greedy(5), constraint=OnlyId(77))
+        with pytest.raises(GlmserveError, match="could not be followed"):
+            await drain(broken)
+        assert await drain(healthy) == [77] * 5
+
+
+async def test_a_panic_ends_every_stream_instead_of_stopping_it() -> None:
+    class Panic(BaseException):
+        """What extensions written in Rust raise."""
+
+    class Panicking(OnlyId):
+        def allowed(self) -> bytes:
+            raise Panic
+
+    async with running_engine(FakeRunner()) as engine:
+        streams = [engine.submit([1], greedy(5), constraint=Panicking(0))]
+        streams.append(engine.submit([2], greedy(5)))
+        for stream in streams:
+            with pytest.raises(EngineDeadError):
+                await asyncio.wait_for(drain(stream), timeout=5)
+        assert engine.died.is_set()
+
+
 async def test_closing_while_a_step_waits_for_masks() -> None:
     gate = threading.Event()
 
@@ -225,9 +266,44 @@ async def test_continuations_and_logprobs_arrive_together() -> None:
         assert computed == 1 + 6 + 2 + 3 + 3  # one token at the start; two behind the shared block
 
 
+async def test_nothing_is_computed_for_streams_that_were_ended() -> None:
+    runner = FakeRunner()
+    async with running_engine(runner) as engine:
+        streams = [engine.submit([i, i, i], greedy(100)) for i in range(3)]
+        await streams[0].next_tokens()
+        engine.end_streams()
+        for stream in streams:
+            with pytest.raises(EngineDeadError):
+                await drain(stream)
+        num_steps = len(runner.steps)
+        await asyncio.sleep(0.05)
+        assert len(runner.steps) <= num_steps + 1  # the one that was under way
+
+
+@pytest.mark.parametrize("wanted", [{"pool": True}, {"prompt_logprobs": 0}])
+async def test_a_prompt_whose_numbers_are_not_finite_fails(wanted: dict[str, Any]) -> None:
+    class NanRunner(FakeRunner):
+        def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
+            output = super().execute(step, masks)
+            return msgspec.structs.replace(
+                output,
+                scores=[[Logprobs(math.nan, [], []) for _ in score] for score in output.scores],
+                pooled=[struct.pack("f", math.nan) for _ in output.pooled],
+            )
+
+    async with running_engine(NanRunner()) as engine:
+        stream = engine.submit([1, 2, 3], msgspec.structs.replace(greedy(0), **wanted))
+        with pytest.raises(GlmserveError, match="not finite"):
+            await drain(stream)
+        assert await drain(engine.submit([4], greedy(3))) == expected_output([4], 3)
+        assert "glmserve_kv_blocks_used 0.0" in metrics(engine)
+        assert "glmserve_output_tokens_total 3.0" in metrics(engine)
+
+
 async def test_a_request_for_its_prompt_alone() -> None:
     async with running_engine(FakeRunner()) as engine:
         stream = engine.submit([1, 2, 3], msgspec.structs.replace(greedy(0), pool=True))
         assert await drain(stream) == []
         assert list(stream.request.pooled) == [6.0]
         assert stream.request.status is RequestStatus.FINISHED_LENGTH
+        assert "glmserve_output_tokens_total 0.0" in metrics(engine)

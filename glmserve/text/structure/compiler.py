@@ -13,7 +13,7 @@ from glmserve.text.structure.build import Opening, build_matcher, first_mask
 from glmserve.text.structure.constraint import CompiledGrammar, CompiledStructure, Vocabulary
 from glmserve.text.structure.grammar import GrammarText, grammar_text
 from glmserve.text.structure.json_text import JsonGuard
-from glmserve.text.structure.structures import JsonObject, Structure
+from glmserve.text.structure.structures import Choice, Grammar, JsonObject, Regex, Structure
 from glmserve.text.structure.trial import Setup, Trial
 from glmserve.text.structure.trial_process import TrialProcess
 from glmserve.text.structure.vocabulary import ll_tokenizer, packed_bits, text_tokens
@@ -22,6 +22,9 @@ from glmserve.text.tokenizer import Tokenizer
 
 CACHE_SIZE = 128
 """Compiled grammars that are kept: some 100 kB each, a few MB where automata have grown large."""
+
+_MAY_OPEN_WITH_SPACE = Choice | Regex | Grammar
+"""Of the other structures whitespace at the beginning means nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class StructureCompiler:
         self._tokenizer = tokenizer
         self._tools: asyncio.Task[_Tools] | None = None
         self._compiled: OrderedDict[GrammarText, asyncio.Task[CompiledGrammar]] = OrderedDict()
+        self._compiling: set[asyncio.Task[CompiledGrammar]] = set()
 
     async def prepare(self) -> None:
         """Make now what the first structure would have to wait for.
@@ -63,29 +67,38 @@ class StructureCompiler:
         Args:
             stop_ids: what may end the text where the structure allows its end.
             lead_in: a regex of whitespace that may come before the structured text, where the
-                chat format takes it away again; "" for none.
+                chat format takes it away again; "" for none. Unused where the text may itself
+                begin with whitespace, which must not be taken away with it.
             param: the request's field, for errors.
 
         Raises:
             InvalidRequestError: nothing fits the structure, or it cannot be honoured.
         """
         try:
-            text = await asyncio.to_thread(grammar_text, structure, lead_in)
-            grammar = await self._grammar(text)
+            if lead_in and isinstance(structure, _MAY_OPEN_WITH_SPACE):
+                grammar = await self._grammar(structure, "")
+                lead_in = "" if grammar.may_open_with_space else lead_in
+            grammar = await self._grammar(structure, lead_in)
         except InvalidRequestError as error:
             message = f"{param}: {error.message}" if param else error.message
             raise InvalidRequestError(message, param) from None
-        return CompiledStructure(grammar, stop_ids)
+        return CompiledStructure(grammar, stop_ids, bool(lead_in))
 
     async def close(self) -> None:
-        """End the helper process."""
+        """Give up what is being compiled, and end the helper process."""
+        for task in self._compiling:
+            task.cancel()
+        await asyncio.gather(*self._compiling, return_exceptions=True)
         if self._tools is not None and not _has_failed(self._tools):
             await (await asyncio.shield(self._tools)).process.close()
 
-    async def _grammar(self, text: GrammarText) -> CompiledGrammar:
+    async def _grammar(self, structure: Structure, lead_in: str) -> CompiledGrammar:
+        text = await asyncio.to_thread(grammar_text, structure, lead_in)
         task = self._compiled.get(text)
         if task is None or _is_useless(task):
             task = self._compiled[text] = asyncio.create_task(self._compile(text))
+            self._compiling.add(task)
+            task.add_done_callback(self._compiling.discard)
             if len(self._compiled) > CACHE_SIZE:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(text)
@@ -119,8 +132,10 @@ def _make_tools(tokenizer: Tokenizer) -> _Tools:
     drops_all = tokenizer.leading_blanks is LeadingBlanks.DROP_ALL
     lone = {i for i in opening if tokens[i] == b" "} if drops_all else set()
     masks = Opening(packed_bits(opening, len(tokens)), packed_bits(lone, len(tokens)))
+    spaces = (i for i, data in enumerate(tokens) if data[i in opening :][:1].isspace())
+    opens_with_space = int.from_bytes(packed_bits(spaces, len(tokens)), "little")
     return _Tools(
-        Vocabulary(tokens, opening, JsonGuard(tokens)),
+        Vocabulary(tokens, opening, opens_with_space, JsonGuard(tokens)),
         ll_tokenizer(tokens),
         masks,
         TrialProcess(Setup(tokens, masks)),

@@ -32,6 +32,8 @@ class Vocabulary:
     """Bytes of each id; empty where it is no text."""
     opens_with_blank: frozenset[int]
     """Ids whose first blank is dropped at the beginning of a text."""
+    opens_with_space: int
+    """Bits of the ids whose text, at its beginning, begins with whitespace."""
     guard: JsonGuard
 
     @property
@@ -53,6 +55,11 @@ class CompiledGrammar:
     is_broken: bool = field(default=False)
     """Set once a copy has failed: they share a cache of limited size. Compile it again."""
 
+    @property
+    def may_open_with_space(self) -> bool:
+        """Whether the text may begin with whitespace."""
+        return bool(int.from_bytes(self.first_mask, "little") & self.vocabulary.opens_with_space)
+
 
 @dataclass(frozen=True)
 class CompiledStructure:
@@ -60,6 +67,8 @@ class CompiledStructure:
 
     grammar: CompiledGrammar
     stop_ids: frozenset[int]
+    has_lead_in: bool
+    """Whether whitespace in front of the text is not part of it."""
 
     def constraint(self) -> MatcherConstraint:
         """A new constraint, at its beginning. Cheap."""

@@ -81,5 +81,7 @@ def engine_mask(mask: bytes, vocab_size: int, stop_ids: frozenset[int]) -> bytes
         result[-1] &= (1 << (vocab_size & 7)) - 1
     if may_end(mask, vocab_size):
         for token_id in stop_ids:
+            if token_id >= vocab_size:
+                continue  # a config may name an end that its tokenizer lacks
             result[token_id >> 3] |= 1 << (token_id & 7)
     return bytes(result)

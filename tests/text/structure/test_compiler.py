@@ -134,6 +134,32 @@ async def test_stop_ids_are_allowed_where_the_text_may_end(tiny: Any) -> None:
     assert set(tiny.sampler.allowed(constraint).nonzero()[0]) == stop_ids
 
 
+async def test_a_stop_id_that_the_tokenizer_lacks_changes_nothing(tiny: Any) -> None:
+    ends = [
+        (await tiny.compiler.compile(Regex("a*"), stop_ids=stop_ids)).constraint().allowed()
+        for stop_ids in (frozenset[int](), frozenset({tiny.tokenizer.vocab_size, 10**9}))
+    ]
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize(
+    ("structure", "has_lead_in"),
+    [
+        (Choice(("yes", "no")), True),
+        (Choice(("yes", " no")), False),
+        (Choice(("yes", "\nno")), False),
+        (Regex("[ \n]*[0-9]"), False),
+        (Grammar('start: "\\n"? "yes"'), False),
+        (JsonObject(), True),
+    ],
+)
+async def test_whitespace_of_the_text_is_no_lead_in(
+    tiny: Any, structure: Structure, has_lead_in: bool
+) -> None:
+    compiled = await tiny.compiler.compile(structure, stop_ids=tiny.stop_ids, lead_in="\n? ?")
+    assert compiled.has_lead_in == has_lead_in
+
+
 async def test_only_text_is_allowed(tiny: Any) -> None:
     """No special or unused token, and none without bytes, which could go on for ever."""
     tokenizer = tiny.tokenizer
@@ -173,6 +199,20 @@ async def test_a_limit_met_in_the_middle_ends_the_request_not_the_structure(tiny
 
 async def test_closing_without_use(tiny: Any) -> None:
     await StructureCompiler(tiny.tokenizer).close()
+
+
+async def test_closing_gives_up_what_waits_for_its_turn(tiny: Any) -> None:
+    compiler = StructureCompiler(tiny.tokenizer)
+    await compiler.prepare()
+    patterns = (f"{number}(\\pL{{1,200}}){{1,200}}" for number in range(9))
+    waiting = [
+        asyncio.create_task(compiler.compile(Regex(pattern), stop_ids=tiny.stop_ids))
+        for pattern in patterns
+    ]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    await compiler.close()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(results[-1], asyncio.CancelledError)
 
 
 async def test_prepare_makes_everything_ready(tiny: Any) -> None:
