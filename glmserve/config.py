@@ -67,7 +67,7 @@ class ServerConfig:
     further_model_names: tuple[str, ...] = ()
     """Other names that mean the same model."""
     queue_full_status: int = 429
-    max_body_size: int = 16 * 2**20
+    max_body_size: int = 8 * 2**20
     """Bytes of a request's body."""
     api_keys: tuple[str, ...] = ()
     """All of them are valid; none: nobody needs one."""

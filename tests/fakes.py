@@ -117,8 +117,7 @@ class FakeRunner:
         assert len({s.request_id for s in step.sequences}) == len(lengths)
         if not limits.mixes_prefill_and_decode:
             decodes = [
-                len(s.token_ids) == 1 and (s.sampling is not None or s.pool)
-                for s in step.sequences
+                len(s.token_ids) == 1 and (s.sampling is not None or s.pool) for s in step.sequences
             ]
             assert all(decodes) or not any(decodes)
         if not limits.chunked_prefill:

@@ -11,7 +11,7 @@ from glmserve.api.structured import Wanted, compile_structure, wanted_structure
 from glmserve.api.tool_choice import ToolUse
 from glmserve.errors import InvalidRequestError
 from glmserve.text.chat_format import ChatFormat
-from glmserve.text.structure import CompiledStructure, Lark, Without
+from glmserve.text.structure import CompiledStructure, Lark, Without, checked_schema
 from glmserve.text.tools import Tool
 
 _ANY_OBJECT = {"type": "object", "additionalProperties": True}
@@ -52,9 +52,12 @@ async def answer_structure(
     try:
         return await compile_calls(use.offered)
     except InvalidRequestError:
-        if all(tool.strict for tool in use.offered):
+        tools = [tool if _is_guaranteed(tool) else _relaxed(tool) for tool in use.offered]
+        if tools == use.offered:  # each can be honoured alone, all together are too much
+            tools = [_relaxed(tool) for tool in use.offered]
+        if tools == use.offered:
             raise
-        return await compile_calls([_relaxed(tool) for tool in use.offered])
+        return await compile_calls(tools)
 
 
 def keeps_text(structure: CompiledStructure | None, chat: ChatCompletionRequest) -> bool:
@@ -71,6 +74,15 @@ def _check_room_for_calls(wanted: Wanted | None, use: ToolUse) -> None:
             "no tools",
             wanted.param,
         )
+
+
+def _is_guaranteed(tool: Tool) -> bool:
+    """Whether arguments can be held to the tool's parameters."""
+    try:
+        checked_schema(tool.schema())
+    except InvalidRequestError:
+        return False
+    return True
 
 
 def _relaxed(tool: Tool) -> Tool:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from glmserve.api.anthropic import AnthropicErrorsMiddleware, count_tokens, create_message
 from glmserve.api.auth import ApiKeyMiddleware
+from glmserve.api.cached import CACHE_HEADER
 from glmserve.api.chat import chat_completions
 from glmserve.api.completions import completions
 from glmserve.api.context import ServerContext
+from glmserve.api.cors import CorsMiddleware
 from glmserve.api.embeddings import embeddings
 from glmserve.api.errors import (
     UnexpectedErrorMiddleware,
@@ -85,11 +86,11 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
     if config.cors_origins:  # before the keys: a browser's preflight request carries none
         layers.append(
             Middleware(
-                CORSMiddleware,
+                CorsMiddleware,
                 allow_origins=config.cors_origins,
                 allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["*"],
-                expose_headers=[REQUEST_ID_HEADER, "Retry-After"],
+                expose_headers=[REQUEST_ID_HEADER, "Retry-After", CACHE_HEADER],
             )
         )
     layers += [

@@ -13,6 +13,8 @@ from glmserve.errors import GlmserveError
 _LONG_BODY = 64 * 1024
 """Bytes from which on a thread checks the body, so that streams go on meanwhile."""
 
+_LONGEST_NAME = 40  # characters of an encoding's name that an error message repeats
+
 
 class BodyTooLargeError(GlmserveError):
     """413: the request body is larger than --max-body-size."""
@@ -22,13 +24,27 @@ class BodyTooLargeError(GlmserveError):
     code = "request_too_large"
 
 
+class BodyEncodingError(GlmserveError):
+    """415: the request body is compressed."""
+
+    http_status = 415
+    error_type = "invalid_request_error"
+    code = "unsupported_content_encoding"
+
+
 async def read_body(request: Request) -> bytes:
     """The request's whole body.
 
     Raises:
         BodyTooLargeError: it is too large, or says that it will be; no more than the limit is kept.
+        BodyEncodingError: it is compressed.
         ClientDisconnect: the client left in the middle of it.
     """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise BodyEncodingError(
+            f"Content-Encoding {encoding[:_LONGEST_NAME]!r} is not supported; send the body plain"
+        )
     limit = context_of(request).config.max_body_size
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
@@ -50,7 +66,7 @@ async def read_request(request: Request, model: type[Parsed]) -> Parsed:
 
     Raises:
         InvalidRequestError: it is no such request; the message says where and why.
-        BodyTooLargeError, ClientDisconnect: see `read_body`.
+        BodyTooLargeError, BodyEncodingError, ClientDisconnect: see `read_body`.
     """
     body = await read_body(request)
     if len(body) < _LONG_BODY:

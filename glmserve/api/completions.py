@@ -18,6 +18,7 @@ from glmserve.api.completion_objects import Completion, CompletionChoice, Legacy
 from glmserve.api.context import ServerContext, context_of
 from glmserve.api.generation import Job, encode_prompts, room_for_output, start
 from glmserve.api.logprobs import CompletionLogprobs
+from glmserve.api.offload import offload
 from glmserve.api.protocol import CompletionRequest
 from glmserve.api.protocol.prompts import MAX_PROMPTS
 from glmserve.api.responses import json_response
@@ -46,7 +47,10 @@ async def _answer(
     writer = _Writer(context, completion, generation)
     if completion.stream:
         return GenerationResponse(generation, writer.events())
-    return json_response(writer.whole(await generation.collect(request)))
+    texts = await generation.collect(request)
+    num_scored = sum(map(len, prompts)) + sum(len(text.scored) for text in texts)
+    size = num_scored if completion.logprobs is not None else 0
+    return json_response(await offload(lambda: writer.whole(texts), size))
 
 
 def _check_choices(request: CompletionRequest) -> None:

@@ -28,7 +28,8 @@ def tool_use(chat: ChatCompletionRequest) -> ToolUse:
     """The tools that the model is shown.
 
     Raises:
-        InvalidRequestError: two tools have one name, or tool_choice names none of them.
+        InvalidRequestError: two tools have one name, parameters are not of type object, or
+            tool_choice names none of the tools.
     """
     tools = {tool.function.name: _tool(tool) for tool in chat.tools}
     if len(tools) < len(chat.tools):
@@ -56,4 +57,6 @@ def tool_use(chat: ChatCompletionRequest) -> ToolUse:
 
 def _tool(tool: ToolModel) -> Tool:
     function = tool.function
-    return Tool(function.name, function.description, function.parameters, function.strict)
+    made = Tool(function.name, function.description, function.parameters, function.strict)
+    made.schema()  # refuses parameters that are not those of an object
+    return made

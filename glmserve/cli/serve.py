@@ -225,7 +225,7 @@ def _add_http_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--max-body-size",
         type=values.num_bytes,
-        default="16M",
+        default="8M",
         metavar="BYTES",
         help="of a request; larger ones get 413",
     )

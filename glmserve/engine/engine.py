@@ -222,6 +222,7 @@ class Engine:
             if masks is not None:
                 await self._send_masks(step.step_id, constrained, masks)
             updates = scheduler.update(await pending)
+            self.stats.step_done(sum(update.token_id not in _NO_TOKEN for update in updates))
 
     async def _send_masks(
         self, step_id: int, requests: list[Request], masks: asyncio.Future[list[Mask]]
@@ -239,7 +240,6 @@ class Engine:
         if not updates:
             return
         now = time.perf_counter()
-        self.stats.step_done(sum(token_id not in _NO_TOKEN for _, token_id, _ in updates))
         for request, token_id, logprobs in updates:
             stream = self._streams[request.id]
             if token_id is None:

@@ -16,17 +16,25 @@ _NEVER = float("-inf")
 
 def restrict(logits: Tensor, inputs: Sequence[SamplingInput], masks: MaskSource) -> None:
     """Set what each row of `logits` [S, V] must not choose to -inf, in place."""
+    given = iter(masks() if any(s.constrained for s in inputs) else [])
     for row, s in zip(logits, inputs, strict=True):
-        if s.banned:
-            ids = torch.tensor([i for i in s.banned if i < logits.shape[1]], device=logits.device)
-            row.index_fill_(0, ids.long(), _NEVER)
-    constrained = [i for i, s in enumerate(inputs) if s.constrained]
-    if not constrained:
-        return
-    for i, mask in zip(constrained, masks(), strict=True):
+        banned = [i for i in s.banned if i < len(row)]
+        mask = next(given) if s.constrained else b""
         if mask:  # an empty one restricts nothing
-            bounds = torch.from_numpy(_upper_bounds(mask, logits.shape[1])).to(logits.device)
-            torch.minimum(logits[i], bounds, out=logits[i])
+            bounds = _upper_bounds(mask, len(row))
+            _ban(bounds, banned)
+            torch.minimum(row, torch.from_numpy(bounds).to(row.device), out=row)
+        elif banned:
+            row.index_fill_(0, torch.tensor(banned, device=row.device), _NEVER)
+
+
+def _ban(bounds: Float32Array, ids: list[int]) -> None:
+    """Also bar these ids, unless a mask allows nothing else."""
+    if ids:
+        others = bounds.copy()
+        others[ids] = _NEVER
+        if (others > 0).any():
+            bounds[ids] = _NEVER
 
 
 def _upper_bounds(mask: bytes, vocab_size: int) -> Float32Array:

@@ -172,6 +172,8 @@ async def test_cors_preflight_needs_no_key(guarded: httpx.AsyncClient) -> None:
     strangers = headers | {"Origin": "https://elsewhere.org"}
     response = await guarded.options("/v1/chat/completions", headers=strangers)
     assert response.status_code == 400
+    assert response.json()["error"]["message"] == "Disallowed CORS origin"
+    assert "Origin" in response.headers["vary"]
     assert "access-control-allow-origin" not in response.headers
 
 

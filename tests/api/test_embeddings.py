@@ -49,7 +49,9 @@ async def test_base64_and_direction(make_client: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"input": ""}, None),
+        ({"input": ""}, "input"),
+        ({"input": ["x", ""]}, "input"),
+        ({"input": [[5], []]}, "input"),
         ({"input": []}, "input"),
         ({"input": [10**6]}, "input"),
         ({"input": {"a": 1}}, "input"),

@@ -80,9 +80,11 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
         ("messages", "hi"),
         ("messages", MESSAGES * 2049),
         ("messages", [{"role": "user"}]),
+        ("messages", [{"role": "user", "content": []}]),
         ("messages", [{"role": "tool", "content": "x"}]),
         ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]),
         ("tools", [{"type": "function", "function": {"name": "two words"}}]),
+        ("tools", [{"type": "function", "function": {"name": "f", "parameters": {"type": "x"}}}]),
         ("tools", [{"type": "custom", "custom": {"name": "f"}}]),
         ("response_format", {"type": "xml"}),
         ("logprobs", 5),
@@ -174,6 +176,12 @@ async def test_a_huge_body_is_refused(path: str) -> None:
             assert response.status_code == 413
             assert error_of(response)["code"] == "request_too_large"
         assert (await client.post(path, content=b" " * 1000)).status_code == 400
+
+
+async def test_a_compressed_body_is_refused(client: httpx.AsyncClient) -> None:
+    response = await client.post(CHAT, content=b"x", headers={"Content-Encoding": "gzip"})
+    assert response.status_code == 415
+    assert "'gzip'" in response.json()["error"]["message"]
 
 
 async def test_unknown_model(client: httpx.AsyncClient) -> None:

@@ -125,6 +125,13 @@ async def test_a_message(client: httpx.AsyncClient) -> None:
     assert message["id"].startswith("msg_")
 
 
+async def test_the_sdk_finds_the_request_id(client: httpx.AsyncClient) -> None:
+    headers = {"X-Request-Id": "abc-1"}
+    for wanted in (body(), body(stream=True), {}):
+        answer = await client.post(MESSAGES, json=wanted, headers=headers)
+        assert answer.headers["request-id"] == answer.headers["x-request-id"] == "abc-1"
+
+
 async def test_input_tokens_are_those_that_were_not_cached(client: httpx.AsyncClient) -> None:
     await create(client, system="Be brief.")
     usage = (await create(client, system="Be brief."))["usage"]
@@ -426,7 +433,9 @@ class TestErrors:
         assert error_of(answer) == ("api_error", "internal error")
 
     async def test_others_keep_their_shape(self, client: httpx.AsyncClient) -> None:
-        assert (await client.get("/v1/messages-of-others")).json().keys() == {"error"}
+        answer = await client.get("/v1/messages-of-others")
+        assert answer.json().keys() == {"error"}
+        assert "request-id" not in answer.headers
 
     async def test_a_failure_within_a_stream(self, make_client: Any) -> None:
         runner = FakeRunner()

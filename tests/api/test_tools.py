@@ -173,6 +173,16 @@ class TestToolCalls:
         assert response.status_code == 400
         assert "uniqueItems" in response.json()["error"]["message"]
 
+    async def test_only_the_tool_that_a_grammar_cannot_say_is_free(self, make_client: Any) -> None:
+        odd = {"name": "odd", "parameters": {"type": "object", "minItems": -1}}
+        wrong = '<tool_call>{"name": "get_weather", "arguments": {"town": 3}}</tool_call>'
+        client = await make_client(runner=Speaker(wrong))
+        tools = [WEATHER, {"type": "function", "function": odd}]
+        choice = await ask(client, tools=tools, tool_choice="required")
+        function = choice["message"]["tool_calls"][0]["function"]
+        assert function["name"] == "get_weather"
+        jsonschema.validate(json.loads(function["arguments"]), PARAMETERS)
+
     async def test_results_reach_the_prompt(self, make_client: Any) -> None:
         runner = Speaker("ok")
         client = await make_client(runner=runner)

@@ -57,7 +57,7 @@ def test_help_names_defaults_where_there_are_any(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         build_parser().parse_args(["serve", "--help"])
     text = capsys.readouterr().out
-    assert "(default: 16M)" in text
+    assert "(default: 8M)" in text
     assert "(default: 0)" in text
     assert "default: None" not in text
     assert "default: False" not in text

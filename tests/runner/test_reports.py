@@ -165,3 +165,15 @@ def test_banned_ids(checkpoint: Path, log_probs: np.ndarray) -> None:
     sampling = SamplingInput(banned=(*best[:2], 10_000))
     output = run(load(checkpoint), ScheduledSequence(0, PROMPT, 0, TABLE, sampling))
     assert output.token_ids == [best[2]]
+
+
+def test_what_a_mask_leaves_alone_is_never_banned(checkpoint: Path, log_probs: np.ndarray) -> None:
+    """A structure that can only go on with a stop token goes on."""
+    best = np.argsort(-log_probs[-1], kind="stable").tolist()
+    sampling = SamplingInput(banned=(best[3],), constrained=True)
+    runner = load(checkpoint)
+    for allowed, expected in ((best[3:4], best[3]), (best[3:5], best[4])):
+        output = run(
+            runner, ScheduledSequence(0, PROMPT, 0, TABLE, sampling), masks=[mask_of(*allowed)]
+        )
+        assert output.token_ids == [expected]

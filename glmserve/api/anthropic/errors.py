@@ -1,4 +1,4 @@
-"""Every failure below /v1/messages in Anthropic's shape, whoever has found it."""
+"""Request ids and failures below /v1/messages as Anthropic's, whoever has found them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def error_of(status: int, message: str, request_id: str | None = None) -> Anthro
 class AnthropicErrorsMiddleware:
     """Writes errors anew that come in OpenAI's shape: a missing key, a bug, a wrong method.
 
-    They are responses of one piece; it is not for streams.
+    They are responses of one piece; it is not for streams. Every response gets the header that the
+    anthropic SDK reads request ids from.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -44,9 +45,11 @@ class AnthropicErrorsMiddleware:
 
         async def send_in_shape(message: Message) -> None:
             nonlocal start
-            if message["type"] == "http.response.start" and message["status"] >= 400:
-                start = message
-                return
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *_request_id(scope)]}
+                if message["status"] >= 400:
+                    start = message
+                    return
             if start is not None:
                 message = {**message, "body": _rewritten(message["body"], start, scope)}
                 await send(start)
@@ -58,6 +61,11 @@ class AnthropicErrorsMiddleware:
 
 def _is_ours(path: str) -> bool:
     return path == PATH or path.startswith(PATH + "/")
+
+
+def _request_id(scope: Scope) -> list[tuple[bytes, bytes]]:
+    request_id = scope.get("state", {}).get("request_id")
+    return [(b"request-id", request_id.encode())] if request_id else []
 
 
 def _rewritten(body: bytes, start: Message, scope: Scope) -> bytes:

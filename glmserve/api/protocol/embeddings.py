@@ -30,7 +30,10 @@ class EmbeddingRequest(StrictModel):
     @field_validator("input", mode="before")
     @classmethod
     def _check_kind(cls, value: Any) -> Any:
-        return check_prompt_kind(value)
+        value = check_prompt_kind(value)
+        if value == "" or (isinstance(value, list) and any(item in ("", []) for item in value)):
+            raise ValueError("an input must not be empty")
+        return value
 
     @property
     def inputs(self) -> list[str] | list[list[int]]:

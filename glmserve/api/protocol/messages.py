@@ -29,7 +29,7 @@ class RefusalPart(StrictModel):
         return self.refusal
 
 
-Content = str | Annotated[list[TextPart], FAIL_FAST]
+Content = str | Annotated[list[TextPart], FAIL_FAST, Field(min_length=1)]
 
 
 class _MessageModel(StrictModel):
@@ -81,7 +81,9 @@ class AssistantMessage(_MessageModel):
     """What the model has said or called. What it lacks, such as content beside calls, is null."""
 
     role: Literal["assistant"]
-    content: str | Annotated[list[TextPart | RefusalPart], FAIL_FAST] | None = None
+    content: (
+        str | Annotated[list[TextPart | RefusalPart], FAIL_FAST, Field(min_length=1)] | None
+    ) = None
     refusal: str | None = None
     tool_calls: Annotated[list[ToolCallModel], FAIL_FAST] = []
     parsed: object = Field(

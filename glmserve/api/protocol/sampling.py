@@ -12,6 +12,8 @@ from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel, wrong_
 _SEED_MAX = 2**63 - 1
 _MAX_STOP_STRINGS = 16
 _MAX_BAD_WORDS = 64
+_MAX_BIASES = 1024
+"""They go to the worker with every token."""
 _TOKEN_ID = re.compile("0|[1-9][0-9]{0,9}")  # one spelling each: no key hides another
 _MAX_METADATA = 16  # OpenAI's, as are the lengths of keys and values
 
@@ -110,6 +112,8 @@ class GenerationRequest(StrictModel):
     @field_validator("logit_bias")
     @classmethod
     def _check_logit_bias(cls, value: dict[str, float]) -> dict[str, float]:
+        if len(value) > _MAX_BIASES:
+            raise ValueError(f"at most {_MAX_BIASES} tokens")
         for key in value:
             if not (_TOKEN_ID.fullmatch(key) and int(key) <= INT32_MAX):
                 raise ValueError(f"keys are token ids, {key[:20]!r} is none")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from llguidance import LLTokenizer
 
-from glmserve.errors import InvalidRequestError
+from glmserve.errors import InvalidRequestError, QueueFullError
 from glmserve.text.structure.build import Opening, build_matcher, first_mask
 from glmserve.text.structure.constraint import CompiledGrammar, CompiledStructure, Vocabulary
 from glmserve.text.structure.grammar import GrammarText, grammar_text
@@ -22,6 +22,9 @@ from glmserve.text.tokenizer import Tokenizer
 
 CACHE_SIZE = 128
 """Compiled grammars that are kept: some 100 kB each, a few MB where automata have grown large."""
+
+_MOST_AT_ONCE = 64
+"""New structures that may wait for their trial, which are held one after another."""
 
 _MAY_OPEN_WITH_SPACE = Choice | Regex | Grammar
 """Of the other structures whitespace at the beginning means nothing."""
@@ -73,6 +76,7 @@ class StructureCompiler:
 
         Raises:
             InvalidRequestError: nothing fits the structure, or it cannot be honoured.
+            QueueFullError: too many others are being compiled.
         """
         try:
             if lead_in and isinstance(structure, _MAY_OPEN_WITH_SPACE):
@@ -96,6 +100,10 @@ class StructureCompiler:
         text = await asyncio.to_thread(grammar_text, structure, lead_in)
         task = self._compiled.get(text)
         if task is None or _is_useless(task):
+            if len(self._compiling) >= _MOST_AT_ONCE:
+                raise QueueFullError(
+                    f"{_MOST_AT_ONCE} other structures wait to be compiled; try again later"
+                )
             task = self._compiled[text] = asyncio.create_task(self._compile(text))
             self._compiling.add(task)
             task.add_done_callback(self._compiling.discard)
