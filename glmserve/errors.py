@@ -49,7 +49,7 @@ class AuthenticationError(GlmserveError):
     """Missing or wrong API key."""
 
     http_status = 401
-    error_type = "authentication_error"
+    error_type = "invalid_request_error"
     code = "invalid_api_key"
 
 

@@ -87,7 +87,10 @@ class CompletionLogprobs:
         if self._tokenizer is None:
             return f"token_id:{token_id}"
         data = _spell(self._tokenizer, token_id, self._offset == 0)
-        return data.decode("utf-8", "replace")
+        try:
+            return data.decode()
+        except UnicodeDecodeError:  # part of a character, as OpenAI writes it
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
 def _spell(tokenizer: Tokenizer, token_id: int, at_start: bool) -> bytes:

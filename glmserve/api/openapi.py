@@ -25,6 +25,7 @@ _MEANING = {
     401: "The API key is missing or wrong.",
     404: "There is no such model or response.",
     413: "The body is too large.",
+    415: "The body is compressed.",
     429: "The queue is full; the server may be set to another status for this.",
     500: "The server has failed.",
     503: "The model is loading or the server is going down.",

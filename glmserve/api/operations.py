@@ -54,8 +54,8 @@ class Error(msgspec.Struct):
 Body = type | tuple[type, ...] | Literal["object", "string"]
 """What msgspec can describe, several such things, or the name of a JSON type."""
 
-_GENERATION_FAILURES = (400, 401, 404, 413, 429, 500, 503)
-_TOKENS_FAILURES = (400, 401, 404, 413, 500, 503)
+_GENERATION_FAILURES = (400, 401, 404, 413, 415, 429, 500, 503)
+_TOKENS_FAILURES = (400, 401, 404, 413, 415, 500, 503)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +161,7 @@ OPERATIONS = (
         summary="How many tokens the model would read to answer.",
         request=CountTokensRequest,
         responses={"application/json": TokenCount},
-        failures=(400, 401, 404, 413, 500),
+        failures=(400, 401, 404, 413, 415, 500),
         failure=AnthropicError,
     ),
     Operation(

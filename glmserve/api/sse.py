@@ -35,6 +35,7 @@ class GenerationResponse(EventSourceResponse):
         self._events = _with_errors(events)
         super().__init__(self._events, sep="\n")
         del self.headers["connection"]  # the HTTP server's to decide
+        self.headers["Cache-Control"] = "no-cache, no-store"
         self._generation = generation
 
     def record(self, store: Callable[[bytes], None]) -> None:

@@ -18,7 +18,9 @@ from glmserve.api.offload import offload
 from glmserve.api.protocol import StrictModel
 from glmserve.api.protocol.messages import Message
 from glmserve.api.protocol.sampling import TokenId
+from glmserve.api.protocol.tools import ToolModel
 from glmserve.api.responses import json_response
+from glmserve.api.tool_choice import known_tools
 from glmserve.errors import InvalidRequestError
 from glmserve.text.tokenizer import Tokenizer
 
@@ -32,6 +34,7 @@ class TokenizeRequest(_Request):
 
     prompt: str | None = None
     messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)] | None = None
+    tools: Annotated[list[ToolModel], Field(fail_fast=True)] = []
     add_special_tokens: bool = Field(
         True, description="With a prompt: the tokens that open every text, as /v1/completions does."
     )
@@ -106,10 +109,9 @@ def _prompt_encoder(
     prompt = body.prompt
     if prompt is None:
         raise InvalidRequestError("prompt or messages is required", "prompt")
-    if "add_generation_prompt" in body.model_fields_set:
-        raise InvalidRequestError(
-            "add_generation_prompt goes with messages", "add_generation_prompt"
-        )
+    for name in ("add_generation_prompt", "tools"):
+        if name in body.model_fields_set:
+            raise InvalidRequestError(f"{name} goes with messages", name)
     encode = tokenizer.encode_prompt if body.add_special_tokens else tokenizer.encode
     return lambda: encode(prompt), len(prompt)
 
@@ -127,8 +129,8 @@ def _chat_encoder(
             "add_special_tokens goes with prompt; a conversation's tokens are the chat format's",
             "add_special_tokens",
         )
-    conversation = chat_messages(messages)
-    return lambda: chat_format.render(conversation), num_characters(conversation)
+    conversation, tools = chat_messages(messages), known_tools(body.tools)
+    return lambda: chat_format.render(conversation, tools), num_characters(conversation, tools)
 
 
 def _check_model(context: ServerContext, body: _Request) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from glmserve.api.protocol import ChatCompletionRequest
@@ -28,12 +29,9 @@ def tool_use(chat: ChatCompletionRequest) -> ToolUse:
     """The tools that the model is shown.
 
     Raises:
-        InvalidRequestError: two tools have one name, parameters are not of type object, or
-            tool_choice names none of the tools.
+        InvalidRequestError: see `known_tools`; or tool_choice names none of them.
     """
-    tools = {tool.function.name: _tool(tool) for tool in chat.tools}
-    if len(tools) < len(chat.tools):
-        raise InvalidRequestError("two tools have the same name", "tools")
+    tools = {tool.name: tool for tool in known_tools(chat.tools)}
     choice = chat.tool_choice or "auto"
     if choice == "none" or (not tools and choice == "auto"):
         return ToolUse([], is_required=False, parallel=True)
@@ -53,6 +51,18 @@ def tool_use(chat: ChatCompletionRequest) -> ToolUse:
     # A named tool is meant to be called once, as at OpenAI.
     parallel = chat.parallel_tool_calls and not isinstance(choice, NamedTool)
     return ToolUse([tools[name] for name in names], is_required, parallel)
+
+
+def known_tools(tools: Sequence[ToolModel]) -> list[Tool]:
+    """Tools as the text layer knows them.
+
+    Raises:
+        InvalidRequestError: two tools have one name, or parameters are not of type object.
+    """
+    known = [_tool(tool) for tool in tools]
+    if len({tool.name for tool in known}) < len(known):
+        raise InvalidRequestError("two tools have the same name", "tools")
+    return known
 
 
 def _tool(tool: ToolModel) -> Tool:

@@ -110,12 +110,17 @@ class Scheduler:
         """Queue requests with one and the same prompt; the first computes it for all of them.
 
         Raises:
-            InvalidRequestError: the prompt is empty.
+            InvalidRequestError: the prompt is empty, or the requests are more than can ever run.
             ContextLengthError: it could never fit, even alone.
             QueueFullError: more requests are waiting than the queue may hold.
         """
         for request in requests:
             self._check_fits(request)
+        if self._queue_size and len(requests) > self._queue_size + self._max_running:
+            raise InvalidRequestError(
+                f"{len(requests)} choices are more than this server ever runs and queues; lower n",
+                "n",
+            )
         free_places = self._max_running - len(self._running)
         beyond = self._num_waiting + len(requests) - free_places
         if self._queue_size and beyond > self._queue_size:

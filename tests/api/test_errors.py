@@ -84,7 +84,6 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
         ("messages", [{"role": "tool", "content": "x"}]),
         ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]),
         ("tools", [{"type": "function", "function": {"name": "two words"}}]),
-        ("tools", [{"type": "function", "function": {"name": "f", "parameters": {"type": "x"}}}]),
         ("tools", [{"type": "custom", "custom": {"name": "f"}}]),
         ("response_format", {"type": "xml"}),
         ("logprobs", 5),

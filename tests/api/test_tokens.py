@@ -117,3 +117,16 @@ async def test_offloaded_work_gives_and_raises_what_it_would_have(size: int) -> 
     assert await offload(lambda: size + 1, size) == size + 1
     with pytest.raises(ZeroDivisionError):
         await offload(lambda: 1 // 0, size)
+
+
+async def test_offered_tools_are_part_of_a_conversation(client: httpx.AsyncClient) -> None:
+    function = {"name": "get_weather", "description": "Tells the weather."}
+    body = {
+        "messages": [{"role": "user", "content": "hi"}],
+        "tools": [{"type": "function", "function": function}],
+    }
+    prompt = bytes((await client.post("/tokenize", json=body)).json()["tokens"]).decode()
+    assert "get_weather" in prompt
+    assert "Tells the weather." in prompt
+    refused = await client.post("/tokenize", json={"prompt": "hi", "tools": []})
+    assert refused.json()["error"]["param"] == "tools"

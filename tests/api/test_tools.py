@@ -51,6 +51,9 @@ class Speaker(FakeRunner):
         return StepOutput(step.step_id, ids, output.logprobs, output.scores, output.pooled)
 
 
+LIST = {"type": "array", "items": {}}
+
+
 def chat(**fields: Any) -> dict[str, Any]:
     body = {"model": "fake", "messages": [{"role": "user", "content": "hi"}]}
     return {**body, "temperature": 0, "max_tokens": 300, **fields}
@@ -207,6 +210,10 @@ class TestToolCalls:
         ("fields", "param"),
         [
             ({"tools": [TIME, TIME]}, "tools"),
+            (
+                {"tools": [{"type": "function", "function": {"name": "f", "parameters": LIST}}]},
+                "tools",
+            ),
             ({"tool_choice": "auto", "tools": [{"type": "function"}]}, "tools.0.function"),
             (
                 {"tools": [TIME], "tool_choice": {"type": "function", "function": {"name": "f"}}},

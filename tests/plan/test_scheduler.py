@@ -240,9 +240,13 @@ def test_when_the_first_is_aborted_the_next_computes_the_prompt() -> None:
 
 def test_continuations_count_for_the_queue_one_by_one() -> None:
     scheduler = make_scheduler(queue_size=2, max_batch_size=1)
-    with pytest.raises(QueueFullError):
+    with pytest.raises(InvalidRequestError, match="lower n"):
         scheduler.add(*(make_request(i) for i in range(4)))
     assert not scheduler.has_work
+    scheduler.add(make_request(7))
+    with pytest.raises(QueueFullError):
+        scheduler.add(*(make_request(i) for i in range(3)))
+    scheduler = make_scheduler(queue_size=2, max_batch_size=1)
     scheduler.add(*(make_request(i) for i in range(3)))
     with pytest.raises(QueueFullError):
         scheduler.add(make_request(9))

@@ -67,7 +67,7 @@ class ChatCompletionRequest(GenerationRequest):
     prompt_cache_key: str | None = Field(
         None, description="Has no effect: equal beginnings of prompts are found without it."
     )
-    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     store: Literal[False] = Field(False, description="Nothing is stored.")
     service_tier: Literal["auto", "default"] = "auto"
     reasoning_effort: Literal["none"] = Field("none", description="These models do not reason.")

@@ -17,6 +17,7 @@ from decimal import Decimal
 from typing import Any
 
 from glmserve.errors import InvalidRequestError
+from glmserve.text.structure.dates import PATTERNS
 from glmserve.text.structure.exclusive import are_exclusive
 from glmserve.text.structure.refs import pointer
 from glmserve.text.structure.satisfiable import has_finite_value
@@ -124,6 +125,9 @@ class _Checker:
                     raise _refuse(place, "$id is only understood at the top")
                 continue
             checked[keyword] = self._keyword(keyword, value, place, depth)
+        if checked.get("format") in PATTERNS:  # apart, as the schema may have a pattern of its own
+            pattern = PATTERNS[checked.pop("format")]
+            checked.setdefault("allOf", []).append({"pattern": pattern})
         if "oneOf" in checked:
             self._one_of.append((place, checked))
         return checked
