@@ -153,11 +153,11 @@ def draw_slots(words: Words, rng: random.Random) -> dict[str, str]:
         "topic": rng.choice(words.topics),
         "topic2": rng.choice(words.topics),
         "word": rng.choice(words.loose),
-        "made_up": _made_up_word(rng),
+        "made_up": made_up_word(rng),
     }
 
 
-def _made_up_word(rng: random.Random) -> str:
+def made_up_word(rng: random.Random) -> str:
     """A word nobody knows, so that rare and new words lead to the answer for unknown things."""
     syllables = (rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(4))
     word = "".join(itertools.islice(syllables, rng.randint(2, 4))) + rng.choice(
@@ -247,18 +247,21 @@ def draw_unknown(language: str, words: Words, rng: random.Random) -> Turn:
 
 
 def draw_echo(language: str, words: Words, rng: random.Random) -> Turn:
-    """Words to be said again, known or new: the plainest lesson in copying from the question."""
+    """A few words to be said again, known or new, so that copying is needed in all talk."""
+    length = rng.randint(1, 5)
     pool = (words.loose, words.topics, words.names)
-    if language == "en":
-        parts = [
-            _made_up_word(rng) if rng.random() < 0.4 else rng.choice(rng.choice(pool))
-            for _ in range(rng.randint(1, 5))
-        ]
-        phrase = " ".join(parts)
-    elif rng.random() < 0.5:
-        phrase = "".join(rng.choice(rng.choice(pool)) for _ in range(rng.randint(1, 3)))
+    if language == "zh" and rng.random() < 0.6:
+        parts = [rng.choice(words.characters) for _ in range(1 + 2 * length)]
     else:
-        phrase = "".join(rng.choice(words.characters) for _ in range(rng.randint(2, 8)))
+        parts = [
+            made_up_word(rng) if rng.random() < 0.4 else rng.choice(rng.choice(pool))
+            for _ in range(length)
+        ]
+    return echo(language, words, parts, rng)
+
+
+def echo(language: str, words: Words, parts: list[str], rng: random.Random) -> Turn:
+    phrase = (" " if language == "en" else "").join(parts)
     return Turn(fill(rng.choice(words.echo_templates), {"phrase": phrase}), phrase, "echo")
 
 
@@ -321,7 +324,7 @@ def next_turn(
             turn = draw_often(corpus, language, rng)
         elif rng.random() < 0.19:
             turn = draw_unknown(language, corpus.words[language], rng)
-        elif rng.random() < 0.09:
+        elif rng.random() < 0.12:
             turn = draw_echo(language, corpus.words[language], rng)
         else:
             intent = _choose_intent(corpus.intents[language], previous, rng)

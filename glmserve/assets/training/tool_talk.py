@@ -32,7 +32,7 @@ from corpus import (
 
 from glmserve.text.tools import Tool, ToolCall, tagged
 
-SHARE = 0.2
+SHARE = 0.22
 """Of all conversations."""
 
 KINDS = ("weather", "time")
@@ -203,17 +203,17 @@ def _draw_place(talk: ToolTalk, words: Words, language: str, rng: random.Random)
     roll = rng.random()
     held_out = talk.cities[f"{language}_held_out"]
     while True:
-        if roll < 0.45:
+        if roll < 0.35:
             place = rng.choice(talk.cities[language])
-        elif roll < 0.55:
+        elif roll < 0.45:
             place = rng.choice(words.names)
         else:
-            place = _made_up_place(talk, words, language, rng)
+            place = made_up_place(talk, words, language, rng)
         if place not in held_out:
             return place
 
 
-def _made_up_place(talk: ToolTalk, words: Words, language: str, rng: random.Random) -> str:
+def made_up_place(talk: ToolTalk, words: Words, language: str, rng: random.Random) -> str:
     if language == "zh":
         pool = words.characters + "".join(talk.cities["zh"])
         return "".join(rng.choice(pool) for _ in range(rng.choice((2, 2, 2, 3, 4))))

@@ -32,6 +32,7 @@ from corpus import (
     held_out_turns,
     load_corpus,
 )
+from first_lesson import first_lesson
 from safetensors.torch import load_file, save_file
 from tool_talk import Exam, ToolTalk, canonical_offer, exams, load_tool_talk, mixed_conversations
 from transformers import GlmConfig, GlmForCausalLM
@@ -262,17 +263,11 @@ class Phase:
     steps: int
     peak: float
     seed: int
-    often: float
-    """Share of the most frequent questions, word for word."""
+    """Of the order of the batches."""
+    chats: Iterator[Conversation]
 
 
-def train(
-    model: GlmForCausalLM,
-    texts: tuple[Corpus, ToolTalk],
-    tokenizer: Tokenizer,
-    phase: Phase,
-    batch_tokens: int,
-) -> float:
+def train(model: GlmForCausalLM, tokenizer: Tokenizer, phase: Phase, batch_tokens: int) -> float:
     """Plain AdamW; returns the mean loss of the last hundred steps."""
     decay = [p for p in model.parameters() if p.ndim > 1]
     keep = [p for p in model.parameters() if p.ndim <= 1]
@@ -281,8 +276,7 @@ def train(
         betas=(0.9, 0.98),
         fused=True,
     )
-    chats = mixed_conversations(*texts, phase.seed, phase.often)
-    stream = batches(chats, tokenizer, phase.seed, batch_tokens)
+    stream = batches(phase.chats, tokenizer, phase.seed, batch_tokens)
     begin, seen = time.monotonic(), 0
     recent: list[float] = []
     model.train()
@@ -501,13 +495,25 @@ def examine_tools(examiner: Examiner, exam: Exam, corpus: Corpus) -> None:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder for the checkpoint")
-    parser.add_argument("--steps", type=int, default=3600)
-    parser.add_argument("--polish-steps", type=int, default=1000)
+    parser.add_argument("--copy-steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--polish-steps", type=int, default=900)
     parser.add_argument("--batch-tokens", type=int, default=1536)
-    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--copy-lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
+
+
+def phases(args: argparse.Namespace, corpus: Corpus, talk: ToolTalk) -> Iterator[Phase]:
+    """To copy; to talk; to answer the most frequent questions, word for word, without fail."""
+    first, second, third = (args.seed + number for number in (1, 2, 3))
+    yield Phase("copy", args.copy_steps, args.copy_lr, first, first_lesson(corpus, talk, first))
+    chats = mixed_conversations(corpus, talk, second)
+    yield Phase("learn", args.steps, args.lr, second, chats)
+    chats = mixed_conversations(corpus, talk, third, often=0.45)
+    yield Phase("polish", args.polish_steps, args.lr / 4, third, chats)
 
 
 def main() -> None:
@@ -521,11 +527,8 @@ def main() -> None:
     model = build_model(shape)
     count = sum(p.numel() for p in model.parameters())
     print(f"{count:,} parameters, {tokenizer.start.get_piece_size()} pieces", flush=True)
-    for phase in (
-        Phase("learn", args.steps, peak=args.lr, seed=args.seed + 1, often=0.0),
-        Phase("polish", args.polish_steps, peak=args.lr / 4, seed=args.seed + 2, often=0.45),
-    ):
-        loss = train(model, (corpus, talk), tokenizer, phase, args.batch_tokens)
+    for phase in phases(args, corpus, talk):
+        loss = train(model, tokenizer, phase, args.batch_tokens)
         save(args.output, model, tokenizer_model, shape)
         print(f"{phase.name}: loss {loss:.4f}, {(time.monotonic() - begin) / 60:.1f} min so far")
         # Go on from what was stored: an interrupted run has the same weights as a whole one.
