@@ -46,9 +46,9 @@ def bodies() -> Iterator[tuple[str, dict[str, Any]]]:
             {"guided_regex": "[a-z]{3,9}( [a-z]{3,9}){2}"},
             {"bad_words": ["a", "的"], "logprobs": True, "top_logprobs": 2},
             {"tools": [WEATHER], "tool_choice": "required"},
-            {"n": 3, "logprobs": True},
+            {"n": 3, "logprobs": True, "ignore_eos": True},
             {"min_tokens": 30, "stop": ["e", "。"]},
-            {},
+            {"ignore_eos": True},
         ):
             yield "/v1/chat/completions", chat | extra
         text = {**common, "prompt": ["The answer is", "一二三"], "max_tokens": 12}
