@@ -1,0 +1,20 @@
+"""Every operation by name, imported only when it is wanted."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from glmserve_kernels.operation import Operation
+
+NAMES = ("rms_norm",)
+
+
+def load(name: str) -> Operation:
+    """The operation in the folder of this name."""
+    operation: Operation = import_module(f"glmserve_kernels.{name}.cases").OPERATION
+    return operation
+
+
+def load_all() -> list[Operation]:
+    """In the order of NAMES."""
+    return [load(name) for name in NAMES]
