@@ -12,6 +12,8 @@ import msgspec
 LoadFormat = Literal["auto", "dummy"]
 DTypeName = Literal["auto", "float32", "float16", "bfloat16"]
 RopeScaling = Literal["positions", "base"]
+KvCacheDType = Literal["auto", "int8", "fp8"]
+AttentionName = Literal["auto", "triton", "xformers", "sdpa"]
 
 EMBEDDED_CHECKPOINT = Path(__file__).parent / "assets" / "glm-tiny"
 """The model that is served when none is named."""
@@ -33,7 +35,13 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_model_len: int | None = None
     max_batch_size: int = 64
     max_step_tokens: int = 2048
-    block_size: int = 16
+    block_size: int | None = None
+    """Token slots per KV block; None lets the device choose."""
+    kv_cache_dtype: KvCacheDType = "auto"
+    """How K and V are kept; auto keeps them in the dtype of the activations."""
+    attention_backend: AttentionName = "auto"
+    deterministic: bool = False
+    """Results of a request are the same bits whatever shares its batch."""
     kv_cache_memory: int | None = None
     """Bytes for the KV cache; None lets the device choose."""
     kv_cache_tokens: int | None = None
@@ -51,7 +59,7 @@ class SchedulerConfig:
     """What the scheduler decides beyond the runner's limits."""
 
     max_batch_size: int = 64
-    """Requests that run at the same time."""
+    """Requests in one step."""
     max_step_tokens: int = 2048
     """New tokens in one step, prefill and decode together."""
     queue_size: int = 0

@@ -120,6 +120,10 @@ class Request:
     """Prompt and output so far, int32."""
     num_computed_tokens: int = 0
     """Tokens whose K/V are in the cache."""
+    num_scheduled_tokens: int = 0
+    """Tokens whose K/V will be in the cache when the steps in flight are done."""
+    num_pending_tokens: int = 0
+    """Tokens that the steps in flight choose; they are not in `token_ids` yet."""
     num_cached_tokens: int = 0
     """Prompt tokens that the first admission found in the prefix cache."""
     num_preemptions: int = 0
@@ -144,9 +148,16 @@ class Request:
         return len(self.token_ids) - len(self.prompt_ids)
 
     @property
-    def num_uncomputed_tokens(self) -> int:
-        """Tokens still to be brought into the cache: 1 for a request that decodes."""
-        return len(self.token_ids) - self.num_computed_tokens
+    def num_unscheduled_tokens(self) -> int:
+        """Tokens to be brought into the cache by steps to come: 1 for a request that decodes.
+
+        0 when nothing is left but to wait: what follows the last token is not wanted.
+        """
+        known = len(self.token_ids)
+        pending = self.num_pending_tokens
+        if pending and known + pending >= self.max_total_tokens:
+            pending -= 1
+        return known + pending - self.num_scheduled_tokens
 
     @property
     def needs_whole_prompt(self) -> bool:

@@ -2,7 +2,8 @@
 
 A Runner is a pure function of its KV cache and one StepInput. Everything a step depends on is in
 the StepInput, the random numbers of sampling included, so that a step can be recorded, replayed,
-or executed again by a fresh worker.
+or executed again by a fresh worker. The one exception is there so that a device need not wait for
+the next plan: a step planned ahead says PENDING where it means a token of the step before it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ import msgspec
 NOT_A_NUMBER = -1
 """Reported instead of a token id when a row of logits was not finite."""
 
+PENDING = -1
+"""In place of a token id: the one that the step before chose for this request."""
+
 
 class SamplingInput(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """How to choose one token. Defaults mean "no effect"; temperature 0 means greedy."""
 
     noise_key: int = 0
-    """64 bits that all random numbers of this token derive from; a hash of seed and position."""
+    """64 bits that all random numbers of this token derive from; a hash of seed and position.
+    Like `banned`, it takes a pending token before this one into account."""
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
@@ -31,7 +36,8 @@ class SamplingInput(msgspec.Struct, frozen=True, array_like=True, omit_defaults=
     repetition_penalty: float = 1.0
     logit_bias: dict[int, float] = {}
     history: bytes = b""
-    """Prompt and output token ids so far, native int32; empty unless a penalty needs them."""
+    """Prompt and output token ids so far, native int32; empty unless a penalty needs them. A
+    pending token is missing at the end: the runner adds the one that it put in its place."""
     prompt_length: int = 0
     """How many tokens of `history` are the prompt."""
     banned: tuple[int, ...] = ()
@@ -56,7 +62,8 @@ class ScheduledSequence(msgspec.Struct, frozen=True, array_like=True):
 
     request_id: int
     token_ids: list[int]
-    """[n] new tokens, n >= 1."""
+    """[n] new tokens, n >= 1; or [PENDING]. If the step before chose NOT_A_NUMBER for a request,
+    or a token that ends it, its pending token may be any id: nobody reads what comes of it."""
     start: int
     """Position of token_ids[0]: how many tokens of this request are in the cache already."""
     block_table: bytes
@@ -74,7 +81,11 @@ class ScheduledSequence(msgspec.Struct, frozen=True, array_like=True):
 
 
 class StepInput(msgspec.Struct, frozen=True, array_like=True, tag="step"):
-    """One forward pass over any mix of prefill chunks and single-token decodes."""
+    """One forward pass over any mix of prefill chunks and single-token decodes.
+
+    Steps are executed in order. Blocks given back by a request that ended may still be written by
+    the step planned before that was known; who gets them next writes them in a later step.
+    """
 
     step_id: int
     sequences: list[ScheduledSequence]
@@ -85,7 +96,8 @@ class TokenMasks(msgspec.Struct, frozen=True, array_like=True, tag="masks"):
 
     step_id: int
     masks: list[bytes]
-    """Packed bits, little endian: bit t % 8 of byte t // 8 allows id t. Empty allows every id."""
+    """Packed bits, little endian: bit t % 8 of byte t // 8 allows id t. Empty allows every id, as
+    in a step planned ahead for a request that has ended since."""
 
 
 MaskSource = Callable[[], list[bytes]]
@@ -141,6 +153,8 @@ class RunnerLimits(msgspec.Struct, frozen=True):
     """False: a prompt is computed whole, in one step."""
     prefix_cache: bool = True
     """False: K/V of a prompt must not be reused for another prompt with the same beginning."""
+    resolves_pending: bool = False
+    """True: PENDING is understood, so that a step can be planned while the one before it runs."""
 
     @property
     def token_capacity(self) -> int:
@@ -160,15 +174,25 @@ class RunnerInfo(msgspec.Struct, frozen=True):
     kv_cache_bytes: int
 
 
+PendingOutput = Callable[[], StepOutput]
+"""Waits for the output of a step that was launched. Called once, in the order of the steps, on
+whatever thread; the next step may be launched on another meanwhile."""
+
+
 class Runner(Protocol):
-    """Executes steps on a device. Not thread-safe: one step at a time."""
+    """Executes steps on a device. Not thread-safe: one call of `execute` at a time."""
 
     info: RunnerInfo
 
-    def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
+    def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput | PendingOutput:
         """Write K/V of all scheduled tokens to the cache and sample where asked.
 
-        `masks` is called once if any sequence is constrained, else never.
+        A device that works asynchronously returns a function that waits for the output, so that
+        the next step can be launched meanwhile.
+
+        `masks` is called once if any sequence is constrained, else never, and not after `execute`
+        has returned. It waits until the output of the step before has been taken note of, so a
+        runner calls it as late as it can: before it samples.
         """
         ...
 

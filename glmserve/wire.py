@@ -6,6 +6,7 @@ RunnerConfig and then ExecutorMessages; everything the worker sends is a WorkerM
 
 from __future__ import annotations
 
+import socket
 import struct
 
 import msgspec
@@ -39,7 +40,8 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
 
 
 ExecutorMessage = StepInput | TokenMasks
-"""A StepInput with constrained tokens is followed by its TokenMasks."""
+"""A StepInput with constrained tokens is followed by its TokenMasks, or by the next StepInput and
+then its TokenMasks."""
 
 decode_executor_message = msgspec.msgpack.Decoder(ExecutorMessage).decode
 
@@ -58,3 +60,20 @@ def body_size(header: bytes | bytearray | memoryview) -> int:
     """How many bytes follow a header of HEADER_SIZE bytes."""
     size: int = _HEADER.unpack_from(header)[0]
     return size
+
+
+def receive_frame(connection: socket.socket) -> bytearray | None:
+    """Wait for the next frame's body; None when the other end is closed."""
+    header = _receive_exactly(connection, HEADER_SIZE)
+    return None if header is None else _receive_exactly(connection, body_size(header))
+
+
+def _receive_exactly(connection: socket.socket, size: int) -> bytearray | None:
+    data = bytearray(size)
+    view = memoryview(data)
+    while view:
+        received = connection.recv_into(view)
+        if not received:
+            return None
+        view = view[received:]
+    return data

@@ -18,16 +18,9 @@ import msgspec
 from glmserve.config import RunnerConfig
 from glmserve.devices.registry import select_device
 from glmserve.errors import StartupError
-from glmserve.step import Runner, StepInput, TokenMasks
-from glmserve.wire import (
-    HEADER_SIZE,
-    Failed,
-    Loading,
-    Ready,
-    body_size,
-    decode_executor_message,
-    encode_frame,
-)
+from glmserve.step import Runner
+from glmserve.step_loop import execute_steps
+from glmserve.wire import Failed, Loading, Ready, encode_frame, receive_frame
 
 _PROGRESS_INTERVAL = 0.1  # seconds between two Loading messages
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -39,6 +32,8 @@ def main(descriptor: int) -> None:
     # libgomp spins at barriers by default, which starves whatever else runs on the cores (here:
     # the server's event loop). It reads this once, when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Triton's own default, said aloud because it has announced another one.
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
     with socket.socket(fileno=descriptor) as connection:
         try:
             _serve(connection)
@@ -49,7 +44,7 @@ def main(descriptor: int) -> None:
 def _serve(connection: socket.socket) -> None:
     runner = _build_runner(connection)
     try:
-        _execute_steps(connection, runner)
+        execute_steps(connection, runner)
     finally:
         runner.close()
 
@@ -68,7 +63,7 @@ def _follow_parent() -> None:
 
 def _build_runner(connection: socket.socket) -> Runner:
     """Read the RunnerConfig and build what it asks for, or report why not and exit."""
-    frame = _receive(connection)
+    frame = receive_frame(connection)
     if frame is None:
         sys.exit(0)
     config = msgspec.msgpack.decode(frame, type=RunnerConfig)
@@ -98,35 +93,3 @@ def _fail(connection: socket.socket, message: str, exit_code: int) -> NoReturn:
     line = " ".join(message.split()).encode("utf-8", "backslashreplace").decode()
     connection.sendall(encode_frame(Failed(line, exit_code)))
     sys.exit(exit_code)
-
-
-def _execute_steps(connection: socket.socket, runner: Runner) -> None:
-    def receive_masks() -> list[bytes]:
-        frame = _receive(connection)
-        if frame is None:
-            raise ConnectionResetError
-        message = decode_executor_message(frame)
-        assert isinstance(message, TokenMasks), "the executor sends them after their step"
-        return message.masks
-
-    while (frame := _receive(connection)) is not None:
-        message = decode_executor_message(frame)
-        if isinstance(message, StepInput):  # masks whose step has failed come to nobody
-            connection.sendall(encode_frame(runner.execute(message, receive_masks)))
-
-
-def _receive(connection: socket.socket) -> bytearray | None:
-    """The next frame's body; None when the executor has closed its end."""
-    header = _receive_exactly(connection, HEADER_SIZE)
-    return None if header is None else _receive_exactly(connection, body_size(header))
-
-
-def _receive_exactly(connection: socket.socket, size: int) -> bytearray | None:
-    data = bytearray(size)
-    view = memoryview(data)
-    while view:
-        received = connection.recv_into(view)
-        if not received:
-            return None
-        view = view[received:]
-    return data

@@ -6,9 +6,13 @@ import struct
 import threading
 from collections.abc import Sequence
 
+import msgspec
+
 from glmserve.step import (
+    PENDING,
     Logprobs,
     MaskSource,
+    PendingOutput,
     RunnerInfo,
     RunnerLimits,
     ScheduledSequence,
@@ -69,6 +73,7 @@ class FakeRunner:
         self.closed = False
         self.fail_at_step: int | None = None
         self.gate = gate
+        self._chosen: dict[int, int] = {}  # by request id, in the last step
 
     def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
         if self.gate is not None:
@@ -80,12 +85,22 @@ class FakeRunner:
         for sequence in step.sequences:
             self._write(sequence)
         sampled = [s for s in step.sequences if s.sampling is not None]
-        token_ids = [next_token(self._read(s)) for s in sampled]
+        token_ids = [self._choose(s) for s in sampled]
         constrained = [i for i, s in enumerate(sampled) if s.sampling and s.sampling.constrained]
         if constrained:
             for i, mask in zip(constrained, masks(), strict=True):
                 token_ids[i] = nearest_allowed(token_ids[i], mask)
+        self._chosen = {s.request_id: t for s, t in zip(sampled, token_ids, strict=True)}
         return StepOutput(step.step_id, token_ids, *self._reports(step, sampled, token_ids))
+
+    def _choose(self, sequence: ScheduledSequence) -> int:
+        tokens = self._read(sequence)
+        assert sequence.sampling is not None
+        history = [*unpack_int32(sequence.sampling.history)]
+        if history:
+            is_pending = sequence.token_ids == [PENDING]
+            assert history == (tokens[:-1] if is_pending else tokens)
+        return next_token(tokens)
 
     def _reports(
         self, step: StepInput, sampled: list[ScheduledSequence], token_ids: list[int]
@@ -135,7 +150,12 @@ class FakeRunner:
     def _write(self, sequence: ScheduledSequence) -> None:
         end = sequence.start + len(sequence.token_ids)
         slots = self._slots(sequence, sequence.start, end)
-        for slot, token in zip(slots, sequence.token_ids, strict=True):
+        token_ids = sequence.token_ids
+        if PENDING in token_ids:
+            assert self.info.limits.resolves_pending
+            assert len(token_ids) == 1
+            token_ids = [self._chosen[sequence.request_id]]
+        for slot, token in zip(slots, token_ids, strict=True):
             self.cache[slot] = token
 
     def _read(self, sequence: ScheduledSequence) -> list[int]:
@@ -143,6 +163,33 @@ class FakeRunner:
         tokens = [self.cache[slot] for slot in self._slots(sequence, 0, end)]
         assert None not in tokens, "read a slot that was never written"
         return [token for token in tokens if token is not None]
+
+
+class AsyncRunner(FakeRunner):
+    """Gives out what a step computed once the next step is launched, and not before.
+
+    Steps from `last_step` on are followed by none; so is every step until it is set.
+    """
+
+    last_step = 0
+
+    def __init__(self, limits: RunnerLimits = LIMITS) -> None:
+        super().__init__(msgspec.structs.replace(limits, resolves_pending=True))
+        self._next_launched = threading.Event()
+
+    def execute(  # type: ignore[override]
+        self, step: StepInput, masks: MaskSource = no_masks
+    ) -> PendingOutput:
+        self._next_launched.set()  # seen by the step before
+        next_launched = self._next_launched = threading.Event()
+        output = super().execute(step, masks)
+
+        def wait() -> StepOutput:
+            if step.step_id < self.last_step:
+                assert next_launched.wait(timeout=10), "nothing was launched meanwhile"
+            return output
+
+        return wait
 
 
 class ByteTokenizer(Tokenizer):

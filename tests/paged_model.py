@@ -8,14 +8,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from emulated_gpu import GPU
+from glmserve.config import KvCacheDType, RunnerConfig
 from glmserve.model_config import read_model_config
 from glmserve.models.registry import build_model
 from glmserve.models.weights import load_weights
-from glmserve.ops.attention import AttentionBackend
+from glmserve.ops.attention import LayerCache
 from glmserve.ops.base import Ops
-from glmserve.ops.batch import Batch
 from glmserve.ops.cpu import CpuAttention, CpuOps
+from glmserve.ops.gpu_ops import make_ops
+from glmserve.ops.inputs import upload
+from glmserve.ops.kv_store import Int8Cache, make_store
+from glmserve.ops.paged_attention import PagedCache
+from glmserve.ops.sdpa import SdpaAttention
 from glmserve.runner.batch import build_batch
 from glmserve.step import SamplingInput, ScheduledSequence, StepInput
 
@@ -39,18 +46,25 @@ class PagedModel:
         dtype: torch.dtype = torch.float32,
         block_size: int = 16,
         num_blocks: int = 64,
+        kv_cache_dtype: KvCacheDType = "auto",
+        triton: bool = False,
     ) -> None:
         config = read_model_config(checkpoint)
-        attention = CpuAttention if packed else AttentionBackend
-        ops = CpuOps if packed else Ops
-        self.ops = ops(attention(config.num_kv_heads, dtype, CPU))
+        if triton:
+            options = RunnerConfig(checkpoint=str(checkpoint), kv_cache_dtype=kv_cache_dtype)
+            self.ops = make_ops(options, config, dtype, block_size, GPU)
+        else:
+            attention = CpuAttention if packed else SdpaAttention
+            ops = CpuOps if packed else Ops
+            store = make_store(kv_cache_dtype, dtype)
+            self.ops = ops(attention(config.num_kv_heads, dtype, CPU, block_size, store))
         parameters = load_weights(config, checkpoint, dtype, CPU, lambda done, total: None)
         self.model = build_model(config, parameters, self.ops, config.max_context)
         self.block_size = block_size
         self.free = np.random.default_rng(0).permutation(num_blocks).astype(np.int32)
-        slots = num_blocks * block_size
-        self.caches = self.ops.attention.allocate(config.num_layers, slots, config.head_dim)
-        self._poison(slots, config.num_kv_heads, config.head_dim, dtype)
+        self.caches = self.ops.attention.allocate(config.num_layers, num_blocks, config.head_dim)
+        for cache in self.caches:
+            poison(cache)
 
     def sequence(self, tokens: int) -> PagedSequence:
         """Blocks for one sequence of that many tokens."""
@@ -70,14 +84,17 @@ class PagedModel:
             ],
         )
         batch = build_batch(step, self.block_size)
+        last_rows = batch.output_rows
         every_row = np.arange(len(batch.input_ids))
-        hidden = self.model.forward(dataclasses.replace(batch, output_rows=every_row), self.caches)
+        batch = dataclasses.replace(batch, output_rows=every_row)
+        inputs = upload(batch, self.ops.attention, self.caches[0])
+        hidden = self.model.forward(inputs, self.caches)
         logits = self.model.logits(hidden).numpy()
         for sequence, ids in work:
             sequence.length += len(ids)
         return [
             logits[last + 1 - len(ids) : last + 1]
-            for last, (_, ids) in zip(batch.output_rows, work, strict=True)
+            for last, (_, ids) in zip(last_rows, work, strict=True)
         ]
 
     def logits(self, ids: list[int], chunk: int | None = None) -> NDArray[np.float32]:
@@ -86,19 +103,17 @@ class PagedModel:
         parts = [self.feed((sequence, ids[i : i + chunk]))[0] for i in range(0, len(ids), chunk)]
         return np.concatenate(parts)
 
-    def _poison(self, slots: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype) -> None:
-        one = np.zeros(1, dtype=np.int64)
-        everywhere = Batch(
-            input_ids=one,
-            positions=one,
-            slot_mapping=np.arange(slots),
-            query_start=np.array([0, 1]),
-            context_lens=one + 1,
-            block_tables=one[None],
-            block_size=self.block_size,
-            num_decodes=1,
-            output_rows=one,
-        )
-        nan = torch.full((slots, 2 * num_kv_heads, head_dim), float("nan"), dtype=dtype)
-        for cache in self.caches:
-            self.ops.attention.write(nan, cache, self.ops.attention.plan(everywhere, cache))
+
+def poison(cache: LayerCache) -> None:
+    """Make every slot NaN, but for the null slot of those that have one."""
+    match cache:
+        case PagedCache(keys, values, None, None):
+            keys.fill_(torch.nan)
+            values.fill_(torch.nan)
+        case PagedCache(_, _, key_scales, value_scales):
+            key_scales.fill_(torch.nan)
+            value_scales.fill_(torch.nan)
+        case Int8Cache(_, scales):
+            scales[:-1] = torch.nan
+        case Tensor():
+            cache[:-1] = torch.nan

@@ -11,7 +11,12 @@ EOS = 256
 """ByteTokenizer's."""
 
 ROOMY = RunnerLimits(
-    num_blocks=512, block_size=4, max_sequences=16, max_step_tokens=64, max_context=1024
+    num_blocks=512,
+    block_size=4,
+    max_sequences=16,
+    max_step_tokens=64,
+    max_context=1024,
+    resolves_pending=True,
 )
 
 

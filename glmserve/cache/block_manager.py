@@ -80,20 +80,24 @@ class BlockManager:
         self._tables[request.id] = table
         self._hashes[request.id] = match.hashes
         request.num_computed_tokens = len(match.blocks) * self.block_size
+        request.num_scheduled_tokens = request.num_computed_tokens
 
-    def can_append(self, request: Request) -> bool:
-        """Whether the request's next token has a slot or a free block."""
+    def extend(self, request: Request) -> bool:
+        """Make sure that the next token to schedule has a slot; False if no block is free."""
         table = self._tables[request.id]
-        return len(table) * self.block_size >= request.num_tokens or self.pool.num_free > 0
-
-    def append(self, request: Request) -> None:
-        """Make sure that the last token of the request has a slot."""
-        table = self._tables[request.id]
-        if len(table) * self.block_size < request.num_tokens:
-            table.append(self.pool.take())
+        if len(table) * self.block_size > request.num_scheduled_tokens:
+            return True
+        if not self.pool.num_free:
+            return False
+        table.append(self.pool.take())
+        return True
 
     def cache_computed(self, request: Request) -> None:
-        """Index the blocks that the last step filled."""
+        """Index the blocks that are full of computed tokens.
+
+        A block that a step in flight writes is not among them, so neither is one that a request
+        which has just ended goes on writing in a step planned ahead.
+        """
         if not self.shares_prefixes:
             return
         hashes = self._hashes[request.id]
@@ -108,7 +112,7 @@ class BlockManager:
         for block in reversed(self._tables.pop(request.id)):
             self.pool.release(block)
         del self._hashes[request.id]
-        request.num_computed_tokens = 0
+        request.num_computed_tokens = request.num_scheduled_tokens = 0
 
     def block_table(self, request: Request) -> bytes:
         """Packed native int32, as StepInput wants it."""

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from glmserve.cli import tls, values
 from glmserve.cli.api_keys import KEY_VARIABLE, read_api_keys
-from glmserve.config import EMBEDDED_CHECKPOINT, RunnerConfig, SchedulerConfig, ServerConfig
+from glmserve.config import (
+    EMBEDDED_CHECKPOINT,
+    AttentionName,
+    KvCacheDType,
+    RunnerConfig,
+    SchedulerConfig,
+    ServerConfig,
+)
 from glmserve.errors import OptionError
 
 if TYPE_CHECKING:
@@ -78,6 +85,9 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
         max_batch_size=options.max_batch_size,
         max_step_tokens=options.max_step_tokens,
         block_size=options.block_size,
+        kv_cache_dtype=options.kv_cache_dtype,
+        attention_backend=options.attention_backend,
+        deterministic=options.deterministic,
         kv_cache_memory=options.kv_cache_memory,
         kv_cache_tokens=options.kv_cache_tokens,
         threads=options.threads,
@@ -175,7 +185,29 @@ def _add_device_options(group: argparse._ArgumentGroup) -> None:
         help="of weights and KV cache",
     )
     group.add_argument("--threads", type=values.positive, metavar="N", help="CPU threads")
-    group.add_argument("--block-size", type=values.positive, default=16, metavar="TOKENS")
+    group.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="a request's numbers are the same bits whatever shares its batch; slower",
+    )
+    group.add_argument(
+        "--attention-backend",
+        choices=get_args(AttentionName),
+        default="auto",
+        help="who computes attention; auto: triton on a GPU, else sdpa (torch's own)",
+    )
+    group.add_argument(
+        "--kv-cache-dtype",
+        choices=get_args(KvCacheDType),
+        default="auto",
+        help="int8 and fp8 keep twice the tokens of 16-bit numbers; auto: as --dtype",
+    )
+    group.add_argument(
+        "--block-size",
+        type=values.positive,
+        metavar="TOKENS",
+        help="token slots per KV block; default: the device's choice",
+    )
     group.add_argument(
         "--kv-cache-memory", type=values.num_bytes, metavar="BYTES", help="for example 4G"
     )

@@ -9,17 +9,21 @@ import torch
 from glmserve.config import LoadProgress, RunnerConfig
 from glmserve.devices.base import DeviceInfo
 from glmserve.devices.host import available_memory, cpu_name, usable_cores
-from glmserve.errors import DeviceError
-from glmserve.model_config import read_model_config
+from glmserve.errors import DeviceError, OptionError
+from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.models.parameters import count_parameters
 from glmserve.ops.cpu import CpuAttention, CpuOps
+from glmserve.ops.kv_store import make_store
+from glmserve.ops.reproducible import ReproducibleAttention, ReproducibleCpuOps
 from glmserve.runner.dtypes import dtype_name, host_dtype
-from glmserve.runner.limits import CacheMemory, format_bytes, kv_token_bytes, plan_limits
+from glmserve.runner.limits import CacheMemory, format_bytes, plan_limits
 from glmserve.runner.torch_runner import TorchRunner, TorchTarget, load_torch_runner
 
 _CACHE_SHARE = 0.25
 """Of the memory left beside the weights: a CPU's memory is everybody's."""
 
+_BLOCK_SIZE = 16
+_HOST = torch.device("cpu")
 
 _TINY_MODEL = 2**25
 """Bytes of weights below which handing work to a second thread costs more than it saves."""
@@ -43,19 +47,19 @@ class CpuDevice:
                 f"not enough memory: the weights need {format_bytes(weight_bytes)} as "
                 f"{dtype_name(dtype)}, {format_bytes(memory)} are available"
             )
-        limits = plan_limits(
-            config,
-            model,
-            CacheMemory(memory - weight_bytes, _CACHE_SHARE, kv_token_bytes(model, dtype.itemsize)),
-        )
+        _refuse_unserved(config)
+        block_size = config.block_size or _BLOCK_SIZE
+        ops = _make_ops(config, model, dtype, block_size)
+        token_bytes = model.num_layers * ops.attention.token_bytes(model.head_dim)
+        cache_memory = CacheMemory(memory - weight_bytes, _CACHE_SHARE, token_bytes, block_size)
+        limits = plan_limits(config, model, cache_memory)
         threads = config.threads or default_threads(usable_cores(), weight_bytes)
         torch.set_num_threads(threads)
-        host = torch.device("cpu")
         target = TorchTarget(
-            device=host,
+            device=_HOST,
             description=f"cpu ({cpu_name()}, {threads} thread{'s' if threads > 1 else ''})",
             dtype=dtype,
-            ops=CpuOps(CpuAttention(model.num_kv_heads, dtype, host)),
+            ops=ops,
         )
         return load_torch_runner(config, model, target, limits, progress)
 
@@ -65,6 +69,25 @@ def default_threads(cores: int, weight_bytes: int) -> int:
     if weight_bytes < _TINY_MODEL:
         return 1
     return cores if cores <= 2 else cores - 1
+
+
+def _make_ops(
+    config: RunnerConfig, model: ModelConfig, dtype: torch.dtype, block_size: int
+) -> CpuOps:
+    store = make_store(config.kv_cache_dtype, dtype)
+    if config.deterministic:
+        return ReproducibleCpuOps(
+            ReproducibleAttention(model.num_kv_heads, _HOST, block_size, store)
+        )
+    return CpuOps(CpuAttention(model.num_kv_heads, dtype, _HOST, block_size, store))
+
+
+def _refuse_unserved(config: RunnerConfig) -> None:
+    if config.attention_backend not in ("auto", "sdpa"):
+        raise OptionError(
+            f"--attention-backend {config.attention_backend} cannot be used here: it needs a GPU, "
+            "and this is the cpu device; its backend is sdpa"
+        )
 
 
 def _computes_bfloat16() -> bool:

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs through plain torch."""
+"""GPUs under torch.cuda, which is also torch's name for AMD's: one device class for each maker."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from glmserve.devices.base import DeviceInfo
 from glmserve.errors import DeviceError
 from glmserve.model_config import read_model_config
 from glmserve.models.parameters import count_parameters
-from glmserve.ops.attention import AttentionBackend
-from glmserve.ops.base import Ops
+from glmserve.ops.gpu_ops import Gpu, make_ops
+from glmserve.runner.accelerator import CudaAccelerator
 from glmserve.runner.dtypes import dtype_name, stored_dtype
-from glmserve.runner.limits import CacheMemory, format_bytes, kv_token_bytes, plan_limits
-from glmserve.runner.torch_runner import TorchRunner, TorchTarget, load_torch_runner
+from glmserve.runner.gpu_loading import load_gpu_runner
+from glmserve.runner.gpu_runner import GpuRunner
+from glmserve.runner.limits import format_bytes
+from glmserve.runner.torch_runner import TorchTarget
 
-_CACHE_SHARE = 0.8
-"""Of the memory left beside the weights; activations need the rest."""
+_BLOCK_SIZE = 64
+"""One block and head of a 16-bit cache is then 16 KiB in one piece: a tile of the kernels."""
 
 
 class CudaDevice:
-    """The first visible GPU."""
+    """The first visible NVIDIA GPU."""
 
     name = "cuda"
 
@@ -33,26 +35,56 @@ class CudaDevice:
             return DeviceInfo(False, "torch finds no NVIDIA driver or no visible GPU")
         return DeviceInfo(True, torch.cuda.get_device_name(0))
 
-    def create_runner(self, config: RunnerConfig, progress: LoadProgress) -> TorchRunner:
-        model = read_model_config(Path(config.checkpoint), config.rope_scaling)
-        dtype = stored_dtype(config, model)
-        weight_bytes = count_parameters(model) * dtype.itemsize
-        memory, _ = torch.cuda.mem_get_info(0)
-        if weight_bytes > memory:
-            raise DeviceError(
-                f"not enough GPU memory: the weights need {format_bytes(weight_bytes)} as "
-                f"{dtype_name(dtype)}, {format_bytes(memory)} are free"
-            )
-        limits = plan_limits(
-            config,
-            model,
-            CacheMemory(memory - weight_bytes, _CACHE_SHARE, kv_token_bytes(model, dtype.itemsize)),
+    def create_runner(self, config: RunnerConfig, progress: LoadProgress) -> GpuRunner:
+        major, minor = torch.cuda.get_device_capability(0)
+        gpu = _gpu(f"sm_{major}{minor}", (major, minor))
+        return _create_runner(self.name, config, progress, gpu)
+
+
+class RocmDevice:
+    """The first visible AMD GPU."""
+
+    name = "rocm"
+
+    def probe(self) -> DeviceInfo:
+        if torch.version.hip is None:
+            return DeviceInfo(False, f"torch {torch.__version__} is built without ROCm")
+        if not torch.cuda.is_available():
+            return DeviceInfo(False, "torch finds no AMD driver or no visible GPU")
+        return DeviceInfo(True, torch.cuda.get_device_name(0))
+
+    def create_runner(self, config: RunnerConfig, progress: LoadProgress) -> GpuRunner:
+        chip = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]
+        return _create_runner(self.name, config, progress, _gpu(chip, None))
+
+
+def _gpu(chip: str, capability: tuple[int, int] | None) -> Gpu:
+    properties = torch.cuda.get_device_properties(0)
+    return Gpu(torch.device("cuda", 0), chip, capability, properties.multi_processor_count)
+
+
+def _create_runner(name: str, config: RunnerConfig, progress: LoadProgress, gpu: Gpu) -> GpuRunner:
+    model = read_model_config(Path(config.checkpoint), config.rope_scaling)
+    dtype = stored_dtype(config, model)
+    block_size = config.block_size or _BLOCK_SIZE
+    target = TorchTarget(
+        device=gpu.device,
+        description=f"{name} ({torch.cuda.get_device_name(0)})",
+        dtype=dtype,
+        ops=make_ops(config, model, dtype, block_size, gpu),
+    )
+    accelerator = CudaAccelerator(gpu.device)
+    weight_bytes = count_parameters(model) * dtype.itemsize
+    free = accelerator.free_memory()
+    if weight_bytes > free:
+        raise DeviceError(
+            f"not enough GPU memory: the weights need {format_bytes(weight_bytes)} as "
+            f"{dtype_name(dtype)}, {format_bytes(free)} are free"
         )
-        gpu = torch.device("cuda", 0)
-        target = TorchTarget(
-            device=gpu,
-            description=f"cuda ({torch.cuda.get_device_name(0)})",
-            dtype=dtype,
-            ops=Ops(AttentionBackend(model.num_kv_heads, dtype, gpu)),
-        )
-        return load_torch_runner(config, model, target, limits, progress)
+    try:
+        return load_gpu_runner(config, model, target, accelerator, gpu.chip, block_size, progress)
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            "not enough GPU memory for the activations of a step beside weights and KV cache; "
+            f"lower --kv-cache-memory or --max-step-tokens ({error})"
+        ) from None

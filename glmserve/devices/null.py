@@ -12,6 +12,7 @@ from glmserve.devices.base import DeviceInfo
 from glmserve.errors import OptionError
 from glmserve.model_config import read_model_config
 from glmserve.step import (
+    PENDING,
     Logprobs,
     MaskSource,
     RunnerInfo,
@@ -23,6 +24,7 @@ from glmserve.step import (
     no_masks,
 )
 
+_BLOCK_SIZE = 16
 _DEFAULT_TOKENS = 2**20
 
 
@@ -49,22 +51,27 @@ class NullRunner:
             raise OptionError(
                 f"--max-model-len {config.max_model_len} is more than model or cache allow"
             )
+        block_size = config.block_size or _BLOCK_SIZE
         limits = RunnerLimits(
-            num_blocks=max(1, tokens // config.block_size),
-            block_size=config.block_size,
+            num_blocks=max(1, tokens // block_size),
+            block_size=block_size,
             max_sequences=config.max_batch_size,
             max_step_tokens=config.max_step_tokens,
             max_context=min(config.max_model_len or model.max_context, tokens),
+            resolves_pending=True,
         )
+        self._chosen: dict[int, int] = {}  # by request id, in the last step
         self.info = RunnerInfo(limits, "null (no model)", "none", 0, 0, 0)
 
     def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
-        token_ids = [self._next_token(s) for s in step.sequences if s.sampling is not None]
-        sampling = [s.sampling for s in step.sequences if s.sampling is not None]
+        sampled = [s for s in step.sequences if s.sampling is not None]
+        token_ids = [self._next_token(s) for s in sampled]
+        sampling = [s.sampling for s in sampled if s.sampling is not None]
         constrained = [i for i, s in enumerate(sampling) if s.constrained]
         if constrained:
             for i, mask in zip(constrained, masks(), strict=True):
                 token_ids[i] = _first_allowed(mask, token_ids[i])
+        self._chosen = {s.request_id: t for s, t in zip(sampled, token_ids, strict=True)}
         return StepOutput(
             step.step_id,
             token_ids,
@@ -78,7 +85,10 @@ class NullRunner:
 
     def _next_token(self, sequence: ScheduledSequence) -> int:
         position = sequence.start + len(sequence.token_ids)
-        return (sequence.token_ids[-1] * 31 + position * 7 + 11) % self._vocab_size
+        last = sequence.token_ids[-1]
+        if last == PENDING:
+            last = self._chosen[sequence.request_id]
+        return (last * 31 + position * 7 + 11) % self._vocab_size
 
 
 def _first_allowed(mask: bytes, token_id: int) -> int:

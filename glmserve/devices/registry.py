@@ -12,10 +12,11 @@ ENTRY_POINT_GROUP = "glmserve.devices"
 
 _BUILT_IN = {
     "cuda": "glmserve.devices.cuda:CudaDevice",
+    "rocm": "glmserve.devices.cuda:RocmDevice",
     "cpu": "glmserve.devices.cpu:CpuDevice",
     "null": "glmserve.devices.null:NullDevice",
 }
-_AUTO_ORDER = ("cuda", "cpu")
+_AUTO_ORDER = ("cuda", "rocm", "cpu")
 
 
 def device_names() -> list[str]:

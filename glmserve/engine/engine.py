@@ -7,6 +7,7 @@ import enum
 import itertools
 import logging
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, Start
 from glmserve.executor import Executor
 from glmserve.request import Request, RequestStatus, SamplingParams, TokenConstraint
 from glmserve.scheduler import Scheduler, TokenUpdate
-from glmserve.step import NOT_A_NUMBER, RunnerInfo, RunnerLimits, TokenMasks
+from glmserve.step import NOT_A_NUMBER, RunnerInfo, RunnerLimits, StepOutput, TokenMasks
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,11 @@ class Variant(NamedTuple):
 
     params: SamplingParams
     constraint: TokenConstraint | None = None
+
+
+class _StepUnderWay(NamedTuple):
+    step_id: int
+    output: asyncio.Future[StepOutput]
 
 
 class Engine:
@@ -65,7 +71,8 @@ class Engine:
         self._scheduler: Scheduler | None = None
         self._streams: dict[int, TokenStream] = {}
         self._ids = itertools.count()
-        self._has_work = asyncio.Event()
+        self._under_way: deque[_StepUnderWay] = deque()
+        self._news = asyncio.Event()  # something came in that no step was planned with
         self._masks = MaskMaker()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -143,7 +150,7 @@ class Engine:
         now = time.perf_counter()
         streams = [TokenStream(request, self._end, now) for request in requests]
         self._streams.update((stream.request.id, stream) for stream in streams)
-        self._has_work.set()
+        self._news.set()
         return streams
 
     def end_streams(self) -> None:
@@ -198,6 +205,8 @@ class Engine:
         except BaseException as error:  # a panic of compiled code is no Exception
             logger.exception("the engine loop failed")
             self._die(EngineDeadError(f"the engine failed: {error!r}"))
+        finally:
+            self._forget_steps()
 
     async def _watch_executor(self) -> None:
         """Notice a lost runner while nobody waits for a step."""
@@ -205,24 +214,54 @@ class Engine:
         self._die(EngineDeadError("the worker process that runs the model has died"))
 
     async def _step_forever(self, scheduler: Scheduler) -> None:
-        """Deliver each step's tokens while the next step computes."""
+        """Keep the runner busy; plan and deliver while it computes."""
         updates: list[TokenUpdate] = []
         while self.state is not EngineState.DEAD:
-            step = scheduler.schedule()
-            if step is None:
+            if not self._under_way and not self._begin_step(scheduler):
                 self._deliver(updates)
                 updates = []
-                self._has_work.clear()
-                await self._has_work.wait()
+                await self._news.wait()
                 continue
-            pending = self._executor.submit(step)
             constrained = scheduler.constrained_in_flight
             masks = self._masks.start(constrained) if constrained else None
+            self._begin_step(scheduler)
             self._deliver(updates)
             if masks is not None:
-                await self._send_masks(step.step_id, constrained, masks)
-            updates = scheduler.update(await pending)
+                await self._send_masks(self._under_way[0].step_id, constrained, masks)
+            updates = scheduler.update(await self._next_output(scheduler))
             self.stats.step_done(sum(update.token_id not in _NO_TOKEN for update in updates))
+
+    def _begin_step(self, scheduler: Scheduler) -> bool:
+        """Plan a step and hand it to the executor; False if there is none to plan now."""
+        self._news.clear()
+        step = scheduler.schedule()
+        if step is None:
+            return False
+        self._under_way.append(_StepUnderWay(step.step_id, self._executor.submit(step)))
+        return True
+
+    async def _next_output(self, scheduler: Scheduler) -> StepOutput:
+        """Wait for the oldest step under way.
+
+        If there was nothing to plan behind it, requests that arrive meanwhile are planned at once.
+        """
+        output = self._under_way[0].output
+        if scheduler.can_schedule:
+            output.add_done_callback(lambda _: self._news.set())
+        while scheduler.can_schedule and not output.done():
+            await self._news.wait()
+            if not output.done():
+                self._begin_step(scheduler)
+        await output
+        self._under_way.popleft()
+        return output.result()
+
+    def _forget_steps(self) -> None:
+        """Nobody waits any more for what is under way."""
+        for step in self._under_way:
+            if step.output.done() and not step.output.cancelled():
+                step.output.exception()  # if there is one, it is what ended the loop
+            step.output.cancel()
 
     async def _send_masks(
         self, step_id: int, requests: list[Request], masks: asyncio.Future[list[Mask]]

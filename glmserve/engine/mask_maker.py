@@ -33,7 +33,7 @@ class MaskMaker:
         self._expected = 1e-3  # seconds per mask
 
     def start(self, requests: Sequence[Request]) -> asyncio.Future[list[Mask]]:
-        """The masks of the requests' next tokens, in order."""
+        """The masks of the requests' next tokens, in order; empty for requests that have ended."""
         loop = asyncio.get_running_loop()
         if len(requests) * self._expected > _AT_ONCE:
             return loop.run_in_executor(self._thread, self._compute, requests)
@@ -54,6 +54,8 @@ class MaskMaker:
 
 def _mask(request: Request) -> Mask:
     assert request.constraint is not None
+    if request.status.is_finished:
+        return b""
     try:
         return request.constraint.allowed()
     except GlmserveError as error:

@@ -10,7 +10,7 @@ from glmserve.step import RunnerInfo, StepInput, StepOutput, TokenMasks
 
 
 class Executor(Protocol):
-    """Executes one step at a time, somewhere."""
+    """Executes steps in the order of submission, somewhere."""
 
     async def start(self, progress: LoadProgress) -> RunnerInfo:
         """Build the runner.
@@ -23,12 +23,13 @@ class Executor(Protocol):
     def submit(self, step: StepInput) -> asyncio.Future[StepOutput]:
         """Begin a step at once and return its future, so that the caller can work meanwhile.
 
+        Another step may be submitted before this one is done.
         The future fails with EngineDeadError when the runner is lost.
         """
         ...
 
     def send_masks(self, masks: TokenMasks) -> None:
-        """Deliver what the step under way waits for, if any of its tokens is constrained."""
+        """Deliver what the oldest step under way waits for, if it has constrained tokens."""
         ...
 
     async def wait_lost(self) -> None:

@@ -47,7 +47,8 @@ class InlineExecutor:
         if self._runner is None:
             raise EngineDeadError("the runner is closed")
         try:
-            return self._runner.execute(step, self._receive_masks)
+            output = self._runner.execute(step, self._receive_masks)
+            return output if isinstance(output, StepOutput) else output()
         except Exception as error:
             raise EngineDeadError(f"the model failed in step {step.step_id}: {error}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from collections import deque
 from pathlib import Path
 from typing import cast
 
@@ -31,7 +32,7 @@ class ProcessExecutor:
     def __init__(self, config: RunnerConfig) -> None:
         self._config = config
         self._process: asyncio.subprocess.Process | None = None
-        self._connection: _Connection | None = None
+        self._connection: WorkerConnection | None = None
 
     async def start(self, progress: LoadProgress) -> RunnerInfo:
         ours, theirs = socket.socketpair()
@@ -49,7 +50,9 @@ class ProcessExecutor:
                 stdin=asyncio.subprocess.DEVNULL,
             )
         loop = asyncio.get_running_loop()
-        _, self._connection = await loop.create_connection(lambda: _Connection(progress), sock=ours)
+        _, self._connection = await loop.create_connection(
+            lambda: WorkerConnection(progress), sock=ours
+        )
         self._connection.send(encode_frame(self._config))
         return await self._connection.ready
 
@@ -78,7 +81,7 @@ class ProcessExecutor:
             await self._process.wait()
 
 
-class _Connection(asyncio.Protocol):
+class WorkerConnection(asyncio.Protocol):
     """Turns the byte stream of a worker into futures: one for Ready, then one per step."""
 
     def __init__(self, progress: LoadProgress) -> None:
@@ -86,7 +89,7 @@ class _Connection(asyncio.Protocol):
         self.ready: asyncio.Future[RunnerInfo] = loop.create_future()
         self.lost = asyncio.Event()
         self._progress = progress
-        self._output: asyncio.Future[StepOutput] | None = None
+        self._outputs: deque[asyncio.Future[StepOutput]] = deque()  # of the steps under way
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
 
@@ -96,12 +99,13 @@ class _Connection(asyncio.Protocol):
 
     def execute(self, step: StepInput) -> asyncio.Future[StepOutput]:
         """Send a step; its output resolves the returned future."""
-        self._output = asyncio.get_running_loop().create_future()
+        output: asyncio.Future[StepOutput] = asyncio.get_running_loop().create_future()
         if self.lost.is_set():
-            self._output.set_exception(_worker_lost())
+            output.set_exception(_worker_lost())
         else:
+            self._outputs.append(output)
             self.send(encode_frame(step))
-        return self._output
+        return output
 
     def close(self) -> None:
         if self._transport is not None:
@@ -126,14 +130,16 @@ class _Connection(asyncio.Protocol):
             self.ready.set_exception(
                 StartupError("the worker process died while loading the model; see its output")
             )
-        if self._output is not None and not self._output.done():
-            self._output.set_exception(_worker_lost())
+        for waiting in self._outputs:
+            if not waiting.done():
+                waiting.set_exception(_worker_lost())
 
     def _message_received(self, body: bytes) -> None:
         match decode_worker_message(body):
             case StepOutput() as output:
-                if self._output is not None and not self._output.done():
-                    self._output.set_result(output)
+                oldest = self._outputs.popleft()
+                if not oldest.done():
+                    oldest.set_result(output)
             case Loading(done_bytes, total_bytes):
                 self._progress(done_bytes, total_bytes)
             case Ready(info):

@@ -8,22 +8,23 @@ vocabulary, O output rows.
     n = norm(h);  m = down(silu(gate) * up);          h = (n or h) + m
     logits = output(norm(h[output rows]))                    [O, V]
 
-The residual is the stream h, or with residual_post_norm the normed tensor n.
+The residual is the stream h, or with residual_post_norm the normed tensor n. Each sum is carried
+out by the norm that follows it, in one pass over memory where Ops can.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import Parameters
-from glmserve.ops.attention import AttentionPlan
+from glmserve.ops.attention import LayerCache
 from glmserve.ops.base import Ops
-from glmserve.ops.batch import Batch
+from glmserve.ops.inputs import Inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,24 @@ class Layer:
     down: Linear
 
 
+class Stream(NamedTuple):
+    """The residual stream between two blocks: a sum that the next norm carries out."""
+
+    hidden: Tensor
+    """[T, H]; overwritten by the sum."""
+    addend: Tensor | None
+    """[T, H]: what the last block adds."""
+
+    def sum(self) -> Tensor:
+        return self.hidden if self.addend is None else self.hidden.add_(self.addend)
+
+    def rows(self, rows: Tensor | None) -> Stream:
+        """Only these; None: all."""
+        if rows is None:
+            return self
+        return Stream(self.hidden[rows], None if self.addend is None else self.addend[rows])
+
+
 class Glm:
     """Weights and the forward pass over one step's batch."""
 
@@ -64,56 +83,55 @@ class Glm:
         self.output = ops.pack_linear(parameters.pop("output.weight", self.embedding))
         self.rope_table = ops.rope_table(config.rope, max_context, self.embedding.device)
 
-    def forward(self, batch: Batch, caches: Sequence[Tensor]) -> Tensor:
+    def forward(self, inputs: Inputs, caches: Sequence[LayerCache]) -> Tensor:
         """Write K/V of all tokens to the cache; last hidden states of the output rows, [O, H]."""
-        ops, device = self.ops, self.embedding.device
-        plan = ops.attention.plan(batch, caches[0])
-        positions = torch.from_numpy(batch.positions).to(device)
-        rope_rows = ops.rope_rows(self.rope_table, positions)
-        hidden = ops.embedding(torch.from_numpy(batch.input_ids).to(device), self.embedding)
+        ops = self.ops
+        rope_rows = ops.rope_rows(self.rope_table, inputs.positions)
+        stream = Stream(ops.embedding(inputs.input_ids, self.embedding), None)
         for layer, cache in zip(self.layers[:-1], caches, strict=False):
-            normed, attended = self._attend(layer, hidden, rope_rows, cache, plan)
-            hidden = self._feed_forward(layer, hidden, normed, attended)
+            stream = self._attend(layer, stream, rope_rows, cache, inputs.attention)
+            stream = self._feed_forward(layer, stream)
         # After the last attention only the output rows matter.
-        normed, attended = self._attend(self.layers[-1], hidden, rope_rows, caches[-1], plan)
-        if len(batch.output_rows) == 0:
-            return hidden[:0]
-        if len(batch.input_ids) > 1:
-            rows = torch.from_numpy(batch.output_rows).to(device)
-            hidden, normed, attended = hidden[rows], normed[rows], attended[rows]
-        hidden = self._feed_forward(self.layers[-1], hidden, normed, attended)
-        return hidden if self.final_norm is None else self._norm(hidden, self.final_norm)
+        stream = self._attend(self.layers[-1], stream, rope_rows, caches[-1], inputs.attention)
+        stream = stream.rows(inputs.output_rows)
+        if len(stream.hidden) == 0:
+            return stream.hidden
+        stream = self._feed_forward(self.layers[-1], stream)
+        if self.final_norm is None:
+            return stream.sum()
+        return self._norm(stream, self.final_norm)[1]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """What comes next after each of the last hidden states [O, H]: float32 [O, V]."""
         return self.ops.linear(hidden, self.output).float()
 
     def _attend(
-        self, layer: Layer, hidden: Tensor, rope_rows: Tensor, cache: Tensor, plan: AttentionPlan
-    ) -> tuple[Tensor, Tensor]:
-        """The normed input [T, H] and what attention makes of it [T, Hq*D]."""
-        normed = self._norm(hidden, layer.input_norm)
+        self, layer: Layer, stream: Stream, rope_rows: Tensor, cache: LayerCache, plan: Any
+    ) -> Stream:
+        hidden, normed = self._norm(stream, layer.input_norm)
         qkv = self.ops.linear(normed, layer.qkv.weight, layer.qkv.bias)
         heads = qkv.view(len(qkv), -1, self.config.head_dim)  # [T, Hq + 2*Hkv, D]
-        attended = self.ops.self_attention(heads, rope_rows, cache, plan)
-        return normed, attended.flatten(1)
+        attended = self.ops.self_attention(heads, rope_rows, cache, plan).flatten(1)
+        projected = self.ops.linear(attended, layer.dense.weight, layer.dense.bias)
+        return Stream(normed if self.config.residual_post_norm else hidden, projected)
 
-    def _feed_forward(
-        self, layer: Layer, hidden: Tensor, normed: Tensor, attended: Tensor
-    ) -> Tensor:
-        """Everything after attention, row by row: the next layer's input [T, H]."""
-        ops, post_norm = self.ops, self.config.residual_post_norm
-        projected = ops.linear(attended, layer.dense.weight, layer.dense.bias)
-        hidden = projected.add_(normed if post_norm else hidden)
-        normed = self._norm(hidden, layer.post_norm)
+    def _feed_forward(self, layer: Layer, stream: Stream) -> Stream:
+        ops = self.ops
+        hidden, normed = self._norm(stream, layer.post_norm)
         gate_up = ops.linear(normed, layer.gate_up.weight, layer.gate_up.bias)
         down = ops.linear(ops.silu_and_mul(gate_up), layer.down.weight, layer.down.bias)
-        return down.add_(normed if post_norm else hidden)
+        return Stream(normed if self.config.residual_post_norm else hidden, down)
 
-    def _norm(self, x: Tensor, norm: Norm) -> Tensor:
-        if norm.bias is None:
-            return self.ops.rms_norm(x, norm.weight, self.config.norm_eps)
-        return self.ops.layer_norm(x, norm.weight, norm.bias, self.config.norm_eps)
+    def _norm(self, stream: Stream, norm: Norm) -> tuple[Tensor, Tensor]:
+        """The stream's sum, and its norm."""
+        ops, eps = self.ops, self.config.norm_eps
+        hidden, addend = stream.hidden, stream.addend
+        if norm.bias is not None:
+            hidden = stream.sum()
+            return hidden, ops.layer_norm(hidden, norm.weight, norm.bias, eps)
+        if addend is None:
+            return hidden, ops.rms_norm(hidden, norm.weight, eps)
+        return hidden, ops.add_rms_norm(addend, hidden, norm.weight, eps)
 
 
 def _layer(parameters: Parameters, ops: Ops, index: int) -> Layer:

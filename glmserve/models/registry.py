@@ -10,8 +10,9 @@ from torch import Tensor
 
 from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import Parameters
+from glmserve.ops.attention import LayerCache
 from glmserve.ops.base import Ops
-from glmserve.ops.batch import Batch
+from glmserve.ops.inputs import Inputs
 
 _MODELS = {
     "chatglm": "glmserve.models.glm:Glm",
@@ -22,7 +23,7 @@ _MODELS = {
 class Model(Protocol):
     """What a TorchRunner runs."""
 
-    def forward(self, batch: Batch, caches: Sequence[Tensor]) -> Tensor:
+    def forward(self, inputs: Inputs, caches: Sequence[LayerCache]) -> Tensor:
         """Write K/V of all tokens to the cache; last hidden states of the output rows, [O, H]."""
         ...
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from glmserve.model_config import RopeConfig
-from glmserve.ops.attention import AttentionBackend, AttentionPlan
+from glmserve.ops.attention import AttentionBackend, AttentionPlan, LayerCache
 
 
 class Ops:
@@ -59,6 +59,10 @@ class Ops:
         """x / sqrt(mean(x^2) + eps) * weight over the last dim: float32 inside, rounded once."""
         return torch.rms_norm(x, weight.shape, weight, eps)
 
+    def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """rms_norm of x + residual, which becomes the new `residual`, rounded to its dtype."""
+        return self.rms_norm(residual.add_(x), weight, eps)
+
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         """LayerNorm over the last dim; torch computes it in float32 and rounds once."""
         return torch.layer_norm(x, weight.shape, weight, bias, eps)
@@ -86,7 +90,7 @@ class Ops:
             rotary.copy_(torch.view_as_real(turned).flatten(-2))
 
     def self_attention(
-        self, qkv: Tensor, rope_rows: Tensor, cache: Tensor, plan: AttentionPlan
+        self, qkv: Tensor, rope_rows: Tensor, cache: LayerCache, plan: AttentionPlan
     ) -> Tensor:
         """Rotate queries and keys, store keys and values, attend.
 
@@ -99,8 +103,9 @@ class Ops:
         Returns:
             [T, Hq, D]
         """
-        num_queries = qkv.shape[1] - 2 * plan.num_kv_heads
-        self.rope(qkv[:, : num_queries + plan.num_kv_heads], rope_rows)
+        num_kv_heads = self.attention.num_kv_heads
+        num_queries = qkv.shape[1] - 2 * num_kv_heads
+        self.rope(qkv[:, : num_queries + num_kv_heads], rope_rows)
         self.attention.write(qkv[:, num_queries:], cache, plan)
         return self.attention.run(qkv, cache, plan)
 

@@ -37,6 +37,9 @@ class Batch:
     """[O]: rows whose last hidden states are wanted. In the order of the step: the last row of each
     sampled sequence, then all rows of each sequence that is scored or pooled."""
 
+    pending: tuple[tuple[int, int], ...] = ()
+    """(row, request id) of tokens that the step before chose; their input_ids are PENDING."""
+
     def slots(self, first: int, last: int, length: int) -> Int64Array:
         """Cache slots of positions 0..length-1 of sequences first..last-1: [last-first, length]."""
         num_blocks = -(-length // self.block_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from glmserve.ops.batch import Batch, Int64Array
-from glmserve.step import ScheduledSequence, StepInput
+from glmserve.step import PENDING, ScheduledSequence, StepInput
 
 
 def build_batch(step: StepInput, block_size: int) -> Batch:
@@ -22,9 +22,10 @@ def build_batch(step: StepInput, block_size: int) -> Batch:
     owners = np.repeat(np.arange(len(sequences)), counts)  # [T]: which sequence a token belongs to
     positions = np.arange(query_start[-1]) + (starts - query_start[:-1])[owners]
     block_tables = _block_tables(sequences)
+    input_ids = np.array([t for s in sequences for t in s.token_ids], dtype=np.int64)
     blocks, offsets = np.divmod(positions, block_size)
     return Batch(
-        input_ids=np.array([t for s in sequences for t in s.token_ids], dtype=np.int64),
+        input_ids=input_ids,
         positions=positions,
         slot_mapping=block_tables[owners, blocks] * block_size + offsets,
         query_start=query_start,
@@ -33,6 +34,10 @@ def build_batch(step: StepInput, block_size: int) -> Batch:
         block_size=block_size,
         num_decodes=int((counts == 1).sum()),
         output_rows=_output_rows(step.sequences, order, query_start),
+        pending=tuple(
+            (row, sequences[owners[row]].request_id)
+            for row in np.flatnonzero(input_ids == PENDING).tolist()
+        ),
     )
 
 

@@ -13,6 +13,12 @@ _SHARE_FOR_ONE_REQUEST = 0.8
 """Of the available memory: as much may be taken so that one request of full length fits."""
 
 
+_LOGIT_COPIES = 4
+
+_WORKSPACE = 2**29
+"""cuBLAS, graphs and the fragments of the allocator, bytes."""
+
+
 @dataclass(frozen=True)
 class CacheMemory:
     """What a device can give to the KV cache when no option says it."""
@@ -23,11 +29,21 @@ class CacheMemory:
     """Part of `available` to take."""
     token_bytes: int
     """Bytes of one token's K and V in all layers."""
+    block_size: int
+    """Token slots per block."""
 
 
-def kv_token_bytes(model: ModelConfig, itemsize: int) -> int:
-    """Bytes of one token's K and V in all layers."""
-    return 2 * model.num_layers * model.num_kv_heads * model.head_dim * itemsize
+def activation_bytes(config: RunnerConfig, model: ModelConfig, itemsize: int) -> int:
+    """Bytes of GPU memory that the largest step takes beside weights and KV cache.
+
+    The widest moment of a layer, the logits of all sequences in float32 with copies for
+    log-probabilities, and what libraries want as workspace.
+    """
+    heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_dim
+    widest = 4 * model.hidden_size + max(heads, 3 * model.ffn_size)
+    layer = config.max_step_tokens * widest * itemsize
+    logits = _LOGIT_COPIES * config.max_batch_size * model.vocab_size * 4
+    return layer + logits + _WORKSPACE
 
 
 def plan_limits(config: RunnerConfig, model: ModelConfig, memory: CacheMemory) -> RunnerLimits:
@@ -47,7 +63,7 @@ def plan_limits(config: RunnerConfig, model: ModelConfig, memory: CacheMemory) -
         )
     context = wanted or model.max_context
     num_blocks = _num_blocks(config, context, memory)
-    capacity = num_blocks * config.block_size
+    capacity = num_blocks * memory.block_size
     if capacity < context and wanted is not None:
         raise _too_small(config, wanted, capacity, memory)
     if num_blocks < 1:
@@ -61,21 +77,22 @@ def plan_limits(config: RunnerConfig, model: ModelConfig, memory: CacheMemory) -
         )
     return RunnerLimits(
         num_blocks=num_blocks,
-        block_size=config.block_size,
+        block_size=memory.block_size,
         max_sequences=config.max_batch_size,
         max_step_tokens=config.max_step_tokens,
         max_context=min(context, capacity),
+        resolves_pending=True,
     )
 
 
 def _num_blocks(config: RunnerConfig, context: int, memory: CacheMemory) -> int:
     """Blocks of the cache; may be too few for `context`, or 0."""
-    block_bytes = memory.token_bytes * config.block_size
+    block_bytes = memory.token_bytes * memory.block_size
     if config.kv_cache_tokens is not None:
-        return _blocks(config.kv_cache_tokens, config.block_size)
+        return _blocks(config.kv_cache_tokens, memory.block_size)
     if config.kv_cache_memory is not None:
         return config.kv_cache_memory // block_bytes
-    one_request = _blocks(context, config.block_size)
+    one_request = _blocks(context, memory.block_size)
     affordable = int(max(0, memory.available) * memory.share) // block_bytes
     stretched = int(max(0, memory.available) * _SHARE_FOR_ONE_REQUEST) // block_bytes
     if affordable < one_request:
@@ -92,7 +109,7 @@ def _too_small(
     config: RunnerConfig, context: int, capacity: int, memory: CacheMemory
 ) -> OptionError | DeviceError:
     """The error that says which number to change."""
-    needed = _blocks(context, config.block_size) * config.block_size * memory.token_bytes
+    needed = _blocks(context, memory.block_size) * memory.block_size * memory.token_bytes
     need = f"one request of {context} tokens needs {format_bytes(needed)} of KV cache"
     if config.kv_cache_tokens is not None:
         return OptionError(f"--kv-cache-tokens {config.kv_cache_tokens} is too little: {need}")

@@ -7,6 +7,7 @@ masks change anything: what other implementations of the model give for the same
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +16,22 @@ from glmserve.step import Logprobs, ScoreInput
 
 _ROWS_AT_ONCE = 64
 """Logits of a long prompt would take gigabytes: 2048 tokens of GLM-4's vocabulary are 1.2 GB."""
+
+
+class TokenScores(NamedTuple):
+    """Log-probabilities of n tokens, on the device or the host."""
+
+    own: Tensor
+    """[n]: of the token in question."""
+    top_ids: Tensor
+    """int64 [n, k]: most likely ids that can be sampled, falling."""
+    top: Tensor
+    """[n, k]"""
+
+    def as_logprobs(self, counts: Sequence[int]) -> list[Logprobs]:
+        """`counts` alternatives of each, at most k. Waits for the device."""
+        rows = zip(self.own.tolist(), self.top_ids.tolist(), self.top.tolist(), counts, strict=True)
+        return [Logprobs(own, ids[:n], top[:n]) for own, ids, top, n in rows]
 
 
 class LogprobReader:
@@ -29,30 +46,30 @@ class LogprobReader:
         self._vocab_limit = vocab_limit
         self._never_sampled = never_sampled
 
-    def read(
-        self, log_probs: Tensor, token_ids: Sequence[int], counts: Sequence[int]
-    ) -> list[Logprobs]:
-        """Of one token per row of `log_probs` float32 [n, V], with `counts` alternatives each.
+    def read(self, log_probs: Tensor, token_ids: Tensor, count: int) -> TokenScores:
+        """Of one token per row of `log_probs` float32 [n, V], with `count` alternatives.
 
         Overwrites `log_probs`.
         """
-        ids = torch.tensor(token_ids, device=log_probs.device).long().clamp_(min=0)
-        chosen = log_probs.gather(1, ids[:, None]).flatten().tolist()
+        own = log_probs.gather(1, token_ids.clamp(min=0)[:, None]).flatten()
         shown = log_probs[:, : self._vocab_limit]
         if len(self._never_sampled):
             shown.index_fill_(1, self._never_sampled, float("-inf"))
-        values, indices = shown.topk(min(max(counts, default=0), shown.shape[1]), dim=1)
-        rows = zip(chosen, indices.tolist(), values.tolist(), counts, strict=True)
-        return [Logprobs(own, top_ids[:n], top[:n]) for own, top_ids, top, n in rows]
+        values, indices = shown.topk(min(count, shown.shape[1]), dim=1)
+        return TokenScores(own, indices, values)
 
     def score(
         self, hidden: Tensor, score: ScoreInput, to_logits: Callable[[Tensor], Tensor]
-    ) -> list[Logprobs]:
+    ) -> TokenScores:
         """Of the tokens that follow the last hidden states [n, H], n >= the number of targets."""
-        result: list[Logprobs] = []
-        for start in range(0, len(score.targets), _ROWS_AT_ONCE):
-            targets = score.targets[start : start + _ROWS_AT_ONCE]
-            logits = to_logits(hidden[start : start + len(targets)])
-            log_probs = torch.log_softmax(logits, dim=-1)
-            result += self.read(log_probs, targets, [score.top_logprobs] * len(targets))
-        return result
+        if not score.targets:
+            nothing = hidden.new_empty(0, 0)
+            return TokenScores(nothing.flatten(), nothing.long(), nothing)
+        parts = []
+        targets = torch.tensor(score.targets, dtype=torch.int64)
+        targets = targets.to(hidden.device, non_blocking=True)
+        for start in range(0, len(targets), _ROWS_AT_ONCE):
+            ids = targets[start : start + _ROWS_AT_ONCE]
+            log_probs = torch.log_softmax(to_logits(hidden[start : start + len(ids)]), dim=-1)
+            parts.append(self.read(log_probs, ids, score.top_logprobs))
+        return TokenScores(*map(torch.cat, zip(*parts, strict=True)))

@@ -14,15 +14,17 @@ from glmserve.models.dummy import dummy_weights
 from glmserve.models.parameters import Parameters, count_parameters
 from glmserve.models.registry import Model, build_model
 from glmserve.models.weights import load_weights
+from glmserve.ops.attention import LayerCache
 from glmserve.ops.base import Ops
+from glmserve.ops.inputs import upload
 from glmserve.runner.batch import build_batch
 from glmserve.runner.dtypes import dtype_name
-from glmserve.runner.limits import kv_token_bytes
 from glmserve.runner.logprobs import LogprobReader
+from glmserve.runner.output import OutputTensors, read_prompts
+from glmserve.runner.pending import resolve, with_history
 from glmserve.runner.restrict import restrict
 from glmserve.runner.sampler import sample
 from glmserve.step import (
-    Logprobs,
     MaskSource,
     RunnerInfo,
     RunnerLimits,
@@ -49,7 +51,7 @@ class TorchRunner:
     def __init__(
         self,
         model: Model,
-        caches: list[Tensor],
+        caches: list[LayerCache],
         ops: Ops,
         vocab_limit: int | None,
         never_sampled: Tensor,
@@ -62,56 +64,41 @@ class TorchRunner:
         self._vocab_limit = vocab_limit
         self._never_sampled = never_sampled  # int64 ids
         self._logprob_reader = LogprobReader(vocab_limit, never_sampled)
+        self._chosen: dict[int, int] = {}  # by request, in the last step
 
     @torch.inference_mode()
     def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
         """Write K/V of all scheduled tokens to the cache and sample where asked."""
         if self._model is None:
             raise RuntimeError("the runner is closed")
-        model = self._model
+        model, attention = self._model, self._ops.attention
         batch = build_batch(step, self.info.limits.block_size)
-        hidden = model.forward(batch, self._caches)  # [O, H]
-        sampling = [s.sampling for s in step.sequences if s.sampling is not None]
-        token_ids: list[int] = []
-        logprobs: list[Logprobs | None] = []
+        resolve(batch, self._chosen)
+        hidden = model.forward(upload(batch, attention, self._caches[0]), self._caches)  # [O, H]
+        sampled = [s for s in step.sequences if s.sampling is not None]
+        sampling = [with_history(s, self._chosen) for s in sampled]
+        asking = {i: s.top_logprobs for i, s in enumerate(sampling) if s.top_logprobs is not None}
+        token_ids, chosen = torch.empty(0, dtype=torch.int64), None
         if sampling:
             logits = model.logits(hidden[: len(sampling)])
-            token_ids, logprobs = self._choose(logits, sampling, masks)
-        scores, pooled = self._read_prompts(model, step, hidden[len(sampling) :])
-        return StepOutput(step.step_id, token_ids, logprobs, scores, pooled)
+            log_probs = torch.log_softmax(logits[list(asking)], dim=-1) if asking else None
+            token_ids = self._choose(logits, sampling, masks)
+            if log_probs is not None:
+                ids = token_ids[list(asking)].to(logits.device)
+                chosen = self._logprob_reader.read(log_probs, ids, max(asking.values()))
+        requests = (s.request_id for s in sampled)
+        self._chosen = dict(zip(requests, token_ids.tolist(), strict=True))
+        prompts = hidden[len(sampling) :]
+        scores, sums = read_prompts(step, prompts, self._logprob_reader, model.logits)
+        output = OutputTensors(step, token_ids, asking, chosen, scores, sums)
+        return output.to_output(tensor.cpu() for tensor in output.tensors)
 
-    def _choose(
-        self, logits: Tensor, sampling: list[SamplingInput], masks: MaskSource
-    ) -> tuple[list[int], list[Logprobs | None]]:
-        """A token for each row of [S, V], and log-probabilities if any row asks for them."""
-        asking = {i: s.top_logprobs for i, s in enumerate(sampling) if s.top_logprobs is not None}
-        log_probs = torch.log_softmax(logits[list(asking)], dim=-1) if asking else None
+    def _choose(self, logits: Tensor, sampling: list[SamplingInput], masks: MaskSource) -> Tensor:
+        """A token for each row of [S, V]: int64 [S], on the host."""
         if len(self._never_sampled):
             logits.index_fill_(1, self._never_sampled, float("-inf"))
         restrict(logits, sampling, masks)
-        token_ids = sample(logits, sampling, self._ops, self._vocab_limit)
-        if log_probs is None:
-            return token_ids, []
-        chosen = [token_ids[i] for i in asking]
-        read = self._logprob_reader.read(log_probs, chosen, list(asking.values()))
-        by_row = dict(zip(asking, read, strict=True))
-        return token_ids, [by_row.get(i) for i in range(len(sampling))]
-
-    def _read_prompts(
-        self, model: Model, step: StepInput, hidden: Tensor
-    ) -> tuple[list[list[Logprobs]], list[bytes]]:
-        """What the step wants to know of prompts, from the last hidden states of their tokens."""
-        scores, pooled, start = [], [], 0
-        for sequence in step.sequences:
-            if not sequence.is_read_whole:
-                continue
-            rows = hidden[start : start + len(sequence.token_ids)]
-            start += len(rows)
-            if sequence.score is not None:
-                scores.append(self._logprob_reader.score(rows, sequence.score, model.logits))
-            if sequence.pool:
-                pooled.append(rows.float().sum(dim=0).cpu().numpy().tobytes())
-        return scores, pooled
+        return torch.tensor(sample(logits, sampling, self._ops, self._vocab_limit))
 
     def close(self) -> None:
         """Drop weights and cache."""
@@ -132,27 +119,33 @@ def load_torch_runner(
         CheckpointError: the weights cannot be read or do not fit config.json.
     """
     with torch.inference_mode():
-        parameters = _parameters(config, model_config, target, progress)
+        parameters = make_parameters(config, model_config, target, progress)
         weight_bytes = sum(p.nbytes for p in parameters.values())
         model = build_model(model_config, parameters, target.ops, limits.max_context)
         caches = target.ops.attention.allocate(
-            model_config.num_layers, limits.token_capacity, model_config.head_dim
+            model_config.num_layers, limits.num_blocks, model_config.head_dim
         )
+    token_bytes = model_config.num_layers * target.ops.attention.token_bytes(model_config.head_dim)
     info = RunnerInfo(
         limits=limits,
         device=target.description,
         dtype=dtype_name(target.dtype),
         num_parameters=count_parameters(model_config),
         weight_bytes=weight_bytes,
-        kv_cache_bytes=limits.token_capacity * kv_token_bytes(model_config, target.dtype.itemsize),
+        kv_cache_bytes=limits.token_capacity * token_bytes,
     )
     never_sampled = torch.tensor(config.never_sampled, dtype=torch.int64, device=target.device)
     return TorchRunner(model, caches, target.ops, config.vocab_limit, never_sampled, info)
 
 
-def _parameters(
+def make_parameters(
     config: RunnerConfig, model_config: ModelConfig, target: TorchTarget, progress: LoadProgress
 ) -> Parameters:
+    """Read the checkpoint's weights, or make some up.
+
+    Raises:
+        CheckpointError: they cannot be read or do not fit config.json.
+    """
     if config.load_format == "auto":
         return load_weights(
             model_config, Path(config.checkpoint), target.dtype, target.device, progress

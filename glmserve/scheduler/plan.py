@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from glmserve.request import Request
 from glmserve.scheduler.random import noise_key
-from glmserve.step import SamplingInput, ScheduledSequence, ScoreInput
+from glmserve.step import PENDING, SamplingInput, ScheduledSequence, ScoreInput
 
 _GREEDY = SamplingInput()
 _GREEDY_CONSTRAINED = SamplingInput(constrained=True)
@@ -32,11 +32,14 @@ class Plan:
 
     def add(self, request: Request, num_tokens: int, block_table: bytes) -> None:
         """Schedule the next `num_tokens` tokens; sample if they complete the request's tokens."""
-        start = request.num_computed_tokens
+        start = request.num_scheduled_tokens
         end = start + num_tokens
+        token_ids = request.token_ids[start:end].tolist() or [PENDING]
         sampling = None
-        if end == request.num_tokens and request.params.max_tokens:
-            sampling = _sampling_input(request)
+        if end == request.num_tokens + request.num_pending_tokens and request.params.max_tokens:
+            sampling = _sampling_input(request, end)
+            request.num_pending_tokens += 1
+        request.num_scheduled_tokens = end
         score, pools = None, False
         if start < request.num_prompt_tokens and request.needs_whole_prompt:
             score = _score_input(request, start, end)
@@ -48,7 +51,7 @@ class Plan:
         self.sequences.append(
             ScheduledSequence(
                 request.id,
-                request.token_ids[start:end].tolist(),
+                token_ids,
                 start,
                 block_table,
                 sampling,
@@ -58,16 +61,16 @@ class Plan:
         )
 
 
-def _sampling_input(request: Request) -> SamplingInput:
-    """How to choose the token at position num_tokens."""
+def _sampling_input(request: Request, position: int) -> SamplingInput:
+    """How to choose the token at a position; the one before it may be pending."""
     params = request.params
     constrained = request.constraint is not None
     if params.is_plain_greedy:
         return _GREEDY_CONSTRAINED if constrained else _GREEDY
     penalises = params.penalises
-    too_early_to_stop = request.num_output_tokens < params.min_tokens
+    too_early_to_stop = position - request.num_prompt_tokens < params.min_tokens
     return SamplingInput(
-        noise_key=noise_key(params.seed, request.num_tokens),
+        noise_key=noise_key(params.seed, position),
         temperature=params.temperature,
         top_p=params.top_p,
         top_k=params.top_k,

@@ -1,8 +1,12 @@
 """In-flight continuous batching under one token budget.
 
-There are no prefill and decode phases: every running request has num_computed_tokens and each
+There are no prefill and decode phases: every running request has num_scheduled_tokens and each
 step brings it closer to num_tokens. A request that lacks one token decodes; one that lacks many
 gets them computed in chunks, as far as the budget reaches.
+
+Where the runner allows it, a step is planned while the one before it runs. What a request gets from
+the running step is then PENDING in the next one; if it turns out to end the request, its row of the
+next step was computed for nothing, and is passed over.
 """
 
 from __future__ import annotations
@@ -10,6 +14,8 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import insort
+from collections import deque
+from collections.abc import Iterable
 from itertools import repeat
 from typing import NamedTuple
 
@@ -48,8 +54,9 @@ class SchedulerStats(NamedTuple):
 class Scheduler:
     """Decides each step and is told what came out of it.
 
-    Call `add` and `abort` at any time, and `schedule` -> execute -> `update` one step at a time.
-    An aborted request's blocks are free at once: a step in flight may still write to them, but
+    Call `add` and `abort` at any time, and `schedule` -> execute -> `update` for each step, in
+    order; see `can_schedule` for how far `schedule` may be ahead.
+    An aborted request's blocks are free at once: steps in flight may still write to them, but
     whoever gets them next writes in a later step.
 
     Args:
@@ -75,7 +82,7 @@ class Scheduler:
         self._running: list[Request] = []  # by rank: who loses blocks first comes last
         self._held: dict[int, list[Request]] = {}  # by the id of who computes their prompt
         self._num_held = 0
-        self._in_flight: list[Scheduled] = []
+        self._in_flight: deque[list[Scheduled]] = deque()  # planned and not updated, oldest first
         self._step_id = 0
         self._preemptions = 0
         self._prefix_queries = 0
@@ -98,11 +105,19 @@ class Scheduler:
         )
 
     @property
+    def can_schedule(self) -> bool:
+        """Whether a further step may be planned now: one, or two if the runner allows it."""
+        return len(self._in_flight) <= self._limits.resolves_pending
+
+    @property
     def constrained_in_flight(self) -> list[Request]:
-        """Requests whose constraint has a say in the planned step, in its order."""
+        """Requests whose constraint has a say in the oldest step in flight, in its order.
+
+        Some may have ended since it was planned; their masks are empty.
+        """
         return [
             item.request
-            for item in self._in_flight
+            for item in self._in_flight[0]
             if item.samples and item.request.constraint is not None
         ]
 
@@ -121,7 +136,7 @@ class Scheduler:
                 f"{len(requests)} choices are more than this server ever runs and queues; lower n",
                 "n",
             )
-        free_places = self._max_running - len(self._running)
+        free_places = max(0, self._max_running - len(self._running))
         beyond = self._num_waiting + len(requests) - free_places
         if self._queue_size and beyond > self._queue_size:
             raise QueueFullError(
@@ -168,34 +183,40 @@ class Scheduler:
         self._waiting.push(request)
 
     def schedule(self) -> StepInput | None:
-        """Plan the next step; None when there is nothing to compute.
+        """Plan the next step; None when there is nothing to compute, or nothing before `update`.
 
         Decodes come first, so that a long prompt cannot hold up everybody's next token; what is
         left of the budget goes to prompts under way, then to waiting requests.
         """
+        if not self.can_schedule:
+            return None
+        decodes, chunks = self._split_running()
+        preempted = not all(map(self._blocks.extend, decodes))
+        if preempted:
+            if self._in_flight:
+                return None  # requests may end with it and leave enough blocks
+            self._preempt_for(decodes)
+            decodes, chunks = self._split_running()
         plan = Plan(self._budget)
-        preempted = self._make_room_for_decodes()
         if self._limits.mixes_prefill_and_decode:
-            self._plan_decodes(plan)
-        for request in self._running:
-            if request.num_uncomputed_tokens > 1:
-                self._plan_chunk(plan, request)
+            self._plan_tokens(plan, decodes)
+        self._plan_tokens(plan, chunks)
         if not preempted:
-            self._admit(plan)
+            self._admit(plan, self._max_running - len(decodes) - len(chunks))
         if not plan.sequences and not self._limits.mixes_prefill_and_decode:
-            self._plan_decodes(plan)
-        self._in_flight = plan.in_flight
+            self._plan_tokens(plan, self._split_running()[0])
         if not plan.sequences:
             return None
+        self._in_flight.append(plan.in_flight)
         self._step_id += 1
         return StepInput(self._step_id, plan.sequences)
 
     def update(self, output: StepOutput) -> list[TokenUpdate]:
-        """Record what the planned step computed. Aborted requests are passed over."""
+        """Record what the oldest step in flight computed. Requests that ended are passed over."""
         updates = []
         sampled = zip(output.token_ids, output.logprobs or repeat(None), strict=False)
         scores, pooled = iter(output.scores), iter(output.pooled)
-        for request, num_tokens, samples, is_scored, is_pooled in self._in_flight:
+        for request, num_tokens, samples, is_scored, is_pooled in self._in_flight.popleft():
             token = next(sampled) if samples else None
             score = next(scores) if is_scored else None
             sums = next(pooled) if is_pooled else None
@@ -219,7 +240,6 @@ class Scheduler:
             elif request.is_prompt_computed and not request.params.max_tokens:
                 self.abort(request, RequestStatus.FINISHED_LENGTH)
                 updates.append(TokenUpdate(request, None))
-        self._in_flight = []
         return updates
 
     def _let_go(self, leader: Request) -> None:
@@ -232,6 +252,7 @@ class Scheduler:
         if token_id == NOT_A_NUMBER:
             self.abort(request, RequestStatus.FINISHED_ERROR)
             return
+        request.num_pending_tokens -= 1
         request.token_ids.append(token_id)
         if token_id in request.params.stop_token_ids:
             self.abort(request, RequestStatus.FINISHED_STOPPED)
@@ -244,25 +265,26 @@ class Scheduler:
         if request.num_output_tokens >= request.params.max_tokens:
             self.abort(request, RequestStatus.FINISHED_LENGTH)
 
-    def _make_room_for_decodes(self) -> bool:
-        """Give every decoding request a slot for its last token; True if somebody had to yield.
+    def _split_running(self) -> tuple[list[Request], list[Request]]:
+        """Running requests that lack one token, and those that lack more, by rank."""
+        decodes, chunks = [], []
+        for request in self._running:
+            num_tokens = request.num_unscheduled_tokens
+            if num_tokens == 1:
+                decodes.append(request)
+            elif num_tokens:
+                chunks.append(request)
+        return decodes, chunks
+
+    def _preempt_for(self, decodes: list[Request]) -> None:
+        """Give every decoding request a slot for its next token, or preempt it.
 
         Blocks are taken from the lowest rank first, so the highest-ranked request always advances
-        and every request ends.
+        and every request ends. No step is in flight: nobody loses a token that is being chosen.
         """
-        preempted = False
-        for request in tuple(self._running):
-            if request.num_uncomputed_tokens > 1 or request.status is not RequestStatus.RUNNING:
-                continue
-            while not self._blocks.can_append(request):
-                preempted = True
-                victim = self._running[-1]
-                self._preempt(victim)
-                if victim is request:
-                    break
-            else:
-                self._blocks.append(request)
-        return preempted
+        for request in decodes:
+            while request.status is RequestStatus.RUNNING and not self._blocks.extend(request):
+                self._preempt(self._running[-1])
 
     def _preempt(self, request: Request) -> None:
         """Take a request's blocks; it waits to have its tokens recomputed."""
@@ -275,27 +297,24 @@ class Scheduler:
         self._preemptions += 1
         self._waiting.push(request)
 
-    def _plan_decodes(self, plan: Plan) -> None:
-        for request in self._running:
-            if request.num_uncomputed_tokens == 1 and plan.budget:
-                plan.add(request, 1, self._blocks.block_table(request))
+    def _plan_tokens(self, plan: Plan, requests: Iterable[Request]) -> None:
+        """Compute as many of the requests' tokens as the budget allows, in order."""
+        for request in requests:
+            num_tokens = min(request.num_unscheduled_tokens, plan.budget)
+            if num_tokens:
+                plan.add(request, num_tokens, self._blocks.block_table(request))
 
-    def _plan_chunk(self, plan: Plan, request: Request) -> None:
-        """Compute as much of a prompt as the budget allows."""
-        num_tokens = min(request.num_uncomputed_tokens, plan.budget)
-        if num_tokens:
-            plan.add(request, num_tokens, self._blocks.block_table(request))
-
-    def _admit(self, plan: Plan) -> None:
+    def _admit(self, plan: Plan, places: int) -> None:
         """Start waiting requests in order, as long as blocks, places and budget last."""
-        while plan.budget and len(self._running) < self._max_running:
+        while plan.budget and places:
             request = self._waiting.peek()
             if request is None or not self._try_allocate(request, plan.budget):
                 return
+            places -= 1
             self._waiting.pop()
             insort(self._running, request, key=_rank)
-            if self._limits.mixes_prefill_and_decode or request.num_uncomputed_tokens > 1:
-                self._plan_chunk(plan, request)
+            if self._limits.mixes_prefill_and_decode or request.num_unscheduled_tokens > 1:
+                self._plan_tokens(plan, [request])
 
     def _try_allocate(self, request: Request, budget: int) -> bool:
         """Give a waiting request blocks for all its tokens, if they fit with room to grow.

@@ -80,7 +80,10 @@ class Case:
     tolerance: Mapping[torch.dtype, float] | None = None
     """Relative Frobenius error by activation dtype; None: the usual ones."""
     expects: Mapping[str, tuple[str, ...]] | None = None
-    """For compiled cases: instructions that must appear, by chip ("sm_90": ("LDGSTS128",))."""
+    """For compiled cases: instructions that must appear in one of its kernels, or with "!" in
+    none, by chip ("sm_90": ("LDGSTS128", "!LDSU8"))."""
+    chips: tuple[str, ...] | None = None
+    """Where it compiles, if not wherever the operation does."""
 
 
 @dataclass(frozen=True)
@@ -100,5 +103,7 @@ class Operation:
     """Shapes of real models: compiled ahead of time, and measured."""
     work: Callable[..., Work]
     """From the same arguments."""
+    scratch: tuple[str, ...] = ()
+    """Arguments that it overwrites with whatever it needs."""
     chips: tuple[str, ...] = ("sm_80", "sm_90", "gfx942")
     """Where it compiles."""

@@ -6,7 +6,18 @@ from importlib import import_module
 
 from glmserve_kernels.operation import Operation
 
-NAMES = ("rms_norm",)
+NAMES = (
+    "rms_norm",
+    "rope_cache",
+    "silu_and_mul",
+    "copy_blocks",
+    "quantized_matmul",
+    "dequantize_weight",
+    "reproducible_matmul",
+    "paged_decode",
+    "paged_prefill",
+    "reproducible_attention",
+)
 
 
 def load(name: str) -> Operation:

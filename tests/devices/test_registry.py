@@ -39,7 +39,7 @@ def test_named() -> None:
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(OptionError, match=r"--device tpu.*auto, cuda, cpu, null"):
+    with pytest.raises(OptionError, match=r"--device tpu.*auto, cuda, rocm, cpu, null"):
         registry.select_device("tpu")
 
 

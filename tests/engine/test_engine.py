@@ -25,10 +25,17 @@ from glmserve.step import (
     Logprobs,
     MaskSource,
     Runner,
+    RunnerLimits,
     StepInput,
     StepOutput,
     no_masks,
 )
+
+
+@pytest.fixture(params=[False, True], ids=["in turn", "ahead"])
+def limits(request: pytest.FixtureRequest) -> RunnerLimits:
+    """Of a runner that takes one step after the other, and of one that may be ahead."""
+    return msgspec.structs.replace(LIMITS, resolves_pending=request.param)
 
 
 def no_progress(done: int, total: int) -> None:
@@ -56,14 +63,50 @@ async def drain(stream: TokenStream) -> list[int]:
     return tokens
 
 
-async def test_many_requests_each_get_their_own_tokens() -> None:
+async def test_many_requests_each_get_their_own_tokens(limits: RunnerLimits) -> None:
     prompts = [[i, i + 1, i * 3] for i in range(40)]
-    async with running_engine(FakeRunner()) as engine:
+    async with running_engine(FakeRunner(limits)) as engine:
         streams = [engine.submit(prompt, greedy(10)) for prompt in prompts]
         outputs = await asyncio.gather(*(drain(stream) for stream in streams))
         assert outputs == [expected_output(prompt, 10) for prompt in prompts]
         assert f"glmserve_output_tokens_total {40 * 10}.0" in metrics(engine)
         assert "glmserve_kv_blocks_used 0.0" in metrics(engine)
+
+
+async def test_stop_tokens_end_streams(limits: RunnerLimits) -> None:
+    expected = expected_output([1, 2], 12)
+    async with running_engine(FakeRunner(limits)) as engine:
+        stop = frozenset({expected[5]})
+        stream = engine.submit([1, 2], msgspec.structs.replace(greedy(12), stop_token_ids=stop))
+        assert await drain(stream) == expected[:6]
+        assert "glmserve_output_tokens_total 6.0" in metrics(engine)
+        assert "glmserve_kv_blocks_used 0.0" in metrics(engine)
+        assert await drain(engine.submit([1, 2], greedy(12))) == expected
+
+
+async def test_what_arrives_during_a_step_with_none_behind_it_is_planned_at_once() -> None:
+    runner = FakeRunner(msgspec.structs.replace(LIMITS, resolves_pending=True))
+    submitted: list[list[int]] = []
+
+    class Watched(InlineExecutor):
+        def submit(self, step: StepInput) -> asyncio.Future[StepOutput]:
+            submitted.append([s.request_id for s in step.sequences])
+            return super().submit(step)
+
+    engine = Engine(Watched(lambda _: runner), SchedulerConfig(), hash_key=b"key")
+    await engine.start(no_progress)
+    submitted.clear()
+    runner.gate = threading.Event()
+    streams = [engine.submit([1, 2], greedy(1))]
+    await asyncio.sleep(0.02)
+    assert submitted == [[0]]
+    streams += [engine.submit([3, i], greedy(1)) for i in range(2)]
+    await asyncio.sleep(0.02)
+    assert submitted == [[0], [1, 2]]
+    runner.gate.set()
+    outputs = [await drain(stream) for stream in streams]
+    assert outputs == [expected_output(prompt, 1) for prompt in ([1, 2], [3, 0], [3, 1])]
+    await engine.close()
 
 
 async def test_a_slow_consumer_finds_all_tokens_at_once() -> None:
@@ -75,8 +118,8 @@ async def test_a_slow_consumer_finds_all_tokens_at_once() -> None:
         assert (await stream.next_tokens()).token_ids == []
 
 
-async def test_closing_a_stream_frees_its_blocks_at_once() -> None:
-    async with running_engine(FakeRunner()) as engine:
+async def test_closing_a_stream_frees_its_blocks_at_once(limits: RunnerLimits) -> None:
+    async with running_engine(FakeRunner(limits)) as engine:
         stream = engine.submit([1], greedy(100))
         await stream.next_tokens()
         stream.close()
@@ -86,8 +129,8 @@ async def test_closing_a_stream_frees_its_blocks_at_once() -> None:
         assert await engine_still_works(engine)
 
 
-async def test_a_lost_runner_ends_every_stream_with_an_error() -> None:
-    runner = FakeRunner()
+async def test_a_lost_runner_ends_every_stream_with_an_error(limits: RunnerLimits) -> None:
+    runner = FakeRunner(limits)
     async with running_engine(runner) as engine:
         stream = engine.submit([1], greedy(100))
         await stream.next_tokens()
@@ -101,8 +144,8 @@ async def test_a_lost_runner_ends_every_stream_with_an_error() -> None:
     assert runner.closed
 
 
-async def test_a_slow_step_leaves_the_event_loop_free() -> None:
-    runner = FakeRunner()
+async def test_a_slow_step_leaves_the_event_loop_free(limits: RunnerLimits) -> None:
+    runner = FakeRunner(limits)
     async with running_engine(runner) as engine:
         runner.gate = threading.Event()
         stream = engine.submit([1], greedy(2))
@@ -146,8 +189,8 @@ async def test_a_model_without_finite_logits_is_never_ready() -> None:
     await engine.close()
 
 
-async def test_more_demand_than_cache() -> None:
-    runner = FakeRunner(msgspec.structs.replace(LIMITS, num_blocks=8))
+async def test_more_demand_than_cache(limits: RunnerLimits) -> None:
+    runner = FakeRunner(msgspec.structs.replace(limits, num_blocks=8))
     async with running_engine(runner) as engine:
         streams = [engine.submit([i], greedy(25)) for i in range(20)]
         outputs = await asyncio.gather(*(drain(stream) for stream in streams))
@@ -182,8 +225,8 @@ class OnlyId:
         assert token_id == self.token_id
 
 
-async def test_constraints_hold_for_their_own_requests() -> None:
-    async with running_engine(FakeRunner()) as engine:
+async def test_constraints_hold_for_their_own_requests(limits: RunnerLimits) -> None:
+    async with running_engine(FakeRunner(limits)) as engine:
         streams = [
             engine.submit([i], greedy(5), constraint=OnlyId(200 + i) if i % 2 else None)
             for i in range(6)
@@ -193,8 +236,8 @@ async def test_constraints_hold_for_their_own_requests() -> None:
             assert output == ([200 + i] * 5 if i % 2 else expected_output([i], 5))
 
 
-async def test_a_failing_constraint_fails_its_request_alone() -> None:
-    async with running_engine(FakeRunner()) as engine:
+async def test_a_failing_constraint_fails_its_request_alone(limits: RunnerLimits) -> None:
+    async with running_engine(FakeRunner(limits)) as engine:
         broken = engine.submit([1], greedy(5), constraint=OnlyId(0, GlmserveError("too complex")))
         healthy = engine.submit([2], greedy(5), constraint=OnlyId(77))
         with pytest.raises(GlmserveError, match="too complex"):
@@ -203,12 +246,12 @@ async def test_a_failing_constraint_fails_its_request_alone() -> None:
         assert "glmserve_kv_blocks_used 0.0" in metrics(engine)
 
 
-async def test_a_constraint_with_a_bug_fails_its_request_alone() -> None:
+async def test_a_constraint_with_a_bug_fails_its_request_alone(limits: RunnerLimits) -> None:
     class Buggy(OnlyId):
         def allowed(self) -> bytes:
             raise ZeroDivisionError
 
-    async with running_engine(FakeRunner()) as engine:
+    async with running_engine(FakeRunner(limits)) as engine:
         broken = engine.submit([1], greedy(5), constraint=Buggy(0))
         healthy = engine.submit([2], greedy(5), constraint=OnlyId(77))
         with pytest.raises(GlmserveError, match="could not be followed"):
@@ -216,7 +259,7 @@ async def test_a_constraint_with_a_bug_fails_its_request_alone() -> None:
         assert await drain(healthy) == [77] * 5
 
 
-async def test_a_panic_ends_every_stream_instead_of_stopping_it() -> None:
+async def test_a_panic_ends_every_stream_instead_of_stopping_it(limits: RunnerLimits) -> None:
     class Panic(BaseException):
         """What extensions written in Rust raise."""
 
@@ -224,7 +267,7 @@ async def test_a_panic_ends_every_stream_instead_of_stopping_it() -> None:
         def allowed(self) -> bytes:
             raise Panic
 
-    async with running_engine(FakeRunner()) as engine:
+    async with running_engine(FakeRunner(limits)) as engine:
         streams = [engine.submit([1], greedy(5), constraint=Panicking(0))]
         streams.append(engine.submit([2], greedy(5)))
         for stream in streams:
@@ -233,7 +276,7 @@ async def test_a_panic_ends_every_stream_instead_of_stopping_it() -> None:
         assert engine.died.is_set()
 
 
-async def test_closing_while_a_step_waits_for_masks() -> None:
+async def test_closing_while_a_step_waits_for_masks(limits: RunnerLimits) -> None:
     gate = threading.Event()
 
     class Slow(OnlyId):
@@ -241,7 +284,7 @@ async def test_closing_while_a_step_waits_for_masks() -> None:
             gate.wait(30)
             return super().allowed()
 
-    async with running_engine(FakeRunner()) as engine:
+    async with running_engine(FakeRunner(limits)) as engine:
         stream = engine.submit([1], greedy(5), constraint=Slow(1))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -250,8 +293,8 @@ async def test_closing_while_a_step_waits_for_masks() -> None:
         await drain(stream)
 
 
-async def test_continuations_and_logprobs_arrive_together() -> None:
-    runner = FakeRunner()
+async def test_continuations_and_logprobs_arrive_together(limits: RunnerLimits) -> None:
+    runner = FakeRunner(limits)
     prompt = [1, 2, 3, 4, 5, 6]
     async with running_engine(runner) as engine:
         params = msgspec.structs.replace(greedy(4), top_logprobs=2, prompt_logprobs=1)
@@ -266,8 +309,8 @@ async def test_continuations_and_logprobs_arrive_together() -> None:
         assert computed == 1 + 6 + 2 + 3 + 3  # one token at the start; two behind the shared block
 
 
-async def test_nothing_is_computed_for_streams_that_were_ended() -> None:
-    runner = FakeRunner()
+async def test_nothing_is_computed_for_streams_that_were_ended(limits: RunnerLimits) -> None:
+    runner = FakeRunner(limits)
     async with running_engine(runner) as engine:
         streams = [engine.submit([i, i, i], greedy(100)) for i in range(3)]
         await streams[0].next_tokens()
@@ -277,7 +320,7 @@ async def test_nothing_is_computed_for_streams_that_were_ended() -> None:
                 await drain(stream)
         num_steps = len(runner.steps)
         await asyncio.sleep(0.05)
-        assert len(runner.steps) <= num_steps + 1  # the one that was under way
+        assert len(runner.steps) <= num_steps + 2  # those that were under way
 
 
 @pytest.mark.parametrize("wanted", [{"pool": True}, {"prompt_logprobs": 0}])
@@ -300,8 +343,8 @@ async def test_a_prompt_whose_numbers_are_not_finite_fails(wanted: dict[str, Any
         assert "glmserve_output_tokens_total 3.0" in metrics(engine)
 
 
-async def test_a_request_for_its_prompt_alone() -> None:
-    async with running_engine(FakeRunner()) as engine:
+async def test_a_request_for_its_prompt_alone(limits: RunnerLimits) -> None:
+    async with running_engine(FakeRunner(limits)) as engine:
         stream = engine.submit([1, 2, 3], msgspec.structs.replace(greedy(0), pool=True))
         assert await drain(stream) == []
         assert list(stream.request.pooled) == [6.0]

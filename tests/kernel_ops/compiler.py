@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -166,18 +166,26 @@ def _count(patterns: dict[str, str], code: str) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def faults(name: str, found: dict[str, Any], expects: tuple[str, ...], chip: str) -> list[str]:
-    """What is wrong with a kernel's resources; `expects` "!X" is an instruction not to be there."""
+def faults(name: str, found: dict[str, Any], chip: str) -> list[str]:
+    """What is wrong with a kernel's resources."""
     limit = CHIPS[chip].shared_memory
     wrong = []
     if found["spills"]:
         wrong.append(f"{name}: spills registers ({found['spills']})")
     if found["shared"] > limit:
         wrong.append(f"{name}: {found['shared']} bytes of shared memory, the chip has {limit}")
-    for instruction in expects:
-        present = instruction.removeprefix("!") in found["instructions"]
-        if present == instruction.startswith("!"):
-            wrong.append(f"{name}: {'no ' * (not present)}{instruction.removeprefix('!')}")
+    return wrong
+
+
+def surprises(name: str, kernels: Iterable[dict[str, Any]], expects: tuple[str, ...]) -> list[str]:
+    """Instructions that none of a case's kernels has; "!X" in `expects`: that one has."""
+    there = {instruction for kernel in kernels for instruction in kernel["instructions"]}
+    wrong = []
+    for expected in expects:
+        instruction = expected.removeprefix("!")
+        unwanted = expected.startswith("!")
+        if (instruction in there) == unwanted:
+            wrong.append(f"{name}: {'no ' * (not unwanted)}{instruction}")
     return wrong
 
 
@@ -186,13 +194,19 @@ def compile_operation(operation: Operation, chip: str) -> tuple[dict[str, Any], 
     found: dict[str, Any] = {}
     wrong: list[str] = []
     for case in operation.served:
-        expects = (case.expects or {}).get(chip, ())
+        if chip not in (case.chips or operation.chips):
+            continue
         for dtype in case.dtypes:
-            for kernel in compile_case(operation, case, dtype, chip):
-                short = str(dtype).removeprefix("torch.")
-                name = f"{case.name}/{short}/{kernel.metadata.name.strip('_')}"
-                found[name] = resources(kernel, chip)
-                wrong += faults(f"{operation.name} {chip} {name}", found[name], expects, chip)
+            name = f"{case.name}/{str(dtype).removeprefix('torch.')}"
+            kernels = {
+                f"{name}/{kernel.metadata.name.strip('_')}": resources(kernel, chip)
+                for kernel in compile_case(operation, case, dtype, chip)
+            }
+            for kernel_name, found_now in kernels.items():
+                wrong += faults(f"{operation.name} {chip} {kernel_name}", found_now, chip)
+            expects = (case.expects or {}).get(chip, ())
+            wrong += surprises(f"{operation.name} {chip} {name}", kernels.values(), expects)
+            found |= kernels
     return found, wrong
 
 

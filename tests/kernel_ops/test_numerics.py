@@ -14,7 +14,7 @@ from torch import Tensor
 
 from glmserve_kernels.operation import Arguments, Case, Maker, Operation
 from glmserve_kernels.registry import NAMES, load_all
-from glmserve_kernels.tiles import CHIPS, load_tiles
+from glmserve_kernels.tiles import CHIPS, closest_chip, load_tiles
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 5e-3}
 """Relative Frobenius error."""
@@ -30,30 +30,22 @@ def cases() -> Iterator[object]:
                 yield pytest.param(operation, case, dtype, id=name)
 
 
-def chip() -> str:
-    """Whose tiles to use: in the interpreter they matter little, sm_80's are the smallest."""
-    if INTERPRETED:
-        return "sm_80"
-    from triton.runtime import driver
-
-    target = driver.active.get_current_target()
-    return f"sm_{target.arch}" if target.backend == "cuda" else str(target.arch)
-
-
 @pytest.mark.parametrize(("operation", "case", "dtype"), list(cases()))
 def test_numerics(
-    operation: Operation, case: Case, dtype: torch.dtype, device: torch.device
+    operation: Operation, case: Case, dtype: torch.dtype, device: torch.device, chip: str
 ) -> None:
+    if not INTERPRETED and closest_chip(chip) not in (case.chips or operation.chips):
+        pytest.skip(f"not made for {chip}")
     arguments = case.make(Maker(device, dtype))
     before = {name: value.clone() for name, value in tensors(arguments).items()}
     expected = operation.reference(**{**arguments, **before})
-    operation.launch(**arguments, tiles=load_tiles(operation.name, chip()))
+    operation.launch(**arguments, tiles=load_tiles(operation.name, chip))
     tolerance = (case.tolerance or TOLERANCE)[dtype]
     for name in expected:
         assert name in operation.outputs
         check(name, arguments[name], expected[name], before[name], tolerance)
     for name, value in tensors(arguments).items():
-        if name not in expected:
+        if name not in (*expected, *operation.scratch):
             assert same_bits(value, before[name]), f"{name} was changed"
 
 

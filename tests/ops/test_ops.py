@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from glmserve.model_config import RopeConfig
-from glmserve.ops.attention import AttentionBackend
 from glmserve.ops.base import Ops
 from glmserve.ops.cpu import CpuOps
+from glmserve.ops.kv_store import ExactStore
+from glmserve.ops.sdpa import SdpaAttention
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -20,7 +21,7 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 @pytest.fixture(params=[Ops, CpuOps])
 def ops(request: pytest.FixtureRequest) -> Ops:
-    made: Ops = request.param(AttentionBackend(2, torch.float32, CPU))
+    made: Ops = request.param(SdpaAttention(2, torch.float32, CPU, 16, ExactStore(torch.float32)))
     return made
 
 

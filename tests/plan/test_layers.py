@@ -23,6 +23,7 @@ LAYERS: dict[str, int] = {
     "runner": 4,
     "devices": 5,
     "worker": 5,
+    "step_loop": 5,
     "cache": 6,
     "scheduler": 7,
     "executor": 8,

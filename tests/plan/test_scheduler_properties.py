@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes import FakeRunner, expected_logprobs, expected_output
+from fakes import expected_logprobs, expected_output
 from glmserve.config import SchedulerConfig
 from glmserve.request import Request, RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler
-from glmserve.step import RunnerLimits, StepInput, unpack_int32
+from glmserve.step import RunnerLimits
+from simulation import Arrival, Simulation, output_alone, output_of
 
-STEP_LIMIT = 5000
-
-
-@dataclass
-class Arrival:
-    step: int
-    prompt: list[int]
-    max_tokens: int
-    priority: int
-    abort_after: int | None
-    continuations: int
-    """Requests with this very prompt; the first may be aborted."""
-    scored: bool
-    """Whether the first wants the prompt's log-probabilities and sum."""
+GREEDY = SamplingParams(max_tokens=0, temperature=0.0)
 
 
 @st.composite
@@ -37,11 +23,27 @@ def prompts(draw: st.DrawFn) -> list[int]:
     return shared + draw(st.lists(st.integers(0, 2), min_size=0 if shared else 1, max_size=14))
 
 
+@st.composite
+def sampling_params(draw: st.DrawFn) -> SamplingParams:
+    """Greedy or not, with and without what looks at the tokens before; FakeRunner's are 32..121."""
+    max_tokens = draw(st.integers(0, 12))
+    return SamplingParams(
+        max_tokens=max_tokens,
+        min_tokens=draw(st.sampled_from([0, 0, 2, 5])),
+        temperature=draw(st.sampled_from([0.0, 0.0, 1.0])),
+        seed=draw(st.integers(0, 3)),
+        presence_penalty=draw(st.sampled_from([0.0, 0.0, 0.5])),
+        stop_token_ids=draw(st.sampled_from([frozenset(), frozenset(range(32, 47))])),
+        pool=not max_tokens,
+    )
+
+
 arrivals = st.builds(
     Arrival,
-    step=st.integers(0, 30),
+    tick=st.integers(0, 30),
     prompt=prompts(),
-    max_tokens=st.integers(0, 12),
+    params=sampling_params(),
+    constraint_length=st.sampled_from([None, None, 1, 4, 20]),
     priority=st.sampled_from([0, 0, 0, -1, 5]),
     abort_after=st.none() | st.integers(0, 15),
     continuations=st.sampled_from([1, 1, 1, 2, 4]),
@@ -63,82 +65,25 @@ def runner_limits(draw: st.DrawFn) -> RunnerLimits:
         mixes_prefill_and_decode=draw(st.booleans()),
         chunked_prefill=draw(st.booleans()),
         prefix_cache=draw(st.booleans()),
+        resolves_pending=draw(st.booleans()),
     )
 
 
-def written_slots(step: StepInput, block_size: int) -> list[int]:
-    slots = []
-    for sequence in step.sequences:
-        table = unpack_int32(sequence.block_table)
-        for i in range(sequence.start, sequence.start + len(sequence.token_ids)):
-            slots.append(table[i // block_size] * block_size + i % block_size)
-    return slots
-
-
-def check_nothing_shared_while_written(step: StepInput, block_size: int) -> None:
-    """A block that is written in this step is in no other sequence's table."""
-    owners: dict[int, int] = {}
-    for sequence in step.sequences:
-        for block in unpack_int32(sequence.block_table):
-            owners[block] = owners.get(block, 0) + 1
-    for slot in written_slots(step, block_size):
-        assert owners[slot // block_size] == 1
-
-
 def simulate(limits: RunnerLimits, config: SchedulerConfig, plan: list[Arrival]) -> Scheduler:
-    """Run all arrivals to their end and check every token and every step."""
-    scheduler = Scheduler(config, limits, hash_key=b"key")
-    runner = FakeRunner(limits)
-    requests: list[tuple[Request, Arrival]] = []
-    first_ids: set[int] = set()
-    pending = sorted(plan, key=lambda a: a.step)
-    time = 0
-    while pending or scheduler.has_work:
-        while pending and pending[0].step <= time:
-            arrival = pending.pop(0)
-            group = requests_of(arrival, len(requests))
-            scheduler.add(*group)
-            first_ids.add(group[0].id)
-            requests += [(request, arrival) for request in group]
-        for request, arrival in requests:
-            if (
-                request.id in first_ids
-                and arrival.abort_after is not None
-                and time >= arrival.step + arrival.abort_after
-            ):
-                scheduler.abort(request, RequestStatus.FINISHED_ABORTED)
-        step = scheduler.schedule()
-        if step is not None:
-            check_nothing_shared_while_written(step, limits.block_size)
-            scheduler.update(runner.execute(step))
-        else:
-            assert not scheduler.has_work, "work is left but nothing was scheduled"
-        time += 1
-        assert time < STEP_LIMIT, "somebody starves"
-    for request, arrival in requests:
-        output = list(request.token_ids[request.num_prompt_tokens :])
-        expected = expected_output(arrival.prompt, arrival.max_tokens)
+    """Run all arrivals to their end; each request says what it would say alone."""
+    simulation = Simulation(limits, config, plan)
+    simulation.run()
+    for request, arrival in simulation.requests:
+        expected, end = output_alone(arrival)
+        output = output_of(request)
         if request.status is RequestStatus.FINISHED_ABORTED:
             assert output == expected[: len(output)]
         else:
-            assert request.status is RequestStatus.FINISHED_LENGTH
-            assert output == expected
+            assert (output, request.status) == (expected, end)
             check_reports(request)
-    return scheduler
-
-
-def requests_of(arrival: Arrival, first_id: int) -> list[Request]:
-    """The arrival's continuations of one prompt; the first tells about the prompt if asked to."""
-    plain = SamplingParams(max_tokens=arrival.max_tokens, temperature=0.0)
-    if not arrival.max_tokens:
-        plain = msgspec.structs.replace(plain, pool=True)
-    first = plain
-    if arrival.scored:
-        first = msgspec.structs.replace(plain, prompt_logprobs=1)
-    return [
-        Request(first_id + i, arrival.prompt, plain if i else first, arrival.priority)
-        for i in range(arrival.continuations)
-    ]
+    stats = simulation.scheduler.stats
+    assert (stats.running, stats.waiting, stats.used_blocks) == (0, 0, 0)
+    return simulation.scheduler
 
 
 def check_reports(request: Request) -> None:
@@ -163,15 +108,48 @@ def test_every_request_gets_its_own_text_and_no_block_leaks(
     config = SchedulerConfig(
         max_batch_size=max_batch_size, max_step_tokens=64, prefix_cache=prefix_cache
     )
-    scheduler = simulate(limits, config, plan)
-    stats = scheduler.stats
-    assert (stats.running, stats.waiting, stats.used_blocks) == (0, 0, 0)
+    simulate(limits, config, plan)
 
 
 @settings(max_examples=50)
-@given(budget=st.integers(1, 9), plan=st.lists(arrivals, min_size=1, max_size=6))
-def test_any_token_budget_gives_the_same_text(budget: int, plan: list[Arrival]) -> None:
+@given(
+    budget=st.integers(1, 9),
+    ahead=st.booleans(),
+    plan=st.lists(arrivals, min_size=1, max_size=6),
+)
+def test_any_token_budget_gives_the_same_text(
+    budget: int, ahead: bool, plan: list[Arrival]
+) -> None:
     limits = RunnerLimits(
-        num_blocks=30, block_size=4, max_sequences=8, max_step_tokens=budget, max_context=64
+        num_blocks=30,
+        block_size=4,
+        max_sequences=8,
+        max_step_tokens=budget,
+        max_context=64,
+        resolves_pending=ahead,
     )
     simulate(limits, SchedulerConfig(max_batch_size=8, max_step_tokens=64), plan)
+
+
+@settings(max_examples=50)
+@given(
+    prompts=st.lists(prompts(), min_size=4, max_size=8),
+    max_tokens=st.integers(8, 12),
+    ahead=st.booleans(),
+)
+def test_the_text_is_the_models_where_blocks_run_out(
+    prompts: list[list[int]], max_tokens: int, ahead: bool
+) -> None:
+    params = msgspec.structs.replace(GREEDY, max_tokens=max_tokens)
+    plan = [Arrival(0, prompt, params) for prompt in prompts]
+    limits = RunnerLimits(
+        num_blocks=10,
+        block_size=4,
+        max_sequences=8,
+        max_step_tokens=64,
+        max_context=40,
+        resolves_pending=ahead,
+    )
+    simulate(limits, SchedulerConfig(), plan)
+    for arrival in plan:
+        assert output_alone(arrival)[0] == expected_output(arrival.prompt, max_tokens)

@@ -11,7 +11,7 @@ import pytest
 from glmserve.config import RunnerConfig
 from glmserve.errors import DeviceError, OptionError
 from glmserve.model_config import ModelConfig, RopeConfig
-from glmserve.runner.limits import CacheMemory, format_bytes, kv_token_bytes, plan_limits
+from glmserve.runner.limits import CacheMemory, format_bytes, plan_limits
 
 MODEL = ModelConfig(
     path=Path("config.json"),
@@ -38,22 +38,18 @@ MODEL = ModelConfig(
     unknown_fields=(),
 )
 TOKEN = 100  # bytes
-CONFIG = RunnerConfig(checkpoint="x", max_batch_size=8, block_size=16)
+CONFIG = RunnerConfig(checkpoint="x", max_batch_size=8)
 ONE_REQUEST = 1008 * TOKEN  # 1000 tokens in whole blocks
 
 
 def plan(available: int, **options: object) -> tuple[int, int]:
     """(blocks, context) for that many bytes of memory."""
     config = msgspec.structs.replace(CONFIG, **options)
-    limits = plan_limits(config, MODEL, CacheMemory(available, 0.25, TOKEN))
+    limits = plan_limits(config, MODEL, CacheMemory(available, 0.25, TOKEN, 16))
     assert limits.max_context <= limits.token_capacity
     assert limits.max_sequences == 8
     assert limits.max_step_tokens == config.max_step_tokens
     return limits.num_blocks, limits.max_context
-
-
-def test_token_bytes() -> None:
-    assert kv_token_bytes(MODEL, itemsize=2) == 2 * 2 * 2 * 16 * 2
 
 
 class TestDefault:
@@ -113,7 +109,7 @@ class TestOptions:
 
     def test_context_of_the_model(self) -> None:
         short = dataclasses.replace(MODEL, max_context=5)
-        limits = plan_limits(CONFIG, short, CacheMemory(10**9, 0.25, TOKEN))
+        limits = plan_limits(CONFIG, short, CacheMemory(10**9, 0.25, TOKEN, 16))
         assert (limits.num_blocks, limits.max_context) == (8, 5)
 
 

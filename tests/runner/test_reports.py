@@ -1,19 +1,23 @@
-"""What a step reports besides tokens, and masks: TorchRunner against the model's own logits."""
+"""What a step reports besides tokens, and masks: runners against the model's own logits."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pytest
 import torch
 
+import emulated_gpu
+from decoding import run_step
 from glmserve.config import RunnerConfig
 from glmserve.devices.cpu import CpuDevice
-from glmserve.runner.torch_runner import TorchRunner
 from glmserve.step import (
     Logprobs,
+    Runner,
     SamplingInput,
     ScheduledSequence,
     ScoreInput,
@@ -41,7 +45,11 @@ def log_probs(checkpoint: Path) -> np.ndarray:
     return torch.log_softmax(logits, dim=-1).numpy()
 
 
-def load(checkpoint: Path, never_sampled: tuple[int, ...] = ()) -> TorchRunner:
+class Load(Protocol):
+    def __call__(self, checkpoint: Path, never_sampled: tuple[int, ...] = ()) -> Runner: ...
+
+
+def load_on_cpu(checkpoint: Path, never_sampled: tuple[int, ...] = ()) -> Runner:
     config = RunnerConfig(
         checkpoint=str(checkpoint),
         dtype="float32",
@@ -52,8 +60,18 @@ def load(checkpoint: Path, never_sampled: tuple[int, ...] = ()) -> TorchRunner:
     return CpuDevice().create_runner(config, lambda done, total: None)
 
 
-def run(runner: TorchRunner, *sequences: ScheduledSequence, masks: list[bytes] = []) -> StepOutput:  # noqa: B006
-    return runner.execute(StepInput(1, list(sequences)), lambda: masks)
+def load_on_gpu(checkpoint: Path, never_sampled: tuple[int, ...] = ()) -> Runner:
+    return emulated_gpu.load(checkpoint, kv_cache_tokens=256, never_sampled=never_sampled)
+
+
+@pytest.fixture(params=[load_on_cpu, load_on_gpu], ids=["cpu", "gpu"])
+def load(request: pytest.FixtureRequest) -> Load:
+    made: Load = request.param
+    return made
+
+
+def run(runner: Runner, *sequences: ScheduledSequence, masks: Sequence[bytes] = ()) -> StepOutput:
+    return run_step(runner, StepInput(1, list(sequences)), lambda: list(masks))
 
 
 def assert_reports(reported: Logprobs, row: np.ndarray, token_id: int, count: int) -> None:
@@ -65,7 +83,7 @@ def assert_reports(reported: Logprobs, row: np.ndarray, token_id: int, count: in
 
 @pytest.mark.parametrize("temperature", [0.0, 5.0])
 def test_logprobs_of_the_chosen_token(
-    checkpoint: Path, log_probs: np.ndarray, temperature: float
+    load: Load, checkpoint: Path, log_probs: np.ndarray, temperature: float
 ) -> None:
     """They are the model's own, whatever temperature and bias make of them."""
     sampling = SamplingInput(
@@ -79,12 +97,14 @@ def test_logprobs_of_the_chosen_token(
     assert_reports(reported, log_probs[-1], output.token_ids[0], 4)
 
 
-def test_nothing_is_reported_unasked(checkpoint: Path) -> None:
+def test_nothing_is_reported_unasked(load: Load, checkpoint: Path) -> None:
     output = run(load(checkpoint), ScheduledSequence(0, PROMPT, 0, TABLE, SamplingInput()))
     assert (output.logprobs, output.scores, output.pooled) == ([], [], [])
 
 
-def test_alternatives_are_ids_that_can_be_sampled(checkpoint: Path, log_probs: np.ndarray) -> None:
+def test_alternatives_are_ids_that_can_be_sampled(
+    load: Load, checkpoint: Path, log_probs: np.ndarray
+) -> None:
     best = np.argsort(-log_probs[-1], kind="stable")
     never = tuple(best[:3].tolist())
     sampling = SamplingInput(top_logprobs=2)
@@ -97,7 +117,9 @@ def test_alternatives_are_ids_that_can_be_sampled(checkpoint: Path, log_probs: n
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 10])
-def test_prompt_scores_and_sums(checkpoint: Path, log_probs: np.ndarray, chunk: int) -> None:
+def test_prompt_scores_and_sums(
+    load: Load, checkpoint: Path, log_probs: np.ndarray, chunk: int
+) -> None:
     runner = load(checkpoint)
     scores: list[Logprobs] = []
     sums = np.zeros(1, dtype=np.float32)
@@ -119,7 +141,7 @@ def test_prompt_scores_and_sums(checkpoint: Path, log_probs: np.ndarray, chunk: 
     np.testing.assert_allclose(sums, np.frombuffer(whole, dtype=np.float32), atol=1e-4)
 
 
-def test_long_scores_are_read_in_slices(checkpoint: Path) -> None:
+def test_long_scores_are_read_in_slices(load: Load, checkpoint: Path) -> None:
     runner = load(checkpoint)
     ids = [i * 7 % 48 for i in range(150)]
     table = np.arange(16, dtype=np.int32).tobytes()
@@ -136,7 +158,9 @@ def mask_of(*ids: int, size: int = 48) -> bytes:
     return np.packbits(bits, bitorder="little").tobytes()
 
 
-def test_masks_restrict_their_own_rows_only(checkpoint: Path, log_probs: np.ndarray) -> None:
+def test_masks_restrict_their_own_rows_only(
+    load: Load, checkpoint: Path, log_probs: np.ndarray
+) -> None:
     runner = load(checkpoint)
     best = np.argsort(-log_probs[-1], kind="stable").tolist()
     tables = [np.array([4 * i, 4 * i + 1], dtype=np.int32).tobytes() for i in range(4)]
@@ -151,7 +175,7 @@ def test_masks_restrict_their_own_rows_only(checkpoint: Path, log_probs: np.ndar
     assert output.token_ids == [best[0], best[5], best[40], best[0]]
 
 
-def test_a_short_mask_allows_nothing_beyond_its_end(checkpoint: Path) -> None:
+def test_a_short_mask_allows_nothing_beyond_its_end(load: Load, checkpoint: Path) -> None:
     output = run(
         load(checkpoint),
         ScheduledSequence(0, PROMPT, 0, TABLE, SamplingInput(constrained=True)),
@@ -160,14 +184,16 @@ def test_a_short_mask_allows_nothing_beyond_its_end(checkpoint: Path) -> None:
     assert output.token_ids[0] < 8
 
 
-def test_banned_ids(checkpoint: Path, log_probs: np.ndarray) -> None:
+def test_banned_ids(load: Load, checkpoint: Path, log_probs: np.ndarray) -> None:
     best = np.argsort(-log_probs[-1], kind="stable").tolist()
     sampling = SamplingInput(banned=(*best[:2], 10_000))
     output = run(load(checkpoint), ScheduledSequence(0, PROMPT, 0, TABLE, sampling))
     assert output.token_ids == [best[2]]
 
 
-def test_what_a_mask_leaves_alone_is_never_banned(checkpoint: Path, log_probs: np.ndarray) -> None:
+def test_what_a_mask_leaves_alone_is_never_banned(
+    load: Load, checkpoint: Path, log_probs: np.ndarray
+) -> None:
     """A structure that can only go on with a stop token goes on."""
     best = np.argsort(-log_probs[-1], kind="stable").tolist()
     sampling = SamplingInput(banned=(best[3],), constrained=True)

@@ -13,15 +13,16 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from glmserve.ops.attention import AttentionBackend
 from glmserve.ops.base import Ops
 from glmserve.ops.cpu import CpuOps
+from glmserve.ops.kv_store import ExactStore
+from glmserve.ops.sdpa import SdpaAttention
 from glmserve.runner.gumbel import draw, gumbel_noise
 from glmserve.runner.sampler import nucleus, sample
 from glmserve.scheduler.random import noise_key
 from glmserve.step import NOT_A_NUMBER, SamplingInput
 
-BACKEND = AttentionBackend(1, torch.float32, torch.device("cpu"))
+BACKEND = SdpaAttention(1, torch.float32, torch.device("cpu"), 16, ExactStore(torch.float32))
 
 
 @pytest.fixture(params=[Ops, CpuOps], scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from decoding import Decoding
 from glmserve.config import LoadFormat, RunnerConfig
 from glmserve.devices.cpu import CpuDevice
 from glmserve.runner.torch_runner import TorchRunner
 from glmserve.step import NOT_A_NUMBER, SamplingInput, ScheduledSequence, StepInput
 from tiny_models import BASE, random_weights, write_checkpoint
 
-GREEDY = SamplingInput()
 NAMES = [
     "glm2_base",
     "glm2_bin_sharded",
@@ -34,47 +33,6 @@ def load(checkpoint: Path, **options: Any) -> TorchRunner:
     options = {"dtype": "float32", "kv_cache_tokens": 2048, "threads": 1, **options}
     config = RunnerConfig(checkpoint=str(checkpoint), device="cpu", **options)
     return CpuDevice().create_runner(config, lambda done, total: None)
-
-
-class Decoding:
-    """Requests that grow token by token, each over its own shuffled blocks."""
-
-    def __init__(self, runner: TorchRunner, prompts: list[list[int]], room: int) -> None:
-        self.runner = runner
-        limits = runner.info.limits
-        blocks = np.random.default_rng(1).permutation(limits.num_blocks).astype(np.int32)
-        per_request = -(-(max(map(len, prompts)) + room) // limits.block_size)
-        self.tables = [
-            blocks[i * per_request : (i + 1) * per_request].tobytes() for i in range(len(prompts))
-        ]
-        assert len(prompts) * per_request <= limits.num_blocks
-        self.tokens = [list(p) for p in prompts]
-        self.prompt_lengths = [len(p) for p in prompts]
-        self.computed = [0] * len(prompts)
-
-    def step(self, chunk: int, sampling: Callable[[int], SamplingInput] | None = None) -> None:
-        """Compute up to `chunk` tokens of each; sample for those with nothing left to compute."""
-        sequences = []
-        for i, tokens in enumerate(self.tokens):
-            new = tokens[self.computed[i] :][:chunk]
-            complete = self.computed[i] + len(new) == len(tokens)
-            how = (sampling(i) if sampling else GREEDY) if complete else None
-            sequences.append(ScheduledSequence(i, new, self.computed[i], self.tables[i], how))
-            self.computed[i] += len(new)
-        output = iter(self.runner.execute(StepInput(7, sequences)).token_ids)
-        for tokens, sequence in zip(self.tokens, sequences, strict=True):
-            if sequence.sampling is not None:
-                tokens.append(next(output))
-        assert next(output, None) is None
-
-    def outputs(self, count: int, chunk: int = 10_000) -> list[list[int]]:
-        """The first `count` new tokens of each."""
-        while min(map(len, self._new())) < count:
-            self.step(chunk)
-        return [new[:count] for new in self._new()]
-
-    def _new(self) -> list[list[int]]:
-        return [t[n:] for t, n in zip(self.tokens, self.prompt_lengths, strict=True)]
 
 
 @pytest.mark.parametrize("name", NAMES)

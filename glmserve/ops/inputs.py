@@ -1,0 +1,38 @@
+"""One step on the device, as a model takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glmserve.ops.attention import AttentionBackend
+from glmserve.ops.batch import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """T tokens of a step, O output rows. Shapes and contents are those of Batch."""
+
+    input_ids: Tensor
+    """int64 [T]"""
+    positions: Tensor
+    """int64 [T]"""
+    output_rows: Tensor | None
+    """int64 [O]; None: every row, in order."""
+    attention: Any
+    """What the attention backend's `plan` made of the step."""
+
+
+def upload(batch: Batch, attention: AttentionBackend, cache: Any) -> Inputs:
+    """Bring a step to the device of `attention`; `cache` is any layer's."""
+    device = attention.device
+    is_every_row = len(batch.output_rows) == len(batch.input_ids) == 1
+    return Inputs(
+        input_ids=torch.from_numpy(batch.input_ids).to(device),
+        positions=torch.from_numpy(batch.positions).to(device),
+        output_rows=None if is_every_row else torch.from_numpy(batch.output_rows).to(device),
+        attention=attention.plan(batch, cache),
+    )

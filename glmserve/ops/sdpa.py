@@ -1,0 +1,198 @@
+"""Paged attention in plain torch: gather, then scaled_dot_product_attention.
+
+Decoding sequences (one new token) are gathered and attended together, in buckets of similar context
+length, with the query heads of one key/value head folded into the query axis (no copies of K/V for
+grouped heads). Sequences with several new tokens are attended one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from glmserve.ops.attention import LayerCache
+from glmserve.ops.batch import Batch, Int64Array
+from glmserve.ops.kv_store import KvStore
+
+_BUCKET_COST = 512
+"""Padding slots, over all sequences of a bucket, that cost about as much as one more bucket."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeBucket:
+    """Sequences with one new token each, attended in one call."""
+
+    rows: slice
+    """Their rows in the step."""
+    slots: Tensor
+    """int64 [b * longest]: cache slots of their contexts, padded with the null slot."""
+    mask: Tensor | None
+    """[b, 1, 1, longest], 0 or -inf; None when all contexts are equally long."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillChunk:
+    """Several new tokens of one sequence."""
+
+    rows: slice
+    slots: Tensor | None
+    """int64 [context]: cache slots of the whole context; None when it is these very tokens, and
+    they need not be read back."""
+    mask: Tensor | None
+    """[n, context], 0 or -inf: causal behind what was there before; None: plainly causal."""
+
+
+@dataclass(frozen=True, slots=True)
+class SdpaPlan:
+    """What all layers of one step share."""
+
+    slot_mapping: Tensor
+    """int64 [T]: where each new token's K/V goes."""
+    decodes: list[DecodeBucket]
+    prefills: list[PrefillChunk]
+
+
+class SdpaAttention:
+    """The AttentionBackend that runs wherever torch does.
+
+    Args:
+        num_kv_heads: Hkv.
+        dtype: of activations.
+        device: where everything is.
+        block_size: token slots per block.
+        store: keeps K and V; its module describes the layout.
+    """
+
+    def __init__(
+        self,
+        num_kv_heads: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        block_size: int,
+        store: KvStore,
+    ) -> None:
+        self.num_kv_heads = num_kv_heads
+        self.dtype = dtype
+        self.device = device
+        self._block_size = block_size
+        self._store = store
+
+    def token_bytes(self, head_dim: int) -> int:
+        return 2 * self.num_kv_heads * self._store.head_bytes(head_dim)
+
+    def allocate(self, num_layers: int, num_blocks: int, head_dim: int) -> list[LayerCache]:
+        num_slots = num_blocks * self._block_size
+        return [
+            self._store.allocate(num_slots, 2 * self.num_kv_heads, head_dim, self.device)
+            for _ in range(num_layers)
+        ]
+
+    def plan(self, batch: Batch, cache: LayerCache) -> SdpaPlan:
+        null_slot = self._store.null_slot(cache)
+        return SdpaPlan(
+            slot_mapping=torch.from_numpy(batch.slot_mapping).to(self.device),
+            decodes=[
+                self._plan_decode(batch, first, last, null_slot)
+                for first, last in decode_buckets(batch.context_lens[: batch.num_decodes])
+            ],
+            prefills=[
+                self._plan_prefill(batch, i)
+                for i in range(batch.num_decodes, len(batch.context_lens))
+            ],
+        )
+
+    def write(self, key_values: Tensor, cache: LayerCache, plan: SdpaPlan) -> None:
+        self._store.write(cache, plan.slot_mapping, key_values)
+
+    def run(self, qkv: Tensor, cache: LayerCache, plan: SdpaPlan) -> Tensor:
+        num_queries = qkv.shape[1] - 2 * self.num_kv_heads
+        parts = [
+            self._run_decode(qkv[bucket.rows, :num_queries], cache, bucket)
+            for bucket in plan.decodes
+        ]
+        parts += [
+            self._run_prefill(qkv[chunk.rows], num_queries, cache, chunk) for chunk in plan.prefills
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _run_decode(self, q: Tensor, cache: LayerCache, bucket: DecodeBucket) -> Tensor:
+        """q [b, Hq, D] to [b, Hq, D]."""
+        b, num_queries, dim = q.shape
+        num_kv = self.num_kv_heads
+        gathered = (
+            self._store.read(cache, bucket.slots).view(b, -1, 2 * num_kv, dim).transpose(1, 2)
+        )
+        folded = q.reshape(b, num_kv, num_queries // num_kv, dim)
+        out = self._attend_folded(folded, gathered[:, :num_kv], gathered[:, num_kv:], bucket.mask)
+        return out.reshape(b, num_queries, dim)
+
+    def _attend_folded(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """q [b, Hkv, Hq/Hkv, D], k and v [b, Hkv, longest, D] to [b, Hkv, Hq/Hkv, D]."""
+        return F.scaled_dot_product_attention(q, k, v, mask)
+
+    def _run_prefill(
+        self, qkv: Tensor, num_queries: int, cache: LayerCache, chunk: PrefillChunk
+    ) -> Tensor:
+        """qkv [n, Hq + 2*Hkv, D] to [n, Hq, D]."""
+        key_values = qkv[:, num_queries:]
+        if chunk.slots is not None:
+            key_values = self._store.read(cache, chunk.slots)
+        heads = key_values.transpose(0, 1).unsqueeze(0)  # [1, 2*Hkv, context, D]
+        out = F.scaled_dot_product_attention(
+            qkv[:, :num_queries].transpose(0, 1).unsqueeze(0),
+            heads[:, : self.num_kv_heads],
+            heads[:, self.num_kv_heads :],
+            chunk.mask,
+            is_causal=chunk.mask is None,
+            enable_gqa=True,
+        )
+        return out.squeeze(0).transpose(0, 1)
+
+    def _plan_decode(self, batch: Batch, first: int, last: int, null_slot: int) -> DecodeBucket:
+        contexts = batch.context_lens[first:last]
+        longest = int(contexts[0])
+        slots = batch.slots(first, last, longest)  # [b, longest]
+        mask = None
+        if contexts[-1] != longest:
+            beyond = np.arange(longest) >= contexts[:, None]
+            slots[beyond] = null_slot
+            mask = self._mask(beyond).view(last - first, 1, 1, longest)
+        return DecodeBucket(
+            rows=slice(first, last),  # a decode has one row, and decodes come first
+            slots=torch.from_numpy(slots.reshape(-1)).to(self.device),
+            mask=mask,
+        )
+
+    def _plan_prefill(self, batch: Batch, index: int) -> PrefillChunk:
+        begin, end = int(batch.query_start[index]), int(batch.query_start[index + 1])
+        context = int(batch.context_lens[index])
+        is_whole = context == end - begin
+        slots, mask = None, None
+        if not is_whole or not self._store.is_exact:
+            slots = torch.from_numpy(batch.slots(index, index + 1, context)[0]).to(self.device)
+        if not is_whole:
+            mask = self._mask(np.arange(context) > batch.positions[begin:end, None])
+        return PrefillChunk(slice(begin, end), slots, mask)
+
+    def _mask(self, beyond: np.typing.NDArray[np.bool_]) -> Tensor:
+        """-inf where `beyond`, 0 elsewhere."""
+        mask = torch.zeros(beyond.shape, dtype=self.dtype, device=self.device)
+        return mask.masked_fill_(torch.from_numpy(beyond).to(self.device), float("-inf"))
+
+
+def decode_buckets(contexts: Int64Array) -> list[tuple[int, int]]:
+    """Cut descending context lengths into runs whose padding costs less than another run."""
+    buckets = []
+    first, padding = 0, 0
+    for i, context in enumerate(contexts.tolist()):
+        padding += int(contexts[first]) - context
+        if padding > _BUCKET_COST:
+            buckets.append((first, i))
+            first, padding = i, 0
+    if len(contexts):
+        buckets.append((first, len(contexts)))
+    return buckets

@@ -1,0 +1,70 @@
+"""Operations by Triton kernels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from glmserve.model_config import RopeConfig
+from glmserve.ops.attention import AttentionBackend
+from glmserve.ops.base import Ops
+from glmserve.ops.paged_attention import PagedAttention, PagedCache, PagedPlan
+from glmserve_kernels.rms_norm.kernel import rms_norm
+from glmserve_kernels.rope_cache.kernel import rope_cache
+from glmserve_kernels.silu_and_mul.kernel import silu_and_mul
+from glmserve_kernels.tiles import load_tiles
+
+
+class ElementwiseTritonOps(Ops):
+    """Norms and activations by Triton, whichever backend attends."""
+
+    def __init__(self, attention: AttentionBackend, chip: str) -> None:
+        super().__init__(attention)
+        self._norm_tiles = load_tiles("rms_norm", chip)
+        self._silu_tiles = load_tiles("silu_and_mul", chip)
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        out = torch.empty_like(x)
+        rms_norm(x=x, residual=None, weight=weight, out=out, eps=eps, tiles=self._norm_tiles)
+        return out
+
+    def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> Tensor:
+        # In the place of x: a program has read its row before it writes.
+        rms_norm(x=x, residual=residual, weight=weight, out=x, eps=eps, tiles=self._norm_tiles)
+        return x
+
+    def silu_and_mul(self, x: Tensor) -> Tensor:
+        out = torch.empty((len(x), x.shape[1] // 2), dtype=x.dtype, device=x.device)
+        silu_and_mul(x=x, out=out, tiles=self._silu_tiles)
+        return out
+
+
+class TritonOps(ElementwiseTritonOps):
+    """Everything but the matrix products, with rotation and cache write in one kernel."""
+
+    def __init__(self, attention: PagedAttention, chip: str) -> None:
+        super().__init__(attention, chip)
+        self._paged = attention
+        self._rope_tiles = load_tiles("rope_cache", chip)
+
+    def rope_table(self, rope: RopeConfig, length: int, device: torch.device) -> Tensor:
+        """The base's table as float32 [length, R/2, 2]: cosine, sine."""
+        return torch.view_as_real(super().rope_table(rope, length, device)).contiguous()
+
+    def rope_rows(self, table: Tensor, positions: Tensor) -> Tensor:
+        return table  # the kernel looks rows up itself
+
+    def self_attention(
+        self, qkv: Tensor, rope_rows: Tensor, cache: PagedCache, plan: PagedPlan
+    ) -> Tensor:
+        num_heads = qkv.shape[1] - 2 * self._paged.num_kv_heads
+        rope_cache(
+            qkv=qkv,
+            cos_sin=rope_rows,
+            positions=plan.positions,
+            slots=plan.slots,
+            num_heads=num_heads,
+            tiles=self._rope_tiles,
+            **cache._asdict(),
+        )
+        return self._paged.run(qkv, cache, plan)

@@ -1,0 +1,118 @@
+"""The `xformers` backend: one call for a whole step, with K and V gathered from the cache.
+
+Something to hold the Triton kernels against on a GPU, and a fallback where they cannot run. It
+reads every context twice (once to gather it), so it is not the fast way to decode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from xformers.ops import memory_efficient_attention_forward
+from xformers.ops.fmha.attn_bias import BlockDiagonalCausalFromBottomRightMask
+
+from glmserve.errors import OptionError
+from glmserve.ops.attention import LayerCache
+from glmserve.ops.batch import Batch, Int64Array
+from glmserve.ops.kv_store import KvStore
+
+
+@dataclass(frozen=True, slots=True)
+class XformersPlan:
+    """What all layers of one step share."""
+
+    slot_mapping: Tensor
+    """int64 [T]: where each new token's K/V goes."""
+    context_slots: Tensor
+    """int64 [sum of contexts]: cache slots of all sequences, one after the other."""
+    mask: Any
+    """Each sequence sees itself only, and its new tokens what is not after them."""
+
+
+class XformersAttention:
+    """An AttentionBackend.
+
+    Args:
+        num_kv_heads: Hkv.
+        device: a GPU.
+        block_size: token slots per block.
+        store: keeps K and V; its module describes the layout.
+    """
+
+    def __init__(
+        self, num_kv_heads: int, device: torch.device, block_size: int, store: KvStore
+    ) -> None:
+        self.num_kv_heads = num_kv_heads
+        self.device = device
+        self._block_size = block_size
+        self._store = store
+
+    def prove_it_runs(self, num_heads: int, head_dim: int, dtype: torch.dtype) -> None:
+        """Attend once, over nothing in particular.
+
+        Raises:
+            OptionError: xformers has no kernel for this model on this device.
+        """
+        qkv = torch.zeros(
+            (1, num_heads + 2 * self.num_kv_heads, head_dim), dtype=dtype, device=self.device
+        )
+        mask = BlockDiagonalCausalFromBottomRightMask.from_seqlens([1], [1], device=self.device)
+        try:
+            self._attend(qkv[:, :num_heads], qkv[:, num_heads:], mask)
+        except (NotImplementedError, ValueError, RuntimeError) as error:
+            reasons = " ".join(str(error).split())
+            raise OptionError(
+                f"--attention-backend xformers cannot be used here: {reasons}"
+            ) from None
+
+    def token_bytes(self, head_dim: int) -> int:
+        return 2 * self.num_kv_heads * self._store.head_bytes(head_dim)
+
+    def allocate(self, num_layers: int, num_blocks: int, head_dim: int) -> list[LayerCache]:
+        num_slots = num_blocks * self._block_size
+        return [
+            self._store.allocate(num_slots, 2 * self.num_kv_heads, head_dim, self.device)
+            for _ in range(num_layers)
+        ]
+
+    def plan(self, batch: Batch, cache: LayerCache) -> XformersPlan:
+        contexts = batch.context_lens.tolist()
+        slots = [batch.slots(i, i + 1, context)[0] for i, context in enumerate(contexts)]
+        return XformersPlan(
+            slot_mapping=torch.from_numpy(batch.slot_mapping).to(self.device, non_blocking=True),
+            context_slots=torch.from_numpy(np.concatenate(slots)).to(
+                self.device, non_blocking=True
+            ),
+            mask=BlockDiagonalCausalFromBottomRightMask.from_seqlens(
+                np.diff(batch.query_start).tolist(), contexts, device=self.device
+            ),
+        )
+
+    def _send(self, array: Int64Array) -> Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+    def write(self, key_values: Tensor, cache: LayerCache, plan: XformersPlan) -> None:
+        self._store.write(cache, plan.slot_mapping, key_values)
+
+    def run(self, qkv: Tensor, cache: LayerCache, plan: XformersPlan) -> Tensor:
+        queries = qkv[:, : qkv.shape[1] - 2 * self.num_kv_heads]
+        return self._attend(queries, self._store.read(cache, plan.context_slots), plan.mask)
+
+    def _attend(self, queries: Tensor, key_values: Tensor, mask: Any) -> Tensor:
+        """queries [T, Hq, D] over key_values [contexts, 2*Hkv, D] to [T, Hq, D].
+
+        xformers wants [1, tokens, groups, heads of the group, D]; keys are not copied for it.
+        """
+        tokens, num_heads, dim = queries.shape
+        group = num_heads // self.num_kv_heads
+        keys, values = (
+            part[None, :, :, None].expand(1, -1, -1, group, -1)
+            for part in key_values.chunk(2, dim=1)
+        )
+        grouped = queries.reshape(1, tokens, self.num_kv_heads, group, dim)
+        out: Tensor = memory_efficient_attention_forward(grouped, keys, values, mask)
+        return out.reshape(tokens, num_heads, dim)

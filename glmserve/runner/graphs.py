@@ -1,0 +1,154 @@
+"""Decode steps as graphs: recorded once for a few batch sizes, replayed with other contents.
+
+A replay costs the host one transfer and one launch instead of some three hundred launches.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glmserve.models.registry import Model
+from glmserve.ops.attention import AttentionPlan, LayerCache
+from glmserve.ops.batch import Batch
+from glmserve.ops.inputs import Inputs
+from glmserve.ops.static_arrays import ArraySpec, StaticArrays
+from glmserve.runner.accelerator import Accelerator, Graph
+
+_NONE = np.empty(0, dtype=np.int64)
+_NO_TOKENS = Batch(
+    input_ids=_NONE,
+    positions=_NONE,
+    slot_mapping=_NONE,
+    query_start=np.zeros(1, dtype=np.int64),
+    context_lens=_NONE,
+    block_tables=_NONE.reshape(0, 0),
+    block_size=1,
+    num_decodes=0,
+    output_rows=_NONE,
+)
+"""All padding: what graphs are recorded with."""
+
+
+@runtime_checkable
+class StaticAttention(Protocol):
+    """An attention backend that can plan decode steps of a fixed shape."""
+
+    def static_specs(self, batch_size: int, max_context: int) -> dict[str, ArraySpec]:
+        """Arrays that a step of `batch_size` decodes needs, padding included."""
+        ...
+
+    def fill_static(self, batch: Batch, host: Mapping[str, NDArray[Any]]) -> None:
+        """Write a step of decodes; rows beyond it become padding."""
+        ...
+
+    def static_plan(self, arrays: Mapping[str, Tensor], positions: Tensor) -> AttentionPlan:
+        """The plan that reads what `fill_static` wrote."""
+        ...
+
+
+def graph_sizes(max_batch_size: int) -> list[int]:
+    """Batch sizes to record: 1, 2, 4, then multiples of 8, beyond 64 of 32.
+
+    A step is padded to the next size; its padding rows cost little, as decoding reads the same
+    weights for any of them.
+    """
+    sizes = [1, 2, 4, *range(8, 64, 8), *range(64, max_batch_size, 32)]
+    return [*(size for size in sizes if size < max_batch_size), max_batch_size]
+
+
+class DecodeGraphs:
+    """One graph per batch size, from the step's tokens to the logits.
+
+    Args:
+        attention: plans static steps.
+        max_context: tokens of the longest request.
+        last_tokens: int64; what the step before chose, by row, see `resolve_on_device`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        caches: Sequence[LayerCache],
+        attention: StaticAttention,
+        accelerator: Accelerator,
+        max_context: int,
+        last_tokens: Tensor,
+    ) -> None:
+        self._model = model
+        self._caches = caches
+        self._attention = attention
+        self._accelerator = accelerator
+        self._max_context = max_context
+        self._last_tokens = last_tokens
+        self._steps: dict[int, tuple[StaticArrays, Graph]] = {}
+        self._sizes: list[int] = []
+
+    def record(self, sizes: Sequence[int], progress: Callable[[int, int], None]) -> None:
+        """Record a graph for each size, the largest first so that the others fit in its memory.
+
+        Args:
+            progress: called with the number of graphs recorded and in all.
+        """
+        for done, size in enumerate(sorted(sizes, reverse=True)):
+            progress(done, len(sizes))
+            arrays = StaticArrays(self._specs(size), self._accelerator.device)
+            self._attention.fill_static(_NO_TOKENS, arrays.host)
+            arrays.upload()
+            self._steps[size] = arrays, self._accelerator.capture(self._work(arrays.device))
+        self._sizes = sorted(sizes)
+        progress(len(sizes), len(sizes))
+
+    def fits(self, batch: Batch, num_sampled: int) -> bool:
+        """Whether the step only decodes, every row to be sampled, and is not too large."""
+        rows = len(batch.input_ids)
+        return (
+            batch.num_decodes == rows == num_sampled == len(batch.output_rows)
+            and bool(self._sizes)
+            and rows <= self._sizes[-1]
+        )
+
+    def run(self, batch: Batch) -> Tensor:
+        """Queue a step that `fits`: logits float32 [O, V], valid until the next step of this size.
+
+        Tokens that are pending are given as `resolve_on_device` wants them.
+        """
+        rows = len(batch.input_ids)
+        arrays, graph = self._steps[self._sizes[bisect_left(self._sizes, rows)]]
+        for name in ("input_ids", "positions", "output_rows"):
+            arrays.host[name][:rows] = getattr(batch, name)
+            arrays.host[name][rows:] = 0
+        self._attention.fill_static(batch, arrays.host)
+        arrays.upload()
+        graph.replay()
+        return graph.output[:rows]
+
+    def _specs(self, size: int) -> dict[str, ArraySpec]:
+        own = dict.fromkeys(("input_ids", "positions", "output_rows"), ArraySpec((size,), "int64"))
+        return {**own, **self._attention.static_specs(size, self._max_context)}
+
+    def _work(self, arrays: Mapping[str, Tensor]) -> Callable[[], Tensor]:
+        plan = self._attention.static_plan(arrays, arrays["positions"])
+
+        def work() -> Tensor:
+            inputs = Inputs(
+                input_ids=resolve_on_device(arrays["input_ids"], self._last_tokens),
+                positions=arrays["positions"],
+                output_rows=arrays["output_rows"],
+                attention=plan,
+            )
+            return self._model.logits(self._model.forward(inputs, self._caches))
+
+        return work
+
+
+def resolve_on_device(input_ids: Tensor, last_tokens: Tensor) -> Tensor:
+    """`input_ids` with -1 - i replaced by last_tokens[i], or by 0 if that is no token."""
+    rows = (-1 - input_ids).clamp_(min=0)
+    return torch.where(input_ids < 0, last_tokens[rows], input_ids).clamp_(min=0)

@@ -1,0 +1,67 @@
+"""Steps that a runner executes before it serves, so that nothing is compiled or set up later."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from glmserve.step import (
+    PendingOutput,
+    Runner,
+    RunnerLimits,
+    SamplingInput,
+    ScheduledSequence,
+    ScoreInput,
+    StepInput,
+    StepOutput,
+)
+
+_VARIETY = SamplingInput(
+    noise_key=1,
+    temperature=1.0,
+    top_p=0.9,
+    top_k=5,
+    min_p=0.01,
+    presence_penalty=0.1,
+    frequency_penalty=0.1,
+    repetition_penalty=1.1,
+    logit_bias={0: 1.0},
+    history=np.zeros(2, dtype=np.int32).tobytes(),
+    prompt_length=1,
+    banned=(0,),
+    constrained=True,
+    top_logprobs=1,
+)
+"""Everything that choosing a token can need."""
+
+
+def warm_up(runner: Runner) -> None:
+    """Execute a step of every kind: the largest prompt, prompts beside decodes, all of sampling.
+
+    What they write to the KV cache belongs to nobody.
+    """
+    limits = runner.info.limits
+    longest = min(limits.max_step_tokens, limits.max_context - 1, limits.token_capacity)
+    _run(runner, [_sequence(0, limits, 0, longest, SamplingInput())])
+    _run(runner, [_sequence(0, limits, 0, 1, SamplingInput())])
+    if limits.max_sequences > 1 and longest > 2:
+        decode = _sequence(0, limits, 0, 1, _VARIETY)
+        prompt = _sequence(1, limits, 1, longest - 2, SamplingInput(), ScoreInput([0], 1))
+        _run(runner, [decode, prompt])
+
+
+def _run(runner: Runner, sequences: list[ScheduledSequence]) -> None:
+    output: StepOutput | PendingOutput = runner.execute(StepInput(0, sequences), lambda: [b""])
+    if not isinstance(output, StepOutput):
+        output()
+
+
+def _sequence(
+    request_id: int,
+    limits: RunnerLimits,
+    start: int,
+    count: int,
+    sampling: SamplingInput,
+    score: ScoreInput | None = None,
+) -> ScheduledSequence:
+    blocks = np.arange(-(-(start + count) // limits.block_size), dtype=np.int32)
+    return ScheduledSequence(request_id, [0] * count, start, blocks.tobytes(), sampling, score)

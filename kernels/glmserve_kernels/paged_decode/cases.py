@@ -1,0 +1,100 @@
+"""Shapes for paged_decode."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glmserve_kernels.operation import Arguments, Case, Maker, Operation, Work
+from glmserve_kernels.paged_attention.cases import (
+    CHATGLM_6B,
+    GLM,
+    SERVED,
+    Heads,
+    cache_bytes,
+    make_cache,
+)
+from glmserve_kernels.paged_decode.kernel import paged_decode
+from glmserve_kernels.paged_decode.reference import paged_decode as reference
+from glmserve_kernels.paged_decode.work import max_fixed_items, max_items, split_work
+
+_MULTIPROCESSORS = 132
+
+
+def _make(
+    make: Maker, *, heads: Heads, context_lens: list[int], piece: int | None, padding: int = 0
+) -> Arguments:
+    """`padding` more numbers than are used lie between two tokens' queries and outputs, and as many
+    heads between two blocks."""
+    batch = len(context_lens)
+    if piece is None:
+        num_items = max_items(batch, heads.key, _MULTIPROCESSORS)
+    else:
+        num_items = max_fixed_items(batch, max(context_lens), piece)
+    work, work_start = split_work(np.array(context_lens), num_items, page=heads.page, piece=piece)
+    used, shape = heads.query * heads.dim, (batch, heads.query, heads.dim)
+    return {
+        "q": make.normal(batch, used + padding)[:, :used].view(shape),
+        **make_cache(make, heads, context_lens, gap=padding),
+        "work": make.given(work.tolist(), torch.int32),
+        "work_start": make.given(work_start.tolist(), torch.int32),
+        "partial_out": make.poisoned(num_items, heads.query, heads.dim, dtype=torch.float32),
+        "partial_lse": make.poisoned(num_items, heads.query, dtype=torch.float32),
+        "out": make.poisoned(batch, used + padding)[:, :used].view(shape),
+        "scale": heads.dim**-0.5,
+    }
+
+
+def _case(heads: Heads, context_lens: list[int], piece: int | None, padding: int = 0) -> Case:
+    lengths = ",".join(str(length) for length in context_lens)
+    make = partial(_make, heads=heads, context_lens=context_lens, piece=piece, padding=padding)
+    name = f"{heads.name}-{lengths}-{f'pieces of {piece}' if piece else 'balanced'}"
+    return Case(name, make, dtypes=heads.dtypes, chips=heads.chips)
+
+
+def _served(heads: Heads, batch: int, context: int) -> Case:
+    instructions = ("LDGSTS128", "!LDSU8")
+    return Case(
+        f"{heads.name}-{batch}x{context}",
+        partial(_make, heads=heads, context_lens=[context] * batch, piece=None),
+        dtypes=(torch.bfloat16, torch.float16),
+        expects={"sm_80": instructions, "sm_90": instructions},
+        chips=heads.chips,
+    )
+
+
+def _work(q: Tensor, keys: Tensor, key_scales: Tensor | None, work: Tensor, **_: Any) -> Work:
+    positions = int((work[:, 2] - work[:, 1]).sum())
+    return Work(
+        bytes=cache_bytes(positions, keys, key_scales) + 2 * q.numel() * q.element_size(),
+        flops=4 * positions * q.shape[1] * q.shape[2],
+    )
+
+
+OPERATION = Operation(
+    name="paged_decode",
+    launch=paged_decode,
+    reference=reference,
+    outputs=("out", "partial_out", "partial_lse"),
+    cases=(
+        _case(Heads(4, 2, 32, 16), [1, 15, 0, 16, 17, 50], piece=16, padding=8),
+        _case(Heads(4, 2, 32, 16), [70, 0, 129], piece=None),
+        _case(Heads(16, 1, 128, 64), [130, 63], piece=64),
+        _case(Heads(3, 1, 80, 32), [33, 31], piece=32),
+        _case(Heads(2, 2, 16, 128), [100, 129], piece=None),
+        _case(Heads(4, 2, 64, 16, "int8"), [1, 40, 0, 97], piece=32),
+        _case(Heads(16, 1, 48, 64, "int8"), [65], piece=64),
+        _case(Heads(4, 2, 64, 16, "fp8"), [1, 40, 0, 97], piece=32),
+        _case(Heads(16, 1, 48, 64, "fp8"), [65], piece=64),
+    ),
+    served=(
+        *(_served(heads, 64, 4096) for heads in SERVED),
+        _served(GLM, 1, 32768),
+        _served(CHATGLM_6B, 1, 32768),
+    ),
+    work=_work,
+)

@@ -1,0 +1,32 @@
+"""How new tokens are cut up among programs. Plain numpy: planning needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def tokens_per_tile(group: int, tiles: Mapping[str, int]) -> int:
+    """How many a program takes on a chip with these tiles: BLOCK_M rows, `group` for each token.
+
+    Args:
+        group: query heads per key head.
+        tiles: of the cache's shape class, see tiles.load_tiles.
+    """
+    return max(1, tiles["BLOCK_M"] // group)
+
+
+def query_tiles(query_lens: NDArray[np.integer], tokens_per_tile: int) -> NDArray[np.int32]:
+    """int32 [n, 2]: (sequence, first query of the tile among the sequence's new tokens).
+
+    The last tiles of a sequence come first: they have most to do, and a chip is better left with
+    little work at the end.
+    """
+    lens = np.asarray(query_lens, np.int64)
+    counts = -(-lens // tokens_per_tile)
+    ends = np.cumsum(counts)
+    sequence = np.repeat(np.arange(len(lens)), counts)
+    tile = ends[sequence] - 1 - np.arange(len(sequence))
+    return np.stack((sequence, tile * tokens_per_tile), 1).astype(np.int32)

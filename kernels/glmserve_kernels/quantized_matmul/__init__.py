@@ -1,0 +1,1 @@
+"""A matrix product with 8-bit or 4-bit weights."""

@@ -1,0 +1,201 @@
+"""Weights are read as codes, and become numbers on their way to the tensor cores.
+
+With few tokens K is split over programs, each with a partial sum, which are added in their order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from glmserve_kernels.split_k.kernel import merge_splits
+from glmserve_kernels.tiles import Tiles
+
+
+@triton.jit
+def decode(words, plane: tl.constexpr, dtype: tl.constexpr):
+    """Codes as numbers of type `dtype`: int8 itself, or the 4 bits of int16 that `plane` names.
+
+    A 4-bit code c becomes the last bits of the number 2^n + 8 + c whose last bit counts 1 (n is 10,
+    or 7), and 2^n + 8 is taken off. The compiler sees that this can be done in 16 bits, two codes
+    at a time.
+    """
+    if words.dtype == tl.int8:
+        number = words
+    elif dtype == tl.float16:
+        code = (words >> 4 * plane) & 15
+        number = (code ^ 0x6408).to(tl.float16, bitcast=True).to(tl.float32) - 1032.0
+    else:
+        code = (words >> 4 * plane) & 15
+        number = (code ^ 0x4308).to(tl.bfloat16, bitcast=True).to(tl.float32) - 136.0
+    return number.to(dtype)
+
+
+@triton.jit
+def word_columns(COUNT: tl.constexpr, PLANES: tl.constexpr):
+    """Columns that the first plane of COUNT words holds: [1, COUNT]."""
+    words = tl.arange(0, COUNT)[None, :]
+    return words if PLANES == 1 else words // 8 * 32 + words % 8
+
+
+@triton.jit(do_not_specialize=["num_rows", "split_tiles"])
+def _quantized_matmul(
+    x_ptr,
+    weight_ptr,
+    scales_ptr,
+    bias_ptr,
+    out_ptr,
+    x_stride,
+    weight_stride,
+    scales_stride,
+    groups_stride,
+    out_stride,
+    num_rows,
+    num_outputs,
+    width,
+    split_tiles,
+    PLANES: tl.constexpr,
+    GROUP: tl.constexpr,
+    SCALE_ONCE: tl.constexpr,
+    SCALE_SUMS: tl.constexpr,
+    IS_EVEN: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    dtype: tl.constexpr = x_ptr.dtype.element_ty
+    # Programs of neighbouring numbers share a tile of the weight.
+    rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    outputs = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    split = tl.program_id(2)
+    # Beyond the edge the last row is computed again, and not stored.
+    real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)[:, None]
+    real_outputs = tl.minimum(outputs, num_outputs - 1).to(tl.int64)
+    words = tl.arange(0, BLOCK_K // PLANES)[None, :]
+    columns = word_columns(BLOCK_K // PLANES, PLANES)
+    x_at = x_ptr + real_rows * x_stride + columns
+    weight_at = weight_ptr + real_outputs[:, None] * weight_stride + words
+    scales_at = scales_ptr + real_outputs * scales_stride
+
+    total = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    first = split * split_tiles
+    last = tl.minimum(first + split_tiles, tl.cdiv(width, BLOCK_K))
+    for tile in range(first, last):
+        k = tile * BLOCK_K
+        inside = None if IS_EVEN else k + columns < width
+        fill = None if IS_EVEN else 0
+        codes = tl.load(weight_at + tile * (BLOCK_K // PLANES), mask=inside, other=fill)
+        part = tl.zeros([BLOCK_M, BLOCK_N], tl.float32) if SCALE_SUMS else total
+        for plane in tl.static_range(PLANES):
+            x = tl.load(x_at + k + 8 * plane, mask=inside, other=fill)
+            weight = decode(codes, plane, dtype)
+            if not (SCALE_ONCE or SCALE_SUMS):
+                at = scales_at[:, None] + (k + columns) // GROUP * groups_stride
+                scale = tl.load(at, mask=inside, other=fill).to(tl.float32)
+                weight = (weight.to(tl.float32) * scale).to(dtype)
+            part = tl.dot(x, tl.trans(weight), part, input_precision="ieee")
+        if SCALE_SUMS:
+            scale = tl.load(scales_at + k // GROUP * groups_stride).to(tl.float32)
+            total += part * scale[None, :]
+        else:
+            total = part
+
+    if SCALE_ONCE:
+        total *= tl.load(scales_at).to(tl.float32)[None, :]
+    if HAS_BIAS:
+        total += tl.load(bias_ptr + real_outputs).to(tl.float32)[None, :]
+    out_rows = split.to(tl.int64) * num_rows + rows
+    at = out_ptr + out_rows[:, None] * out_stride + outputs[None, :]
+    inside = (rows < num_rows)[:, None] & (outputs < num_outputs)[None, :]
+    tl.store(at, total.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+def count_splits(rows: int, weight: Tensor, width: int, tiles: Tiles) -> int:
+    """How many programs should share K = `width`: the first dim of `partial`, if more than 1.
+
+    It depends on the shape class of M = `rows`, not on M itself.
+    """
+    constants = tiles[_shape_class(rows, weight)]
+    columns_of_tiles = triton.cdiv(weight.shape[0], constants["BLOCK_N"])
+    k_tiles = triton.cdiv(width, constants["BLOCK_K"])
+    splits = max(1, min(constants["PROGRAMS"] // columns_of_tiles, k_tiles // 4))
+    return int(triton.cdiv(k_tiles, triton.cdiv(k_tiles, splits)))
+
+
+def _shape_class(rows: int, weight: Tensor) -> str:
+    bits = 8 if weight.dtype == torch.int8 else 4
+    return f"int{bits}-m{16 if rows <= 16 else 64 if rows <= 64 else 128}"
+
+
+def quantized_matmul(
+    *,
+    x: Tensor,
+    weight: Tensor,
+    scales: Tensor,
+    bias: Tensor | None,
+    out: Tensor,
+    partial: Tensor | None,
+    tiles: Tiles,
+) -> None:
+    """out = x @ (codes * scales)^T + bias: float32 sums, rounded once.
+
+    Within a shape class (M up to 16, up to 64, more), and with as many splits, the bits of a row of
+    `out` do not depend on the other rows or on M.
+
+    Args:
+        x: [M, K], rows contiguous; K a multiple of 32.
+        weight: codes; int8 [N, K], or of 4 bits as `pack_int4` makes them, int16 [N, K/4]; rows
+            contiguous.
+        scales: [N, K/G], each for G columns of a row; G a multiple of 32. Column-major ones
+            are read fastest. If G is not K and no multiple of 64, the products of codes and scales
+            are rounded to the dtype of x.
+        bias: [N]
+        out: [M, N], written; rows contiguous.
+        partial: float32 [splits, M, N], contiguous, overwritten; `count_splits` says how many.
+            None: K is not split.
+    """
+    rows, width = x.shape
+    outputs, groups = scales.shape
+    group = width // groups
+    constants = dict(tiles[_shape_class(rows, weight)])
+    del constants["PROGRAMS"]
+    if groups > 1:
+        constants["BLOCK_K"] = max(64, math.gcd(constants["BLOCK_K"], group))
+    block_k = constants["BLOCK_K"]
+    splits = 1 if partial is None else partial.shape[0]
+    target = out if partial is None else partial
+    grid = (
+        triton.cdiv(rows, constants["BLOCK_M"]),
+        triton.cdiv(outputs, constants["BLOCK_N"]),
+        splits,
+    )
+    _quantized_matmul[grid](
+        x,
+        weight,
+        scales,
+        scales if bias is None else bias,
+        target,
+        x.stride(0),
+        weight.stride(0),
+        scales.stride(0),
+        scales.stride(1),
+        target.stride(-2),
+        rows,
+        outputs,
+        width,
+        triton.cdiv(triton.cdiv(width, block_k), splits),
+        PLANES=1 if weight.dtype == torch.int8 else 4,
+        GROUP=group,
+        SCALE_ONCE=groups == 1,
+        SCALE_SUMS=groups > 1 and group % block_k == 0,
+        IS_EVEN=width % block_k == 0,
+        HAS_BIAS=bias is not None and partial is None,
+        **constants,
+    )
+    if partial is not None:
+        merge_splits(partial, bias, out)

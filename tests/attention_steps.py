@@ -1,0 +1,90 @@
+"""One step of any attention backend against plain softmax attention per token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glmserve.ops.attention import AttentionBackend, LayerCache
+from glmserve.ops.batch import Batch
+from glmserve.runner.batch import build_batch
+from glmserve.step import ScheduledSequence, StepInput
+from paged_model import poison
+
+
+@dataclass
+class Case:
+    """One step over sequences of (tokens before, new tokens)."""
+
+    sequences: list[tuple[int, int]]
+    heads: int = 4
+    kv_heads: int = 2
+    dim: int = 8
+    block_size: int = 4
+    dtype: torch.dtype = torch.float32
+
+
+def run_step(
+    case: Case, make: Callable[[Case], AttentionBackend], seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """What the backend gives, over a cache full of NaN, and what it should: [T, heads, dim]."""
+    generator = torch.Generator().manual_seed(seed)
+    attention = make(case)
+    counts = [-(-(before + new) // case.block_size) for before, new in case.sequences]
+    blocks = np.random.default_rng(seed).permutation(sum(counts) + 3).astype(np.int32)
+    tables = np.split(blocks, np.cumsum(counts))[:-1]
+    cache = attention.allocate(1, len(blocks), case.dim)[0]
+    poison(cache)
+    whole = []
+    for before, new in case.sequences:
+        shape = (before + new, case.heads + 2 * case.kv_heads, case.dim)
+        whole.append(torch.randn(shape, generator=generator).to(case.dtype))
+    for i, (before, _) in enumerate(case.sequences):
+        if before:
+            earlier = _batch(case, [(0, before)], [tables[i]])
+            _write(attention, earlier, whole[i][:before], cache, case)
+    batch = _batch(case, case.sequences, tables)
+    order = _order(case)
+    qkv = torch.cat([whole[i][case.sequences[i][0] :] for i in order])
+    plan = _write(attention, batch, qkv, cache, case)
+    got = attention.run(qkv, cache, plan)
+    want = [_reference(whole[i], case)[case.sequences[i][0] :] for i in order]
+    return got, torch.cat(want)
+
+
+def _batch(case: Case, sequences: list[tuple[int, int]], tables: list[Any]) -> Batch:
+    scheduled = [
+        ScheduledSequence(i, [0] * new, before, table.tobytes(), None)
+        for i, ((before, new), table) in enumerate(zip(sequences, tables, strict=True))
+    ]
+    return build_batch(StepInput(0, scheduled), case.block_size)
+
+
+def _write(
+    attention: AttentionBackend, batch: Batch, qkv: Tensor, cache: LayerCache, case: Case
+) -> Any:
+    plan = attention.plan(batch, cache)
+    attention.write(qkv[:, case.heads :], cache, plan)
+    return plan
+
+
+def _order(case: Case) -> list[int]:
+    """Sequences as build_batch has them: decodes by falling context, then the rest."""
+    decodes = [i for i, (_, new) in enumerate(case.sequences) if new == 1]
+    decodes.sort(key=lambda i: -case.sequences[i][0])
+    return decodes + [i for i in range(len(case.sequences)) if i not in decodes]
+
+
+def _reference(qkv: Tensor, case: Case) -> Tensor:
+    """Causal attention of one whole sequence in float64: [L, heads, dim]."""
+    q, k, v = qkv.double().split([case.heads, case.kv_heads, case.kv_heads], dim=1)
+    group = case.heads // case.kv_heads
+    k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+    scores = torch.einsum("thd,shd->hts", q, k) / case.dim**0.5
+    beyond = torch.ones(len(q), len(q)).triu(1).bool()
+    return torch.einsum("hts,shd->thd", scores.masked_fill(beyond, -torch.inf).softmax(-1), v)

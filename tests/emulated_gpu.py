@@ -1,0 +1,87 @@
+"""Stands in for a GPU: kernels run in Triton's interpreter, on tensors of the CPU.
+
+The interpreter takes about a millisecond for each program of a kernel, so keep steps small.
+Work is done at once instead of queued, so what this cannot show is a race; everything else about
+the GPU's runner is real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glmserve.config import RunnerConfig
+from glmserve.model_config import read_model_config
+from glmserve.ops.gpu_ops import Gpu, make_ops
+from glmserve.runner.dtypes import stored_dtype
+from glmserve.runner.gpu_loading import load_gpu_runner
+from glmserve.runner.gpu_runner import GpuRunner
+from glmserve.runner.torch_runner import TorchTarget
+
+CPU = torch.device("cpu")
+GPU = Gpu(CPU, chip="sm_80", capability=(8, 9), multiprocessors=1)
+
+
+class ReplayedWork:
+    """A graph that does the work again instead of replaying it."""
+
+    def __init__(self, work: Callable[[], Tensor]) -> None:
+        self.output = work()
+        self._work = work
+
+    def replay(self) -> None:
+        self.output.copy_(self._work())
+
+
+class EmulatedAccelerator:
+    """Counts what the runner asks of it."""
+
+    def __init__(self) -> None:
+        self.device = CPU
+        self.unread = 0
+        """Results copied to the host that nobody has waited for."""
+        self.graphs: list[ReplayedWork] = []
+
+    def read_back(self, tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
+        copies = [tensor.clone() for tensor in tensors]
+        self.unread += 1
+
+        def wait() -> list[Tensor]:
+            self.unread -= 1
+            return copies
+
+        return wait
+
+    def capture(self, work: Callable[[], Tensor]) -> ReplayedWork:
+        self.graphs.append(ReplayedWork(work))
+        return self.graphs[-1]
+
+    def free_memory(self) -> int:
+        return 2**32
+
+
+def load(
+    checkpoint: Path, accelerator: EmulatedAccelerator | None = None, **options: Any
+) -> GpuRunner:
+    """A GpuRunner for a small checkpoint."""
+    small = {"kv_cache_tokens": 192, "max_batch_size": 3, "max_step_tokens": 16}
+    options = {"dtype": "float32", **small, **options}
+    config = RunnerConfig(checkpoint=str(checkpoint), device="cuda", **options)
+    model = read_model_config(checkpoint, config.rope_scaling)
+    dtype = stored_dtype(config, model)
+    block_size = config.block_size or 16
+    ops = make_ops(config, model, dtype, block_size, GPU)
+    target = TorchTarget(CPU, "emulated", dtype, ops)
+    return load_gpu_runner(
+        config,
+        model,
+        target,
+        accelerator or EmulatedAccelerator(),
+        GPU.chip,
+        block_size,
+        lambda done, total: None,
+    )

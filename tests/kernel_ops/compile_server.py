@@ -1,0 +1,138 @@
+"""Lets a server's runner start and serve on a chip that is not there, and watches it compile.
+
+    python tests/kernel_ops/compile_server.py sm_90
+
+Every tensor is `meta`: shapes without contents. What a step launches is compiled instead, so this
+shows exactly which kernels a server needs; after its start none may be added, whatever comes.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from compiler import CHIPS, compiling_for
+from torch import Tensor
+
+from glmserve.config import RunnerConfig
+from glmserve.model_config import read_model_config
+from glmserve.ops.gpu_ops import Gpu, make_ops
+from glmserve.runner.gpu_loading import load_gpu_runner
+from glmserve.runner.gpu_runner import GpuRunner
+from glmserve.runner.torch_runner import TorchTarget
+from glmserve.step import SamplingInput, ScheduledSequence, ScoreInput, StepInput
+
+CHATGLM2_6B = {
+    "model_type": "chatglm",
+    "add_qkv_bias": True,
+    "ffn_hidden_size": 13696,
+    "hidden_size": 4096,
+    "kv_channels": 128,
+    "layernorm_epsilon": 1e-5,
+    "multi_query_attention": True,
+    "multi_query_group_num": 2,
+    "num_attention_heads": 32,
+    "num_layers": 2,  # of 28, all alike
+    "padded_vocab_size": 65024,
+    "seq_length": 32768,
+    "torch_dtype": "float16",
+    "eos_token_id": 2,
+}
+META = torch.device("meta")
+CAPABILITIES = {"sm_80": (8, 0), "sm_90": (9, 0), "gfx942": None}
+CONTEXT = 32768
+
+
+class AbsentAccelerator:
+    device = META
+
+    def read_back(self, tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
+        return lambda: [torch.zeros(t.shape, dtype=t.dtype) for t in tensors]
+
+    def capture(self, work: Callable[[], Tensor]) -> Any:
+        return AbsentGraph(work())
+
+    def free_memory(self) -> int:
+        return 100 * 2**30
+
+
+class AbsentGraph:
+    def __init__(self, output: Tensor) -> None:
+        self.output = output
+
+    def replay(self) -> None:
+        """Launches nothing new."""
+
+
+def start(chip: str, **options: Any) -> GpuRunner:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(CHATGLM2_6B))
+        config = RunnerConfig(checkpoint=folder, load_format="dummy", **options)
+        model = read_model_config(Path(folder))
+        gpu = Gpu(META, chip, CAPABILITIES[chip], multiprocessors=132)
+        target = TorchTarget(
+            META, "absent", torch.float16, make_ops(config, model, torch.float16, 64, gpu)
+        )
+        return load_gpu_runner(
+            config, model, target, AbsentAccelerator(), chip, 64, lambda done, total: None
+        )
+
+
+def serve(runner: GpuRunner, steps: int) -> None:
+    """Execute random steps: any mix of lengths, contexts and wishes."""
+    rng = random.Random(0)
+    for number in range(steps):
+        count = rng.randint(1, 64)
+        budget = 2048
+        sequences = []
+        for i in range(count):
+            room = budget - (count - i - 1)
+            tokens = 1 if rng.random() < 0.7 else rng.randint(1, max(1, min(room, 2048)))
+            tokens = min(tokens, room)
+            budget -= tokens
+            start = rng.choice([0, rng.randint(0, CONTEXT - tokens)])
+            sequences.append(_sequence(i, tokens, start, rng))
+        runner.execute(StepInput(number, sequences))()
+
+
+def _sequence(request_id: int, tokens: int, start: int, rng: random.Random) -> ScheduledSequence:
+    blocks = np.zeros(-(-(start + tokens) // 64), dtype=np.int32).tobytes()
+    history = np.zeros(rng.randint(2, 500), dtype=np.int32).tobytes()
+    sampling = rng.choice(
+        [
+            None,
+            SamplingInput(),
+            SamplingInput(temperature=0.8, top_p=rng.random(), noise_key=rng.getrandbits(64)),
+            SamplingInput(temperature=1.0, top_k=rng.randint(1, 300), min_p=0.1),
+            SamplingInput(repetition_penalty=1.1, history=history, prompt_length=1),
+            SamplingInput(temperature=0.5, banned=(2,), logit_bias={5: 1.0}, top_logprobs=20),
+        ]
+    )
+    score = ScoreInput([0] * (tokens - 1), 3) if rng.random() < 0.05 else None
+    return ScheduledSequence(request_id, [0] * tokens, start, blocks, sampling, score)
+
+
+def main() -> int:
+    chip = sys.argv[1]
+    added = 0
+    for kv_cache_dtype in ("auto", "int8"):
+        with compiling_for(CHIPS[chip].target) as compiled, torch.inference_mode():
+            runner = start(chip, kv_cache_dtype=kv_cache_dtype)
+            at_start = len(compiled)
+            serve(runner, 60)
+            for kernel in compiled[at_start:]:
+                print(f"compiled while serving: {kernel.metadata.name}", file=sys.stderr)
+            added += len(compiled) - at_start
+            print(f"{chip}, KV cache {kv_cache_dtype}: {at_start} kernels compiled at start")
+    return 1 if added else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

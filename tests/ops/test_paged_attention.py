@@ -1,0 +1,69 @@
+"""The triton backend's plans: whole steps through the kernels, and through static arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from attention_steps import Case, run_step
+from emulated_gpu import GPU
+from glmserve.ops.paged_attention import PagedAttention
+from glmserve.ops.static_arrays import StaticArrays
+from glmserve.runner.batch import build_batch
+from glmserve.step import ScheduledSequence, StepInput
+
+
+def make(case: Case) -> PagedAttention:
+    return PagedAttention(
+        num_heads=case.heads,
+        num_kv_heads=case.kv_heads,
+        head_dim=case.dim,
+        cache_dtype=case.dtype,
+        device=GPU.device,
+        chip=GPU.chip,
+        multiprocessors=2,
+        block_size=case.block_size,
+    )
+
+
+@pytest.mark.parametrize(
+    "sequences",
+    [
+        [(9, 1)],
+        [(0, 17)],
+        [(1, 1), (40, 1), (0, 1)],
+        [(5, 9), (40, 1), (0, 3), (2, 1), (16, 2)],
+    ],
+)
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (3, 3)])
+def test_whole_steps(sequences: list[tuple[int, int]], heads: int, kv_heads: int) -> None:
+    case = Case(sequences, heads, kv_heads, dim=16, block_size=16)
+    got, want = run_step(case, make)
+    torch.testing.assert_close(got.double(), want, rtol=0, atol=1e-5)
+
+
+def test_a_static_plan_is_the_plan_of_the_same_step() -> None:
+    attention = make(Case([], dim=16, block_size=16))
+    arrays = StaticArrays(attention.static_specs(4, max_context=64), GPU.device)
+    longer = [ScheduledSequence(i, [0], 60 - i, _table(i), None) for i in range(4)]
+    step = [ScheduledSequence(i, [0], start, _table(i), None) for i, start in enumerate([33, 2])]
+    for sequences in (longer, step):
+        batch = build_batch(StepInput(0, sequences), 16)
+        attention.fill_static(batch, arrays.host)
+    arrays.upload()
+    static = attention.static_plan(arrays.device, torch.zeros(4))
+    plan = attention.plan(batch, None)
+    assert static.decode is not None
+    assert plan.decode is not None
+    assert static.slots.tolist() == [*plan.slots.tolist(), -1, -1]
+    items = int(plan.decode.work_start[-1])
+    assert static.decode.work_start.tolist() == [*plan.decode.work_start.tolist(), items, items]
+    assert torch.equal(static.decode.work[:items], plan.decode.work[:items])
+    assert (static.decode.work[items:] == -1).all()
+    width = plan.decode.block_tables.shape[1]
+    assert torch.equal(static.decode.block_tables[:2, :width], plan.decode.block_tables)
+
+
+def _table(i: int) -> bytes:
+    return np.arange(4 * i, 4 * i + 4, dtype=np.int32).tobytes()

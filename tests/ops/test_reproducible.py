@@ -1,0 +1,96 @@
+"""Bits that do not depend on company: ops one by one, and whole steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from attention_steps import Case, run_step
+from glmserve.config import RunnerConfig
+from glmserve.devices.cpu import CpuDevice
+from glmserve.ops.kv_store import ExactStore
+from glmserve.ops.reproducible import ReproducibleAttention, ReproducibleCpuOps
+from glmserve.step import SamplingInput, ScheduledSequence, ScoreInput, StepInput
+
+CPU = torch.device("cpu")
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+def make(case: Case) -> ReproducibleAttention:
+    return ReproducibleAttention(case.kv_heads, CPU, case.block_size, ExactStore(case.dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sequences", [[(0, 9)], [(5, 9), (70, 1), (0, 3), (2, 1), (64, 70)]])
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (3, 3)])
+def test_attention(
+    dtype: torch.dtype, sequences: list[tuple[int, int]], heads: int, kv_heads: int
+) -> None:
+    got, want = run_step(Case(sequences, heads, kv_heads, dtype=dtype), make)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(got.double(), want, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows(dtype: torch.dtype) -> None:
+    ops = ReproducibleCpuOps(make(Case([])))
+    weight, norm = torch.randn(200, 96).to(dtype), torch.randn(96).to(dtype)
+    x = torch.randn(70, 96).to(dtype)
+    with torch.inference_mode():
+        packed = ops.pack_linear(weight.clone())
+        for work in (
+            lambda rows: ops.linear(rows, packed, None),
+            lambda rows: ops.rms_norm(rows, norm, 1e-5),
+            lambda rows: ops.layer_norm(rows, norm, norm, 1e-5),
+            lambda rows: ops.silu_and_mul(rows.clone()),
+        ):
+            together = work(x)
+            for first, last in ((0, 1), (3, 5), (17, 40), (69, 70)):
+                assert torch.equal(work(x[first:last]), together[first:last])
+
+
+@pytest.mark.parametrize("name", ["glm2_base", "glm2_mha", "glm4_base"])
+@pytest.mark.parametrize("kv_cache_dtype", ["auto", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_log_probabilities_do_not_depend_on_company_or_chunks(
+    golden_models: Path, name: str, kv_cache_dtype: str, dtype: str
+) -> None:
+    """The same prompt whole, in chunks, token by token, alone and among others: the same bits."""
+    config = RunnerConfig(
+        checkpoint=str(golden_models / name),
+        kv_cache_tokens=1024,
+        dtype=dtype,  # type: ignore[arg-type]
+        kv_cache_dtype=kv_cache_dtype,  # type: ignore[arg-type]
+        deterministic=True,
+    )
+    runner = CpuDevice().create_runner(config, lambda done, total: None)
+    ids = np.random.default_rng(0).integers(0, 100, 80).tolist()
+
+    def read(chunk: int, companions: int) -> list[float]:
+        found: list[float] = []
+        for start in range(0, len(ids), chunk):
+            part = ids[start : start + chunk]
+            targets = ids[start + 1 : start + 1 + len(part)]
+            table = np.arange(8 + companions, 16 + companions, dtype=np.int32).tobytes()
+            asked = ScheduledSequence(0, part, start, table, None, ScoreInput(targets, 0))
+            others = [
+                ScheduledSequence(
+                    i + 1,
+                    [i + 1] * (1 + i % 3),
+                    0,
+                    np.array([40 + i], np.int32).tobytes(),
+                    SamplingInput(),
+                )
+                for i in range(companions)
+            ]
+            step = StepInput(0, [*others[:1], asked, *others[1:]])
+            found += [item.logprob for item in runner.execute(step).scores[0]]
+        return found
+
+    alone = read(len(ids), 0)
+    assert len(alone) == len(ids) - 1
+    for chunk, companions in ((80, 5), (7, 0), (1, 3), (33, 19)):
+        assert read(chunk, companions) == alone

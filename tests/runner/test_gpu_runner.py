@@ -1,0 +1,142 @@
+"""The GPU's runner on an emulated GPU: graphs, steps queued ahead of results, padding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import emulated_gpu
+from decoding import Decoding, run_step
+from emulated_gpu import EmulatedAccelerator
+from glmserve.runner.gpu_runner import GpuRunner
+from glmserve.runner.graphs import graph_sizes, resolve_on_device
+from glmserve.step import PENDING, SamplingInput, ScheduledSequence, StepInput
+
+GREEDY = SamplingInput()
+
+
+def read_golden(folder: Path) -> tuple[list[list[int]], list[list[int]]]:
+    """Prompts, and the original's greedy continuations."""
+    data = np.load(folder / "reference_fp32.npz")
+    count = sum(key.startswith("ids_") for key in data)
+    return (
+        [data[f"ids_{i}"].tolist() for i in range(count)],
+        [data[f"greedy_{i}"].tolist() for i in range(count)],
+    )
+
+
+@pytest.mark.parametrize("name", ["glm2_mha", "glm4_base"])
+def test_greedy_text_of_the_original(golden_models: Path, name: str) -> None:
+    """Prompts in chunks, one ahead of the other, then decodes of both by a graph."""
+    prompts, want = read_golden(golden_models / name)
+    runner = emulated_gpu.load(golden_models / name)
+    assert Decoding(runner, prompts[:2], 4).outputs(3, chunk=7) == [t[:3] for t in want[:2]]
+
+
+def decode_ahead(
+    runner: GpuRunner, prompt: list[int], how: list[SamplingInput], request_id: int = 3
+) -> list[int]:
+    """Tokens of one request; each step is queued before anybody looks at the last one's result."""
+    table = np.arange(8, dtype=np.int32).tobytes()
+    waits = [
+        runner.execute(StepInput(0, [ScheduledSequence(request_id, prompt, 0, table, how[0])]))
+    ]
+    for i, sampling in enumerate(how[1:]):
+        sequence = ScheduledSequence(request_id, [PENDING], len(prompt) + i, table, sampling)
+        waits.append(runner.execute(StepInput(i + 1, [sequence])))
+    return [wait().token_ids[0] for wait in waits]
+
+
+@pytest.fixture(scope="module")
+def accelerator() -> EmulatedAccelerator:
+    return EmulatedAccelerator()
+
+
+@pytest.fixture(scope="module")
+def runner(golden_models: Path, accelerator: EmulatedAccelerator) -> GpuRunner:
+    return emulated_gpu.load(golden_models / "glm2_bin_sharded", accelerator)
+
+
+class TestQueuedAhead:
+    def test_goes_on_from_tokens_that_nobody_has_seen(
+        self, runner: GpuRunner, golden_models: Path, accelerator: EmulatedAccelerator
+    ) -> None:
+        prompts, want = read_golden(golden_models / "glm2_bin_sharded")
+        assert decode_ahead(runner, prompts[0], [GREEDY] * 4) == want[0][:4]
+        assert accelerator.unread == 0
+
+    def test_penalties_know_the_pending_token(self, runner: GpuRunner) -> None:
+        """The runner adds to the history what it has chosen itself."""
+        prompt = [5, 9, 2]
+        chosen: list[int] = []
+        table = np.arange(8, dtype=np.int32).tobytes()
+
+        def penalised(history: list[int]) -> SamplingInput:
+            packed = np.array(history, dtype=np.int32).tobytes()
+            return SamplingInput(repetition_penalty=50.0, history=packed, prompt_length=3)
+
+        for i in range(4):
+            ids = [chosen[-1]] if chosen else prompt
+            start = len(prompt) + i - 1 if chosen else 0
+            sequence = ScheduledSequence(1, ids, start, table, penalised([*prompt, *chosen]))
+            chosen += run_step(runner, StepInput(i, [sequence])).token_ids
+        how = [penalised([*prompt, *chosen[: max(0, i - 1)]]) for i in range(4)]
+        assert decode_ahead(runner, prompt, how) == chosen
+        assert len({*prompt, *chosen}) == 7
+
+
+class TestGraphs:
+    def test_decodes_are_replayed(
+        self, runner: GpuRunner, accelerator: EmulatedAccelerator
+    ) -> None:
+        sizes = graph_sizes(runner.info.limits.max_sequences)
+        assert len(accelerator.graphs) == len(sizes)
+        graph = accelerator.graphs[sorted(sizes, reverse=True).index(2)]
+        before = graph.output.clone()
+        tables = [np.array([i], dtype=np.int32).tobytes() for i in range(2)]
+        run_step(
+            runner, StepInput(0, [ScheduledSequence(i, [7], 0, tables[i], GREEDY) for i in (0, 1)])
+        )
+        assert not torch.equal(graph.output, before)
+
+    def test_what_a_longer_batch_left_behind_is_padding_for_a_shorter_one(
+        self, runner: GpuRunner
+    ) -> None:
+        tables = [np.array([i], dtype=np.int32).tobytes() for i in range(3)]
+
+        def decode(count: int) -> list[int]:
+            rows = [ScheduledSequence(i, [7 + i], 0, tables[i], GREEDY) for i in range(count)]
+            return run_step(runner, StepInput(0, rows)).token_ids
+
+        alone = decode(1)
+        three = decode(3)
+        assert decode(2) == three[:2]
+        assert decode(1) == alone == three[:1]
+
+    def test_rows_without_a_token_are_not_replayed(self, runner: GpuRunner) -> None:
+        """A prompt's chunk of one token looks like a decode, but nothing is sampled."""
+        table = np.array([0], dtype=np.int32).tobytes()
+        silent = ScheduledSequence(0, [7], 0, table, None)
+        assert run_step(runner, StepInput(0, [silent])).token_ids == []
+
+    @pytest.mark.parametrize(
+        ("largest", "sizes"),
+        [
+            (1, [1]),
+            (3, [1, 2, 3]),
+            (4, [1, 2, 4]),
+            (64, [1, 2, 4, 8, 16, 24, 32, 40, 48, 56, 64]),
+            (100, [1, 2, 4, 8, 16, 24, 32, 40, 48, 56, 64, 96, 100]),
+        ],
+    )
+    def test_sizes(self, largest: int, sizes: list[int]) -> None:
+        assert graph_sizes(largest) == sizes
+
+
+def test_pending_tokens_are_taken_from_the_last_step() -> None:
+    ids = torch.tensor([5, -1, -3, 0])
+    last = torch.tensor([70, 80, -1, 90])
+    assert resolve_on_device(ids, last).tolist() == [5, 70, 0, 0]
