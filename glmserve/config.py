@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
+LoadPhase = Literal["weights", "graphs"]
 LoadFormat = Literal["auto", "dummy"]
 DTypeName = Literal["auto", "float32", "float16", "bfloat16"]
 RopeScaling = Literal["positions", "base"]
@@ -100,5 +101,18 @@ class ServerConfig:
         return self.served_model_name, *self.further_model_names
 
 
-LoadProgress = Callable[[int, int], None]
-"""Called while weights load, with (bytes done, bytes in all)."""
+class LoadProgress(NamedTuple):
+    """How far a runner has come in starting."""
+
+    phase: LoadPhase = "weights"
+    done: int = 0
+    """Bytes of weights, or graphs recorded."""
+    total: int = 0
+
+
+ReportProgress = Callable[[LoadProgress], None]
+"""Called while a runner starts."""
+
+
+def report_nothing(progress: LoadProgress) -> None:
+    """For those who do not want to know."""

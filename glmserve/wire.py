@@ -11,6 +11,7 @@ import struct
 
 import msgspec
 
+from glmserve.config import LoadProgress
 from glmserve.step import RunnerInfo, StepInput, StepOutput, TokenMasks
 
 _HEADER = struct.Struct("<I")
@@ -20,10 +21,9 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class Loading(msgspec.Struct, frozen=True, array_like=True, tag="loading"):
-    """Weights are being read."""
+    """The runner is being built."""
 
-    done_bytes: int
-    total_bytes: int
+    progress: LoadProgress
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):

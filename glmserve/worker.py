@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import msgspec
 
-from glmserve.config import RunnerConfig
+from glmserve.config import LoadProgress, RunnerConfig
 from glmserve.devices.registry import select_device
 from glmserve.errors import StartupError
 from glmserve.step import Runner
@@ -69,12 +69,12 @@ def _build_runner(connection: socket.socket) -> Runner:
     config = msgspec.msgpack.decode(frame, type=RunnerConfig)
     last_report = 0.0
 
-    def report(done: int, total: int) -> None:
+    def report(progress: LoadProgress) -> None:
         nonlocal last_report
         now = time.monotonic()
-        if done >= total or now - last_report >= _PROGRESS_INTERVAL:
+        if progress.done >= progress.total or now - last_report >= _PROGRESS_INTERVAL:
             last_report = now
-            connection.sendall(encode_frame(Loading(done, total)))
+            connection.sendall(encode_frame(Loading(progress)))
 
     try:
         runner = select_device(config.device).create_runner(config, report)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glmserve.config import RunnerConfig
+from glmserve.config import RunnerConfig, report_nothing
 from glmserve.model_config import read_model_config
 from glmserve.ops.gpu_ops import Gpu, make_ops
 from glmserve.runner.dtypes import stored_dtype
@@ -83,5 +83,5 @@ def load(
         accelerator or EmulatedAccelerator(),
         GPU.chip,
         block_size,
-        lambda done, total: None,
+        report_nothing,
     )

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 from fakes import ByteTokenizer, FakeRunner, PlainChat
 from glmserve.api import ServerContext, create_app
-from glmserve.config import EMBEDDED_CHECKPOINT, SchedulerConfig, ServerConfig
+from glmserve.config import EMBEDDED_CHECKPOINT, SchedulerConfig, ServerConfig, report_nothing
 from glmserve.engine import Engine
 from glmserve.executor import InlineExecutor
 from glmserve.model_config import read_model_config
@@ -39,7 +39,7 @@ async def serve(
         PlainChat(tokenizer) if with_tokenizer else None,
     )
     if start:
-        await engine.start(lambda done, total: None)
+        await engine.start(report_nothing)
     try:
         yield create_app(context)
     finally:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emulated_gpu import GPU
-from glmserve.config import KvCacheDType, RunnerConfig
+from glmserve.config import KvCacheDType, RunnerConfig, report_nothing
 from glmserve.model_config import read_model_config
 from glmserve.models.registry import build_model
 from glmserve.models.weights import load_weights
@@ -21,7 +21,7 @@ from glmserve.ops.cpu import CpuAttention, CpuOps
 from glmserve.ops.gpu_ops import make_ops
 from glmserve.ops.inputs import upload
 from glmserve.ops.kv_store import Int8Cache, make_store
-from glmserve.ops.paged_attention import PagedCache
+from glmserve.ops.paged_cache import PagedCache
 from glmserve.ops.sdpa import SdpaAttention
 from glmserve.runner.batch import build_batch
 from glmserve.step import SamplingInput, ScheduledSequence, StepInput
@@ -58,7 +58,7 @@ class PagedModel:
             ops = CpuOps if packed else Ops
             store = make_store(kv_cache_dtype, dtype)
             self.ops = ops(attention(config.num_kv_heads, dtype, CPU, block_size, store))
-        parameters = load_weights(config, checkpoint, dtype, CPU, lambda done, total: None)
+        parameters = load_weights(config, checkpoint, dtype, CPU, report_nothing)
         self.model = build_model(config, parameters, self.ops, config.max_context)
         self.block_size = block_size
         self.free = np.random.default_rng(0).permutation(num_blocks).astype(np.int32)

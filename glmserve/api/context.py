@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from glmserve.api.response_cache import ResponseCache
-from glmserve.config import LoadProgress, ServerConfig
+from glmserve.config import ReportProgress, ServerConfig
 from glmserve.engine import Engine
 from glmserve.errors import ModelNotFoundError
 from glmserve.model_config import ModelConfig
@@ -43,7 +43,7 @@ class ServerContext:
         self.response_cache = ResponseCache(size, list_size) if size else None
         self._seeds = itertools.count(self.config.seed)
 
-    async def start(self, progress: LoadProgress) -> None:
+    async def start(self, progress: ReportProgress) -> None:
         """Become ready to answer.
 
         Raises:

@@ -23,6 +23,7 @@ class Health(msgspec.Struct):
     """How the server is: `live`, or what its engine is: `loading`, `ready` or `dead`."""
 
     status: str
+    phase: str | UnsetType = UNSET
     progress: Share | UnsetType = UNSET
 
 
@@ -44,7 +45,8 @@ async def ready(request: Request) -> Response:
     if engine.state is EngineState.READY:
         return json_response(health)
     if engine.state is EngineState.LOADING:
-        done, total = engine.load_progress
+        phase, done, total = engine.load_progress
+        health.phase = phase
         health.progress = round(done / total, 3) if total else 0.0
     return json_response(health, 503, {"Retry-After": str(RETRY_AFTER)})
 

@@ -1,29 +1,37 @@
-"""What start-up shows: a bar while weights load, then what is served and how to reach it."""
+"""What start-up shows: bars while the model loads, then what is served and how to reach it."""
 
 from __future__ import annotations
 
 import json
 import shlex
+from typing import Any
 
 from tqdm import tqdm
 
 from glmserve import __version__
 from glmserve.api import ServerContext
+from glmserve.config import LoadPhase, LoadProgress
+
+_BARS: dict[LoadPhase, dict[str, Any]] = {
+    "weights": {"desc": "loading weights", "unit": "B", "unit_scale": True},
+    "graphs": {"desc": "recording decode graphs", "unit": "graph"},
+}
 
 
 class LoadingBar:
-    """A progress bar on the terminal; nothing where there is none."""
+    """A progress bar for each phase on the terminal; nothing where there is none."""
 
     def __init__(self) -> None:
+        self._phase: LoadPhase | None = None
         self._bar: tqdm[None] | None = None
 
-    def update(self, done_bytes: int, total_bytes: int) -> None:
+    def update(self, progress: LoadProgress) -> None:
         """Show how far loading has come."""
-        if self._bar is None:
-            self._bar = tqdm(
-                total=total_bytes, desc="loading weights", unit="B", unit_scale=True, disable=None
-            )
-        self._bar.update(done_bytes - self._bar.n)
+        if self._bar is None or progress.phase != self._phase:
+            self.close()
+            self._phase = progress.phase
+            self._bar = tqdm(total=progress.total, disable=None, **_BARS[progress.phase])
+        self._bar.update(progress.done - self._bar.n)
 
     def close(self) -> None:
         """Leave the bar as it stands."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from glmserve.config import LoadProgress, RunnerConfig
+from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.step import Runner
 
 
@@ -25,7 +25,7 @@ class Device(Protocol):
         """Look whether the device is usable, without holding on to it."""
         ...
 
-    def create_runner(self, config: RunnerConfig, progress: LoadProgress) -> Runner:
+    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> Runner:
         """Load the model.
 
         Raises:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from glmserve.config import LoadProgress, RunnerConfig
+from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.devices.base import DeviceInfo
 from glmserve.devices.host import available_memory, cpu_name, usable_cores
 from glmserve.errors import DeviceError, OptionError
@@ -37,7 +37,7 @@ class CpuDevice:
     def probe(self) -> DeviceInfo:
         return DeviceInfo(True, f"{cpu_name()}, {usable_cores()} cores")
 
-    def create_runner(self, config: RunnerConfig, progress: LoadProgress) -> TorchRunner:
+    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> TorchRunner:
         model = read_model_config(Path(config.checkpoint), config.rope_scaling)
         dtype = host_dtype(config, model, fast_bfloat16=_computes_bfloat16())
         weight_bytes = count_parameters(model) * dtype.itemsize

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from glmserve.config import LoadProgress, RunnerConfig
+from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.devices.base import DeviceInfo
 from glmserve.errors import DeviceError
 from glmserve.model_config import read_model_config
@@ -35,7 +35,7 @@ class CudaDevice:
             return DeviceInfo(False, "torch finds no NVIDIA driver or no visible GPU")
         return DeviceInfo(True, torch.cuda.get_device_name(0))
 
-    def create_runner(self, config: RunnerConfig, progress: LoadProgress) -> GpuRunner:
+    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GpuRunner:
         major, minor = torch.cuda.get_device_capability(0)
         gpu = _gpu(f"sm_{major}{minor}", (major, minor))
         return _create_runner(self.name, config, progress, gpu)
@@ -53,7 +53,7 @@ class RocmDevice:
             return DeviceInfo(False, "torch finds no AMD driver or no visible GPU")
         return DeviceInfo(True, torch.cuda.get_device_name(0))
 
-    def create_runner(self, config: RunnerConfig, progress: LoadProgress) -> GpuRunner:
+    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GpuRunner:
         chip = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]
         return _create_runner(self.name, config, progress, _gpu(chip, None))
 
@@ -63,7 +63,9 @@ def _gpu(chip: str, capability: tuple[int, int] | None) -> Gpu:
     return Gpu(torch.device("cuda", 0), chip, capability, properties.multi_processor_count)
 
 
-def _create_runner(name: str, config: RunnerConfig, progress: LoadProgress, gpu: Gpu) -> GpuRunner:
+def _create_runner(
+    name: str, config: RunnerConfig, progress: ReportProgress, gpu: Gpu
+) -> GpuRunner:
     model = read_model_config(Path(config.checkpoint), config.rope_scaling)
     dtype = stored_dtype(config, model)
     block_size = config.block_size or _BLOCK_SIZE

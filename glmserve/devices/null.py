@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from glmserve.config import LoadProgress, RunnerConfig
+from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.devices.base import DeviceInfo
 from glmserve.errors import OptionError
 from glmserve.model_config import read_model_config
@@ -36,7 +36,7 @@ class NullDevice:
     def probe(self) -> DeviceInfo:
         return DeviceInfo(True, "needs nothing")
 
-    def create_runner(self, config: RunnerConfig, progress: LoadProgress) -> NullRunner:
+    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> NullRunner:
         return NullRunner(config)
 
 

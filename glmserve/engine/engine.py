@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from glmserve.config import LoadProgress, SchedulerConfig
+from glmserve.config import LoadProgress, ReportProgress, SchedulerConfig
 from glmserve.engine.mask_maker import Mask, MaskMaker
 from glmserve.engine.stats import EngineStats
 from glmserve.engine.token_stream import TokenStream
@@ -61,8 +61,7 @@ class Engine:
     def __init__(self, executor: Executor, config: SchedulerConfig, *, hash_key: bytes) -> None:
         self.stats = EngineStats()
         self.state = EngineState.LOADING
-        self.load_progress = (0, 0)
-        """Bytes of weights read, and bytes in all."""
+        self.load_progress = LoadProgress()
         self.died = asyncio.Event()
         self._executor = executor
         self._config = config
@@ -87,16 +86,16 @@ class Engine:
             raise NotReadyError("the model is still loading; try again in a moment")
         return self._info
 
-    async def start(self, progress: LoadProgress) -> None:
+    async def start(self, progress: ReportProgress) -> None:
         """Build the runner and become ready once a real token has come out of it.
 
         Raises:
             StartupError: the runner cannot be built or computes nothing usable.
         """
 
-        def report(done: int, total: int) -> None:
-            self.load_progress = (done, total)
-            progress(done, total)
+        def report(news: LoadProgress) -> None:
+            self.load_progress = news
+            progress(news)
 
         self._info = await self._executor.start(report)
         limits = self._info.limits

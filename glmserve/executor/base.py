@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from glmserve.config import LoadProgress
+from glmserve.config import ReportProgress
 from glmserve.step import RunnerInfo, StepInput, StepOutput, TokenMasks
 
 
 class Executor(Protocol):
     """Executes steps in the order of submission, somewhere."""
 
-    async def start(self, progress: LoadProgress) -> RunnerInfo:
+    async def start(self, progress: ReportProgress) -> RunnerInfo:
         """Build the runner.
 
         Raises:

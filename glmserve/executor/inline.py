@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
-from glmserve.config import LoadProgress
+from glmserve.config import ReportProgress
 from glmserve.errors import EngineDeadError
 from glmserve.step import Runner, RunnerInfo, StepInput, StepOutput, TokenMasks
 
@@ -15,13 +15,13 @@ from glmserve.step import Runner, RunnerInfo, StepInput, StepOutput, TokenMasks
 class InlineExecutor:
     """Runs `build_runner` and all its steps on one thread."""
 
-    def __init__(self, build_runner: Callable[[LoadProgress], Runner]) -> None:
+    def __init__(self, build_runner: Callable[[ReportProgress], Runner]) -> None:
         self._build_runner = build_runner
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runner")
         self._runner: Runner | None = None
         self._masks: SimpleQueue[list[bytes] | None] = SimpleQueue()
 
-    async def start(self, progress: LoadProgress) -> RunnerInfo:
+    async def start(self, progress: ReportProgress) -> RunnerInfo:
         loop = asyncio.get_running_loop()
         self._runner = await loop.run_in_executor(self._thread, self._build_runner, progress)
         return self._runner.info

@@ -9,7 +9,7 @@ from collections import deque
 from pathlib import Path
 from typing import cast
 
-from glmserve.config import LoadProgress, RunnerConfig
+from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.errors import EngineDeadError, OptionError, StartupError
 from glmserve.step import RunnerInfo, StepInput, StepOutput, TokenMasks
 from glmserve.wire import (
@@ -34,7 +34,7 @@ class ProcessExecutor:
         self._process: asyncio.subprocess.Process | None = None
         self._connection: WorkerConnection | None = None
 
-    async def start(self, progress: LoadProgress) -> RunnerInfo:
+    async def start(self, progress: ReportProgress) -> RunnerInfo:
         ours, theirs = socket.socketpair()
         with theirs:
             # -P and the explicit path keep the current folder off the worker's module search
@@ -84,7 +84,7 @@ class ProcessExecutor:
 class WorkerConnection(asyncio.Protocol):
     """Turns the byte stream of a worker into futures: one for Ready, then one per step."""
 
-    def __init__(self, progress: LoadProgress) -> None:
+    def __init__(self, progress: ReportProgress) -> None:
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[RunnerInfo] = loop.create_future()
         self.lost = asyncio.Event()
@@ -140,8 +140,8 @@ class WorkerConnection(asyncio.Protocol):
                 oldest = self._outputs.popleft()
                 if not oldest.done():
                     oldest.set_result(output)
-            case Loading(done_bytes, total_bytes):
-                self._progress(done_bytes, total_bytes)
+            case Loading(progress):
+                self._progress(progress)
             case Ready(info):
                 self.ready.set_result(info)
             case Failed(message, exit_code):

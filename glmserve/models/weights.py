@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glmserve.config import LoadProgress
+from glmserve.config import LoadProgress, ReportProgress
 from glmserve.errors import CheckpointError
 from glmserve.model_config import ModelConfig
 from glmserve.models.checkpoint_files import read_tensors, weight_files
@@ -26,7 +26,7 @@ def load_weights(
     checkpoint: Path,
     dtype: torch.dtype,
     device: torch.device,
-    progress: LoadProgress,
+    progress: ReportProgress,
 ) -> Parameters:
     """All parameters in `dtype` on `device`.
 
@@ -46,7 +46,7 @@ def load_weights(
     }
     total = sum(p.nbytes for p in parameters.values())
     done = 0
-    progress(0, total)
+    progress(LoadProgress("weights", 0, total))
     for path, promised in files.items():
         found = set()
         for name, stored in read_tensors(path):
@@ -63,7 +63,7 @@ def load_weights(
                 total += parameter.nbytes
             placement.copy(stored, parameters[placement.parameter])
             done += stored.numel() * dtype.itemsize
-            progress(done, total)
+            progress(LoadProgress("weights", done, total))
         if promised is not None and promised - found:
             raise CheckpointError(f"{path}: {min(promised - found)}: missing; the index lists it")
     required = {name: p for name, p in missing.items() if not p.optional}

@@ -66,9 +66,11 @@ def _triton_ops(
     config: RunnerConfig, model: ModelConfig, dtype: torch.dtype, block_size: int, gpu: Gpu
 ) -> Ops:
     from glmserve.ops.paged_attention import PagedAttention
+    from glmserve.ops.paged_cache import PagedGeometry
+    from glmserve.ops.reproducible_triton import ReproduciblePagedAttention, ReproducibleTritonOps
     from glmserve.ops.triton import TritonOps
 
-    attention = PagedAttention(
+    geometry = PagedGeometry(
         num_heads=model.num_heads,
         num_kv_heads=model.num_kv_heads,
         head_dim=model.head_dim,
@@ -78,7 +80,9 @@ def _triton_ops(
         multiprocessors=gpu.multiprocessors,
         block_size=block_size,
     )
-    return TritonOps(attention, gpu.chip)
+    if config.deterministic:
+        return ReproducibleTritonOps(ReproduciblePagedAttention(geometry), gpu.chip)
+    return TritonOps(PagedAttention(geometry), gpu.chip)
 
 
 def _xformers_attention(

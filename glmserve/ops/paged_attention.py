@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glmserve.ops.batch import Batch
+from glmserve.ops.batch import Batch, Int64Array
+from glmserve.ops.paged_cache import PagedBackend, PagedCache, PagedGeometry
 from glmserve.ops.static_arrays import ArraySpec
 from glmserve_kernels.paged_decode.kernel import paged_decode
 from glmserve_kernels.paged_decode.work import max_items, split_work
@@ -25,16 +26,13 @@ from glmserve_kernels.paged_prefill.work import query_tiles, tokens_per_tile
 from glmserve_kernels.tiles import load_tiles
 
 
-class PagedCache(NamedTuple):
-    """One layer; number = code * scale where there are scales."""
+class Partials(NamedTuple):
+    """Scratch: results of pieces, before they are merged."""
 
-    keys: Tensor
-    """[num_blocks, Hkv, block_size, D]"""
-    values: Tensor
-    """The same; [num_blocks, Hkv, D, block_size] if its numbers have 8 bits."""
-    key_scales: Tensor | None
-    """float32 [num_blocks, Hkv, block_size]"""
-    value_scales: Tensor | None
+    out: Tensor
+    """float32 [W, Hq, D]"""
+    lse: Tensor
+    """float32 [W, Hq]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +43,7 @@ class DecodePlan:
     block_tables: Tensor
     work: Tensor
     work_start: Tensor
-    partial_out: Tensor
-    partial_lse: Tensor
+    partials: Partials
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,67 +69,17 @@ class PagedPlan:
     prefill: PrefillPlan | None
 
 
-class PagedAttention:
-    """The `triton` backend.
+class PagedAttention(PagedBackend):
+    """The `triton` backend."""
 
-    Args:
-        num_heads, num_kv_heads, head_dim: Hq, Hkv, D.
-        cache_dtype: of K and V: that of the activations, int8 or float8_e4m3fn.
-        device: where everything is.
-        chip: whose tiles to use: "sm_90", "gfx942", ...
-        multiprocessors: how many it has.
-        block_size: token slots per block; a power of two from 16 on.
-    """
-
-    def __init__(
-        self,
-        *,
-        num_heads: int,
-        num_kv_heads: int,
-        head_dim: int,
-        cache_dtype: torch.dtype,
-        device: torch.device,
-        chip: str,
-        multiprocessors: int,
-        block_size: int,
-    ) -> None:
-        self.num_kv_heads = num_kv_heads
-        self.device = device
-        self._num_heads = num_heads
-        self._head_dim = head_dim
-        self._cache_dtype = cache_dtype
-        self._multiprocessors = multiprocessors
-        self._block_size = block_size
-        self._decode_tiles = load_tiles("paged_decode", chip)
-        self._prefill_tiles = load_tiles("paged_prefill", chip)
-        tile = self._prefill_tiles[f"{8 * cache_dtype.itemsize}-bit cache"]
-        self._tokens_per_tile = tokens_per_tile(num_heads // num_kv_heads, tile)
-
-    @property
-    def has_scales(self) -> bool:
-        """Whether the cache holds codes."""
-        return self._cache_dtype.itemsize == 1
-
-    def token_bytes(self, head_dim: int) -> int:
-        scale = torch.float32.itemsize if self.has_scales else 0
-        return 2 * self.num_kv_heads * (head_dim * self._cache_dtype.itemsize + scale)
-
-    def allocate(self, num_layers: int, num_blocks: int, head_dim: int) -> list[PagedCache]:
-        return [self._allocate_layer(num_blocks, head_dim) for _ in range(num_layers)]
-
-    def _allocate_layer(self, num_blocks: int, head_dim: int) -> PagedCache:
-        heads, page = (num_blocks, self.num_kv_heads), self._block_size
-
-        def zeros(*shape: int, dtype: torch.dtype) -> Tensor:
-            return torch.zeros((*heads, *shape), dtype=dtype, device=self.device)
-
-        values = (head_dim, page) if self.has_scales else (page, head_dim)
-        return PagedCache(
-            zeros(page, head_dim, dtype=self._cache_dtype),
-            zeros(*values, dtype=self._cache_dtype),
-            zeros(page, dtype=torch.float32) if self.has_scales else None,
-            zeros(page, dtype=torch.float32) if self.has_scales else None,
-        )
+    def __init__(self, geometry: PagedGeometry) -> None:
+        super().__init__(geometry)
+        self._decode_tiles = load_tiles("paged_decode", geometry.chip)
+        self._prefill_tiles = load_tiles("paged_prefill", geometry.chip)
+        tile = self._prefill_tiles[f"{8 * geometry.cache_dtype.itemsize}-bit cache"]
+        group = geometry.num_heads // geometry.num_kv_heads
+        self._tokens_per_tile = tokens_per_tile(group, tile)
+        self._static_partials: Partials | None = None
 
     # --- a step of any shape -------------------------------------------------------------------
 
@@ -148,14 +95,15 @@ class PagedAttention:
     def _plan_decode(self, batch: Batch) -> DecodePlan:
         count = batch.num_decodes
         contexts = batch.context_lens[:count]
-        work, work_start = split_work(contexts, self._max_items(count), page=self._block_size)
-        return self._decode_plan(
-            count,
-            {
-                "block_tables": self._send(batch.block_tables[:count].astype(np.int32)),
-                "work": self._send(work),
-                "work_start": self._send(work_start),
-            },
+        work, work_start = split_work(
+            contexts, self._max_items(count), page=self._geometry.block_size
+        )
+        return DecodePlan(
+            count=count,
+            block_tables=self._send(batch.block_tables[:count].astype(np.int32)),
+            work=self._send(work),
+            work_start=self._send(work_start),
+            partials=self._partials(len(work)),
         )
 
     def _plan_prefill(self, batch: Batch) -> PrefillPlan:
@@ -170,17 +118,14 @@ class PagedAttention:
             work=self._send(query_tiles(lengths, self._tokens_per_tile)),
         )
 
-    def _send(self, array: NDArray[Any]) -> Tensor:
-        """To the device, without waiting: the driver has copied it when this returns."""
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
-
     # --- decode steps of fixed shapes, for graphs ----------------------------------------------
 
     def static_specs(self, batch_size: int, max_context: int) -> dict[str, ArraySpec]:
         """Arrays that a step of `batch_size` decodes needs, padding included."""
+        pages = -(-max_context // self._geometry.block_size)
         return {
             "slots": ArraySpec((batch_size,), "int64"),
-            "block_tables": ArraySpec((batch_size, -(-max_context // self._block_size)), "int32"),
+            "block_tables": ArraySpec((batch_size, pages), "int32"),
             "work": ArraySpec((self._max_items(batch_size), 3), "int32"),
             "work_start": ArraySpec((batch_size + 1,), "int32"),
         }
@@ -193,41 +138,45 @@ class PagedAttention:
         host["block_tables"][:count, :width] = batch.block_tables
         contexts = np.zeros(len(host["slots"]), dtype=np.int64)
         contexts[:count] = batch.context_lens
-        work, start = split_work(contexts, len(host["work"]), page=self._block_size)
+        work, start = self._split(contexts, len(host["work"]))
         host["work"][:], host["work_start"][:] = work, start
 
     def static_plan(self, arrays: Mapping[str, Tensor], positions: Tensor) -> PagedPlan:
         """The plan that reads what `fill_static` wrote."""
-        decode = self._decode_plan(len(positions), arrays)
+        items = len(arrays["work"])
+        # Graphs run one after the other: they share their scratch, as long as it is large enough.
+        if self._static_partials is None or len(self._static_partials.out) < items:
+            self._static_partials = self._partials(items)
+        decode = DecodePlan(
+            count=len(positions),
+            block_tables=arrays["block_tables"],
+            work=arrays["work"],
+            work_start=arrays["work_start"],
+            partials=Partials(*(tensor[:items] for tensor in self._static_partials)),
+        )
         return PagedPlan(positions, arrays["slots"], decode, None)
 
     def _max_items(self, batch_size: int) -> int:
-        return max_items(batch_size, self.num_kv_heads, self._multiprocessors)
+        return max_items(batch_size, self.num_kv_heads, self._geometry.multiprocessors)
 
-    def _decode_plan(self, count: int, arrays: Mapping[str, Tensor]) -> DecodePlan:
-        shape = (len(arrays["work"]), self._num_heads)
-        return DecodePlan(
-            count,
-            arrays["block_tables"],
-            arrays["work"],
-            arrays["work_start"],
-            torch.empty((*shape, self._head_dim), dtype=torch.float32, device=self.device),
-            torch.empty(shape, dtype=torch.float32, device=self.device),
+    def _split(
+        self, contexts: Int64Array, items: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        return split_work(contexts, items, page=self._geometry.block_size)
+
+    def _partials(self, items: int) -> Partials:
+        shape = (items, self._geometry.num_heads)
+        return Partials(
+            torch.empty((*shape, self._geometry.head_dim), device=self.device),
+            torch.empty(shape, device=self.device),
         )
 
     # --- per layer -----------------------------------------------------------------------------
 
-    def write(self, key_values: Tensor, cache: PagedCache, plan: PagedPlan) -> None:
-        """Not how the model writes, see TritonOps: that rotates and quantises on the way."""
-        blocks, offsets = plan.slots // self._block_size, plan.slots % self._block_size
-        keys, values = key_values.chunk(2, dim=1)
-        cache.keys[blocks, :, offsets] = keys
-        cache.values[blocks, :, offsets] = values
-
     def run(self, qkv: Tensor, cache: PagedCache, plan: PagedPlan) -> Tensor:
-        queries = qkv[:, : self._num_heads]
+        queries = qkv[:, : self._geometry.num_heads]
         out = torch.empty(queries.shape, dtype=qkv.dtype, device=qkv.device)
-        common = {**cache._asdict(), "scale": self._head_dim**-0.5}
+        common = {**cache._asdict(), "scale": self._geometry.head_dim**-0.5}
         if plan.decode is not None:
             count = plan.decode.count
             paged_decode(
@@ -236,8 +185,8 @@ class PagedAttention:
                 block_tables=plan.decode.block_tables,
                 work=plan.decode.work,
                 work_start=plan.decode.work_start,
-                partial_out=plan.decode.partial_out,
-                partial_lse=plan.decode.partial_lse,
+                partial_out=plan.decode.partials.out,
+                partial_lse=plan.decode.partials.lse,
                 tiles=self._decode_tiles,
                 **common,
             )

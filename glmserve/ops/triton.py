@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from glmserve.model_config import RopeConfig
 from glmserve.ops.attention import AttentionBackend
 from glmserve.ops.base import Ops
-from glmserve.ops.paged_attention import PagedAttention, PagedCache, PagedPlan
+from glmserve.ops.paged_cache import PagedCache
 from glmserve_kernels.rms_norm.kernel import rms_norm
 from glmserve_kernels.rope_cache.kernel import rope_cache
 from glmserve_kernels.silu_and_mul.kernel import silu_and_mul
@@ -39,12 +41,28 @@ class ElementwiseTritonOps(Ops):
         return out
 
 
-class TritonOps(ElementwiseTritonOps):
-    """Everything but the matrix products, with rotation and cache write in one kernel."""
+class FusedPlan(Protocol):
+    """What the plan of an attention backend over a PagedCache tells besides."""
 
-    def __init__(self, attention: PagedAttention, chip: str) -> None:
+    @property
+    def positions(self) -> Tensor:
+        """int64 [T]"""
+        ...
+
+    @property
+    def slots(self) -> Tensor:
+        """int64 [T]; -1: padding, nothing is cached."""
+        ...
+
+
+class TritonOps(ElementwiseTritonOps):
+    """Everything but the matrix products, with rotation and cache write in one kernel.
+
+    The backend keeps a PagedCache, and its plans are FusedPlans.
+    """
+
+    def __init__(self, attention: AttentionBackend, chip: str) -> None:
         super().__init__(attention, chip)
-        self._paged = attention
         self._rope_tiles = load_tiles("rope_cache", chip)
 
     def rope_table(self, rope: RopeConfig, length: int, device: torch.device) -> Tensor:
@@ -55,16 +73,15 @@ class TritonOps(ElementwiseTritonOps):
         return table  # the kernel looks rows up itself
 
     def self_attention(
-        self, qkv: Tensor, rope_rows: Tensor, cache: PagedCache, plan: PagedPlan
+        self, qkv: Tensor, rope_rows: Tensor, cache: PagedCache, plan: FusedPlan
     ) -> Tensor:
-        num_heads = qkv.shape[1] - 2 * self._paged.num_kv_heads
         rope_cache(
             qkv=qkv,
             cos_sin=rope_rows,
             positions=plan.positions,
             slots=plan.slots,
-            num_heads=num_heads,
+            num_heads=qkv.shape[1] - 2 * self.attention.num_kv_heads,
             tiles=self._rope_tiles,
             **cache._asdict(),
         )
-        return self._paged.run(qkv, cache, plan)
+        return self.attention.run(qkv, cache, plan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from glmserve.config import LoadProgress, RunnerConfig
+from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import count_parameters
 from glmserve.models.registry import build_model
@@ -31,7 +31,7 @@ def load_gpu_runner(
     accelerator: Accelerator,
     chip: str,
     block_size: int,
-    progress: LoadProgress,
+    progress: ReportProgress,
 ) -> GpuRunner:
     """Load or make up the weights, and give the KV cache what memory they leave.
 
@@ -56,7 +56,7 @@ def load_gpu_runner(
         graphs = DecodeGraphs(
             model, caches, attention, accelerator, limits.max_context, last_tokens
         )
-        graphs.record(graph_sizes(limits.max_sequences), lambda done, total: None)
+        graphs.record(graph_sizes(limits.max_sequences), progress)
     never_sampled = torch.tensor(config.never_sampled, dtype=torch.int64, device=target.device)
     runner = GpuRunner(
         model=model,

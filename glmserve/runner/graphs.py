@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glmserve.config import LoadProgress, ReportProgress
 from glmserve.models.registry import Model
 from glmserve.ops.attention import AttentionPlan, LayerCache
 from glmserve.ops.batch import Batch
@@ -63,6 +64,14 @@ def graph_sizes(max_batch_size: int) -> list[int]:
     return [*(size for size in sizes if size < max_batch_size), max_batch_size]
 
 
+class _RecordedStep(NamedTuple):
+    """A graph, and everything whose memory it reads and writes."""
+
+    arrays: StaticArrays
+    plan: AttentionPlan
+    graph: Graph
+
+
 class DecodeGraphs:
     """One graph per batch size, from the step's tokens to the logits.
 
@@ -87,23 +96,21 @@ class DecodeGraphs:
         self._accelerator = accelerator
         self._max_context = max_context
         self._last_tokens = last_tokens
-        self._steps: dict[int, tuple[StaticArrays, Graph]] = {}
+        self._steps: dict[int, _RecordedStep] = {}
         self._sizes: list[int] = []
 
-    def record(self, sizes: Sequence[int], progress: Callable[[int, int], None]) -> None:
-        """Record a graph for each size, the largest first so that the others fit in its memory.
-
-        Args:
-            progress: called with the number of graphs recorded and in all.
-        """
+    def record(self, sizes: Sequence[int], progress: ReportProgress) -> None:
+        """Record a graph for each size, the largest first so that the others fit in its memory."""
         for done, size in enumerate(sorted(sizes, reverse=True)):
-            progress(done, len(sizes))
+            progress(LoadProgress("graphs", done, len(sizes)))
             arrays = StaticArrays(self._specs(size), self._accelerator.device)
             self._attention.fill_static(_NO_TOKENS, arrays.host)
             arrays.upload()
-            self._steps[size] = arrays, self._accelerator.capture(self._work(arrays.device))
+            plan = self._attention.static_plan(arrays.device, arrays.device["positions"])
+            graph = self._accelerator.capture(self._work(arrays.device, plan))
+            self._steps[size] = _RecordedStep(arrays, plan, graph)
         self._sizes = sorted(sizes)
-        progress(len(sizes), len(sizes))
+        progress(LoadProgress("graphs", len(sizes), len(sizes)))
 
     def fits(self, batch: Batch, num_sampled: int) -> bool:
         """Whether the step only decodes, every row to be sampled, and is not too large."""
@@ -120,7 +127,7 @@ class DecodeGraphs:
         Tokens that are pending are given as `resolve_on_device` wants them.
         """
         rows = len(batch.input_ids)
-        arrays, graph = self._steps[self._sizes[bisect_left(self._sizes, rows)]]
+        arrays, _, graph = self._steps[self._sizes[bisect_left(self._sizes, rows)]]
         for name in ("input_ids", "positions", "output_rows"):
             arrays.host[name][:rows] = getattr(batch, name)
             arrays.host[name][rows:] = 0
@@ -133,9 +140,7 @@ class DecodeGraphs:
         own = dict.fromkeys(("input_ids", "positions", "output_rows"), ArraySpec((size,), "int64"))
         return {**own, **self._attention.static_specs(size, self._max_context)}
 
-    def _work(self, arrays: Mapping[str, Tensor]) -> Callable[[], Tensor]:
-        plan = self._attention.static_plan(arrays, arrays["positions"])
-
+    def _work(self, arrays: Mapping[str, Tensor], plan: AttentionPlan) -> Callable[[], Tensor]:
         def work() -> Tensor:
             inputs = Inputs(
                 input_ids=resolve_on_device(arrays["input_ids"], self._last_tokens),

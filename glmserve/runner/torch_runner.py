@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glmserve.config import LoadProgress, RunnerConfig
+from glmserve.config import LoadProgress, ReportProgress, RunnerConfig
 from glmserve.model_config import ModelConfig
 from glmserve.models.dummy import dummy_weights
 from glmserve.models.parameters import Parameters, count_parameters
@@ -111,7 +111,7 @@ def load_torch_runner(
     model_config: ModelConfig,
     target: TorchTarget,
     limits: RunnerLimits,
-    progress: LoadProgress,
+    progress: ReportProgress,
 ) -> TorchRunner:
     """Load or make up the weights, build the model, allocate the KV cache.
 
@@ -139,7 +139,7 @@ def load_torch_runner(
 
 
 def make_parameters(
-    config: RunnerConfig, model_config: ModelConfig, target: TorchTarget, progress: LoadProgress
+    config: RunnerConfig, model_config: ModelConfig, target: TorchTarget, progress: ReportProgress
 ) -> Parameters:
     """Read the checkpoint's weights, or make some up.
 
@@ -152,5 +152,5 @@ def make_parameters(
         )
     parameters = dummy_weights(model_config, target.dtype, target.device, config.seed)
     total = sum(p.nbytes for p in parameters.values())
-    progress(total, total)
+    progress(LoadProgress("weights", total, total))
     return parameters

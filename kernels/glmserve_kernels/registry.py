@@ -17,6 +17,9 @@ NAMES = (
     "paged_decode",
     "paged_prefill",
     "reproducible_attention",
+    "adjust_logits",
+    "most_likely_token",
+    "sample",
 )
 
 

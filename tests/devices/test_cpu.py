@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from glmserve.config import RunnerConfig
+from glmserve.config import RunnerConfig, report_nothing
 from glmserve.devices import cpu
 from glmserve.devices.cpu import CpuDevice, default_threads
 from glmserve.devices.host import available_memory, cpu_name, usable_cores
@@ -30,7 +30,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def create(checkpoint: Path, **options: Any) -> TorchRunner:
     config = RunnerConfig(checkpoint=str(checkpoint), **options)
-    return CpuDevice().create_runner(config, lambda done, total: None)
+    return CpuDevice().create_runner(config, report_nothing)
 
 
 def write_large(folder: Path) -> Path:
@@ -129,7 +129,7 @@ def test_null_device_agrees_on_the_contract(checkpoint: Path) -> None:
 
     step = StepInput(5, [ScheduledSequence(0, [1, 2], 0, bytes(4), SamplingInput())])
     config = RunnerConfig(checkpoint=str(checkpoint), vocab_limit=7)
-    runner = NullDevice().create_runner(config, lambda done, total: None)
+    runner = NullDevice().create_runner(config, report_nothing)
     outputs = [r.execute(step) for r in (runner, runner, create(checkpoint, vocab_limit=7))]
     assert outputs[0] == outputs[1]
     assert all(o.step_id == 5 and len(o.token_ids) == 1 and o.token_ids[0] < 7 for o in outputs)

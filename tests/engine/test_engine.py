@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from fakes import LIMITS, FakeRunner, expected_logprobs, expected_output
-from glmserve.config import LoadProgress, SchedulerConfig
+from glmserve.config import LoadProgress, ReportProgress, SchedulerConfig
 from glmserve.engine import Engine, EngineState, NewTokens, TokenStream, Variant
 from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, StartupError
 from glmserve.executor import InlineExecutor
@@ -38,7 +38,7 @@ def limits(request: pytest.FixtureRequest) -> RunnerLimits:
     return msgspec.structs.replace(LIMITS, resolves_pending=request.param)
 
 
-def no_progress(done: int, total: int) -> None:
+def no_progress(progress: LoadProgress) -> None:
     """Nobody watches."""
 
 
@@ -158,15 +158,15 @@ async def test_a_slow_step_leaves_the_event_loop_free(limits: RunnerLimits) -> N
 async def test_not_ready_while_loading() -> None:
     release = threading.Event()
 
-    def build(progress: LoadProgress) -> Runner:
-        progress(1, 4)
+    def build(progress: ReportProgress) -> Runner:
+        progress(LoadProgress("weights", 1, 4))
         release.wait(timeout=30)
         return FakeRunner()
 
     engine = Engine(InlineExecutor(build), SchedulerConfig(), hash_key=b"key")
     starting = asyncio.create_task(engine.start(no_progress))
     await asyncio.sleep(0.05)
-    assert engine.load_progress == (1, 4)
+    assert engine.load_progress == ("weights", 1, 4)
     with pytest.raises(NotReadyError):
         engine.submit([1], greedy(1))
     with pytest.raises(NotReadyError):

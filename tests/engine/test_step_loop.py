@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from fakes import LIMITS, AsyncRunner, FakeRunner, expected_output
-from glmserve.config import LoadProgress, SchedulerConfig
+from glmserve.config import ReportProgress, SchedulerConfig, report_nothing
 from glmserve.engine import Engine, TokenStream
 from glmserve.errors import EngineDeadError
 from glmserve.executor.process import WorkerConnection
@@ -45,7 +45,7 @@ class WorkerOnThread:
         self.error: BaseException | None = None
         self._runner = runner
 
-    async def start(self, progress: LoadProgress) -> RunnerInfo:
+    async def start(self, progress: ReportProgress) -> RunnerInfo:
         ours, theirs = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, args=(theirs,))
         self._thread.start()
@@ -80,7 +80,7 @@ class WorkerOnThread:
 @asynccontextmanager
 async def serving(executor: WorkerOnThread) -> AsyncIterator[Engine]:
     engine = Engine(executor, SchedulerConfig(), hash_key=b"key")
-    await engine.start(lambda done, total: None)
+    await engine.start(report_nothing)
     try:
         yield engine
     finally:
@@ -164,7 +164,7 @@ async def test_a_lost_worker_fails_every_step_under_way() -> None:
     runner = FakeRunner()
     runner.fail_at_step = 1
     executor = WorkerOnThread(runner)
-    await executor.start(lambda done, total: None)
+    await executor.start(report_nothing)
     steps = [executor.submit(StepInput(i, [sequence(i)])) for i in (1, 2)]
     results = await asyncio.gather(*steps, return_exceptions=True)
     assert [type(result) for result in results] == [EngineDeadError, EngineDeadError]

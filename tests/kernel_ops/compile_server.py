@@ -21,7 +21,7 @@ import torch
 from compiler import CHIPS, compiling_for
 from torch import Tensor
 
-from glmserve.config import RunnerConfig
+from glmserve.config import RunnerConfig, report_nothing
 from glmserve.model_config import read_model_config
 from glmserve.ops.gpu_ops import Gpu, make_ops
 from glmserve.runner.gpu_loading import load_gpu_runner
@@ -80,9 +80,7 @@ def start(chip: str, **options: Any) -> GpuRunner:
         target = TorchTarget(
             META, "absent", torch.float16, make_ops(config, model, torch.float16, 64, gpu)
         )
-        return load_gpu_runner(
-            config, model, target, AbsentAccelerator(), chip, 64, lambda done, total: None
-        )
+        return load_gpu_runner(config, model, target, AbsentAccelerator(), chip, 64, report_nothing)
 
 
 def serve(runner: GpuRunner, steps: int) -> None:

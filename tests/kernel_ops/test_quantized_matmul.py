@@ -48,8 +48,9 @@ def test_a_row_has_the_same_bits_throughout_its_shape_class(
     )
 
     def product(x: Tensor) -> Tensor:
-        out = torch.full((len(x), 80), float("nan"), dtype=x.dtype, device=x.device)
-        partial = out.new_full((2, *out.shape), float("nan"), dtype=torch.float32)
+        # Unrounded: float32 shows every difference.
+        out = torch.full((len(x), 80), float("nan"), dtype=torch.float32, device=x.device)
+        partial = out.new_full((2, *out.shape), float("nan"))
         quantized_matmul(**{**arguments, "x": x, "out": out, "partial": partial}, tiles=tiles)
         return out
 

@@ -21,9 +21,10 @@ def tiles(chip: str) -> Tiles:
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor, *, split: bool, tiles: Tiles) -> Tensor:
-    out = torch.full((len(x), len(weight)), float("nan"), dtype=x.dtype, device=x.device)
+    # Unrounded: float32 shows every difference.
+    out = torch.full((len(x), len(weight)), float("nan"), dtype=torch.float32, device=x.device)
     chunks = count_chunks(x.shape[1], tiles)
-    partial = out.new_full((chunks, *out.shape), float("nan"), dtype=torch.float32)
+    partial = out.new_full((chunks, *out.shape), float("nan"))
     reproducible_matmul(
         x=x,
         weight=weight,

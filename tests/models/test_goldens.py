@@ -8,32 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from golden import ATOL, NAMES, read_logits
 from paged_model import PagedModel
-
-NAMES = [
-    "glm2_base",
-    "glm2_bin_sharded",
-    "glm2_mha",
-    "glm2_no_qkv_bias",
-    "glm2_res_post_ln",
-    "glm2_32k_interp",
-    "glm3_32k_base",
-    "glm3_base_sharded_st",
-    "glm4_base",
-]
-ATOL = 5e-4  # the original in float32 is itself 1e-5 ... 8e-5 away from float64
-
-Golden = list[tuple[list[int], np.ndarray]]
-
-
-def read_golden(folder: Path) -> Golden:
-    """Prompt and continuation of each sequence, and the original's logits."""
-    data = np.load(folder / "reference_fp32.npz")
-    count = sum(name.startswith("ids_") for name in data)
-    return [
-        ([*data[f"ids_{i}"].tolist(), *data[f"greedy_{i}"].tolist()], data[f"logits_{i}"])
-        for i in range(count)
-    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -41,7 +17,7 @@ def read_golden(folder: Path) -> Golden:
 def test_one_by_one(golden_models: Path, name: str, chunk: int | None) -> None:
     folder = golden_models / name
     model = PagedModel(folder)
-    for ids, want in read_golden(folder):
+    for ids, want in read_logits(folder):
         np.testing.assert_allclose(model.logits(ids, chunk), want, rtol=0, atol=ATOL)
 
 
@@ -49,7 +25,7 @@ def test_one_by_one(golden_models: Path, name: str, chunk: int | None) -> None:
 def test_plain_torch(golden_models: Path, name: str) -> None:
     folder = golden_models / name
     model = PagedModel(folder, packed=False, block_size=5, num_blocks=128)
-    for ids, want in read_golden(folder):
+    for ids, want in read_logits(folder):
         np.testing.assert_allclose(model.logits(ids, 30), want, rtol=0, atol=ATOL)
 
 
@@ -57,7 +33,7 @@ def test_plain_torch(golden_models: Path, name: str) -> None:
 def test_all_together(golden_models: Path, name: str) -> None:
     """Every step mixes decodes and chunks of different lengths of all sequences."""
     folder = golden_models / name
-    golden = read_golden(folder)
+    golden = read_logits(folder)
     model = PagedModel(folder)
     sequences = [model.sequence(len(ids)) for ids, _ in golden]
     parts: list[list[np.ndarray]] = [[] for _ in golden]
@@ -77,7 +53,7 @@ def test_bfloat16(golden_models: Path, name: str, chunk: int | None) -> None:
     folder = golden_models / name
     model = PagedModel(folder, dtype=torch.bfloat16)
     original = np.load(folder / "reference_bf16.npz")
-    for i, (ids, want) in enumerate(read_golden(folder)):
+    for i, (ids, want) in enumerate(read_logits(folder)):
         got = model.logits(ids, chunk)
         assert np.abs(got - want).mean() < 0.1
         assert np.abs(got - want).max() < 1.0

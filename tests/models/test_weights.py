@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from glmserve.config import LoadProgress, report_nothing
 from glmserve.errors import CheckpointError
 from glmserve.model_config import read_model_config
 from glmserve.models.parameters import Parameters
@@ -25,7 +26,7 @@ Weights = dict[str, torch.Tensor]
 
 def load(path: Path, dtype: torch.dtype = torch.float32) -> Parameters:
     config = read_model_config(path)
-    return load_weights(config, path, dtype, CPU, lambda done, total: None)
+    return load_weights(config, path, dtype, CPU, report_nothing)
 
 
 def refusal(path: Path) -> str:
@@ -139,14 +140,12 @@ class TestFormats:
         load(write_checkpoint(tmp_path, BASE, weights))
 
     def test_progress(self, folder: Path) -> None:
-        calls: list[tuple[int, int]] = []
+        calls: list[LoadProgress] = []
         config = read_model_config(folder)
-        parameters = load_weights(
-            config, folder, torch.bfloat16, CPU, lambda done, total: calls.append((done, total))
-        )
+        parameters = load_weights(config, folder, torch.bfloat16, CPU, calls.append)
         total = sum(p.nbytes for p in parameters.values())
-        assert calls[0] == (0, total)
-        assert calls[-1] == (total, total)
+        assert calls[0] == ("weights", 0, total)
+        assert calls[-1] == ("weights", total, total)
         assert calls == sorted(calls)
 
 

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
 from attention_steps import Case, run_step
 from emulated_gpu import GPU
+from glmserve.ops.attention import AttentionBackend
 from glmserve.ops.paged_attention import PagedAttention
+from glmserve.ops.paged_cache import PagedGeometry
+from glmserve.ops.reproducible_triton import ReproduciblePagedAttention
 from glmserve.ops.static_arrays import StaticArrays
 from glmserve.runner.batch import build_batch
 from glmserve.step import ScheduledSequence, StepInput
 
 
 def make(case: Case) -> PagedAttention:
-    return PagedAttention(
+    return PagedAttention(geometry(case))
+
+
+def make_reproducible(case: Case) -> ReproduciblePagedAttention:
+    return ReproduciblePagedAttention(geometry(case))
+
+
+def geometry(case: Case) -> PagedGeometry:
+    return PagedGeometry(
         num_heads=case.heads,
         num_kv_heads=case.kv_heads,
         head_dim=case.dim,
@@ -37,7 +50,13 @@ def make(case: Case) -> PagedAttention:
     ],
 )
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (3, 3)])
-def test_whole_steps(sequences: list[tuple[int, int]], heads: int, kv_heads: int) -> None:
+@pytest.mark.parametrize("make", [make, make_reproducible])
+def test_whole_steps(
+    sequences: list[tuple[int, int]],
+    heads: int,
+    kv_heads: int,
+    make: Callable[[Case], AttentionBackend],
+) -> None:
     case = Case(sequences, heads, kv_heads, dim=16, block_size=16)
     got, want = run_step(case, make)
     torch.testing.assert_close(got.double(), want, rtol=0, atol=1e-5)

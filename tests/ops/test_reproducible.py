@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attention_steps import Case, run_step
-from glmserve.config import RunnerConfig
+from glmserve.config import RunnerConfig, report_nothing
 from glmserve.devices.cpu import CpuDevice
 from glmserve.ops.kv_store import ExactStore
 from glmserve.ops.reproducible import ReproducibleAttention, ReproducibleCpuOps
@@ -66,7 +66,7 @@ def test_log_probabilities_do_not_depend_on_company_or_chunks(
         kv_cache_dtype=kv_cache_dtype,  # type: ignore[arg-type]
         deterministic=True,
     )
-    runner = CpuDevice().create_runner(config, lambda done, total: None)
+    runner = CpuDevice().create_runner(config, report_nothing)
     ids = np.random.default_rng(0).integers(0, 100, 80).tolist()
 
     def read(chunk: int, companions: int) -> list[float]:

@@ -13,25 +13,22 @@ from decoding import Decoding, run_step
 from emulated_gpu import EmulatedAccelerator
 from glmserve.runner.gpu_runner import GpuRunner
 from glmserve.runner.graphs import graph_sizes, resolve_on_device
-from glmserve.step import PENDING, SamplingInput, ScheduledSequence, StepInput
+from glmserve.step import (
+    PENDING,
+    SamplingInput,
+    ScheduledSequence,
+    ScoreInput,
+    StepInput,
+)
+from golden import read_greedy
 
 GREEDY = SamplingInput()
-
-
-def read_golden(folder: Path) -> tuple[list[list[int]], list[list[int]]]:
-    """Prompts, and the original's greedy continuations."""
-    data = np.load(folder / "reference_fp32.npz")
-    count = sum(key.startswith("ids_") for key in data)
-    return (
-        [data[f"ids_{i}"].tolist() for i in range(count)],
-        [data[f"greedy_{i}"].tolist() for i in range(count)],
-    )
 
 
 @pytest.mark.parametrize("name", ["glm2_mha", "glm4_base"])
 def test_greedy_text_of_the_original(golden_models: Path, name: str) -> None:
     """Prompts in chunks, one ahead of the other, then decodes of both by a graph."""
-    prompts, want = read_golden(golden_models / name)
+    prompts, want = read_greedy(golden_models / name)
     runner = emulated_gpu.load(golden_models / name)
     assert Decoding(runner, prompts[:2], 4).outputs(3, chunk=7) == [t[:3] for t in want[:2]]
 
@@ -64,7 +61,7 @@ class TestQueuedAhead:
     def test_goes_on_from_tokens_that_nobody_has_seen(
         self, runner: GpuRunner, golden_models: Path, accelerator: EmulatedAccelerator
     ) -> None:
-        prompts, want = read_golden(golden_models / "glm2_bin_sharded")
+        prompts, want = read_greedy(golden_models / "glm2_bin_sharded")
         assert decode_ahead(runner, prompts[0], [GREEDY] * 4) == want[0][:4]
         assert accelerator.unread == 0
 
@@ -140,3 +137,34 @@ def test_pending_tokens_are_taken_from_the_last_step() -> None:
     ids = torch.tensor([5, -1, -3, 0])
     last = torch.tensor([70, 80, -1, 90])
     assert resolve_on_device(ids, last).tolist() == [5, 70, 0, 0]
+
+
+def test_deterministic_bits_do_not_depend_on_company_or_chunks(golden_models: Path) -> None:
+    """The same prompt whole, in chunks, token by token, alone and among others."""
+    runner = emulated_gpu.load(
+        golden_models / "glm2_bin_sharded", deterministic=True, max_batch_size=2
+    )
+    ids = [5, 9, 2, 30, 41, 7, 1]
+    table = np.arange(2, dtype=np.int32).tobytes()
+
+    def read(chunk: int, companions: int) -> list[float]:
+        found: list[float] = []
+        others = [
+            ScheduledSequence(i + 1, [i + 1] * (1 + 2 * i), 0, _block(4 + i), GREEDY)
+            for i in range(companions)
+        ]
+        for start in range(0, len(ids), chunk):
+            part = ids[start : start + chunk]
+            score = ScoreInput(ids[start + 1 : start + 1 + len(part)], 0)
+            asked = ScheduledSequence(0, part, start, table, None, score)
+            output = run_step(runner, StepInput(0, [*others[:1], asked, *others[1:]]))
+            found += [item.logprob for item in output.scores[0]]
+        return found
+
+    alone = read(len(ids), 0)
+    assert read(len(ids), 1) == read(3, 0) == alone
+    assert read(1, 1) == alone
+
+
+def _block(index: int) -> bytes:
+    return np.array([index], dtype=np.int32).tobytes()

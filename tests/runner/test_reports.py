@@ -13,7 +13,7 @@ import torch
 
 import emulated_gpu
 from decoding import run_step
-from glmserve.config import RunnerConfig
+from glmserve.config import RunnerConfig, report_nothing
 from glmserve.devices.cpu import CpuDevice
 from glmserve.step import (
     Logprobs,
@@ -57,7 +57,7 @@ def load_on_cpu(checkpoint: Path, never_sampled: tuple[int, ...] = ()) -> Runner
         threads=1,
         never_sampled=never_sampled,
     )
-    return CpuDevice().create_runner(config, lambda done, total: None)
+    return CpuDevice().create_runner(config, report_nothing)
 
 
 def load_on_gpu(checkpoint: Path, never_sampled: tuple[int, ...] = ()) -> Runner:

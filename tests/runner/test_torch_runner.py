@@ -10,39 +10,25 @@ import pytest
 import torch
 
 from decoding import Decoding
-from glmserve.config import LoadFormat, RunnerConfig
+from glmserve.config import LoadFormat, LoadProgress, RunnerConfig, report_nothing
 from glmserve.devices.cpu import CpuDevice
 from glmserve.runner.torch_runner import TorchRunner
 from glmserve.step import NOT_A_NUMBER, SamplingInput, ScheduledSequence, StepInput
+from golden import NAMES, read_greedy
 from tiny_models import BASE, random_weights, write_checkpoint
-
-NAMES = [
-    "glm2_base",
-    "glm2_bin_sharded",
-    "glm2_mha",
-    "glm2_no_qkv_bias",
-    "glm2_res_post_ln",
-    "glm2_32k_interp",
-    "glm3_32k_base",
-    "glm3_base_sharded_st",
-    "glm4_base",
-]
 
 
 def load(checkpoint: Path, **options: Any) -> TorchRunner:
     options = {"dtype": "float32", "kv_cache_tokens": 2048, "threads": 1, **options}
     config = RunnerConfig(checkpoint=str(checkpoint), device="cpu", **options)
-    return CpuDevice().create_runner(config, lambda done, total: None)
+    return CpuDevice().create_runner(config, report_nothing)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("chunk", [10_000, 7])
 def test_greedy_text_of_the_original(golden_models: Path, name: str, chunk: int) -> None:
     folder = golden_models / name
-    data = np.load(folder / "reference_fp32.npz")
-    count = sum(key.startswith("ids_") for key in data)
-    prompts = [data[f"ids_{i}"].tolist() for i in range(count)]
-    want = [data[f"greedy_{i}"].tolist() for i in range(count)]
+    prompts, want = read_greedy(folder)
     runner = load(folder)
     assert Decoding(runner, prompts, 64).outputs(len(want[0]), chunk) == want
     for prompt, expected in zip(prompts, want, strict=True):
@@ -75,12 +61,12 @@ class TestInfo:
 
     @pytest.mark.parametrize("load_format", ["auto", "dummy"])
     def test_progress(self, checkpoint: Path, load_format: LoadFormat) -> None:
-        calls: list[tuple[int, int]] = []
+        calls: list[LoadProgress] = []
         config = RunnerConfig(
             checkpoint=str(checkpoint), load_format=load_format, kv_cache_tokens=512
         )
-        runner = CpuDevice().create_runner(config, lambda *call: calls.append(call))
-        assert calls[-1] == (runner.info.weight_bytes, runner.info.weight_bytes)
+        runner = CpuDevice().create_runner(config, calls.append)
+        assert calls[-1] == ("weights", runner.info.weight_bytes, runner.info.weight_bytes)
 
 
 class TestSampling:

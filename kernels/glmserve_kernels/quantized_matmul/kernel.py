@@ -20,18 +20,22 @@ from glmserve_kernels.tiles import Tiles
 def decode(words, plane: tl.constexpr, dtype: tl.constexpr):
     """Codes as numbers of type `dtype`: int8 itself, or the 4 bits of int16 that `plane` names.
 
-    A 4-bit code c becomes the last bits of the number 2^n + 8 + c whose last bit counts 1 (n is 10,
-    or 7), and 2^n + 8 is taken off. The compiler sees that this can be done in 16 bits, two codes
-    at a time.
+    A code becomes the last bits of a 16-bit number so large that its last bit counts 1, and then
+    the rest is taken off. The compiler sees that this can be done in 16 bits, two codes at a time;
+    8 bits are one more than bfloat16 has.
     """
     if words.dtype == tl.int8:
-        number = words
-    elif dtype == tl.float16:
-        code = (words >> 4 * plane) & 15
-        number = (code ^ 0x6408).to(tl.float16, bitcast=True).to(tl.float32) - 1032.0
+        if dtype == tl.float16:
+            code = words.to(tl.int16) & 255
+            number = (code ^ 0x6480).to(tl.float16, bitcast=True).to(tl.float32) - 1152.0
+        else:
+            number = words
     else:
         code = (words >> 4 * plane) & 15
-        number = (code ^ 0x4308).to(tl.bfloat16, bitcast=True).to(tl.float32) - 136.0
+        if dtype == tl.float16:
+            number = (code ^ 0x6408).to(tl.float16, bitcast=True).to(tl.float32) - 1032.0
+        else:
+            number = (code ^ 0x4308).to(tl.bfloat16, bitcast=True).to(tl.float32) - 136.0
     return number.to(dtype)
 
 
@@ -155,7 +159,7 @@ def quantized_matmul(
             are read fastest. If G is not K and no multiple of 64, the products of codes and scales
             are rounded to the dtype of x.
         bias: [N]
-        out: [M, N], written; rows contiguous.
+        out: [M, N] of any float dtype, written; rows contiguous.
         partial: float32 [splits, M, N], contiguous, overwritten; `count_splits` says how many.
             None: K is not split.
     """

@@ -175,8 +175,8 @@ def _merge_pieces(
         piece_top = tl.load(partial_top_ptr + at)
         piece_total = tl.load(partial_total_ptr + at)
         top, total, acc = _merge(top, total, acc, piece_top, piece_total, piece_acc)
-    # The total is 1 or more, but 0 without items: there is nothing to attend to.
-    found = acc / tl.maximum(total, 1.0)[:, None]
+    # The total is positive, but 0 without items: there is nothing to attend to.
+    found = acc / tl.where(total > 0.0, total, 1.0)[:, None]
     out_at = out_ptr + token * out_stride + head * out_head_stride + d[None, :]
     tl.store(out_at, found.to(out_ptr.dtype.element_ty), mask=inside)
 

@@ -117,7 +117,7 @@ def reproducible_matmul(
         x: [M, K], rows contiguous.
         weight: [N, K] of the same dtype, rows contiguous.
         bias: [N]
-        out: [M, N], written; rows contiguous.
+        out: [M, N] of any float dtype, written; rows contiguous.
         partial: float32 [count_chunks(K), M, N], contiguous, overwritten. It pays for small M.
     """
     rows, width = x.shape

@@ -1,0 +1,1 @@
+"""Draws by counter-based Gumbel noise: parts of kernels."""

@@ -1,0 +1,117 @@
+"""Finds the smallest weight to keep, without sorting.
+
+A weight is at least 0, so its bits, read as an integer, grow with it: they are its key. The keys
+between two bounds are cut into equal parts, one pass over the row measures what lies above each
+cut, and the part that holds the answer is cut again. Keys grow about with a weight's logarithm, so
+that cuts are spread over the logits evenly.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def weight_of(key):
+    """The weight with this key."""
+    return key.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def key_of(weight):
+    """The key of a weight."""
+    return weight.to(tl.int32, bitcast=True)
+
+
+@triton.jit
+def load_weights(weights_ptr, ids, size):
+    """Weights of these ids; 0 from `size` on."""
+    return tl.load(weights_ptr + ids, mask=ids < size, other=0.0)
+
+
+@triton.jit
+def sum_above(weights_ptr, size, threshold, TILE: tl.constexpr):
+    """Sum, in float64, of the weights above `threshold`."""
+    sums = tl.zeros([TILE], tl.float32)
+    for start in range(0, size, TILE):
+        weights = load_weights(weights_ptr, start + tl.arange(0, TILE), size)
+        sums += tl.where(weights > threshold, weights, 0.0)
+    return tl.sum(sums.to(tl.float64), 0)
+
+
+@triton.jit
+def _measure(weights_ptr, size, low, high, cuts, COUNT: tl.constexpr, TILE: tl.constexpr):
+    """What reaches each of the `cuts` [n]; the lowest key from `low` on, the highest below `high`.
+
+    COUNT measures weights by their number instead of their sum.
+    """
+    amounts = tl.zeros([cuts.shape[0], TILE], tl.float32)
+    lowest = tl.full([1, TILE], float("inf"), tl.float32)
+    highest = tl.zeros([1, TILE], tl.float32)
+    cut_weights = weight_of(cuts)[:, None]
+    for start in range(0, size, TILE):
+        weights = load_weights(weights_ptr, start + tl.arange(0, TILE)[None, :], size)
+        amounts += tl.where(weights >= cut_weights, 1.0 if COUNT else weights, 0.0)
+        lowest = tl.minimum(lowest, tl.where(weights >= weight_of(low), weights, float("inf")))
+        highest = tl.maximum(highest, tl.where(weights < weight_of(high), weights, 0.0))
+    lowest_key = key_of(tl.min(tl.min(lowest, 1), 0))
+    highest_key = key_of(tl.max(tl.max(highest, 1), 0))
+    return tl.sum(amounts.to(tl.float64), 1), lowest_key, highest_key
+
+
+@triton.jit
+def find_threshold(
+    weights_ptr,
+    size,
+    low,
+    high,
+    goal,
+    COUNT: tl.constexpr,
+    CUTS: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Keep the weights above the first result, and so many equal to it as are the second one.
+
+    They are the fewest of the largest weights whose sum, or with COUNT whose number, is `goal`.
+
+    Args:
+        low, high: keys, int32: what reaches `low` is at least `goal`, what reaches `high` is less.
+        goal: float64.
+    """
+    reached = tl.full([], float("inf"), tl.float64)  # by `low`, if not more
+    above = tl.zeros([], tl.float64)  # reached by `high`
+    while (high - low > 1) & (reached > goal):
+        width = (high - low + CUTS) // (CUTS + 1)
+        cuts = low + width * (1 + tl.arange(0, CUTS))
+        amounts, lowest, highest = _measure(weights_ptr, size, low, high, cuts, COUNT, TILE)
+        enough = amounts >= goal
+        part = tl.sum(enough.to(tl.int32), 0)
+        reached = tl.minimum(reached, tl.min(tl.where(enough, amounts, float("inf")), 0))
+        above = tl.maximum(above, tl.max(tl.where(enough, 0.0, amounts), 0))
+        high = tl.minimum(tl.minimum(high, low + width * (part + 1)), highest + 1)
+        low = tl.maximum(low + width * part, lowest)
+    if reached == goal:  # with all from `low` on
+        threshold = weight_of(low - 1)
+        equals = 0
+    else:
+        threshold = weight_of(low)
+        unit = 1.0 if COUNT else threshold
+        equals = tl.minimum(tl.ceil((goal - above) / unit), size).to(tl.int32)
+    return threshold, equals
+
+
+@triton.jit
+def last_equal(weights_ptr, size, threshold, count, TILE: tl.constexpr):
+    """Id of the last of the first `count` weights that equal `threshold`; -1 if there is none."""
+    seen = 0
+    last = -1
+    for start in range(0, size, TILE):
+        ids = start + tl.arange(0, TILE)
+        equal = (load_weights(weights_ptr, ids, size) == threshold).to(tl.int32)
+        found = tl.sum(equal, 0)
+        if (found > 0) & (seen < count):
+            wanted = (equal > 0) & (seen + tl.cumsum(equal, 0) <= count)
+            last = tl.max(tl.where(wanted, ids, -1), 0)
+        seen += found
+    return last

@@ -1,0 +1,1 @@
+"""The most likely allowed token of each row of logits."""
