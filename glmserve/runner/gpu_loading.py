@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import torch
 
 from glmserve.config import ReportProgress, RunnerConfig
@@ -48,7 +49,9 @@ def load_gpu_runner(
     memory = CacheMemory(
         accelerator.free_memory() - reserved, _CACHE_SHARE, token_bytes, block_size
     )
-    limits = plan_limits(config, model_config, memory)
+    limits = msgspec.structs.replace(
+        plan_limits(config, model_config, memory), resolves_pending=True
+    )
     caches = attention.allocate(model_config.num_layers, limits.num_blocks, model_config.head_dim)
     last_tokens = torch.zeros(limits.max_sequences, dtype=torch.int64, device=target.device)
     graphs = None

@@ -81,7 +81,6 @@ def plan_limits(config: RunnerConfig, model: ModelConfig, memory: CacheMemory) -
         max_sequences=config.max_batch_size,
         max_step_tokens=config.max_step_tokens,
         max_context=min(context, capacity),
-        resolves_pending=True,
     )
 
 

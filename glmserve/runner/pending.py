@@ -7,14 +7,7 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
-from glmserve.ops.batch import Batch
 from glmserve.step import PENDING, SamplingInput, ScheduledSequence
-
-
-def resolve(batch: Batch, chosen: Mapping[int, int]) -> None:
-    """Put the chosen tokens where the batch's input_ids are PENDING."""
-    for row, request_id in batch.pending:
-        batch.input_ids[row] = _usable(chosen[request_id])
 
 
 def needs_chosen(sequence: ScheduledSequence) -> bool:
@@ -33,10 +26,7 @@ def with_history(sequence: ScheduledSequence, chosen: Mapping[int, int]) -> Samp
     assert sampling is not None, "only sampled sequences have a history"
     if not needs_chosen(sequence):
         return sampling
-    token = np.int32(_usable(chosen[sequence.request_id])).tobytes()
+    # In place of NOT_A_NUMBER any id will do: whatever comes out of the row is dropped.
+    token = np.int32(max(chosen[sequence.request_id], 0)).tobytes()
     return msgspec.structs.replace(sampling, history=sampling.history + token)
 
-
-def _usable(token_id: int) -> int:
-    """Any id in place of NOT_A_NUMBER: whatever comes out of the row is dropped."""
-    return max(token_id, 0)

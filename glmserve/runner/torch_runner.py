@@ -1,4 +1,8 @@
-"""The Runner of every device that torch can drive eagerly."""
+"""The Runner of every device that torch can drive eagerly.
+
+It waits for each step, and the scheduler plans none ahead of it: that would save half a millisecond
+of planning a step, and cost new requests up to one more step before their first token.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,6 @@ from glmserve.runner.batch import build_batch
 from glmserve.runner.dtypes import dtype_name
 from glmserve.runner.logprobs import LogprobReader
 from glmserve.runner.output import OutputTensors, read_prompts
-from glmserve.runner.pending import resolve, with_history
 from glmserve.runner.restrict import restrict
 from glmserve.runner.sampler import sample
 from glmserve.step import (
@@ -64,7 +67,6 @@ class TorchRunner:
         self._vocab_limit = vocab_limit
         self._never_sampled = never_sampled  # int64 ids
         self._logprob_reader = LogprobReader(vocab_limit, never_sampled)
-        self._chosen: dict[int, int] = {}  # by request, in the last step
 
     @torch.inference_mode()
     def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
@@ -73,10 +75,8 @@ class TorchRunner:
             raise RuntimeError("the runner is closed")
         model, attention = self._model, self._ops.attention
         batch = build_batch(step, self.info.limits.block_size)
-        resolve(batch, self._chosen)
         hidden = model.forward(upload(batch, attention, self._caches[0]), self._caches)  # [O, H]
-        sampled = [s for s in step.sequences if s.sampling is not None]
-        sampling = [with_history(s, self._chosen) for s in sampled]
+        sampling = [s.sampling for s in step.sequences if s.sampling is not None]
         asking = {i: s.top_logprobs for i, s in enumerate(sampling) if s.top_logprobs is not None}
         token_ids, chosen = torch.empty(0, dtype=torch.int64), None
         if sampling:
@@ -86,8 +86,6 @@ class TorchRunner:
             if log_probs is not None:
                 ids = token_ids[list(asking)].to(logits.device)
                 chosen = self._logprob_reader.read(log_probs, ids, max(asking.values()))
-        requests = (s.request_id for s in sampled)
-        self._chosen = dict(zip(requests, token_ids.tolist(), strict=True))
         prompts = hidden[len(sampling) :]
         scores, sums = read_prompts(step, prompts, self._logprob_reader, model.logits)
         output = OutputTensors(step, token_ids, asking, chosen, scores, sums)

@@ -12,7 +12,7 @@ from glmserve_kernels.reproducible_matmul.kernel import count_chunks, reproducib
 from glmserve_kernels.tiles import Tiles, load_tiles
 
 CHUNK = 128  # short ones, to cross many edges in little time
-ROWS, OUTPUTS, WIDTH = 130, 140, 300  # three tiles of rows, two of outputs, three chunks
+ROWS, OUTPUTS, WIDTH = 130, 20, 300  # three tiles of rows, three chunks
 
 
 @pytest.fixture(scope="module")

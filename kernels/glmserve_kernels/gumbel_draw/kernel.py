@@ -28,5 +28,5 @@ def draw(weights, indices, key):
 
     `indices` int64 [n] say whose noise each place takes.
     """
-    logarithms = tl.where(weights > 0, tl.log(weights), float("-inf"))
-    return tl.argmax(logarithms + gumbel_noise(key, indices), axis=0)
+    scores = tl.log(tl.where(weights > 0, weights, 1.0)) + gumbel_noise(key, indices)
+    return tl.argmax(tl.where(weights > 0, scores, float("-inf")), axis=0)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+_KEY_ABOVE_ONE = tl.constexpr(0x3F800001)
+
 
 @triton.jit
 def weight_of(key):
@@ -64,8 +66,7 @@ def _measure(weights_ptr, size, low, high, cuts, COUNT: tl.constexpr, TILE: tl.c
 def find_threshold(
     weights_ptr,
     size,
-    low,
-    high,
+    floor,
     goal,
     COUNT: tl.constexpr,
     CUTS: tl.constexpr,
@@ -76,9 +77,11 @@ def find_threshold(
     They are the fewest of the largest weights whose sum, or with COUNT whose number, is `goal`.
 
     Args:
-        low, high: keys, int32: what reaches `low` is at least `goal`, what reaches `high` is less.
-        goal: float64.
+        floor: what reaches this weight is at least `goal`.
+        goal: float64, at least 1; no weight is larger than 1.
     """
+    low = key_of(floor)
+    high = tl.full([], _KEY_ABOVE_ONE, tl.int32)
     reached = tl.full([], float("inf"), tl.float64)  # by `low`, if not more
     above = tl.zeros([], tl.float64)  # reached by `high`
     while (high - low > 1) & (reached > goal):

@@ -12,7 +12,6 @@ from torch import Tensor
 from glmserve_kernels.gumbel_draw.kernel import draw
 from glmserve_kernels.likely_tokens.kernel import (
     find_threshold,
-    key_of,
     last_equal,
     load_weights,
     sum_above,
@@ -25,7 +24,6 @@ _BLOCK = tl.constexpr(256)
 """Ids whose weights are drawn by their sum first."""
 _FIRST_TOKEN = tl.constexpr(2**32)
 """Tokens take their noise from here on, blocks from 0 on."""
-_KEY_ABOVE_ONE = tl.constexpr(0x3F800001)
 _ROUNDING = tl.constexpr(0.999)
 """Slack of a float32 weight that is compared with a float64 bound."""
 
@@ -58,32 +56,24 @@ def _nucleus(
     else:
         # n weights of less than 1/n of what is not kept are all among that.
         never_kept = ((1.0 - top_p) * total / size * _ROUNDING).to(tl.float32)
-        low = key_of(tl.maximum(threshold, never_kept))
-        threshold, equals = find_threshold(
-            weights_ptr, size, low, _KEY_ABOVE_ONE, goal, False, CUTS, TILE
-        )
+        floor = tl.maximum(threshold, never_kept)
+        threshold, equals = find_threshold(weights_ptr, size, floor, goal, False, CUTS, TILE)
     return threshold, equals
 
 
 @triton.jit
-def _kept(
-    weights_ptr, size, total, top_k, top_p, CUTS: tl.constexpr, TILE: tl.constexpr
-):
+def _kept(weights_ptr, size, total, top_k, top_p, CUTS: tl.constexpr, TILE: tl.constexpr):
     """The smallest weight that top_k and top_p keep, and the last id among its equals."""
-    threshold = 0.0
-    equals = 0
+    threshold = tl.zeros([], tl.float32)
+    equals = tl.zeros([], tl.int32)
     if (top_k > 0) & (top_k < size):
         goal = top_k.to(tl.float64)
-        threshold, equals = find_threshold(
-            weights_ptr, size, 0, _KEY_ABOVE_ONE, goal, True, CUTS, TILE
-        )
+        threshold, equals = find_threshold(weights_ptr, size, threshold, goal, True, CUTS, TILE)
         if top_p < 1.0:
             total = sum_above(weights_ptr, size, threshold, TILE)
             total += equals * threshold.to(tl.float64)
     if top_p < 1.0:
-        threshold, equals = _nucleus(
-            weights_ptr, size, threshold, equals, total, top_p, CUTS, TILE
-        )
+        threshold, equals = _nucleus(weights_ptr, size, threshold, equals, total, top_p, CUTS, TILE)
     last = -1
     if equals > 0:
         last = last_equal(weights_ptr, size, threshold, equals, TILE)
