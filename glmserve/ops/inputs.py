@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from glmserve.ops.attention import AttentionBackend
-from glmserve.ops.batch import Batch
+from glmserve.ops.batch import Batch, Int64Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,15 @@ class Inputs:
 
 def upload(batch: Batch, attention: AttentionBackend, cache: Any) -> Inputs:
     """Bring a step to the device of `attention`; `cache` is any layer's."""
-    device = attention.device
+
+    def send(array: Int64Array) -> Tensor:
+        # Does not wait: the driver has copied pageable memory when this returns.
+        return torch.from_numpy(array).to(attention.device, non_blocking=True)
+
     is_every_row = len(batch.output_rows) == len(batch.input_ids) == 1
     return Inputs(
-        input_ids=torch.from_numpy(batch.input_ids).to(device),
-        positions=torch.from_numpy(batch.positions).to(device),
-        output_rows=None if is_every_row else torch.from_numpy(batch.output_rows).to(device),
+        input_ids=send(batch.input_ids),
+        positions=send(batch.positions),
+        output_rows=None if is_every_row else send(batch.output_rows),
         attention=attention.plan(batch, cache),
     )

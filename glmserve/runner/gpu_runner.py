@@ -125,7 +125,7 @@ class GpuRunner:
         """A token for each row of [S, V], kept for the next step; scores of the rows that ask."""
         if not sampling:
             return self._last_tokens[:0], None
-        rows = torch.tensor(list(asking)) if asking else None
+        rows = torch.tensor(list(asking)).to(logits.device, non_blocking=True) if asking else None
         log_probs = None if rows is None else torch.log_softmax(logits[rows], dim=-1)
         given = masks() if any(s.constrained for s in sampling) else []
         token_ids = self._sampler.sample(logits, sampling, given)

@@ -29,4 +29,3 @@ def with_history(sequence: ScheduledSequence, chosen: Mapping[int, int]) -> Samp
     # In place of NOT_A_NUMBER any id will do: whatever comes out of the row is dropped.
     token = np.int32(max(chosen[sequence.request_id], 0)).tobytes()
     return msgspec.structs.replace(sampling, history=sampling.history + token)
-

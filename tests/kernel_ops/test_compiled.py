@@ -13,16 +13,36 @@ from pathlib import Path
 import pytest
 
 from glmserve_kernels.registry import NAMES
+from glmserve_kernels.tiles import CHIPS
 
-COMPILER = Path(__file__).with_name("compiler.py")
+FOLDER = Path(__file__).parent
+
+pytestmark = [pytest.mark.compiled, pytest.mark.timeout(900)]
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", NAMES)
-def test_compiles_within_the_chips_limits_and_as_recorded(name: str) -> None:
+def run(script: str, *arguments: str) -> str:
     environment = {**os.environ, "TRITON_INTERPRET": "0"}
-    done = subprocess.run(
-        [sys.executable, str(COMPILER), name], env=environment, capture_output=True, text=True
-    )
-    print(done.stdout)
+    command = [sys.executable, str(FOLDER / script), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def show(covered: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was covered is part of what a run says, also when nothing fails."""
+    with capsys.disabled():
+        print(f"\n{covered}", end=" ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_within_the_chips_limits_and_as_recorded(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(run("compiler.py", name), capsys)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_server_compiles_nothing_after_its_start(
+    chip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(run("compile_server.py", chip), capsys)

@@ -48,15 +48,21 @@ def _measure(weights_ptr, size, low, high, cuts, COUNT: tl.constexpr, TILE: tl.c
 
     COUNT measures weights by their number instead of their sum.
     """
-    amounts = tl.zeros([cuts.shape[0], TILE], tl.float32)
-    lowest = tl.full([1, TILE], float("inf"), tl.float32)
-    highest = tl.zeros([1, TILE], tl.float32)
-    cut_weights = weight_of(cuts)[:, None]
+    # A thread loads runs of four, and adds them up at once: that saves registers.
+    runs: tl.constexpr = TILE // 4
+    places = 4 * tl.arange(0, runs)[None, :, None] + tl.arange(0, 4)[None, None, :]
+    amounts = tl.zeros([cuts.shape[0], runs], tl.float32)
+    lowest = tl.full([1, runs], float("inf"), tl.float32)
+    highest = tl.zeros([1, runs], tl.float32)
+    cut_weights = weight_of(cuts)[:, None, None]
     for start in range(0, size, TILE):
-        weights = load_weights(weights_ptr, start + tl.arange(0, TILE)[None, :], size)
-        amounts += tl.where(weights >= cut_weights, 1.0 if COUNT else weights, 0.0)
-        lowest = tl.minimum(lowest, tl.where(weights >= weight_of(low), weights, float("inf")))
-        highest = tl.maximum(highest, tl.where(weights < weight_of(high), weights, 0.0))
+        weights = load_weights(weights_ptr, start + places, size)
+        reaching = tl.where(weights >= cut_weights, 1.0 if COUNT else weights, 0.0)
+        amounts += tl.sum(reaching, 2)
+        from_low = tl.where(weights >= weight_of(low), weights, float("inf"))
+        lowest = tl.minimum(lowest, tl.min(from_low, 2))
+        below_high = tl.where(weights < weight_of(high), weights, 0.0)
+        highest = tl.maximum(highest, tl.max(below_high, 2))
     lowest_key = key_of(tl.min(tl.min(lowest, 1), 0))
     highest_key = key_of(tl.max(tl.max(highest, 1), 0))
     return tl.sum(amounts.to(tl.float64), 1), lowest_key, highest_key

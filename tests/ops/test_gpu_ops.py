@@ -1,0 +1,100 @@
+"""Which backend a GPU gets, and what it says when it cannot have the one that was asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from emulated_gpu import GPU
+from glmserve.config import RunnerConfig
+from glmserve.errors import OptionError
+from glmserve.model_config import ModelConfig, read_model_config
+from glmserve.ops import gpu_ops
+from glmserve.ops.base import Ops
+from glmserve.ops.gpu_ops import Gpu, make_ops
+from glmserve.ops.paged_attention import PagedAttention
+from glmserve.ops.reproducible_triton import ReproduciblePagedAttention
+from glmserve.ops.sdpa import SdpaAttention
+from glmserve.ops.triton import ElementwiseTritonOps
+
+OLD = GPU._replace(chip="sm_75", capability=(7, 5))
+
+
+@pytest.fixture
+def model(golden_models: Path) -> ModelConfig:
+    return read_model_config(golden_models / "glm2_base")
+
+
+def make(model: ModelConfig, gpu: Gpu = GPU, block_size: int = 16, **options: Any) -> Ops:
+    config = RunnerConfig(checkpoint="x", **options)
+    return make_ops(config, model, torch.float16, block_size, gpu)
+
+
+def refusal(model: ModelConfig, gpu: Gpu = GPU, block_size: int = 16, **options: Any) -> str:
+    with pytest.raises(OptionError) as caught:
+        make(model, gpu, block_size, **options)
+    return caught.value.message
+
+
+class TestAuto:
+    def test_triton_where_it_can_run(self, model: ModelConfig) -> None:
+        assert isinstance(make(model).attention, PagedAttention)
+        deterministic = make(model, deterministic=True)
+        assert isinstance(deterministic.attention, ReproduciblePagedAttention)
+
+    @pytest.mark.parametrize("gpu", [GPU, OLD])
+    def test_else_torch(self, model: ModelConfig, gpu: Gpu) -> None:
+        small = dataclasses.replace(model, head_dim=8)
+        ops = make(small, gpu)
+        assert isinstance(ops.attention, SdpaAttention)
+        assert not isinstance(ops, ElementwiseTritonOps)
+
+    def test_without_the_package(self, model: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(gpu_ops, "find_spec", lambda name: None)
+        assert type(make(model)) is Ops
+        assert "pip install 'glmserve[cuda]'" in refusal(model, attention_backend="triton")
+        assert "pip install 'glmserve[xformers]'" in refusal(model, attention_backend="xformers")
+
+
+class TestNamed:
+    def test_sdpa_keeps_the_other_kernels(self, model: ModelConfig) -> None:
+        ops = make(model, attention_backend="sdpa")
+        assert isinstance(ops, ElementwiseTritonOps)
+        assert isinstance(ops.attention, SdpaAttention)
+
+    @pytest.mark.parametrize(
+        ("gpu", "block_size", "reason"),
+        [(OLD, 16, "compute capability 8.0"), (GPU, 24, "--block-size 24"), (GPU, 8, "from 16 on")],
+    )
+    def test_triton_says_why_not(
+        self, model: ModelConfig, gpu: Gpu, block_size: int, reason: str
+    ) -> None:
+        message = refusal(model, gpu, block_size, attention_backend="triton")
+        assert message.startswith("--attention-backend triton cannot be used here")
+        assert reason in message
+        assert "--deterministic cannot be had here" in refusal(
+            model, gpu, block_size, deterministic=True
+        )
+
+    def test_deterministic_needs_triton(self, model: ModelConfig) -> None:
+        message = refusal(model, deterministic=True, attention_backend="sdpa")
+        assert message == "--deterministic needs the triton attention backend, not sdpa"
+
+
+class TestCacheDType:
+    def test_float8_needs_a_chip_that_has_it(self, model: ModelConfig) -> None:
+        ampere = GPU._replace(chip="sm_80", capability=(8, 0))
+        assert "int8 takes as little memory" in refusal(model, ampere, kv_cache_dtype="fp8")
+        amd = GPU._replace(chip="gfx942", capability=None)
+        assert "gfx942 does not compute" in refusal(model, amd, kv_cache_dtype="fp8")
+        message = refusal(model, kv_cache_dtype="fp8", attention_backend="sdpa")
+        assert "only the triton attention backend has it" in message
+
+    def test_small_numbers_take_half_the_memory(self, model: ModelConfig) -> None:
+        exact = make(model).attention.token_bytes(128)
+        for kind in ("int8", "fp8"):
+            assert make(model, kv_cache_dtype=kind).attention.token_bytes(128) / exact < 0.52
