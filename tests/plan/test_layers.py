@@ -37,6 +37,9 @@ PLAN = {"cache", "scheduler", "engine", "executor", "text", "api", "cli"}
 COMPUTE = range(1, 6)
 COMPUTE_LIBRARIES = {"torch", "triton", "safetensors", "numpy", "glmserve_kernels", "transformers"}
 
+KERNEL_PACKAGE = PACKAGE.parent / "kernels" / "glmserve_kernels"
+KERNELS = sorted(KERNEL_PACKAGE.rglob("*.py"))
+
 MODULES = [p for p in PACKAGE.rglob("*.py") if "assets" not in p.parts]
 
 
@@ -74,3 +77,15 @@ def test_imports_go_down(path: Path) -> None:
 
 def test_every_module_has_a_layer() -> None:
     assert {layer_name(path) for path in MODULES} <= LAYERS.keys()
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=lambda p: str(p.relative_to(KERNEL_PACKAGE)))
+def test_kernels_know_nothing_of_the_server(path: Path) -> None:
+    assert not [module for module in imports(path) if module.split(".")[0] == "glmserve"]
+
+
+def test_operations_use_triton_only_in_kernels() -> None:
+    """References, cases and planners must import where there is no Triton."""
+    for path in KERNELS:
+        if path.name not in ("kernel.py", "cases.py"):
+            assert "triton" not in imports(path), path

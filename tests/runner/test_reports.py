@@ -61,7 +61,9 @@ def load_on_cpu(checkpoint: Path, never_sampled: tuple[int, ...] = ()) -> Runner
 
 
 def load_on_gpu(checkpoint: Path, never_sampled: tuple[int, ...] = ()) -> Runner:
-    return emulated_gpu.load(checkpoint, kv_cache_tokens=256, never_sampled=never_sampled)
+    return emulated_gpu.load(
+        checkpoint, kv_cache_tokens=256, max_batch_size=4, never_sampled=never_sampled
+    )
 
 
 @pytest.fixture(params=[load_on_cpu, load_on_gpu], ids=["cpu", "gpu"])
