@@ -13,6 +13,8 @@ LoadPhase = Literal["weights", "graphs"]
 LoadFormat = Literal["auto", "dummy"]
 DTypeName = Literal["auto", "float32", "float16", "bfloat16"]
 RopeScaling = Literal["positions", "base"]
+Quantization = Literal["int8", "int4", "w8a8"]
+WeightBits = Literal[8, 4]
 KvCacheDType = Literal["auto", "int8", "fp8"]
 AttentionName = Literal["auto", "triton", "xformers", "sdpa"]
 
@@ -29,6 +31,8 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     load_format: LoadFormat = "auto"
     """`dummy` makes seeded random weights from config.json alone."""
     dtype: DTypeName = "auto"
+    quantization: Quantization | None = None
+    """What to make of linear weights that are not quantised in the checkpoint."""
     rope_scaling: RopeScaling | None = None
     """What rope_ratio means, where the checkpoint does not tell."""
     seed: int = 0

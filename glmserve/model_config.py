@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from glmserve.config import RopeScaling
+from glmserve.config import RopeScaling, WeightBits
 from glmserve.config_reader import ConfigReader, read_json_object
 from glmserve.errors import CheckpointError
 
@@ -78,6 +78,8 @@ class ModelConfig:
     eos_token_ids: tuple[int, ...]
     unknown_fields: tuple[str, ...]
     """Fields of config.json that we do not know; worth a warning."""
+    stored_bits: WeightBits | None = None
+    """Of the layers' linear weights, if the checkpoint is one of the official quantised ones."""
 
 
 def locate_config(checkpoint: Path) -> Path:
@@ -147,9 +149,19 @@ def _read_chatglm(reader: ConfigReader, rope_scaling: RopeScaling | None) -> Mod
             max_context=reader.integer("seq_length", 2048),
             stored_dtype=_stored_dtype(reader),
             eos_token_ids=reader.integers("eos_token_id"),
+            stored_bits=_stored_bits(reader),
             unknown_fields=tuple(reader.unread(_WITHOUT_EFFECT)),
         ),
     )
+
+
+def _stored_bits(reader: ConfigReader) -> WeightBits | None:
+    """quantization_bit; 0 and none mean that weights are plain."""
+    known: dict[tuple[int, ...], WeightBits | None] = {(): None, (0,): None, (4,): 4, (8,): 8}
+    bits = reader.integers("quantization_bit")
+    if bits not in known:
+        raise reader.refuse("quantization_bit", "only 4 and 8 are known")
+    return known[bits]
 
 
 def _refuse_unserved_chatglm(reader: ConfigReader) -> None:
@@ -159,7 +171,6 @@ def _refuse_unserved_chatglm(reader: ConfigReader) -> None:
             f"{reader.path}: this is ChatGLM-6B, the first generation, whose block is not served "
             "yet; ChatGLM2-6B, ChatGLM3-6B, CodeGeeX2 and GLM-4-9B are"
         )
-    reader.require_equal("quantization_bit", 0, "quantised checkpoints are not served yet")
     reader.require_equal("pre_seq_len", 0, "P-Tuning v2 prefixes are not served yet")
     reader.require_equal("interleaved_qkv", False, "this layout of query_key_value is not known")
     reader.require_equal("rotary_percent", 0.5, "the family rotates half of each head")

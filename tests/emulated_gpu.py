@@ -17,7 +17,7 @@ from torch import Tensor
 from glmserve.config import RunnerConfig, report_nothing
 from glmserve.model_config import read_model_config
 from glmserve.ops.gpu_ops import Gpu, make_ops
-from glmserve.runner.dtypes import stored_dtype
+from glmserve.runner.dtypes import quantization_on_load, stored_dtype
 from glmserve.runner.gpu_loading import load_gpu_runner
 from glmserve.runner.gpu_runner import GpuRunner
 from glmserve.runner.torch_runner import TorchTarget
@@ -75,7 +75,7 @@ def load(
     dtype = stored_dtype(config, model)
     block_size = config.block_size or 16
     ops = make_ops(config, model, dtype, block_size, GPU)
-    target = TorchTarget(CPU, "emulated", dtype, ops)
+    target = TorchTarget(CPU, "emulated", dtype, ops, quantization_on_load(config, model))
     return load_gpu_runner(
         config,
         model,

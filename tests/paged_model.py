@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emulated_gpu import GPU
-from glmserve.config import KvCacheDType, RunnerConfig, report_nothing
+from glmserve.config import KvCacheDType, Quantization, RunnerConfig, report_nothing
 from glmserve.model_config import read_model_config
+from glmserve.models.packing import pack_parameters
 from glmserve.models.registry import build_model
 from glmserve.models.weights import load_weights
 from glmserve.ops.attention import LayerCache
@@ -48,17 +49,20 @@ class PagedModel:
         num_blocks: int = 64,
         kv_cache_dtype: KvCacheDType = "auto",
         triton: bool = False,
+        quantization: Quantization | None = None,
     ) -> None:
         config = read_model_config(checkpoint)
+        self.ops: Ops
         if triton:
             options = RunnerConfig(checkpoint=str(checkpoint), kv_cache_dtype=kv_cache_dtype)
             self.ops = make_ops(options, config, dtype, block_size, GPU)
         else:
             attention = CpuAttention if packed else SdpaAttention
-            ops = CpuOps if packed else Ops
             store = make_store(kv_cache_dtype, dtype)
-            self.ops = ops(attention(config.num_kv_heads, dtype, CPU, block_size, store))
-        parameters = load_weights(config, checkpoint, dtype, CPU, report_nothing)
+            backend = attention(config.num_kv_heads, dtype, CPU, block_size, store)
+            self.ops = CpuOps(backend, dtype) if packed else Ops(backend)
+        stored = load_weights(config, checkpoint, dtype, CPU, report_nothing)
+        parameters = pack_parameters(stored, config, self.ops, quantization)
         self.model = build_model(config, parameters, self.ops, config.max_context)
         self.block_size = block_size
         self.free = np.random.default_rng(0).permutation(num_blocks).astype(np.int32)

@@ -12,6 +12,7 @@ from glmserve.config import (
     EMBEDDED_CHECKPOINT,
     AttentionName,
     KvCacheDType,
+    Quantization,
     RunnerConfig,
     SchedulerConfig,
     ServerConfig,
@@ -79,6 +80,7 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
         device=options.device,
         load_format=options.load_format,
         dtype=options.dtype,
+        quantization=options.quantization,
         rope_scaling=options.rope_scaling,
         seed=options.seed,
         max_model_len=options.max_model_len,
@@ -183,6 +185,12 @@ def _add_device_options(group: argparse._ArgumentGroup) -> None:
         choices=("auto", "float32", "float16", "bfloat16"),
         default="auto",
         help="of weights and KV cache",
+    )
+    group.add_argument(
+        "--quantization",
+        choices=get_args(Quantization),
+        help="round the weights of matrix products while loading: to 8 bits (int8), to 4 (int4), "
+        "or to 8 and activations with them, token by token (w8a8)",
     )
     group.add_argument("--threads", type=values.positive, metavar="N", help="CPU threads")
     group.add_argument(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from glmserve.config import ReportProgress, RunnerConfig
+from glmserve.config import Quantization, ReportProgress, RunnerConfig
 from glmserve.devices.base import DeviceInfo
 from glmserve.devices.host import available_memory, cpu_name, usable_cores
 from glmserve.errors import DeviceError, OptionError
 from glmserve.model_config import ModelConfig, read_model_config
-from glmserve.models.parameters import count_parameters
+from glmserve.models.parameters import weight_bytes
 from glmserve.ops.cpu import CpuAttention, CpuOps
 from glmserve.ops.kv_store import make_store
 from glmserve.ops.reproducible import ReproducibleAttention, ReproducibleCpuOps
-from glmserve.runner.dtypes import dtype_name, host_dtype
+from glmserve.runner.dtypes import dtype_name, host_dtype, quantization_on_load
 from glmserve.runner.limits import CacheMemory, format_bytes, plan_limits
 from glmserve.runner.torch_runner import TorchRunner, TorchTarget, load_torch_runner
 
@@ -40,33 +41,42 @@ class CpuDevice:
     def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> TorchRunner:
         model = read_model_config(Path(config.checkpoint), config.rope_scaling)
         dtype = host_dtype(config, model, fast_bfloat16=_computes_bfloat16())
-        weight_bytes = count_parameters(model) * dtype.itemsize
+        quantization = quantization_on_load(config, model)
+        needed = _weight_bytes(model, dtype, quantization)
         memory = available_memory()
-        if weight_bytes > memory:
+        if needed > memory:
             raise DeviceError(
-                f"not enough memory: the weights need {format_bytes(weight_bytes)} as "
+                f"not enough memory: the weights need {format_bytes(needed)} as "
                 f"{dtype_name(dtype)}, {format_bytes(memory)} are available"
             )
         _refuse_unserved(config)
         block_size = config.block_size or _BLOCK_SIZE
         ops = _make_ops(config, model, dtype, block_size)
         token_bytes = model.num_layers * ops.attention.token_bytes(model.head_dim)
-        cache_memory = CacheMemory(memory - weight_bytes, _CACHE_SHARE, token_bytes, block_size)
+        cache_memory = CacheMemory(memory - needed, _CACHE_SHARE, token_bytes, block_size)
         limits = plan_limits(config, model, cache_memory)
-        threads = config.threads or default_threads(usable_cores(), weight_bytes)
+        threads = config.threads or default_threads(usable_cores(), needed)
         torch.set_num_threads(threads)
         target = TorchTarget(
             device=_HOST,
             description=f"cpu ({cpu_name()}, {threads} thread{'s' if threads > 1 else ''})",
             dtype=dtype,
             ops=ops,
+            quantization=quantization,
         )
         return load_torch_runner(config, model, target, limits, progress)
 
 
-def default_threads(cores: int, weight_bytes: int) -> int:
+def _weight_bytes(model: ModelConfig, dtype: torch.dtype, quantization: Quantization | None) -> int:
+    """What CpuOps keeps: codes only where it multiplies with them."""
+    if dtype != torch.bfloat16:
+        model, quantization = replace(model, stored_bits=None), None
+    return weight_bytes(model, dtype.itemsize, quantization)
+
+
+def default_threads(cores: int, num_bytes: int) -> int:
     """All but one, which the server process needs; both of two; one for a tiny model."""
-    if weight_bytes < _TINY_MODEL:
+    if num_bytes < _TINY_MODEL:
         return 1
     return cores if cores <= 2 else cores - 1
 
@@ -77,9 +87,9 @@ def _make_ops(
     store = make_store(config.kv_cache_dtype, dtype)
     if config.deterministic:
         return ReproducibleCpuOps(
-            ReproducibleAttention(model.num_kv_heads, _HOST, block_size, store)
+            ReproducibleAttention(model.num_kv_heads, _HOST, block_size, store), dtype
         )
-    return CpuOps(CpuAttention(model.num_kv_heads, dtype, _HOST, block_size, store))
+    return CpuOps(CpuAttention(model.num_kv_heads, dtype, _HOST, block_size, store), dtype)
 
 
 def _refuse_unserved(config: RunnerConfig) -> None:

@@ -10,10 +10,10 @@ from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.devices.base import DeviceInfo
 from glmserve.errors import DeviceError
 from glmserve.model_config import read_model_config
-from glmserve.models.parameters import count_parameters
+from glmserve.models.parameters import weight_bytes
 from glmserve.ops.gpu_ops import Gpu, make_ops
 from glmserve.runner.accelerator import CudaAccelerator
-from glmserve.runner.dtypes import dtype_name, stored_dtype
+from glmserve.runner.dtypes import dtype_name, quantization_on_load, stored_dtype
 from glmserve.runner.gpu_loading import load_gpu_runner
 from glmserve.runner.gpu_runner import GpuRunner
 from glmserve.runner.limits import format_bytes
@@ -68,19 +68,21 @@ def _create_runner(
 ) -> GpuRunner:
     model = read_model_config(Path(config.checkpoint), config.rope_scaling)
     dtype = stored_dtype(config, model)
+    quantization = quantization_on_load(config, model)
     block_size = config.block_size or _BLOCK_SIZE
     target = TorchTarget(
         device=gpu.device,
         description=f"{name} ({torch.cuda.get_device_name(0)})",
         dtype=dtype,
         ops=make_ops(config, model, dtype, block_size, gpu),
+        quantization=quantization,
     )
     accelerator = CudaAccelerator(gpu.device)
-    weight_bytes = count_parameters(model) * dtype.itemsize
+    needed = weight_bytes(model, dtype.itemsize, quantization)
     free = accelerator.free_memory()
-    if weight_bytes > free:
+    if needed > free:
         raise DeviceError(
-            f"not enough GPU memory: the weights need {format_bytes(weight_bytes)} as "
+            f"not enough GPU memory: the weights need {format_bytes(needed)} as "
             f"{dtype_name(dtype)}, {format_bytes(free)} are free"
         )
     try:

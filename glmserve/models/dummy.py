@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from glmserve.config import LoadProgress, ReportProgress
 from glmserve.model_config import ModelConfig
-from glmserve.models.parameters import Parameters, Shape, parameter_shapes
+from glmserve.models.parameters import Shape, count_parameters, parameter_shapes
 
 _PERIOD = 1_048_573
 """Random numbers drawn per parameter; longer ones repeat them. Prime: no two rows become equal."""
 
 
 def dummy_weights(
-    config: ModelConfig, dtype: torch.dtype, device: torch.device, seed: int
-) -> Parameters:
-    """Parameters whose activations stay finite at any depth.
+    config: ModelConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    progress: ReportProgress,
+    seed: int,
+) -> Iterator[tuple[str, Tensor]]:
+    """Names and parameters whose activations stay finite at any depth.
 
     Linear weights are uniform with variance 1/(columns), the two that feed the residual stream
     another 1/(2*layers) less; norms are 1; biases are small.
     """
     generator = torch.Generator(device="cpu").manual_seed(seed)
     residual_scale = 1.0 / math.sqrt(2 * config.num_layers)
-    parameters = {}
+    done, total = 0, count_parameters(config) * dtype.itemsize
     for name, shape in parameter_shapes(config).items():
         parameter = torch.empty(shape, dtype=dtype, device=device)
         _fill(parameter, name, shape, residual_scale, generator)
-        parameters[name] = parameter
-    return parameters
+        done += parameter.nbytes
+        yield name, parameter
+        progress(LoadProgress("weights", done, total))
 
 
 def _fill(

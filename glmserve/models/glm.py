@@ -23,14 +23,13 @@ from torch import Tensor
 from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import Parameters
 from glmserve.ops.attention import LayerCache
-from glmserve.ops.base import Ops
+from glmserve.ops.base import Ops, PackedWeight
 from glmserve.ops.inputs import Inputs
 
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    weight: Tensor
-    """Packed by Ops.pack_linear."""
+    weight: PackedWeight
     bias: Tensor | None
 
 
@@ -74,13 +73,14 @@ class Glm:
     def __init__(
         self, config: ModelConfig, parameters: Parameters, ops: Ops, max_context: int
     ) -> None:
-        """Take over `parameters`, which is emptied while linear weights are packed one by one."""
+        """Take `parameters` over and empty it; linear weights are packed for `ops`."""
         self.config = config
         self.ops = ops
         self.embedding = parameters.pop("embedding.weight")
-        self.layers = [_layer(parameters, ops, i) for i in range(config.num_layers)]
+        self.layers = [_layer(parameters, i) for i in range(config.num_layers)]
         self.final_norm = _norm(parameters, "final_norm") if config.final_norm else None
-        self.output = ops.pack_linear(parameters.pop("output.weight", self.embedding))
+        tied = "output.weight" not in parameters
+        self.output = ops.pack_linear(self.embedding) if tied else parameters.pop("output.weight")
         self.rope_table = ops.rope_table(config.rope, max_context, self.embedding.device)
 
     def forward(self, inputs: Inputs, caches: Sequence[LayerCache]) -> Tensor:
@@ -134,21 +134,20 @@ class Glm:
         return hidden, ops.add_rms_norm(addend, hidden, norm.weight, eps)
 
 
-def _layer(parameters: Parameters, ops: Ops, index: int) -> Layer:
+def _layer(parameters: Parameters, index: int) -> Layer:
     prefix = f"layers.{index}"
     return Layer(
         input_norm=_norm(parameters, f"{prefix}.input_norm"),
-        qkv=_linear(parameters, ops, f"{prefix}.qkv"),
-        dense=_linear(parameters, ops, f"{prefix}.dense"),
+        qkv=_linear(parameters, f"{prefix}.qkv"),
+        dense=_linear(parameters, f"{prefix}.dense"),
         post_norm=_norm(parameters, f"{prefix}.post_norm"),
-        gate_up=_linear(parameters, ops, f"{prefix}.gate_up"),
-        down=_linear(parameters, ops, f"{prefix}.down"),
+        gate_up=_linear(parameters, f"{prefix}.gate_up"),
+        down=_linear(parameters, f"{prefix}.down"),
     )
 
 
-def _linear(parameters: Parameters, ops: Ops, name: str) -> Linear:
-    weight = ops.pack_linear(parameters.pop(f"{name}.weight"))
-    return Linear(weight, parameters.pop(f"{name}.bias", None))
+def _linear(parameters: Parameters, name: str) -> Linear:
+    return Linear(parameters.pop(f"{name}.weight"), parameters.pop(f"{name}.bias", None))
 
 
 def _norm(parameters: Parameters, name: str) -> Norm:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from glmserve.model_config import ModelConfig
-from glmserve.models.parameters import Shape, parameter_shapes
+from glmserve.models.parameters import Shape, parameter_shapes, stored_parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Placement:
     """Non-zero: the rows are [q k v] head by head, to be sorted into all q, all k, all v."""
     optional: bool = False
     """Need not be stored."""
+    dtype: torch.dtype | None = None
+    """What must be stored; None: any floating point numbers."""
 
     def copy(self, stored: Tensor, parameter: Tensor) -> None:
         """Write `stored` into its rows, cast on the way."""
@@ -64,6 +67,8 @@ _THUDM_NAMES = {
     "output": "transformer.output_layer",
 }
 
+_THUDM_KINDS = {"codes": "weight", "scales": "weight_scale"}
+
 _HF_NAMES = {
     "embedding": "model.embed_tokens",
     "input_norm": "input_layernorm",
@@ -79,12 +84,12 @@ _HF_NAMES = {
 def _thudm_placements(config: ModelConfig) -> dict[str, Placement]:
     """THUDM's own format: one stored tensor per parameter."""
     found = {}
-    for parameter, shape in parameter_shapes(config).items():
+    for parameter, stored in stored_parameters(config).items():
         layer, module, kind = _split(parameter)
-        name = _THUDM_NAMES[module]
+        name = f"{_THUDM_NAMES[module]}.{_THUDM_KINDS.get(kind, kind)}"
         prefix = "" if layer is None else f"transformer.encoder.layers.{layer}."
         heads = config.num_heads if module == "qkv" and config.qkv_per_head else 0
-        found[f"{prefix}{name}.{kind}"] = Placement(parameter, 0, shape, heads)
+        found[prefix + name] = Placement(parameter, 0, stored.shape, heads, dtype=stored.dtype)
     return found
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
-from torch import Tensor
+import torch
 
+from glmserve.config import Quantization, WeightBits
 from glmserve.model_config import ModelConfig
 
-Parameters = dict[str, Tensor]
-"""Canonical name to tensor."""
+Parameters = dict[str, Any]
+"""Canonical name to a tensor, or to what Ops.pack_linear made of it."""
 
 Shape = tuple[int, ...]
+
+LINEAR_MODULES = frozenset({"qkv", "dense", "gate_up", "down", "output"})
+"""Modules whose weight is multiplied with."""
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, Shape]:
@@ -32,9 +37,60 @@ def parameter_shapes(config: ModelConfig) -> dict[str, Shape]:
     return shapes
 
 
+QUANTIZED_BITS: dict[Quantization | None, WeightBits] = {"int8": 8, "int4": 4, "w8a8": 8}
+"""Of the layers' linear weights; the output layer always gets 8."""
+
+
+class StoredParameter(NamedTuple):
+    """A parameter as the checkpoint has it."""
+
+    shape: Shape
+    dtype: torch.dtype | None
+    """None: that of the activations."""
+
+
+def stored_parameters(config: ModelConfig) -> dict[str, StoredParameter]:
+    """Every parameter that a checkpoint holds.
+
+    In place of the `weight` of a layer's linear module, the official quantised checkpoints hold its
+    `codes` int8 [out, in] (4 bits: [out, in/2]) and its `scales` float16 [out].
+    """
+    found = {}
+    for name, shape in parameter_shapes(config).items():
+        module, _, kind = name.rpartition(".")
+        is_code = kind == "weight" and module.rpartition(".")[2] in LINEAR_MODULES - {"output"}
+        if config.stored_bits is None or not is_code:
+            found[name] = StoredParameter(shape, None)
+            continue
+        rows, columns = shape
+        packed = columns * config.stored_bits // 8
+        found[f"{module}.codes"] = StoredParameter((rows, packed), torch.int8)
+        found[f"{module}.scales"] = StoredParameter((rows,), torch.float16)
+    return found
+
+
 def count_parameters(config: ModelConfig) -> int:
     """Numbers in all parameters together."""
     return sum(math.prod(shape) for shape in parameter_shapes(config).values())
+
+
+def weight_bytes(config: ModelConfig, itemsize: int, quantization: Quantization | None) -> int:
+    """Bytes of all parameters in memory, up to the padding of packed layouts.
+
+    Args:
+        itemsize: of floating point numbers.
+        quantization: what unquantised linear weights become.
+    """
+    layer_bits = config.stored_bits or QUANTIZED_BITS.get(quantization)
+    total = 0
+    for name, shape in parameter_shapes(config).items():
+        module, _, kind = name.rpartition(".")
+        is_linear = kind == "weight" and module.rpartition(".")[2] in LINEAR_MODULES
+        bits = layer_bits if is_linear and module != "output" else None
+        if module == "output" and quantization:
+            bits = 8
+        total += math.prod(shape) * (bits or 8 * itemsize) // 8
+    return total
 
 
 def _layer_shapes(config: ModelConfig) -> dict[str, Shape]:

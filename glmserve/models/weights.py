@@ -1,4 +1,4 @@
-"""Reads a checkpoint into canonical parameters, one tensor at a time.
+"""Reads a checkpoint into canonical parameters, one at a time.
 
 Stored tensors are memory-mapped and cast while they are copied into their place, so that no second
 copy of the model ever exists.
@@ -6,6 +6,8 @@ copy of the model ever exists.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,7 +18,7 @@ from glmserve.errors import CheckpointError
 from glmserve.model_config import ModelConfig
 from glmserve.models.checkpoint_files import read_tensors, weight_files
 from glmserve.models.names import Placement, is_ignorable, placements
-from glmserve.models.parameters import Parameters, parameter_shapes
+from glmserve.models.parameters import stored_parameters
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -27,26 +29,22 @@ def load_weights(
     dtype: torch.dtype,
     device: torch.device,
     progress: ReportProgress,
-) -> Parameters:
-    """All parameters in `dtype` on `device`.
+) -> Iterator[tuple[str, Tensor]]:
+    """Canonical name and tensor of each parameter, on `device`, as soon as it is whole.
 
     Args:
         checkpoint: folder, or one weights file.
-        progress: called with bytes of parameters filled and in all.
+        dtype: of floating point parameters.
+        progress: called with bytes of stored tensors read and in all.
 
     Raises:
-        CheckpointError: a tensor is missing, unexpected, damaged, of another shape, or not of
-            floating point; the message names the file and the tensor.
+        CheckpointError: a tensor is missing, unexpected, damaged, of another shape, or of another
+            kind of numbers; the message names the file and the tensor.
     """
     files = weight_files(checkpoint)
     missing = placements(config)
-    parameters = {
-        name: torch.empty(shape, dtype=dtype, device=device)
-        for name, shape in parameter_shapes(config).items()
-    }
-    total = sum(p.nbytes for p in parameters.values())
-    done = 0
-    progress(LoadProgress("weights", 0, total))
+    assembly = _Assembly(config, dtype, device)
+    progress(LoadProgress("weights", 0, assembly.total_bytes))
     for path, promised in files.items():
         found = set()
         for name, stored in read_tensors(path):
@@ -57,29 +55,63 @@ def load_weights(
             if placement is None:
                 raise _surplus(config, path, name)
             _check(path, name, stored, placement)
-            if placement.optional:
-                parameter = torch.empty(placement.shape, dtype=dtype, device=device)
-                parameters[placement.parameter] = parameter
-                total += parameter.nbytes
-            placement.copy(stored, parameters[placement.parameter])
-            done += stored.numel() * dtype.itemsize
-            progress(LoadProgress("weights", done, total))
+            yield from assembly.add(placement, stored)
+            progress(LoadProgress("weights", assembly.done_bytes, assembly.total_bytes))
         if promised is not None and promised - found:
             raise CheckpointError(f"{path}: {min(promised - found)}: missing; the index lists it")
     required = {name: p for name, p in missing.items() if not p.optional}
     if required:
         raise _missing(files, required)
-    return parameters
+
+
+class _Assembly:
+    """Parameters of which some rows are still to come."""
+
+    def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
+        self._dtype = dtype
+        self._device = device
+        self._shapes = {name: p.shape for name, p in stored_parameters(config).items()}
+        self._parts: dict[str, Tensor] = {}
+        self._rows_left: dict[str, int] = {}
+        self.done_bytes = 0
+        self.total_bytes = sum(
+            math.prod(p.shape) * (p.dtype or dtype).itemsize
+            for p in stored_parameters(config).values()
+        )
+
+    def add(self, placement: Placement, stored: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Copy a stored tensor into its rows; the parameter, if it is whole now."""
+        name = placement.parameter
+        shape = self._shapes.get(name, placement.shape)
+        if name not in self._parts:
+            dtype = placement.dtype or self._dtype
+            self._parts[name] = torch.empty(shape, dtype=dtype, device=self._device)
+            self._rows_left[name] = shape[0]
+            if placement.optional:
+                self.total_bytes += self._parts[name].nbytes
+        parameter = self._parts[name]
+        placement.copy(stored, parameter)
+        self.done_bytes += stored.numel() * parameter.itemsize
+        self._rows_left[name] -= placement.shape[0]
+        if not self._rows_left[name]:
+            yield name, self._parts.pop(name)
 
 
 def _check(path: Path, name: str, stored: Tensor, placement: Placement) -> None:
-    if stored.dtype not in _FLOATS:
-        found = str(stored.dtype).removeprefix("torch.")
-        raise CheckpointError(f"{path}: {name}: expected floating point numbers, found {found}")
+    kinds = _FLOATS if placement.dtype is None else (placement.dtype,)
+    if stored.dtype not in kinds:
+        wanted = "floating point" if placement.dtype is None else _name(placement.dtype)
+        raise CheckpointError(
+            f"{path}: {name}: expected {wanted} numbers, found {_name(stored.dtype)}"
+        )
     if stored.shape != placement.shape:
         raise CheckpointError(
             f"{path}: {name}: expected shape {list(placement.shape)}, found {list(stored.shape)}"
         )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _surplus(config: ModelConfig, path: Path, name: str) -> CheckpointError:

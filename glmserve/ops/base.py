@@ -7,12 +7,18 @@ heads, D head dim, R rotary dims.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from glmserve.model_config import RopeConfig
 from glmserve.ops.attention import AttentionBackend, AttentionPlan, LayerCache
+from glmserve.ops.quantized import QuantizedWeight
+
+PackedWeight = Any
+"""What `pack_linear` made of a weight; only `linear` of the same Ops looks inside."""
 
 
 class Ops:
@@ -23,11 +29,8 @@ class Ops:
 
     # --- once, while loading -------------------------------------------------------------------
 
-    def pack_linear(self, weight: Tensor) -> Tensor:
-        """Bring a linear weight [out, in] into the layout that `linear` wants.
-
-        The result is opaque: only `linear` may look at it.
-        """
+    def pack_linear(self, weight: Tensor | QuantizedWeight) -> PackedWeight:
+        """Bring a linear weight [out, in] into the layout that `linear` wants."""
         return weight
 
     def rope_table(self, rope: RopeConfig, length: int, device: torch.device) -> Tensor:
@@ -67,8 +70,10 @@ class Ops:
         """LayerNorm over the last dim; torch computes it in float32 and rounds once."""
         return torch.layer_norm(x, weight.shape, weight, bias, eps)
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
         """x [T, in] @ weight^T + bias: [T, out]. `weight` comes from `pack_linear`."""
+        if isinstance(weight, QuantizedWeight):
+            weight = weight.dequantized(x.dtype)
         return F.linear(x, weight, bias)
 
     def silu_and_mul(self, x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from glmserve.ops.attention import LayerCache
+from glmserve.ops.base import PackedWeight
 from glmserve.ops.batch import Batch
 from glmserve.ops.cpu import CpuOps
 from glmserve.ops.kv_store import KvStore
@@ -34,7 +35,7 @@ _QUERIES_AT_ONCE = 64
 class ReproducibleCpuOps(CpuOps):
     """CpuOps in blocks of rows."""
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
         multiply = super().linear
         return _in_blocks(x, lambda rows: multiply(rows, weight, bias))
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glmserve.ops.base import PackedWeight
 from glmserve.ops.batch import Batch, Int64Array
 from glmserve.ops.paged_cache import PagedBackend, PagedCache, PagedGeometry
 from glmserve.ops.static_arrays import ArraySpec
@@ -35,7 +36,7 @@ class ReproducibleTritonOps(TritonOps):
         super().__init__(attention, chip)
         self._matmul_tiles = load_tiles("reproducible_matmul", chip)
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
         rows, outputs = len(x), len(weight)
         out = torch.empty((rows, outputs), dtype=x.dtype, device=x.device)
         partial = None

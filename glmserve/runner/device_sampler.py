@@ -1,16 +1,38 @@
-"""Chooses tokens on the device."""
+"""Chooses tokens on the device, by the rules of sampler.py and restrict.py.
+
+Nothing here waits for the device. What a step's options say travels there in one transfer; a batch
+of which every row is greedy needs none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from glmserve.runner.adjustments import Adjustments, adjusts, gather_adjustments
+from glmserve.runner.packed_upload import upload_together
+from glmserve.runner.token_bits import Words, ban, bits_of_mask, bits_of_range
 from glmserve.step import SamplingInput
+from glmserve_kernels.adjust_logits.kernel import adjust_logits
+from glmserve_kernels.most_likely_token.kernel import most_likely_token
+from glmserve_kernels.sample.kernel import sample
+from glmserve_kernels.tiles import load_tiles
 
 
 class DeviceSampler:
+    """Samples rows of logits over one vocabulary.
+
+    Args:
+        vocab_limit: ids from here on do not exist; None: all do.
+        never_sampled: further ids that do not.
+        chip: whose tiles the kernels use, see load_tiles.
+    """
+
     def __init__(
         self,
         vocab_size: int,
@@ -19,10 +41,82 @@ class DeviceSampler:
         device: torch.device,
         chip: str,
     ) -> None:
-        self._limit = vocab_limit
+        self._vocab_size = vocab_size
+        self._device = device
+        self._everything = bits_of_range(vocab_size, vocab_size)
+        limit = vocab_size if vocab_limit is None else vocab_limit
+        allowed = bits_of_range(limit, vocab_size, without=never_sampled)
+        self._allowed = torch.from_numpy(allowed).to(device)
+        self._tiles = {
+            name: load_tiles(name, chip)
+            for name in ("adjust_logits", "most_likely_token", "sample")
+        }
 
     def sample(
         self, logits: Tensor, inputs: Sequence[SamplingInput], masks: Sequence[bytes]
     ) -> Tensor:
-        values, ids = logits[:, : self._limit].max(dim=-1)
-        return torch.where(values.isfinite(), ids, -1)
+        """One id per row of `logits` float32 [S, V], int64 [S] on the device; overwrites `logits`.
+
+        NOT_A_NUMBER for a row that is not finite.
+
+        Args:
+            masks: of the constrained inputs, in order.
+        """
+        out = torch.empty(len(inputs), dtype=torch.int64, device=self._device)
+        if all(map(_is_plainly_greedy, inputs)):
+            most_likely_token(
+                logits=logits,
+                allowed=self._allowed,
+                out=out,
+                tiles=self._tiles["most_likely_token"],
+            )
+            return out
+        rows, mask_bits, banned = self._restrictions(inputs, masks)
+        adjustments = gather_adjustments(inputs, banned, self._vocab_size)
+        arrays = {**_options(inputs, self._vocab_size), "mask_rows": rows}
+        if mask_bits:
+            arrays["masks"] = np.stack(mask_bits)
+        if adjustments is not None:
+            arrays |= adjustments._asdict()
+        there = upload_together(arrays, self._device)
+        there.setdefault("masks", self._allowed[None])
+        if adjustments is not None:
+            entries = {name: there.pop(name) for name in Adjustments._fields}
+            adjust_logits(logits=logits, **entries, tiles=self._tiles["adjust_logits"])
+        sample(logits=logits, **there, allowed=self._allowed, out=out, tiles=self._tiles["sample"])
+        return out
+
+    def _restrictions(
+        self, inputs: Sequence[SamplingInput], masks: Sequence[bytes]
+    ) -> tuple[NDArray[np.int32], list[Words], list[Sequence[int]]]:
+        """Each row's mask or -1, the masks, and the ids that are banned where there is no mask."""
+        rows = np.full(len(inputs), -1, dtype=np.int32)
+        bits: list[Words] = []
+        banned: list[Sequence[int]] = []
+        given = iter(masks)
+        for row, s in enumerate(inputs):
+            barred = [i for i in s.banned if i < self._vocab_size]
+            mask = next(given) if s.constrained else b""
+            if mask:  # an empty one restricts nothing
+                words = bits_of_mask(mask, self._vocab_size)
+                rows[row] = len(bits)
+                bits.append(ban(words, barred, self._everything) if barred else words)
+                barred = []
+            banned.append(barred)
+        return rows, bits, banned
+
+
+def _is_plainly_greedy(s: SamplingInput) -> bool:
+    return s.temperature == 0.0 and not s.constrained and not s.banned and not adjusts(s)
+
+
+def _options(inputs: Sequence[SamplingInput], vocab_size: int) -> dict[str, NDArray[Any]]:
+    """As the kernel takes them."""
+    keys = np.array([s.noise_key for s in inputs], dtype=np.uint64)
+    return {
+        "temperature": np.array([s.temperature for s in inputs], dtype=np.float32),
+        "top_k": np.array([min(s.top_k, vocab_size) for s in inputs], dtype=np.int32),
+        "top_p": np.array([s.top_p for s in inputs], dtype=np.float64),
+        "min_p": np.array([s.min_p for s in inputs], dtype=np.float32),
+        "noise_key": keys.view(np.int64),
+    }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from glmserve.config import RunnerConfig
+from glmserve.config import Quantization, RunnerConfig
+from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import count_parameters
 
@@ -29,6 +30,28 @@ def stored_dtype(config: RunnerConfig, model: ModelConfig) -> torch.dtype:
     """`auto` on an accelerator: as stored; bfloat16 where config.json does not say."""
     name = config.dtype if config.dtype != "auto" else model.stored_dtype
     return DTYPES.get(name or "bfloat16", torch.bfloat16)
+
+
+def quantization_on_load(config: RunnerConfig, model: ModelConfig) -> Quantization | None:
+    """What plain linear weights become.
+
+    Dummy weights of a quantised checkpoint's shape are made plain, and quantised as it would be.
+
+    Raises:
+        OptionError: the checkpoint is quantised already.
+    """
+    if model.stored_bits is None:
+        return config.quantization
+    if config.quantization == "w8a8" and model.stored_bits == 8:
+        return "w8a8"
+    if config.quantization:
+        raise OptionError(
+            f"--quantization {config.quantization}: this checkpoint is quantised to "
+            f"{model.stored_bits} bits already; leave the option out"
+        )
+    if config.load_format == "auto":
+        return None
+    return "int8" if model.stored_bits == 8 else "int4"
 
 
 def dtype_name(dtype: torch.dtype) -> str:

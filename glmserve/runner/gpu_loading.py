@@ -7,7 +7,7 @@ import torch
 
 from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.model_config import ModelConfig
-from glmserve.models.parameters import count_parameters
+from glmserve.models.parameters import count_parameters, weight_bytes
 from glmserve.models.registry import build_model
 from glmserve.runner.accelerator import Accelerator
 from glmserve.runner.device_sampler import DeviceSampler
@@ -41,7 +41,6 @@ def load_gpu_runner(
         DeviceError: the memory left holds no useful cache.
     """
     parameters = make_parameters(config, model_config, target, progress)
-    weight_bytes = sum(p.nbytes for p in parameters.values())
     model = build_model(model_config, parameters, target.ops, model_config.max_context)
     attention = target.ops.attention
     token_bytes = model_config.num_layers * attention.token_bytes(model_config.head_dim)
@@ -77,7 +76,7 @@ def load_gpu_runner(
             device=target.description,
             dtype=dtype_name(target.dtype),
             num_parameters=count_parameters(model_config),
-            weight_bytes=weight_bytes,
+            weight_bytes=weight_bytes(model_config, target.dtype.itemsize, target.quantization),
             kv_cache_bytes=limits.token_capacity * token_bytes,
         ),
     )

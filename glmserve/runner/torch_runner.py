@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glmserve.config import LoadProgress, ReportProgress, RunnerConfig
+from glmserve.config import Quantization, ReportProgress, RunnerConfig
 from glmserve.model_config import ModelConfig
 from glmserve.models.dummy import dummy_weights
-from glmserve.models.parameters import Parameters, count_parameters
+from glmserve.models.packing import pack_parameters
+from glmserve.models.parameters import Parameters, count_parameters, weight_bytes
 from glmserve.models.registry import Model, build_model
 from glmserve.models.weights import load_weights
 from glmserve.ops.attention import LayerCache
@@ -46,6 +47,8 @@ class TorchTarget:
     description: str
     dtype: torch.dtype
     ops: Ops
+    quantization: Quantization | None
+    """What `ops` is to be given in place of plain linear weights."""
 
 
 class TorchRunner:
@@ -118,7 +121,6 @@ def load_torch_runner(
     """
     with torch.inference_mode():
         parameters = make_parameters(config, model_config, target, progress)
-        weight_bytes = sum(p.nbytes for p in parameters.values())
         model = build_model(model_config, parameters, target.ops, limits.max_context)
         caches = target.ops.attention.allocate(
             model_config.num_layers, limits.num_blocks, model_config.head_dim
@@ -129,7 +131,7 @@ def load_torch_runner(
         device=target.description,
         dtype=dtype_name(target.dtype),
         num_parameters=count_parameters(model_config),
-        weight_bytes=weight_bytes,
+        weight_bytes=weight_bytes(model_config, target.dtype.itemsize, target.quantization),
         kv_cache_bytes=limits.token_capacity * token_bytes,
     )
     never_sampled = torch.tensor(config.never_sampled, dtype=torch.int64, device=target.device)
@@ -145,10 +147,9 @@ def make_parameters(
         CheckpointError: they cannot be read or do not fit config.json.
     """
     if config.load_format == "auto":
-        return load_weights(
+        stored = load_weights(
             model_config, Path(config.checkpoint), target.dtype, target.device, progress
         )
-    parameters = dummy_weights(model_config, target.dtype, target.device, config.seed)
-    total = sum(p.nbytes for p in parameters.values())
-    progress(LoadProgress("weights", total, total))
-    return parameters
+    else:
+        stored = dummy_weights(model_config, target.dtype, target.device, progress, config.seed)
+    return pack_parameters(stored, model_config, target.ops, target.quantization)

@@ -15,7 +15,13 @@ from glmserve.cli.main import build_parser
 from server_process import ServerProcess
 
 REPOSITORY = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "bench/README.md", "kernels/README.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "ARCHITECTURE.md",
+    "bench/README.md",
+    "kernels/README.md",
+)
 ADDRESS = "http://127.0.0.1:8000"
 
 

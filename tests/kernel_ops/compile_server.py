@@ -77,9 +77,8 @@ def start(chip: str, **options: Any) -> GpuRunner:
         config = RunnerConfig(checkpoint=folder, load_format="dummy", **options)
         model = read_model_config(Path(folder))
         gpu = Gpu(META, chip, CAPABILITIES[chip], multiprocessors=132)
-        target = TorchTarget(
-            META, "absent", torch.float16, make_ops(config, model, torch.float16, 64, gpu)
-        )
+        ops = make_ops(config, model, torch.float16, 64, gpu)
+        target = TorchTarget(META, "absent", torch.float16, ops, config.quantization)
         return load_gpu_runner(config, model, target, AbsentAccelerator(), chip, 64, report_nothing)
 
 

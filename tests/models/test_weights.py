@@ -26,7 +26,7 @@ Weights = dict[str, torch.Tensor]
 
 def load(path: Path, dtype: torch.dtype = torch.float32) -> Parameters:
     config = read_model_config(path)
-    return load_weights(config, path, dtype, CPU, report_nothing)
+    return dict(load_weights(config, path, dtype, CPU, report_nothing))
 
 
 def refusal(path: Path) -> str:
@@ -142,7 +142,7 @@ class TestFormats:
     def test_progress(self, folder: Path) -> None:
         calls: list[LoadProgress] = []
         config = read_model_config(folder)
-        parameters = load_weights(config, folder, torch.bfloat16, CPU, calls.append)
+        parameters = dict(load_weights(config, folder, torch.bfloat16, CPU, calls.append))
         total = sum(p.nbytes for p in parameters.values())
         assert calls[0] == ("weights", 0, total)
         assert calls[-1] == ("weights", total, total)

@@ -19,7 +19,9 @@ CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
-@pytest.fixture(params=[Ops, CpuOps])
+@pytest.fixture(
+    params=[Ops, lambda attention: CpuOps(attention, torch.float32)], ids=["torch", "cpu"]
+)
 def ops(request: pytest.FixtureRequest) -> Ops:
     made: Ops = request.param(SdpaAttention(2, torch.float32, CPU, 16, ExactStore(torch.float32)))
     return made

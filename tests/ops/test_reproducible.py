@@ -36,7 +36,7 @@ def test_attention(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows(dtype: torch.dtype) -> None:
-    ops = ReproducibleCpuOps(make(Case([])))
+    ops = ReproducibleCpuOps(make(Case([])), dtype)
     weight, norm = torch.randn(200, 96).to(dtype), torch.randn(96).to(dtype)
     x = torch.randn(70, 96).to(dtype)
     with torch.inference_mode():

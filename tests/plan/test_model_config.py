@@ -125,7 +125,7 @@ def test_a_tiktoken_vocabulary_means_glm4(tmp_path: Path) -> None:
         ("num_hidden_layers", 40, "disagrees with num_layers"),
         ("multi_query_group_num", 3, "cannot share"),
         ("kv_channels", 6, "do not form pairs"),
-        ("quantization_bit", 4, "quantised checkpoints are not served yet"),
+        ("quantization_bit", 5, "only 4 and 8 are known"),
         ("pre_seq_len", 128, "P-Tuning"),
         ("rotary_percent", 0.25, "rotates half"),
         ("interleaved_qkv", True, "not known"),

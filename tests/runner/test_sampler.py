@@ -25,22 +25,22 @@ from glmserve.step import NOT_A_NUMBER, SamplingInput
 BACKEND = SdpaAttention(1, torch.float32, torch.device("cpu"), 16, ExactStore(torch.float32))
 
 
-@pytest.fixture(params=[Ops, CpuOps], scope="module")
+@pytest.fixture(params=[Ops(BACKEND), CpuOps(BACKEND, torch.float32)], ids=["torch", "cpu"])
 def ops(request: pytest.FixtureRequest) -> Ops:
-    made: Ops = request.param(BACKEND)
+    made: Ops = request.param
     return made
 
 
 def choose(logits: list[float] | np.ndarray, vocab_limit: int | None = None, **options: Any) -> int:
     rows = torch.tensor(np.asarray(logits), dtype=torch.float32)[None]
-    return sample(rows, [SamplingInput(**options)], CpuOps(BACKEND), vocab_limit)[0]
+    return sample(rows, [SamplingInput(**options)], CpuOps(BACKEND, torch.float32), vocab_limit)[0]
 
 
 def sweep(logits: list[float] | np.ndarray, steps: int = 2000, **options: Any) -> Counter[int]:
     """How often each id is chosen with as many different keys, the same in every run."""
     rows = torch.tensor(np.asarray(logits), dtype=torch.float32).expand(steps, -1).clone()
     inputs = [SamplingInput(noise_key=noise_key(1, i), **options) for i in range(steps)]
-    return Counter(sample(rows, inputs, CpuOps(BACKEND), None))
+    return Counter(sample(rows, inputs, CpuOps(BACKEND, torch.float32), None))
 
 
 def history(prompt: list[int], output: list[int]) -> dict[str, Any]:
@@ -291,7 +291,7 @@ def test_rows_are_independent(seed: int) -> None:
         )
         for _ in rows
     ]
-    ops = CpuOps(BACKEND)
+    ops = CpuOps(BACKEND, torch.float32)
     together = sample(rows.clone(), inputs, ops, None)
     alone = [
         sample(row[None].clone(), [s], ops, None)[0] for row, s in zip(rows, inputs, strict=True)

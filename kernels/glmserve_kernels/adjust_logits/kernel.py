@@ -31,8 +31,9 @@ def _adjust_logits(
     at = logits_ptr + rows * logits_stride + ids
     value = tl.load(at, mask=inside, other=0.0)
     value = tl.where(value > 0, tl.div_rn(value, repetition), value * repetition)
-    value = value - subtract + bias
-    tl.store(at, tl.where(bias == float("-inf"), bias, value), mask=inside)
+    barred = bias == float("-inf")
+    value = value - subtract + tl.where(barred, 0.0, bias)
+    tl.store(at, tl.where(barred, bias, value), mask=inside)
 
 
 def adjust_logits(

@@ -10,19 +10,27 @@ from glmserve_kernels.tiles import Tiles
 
 
 @triton.jit
-def _bits(words_ptr, ids, size):
-    """Whether each id's bit is set."""
-    words = tl.load(words_ptr + (ids >> 5), mask=ids < size, other=0)
-    return (words >> (ids & 31)) & 1 != 0
+def tile_ids(start, TILE: tl.constexpr):
+    """The ids from `start` on, a multiple of 32: [TILE / 32, 32], a row for each word of bits."""
+    return start + 32 * tl.arange(0, TILE // 32)[:, None] + tl.arange(0, 32)[None, :]
 
 
 @triton.jit
-def load_logits(logits_ptr, ids, size, allowed_ptr, mask_ptr, masked):
-    """Logits of `ids`; -inf where they are not allowed. A mask does not hide NaN."""
-    there = (ids < size) & _bits(allowed_ptr, ids, size)
-    logits = tl.load(logits_ptr + ids, mask=there, other=float("-inf"))
+def _bits(words_ptr, start, size, TILE: tl.constexpr):
+    """Whether the bit of each of tile_ids is set."""
+    places = start // 32 + tl.arange(0, TILE // 32)[:, None]
+    words = tl.load(words_ptr + places, mask=places * 32 < size, other=0)
+    return (words >> tl.arange(0, 32)[None, :]) & 1 != 0
+
+
+@triton.jit
+def load_logits(logits_ptr, start, size, allowed_ptr, mask_ptr, masked, TILE: tl.constexpr):
+    """Logits of tile_ids; -inf where they are not allowed. A mask does not hide NaN."""
+    ids = tile_ids(start, TILE)
+    logits = tl.load(logits_ptr + ids, mask=ids < size, other=float("-inf"))
+    logits = tl.where(_bits(allowed_ptr, start, size, TILE), logits, float("-inf"))
     if masked:
-        kept = _bits(mask_ptr, ids, size) | (logits != logits)
+        kept = _bits(mask_ptr, start, size, TILE) | (logits != logits)
         logits = tl.where(kept, logits, float("-inf"))
     return logits
 
@@ -30,18 +38,17 @@ def load_logits(logits_ptr, ids, size, allowed_ptr, mask_ptr, masked):
 @triton.jit
 def most_likely(logits_ptr, size, allowed_ptr, mask_ptr, masked, TILE: tl.constexpr):
     """The largest logit and its lowest id; -1 if it is infinite or there is a NaN."""
-    best = tl.full([TILE], float("-inf"), tl.float32)
-    best_ids = tl.zeros([TILE], tl.int32)
-    nans = tl.zeros([TILE], tl.int32)
+    best = tl.full([TILE // 32, 32], float("-inf"), tl.float32)
+    best_ids = tl.zeros([TILE // 32, 32], tl.int32)
+    nans = tl.zeros([TILE // 32, 32], tl.int32)
     for start in range(0, size, TILE):
-        ids = start + tl.arange(0, TILE)
-        logits = load_logits(logits_ptr, ids, size, allowed_ptr, mask_ptr, masked)
+        logits = load_logits(logits_ptr, start, size, allowed_ptr, mask_ptr, masked, TILE)
         nans |= (logits != logits).to(tl.int32)
-        best_ids = tl.where(logits > best, ids, best_ids)
+        best_ids = tl.where(logits > best, tile_ids(start, TILE), best_ids)
         best = tl.where(logits > best, logits, best)
-    largest = tl.max(best, 0)
-    token = tl.min(tl.where(best == largest, best_ids, size), 0)
-    usable = (tl.abs(largest) < float("inf")) & (tl.max(nans, 0) == 0)
+    largest = tl.max(best)
+    token = tl.min(tl.where(best == largest, best_ids, size))
+    usable = (tl.abs(largest) < float("inf")) & (tl.max(nans) == 0)
     return largest, tl.where(usable, token, -1)
 
 

@@ -16,7 +16,7 @@ from glmserve_kernels.likely_tokens.kernel import (
     load_weights,
     sum_above,
 )
-from glmserve_kernels.most_likely_token.kernel import load_logits, most_likely
+from glmserve_kernels.most_likely_token.kernel import load_logits, most_likely, tile_ids
 from glmserve_kernels.tiles import Tiles
 
 _GREEDY_BELOW = tl.constexpr(1e-5)
@@ -33,15 +33,15 @@ def _to_weights(
     logits_ptr, size, allowed_ptr, mask_ptr, masked, largest, temperature, TILE: tl.constexpr
 ):
     """Replace logits by weights, 1 for the most likely; their sum, in float64."""
-    sums = tl.zeros([TILE], tl.float32)
+    sums = tl.zeros([TILE // 32, 32], tl.float32)
     for start in range(0, size, TILE):
-        ids = start + tl.arange(0, TILE)
-        logits = load_logits(logits_ptr, ids, size, allowed_ptr, mask_ptr, masked)
+        logits = load_logits(logits_ptr, start, size, allowed_ptr, mask_ptr, masked, TILE)
         weights = tl.exp((logits - largest) / temperature)
+        ids = tile_ids(start, TILE)
         tl.store(logits_ptr + ids, weights, mask=ids < size)
         sums += weights
     tl.debug_barrier()  # other threads read them
-    return tl.sum(sums.to(tl.float64), 0)
+    return tl.sum(sums.to(tl.float64))
 
 
 @triton.jit
@@ -186,7 +186,7 @@ def sample(
             are -inf, if they are not NaN.
     """
     rows, size = logits.shape
-    constants = tiles["any"]
+    constants = tiles["16-byte loads" if size % 16 == 0 else "4-byte loads"]
     blocks = triton.next_power_of_2(triton.cdiv(size, _BLOCK.value))
     _sample[(rows,)](
         logits,

@@ -1,0 +1,70 @@
+"""Whether a kernel computes what its reference says; none that does not is worth timing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from glmserve_kernels.operation import Case, Maker, Operation
+from glmserve_kernels.tiles import Tiles
+from kernel_arguments import fit, is_for, tensors
+
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 5e-3}
+"""Relative Frobenius error, for cases that do not name their own."""
+
+
+def check_operation(
+    operation: Operation, chip: str, device: torch.device, tiles: Tiles
+) -> list[str]:
+    """What is wrong with it in its small and odd cases."""
+    return [
+        f"{operation.name} {case.name} {str(dtype).removeprefix('torch.')}: {wrong}"
+        for case in operation.cases
+        if is_for(case, operation, chip)
+        for dtype in case.dtypes
+        for wrong in check_case(operation, case, Maker(device, dtype), tiles)
+    ]
+
+
+def check_case(operation: Operation, case: Case, maker: Maker, tiles: Tiles) -> list[str]:
+    """What is wrong in one case, which keeps its own way of cutting up work."""
+    arguments = case.make(maker)
+    before = {name: value.clone() for name, value in tensors(arguments).items()}
+    expected = operation.reference(**{**arguments, **before})
+    operation.launch(**arguments, tiles=tiles)
+    tolerance = (case.tolerance or TOLERANCE)[maker.dtype]
+    wrong = []
+    for name, want in expected.items():
+        fault = _fault(arguments[name], want, before[name], tolerance)
+        if fault:
+            wrong.append(f"{name} {fault}")
+    return wrong
+
+
+def check_served(operation: Operation, case: Case, maker: Maker, tiles: Tiles) -> list[str]:
+    """What is wrong at full size; nothing if the reference's float64 numbers do not fit."""
+    try:
+        refit = Case(case.name, lambda make: fit(operation.name, case.make(make), tiles))
+        return check_case(operation, refit, maker, tiles)
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return []
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Also where both are NaN."""
+    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
+
+
+def _fault(got: Tensor, want: Tensor, before: Tensor, tolerance: float) -> str | None:
+    """Close where `want` is a number, the same as before where it is NaN."""
+    written = ~want.isnan()
+    if not same_bits(got[~written], before[~written]):
+        return "is written where it must not be"
+    numbers, exact = got[written].double(), want[written]
+    if not numbers.isfinite().all():
+        return "has numbers that are not finite"
+    if not exact.any():
+        return "is not 0" if numbers.any() else None
+    error = float((numbers - exact).norm() / exact.norm())
+    return f"is off by {error:.1e}, more than {tolerance:.0e}" if error > tolerance else None

@@ -1,0 +1,83 @@
+"""The least time that a step of a model can take on a GPU with measured ceilings.
+
+Two phases follow one another, each as long as the larger of its bytes and its arithmetic (the
+roofline model, see gpu_ceilings.floor_seconds): matrix products, which read every weight once, and
+attention, which reads the keys and values of every context once. Norms, rotation, activations and
+launches are not counted, so no server reaches it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gpu_ceilings import Ceilings, floor_seconds
+
+
+class Shape(NamedTuple):
+    """A decoder with gated feed-forward layers and grouped keys, as in the ChatGLM family."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocab: int
+
+    @property
+    def layer_parameters(self) -> int:
+        """Of all layers' matrices: QKV, output, gate and up, down."""
+        attention = (2 * self.heads + 2 * self.kv_heads) * self.head_dim
+        return self.layers * self.hidden * (attention + 3 * self.ffn)
+
+    @property
+    def head_parameters(self) -> int:
+        """Of the output layer."""
+        return self.hidden * self.vocab
+
+    @property
+    def token_numbers(self) -> int:
+        """Numbers of K and V that one token has in all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_dim
+
+    @property
+    def pair_flops(self) -> int:
+        """Of one token's attention to one position: two products in each head and layer."""
+        return 4 * self.layers * self.heads * self.head_dim
+
+
+def decode_seconds(
+    shape: Shape, batch: int, context: int, ceilings: Ceilings, weight_bytes: float = 2
+) -> float:
+    """One token for each of `batch` sequences of `context` tokens; K and V of 16 bits."""
+    parameters = shape.layer_parameters + shape.head_parameters
+    products, _ = floor_seconds(int(parameters * weight_bytes), 2 * batch * parameters, ceilings)
+    positions = batch * context
+    attention, _ = floor_seconds(
+        2 * positions * shape.token_numbers, positions * shape.pair_flops, ceilings
+    )
+    return products + attention
+
+
+def prefill_seconds(shape: Shape, prompts: int, tokens: int, ceilings: Ceilings) -> float:
+    """`prompts` prompts of `tokens` each, and the first token of each answer; 16-bit weights."""
+    layers, _ = floor_seconds(
+        2 * shape.layer_parameters, 2 * prompts * tokens * shape.layer_parameters, ceilings
+    )
+    head, _ = floor_seconds(
+        2 * shape.head_parameters, 2 * prompts * shape.head_parameters, ceilings
+    )
+    pairs = prompts * tokens * (tokens + 1) // 2
+    attention, _ = floor_seconds(
+        2 * prompts * tokens * shape.token_numbers, pairs * shape.pair_flops, ceilings
+    )
+    return layers + head + attention
+
+
+def request_seconds(
+    shape: Shape, batch: int, prompt: int, output: int, ceilings: Ceilings
+) -> float:
+    """`batch` equal requests at once, from the first prompt to the last token."""
+    # The floor of a step is linear in the context wherever memory bounds its attention: always.
+    step = decode_seconds(shape, batch, prompt + output // 2, ceilings)
+    return prefill_seconds(shape, batch, prompt, ceilings) + (output - 1) * step

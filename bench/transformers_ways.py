@@ -1,0 +1,112 @@
+"""The two ways in which transformers generates: one request at a time, and batched continuously."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from transformers import GenerationConfig, GlmConfig, GlmForCausalLM
+from transformers.generation.configuration_utils import ContinuousBatchingConfig
+
+from step_floor import Shape
+
+SHAPES = {
+    "tiny": Shape(6, 192, 6, 2, 32, 512, 2560),
+    "S": Shape(12, 768, 12, 2, 64, 2048, 65024),
+    "chatglm2-6b": Shape(28, 4096, 32, 2, 128, 13696, 65024),
+}
+_CACHE_SHARE = 0.5
+"""Of the memory that is free when continuous batching starts."""
+
+
+def make_config(shape: Shape) -> GlmConfig:
+    """A model of this shape whose answers never end by themselves."""
+    return GlmConfig(
+        num_hidden_layers=shape.layers,
+        hidden_size=shape.hidden,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        intermediate_size=shape.ffn,
+        vocab_size=shape.vocab,
+        attention_bias=True,
+        pad_token_id=0,
+        eos_token_id=[],
+    )
+
+
+def make_model(config: GlmConfig, dtype: torch.dtype, device: torch.device) -> GlmForCausalLM:
+    """With seeded random weights."""
+    torch.manual_seed(0)
+    with _making(dtype, device):
+        return GlmForCausalLM(config).eval()
+
+
+@contextmanager
+def _making(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+    """New parameters are of this dtype, on this device: no float32 copy in between."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with device:
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def generate_rate(model: GlmForCausalLM, prompts: list[list[int]], output_tokens: int) -> float:
+    """Output tokens per second of `generate`, one prompt after another.
+
+    Raises:
+        SystemExit: it stopped early.
+    """
+    start = time.perf_counter()
+    for prompt in prompts:
+        ids = torch.tensor([prompt], device=model.device)
+        with torch.inference_mode():
+            output = model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=output_tokens,
+                do_sample=False,
+            ).cpu()
+        if output.shape[1] != len(prompt) + output_tokens:
+            raise SystemExit("transformers stopped early")
+    return len(prompts) * output_tokens / (time.perf_counter() - start)
+
+
+def batched_rate(model: GlmForCausalLM, prompts: list[list[int]], output_tokens: int) -> float:
+    """Output tokens per second of transformers' continuous batching, all prompts at once.
+
+    A short run before it sets up what it keeps: cache, graphs.
+
+    Raises:
+        RuntimeError: it failed, or a request ended early.
+    """
+    batching = ContinuousBatchingConfig(max_memory_percent=_CACHE_SHARE, allow_block_sharing=False)
+    generation = GenerationConfig(
+        max_new_tokens=output_tokens, eos_token_id=-1, pad_token_id=0, do_sample=False
+    )
+
+    def run(inputs: list[list[int]]) -> float:
+        start = time.perf_counter()
+        outputs = model.generate_batch(
+            inputs,
+            generation_config=generation,
+            continuous_batching_config=batching,
+            persistent_manager=True,
+        )
+        elapsed = time.perf_counter() - start
+        lengths = [len(output.generated_tokens) for output in outputs.values()]
+        if lengths != [output_tokens] * len(inputs):
+            errors = [output.error for output in outputs.values() if output.error]
+            raise RuntimeError(errors[0] if errors else f"answers of {set(lengths)} tokens")
+        return len(inputs) * output_tokens / elapsed
+
+    try:
+        run([[token ^ 1 for token in prompt] for prompt in prompts])
+        return run(prompts)
+    finally:
+        model.destroy_cached_continuous_batching_manager()

@@ -1,0 +1,80 @@
+"""From stored parameters to what a model computes with, one at a time.
+
+So a model never exists twice: a weight is quantised and packed as soon as it has been read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Literal
+
+from torch import Tensor
+
+from glmserve.config import Quantization
+from glmserve.model_config import ModelConfig
+from glmserve.models.parameters import LINEAR_MODULES, QUANTIZED_BITS, Parameters
+from glmserve.ops.base import Ops
+from glmserve.ops.quantized import QuantizedWeight, quantize
+
+_INT4_GROUP = 64
+"""Columns that share a scale when we quantise to 4 bits; less is more exact, and larger."""
+
+
+def pack_parameters(
+    parameters: Iterable[tuple[str, Tensor]],
+    config: ModelConfig,
+    ops: Ops,
+    quantization: Quantization | None,
+) -> Parameters:
+    """Pack linear weights for `ops`; everything else stays as it is.
+
+    Args:
+        parameters: canonical name and tensor; a quantised weight comes as its codes and scales.
+        quantization: what to make of weights that are not quantised yet.
+    """
+    packed: Parameters = {}
+    halves: dict[str, Tensor] = {}
+    for name, parameter in parameters:
+        module, _, kind = name.rpartition(".")
+        is_linear = module.rpartition(".")[2] in LINEAR_MODULES
+        if kind in ("codes", "scales"):
+            halves[name] = parameter
+            weight = _whole(halves, module, config, quantization)
+            if weight is not None:
+                packed[f"{module}.weight"] = ops.pack_linear(weight)
+        elif is_linear and kind == "weight":
+            packed[name] = ops.pack_linear(_quantized(parameter, module, quantization))
+        else:
+            packed[name] = parameter
+    return packed
+
+
+def _whole(
+    halves: dict[str, Tensor],
+    module: str,
+    config: ModelConfig,
+    quantization: Quantization | None,
+) -> QuantizedWeight | None:
+    """The module's weight, once both codes and scales are there."""
+    names = f"{module}.codes", f"{module}.scales"
+    if not all(name in halves for name in names) or config.stored_bits is None:
+        return None
+    codes, scales = (halves.pop(name) for name in names)
+    activation_bits = _activation_bits(quantization)
+    return QuantizedWeight(codes, scales[:, None], config.stored_bits, activation_bits)
+
+
+def _activation_bits(quantization: Quantization | None) -> Literal[8] | None:
+    return 8 if quantization == "w8a8" else None
+
+
+def _quantized(
+    weight: Tensor, module: str, quantization: Quantization | None
+) -> Tensor | QuantizedWeight:
+    if quantization is None:
+        return weight
+    if module == "output" or QUANTIZED_BITS[quantization] == 8:
+        return replace(quantize(weight, 8), activation_bits=_activation_bits(quantization))
+    columns = weight.shape[1]
+    return quantize(weight, 4, _INT4_GROUP if columns % _INT4_GROUP == 0 else None)

@@ -1,0 +1,116 @@
+"""Matrix products with quantised weights on a CPU, activations in bfloat16.
+
+Measured on a Zen 4 with two threads, weight 12288x4096, milliseconds at 1 / 16 / 256 rows:
+bfloat16 3.5 / 8.9 / 128, W8A8 2.4 / 7.9 / 64, int8 weights alone 2.0 / 25 / 196.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from glmserve.ops.quantized import QuantizedWeight
+
+_ROWS_AT_ONCE = 512
+"""Rows of a weight that are dequantised at a time; they stay in the cache."""
+
+_ZERO_POINT = 128
+"""Activations are given as unsigned bytes: for signed ones oneDNN only has its reference code."""
+
+
+class QuantizedLinear(Protocol):
+    """A packed weight that multiplies."""
+
+    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """x bfloat16 [T, K] to [T, N]."""
+        ...
+
+
+def pack_quantized(weight: QuantizedWeight) -> QuantizedLinear:
+    """The way to multiply with this weight."""
+    if weight.activation_bits == 8:
+        return W8A8Linear(weight)
+    return Int8Linear(weight) if weight.bits == 8 else Int4Linear(weight)
+
+
+class W8A8Linear:
+    """Activations are rounded to int8 too, each row by its own scale; sums are exact integers.
+
+    So a row's result is the same bits whatever other rows there are.
+    """
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        self._codes = torch.ops.onednn.qlinear_prepack(weight.codes, None)
+        self._scales = weight.scales[:, 0].float().contiguous()
+        self._zeros = torch.zeros(len(self._scales), dtype=torch.int32)
+
+    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        wide = x.float()
+        scales = wide.abs().amax(-1, keepdim=True).div_(127)
+        codes = (wide / scales.clamp(min=torch.finfo(torch.float32).tiny)).round_()
+        y: Tensor = torch.ops.onednn.qlinear_pointwise(
+            codes.add_(_ZERO_POINT).to(torch.uint8),
+            *(1.0, _ZERO_POINT),
+            *(self._codes, self._scales, self._zeros),
+            *(None, 1.0, 0, torch.float32, "none", [], ""),
+        )
+        y.mul_(scales)
+        return (y if bias is None else y.add_(bias)).to(x.dtype)
+
+
+class Int8Linear:
+    """Weights of 8 bits, one scale per row."""
+
+    _MOST_ROWS = 4
+    """Beyond, torch's kernel is slower than dequantising."""
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        self._codes = weight.codes
+        self._scales = weight.scales[:, 0].to(torch.bfloat16).contiguous()
+
+    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        if len(x) <= self._MOST_ROWS:
+            y: Tensor = torch._weight_int8pack_mm(x, self._codes, self._scales)
+        else:
+            starts = range(0, len(self._codes), _ROWS_AT_ONCE)
+            blocks = [self._codes[start : start + _ROWS_AT_ONCE] for start in starts]
+            y = torch.cat([F.linear(x, block.to(x.dtype)) for block in blocks], dim=1)
+            y.mul_(self._scales)
+        return y if bias is None else y.add_(bias)
+
+
+class Int4Linear:
+    """Weights of 4 bits, one scale per row and group of columns."""
+
+    _MOST_ROWS = 8
+    _GROUPS = (256, 128, 64, 32)
+    _ROW_MULTIPLE = 16
+    """What torch's kernel knows."""
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        self._weight = weight
+        rows, groups = weight.scales.shape
+        columns = weight.codes.shape[1] * 2
+        size = columns // groups
+        fitting = [g for g in self._GROUPS if size % g == 0 and rows % self._ROW_MULTIPLE == 0]
+        self._group = fitting[0] if fitting else None
+        if self._group is not None:
+            scales = weight.scales.repeat_interleave(size // self._group, dim=1).t()
+            zeros = torch.zeros_like(scales)
+            self._scales = torch.stack((scales, zeros), dim=-1).to(torch.bfloat16).contiguous()
+            codes = weight.unpacked().to(torch.int32) + 8
+            self._codes = torch._convert_weight_to_int4pack_for_cpu(codes, 1)
+
+    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        if self._group is not None and len(x) <= self._MOST_ROWS:
+            y: Tensor = torch._weight_int4pack_mm_for_cpu(x, self._codes, self._group, self._scales)
+            return y if bias is None else y.add_(bias)
+        parts = []
+        for start in range(0, len(self._weight.codes), _ROWS_AT_ONCE):
+            some = self._weight.rows(start, start + _ROWS_AT_ONCE)
+            parts.append(F.linear(x, some.dequantized(x.dtype)))
+        y = torch.cat(parts, dim=1)
+        return y if bias is None else y.add_(bias)

@@ -1,0 +1,63 @@
+"""Linear weights as small integers: number = code * scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from glmserve.config import WeightBits
+
+_LARGEST_CODE = {8: 127, 4: 7}
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedWeight:
+    """A linear weight [N, K], N outputs, in the layout of the official quantised checkpoints."""
+
+    codes: Tensor
+    """int8: [N, K] of 8 bits, or [N, K/2]: two of 4 bits, the even column in the high half."""
+    scales: Tensor
+    """[N, G]: one for each row and each of G equal groups of columns."""
+    bits: WeightBits
+    activation_bits: Literal[8] | None = None
+    """8: activations are to be rounded as well, row by row."""
+
+    def rows(self, first: int, last: int) -> QuantizedWeight:
+        """Outputs first..last-1 only."""
+        return replace(self, codes=self.codes[first:last], scales=self.scales[first:last])
+
+    def unpacked(self) -> Tensor:
+        """int8 [N, K], one code each."""
+        if self.bits == 8:
+            return self.codes
+        # Arithmetic shifts carry the sign of either half along.
+        halves = torch.stack((self.codes >> 4, (self.codes << 4) >> 4), dim=-1)
+        return halves.flatten(1)
+
+    def dequantized(self, dtype: torch.dtype) -> Tensor:
+        """[N, K]: products in float32, rounded once."""
+        codes = self.unpacked()
+        groups = codes.view(len(codes), self.scales.shape[1], -1)
+        return (groups * self.scales.float()[..., None]).flatten(1).to(dtype)
+
+
+def quantize(weight: Tensor, bits: WeightBits, group_size: int | None = None) -> QuantizedWeight:
+    """Round a weight [N, K] to symmetric codes.
+
+    Args:
+        weight: floating point.
+        bits: 8 or 4.
+        group_size: columns that share a scale; divides K. None: whole rows, as the official
+            checkpoints do.
+    """
+    rows, columns = weight.shape
+    groups = weight.float().view(rows, -1, group_size or columns)
+    scales = groups.abs().amax(-1) / _LARGEST_CODE[bits]
+    divisors = scales.clamp(min=torch.finfo(torch.float32).tiny)
+    codes = (groups / divisors[..., None]).round_().to(torch.int8).view(rows, columns)
+    if bits == 4:
+        codes = (codes[:, 0::2] << 4) | (codes[:, 1::2] & 15)
+    return QuantizedWeight(codes, scales, bits)

@@ -1,0 +1,112 @@
+"""What penalties, biases and bans change in single logits, gathered for a device.
+
+sampler.py and restrict.py say what they mean. What can be is done for all rows at once, a logit's
+key being row * vocab_size + id: there may be hundreds of rows, and a dozen numpy calls for each
+would take longer than the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glmserve.step import SamplingInput
+
+_NOTHING = np.zeros(0, dtype=np.int64)
+
+_IDS_PASSED_WHILE_ONE_IS_SORTED = 32
+
+
+class _Counts(NamedTuple):
+    keys: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+class Adjustments(NamedTuple):
+    """One entry for each logit that changes; see adjust_logits."""
+
+    rows: NDArray[np.int32]
+    ids: NDArray[np.int32]
+    repetition: NDArray[np.float32]
+    subtract: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+def adjusts(s: SamplingInput) -> bool:
+    """Whether a row's options change its logits."""
+    return s.repetition_penalty != 1.0 or _counts(s) or bool(s.logit_bias)
+
+
+def gather_adjustments(
+    inputs: Sequence[SamplingInput], banned: Sequence[Sequence[int]], vocab_size: int
+) -> Adjustments | None:
+    """Of all rows; `banned` ids become -inf. None if nothing changes."""
+    repeating = ((row, _tokens(s)) for row, s in enumerate(inputs) if s.repetition_penalty != 1.0)
+    counting = ((row, _tokens(s)[s.prompt_length :]) for row, s in enumerate(inputs) if _counts(s))
+    seen, _ = _count(repeating, vocab_size)
+    counted, counts = _count(counting, vocab_size)
+    biases = _biases(inputs, banned, vocab_size)
+    biased = np.array(list(biases), dtype=np.int64)
+    keys = np.sort(np.concatenate((seen, counted, biased)), kind="stable")  # merges what is sorted
+    if not len(keys):
+        return None
+    keys = keys[np.diff(keys, prepend=-1) != 0]
+    repetition = np.ones(len(keys), dtype=np.float32)
+    penalties = np.array([s.repetition_penalty for s in inputs], dtype=np.float32)
+    repetition[_places(seen, keys)] = penalties[seen // vocab_size]
+    subtract = np.zeros(len(keys), dtype=np.float32)
+    presence, frequency = (
+        np.array([getattr(s, name) for s in inputs])[counted // vocab_size]
+        for name in ("presence_penalty", "frequency_penalty")
+    )
+    subtract[_places(counted, keys)] = presence + frequency * counts
+    bias = np.zeros(len(keys), dtype=np.float32)
+    bias[_places(biased, keys)] = list(biases.values())
+    rows, ids = (part.astype(np.int32) for part in np.divmod(keys, vocab_size))
+    return Adjustments(rows, ids, repetition, subtract, bias)
+
+
+def _places(part: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.intp] | slice:
+    """Where each of `part` is among `keys`; both are ascending."""
+    return slice(None) if len(part) == len(keys) else np.searchsorted(keys, part)
+
+
+def _counts(s: SamplingInput) -> bool:
+    return s.presence_penalty != 0.0 or s.frequency_penalty != 0.0
+
+
+def _tokens(s: SamplingInput) -> NDArray[np.int32]:
+    return np.frombuffer(s.history, dtype=np.int32)
+
+
+def _count(ids_by_row: Iterable[tuple[int, NDArray[np.int32]]], vocab_size: int) -> _Counts:
+    """Keys of different ids in the vocabulary, ascending, and how often each occurs."""
+    keys, counts = [_NOTHING], [_NOTHING]
+    for row, ids in ids_by_row:
+        known = ids[(ids >= 0) & (ids < vocab_size)]
+        if len(known) < vocab_size // _IDS_PASSED_WHILE_ONE_IS_SORTED:
+            different, count = np.unique(known, return_counts=True)
+        else:
+            every = np.bincount(known, minlength=vocab_size)
+            different = np.flatnonzero(every > 0).astype(np.int32)
+            count = every[different]
+        keys.append(different + np.int64(row * vocab_size))
+        counts.append(count)
+    return _Counts(np.concatenate(keys), np.concatenate(counts))
+
+
+def _biases(
+    inputs: Sequence[SamplingInput], banned: Sequence[Sequence[int]], vocab_size: int
+) -> dict[int, float]:
+    """By key, ascending."""
+    biases = {
+        row * vocab_size + token: value
+        for row, s in enumerate(inputs)
+        for token, value in s.logit_bias.items()
+        if 0 <= token < vocab_size
+    }
+    barred = (row * vocab_size + token for row, ids in enumerate(banned) for token in ids)
+    return dict(sorted((biases | dict.fromkeys(barred, float("-inf"))).items()))
