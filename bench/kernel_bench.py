@@ -40,7 +40,10 @@ class Bench:
     """Of activations, where a case has it."""
 
     def free_bytes(self) -> int:
-        return torch.cuda.mem_get_info()[0] if self.device.type == "cuda" else 2**30
+        if self.device.type != "cuda":
+            return 2**30
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info()[0]
 
     def maker(self, case: Case, seed: int = 0) -> DeviceMaker:
         return DeviceMaker(self.device, dtype_of(case, self.dtype), seed)

@@ -7,10 +7,12 @@ the GPU's runner is real.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import interpreter
 import torch
 from torch import Tensor
 
@@ -21,6 +23,9 @@ from glmserve.runner.dtypes import quantization_on_load, stored_dtype
 from glmserve.runner.gpu_loading import load_gpu_runner
 from glmserve.runner.gpu_runner import GpuRunner
 from glmserve.runner.torch_runner import TorchTarget
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    interpreter.install()
 
 CPU = torch.device("cpu")
 GPU = Gpu(CPU, chip="sm_80", capability=(8, 9), multiprocessors=1)

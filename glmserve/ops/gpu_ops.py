@@ -39,6 +39,8 @@ def make_ops(
     Raises:
         OptionError: an option cannot be had here; the message says why.
     """
+    if config.quantization == "w8a8":
+        raise OptionError("--quantization w8a8 is for CPUs; int8 and int4 are for all devices")
     reason = _why_no_triton(model, block_size, gpu)
     if config.deterministic and reason:
         raise OptionError(f"--deterministic cannot be had here: {reason}")

@@ -18,6 +18,8 @@ from torch import Tensor
 from glmserve.ops.base import PackedWeight
 from glmserve.ops.batch import Batch, Int64Array
 from glmserve.ops.paged_cache import PagedBackend, PagedCache, PagedGeometry
+from glmserve.ops.quantized import QuantizedWeight
+from glmserve.ops.quantized_triton import PackedCodes
 from glmserve.ops.static_arrays import ArraySpec
 from glmserve.ops.triton import TritonOps
 from glmserve_kernels.reproducible_attention.kernel import reproducible_attention
@@ -37,6 +39,10 @@ class ReproducibleTritonOps(TritonOps):
         self._matmul_tiles = load_tiles("reproducible_matmul", chip)
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
+        if isinstance(weight, PackedCodes):
+            weight = self._quantized.dequantized(weight, x.dtype)
+        elif isinstance(weight, QuantizedWeight):
+            weight = weight.dequantized(x.dtype)
         rows, outputs = len(x), len(weight)
         out = torch.empty((rows, outputs), dtype=x.dtype, device=x.device)
         partial = None

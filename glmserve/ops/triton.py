@@ -9,8 +9,10 @@ from torch import Tensor
 
 from glmserve.model_config import RopeConfig
 from glmserve.ops.attention import AttentionBackend
-from glmserve.ops.base import Ops
+from glmserve.ops.base import Ops, PackedWeight
 from glmserve.ops.paged_cache import PagedCache
+from glmserve.ops.quantized import QuantizedWeight
+from glmserve.ops.quantized_triton import PackedCodes, QuantizedKernels
 from glmserve_kernels.rms_norm.kernel import rms_norm
 from glmserve_kernels.rope_cache.kernel import rope_cache
 from glmserve_kernels.silu_and_mul.kernel import silu_and_mul
@@ -18,12 +20,23 @@ from glmserve_kernels.tiles import load_tiles
 
 
 class ElementwiseTritonOps(Ops):
-    """Norms and activations by Triton, whichever backend attends."""
+    """Norms, activations and quantised products by Triton, whichever backend attends."""
 
     def __init__(self, attention: AttentionBackend, chip: str) -> None:
         super().__init__(attention)
+        self._quantized = QuantizedKernels(chip)
         self._norm_tiles = load_tiles("rms_norm", chip)
         self._silu_tiles = load_tiles("silu_and_mul", chip)
+
+    def pack_linear(self, weight: Tensor | QuantizedWeight) -> PackedWeight:
+        if isinstance(weight, QuantizedWeight):
+            return self._quantized.pack(weight) or weight
+        return weight
+
+    def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
+        if isinstance(weight, PackedCodes):
+            return self._quantized.linear(x, weight, bias)
+        return super().linear(x, weight, bias)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         out = torch.empty_like(x)

@@ -15,6 +15,9 @@ from glmserve.step import (
     StepOutput,
 )
 
+_PROMPT_LENGTHS = (1, 2, 17, 65, 129)
+"""Of each size for which some kernel has tiles of its own."""
+
 _VARIETY = SamplingInput(
     noise_key=1,
     temperature=1.0,
@@ -35,14 +38,14 @@ _VARIETY = SamplingInput(
 
 
 def warm_up(runner: Runner) -> None:
-    """Execute a step of every kind: the largest prompt, prompts beside decodes, all of sampling.
+    """Execute a step of every kind: prompts of all sizes, beside decodes as well, all of sampling.
 
     What they write to the KV cache belongs to nobody.
     """
     limits = runner.info.limits
     longest = min(limits.max_step_tokens, limits.max_context - 1, limits.token_capacity)
-    _run(runner, [_sequence(0, limits, 0, longest, SamplingInput())])
-    _run(runner, [_sequence(0, limits, 0, 1, SamplingInput())])
+    for length in (longest, *(size for size in _PROMPT_LENGTHS if size < longest)):
+        _run(runner, [_sequence(0, limits, 0, length, SamplingInput())])
     if limits.max_sequences > 1 and longest > 2:
         decode = _sequence(0, limits, 0, 1, _VARIETY)
         prompt = _sequence(1, limits, 1, longest - 2, SamplingInput(), ScoreInput([0], 1))

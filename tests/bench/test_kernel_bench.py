@@ -23,7 +23,7 @@ from gpu_timing import Timer
 from kernel_arguments import DeviceMaker, copies, fit
 from kernel_baselines import baseline
 from kernel_bench import Bench, measure_case, tune
-from kernel_check import check_operation
+from kernel_check import check_operation, check_served
 from kernels import line, run
 
 CPU = torch.device("cpu")
@@ -136,6 +136,16 @@ class TestMeasure:
         rows, wrong = run(replace(DOUBLE, launch=launch), bench, tuning=False)
         assert rows == []
         assert wrong[0].startswith("double 1000: out is off by")
+
+    def test_choices_are_only_checked_in_small_cases(self, bench: Bench) -> None:
+        choosing = replace(
+            DOUBLE,
+            launch=lambda x, out, tiles: out.zero_(),
+            reference=lambda x, out: {"out": torch.ones(9)},
+            outputs=("out",),
+        )
+        case = Case("9", lambda maker: {**make(maker, 9), "out": torch.empty(9, dtype=torch.int64)})
+        assert check_served(choosing, case, Maker(CPU, torch.float32), TILES) == []
 
     def test_an_operation_with_faults_is_not_measured(self, bench: Bench, timer: Any) -> None:
         rows, wrong = run(replace(DOUBLE, launch=lambda **_: None), bench, tuning=False)

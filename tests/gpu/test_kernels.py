@@ -19,7 +19,7 @@ from gpu_timing import CudaTimer
 from kernel_arguments import DeviceMaker, fit, held_bytes, is_for, tensors
 from kernel_check import same_bits
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(300)]  # kernels are compiled on first use
 
 LARGEST = 2**29
 """Bytes of arguments; larger cases only repeat what smaller ones show."""

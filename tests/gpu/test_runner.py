@@ -23,7 +23,7 @@ from glmserve.runner.limits import activation_bytes
 from glmserve.step import PENDING, SamplingInput, ScheduledSequence, ScoreInput, StepInput
 from golden import ATOL, read_greedy, read_logits
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(300)]  # kernels are compiled on first use
 
 LoadRunner = Callable[..., GpuRunner]
 GREEDY = SamplingInput()
@@ -93,7 +93,9 @@ def compilations() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"kv_cache_dtype": "int8"}, {"deterministic": True}], ids=str
+    "options",
+    [{}, {"kv_cache_dtype": "int8"}, {"quantization": "int4"}, {"deterministic": True}],
+    ids=str,
 )
 def test_nothing_is_compiled_while_serving(
     load_runner: LoadRunner, two_layers: Path, options: dict[str, Any]

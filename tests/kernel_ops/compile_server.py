@@ -119,15 +119,15 @@ def _sequence(request_id: int, tokens: int, start: int, rng: random.Random) -> S
 def main() -> int:
     chip = sys.argv[1]
     added = 0
-    for kv_cache_dtype in ("auto", "int8"):
+    for options in ({}, {"kv_cache_dtype": "int8"}, {"quantization": "int4"}):
         with compiling_for(CHIPS[chip].target) as compiled, torch.inference_mode():
-            runner = start(chip, kv_cache_dtype=kv_cache_dtype)
+            runner = start(chip, **options)
             at_start = len(compiled)
             serve(runner, 60)
             for kernel in compiled[at_start:]:
                 print(f"compiled while serving: {kernel.metadata.name}", file=sys.stderr)
             added += len(compiled) - at_start
-            print(f"{chip}, KV cache {kv_cache_dtype}: {at_start} kernels compiled at start")
+            print(f"{chip}, options {options}: {at_start} kernels compiled at start")
     return 1 if added else 0
 
 

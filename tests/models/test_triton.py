@@ -12,7 +12,9 @@ from golden import ATOL, read_logits
 from paged_model import PagedModel
 
 
-@pytest.mark.parametrize("name", ["glm2_mha", "glm2_res_post_ln", "glm2_32k_interp", "glm4_base"])
+@pytest.mark.parametrize(
+    "name", ["glm2_mha", "glm2_res_post_ln", "glm4_base", "glm2_int8", "glm2_int4"]
+)
 def test_whole_then_token_by_token(golden_models: Path, name: str) -> None:
     """Two sequences in one step, then each goes on for a few tokens beside the other."""
     golden = read_logits(golden_models / name)[:2]

@@ -1,0 +1,77 @@
+"""Matrix products with quantised weights on a GPU."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from glmserve.ops.quantized import QuantizedWeight
+from glmserve_kernels.dequantize_weight.kernel import dequantize_weight
+from glmserve_kernels.quantized_matmul.kernel import count_splits, quantized_matmul
+from glmserve_kernels.quantized_matmul.packing import pack_int4
+from glmserve_kernels.tiles import load_tiles
+
+_COLUMN_MULTIPLE = 32
+"""Of K and of groups; the kernels read no less at a time."""
+_DEQUANTIZE_FROM = 256
+"""Rows from which on a product is bound by arithmetic, and the library's is worth another pass over
+the weight."""
+
+
+class PackedCodes(NamedTuple):
+    """A QuantizedWeight [N, K] as the kernels read it."""
+
+    codes: Tensor
+    """int8 [N, K], or int16 [N, K/4] of 4 bits."""
+    scales: Tensor
+    """[N, G], column by column in memory."""
+    columns: int
+    """K"""
+
+
+class QuantizedKernels:
+    """Multiplies with PackedCodes, by the tiles of one chip."""
+
+    def __init__(self, chip: str) -> None:
+        self._matmul_tiles = load_tiles("quantized_matmul", chip)
+        self._dequantize_tiles = load_tiles("dequantize_weight", chip)
+
+    def pack(self, weight: QuantizedWeight) -> PackedCodes | None:
+        """None: the kernels cannot read a weight of this shape."""
+        columns = weight.codes.shape[1] * 8 // weight.bits
+        group = columns // weight.scales.shape[1]
+        if columns % _COLUMN_MULTIPLE or group % _COLUMN_MULTIPLE:
+            return None
+        codes = weight.codes if weight.bits == 8 else pack_int4(weight.unpacked())
+        return PackedCodes(codes, weight.scales.t().contiguous().t(), columns)
+
+    def linear(self, x: Tensor, weight: PackedCodes, bias: Tensor | None) -> Tensor:
+        """x [T, K] to [T, N]."""
+        rows, outputs = len(x), len(weight.codes)
+        if rows >= _DEQUANTIZE_FROM:
+            return F.linear(x, self.dequantized(weight, x.dtype), bias)
+        out = torch.empty((rows, outputs), dtype=x.dtype, device=x.device)
+        splits = count_splits(rows, weight.codes, weight.columns, self._matmul_tiles)
+        partial = torch.empty((splits, rows, outputs), device=x.device) if splits > 1 else None
+        quantized_matmul(
+            x=x,
+            weight=weight.codes,
+            scales=weight.scales,
+            bias=bias,
+            out=out,
+            partial=partial,
+            tiles=self._matmul_tiles,
+        )
+        return out
+
+    def dequantized(self, weight: PackedCodes, dtype: torch.dtype) -> Tensor:
+        """[N, K], rounded once."""
+        shape = (len(weight.codes), weight.columns)
+        out = torch.empty(shape, dtype=dtype, device=weight.codes.device)
+        dequantize_weight(
+            weight=weight.codes, scales=weight.scales, out=out, tiles=self._dequantize_tiles
+        )
+        return out
