@@ -62,6 +62,7 @@ packages=("$wheels"/*.whl)
 find_chip="import sys; sys.path.insert(0, 'bench')
 from gpu_ceilings import chip_name; from glmserve_kernels.tiles import closest_chip
 print(closest_chip(chip_name()))"
+export TRITON_INTERPRET=0 # the tests' default is 1
 # Other versions may warn of things that are no errors; as some plugin may that happens to be there.
 pytest=("$python" -m pytest -q -W default -p no:benchmark -p no:cacheprovider)
 

@@ -22,7 +22,7 @@ def check_operation(
         for case in operation.cases
         if is_for(case, operation, chip)
         for dtype in case.dtypes
-        for wrong in _check(operation, case, dtype, case.make(Maker(device, dtype)), tiles)
+        for wrong in check_case(operation, case, dtype, case.make(Maker(device, dtype)), tiles)
     ]
 
 
@@ -37,15 +37,16 @@ def check_served(operation: Operation, case: Case, maker: Maker, tiles: Tiles) -
     if not all(out.is_floating_point() for out in outputs if out is not None):
         return []
     try:
-        return _check(operation, case, maker.dtype, arguments, tiles)
+        return check_case(operation, case, maker.dtype, arguments, tiles)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         return []
 
 
-def _check(
+def check_case(
     operation: Operation, case: Case, dtype: torch.dtype, arguments: Arguments, tiles: Tiles
 ) -> list[str]:
+    """What is wrong with what one launch leaves behind, in outputs and in everything else."""
     before = {name: value.clone() for name, value in tensors(arguments).items()}
     expected = operation.reference(**{**arguments, **before})
     operation.launch(**arguments, tiles=tiles)
@@ -54,7 +55,12 @@ def _check(
         name: _fault(arguments[name], want, before[name], tolerance)
         for name, want in expected.items()
     }
-    return [f"{name} {fault}" for name, fault in faults.items() if fault]
+    wrong = [f"{name} {fault}" for name, fault in faults.items() if fault]
+    wrong += [f"{name} is no output" for name in expected.keys() - set(operation.outputs)]
+    for name in before.keys() - expected.keys() - set(operation.scratch):
+        if not same_bits(arguments[name], before[name]):
+            wrong.append(f"{name} is changed")
+    return wrong
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:

@@ -39,7 +39,8 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Seeds dummy weights."""
     max_model_len: int | None = None
     max_batch_size: int = 64
-    max_step_tokens: int = 2048
+    max_step_tokens: int | None = None
+    """New tokens in one step; None lets the device choose."""
     block_size: int | None = None
     """Token slots per KV block; None lets the device choose."""
     kv_cache_dtype: KvCacheDType = "auto"
@@ -65,8 +66,8 @@ class SchedulerConfig:
 
     max_batch_size: int = 64
     """Requests in one step."""
-    max_step_tokens: int = 2048
-    """New tokens in one step, prefill and decode together."""
+    max_step_tokens: int | None = None
+    """New tokens in one step, prefill and decode together; None leaves it to the runner."""
     queue_size: int = 0
     """Requests that may wait; 0 means no bound."""
     prefix_cache: bool = True

@@ -12,9 +12,9 @@ from hypothesis import settings
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
-# Without a GPU, Triton kernels run in its interpreter. It looks when it is first imported.
-if not any(Path(node).exists() for node in ("/dev/nvidiactl", "/dev/kfd")):
-    os.environ["TRITON_INTERPRET"] = "1"
+# Triton kernels run in its interpreter, unless the environment says otherwise: it is 0 where
+# tests/kernel_ops and tests/gpu are to run on a GPU. Triton looks when it is first imported.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.kv_cache_memory and options.kv_cache_tokens:
         raise OptionError("--kv-cache-memory and --kv-cache-tokens say the same; give one of them")
-    if options.max_step_tokens < options.max_batch_size:
+    if options.max_step_tokens and options.max_step_tokens < options.max_batch_size:
         raise OptionError(
             f"--max-step-tokens {options.max_step_tokens} leaves some of --max-batch-size "
             f"{options.max_batch_size} requests without their token; raise it"
@@ -239,9 +239,9 @@ def _add_scheduling_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--max-step-tokens",
         type=values.positive,
-        default=2048,
         metavar="N",
-        help="new tokens in one step; longer prompts are computed in chunks",
+        help="new tokens in one step; longer prompts are computed in chunks; default: 512 on a "
+        "CPU, 2048 on a GPU",
     )
     group.add_argument(
         "--queue-size",

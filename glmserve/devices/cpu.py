@@ -17,13 +17,15 @@ from glmserve.ops.cpu import CpuAttention, CpuOps
 from glmserve.ops.kv_store import make_store
 from glmserve.ops.reproducible import ReproducibleAttention, ReproducibleCpuOps
 from glmserve.runner.dtypes import dtype_name, host_dtype, quantization_on_load
-from glmserve.runner.limits import CacheMemory, format_bytes, plan_limits
+from glmserve.runner.limits import CacheMemory, format_bytes, plan_limits, step_tokens
 from glmserve.runner.torch_runner import TorchRunner, TorchTarget, load_torch_runner
 
 _CACHE_SHARE = 0.25
 """Of the memory left beside the weights: a CPU's memory is everybody's."""
 
 _BLOCK_SIZE = 16
+_STEP_TOKENS = 512
+"""More are not computed faster, and hold up everybody's next token for longer."""
 _HOST = torch.device("cpu")
 
 _TINY_MODEL = 2**25
@@ -54,7 +56,7 @@ class CpuDevice:
         ops = _make_ops(config, model, dtype, block_size)
         token_bytes = model.num_layers * ops.attention.token_bytes(model.head_dim)
         cache_memory = CacheMemory(memory - needed, _CACHE_SHARE, token_bytes, block_size)
-        limits = plan_limits(config, model, cache_memory)
+        limits = plan_limits(config, model, cache_memory, step_tokens(config, _STEP_TOKENS))
         threads = config.threads or default_threads(usable_cores(), needed)
         torch.set_num_threads(threads)
         target = TorchTarget(

@@ -25,6 +25,7 @@ from glmserve.step import (
 )
 
 _BLOCK_SIZE = 16
+_STEP_TOKENS = 2048
 _DEFAULT_TOKENS = 2**20
 
 
@@ -56,7 +57,7 @@ class NullRunner:
             num_blocks=max(1, tokens // block_size),
             block_size=block_size,
             max_sequences=config.max_batch_size,
-            max_step_tokens=config.max_step_tokens,
+            max_step_tokens=config.max_step_tokens or _STEP_TOKENS,
             max_context=min(config.max_model_len or model.max_context, tokens),
             resolves_pending=True,
         )

@@ -14,12 +14,13 @@ from glmserve.runner.device_sampler import DeviceSampler
 from glmserve.runner.dtypes import dtype_name
 from glmserve.runner.gpu_runner import GpuRunner
 from glmserve.runner.graphs import DecodeGraphs, StaticAttention, graph_sizes
-from glmserve.runner.limits import CacheMemory, activation_bytes, plan_limits
+from glmserve.runner.limits import CacheMemory, activation_bytes, plan_limits, step_tokens
 from glmserve.runner.logprobs import LogprobReader
 from glmserve.runner.torch_runner import TorchTarget, make_parameters
 from glmserve.runner.warm_up import warm_up
 from glmserve.step import RunnerInfo
 
+_STEP_TOKENS = 2048
 _CACHE_SHARE = 0.97
 """Of what is left beside weights and activations; allocators lose some to fragments."""
 
@@ -44,12 +45,13 @@ def load_gpu_runner(
     model = build_model(model_config, parameters, target.ops, model_config.max_context)
     attention = target.ops.attention
     token_bytes = model_config.num_layers * attention.token_bytes(model_config.head_dim)
-    reserved = activation_bytes(config, model_config, target.dtype.itemsize)
+    max_step_tokens = step_tokens(config, _STEP_TOKENS)
+    reserved = activation_bytes(config, model_config, target.dtype.itemsize, max_step_tokens)
     memory = CacheMemory(
         accelerator.free_memory() - reserved, _CACHE_SHARE, token_bytes, block_size
     )
     limits = msgspec.structs.replace(
-        plan_limits(config, model_config, memory), resolves_pending=True
+        plan_limits(config, model_config, memory, max_step_tokens), resolves_pending=True
     )
     caches = attention.allocate(model_config.num_layers, limits.num_blocks, model_config.head_dim)
     last_tokens = torch.zeros(limits.max_sequences, dtype=torch.int64, device=target.device)

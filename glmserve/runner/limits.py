@@ -33,7 +33,14 @@ class CacheMemory:
     """Token slots per block."""
 
 
-def activation_bytes(config: RunnerConfig, model: ModelConfig, itemsize: int) -> int:
+def step_tokens(config: RunnerConfig, default: int) -> int:
+    """New tokens in one step: what the option says, else the device's `default`; enough for all."""
+    return config.max_step_tokens or max(default, config.max_batch_size)
+
+
+def activation_bytes(
+    config: RunnerConfig, model: ModelConfig, itemsize: int, max_step_tokens: int
+) -> int:
     """Bytes of GPU memory that the largest step takes beside weights and KV cache.
 
     The widest moment of a layer, the logits of all sequences in float32 with copies for
@@ -41,12 +48,14 @@ def activation_bytes(config: RunnerConfig, model: ModelConfig, itemsize: int) ->
     """
     heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_dim
     widest = 4 * model.hidden_size + max(heads, 3 * model.ffn_size)
-    layer = config.max_step_tokens * widest * itemsize
+    layer = max_step_tokens * widest * itemsize
     logits = _LOGIT_COPIES * config.max_batch_size * model.vocab_size * 4
     return layer + logits + _WORKSPACE
 
 
-def plan_limits(config: RunnerConfig, model: ModelConfig, memory: CacheMemory) -> RunnerLimits:
+def plan_limits(
+    config: RunnerConfig, model: ModelConfig, memory: CacheMemory, max_step_tokens: int
+) -> RunnerLimits:
     """Size the KV cache: what the options say, else what the device can give.
 
     A context length that was asked for is kept or refused; the model's own is cut to what fits.
@@ -79,7 +88,7 @@ def plan_limits(config: RunnerConfig, model: ModelConfig, memory: CacheMemory) -
         num_blocks=num_blocks,
         block_size=memory.block_size,
         max_sequences=config.max_batch_size,
-        max_step_tokens=config.max_step_tokens,
+        max_step_tokens=max_step_tokens,
         max_context=min(context, capacity),
     )
 

@@ -71,7 +71,7 @@ class Scheduler:
         self._max_running = min(
             config.max_batch_size, limits.max_sequences, max(limits.batch_sizes or (2**31,))
         )
-        self._budget = min(config.max_step_tokens, limits.max_step_tokens)
+        self._budget = min(config.max_step_tokens or 2**31, limits.max_step_tokens)
         self._blocks = BlockManager(
             limits.num_blocks,
             limits.block_size,

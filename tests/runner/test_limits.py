@@ -11,7 +11,7 @@ import pytest
 from glmserve.config import RunnerConfig
 from glmserve.errors import DeviceError, OptionError
 from glmserve.model_config import ModelConfig, RopeConfig
-from glmserve.runner.limits import CacheMemory, format_bytes, plan_limits
+from glmserve.runner.limits import CacheMemory, format_bytes, plan_limits, step_tokens
 
 MODEL = ModelConfig(
     path=Path("config.json"),
@@ -45,10 +45,10 @@ ONE_REQUEST = 1008 * TOKEN  # 1000 tokens in whole blocks
 def plan(available: int, **options: object) -> tuple[int, int]:
     """(blocks, context) for that many bytes of memory."""
     config = msgspec.structs.replace(CONFIG, **options)
-    limits = plan_limits(config, MODEL, CacheMemory(available, 0.25, TOKEN, 16))
+    limits = plan_limits(config, MODEL, CacheMemory(available, 0.25, TOKEN, 16), 99)
     assert limits.max_context <= limits.token_capacity
     assert limits.max_sequences == 8
-    assert limits.max_step_tokens == config.max_step_tokens
+    assert limits.max_step_tokens == 99
     return limits.num_blocks, limits.max_context
 
 
@@ -109,7 +109,7 @@ class TestOptions:
 
     def test_context_of_the_model(self) -> None:
         short = dataclasses.replace(MODEL, max_context=5)
-        limits = plan_limits(CONFIG, short, CacheMemory(10**9, 0.25, TOKEN, 16))
+        limits = plan_limits(CONFIG, short, CacheMemory(10**9, 0.25, TOKEN, 16), 99)
         assert (limits.num_blocks, limits.max_context) == (8, 5)
 
 
@@ -119,3 +119,11 @@ class TestOptions:
 )
 def test_format_bytes(count: int, text: str) -> None:
     assert format_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sequences", "found"), [(None, 8, 512), (None, 1000, 1000), (64, 8, 64)]
+)
+def test_step_tokens(wanted: int | None, sequences: int, found: int) -> None:
+    config = RunnerConfig(checkpoint="x", max_step_tokens=wanted, max_batch_size=sequences)
+    assert step_tokens(config, 512) == found
