@@ -65,7 +65,8 @@ def check_case(
 
 def same_bits(a: Tensor, b: Tensor) -> bool:
     """Also where both are NaN."""
-    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
+    integer = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[a.itemsize]
+    return torch.equal(a.contiguous().view(integer), b.contiguous().view(integer))
 
 
 def _fault(got: Tensor, want: Tensor, before: Tensor, tolerance: float) -> str | None:
