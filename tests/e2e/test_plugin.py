@@ -1,0 +1,97 @@
+"""A device of another package, whose work is queued: found by its entry point and served."""
+
+from __future__ import annotations
+
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from server_process import ServerProcess
+
+PLUGIN = '''
+"""The null device, a step later: `execute` queues, and somebody else waits."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from glmserve.devices.base import DeviceInfo
+from glmserve.devices.null import NullDevice
+
+
+class QueueingDevice:
+    name = "queueing"
+
+    def probe(self):
+        return DeviceInfo(True, "made of nothing")
+
+    def create_runner(self, config, progress):
+        return QueueingRunner(NullDevice().create_runner(config, progress))
+
+
+class QueueingRunner:
+    def __init__(self, runner):
+        self.info = runner.info
+        self._runner = runner
+        self._queue = ThreadPoolExecutor(max_workers=1)
+
+    def execute(self, step, masks):
+        constrained = any(s.sampling and s.sampling.constrained for s in step.sequences)
+        given = masks() if constrained else []
+        return self._queue.submit(self._work, step, given).result
+
+    def _work(self, step, given):
+        time.sleep(0.002)
+        return self._runner.execute(step, lambda: given)
+
+    def close(self):
+        self._queue.shutdown()
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed as pip would leave it."""
+    (tmp_path / "queueing_device.py").write_text(textwrap.dedent(PLUGIN))
+    information = tmp_path / "queueing_device-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: queueing-device\n")
+    entry = "[glmserve.devices]\nqueueing = queueing_device:QueueingDevice\n"
+    (information / "entry_points.txt").write_text(entry)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+def answers(url: str) -> list[str]:
+    """What 24 clients get at once: greedy, sampled, penalised, constrained, of several lengths."""
+    kinds: list[dict[str, object]] = [
+        {},
+        {"temperature": 1.0, "seed": 5},
+        {"repetition_penalty": 1.3, "temperature": 0.0},
+        {"guided_regex": "[a-f]{30}"},
+    ]
+
+    def ask(i: int) -> str:
+        body = {
+            "model": "glm-tiny",
+            "prompt": f"number {i} " * (i + 1),
+            "max_tokens": 10 + 3 * i,
+            **kinds[i % len(kinds)],
+        }
+        response = httpx.post(f"{url}/v1/completions", json=body, timeout=60)
+        assert response.status_code == 200, response.text
+        text: str = response.json()["choices"][0]["text"]
+        return text
+
+    with ThreadPoolExecutor(24) as pool:
+        return list(pool.map(ask, range(24)))
+
+
+def test_a_device_that_works_ahead_gives_the_same_answers(plugin: None) -> None:
+    with ServerProcess("--device", "null") as server:
+        expected = answers(server.url)
+    with ServerProcess("--device", "queueing", "--max-batch-size", "8") as server:
+        assert answers(server.url) == expected
+        assert answers(server.url) == expected
+    assert len(set(expected)) > 12
