@@ -25,7 +25,8 @@ _CACHE_SHARE = 0.25
 
 _BLOCK_SIZE = 16
 _STEP_TOKENS = 512
-"""More are not computed faster, and hold up everybody's next token for longer."""
+"""Prompts of 2000 tokens are computed 1.1x as fast in one step, but hold up everybody's next token
+four times as long."""
 _HOST = torch.device("cpu")
 
 _TINY_MODEL = 2**25
