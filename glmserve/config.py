@@ -22,6 +22,25 @@ EMBEDDED_CHECKPOINT = Path(__file__).parent / "assets" / "glm-tiny"
 """The model that is served when none is named."""
 
 
+@dataclass(frozen=True)
+class ConversionConfig:
+    """What `glmserve convert` does. Crosses to a process of its own as JSON."""
+
+    source: str
+    """Folder with config.json and weights, or one weights file with config.json beside it."""
+    target: str
+    """Folder to write; must not hold anything."""
+    bits: WeightBits
+    """Of the layers' linear weights."""
+    group_size: int | None
+    """Columns that share a scale; None: whole rows."""
+
+    @property
+    def partial(self) -> str:
+        """Where the target is written until it is whole."""
+        return f"{self.target}.partial"
+
+
 class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What a device needs to build its Runner. Crosses to the worker process."""
 

@@ -79,7 +79,14 @@ class ModelConfig:
     unknown_fields: tuple[str, ...]
     """Fields of config.json that we do not know; worth a warning."""
     stored_bits: WeightBits | None = None
-    """Of the layers' linear weights, if the checkpoint is one of the official quantised ones."""
+    """Of the layers' linear weights, if the checkpoint is a quantised one."""
+    stored_group_size: int | None = None
+    """Columns of such a weight that share a scale; None: whole rows, as officially."""
+
+    @property
+    def linear_widths(self) -> frozenset[int]:
+        """Columns that the layers' linear weights have."""
+        return frozenset({self.hidden_size, self.num_heads * self.head_dim, self.ffn_size})
 
 
 def locate_config(checkpoint: Path) -> Path:
@@ -150,6 +157,7 @@ def _read_chatglm(reader: ConfigReader, rope_scaling: RopeScaling | None) -> Mod
             stored_dtype=_stored_dtype(reader),
             eos_token_ids=reader.integers("eos_token_id"),
             stored_bits=_stored_bits(reader),
+            stored_group_size=_stored_group_size(reader),
             unknown_fields=tuple(reader.unread(_WITHOUT_EFFECT)),
         ),
     )
@@ -162,6 +170,12 @@ def _stored_bits(reader: ConfigReader) -> WeightBits | None:
     if bits not in known:
         raise reader.refuse("quantization_bit", "only 4 and 8 are known")
     return known[bits]
+
+
+def _stored_group_size(reader: ConfigReader) -> int | None:
+    """quantization_group_size, a field of ours; official checkpoints have one scale per row."""
+    key = "quantization_group_size"
+    return reader.integer(key) if key in reader else None
 
 
 def _refuse_unserved_chatglm(reader: ConfigReader) -> None:
@@ -209,6 +223,8 @@ def _read_glm(reader: ConfigReader) -> ModelConfig:
             max_context=reader.integer("max_position_embeddings", 131072),
             stored_dtype=_stored_dtype(reader),
             eos_token_ids=reader.integers("eos_token_id"),
+            stored_bits=_stored_bits(reader),
+            stored_group_size=_stored_group_size(reader),
             unknown_fields=tuple(reader.unread(_WITHOUT_EFFECT)),
         ),
     )
@@ -226,6 +242,13 @@ def _checked(reader: ConfigReader, config: ModelConfig) -> ModelConfig:
             f"{reader.path}: {config.rope.dim} rotary dims do not form pairs within heads of "
             f"{config.head_dim}"
         )
+    group_size = config.stored_group_size
+    if group_size is not None:
+        if config.stored_bits != 4:
+            raise reader.refuse("quantization_group_size", "only with quantization_bit 4")
+        for width in config.linear_widths:
+            if width % group_size:
+                raise reader.refuse("quantization_group_size", f"does not divide {width} columns")
     return config
 
 

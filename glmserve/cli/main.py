@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from glmserve import __version__
-from glmserve.cli import serve
+from glmserve.cli import convert, serve
 from glmserve.errors import StartupError
 
 
@@ -38,4 +38,5 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"glmserve {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve.add_command(commands)
+    convert.add_command(commands)
     return parser

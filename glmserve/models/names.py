@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from glmserve.model_config import ModelConfig
-from glmserve.models.parameters import Shape, parameter_shapes, stored_parameters
+from glmserve.models.parameters import Shape, stored_parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ _THUDM_NAMES = {
     "output": "transformer.output_layer",
 }
 
-_THUDM_KINDS = {"codes": "weight", "scales": "weight_scale"}
+_KINDS = {"codes": "weight", "scales": "weight_scale"}
 
 _HF_NAMES = {
     "embedding": "model.embed_tokens",
@@ -86,7 +86,7 @@ def _thudm_placements(config: ModelConfig) -> dict[str, Placement]:
     found = {}
     for parameter, stored in stored_parameters(config).items():
         layer, module, kind = _split(parameter)
-        name = f"{_THUDM_NAMES[module]}.{_THUDM_KINDS.get(kind, kind)}"
+        name = f"{_THUDM_NAMES[module]}.{_KINDS.get(kind, kind)}"
         prefix = "" if layer is None else f"transformer.encoder.layers.{layer}."
         heads = config.num_heads if module == "qkv" and config.qkv_per_head else 0
         found[prefix + name] = Placement(parameter, 0, stored.shape, heads, dtype=stored.dtype)
@@ -96,11 +96,13 @@ def _thudm_placements(config: ModelConfig) -> dict[str, Placement]:
 def _hf_placements(config: ModelConfig) -> dict[str, Placement]:
     """transformers' in-tree Glm: queries, keys and values are stored apart."""
     found = {}
-    for parameter, shape in parameter_shapes(config).items():
+    for parameter, stored in stored_parameters(config).items():
         layer, module, kind = _split(parameter)
+        kind = _KINDS.get(kind, kind)
         prefix = "" if layer is None else f"model.layers.{layer}."
         if module != "qkv":
-            found[f"{prefix}{_HF_NAMES[module]}.{kind}"] = Placement(parameter, 0, shape)
+            placement = Placement(parameter, 0, stored.shape, dtype=stored.dtype)
+            found[f"{prefix}{_HF_NAMES[module]}.{kind}"] = placement
             continue
         row = 0
         for letter, heads in (
@@ -108,8 +110,9 @@ def _hf_placements(config: ModelConfig) -> dict[str, Placement]:
             ("k", config.num_kv_heads),
             ("v", config.num_kv_heads),
         ):
-            part = (heads * config.head_dim, *shape[1:])
-            found[f"{prefix}self_attn.{letter}_proj.{kind}"] = Placement(parameter, row, part)
+            part = (heads * config.head_dim, *stored.shape[1:])
+            placement = Placement(parameter, row, part, dtype=stored.dtype)
+            found[f"{prefix}self_attn.{letter}_proj.{kind}"] = placement
             row += part[0]
     return found
 

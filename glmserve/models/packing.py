@@ -62,7 +62,8 @@ def _whole(
         return None
     codes, scales = (halves.pop(name) for name in names)
     activation_bits = _activation_bits(quantization)
-    return QuantizedWeight(codes, scales[:, None], config.stored_bits, activation_bits)
+    scales = scales.view(len(codes), -1)  # [N], or [N, G] of groups
+    return QuantizedWeight(codes, scales, config.stored_bits, activation_bits)
 
 
 def _activation_bits(quantization: Quantization | None) -> Literal[8] | None:

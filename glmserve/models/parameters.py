@@ -52,21 +52,29 @@ class StoredParameter(NamedTuple):
 def stored_parameters(config: ModelConfig) -> dict[str, StoredParameter]:
     """Every parameter that a checkpoint holds.
 
-    In place of the `weight` of a layer's linear module, the official quantised checkpoints hold its
-    `codes` int8 [out, in] (4 bits: [out, in/2]) and its `scales` float16 [out].
+    In place of the `weight` of a layer's linear module, quantised checkpoints hold its `codes` int8
+    [out, in] (4 bits: [out, in/2]) and its `scales` float16 [out], or of groups of columns
+    [out, groups].
     """
     found = {}
     for name, shape in parameter_shapes(config).items():
-        module, _, kind = name.rpartition(".")
-        is_code = kind == "weight" and module.rpartition(".")[2] in LINEAR_MODULES - {"output"}
-        if config.stored_bits is None or not is_code:
+        if config.stored_bits is None or not is_layer_weight(name):
             found[name] = StoredParameter(shape, None)
             continue
+        module = name.removesuffix(".weight")
         rows, columns = shape
         packed = columns * config.stored_bits // 8
+        group_size = config.stored_group_size
+        scales = (rows,) if group_size is None else (rows, columns // group_size)
         found[f"{module}.codes"] = StoredParameter((rows, packed), torch.int8)
-        found[f"{module}.scales"] = StoredParameter((rows,), torch.float16)
+        found[f"{module}.scales"] = StoredParameter(scales, torch.float16)
     return found
+
+
+def is_layer_weight(name: str) -> bool:
+    """Whether quantised checkpoints hold this parameter as codes: a layer's linear weight."""
+    module, _, kind = name.rpartition(".")
+    return kind == "weight" and module.rpartition(".")[2] in LINEAR_MODULES - {"output"}
 
 
 def count_parameters(config: ModelConfig) -> int:

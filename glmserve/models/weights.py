@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,22 +42,45 @@ def load_weights(
         CheckpointError: a tensor is missing, unexpected, damaged, of another shape, or of another
             kind of numbers; the message names the file and the tensor.
     """
-    files = weight_files(checkpoint)
-    missing = placements(config)
     assembly = _Assembly(config, dtype, device)
     progress(LoadProgress("weights", 0, assembly.total_bytes))
+    for stored in stored_tensors(config, checkpoint):
+        if stored.placement is not None:
+            yield from assembly.add(stored.placement, stored.tensor)
+            progress(LoadProgress("weights", assembly.done_bytes, assembly.total_bytes))
+
+
+class StoredTensor(NamedTuple):
+    """A tensor of a checkpoint, with the shape and the kind of numbers its placement asks for."""
+
+    path: Path
+    name: str
+    placement: Placement | None
+    """None: the model has no use for it."""
+    tensor: Tensor
+    """Memory-mapped where the file's format allows."""
+
+
+def stored_tensors(config: ModelConfig, checkpoint: Path) -> Iterator[StoredTensor]:
+    """Every tensor of the checkpoint, one at a time.
+
+    Raises:
+        CheckpointError: as `load_weights`.
+    """
+    files = weight_files(checkpoint)
+    missing = placements(config)
     for path, promised in files.items():
         found = set()
         for name, stored in read_tensors(path):
             found.add(name)
             if is_ignorable(name):
+                yield StoredTensor(path, name, None, stored)
                 continue
             placement = missing.pop(name, None)
             if placement is None:
                 raise _surplus(config, path, name)
             _check(path, name, stored, placement)
-            yield from assembly.add(placement, stored)
-            progress(LoadProgress("weights", assembly.done_bytes, assembly.total_bytes))
+            yield StoredTensor(path, name, placement, stored)
         if promised is not None and promised - found:
             raise CheckpointError(f"{path}: {min(promised - found)}: missing; the index lists it")
     required = {name: p for name, p in missing.items() if not p.optional}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from glmserve.config import WeightBits
 
-_LARGEST_CODE = {8: 127, 4: 7}
+LARGEST_CODE = {8: 127, 4: 7}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,12 @@ def quantize(weight: Tensor, bits: WeightBits, group_size: int | None = None) ->
     """
     rows, columns = weight.shape
     groups = weight.float().view(rows, -1, group_size or columns)
-    scales = groups.abs().amax(-1) / _LARGEST_CODE[bits]
+    scales = groups.abs().amax(-1) / LARGEST_CODE[bits]
     divisors = scales.clamp(min=torch.finfo(torch.float32).tiny)
     codes = (groups / divisors[..., None]).round_().to(torch.int8).view(rows, columns)
-    if bits == 4:
-        codes = (codes[:, 0::2] << 4) | (codes[:, 1::2] & 15)
-    return QuantizedWeight(codes, scales, bits)
+    return QuantizedWeight(pack_codes(codes, bits), scales, bits)
+
+
+def pack_codes(codes: Tensor, bits: WeightBits) -> Tensor:
+    """Codes int8 [N, K] as a QuantizedWeight holds them."""
+    return codes if bits == 8 else (codes[:, 0::2] << 4) | (codes[:, 1::2] & 15)

@@ -42,7 +42,7 @@ def make(bits: WeightBits, activation_bits: Literal[8] | None, columns: int, gro
     return dataclasses.replace(weight, activation_bits=activation_bits)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 5, 9, 70])
+@pytest.mark.parametrize("rows", [1, 5, 64, 65, 130])
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize(
     ("bits", "activation_bits", "columns", "group", "kind", "tolerance"),

@@ -21,6 +21,7 @@ LAYERS: dict[str, int] = {
     "ops": 2,
     "models": 3,
     "runner": 4,
+    "converter": 4,
     "devices": 5,
     "worker": 5,
     "step_loop": 5,

@@ -108,6 +108,16 @@ def test_a_tiktoken_vocabulary_means_glm4(tmp_path: Path) -> None:
     assert read_model_config(folder).rope.base == 80000.0
 
 
+def test_groups_of_quantised_columns(tmp_path: Path) -> None:
+    fields = {"quantization_bit": 4, "quantization_group_size": 128}
+    config = read_model_config(write(tmp_path, CHATGLM2, **fields))
+    assert (config.stored_bits, config.stored_group_size) == (4, 128)
+    with pytest.raises(CheckpointError, match="does not divide 13696 columns"):
+        read_model_config(write(tmp_path, CHATGLM2, **fields | {"quantization_group_size": 256}))
+    with pytest.raises(CheckpointError, match="only with quantization_bit 4"):
+        read_model_config(write(tmp_path, CHATGLM2, **fields | {"quantization_bit": 8}))
+
+
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
@@ -126,6 +136,7 @@ def test_a_tiktoken_vocabulary_means_glm4(tmp_path: Path) -> None:
         ("multi_query_group_num", 3, "cannot share"),
         ("kv_channels", 6, "do not form pairs"),
         ("quantization_bit", 5, "only 4 and 8 are known"),
+        ("quantization_group_size", 64, "only with quantization_bit 4"),
         ("pre_seq_len", 128, "P-Tuning"),
         ("rotary_percent", 0.25, "rotates half"),
         ("interleaved_qkv", True, "not known"),

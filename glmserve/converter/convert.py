@@ -1,0 +1,129 @@
+"""Converts a checkpoint, tensor by tensor: never more in memory than a few and one file's worth."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from glmserve.config import ConversionConfig, LoadProgress, ReportProgress
+from glmserve.config_reader import read_json_object
+from glmserve.converter.rounding import round_weight
+from glmserve.converter.shards import SHARD_BYTES, ShardWriter
+from glmserve.errors import CheckpointError, OptionError
+from glmserve.model_config import ModelConfig, read_model_config
+from glmserve.models.checkpoint_files import weight_files
+from glmserve.models.parameters import is_layer_weight
+from glmserve.models.weights import StoredTensor, stored_tensors
+
+_COPIED_SUFFIXES = {".json", ".model", ".txt", ".jinja", ".py"}
+_COPIED_PREFIXES = ("LICENSE", "MODEL_LICENSE")
+
+
+@dataclass
+class Report:
+    """What a conversion did."""
+
+    errors: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Kind of module (qkv, dense, ...) to the relative error of each of its weights."""
+    source_bytes: int = 0
+    target_bytes: int = 0
+    files: int = 0
+
+
+def convert(
+    conversion: ConversionConfig, progress: ReportProgress, shard_bytes: int = SHARD_BYTES
+) -> Report:
+    """Write the target folder; it appears when it is whole.
+
+    Args:
+        progress: called with bytes of stored tensors done, and of the files they are in.
+        shard_bytes: that a file of weights may have, unless a tensor alone has more.
+
+    Raises:
+        CheckpointError: the source is broken, not understood, or quantised already.
+        OptionError: weights cannot be grouped like that.
+        OSError: something cannot be read or written, or the target is not empty.
+    """
+    source = Path(conversion.source)
+    # What rope_ratio means is of no importance here, so a checkpoint need not tell.
+    model = read_model_config(source, rope_scaling="base")
+    _check(conversion, model)
+    report = Report()
+    total = sum(path.stat().st_size for path in weight_files(source))
+    with _appearing_whole(Path(conversion.partial), Path(conversion.target)) as folder:
+        writer = ShardWriter(folder, shard_bytes)
+        for stored in stored_tensors(model, source):
+            _convert_tensor(stored, conversion, writer, report)
+            report.source_bytes += stored.tensor.nbytes
+            progress(LoadProgress("weights", report.source_bytes, total))
+        report.files, report.target_bytes = writer.finish(), writer.total_bytes
+        _copy_other_files(model.path.parent, folder)
+        _write_config(conversion, model.path, folder)
+    return report
+
+
+def _check(conversion: ConversionConfig, model: ModelConfig) -> None:
+    if model.stored_bits is not None:
+        raise CheckpointError(f"{model.path}: quantised to {model.stored_bits} bits already")
+    for width in model.linear_widths:
+        if conversion.group_size is not None and width % conversion.group_size:
+            raise OptionError(
+                f"--group-size {conversion.group_size} does not divide the {width} columns that "
+                "some weights of this model have"
+            )
+        if conversion.bits == 4 and width % 2:
+            raise OptionError(f"{width} columns of 4 bits do not fill whole bytes")
+
+
+@contextmanager
+def _appearing_whole(folder: Path, target: Path) -> Iterator[Path]:
+    """A new folder that takes the name `target` in the end, or is removed if that fails."""
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        folder.rename(target)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _convert_tensor(
+    stored: StoredTensor, conversion: ConversionConfig, writer: ShardWriter, report: Report
+) -> None:
+    parameter = stored.placement.parameter if stored.placement else ""
+    if not is_layer_weight(parameter):
+        writer.add(stored.name, stored.tensor.clone(memory_format=torch.contiguous_format))
+        return
+    try:
+        rounded = round_weight(stored.tensor, conversion.bits, conversion.group_size)
+    except ValueError as error:
+        raise CheckpointError(f"{stored.path}: {stored.name}: {error}") from None
+    writer.add(stored.name, rounded.codes)
+    writer.add(f"{stored.name}_scale", rounded.scales)
+    report.errors[parameter.split(".")[-2]].append(rounded.relative_error)
+
+
+def _copy_other_files(source: Path, folder: Path) -> None:
+    """Tokenizer, templates, licence, and the publisher's code, which glmserve never runs."""
+    for path in sorted(source.iterdir()):
+        is_wanted = path.suffix in _COPIED_SUFFIXES or path.name.startswith(_COPIED_PREFIXES)
+        if path.is_file() and is_wanted and not path.name.endswith(".index.json"):
+            shutil.copyfile(path, folder / path.name)
+
+
+def _write_config(conversion: ConversionConfig, source: Path, folder: Path) -> None:
+    """The source's config.json, and how its weights are kept now."""
+    fields = read_json_object(source) | {"quantization_bit": conversion.bits}
+    if conversion.group_size is not None:
+        fields["quantization_group_size"] = conversion.group_size
+    # A checkpoint may be known by its folder's name alone, which is another one now.
+    fields["_name_or_path"] = fields.get("_name_or_path") or source.parent.resolve().name
+    text = json.dumps(fields, indent=2, ensure_ascii=False)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
