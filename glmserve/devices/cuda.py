@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,10 +16,11 @@ from glmserve.models.parameters import weight_bytes
 from glmserve.ops.gpu_ops import Gpu, make_ops
 from glmserve.runner.accelerator import CudaAccelerator
 from glmserve.runner.dtypes import dtype_name, quantization_on_load, stored_dtype
-from glmserve.runner.gpu_loading import load_gpu_runner
-from glmserve.runner.gpu_runner import GpuRunner
 from glmserve.runner.limits import format_bytes
 from glmserve.runner.torch_runner import TorchTarget
+
+if TYPE_CHECKING:
+    from glmserve.runner.gpu_runner import GpuRunner
 
 _BLOCK_SIZE = 64
 """One block and head of a 16-bit cache is then 16 KiB in one piece: a tile of the kernels."""
@@ -33,7 +36,7 @@ class CudaDevice:
             return DeviceInfo(False, f"torch {torch.__version__} is built without CUDA")
         if not torch.cuda.is_available():
             return DeviceInfo(False, "torch finds no NVIDIA driver or no visible GPU")
-        return DeviceInfo(True, torch.cuda.get_device_name(0))
+        return _probe_triton()
 
     def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GpuRunner:
         major, minor = torch.cuda.get_device_capability(0)
@@ -51,11 +54,17 @@ class RocmDevice:
             return DeviceInfo(False, f"torch {torch.__version__} is built without ROCm")
         if not torch.cuda.is_available():
             return DeviceInfo(False, "torch finds no AMD driver or no visible GPU")
-        return DeviceInfo(True, torch.cuda.get_device_name(0))
+        return _probe_triton()
 
     def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GpuRunner:
         chip = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]
         return _create_runner(self.name, config, progress, _gpu(chip, None))
+
+
+def _probe_triton() -> DeviceInfo:
+    if find_spec("triton") is None:
+        return DeviceInfo(False, "the triton package is missing; pip install 'glmserve[cuda]'")
+    return DeviceInfo(True, torch.cuda.get_device_name(0))
 
 
 def _gpu(chip: str, capability: tuple[int, int] | None) -> Gpu:
@@ -66,6 +75,9 @@ def _gpu(chip: str, capability: tuple[int, int] | None) -> Gpu:
 def _create_runner(
     name: str, config: RunnerConfig, progress: ReportProgress, gpu: Gpu
 ) -> GpuRunner:
+    # Not before it is needed: this imports triton, which only machines with a GPU must have.
+    from glmserve.runner.gpu_loading import load_gpu_runner
+
     model = read_model_config(Path(config.checkpoint), config.rope_scaling)
     dtype = stored_dtype(config, model)
     quantization = quantization_on_load(config, model)

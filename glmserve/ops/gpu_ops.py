@@ -104,8 +104,6 @@ def _xformers_attention(
 
 def _why_no_triton(model: ModelConfig, block_size: int, gpu: Gpu) -> str | None:
     """None: nothing speaks against it."""
-    if find_spec("triton") is None:
-        return "the triton package is not installed (pip install 'glmserve[cuda]')"
     if gpu.capability is not None and gpu.capability < _OLDEST_CAPABILITY:
         return (
             f"the kernels need an NVIDIA GPU of compute capability 8.0 or more, this is {gpu.chip}"

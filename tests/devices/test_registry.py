@@ -66,3 +66,15 @@ def test_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_torch(module: str) -> None:
     code = f"import sys, glmserve.devices.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_triton_everything_but_a_gpu_works() -> None:
+    """A plain installation has none, and asks every device whether it can be used."""
+    code = (
+        "import sys; sys.modules['triton'] = None; "
+        "from glmserve.devices.registry import device_names, load_device; "
+        "print([load_device(name).probe().available for name in device_names()])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "True" in done.stdout

@@ -55,8 +55,6 @@ class TestAuto:
 
     def test_without_the_package(self, model: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(gpu_ops, "find_spec", lambda name: None)
-        assert type(make(model)) is Ops
-        assert "pip install 'glmserve[cuda]'" in refusal(model, attention_backend="triton")
         assert "pip install 'glmserve[xformers]'" in refusal(model, attention_backend="xformers")
 
 
