@@ -107,6 +107,7 @@ OPERATION = Operation(
         _case(17, 48, 256, 4, group=128, bias=True),
         _case(2, 48, 160, 8, group=32, scale_dtype=torch.bfloat16),
         _case(2, 48, 160, 4, group=32),
+        _case(3, 48, 128, 4, group=64, scale_dtype=torch.float16),
         _case(65, 144, 192, 8, group=64, bias=True, padding=8),
         _case(130, 16, 64, 4),
     ),
