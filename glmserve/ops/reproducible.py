@@ -21,7 +21,7 @@ from glmserve.ops.attention import LayerCache
 from glmserve.ops.base import PackedWeight
 from glmserve.ops.batch import Batch
 from glmserve.ops.cpu import CpuOps
-from glmserve.ops.kv_store import KvStore
+from glmserve.ops.slot_cache import SlotBackend
 
 _ROWS = 16
 _PIECE = 64
@@ -67,33 +67,8 @@ class ReproduciblePlan:
     """float32 [T, pieces, 1, 1, _PIECE]: 0, or -inf beyond the token's position."""
 
 
-class ReproducibleAttention:
-    """An AttentionBackend; see the module.
-
-    Args:
-        num_kv_heads: Hkv.
-        device: where everything is.
-        block_size: token slots per block.
-        store: keeps K and V; its module describes the layout.
-    """
-
-    def __init__(
-        self, num_kv_heads: int, device: torch.device, block_size: int, store: KvStore
-    ) -> None:
-        self.num_kv_heads = num_kv_heads
-        self.device = device
-        self._block_size = block_size
-        self._store = store
-
-    def token_bytes(self, head_dim: int) -> int:
-        return 2 * self.num_kv_heads * self._store.head_bytes(head_dim)
-
-    def allocate(self, num_layers: int, num_blocks: int, head_dim: int) -> list[LayerCache]:
-        num_slots = num_blocks * self._block_size
-        return [
-            self._store.allocate(num_slots, 2 * self.num_kv_heads, head_dim, self.device)
-            for _ in range(num_layers)
-        ]
+class ReproducibleAttention(SlotBackend):
+    """An AttentionBackend; see the module."""
 
     def plan(self, batch: Batch, cache: LayerCache) -> ReproduciblePlan:
         length = -(-int(batch.context_lens.max()) // _PIECE) * _PIECE
@@ -110,9 +85,6 @@ class ReproducibleAttention:
             slots=torch.from_numpy(slots).view(len(slots), -1, _PIECE),
             mask=mask.view(len(slots), -1, 1, 1, _PIECE),
         )
-
-    def write(self, key_values: Tensor, cache: LayerCache, plan: ReproduciblePlan) -> None:
-        self._store.write(cache, plan.slot_mapping, key_values)
 
     def run(self, qkv: Tensor, cache: LayerCache, plan: ReproduciblePlan) -> Tensor:
         num_heads = qkv.shape[1] - 2 * self.num_kv_heads

@@ -17,6 +17,7 @@ from torch import Tensor
 from glmserve.ops.attention import LayerCache
 from glmserve.ops.batch import Batch, Int64Array
 from glmserve.ops.kv_store import KvStore
+from glmserve.ops.slot_cache import SlotBackend
 
 _BUCKET_COST = 512
 """Padding slots, over all sequences of a bucket, that cost about as much as one more bucket."""
@@ -56,15 +57,11 @@ class SdpaPlan:
     prefills: list[PrefillChunk]
 
 
-class SdpaAttention:
+class SdpaAttention(SlotBackend):
     """The AttentionBackend that runs wherever torch does.
 
     Args:
-        num_kv_heads: Hkv.
         dtype: of activations.
-        device: where everything is.
-        block_size: token slots per block.
-        store: keeps K and V; its module describes the layout.
     """
 
     def __init__(
@@ -75,21 +72,8 @@ class SdpaAttention:
         block_size: int,
         store: KvStore,
     ) -> None:
-        self.num_kv_heads = num_kv_heads
+        super().__init__(num_kv_heads, device, block_size, store)
         self.dtype = dtype
-        self.device = device
-        self._block_size = block_size
-        self._store = store
-
-    def token_bytes(self, head_dim: int) -> int:
-        return 2 * self.num_kv_heads * self._store.head_bytes(head_dim)
-
-    def allocate(self, num_layers: int, num_blocks: int, head_dim: int) -> list[LayerCache]:
-        num_slots = num_blocks * self._block_size
-        return [
-            self._store.allocate(num_slots, 2 * self.num_kv_heads, head_dim, self.device)
-            for _ in range(num_layers)
-        ]
 
     def plan(self, batch: Batch, cache: LayerCache) -> SdpaPlan:
         null_slot = self._store.null_slot(cache)
@@ -104,9 +88,6 @@ class SdpaAttention:
                 for i in range(batch.num_decodes, len(batch.context_lens))
             ],
         )
-
-    def write(self, key_values: Tensor, cache: LayerCache, plan: SdpaPlan) -> None:
-        self._store.write(cache, plan.slot_mapping, key_values)
 
     def run(self, qkv: Tensor, cache: LayerCache, plan: SdpaPlan) -> Tensor:
         num_queries = qkv.shape[1] - 2 * self.num_kv_heads

@@ -18,7 +18,7 @@ from xformers.ops.fmha.attn_bias import BlockDiagonalCausalFromBottomRightMask
 from glmserve.errors import OptionError
 from glmserve.ops.attention import LayerCache
 from glmserve.ops.batch import Batch, Int64Array
-from glmserve.ops.kv_store import KvStore
+from glmserve.ops.slot_cache import SlotBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +33,8 @@ class XformersPlan:
     """Each sequence sees itself only, and its new tokens what is not after them."""
 
 
-class XformersAttention:
-    """An AttentionBackend.
-
-    Args:
-        num_kv_heads: Hkv.
-        device: a GPU.
-        block_size: token slots per block.
-        store: keeps K and V; its module describes the layout.
-    """
-
-    def __init__(
-        self, num_kv_heads: int, device: torch.device, block_size: int, store: KvStore
-    ) -> None:
-        self.num_kv_heads = num_kv_heads
-        self.device = device
-        self._block_size = block_size
-        self._store = store
+class XformersAttention(SlotBackend):
+    """An AttentionBackend for GPUs."""
 
     def prove_it_runs(self, num_heads: int, head_dim: int, dtype: torch.dtype) -> None:
         """Attend once, over nothing in particular.
@@ -69,16 +54,6 @@ class XformersAttention:
                 f"--attention-backend xformers cannot be used here: {reasons}"
             ) from None
 
-    def token_bytes(self, head_dim: int) -> int:
-        return 2 * self.num_kv_heads * self._store.head_bytes(head_dim)
-
-    def allocate(self, num_layers: int, num_blocks: int, head_dim: int) -> list[LayerCache]:
-        num_slots = num_blocks * self._block_size
-        return [
-            self._store.allocate(num_slots, 2 * self.num_kv_heads, head_dim, self.device)
-            for _ in range(num_layers)
-        ]
-
     def plan(self, batch: Batch, cache: LayerCache) -> XformersPlan:
         contexts = batch.context_lens.tolist()
         slots = [batch.slots(i, i + 1, context)[0] for i, context in enumerate(contexts)]
@@ -94,9 +69,6 @@ class XformersAttention:
 
     def _send(self, array: Int64Array) -> Tensor:
         return torch.from_numpy(array).to(self.device, non_blocking=True)
-
-    def write(self, key_values: Tensor, cache: LayerCache, plan: XformersPlan) -> None:
-        self._store.write(cache, plan.slot_mapping, key_values)
 
     def run(self, qkv: Tensor, cache: LayerCache, plan: XformersPlan) -> Tensor:
         queries = qkv[:, : qkv.shape[1] - 2 * self.num_kv_heads]
