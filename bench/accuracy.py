@@ -111,9 +111,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--checkpoint", type=Path, default=EMBEDDED_CHECKPOINT)
     parser.add_argument("--device", default="auto")
-    parser.add_argument(
-        "--dtype", default="auto", help="on a CPU only bfloat16 rounds activations for w8a8"
-    )
+    parser.add_argument("--dtype", default="auto", help="w8a8 needs bfloat16")
     parser.add_argument("--quantization", nargs="+", choices=get_args(Quantization), default=[])
     parser.add_argument("--kv-cache-dtype", nargs="+", choices=KV_CACHE_DTYPES, default=[])
     parser.add_argument(

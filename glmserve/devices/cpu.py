@@ -45,6 +45,7 @@ class CpuDevice:
         model = read_model_config(Path(config.checkpoint), config.rope_scaling)
         dtype = host_dtype(config, model, fast_bfloat16=_computes_bfloat16())
         quantization = quantization_on_load(config, model)
+        _refuse_unserved(config, dtype)
         needed = _weight_bytes(model, dtype, quantization)
         memory = available_memory()
         if needed > memory:
@@ -52,7 +53,6 @@ class CpuDevice:
                 f"not enough memory: the weights need {format_bytes(needed)} as "
                 f"{dtype_name(dtype)}, {format_bytes(memory)} are available"
             )
-        _refuse_unserved(config)
         block_size = config.block_size or _BLOCK_SIZE
         ops = _make_ops(config, model, dtype, block_size)
         token_bytes = model.num_layers * ops.attention.token_bytes(model.head_dim)
@@ -95,11 +95,16 @@ def _make_ops(
     return CpuOps(CpuAttention(model.num_kv_heads, dtype, _HOST, block_size, store), dtype)
 
 
-def _refuse_unserved(config: RunnerConfig) -> None:
+def _refuse_unserved(config: RunnerConfig, dtype: torch.dtype) -> None:
     if config.attention_backend not in ("auto", "sdpa"):
         raise OptionError(
             f"--attention-backend {config.attention_backend} cannot be used here: it needs a GPU, "
             "and this is the cpu device; its backend is sdpa"
+        )
+    if config.quantization == "w8a8" and dtype != torch.bfloat16:
+        raise OptionError(
+            f"--quantization w8a8 rounds activations in bfloat16, and here they are "
+            f"{dtype_name(dtype)}; add --dtype bfloat16, or take int8"
         )
 
 

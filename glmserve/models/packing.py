@@ -13,12 +13,14 @@ from torch import Tensor
 
 from glmserve.config import Quantization
 from glmserve.model_config import ModelConfig
-from glmserve.models.parameters import LINEAR_MODULES, QUANTIZED_BITS, Parameters
+from glmserve.models.parameters import (
+    INT4_GROUP,
+    LINEAR_MODULES,
+    QUANTIZED_BITS,
+    Parameters,
+)
 from glmserve.ops.base import Ops
 from glmserve.ops.quantized import QuantizedWeight, quantize
-
-_INT4_GROUP = 64
-"""Columns that share a scale when we quantise to 4 bits; less is more exact, and larger."""
 
 
 def pack_parameters(
@@ -78,4 +80,4 @@ def _quantized(
     if module == "output" or QUANTIZED_BITS[quantization] == 8:
         return replace(quantize(weight, 8), activation_bits=_activation_bits(quantization))
     columns = weight.shape[1]
-    return quantize(weight, 4, _INT4_GROUP if columns % _INT4_GROUP == 0 else None)
+    return quantize(weight, 4, INT4_GROUP if columns % INT4_GROUP == 0 else None)

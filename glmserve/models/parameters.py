@@ -41,6 +41,10 @@ QUANTIZED_BITS: dict[Quantization | None, WeightBits] = {"int8": 8, "int4": 4, "
 """Of the layers' linear weights; the output layer always gets 8."""
 
 
+INT4_GROUP = 64
+"""Columns that share a scale when we quantise to 4 bits; less is more exact, and larger."""
+
+
 class StoredParameter(NamedTuple):
     """A parameter as the checkpoint has it."""
 
@@ -83,21 +87,24 @@ def count_parameters(config: ModelConfig) -> int:
 
 
 def weight_bytes(config: ModelConfig, itemsize: int, quantization: Quantization | None) -> int:
-    """Bytes of all parameters in memory, up to the padding of packed layouts.
+    """Bytes of all parameters in memory, scales included, up to the padding of packed layouts.
 
     Args:
         itemsize: of floating point numbers.
         quantization: what unquantised linear weights become.
     """
     layer_bits = config.stored_bits or QUANTIZED_BITS.get(quantization)
+    group_size = config.stored_group_size
+    if config.stored_bits is None and layer_bits == 4:
+        group_size = INT4_GROUP
     total = 0
     for name, shape in parameter_shapes(config).items():
-        module, _, kind = name.rpartition(".")
-        is_linear = kind == "weight" and module.rpartition(".")[2] in LINEAR_MODULES
-        bits = layer_bits if is_linear and module != "output" else None
-        if module == "output" and quantization:
-            bits = 8
-        total += math.prod(shape) * (bits or 8 * itemsize) // 8
+        bits, scales = 8 * itemsize, 0
+        if layer_bits and is_layer_weight(name):
+            bits, scales = layer_bits, shape[0] * (shape[1] // (group_size or shape[1]))
+        elif quantization and name == "output.weight":
+            bits, scales = 8, shape[0]
+        total += math.prod(shape) * bits // 8 + scales * torch.float32.itemsize
     return total
 
 

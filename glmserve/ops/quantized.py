@@ -25,6 +25,11 @@ class QuantizedWeight:
     activation_bits: Literal[8] | None = None
     """8: activations are to be rounded as well, row by row."""
 
+    @property
+    def group_size(self) -> int:
+        """Columns that share a scale."""
+        return self.codes.shape[1] * 8 // self.bits // self.scales.shape[1]
+
     def rows(self, first: int, last: int) -> QuantizedWeight:
         """Outputs first..last-1 only."""
         return replace(self, codes=self.codes[first:last], scales=self.scales[first:last])

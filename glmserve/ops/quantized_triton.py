@@ -42,8 +42,7 @@ class QuantizedKernels:
     def pack(self, weight: QuantizedWeight) -> PackedCodes | None:
         """None: the kernels cannot read a weight of this shape."""
         columns = weight.codes.shape[1] * 8 // weight.bits
-        group = columns // weight.scales.shape[1]
-        if columns % _COLUMN_MULTIPLE or group % _COLUMN_MULTIPLE:
+        if columns % _COLUMN_MULTIPLE or weight.group_size % _COLUMN_MULTIPLE:
             return None
         codes = weight.codes if weight.bits == 8 else pack_int4(weight.unpacked())
         return PackedCodes(codes, weight.scales.t().contiguous().t(), columns)

@@ -134,3 +134,10 @@ def test_null_device_agrees_on_the_contract(checkpoint: Path) -> None:
     assert outputs[0] == outputs[1]
     assert all(o.step_id == 5 and len(o.token_ids) == 1 and o.token_ids[0] < 7 for o in outputs)
     assert runner.info.limits.max_context == 256
+
+
+def test_w8a8_needs_bfloat16(checkpoint: Path) -> None:
+    """In float32 activations would stay as they are, and nobody would notice."""
+    with pytest.raises(OptionError, match="add --dtype bfloat16"):
+        create(checkpoint, quantization="w8a8")
+    create(checkpoint, quantization="w8a8", dtype="bfloat16")
