@@ -78,7 +78,7 @@ class SdpaAttention(SlotBackend):
     def plan(self, batch: Batch, cache: LayerCache) -> SdpaPlan:
         null_slot = self._store.null_slot(cache)
         return SdpaPlan(
-            slot_mapping=torch.from_numpy(batch.slot_mapping).to(self.device),
+            slot_mapping=self._send(batch.slot_mapping),
             decodes=[
                 self._plan_decode(batch, first, last, null_slot)
                 for first, last in decode_buckets(batch.context_lens[: batch.num_decodes])
@@ -144,7 +144,7 @@ class SdpaAttention(SlotBackend):
             mask = self._mask(beyond).view(last - first, 1, 1, longest)
         return DecodeBucket(
             rows=slice(first, last),  # a decode has one row, and decodes come first
-            slots=torch.from_numpy(slots.reshape(-1)).to(self.device),
+            slots=self._send(slots.reshape(-1)),
             mask=mask,
         )
 
@@ -154,7 +154,7 @@ class SdpaAttention(SlotBackend):
         is_whole = context == end - begin
         slots, mask = None, None
         if not is_whole or not self._store.is_exact:
-            slots = torch.from_numpy(batch.slots(index, index + 1, context)[0]).to(self.device)
+            slots = self._send(batch.slots(index, index + 1, context)[0])
         if not is_whole:
             mask = self._mask(np.arange(context) > batch.positions[begin:end, None])
         return PrefillChunk(slice(begin, end), slots, mask)
@@ -162,7 +162,7 @@ class SdpaAttention(SlotBackend):
     def _mask(self, beyond: np.typing.NDArray[np.bool_]) -> Tensor:
         """-inf where `beyond`, 0 elsewhere."""
         mask = torch.zeros(beyond.shape, dtype=self.dtype, device=self.device)
-        return mask.masked_fill_(torch.from_numpy(beyond).to(self.device), float("-inf"))
+        return mask.masked_fill_(self._send(beyond), float("-inf"))
 
 
 def decode_buckets(contexts: Int64Array) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from glmserve.ops.attention import LayerCache
@@ -41,3 +42,7 @@ class SlotBackend:
 
     def write(self, key_values: Tensor, cache: LayerCache, plan: Any) -> None:
         self._store.write(cache, plan.slot_mapping, key_values)
+
+    def _send(self, array: NDArray[Any]) -> Tensor:
+        """To the device, without waiting: the driver has copied it when this returns."""
+        return torch.from_numpy(array).to(self.device, non_blocking=True)

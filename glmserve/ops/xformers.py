@@ -17,7 +17,7 @@ from xformers.ops.fmha.attn_bias import BlockDiagonalCausalFromBottomRightMask
 
 from glmserve.errors import OptionError
 from glmserve.ops.attention import LayerCache
-from glmserve.ops.batch import Batch, Int64Array
+from glmserve.ops.batch import Batch
 from glmserve.ops.slot_cache import SlotBackend
 
 
@@ -66,9 +66,6 @@ class XformersAttention(SlotBackend):
                 np.diff(batch.query_start).tolist(), contexts, device=self.device
             ),
         )
-
-    def _send(self, array: Int64Array) -> Tensor:
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
 
     def run(self, qkv: Tensor, cache: LayerCache, plan: XformersPlan) -> Tensor:
         queries = qkv[:, : qkv.shape[1] - 2 * self.num_kv_heads]
