@@ -13,10 +13,11 @@ LoadPhase = Literal["weights", "graphs"]
 LoadFormat = Literal["auto", "dummy"]
 DTypeName = Literal["auto", "float32", "float16", "bfloat16"]
 RopeScaling = Literal["positions", "base"]
-Quantization = Literal["int8", "int4", "w8a8"]
+Quantization = Literal["int8", "int4", "w8a8", "w4a8"]
 WeightBits = Literal[8, 4]
 KvCacheDType = Literal["auto", "int8", "fp8"]
-AttentionName = Literal["auto", "triton", "xformers", "sdpa"]
+AttentionName = Literal["auto", "native", "triton", "xformers", "sdpa"]
+CpuKernels = Literal["auto", "native", "torch"]
 
 EMBEDDED_CHECKPOINT = Path(__file__).parent / "assets" / "glm-tiny"
 """The model that is served when none is named."""
@@ -65,6 +66,8 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     kv_cache_dtype: KvCacheDType = "auto"
     """How K and V are kept; auto keeps them in the dtype of the activations."""
     attention_backend: AttentionName = "auto"
+    cpu_kernels: CpuKernels = "auto"
+    """Whose kernels a CPU computes with: our own, where they were compiled, or torch's."""
     deterministic: bool = False
     """Results of a request are the same bits whatever shares its batch."""
     kv_cache_memory: int | None = None

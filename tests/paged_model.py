@@ -26,6 +26,7 @@ from glmserve.ops.paged_cache import PagedCache
 from glmserve.ops.sdpa import SdpaAttention
 from glmserve.runner.batch import build_batch
 from glmserve.step import SamplingInput, ScheduledSequence, StepInput
+from glmserve_cpu_kernels.attention import KvCache
 
 CPU = torch.device("cpu")
 
@@ -119,5 +120,9 @@ def poison(cache: LayerCache) -> None:
             value_scales.fill_(torch.nan)
         case Int8Cache(_, scales):
             scales[:-1] = torch.nan
+        case KvCache(scales=None):
+            cache.numbers.fill_(torch.nan)
+        case KvCache():
+            cache.scales.fill_(torch.nan)
         case Tensor():
             cache[:-1] = torch.nan

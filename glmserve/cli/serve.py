@@ -11,6 +11,7 @@ from glmserve.cli.api_keys import KEY_VARIABLE, read_api_keys
 from glmserve.config import (
     EMBEDDED_CHECKPOINT,
     AttentionName,
+    CpuKernels,
     KvCacheDType,
     Quantization,
     RunnerConfig,
@@ -89,6 +90,7 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
         block_size=options.block_size,
         kv_cache_dtype=options.kv_cache_dtype,
         attention_backend=options.attention_backend,
+        cpu_kernels=options.cpu_kernels,
         deterministic=options.deterministic,
         kv_cache_memory=options.kv_cache_memory,
         kv_cache_tokens=options.kv_cache_tokens,
@@ -190,7 +192,7 @@ def _add_device_options(group: argparse._ArgumentGroup) -> None:
         "--quantization",
         choices=get_args(Quantization),
         help="round the weights of matrix products while loading: to 8 bits (int8), to 4 (int4), "
-        "or to 8 and activations with them, token by token (w8a8)",
+        "or these and activations to 8 (w8a8, w4a8)",
     )
     group.add_argument("--threads", type=values.positive, metavar="N", help="CPU threads")
     group.add_argument(
@@ -202,7 +204,14 @@ def _add_device_options(group: argparse._ArgumentGroup) -> None:
         "--attention-backend",
         choices=get_args(AttentionName),
         default="auto",
-        help="who computes attention; auto: triton on a GPU, else sdpa (torch's own)",
+        help="who computes attention; auto: native on a CPU, triton on a GPU, else sdpa (torch's "
+        "own)",
+    )
+    group.add_argument(
+        "--cpu-kernels",
+        choices=get_args(CpuKernels),
+        default="auto",
+        help="native: glmserve's own, compiled when it was installed; auto: these if there are any",
     )
     group.add_argument(
         "--kv-cache-dtype",

@@ -69,7 +69,7 @@ def _whole(
 
 
 def _activation_bits(quantization: Quantization | None) -> Literal[8] | None:
-    return 8 if quantization == "w8a8" else None
+    return 8 if quantization in ("w8a8", "w4a8") else None
 
 
 def _quantized(
@@ -77,7 +77,7 @@ def _quantized(
 ) -> Tensor | QuantizedWeight:
     if quantization is None:
         return weight
-    if module == "output" or QUANTIZED_BITS[quantization] == 8:
-        return replace(quantize(weight, 8), activation_bits=_activation_bits(quantization))
-    columns = weight.shape[1]
-    return quantize(weight, 4, INT4_GROUP if columns % INT4_GROUP == 0 else None)
+    bits = 8 if module == "output" else QUANTIZED_BITS[quantization]
+    groups_fit = bits == 4 and weight.shape[1] % INT4_GROUP == 0
+    rounded = quantize(weight, bits, INT4_GROUP if groups_fit else None)
+    return replace(rounded, activation_bits=_activation_bits(quantization))

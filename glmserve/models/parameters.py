@@ -37,7 +37,12 @@ def parameter_shapes(config: ModelConfig) -> dict[str, Shape]:
     return shapes
 
 
-QUANTIZED_BITS: dict[Quantization | None, WeightBits] = {"int8": 8, "int4": 4, "w8a8": 8}
+QUANTIZED_BITS: dict[Quantization | None, WeightBits] = {
+    "int8": 8,
+    "int4": 4,
+    "w8a8": 8,
+    "w4a8": 4,
+}
 """Of the layers' linear weights; the output layer always gets 8."""
 
 

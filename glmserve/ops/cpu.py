@@ -31,9 +31,14 @@ class CpuOps(Ops):
         super().__init__(attention)
         self._dtype = dtype  # of activations
 
+    @property
+    def keeps_codes(self) -> bool:
+        """Whether quantised weights stay so; otherwise they are dequantised once."""
+        return self._dtype == torch.bfloat16
+
     def pack_linear(self, weight: Tensor | QuantizedWeight) -> PackedWeight:
         if isinstance(weight, QuantizedWeight):
-            if self._dtype == torch.bfloat16:
+            if self.keeps_codes:
                 return pack_quantized(weight)
             weight = weight.dequantized(self._dtype)
         if not _can_pack(weight.dtype):

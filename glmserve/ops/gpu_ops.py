@@ -39,12 +39,18 @@ def make_ops(
     Raises:
         OptionError: an option cannot be had here; the message says why.
     """
-    if config.quantization == "w8a8":
-        raise OptionError("--quantization w8a8 is for CPUs; int8 and int4 are for all devices")
+    if config.quantization in ("w8a8", "w4a8"):
+        raise OptionError(
+            f"--quantization {config.quantization} is for CPUs; int8 and int4 are for all devices"
+        )
+    if config.cpu_kernels != "auto":
+        raise OptionError("--cpu-kernels is for the cpu device; leave it out")
     reason = _why_no_triton(model, block_size, gpu)
     if config.deterministic and reason:
         raise OptionError(f"--deterministic cannot be had here: {reason}")
     name = config.attention_backend
+    if name == "native":
+        raise OptionError("--attention-backend native is for CPUs; take triton")
     if name == "triton" and reason:
         raise OptionError(f"--attention-backend triton cannot be used here: {reason}")
     if name == "triton" or (name == "auto" and not reason):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from glmserve.config import Quantization, RunnerConfig
+from glmserve.config import Quantization, RunnerConfig, WeightBits
 from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import count_parameters
@@ -14,6 +14,9 @@ DTYPES = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
+
+_WITH_ACTIVATIONS: dict[WeightBits, Quantization] = {8: "w8a8", 4: "w4a8"}
+"""What may be asked of a quantised checkpoint: to round activations as well."""
 
 _SMALL_MODEL = 2**30  # bytes of float32 weights
 
@@ -42,8 +45,8 @@ def quantization_on_load(config: RunnerConfig, model: ModelConfig) -> Quantizati
     """
     if model.stored_bits is None:
         return config.quantization
-    if config.quantization == "w8a8" and model.stored_bits == 8:
-        return "w8a8"
+    if config.quantization == _WITH_ACTIVATIONS[model.stored_bits]:
+        return config.quantization
     if config.quantization:
         raise OptionError(
             f"--quantization {config.quantization}: this checkpoint is quantised to "

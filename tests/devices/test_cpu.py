@@ -15,6 +15,7 @@ from glmserve.devices.cpu import CpuDevice, default_threads
 from glmserve.devices.host import available_memory, cpu_name, usable_cores
 from glmserve.errors import CheckpointError, DeviceError, OptionError
 from glmserve.model_config import read_model_config
+from glmserve.ops.cpu_ops import native_kernels
 from glmserve.runner.dtypes import host_dtype, stored_dtype
 from glmserve.runner.torch_runner import TorchRunner
 from glmserve.step import SamplingInput, ScheduledSequence, StepInput
@@ -136,8 +137,45 @@ def test_null_device_agrees_on_the_contract(checkpoint: Path) -> None:
     assert runner.info.limits.max_context == 256
 
 
-def test_w8a8_needs_bfloat16(checkpoint: Path) -> None:
-    """In float32 activations would stay as they are, and nobody would notice."""
+def test_what_only_native_kernels_have(checkpoint: Path) -> None:
+    """Without them float32 activations would stay as they are, and nobody would notice."""
     with pytest.raises(OptionError, match="add --dtype bfloat16"):
-        create(checkpoint, quantization="w8a8")
-    create(checkpoint, quantization="w8a8", dtype="bfloat16")
+        create(checkpoint, quantization="w8a8", cpu_kernels="torch")
+    create(checkpoint, quantization="w8a8", dtype="bfloat16", cpu_kernels="torch")
+    with pytest.raises(OptionError, match="w4a8 needs glmserve's own CPU kernels"):
+        create(checkpoint, quantization="w4a8", dtype="bfloat16", cpu_kernels="torch")
+    with pytest.raises(OptionError, match="native cannot be used here: --cpu-kernels torch"):
+        create(checkpoint, attention_backend="native", cpu_kernels="torch")
+    with pytest.raises(OptionError, match="they compute in float32 and bfloat16, not in float16"):
+        create(checkpoint, quantization="w4a8", dtype="float16")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("quantization", [None, "int8", "int4", "w8a8", "w4a8"])
+@pytest.mark.parametrize("kv_cache_dtype", ["auto", "int8"])
+def test_native_kernels(
+    checkpoint: Path, dtype: str, quantization: str | None, kv_cache_dtype: str
+) -> None:
+    """All of them serve, with the same greedy token as torch's where nothing is rounded."""
+    needs_native_kernels(checkpoint)
+    step = StepInput(5, [ScheduledSequence(0, [1, 2, 9], 0, bytes(4), SamplingInput())])
+    options = {"dtype": dtype, "quantization": quantization, "kv_cache_dtype": kv_cache_dtype}
+    native = create(checkpoint, cpu_kernels="native", attention_backend="native", **options)
+    (token,) = native.execute(step).token_ids
+    assert 0 <= token < BASE["padded_vocab_size"]
+    if quantization is None and dtype == "float32" and kv_cache_dtype == "auto":
+        assert create(checkpoint, cpu_kernels="torch").execute(step).token_ids == [token]
+
+
+def test_native_attention_needs_its_blocks(checkpoint: Path) -> None:
+    needs_native_kernels(checkpoint)
+    with pytest.raises(OptionError, match="a --block-size of 32, or a multiple; this is 16"):
+        create(checkpoint, attention_backend="native", block_size=16)
+    assert create(checkpoint, block_size=16).info.limits.block_size == 16
+    assert create(checkpoint).info.limits.block_size == 32
+
+
+def needs_native_kernels(checkpoint: Path) -> None:
+    native = native_kernels(RunnerConfig(checkpoint=str(checkpoint)))
+    if native.library is None:
+        pytest.skip(native.reason)

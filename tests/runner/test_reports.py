@@ -91,7 +91,7 @@ def test_logprobs_of_the_chosen_token(
     sampling = SamplingInput(
         noise_key=3, temperature=temperature, logit_bias={1: 3.0}, top_logprobs=4
     )
-    silent = ScheduledSequence(1, [4], 0, np.array([9], dtype=np.int32).tobytes(), SamplingInput())
+    silent = ScheduledSequence(1, [4], 0, np.array([5], dtype=np.int32).tobytes(), SamplingInput())
     output = run(load(checkpoint), ScheduledSequence(0, PROMPT, 0, TABLE, sampling), silent)
     reported, nothing = output.logprobs
     assert nothing is None
@@ -128,7 +128,7 @@ def test_prompt_scores_and_sums(
     for start in range(0, len(PROMPT), chunk):
         ids = PROMPT[start : start + chunk]
         score = ScoreInput(PROMPT[start + 1 : start + 1 + len(ids)], 3)
-        decode = ScheduledSequence(7, [4], 0, np.array([9], dtype=np.int32).tobytes(), None)
+        decode = ScheduledSequence(7, [4], 0, np.array([5], dtype=np.int32).tobytes(), None)
         output = run(
             runner,
             ScheduledSequence(0, ids, start, TABLE, None, score, pool=True),
@@ -146,7 +146,7 @@ def test_prompt_scores_and_sums(
 def test_long_scores_are_read_in_slices(load: Load, checkpoint: Path) -> None:
     runner = load(checkpoint)
     ids = [i * 7 % 48 for i in range(150)]
-    table = np.arange(16, dtype=np.int32).tobytes()
+    table = np.arange(runner.info.limits.num_blocks, dtype=np.int32).tobytes()
     whole = run(runner, ScheduledSequence(0, ids, 0, table, None, ScoreInput(ids[1:], 1)))
     logits = torch.from_numpy(PagedModel(checkpoint).logits(ids))
     rows = torch.log_softmax(logits, dim=-1).numpy()
@@ -165,7 +165,7 @@ def test_masks_restrict_their_own_rows_only(
 ) -> None:
     runner = load(checkpoint)
     best = np.argsort(-log_probs[-1], kind="stable").tolist()
-    tables = [np.array([4 * i, 4 * i + 1], dtype=np.int32).tobytes() for i in range(4)]
+    tables = [np.array([2 * i, 2 * i + 1], dtype=np.int32).tobytes() for i in range(4)]
     constrained = SamplingInput(constrained=True)
     drawn = SamplingInput(temperature=2.0, noise_key=1, constrained=True)
     rows = [SamplingInput(), constrained, drawn, constrained]

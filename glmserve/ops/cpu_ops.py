@@ -1,0 +1,130 @@
+"""Which operations and which attention backend a CPU gets, or why it cannot have them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from glmserve.config import RunnerConfig
+from glmserve.errors import OptionError
+from glmserve.model_config import ModelConfig
+from glmserve.ops.attention import AttentionBackend
+from glmserve.ops.cpu import CpuAttention, CpuOps
+from glmserve.ops.kv_store import make_store
+from glmserve.ops.native_cpu import ACTIVATION_DTYPES, NativeCpuAttention, NativeCpuOps
+from glmserve.ops.reproducible import ReproducibleAttention, ReproducibleCpuOps
+from glmserve_cpu_kernels.attention import BLOCK, LARGEST_DIM
+from glmserve_cpu_kernels.library import Library, UnavailableError, load
+
+_HOST = torch.device("cpu")
+
+
+class NativeKernels(NamedTuple):
+    """Our own kernels, if they can be had."""
+
+    library: Library | None
+    reason: str
+    """Why they cannot."""
+
+
+def native_kernels(config: RunnerConfig) -> NativeKernels:
+    """The kernels that the options allow.
+
+    Raises:
+        OptionError: they are asked for and cannot be had.
+    """
+    if config.cpu_kernels == "torch":
+        return NativeKernels(None, "--cpu-kernels torch leaves them out")
+    try:
+        return NativeKernels(load(), "")
+    except UnavailableError as error:
+        if config.cpu_kernels == "native":
+            raise OptionError(f"--cpu-kernels native cannot be had here: {error}") from None
+        return NativeKernels(None, str(error))
+
+
+def default_block_size(native: NativeKernels) -> int:
+    """Token slots per block where nobody says."""
+    return BLOCK if native.library else 16
+
+
+def make_cpu_ops(
+    config: RunnerConfig,
+    model: ModelConfig,
+    dtype: torch.dtype,
+    block_size: int,
+    native: NativeKernels,
+) -> CpuOps:
+    """The operations that the options ask for, or the best there are.
+
+    Raises:
+        OptionError: an option cannot be had here; the message says why.
+    """
+    library = native.library if dtype in ACTIVATION_DTYPES else None
+    _refuse_unserved(config, dtype, library, native.reason)
+    reason = _why_no_native_attention(config, model, dtype, block_size, native)
+    name = config.attention_backend
+    if name not in ("auto", "native", "sdpa"):
+        raise OptionError(
+            f"--attention-backend {name} cannot be used here: it needs a GPU, and this is the cpu "
+            "device; its backends are native and sdpa"
+        )
+    if name == "native" and reason:
+        raise OptionError(f"--attention-backend native cannot be used here: {reason}")
+    attention: AttentionBackend
+    if library and name != "sdpa" and not reason:
+        attention = NativeCpuAttention(
+            model.num_kv_heads, block_size, dtype, config.kv_cache_dtype, library
+        )
+    else:
+        store = make_store(config.kv_cache_dtype, dtype)
+        if config.deterministic:
+            attention = ReproducibleAttention(model.num_kv_heads, _HOST, block_size, store)
+        else:
+            attention = CpuAttention(model.num_kv_heads, dtype, _HOST, block_size, store)
+    if library is None:
+        return (ReproducibleCpuOps if config.deterministic else CpuOps)(attention, dtype)
+    packs_floats = config.deterministic or not _has_amx()
+    return NativeCpuOps(attention, dtype, library, packs_floats=packs_floats)
+
+
+def _refuse_unserved(
+    config: RunnerConfig, dtype: torch.dtype, library: Library | None, reason: str
+) -> None:
+    if library is not None:
+        return
+    name = str(dtype).removeprefix("torch.")
+    reason = reason or f"they compute in float32 and bfloat16, not in {name}"
+    if config.quantization == "w4a8":
+        raise OptionError(f"--quantization w4a8 needs glmserve's own CPU kernels: {reason}")
+    if config.quantization == "w8a8" and dtype != torch.bfloat16:
+        raise OptionError(
+            f"--quantization w8a8 in {name} needs glmserve's own CPU kernels: {reason}; add "
+            "--dtype bfloat16, or take int8"
+        )
+
+
+def _why_no_native_attention(
+    config: RunnerConfig,
+    model: ModelConfig,
+    dtype: torch.dtype,
+    block_size: int,
+    native: NativeKernels,
+) -> str | None:
+    """None: nothing speaks against it."""
+    if native.library is None:
+        return native.reason
+    if dtype not in ACTIVATION_DTYPES:
+        return "it computes in float32 and bfloat16 only"
+    if block_size % BLOCK:
+        return f"it needs a --block-size of {BLOCK}, or a multiple; this is {block_size}"
+    if model.head_dim > LARGEST_DIM:
+        return f"heads of {model.head_dim} numbers are more than its {LARGEST_DIM}"
+    if config.kv_cache_dtype not in ("auto", "int8"):
+        return f"it does not keep K and V as {config.kv_cache_dtype}"
+    return None
+
+
+def _has_amx() -> bool:
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))

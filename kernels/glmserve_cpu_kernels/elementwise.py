@@ -1,0 +1,48 @@
+"""What lies between the matrix products of a block. Tensors are float32 or bfloat16, in rows.
+
+Computed in float32 and rounded once; a row's result does not depend on the others.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from glmserve_cpu_kernels.library import TYPES, Library
+
+
+def rms_norm(
+    library: Library, x: Tensor | None, residual: Tensor, weight: Tensor, eps: float
+) -> Tensor:
+    """residual / sqrt(mean(residual^2) + eps) * weight; x [T, H] is added to `residual` first."""
+    out = torch.empty_like(residual)
+    library.functions.glm_rms_norm(
+        TYPES[residual.dtype],
+        None if x is None else x.data_ptr(),
+        residual.data_ptr(),
+        weight.data_ptr(),
+        eps,
+        *residual.shape,
+        out.data_ptr(),
+    )
+    return out
+
+
+def silu_and_mul(library: Library, x: Tensor) -> Tensor:
+    """silu(first half) * second half: [T, 2F] to [T, F]."""
+    tokens, size = x.shape[0], x.shape[1] // 2
+    out = torch.empty((tokens, size), dtype=x.dtype)
+    library.functions.glm_silu_and_mul(TYPES[x.dtype], x.data_ptr(), tokens, size, out.data_ptr())
+    return out
+
+
+def rope(library: Library, heads: Tensor, rows: Tensor) -> None:
+    """Turn pair (2i, 2i+1) of each of `heads` [T, heads, D] by rows complex64 [T, 1, i], in place.
+
+    Heads of a token must follow one another; tokens may lie apart.
+    """
+    tokens, num_heads, dim = heads.shape
+    library.functions.glm_rope(
+        *(TYPES[heads.dtype], heads.data_ptr(), rows.data_ptr()),
+        *(tokens, num_heads, dim, heads.stride(0), rows.shape[-1]),
+    )

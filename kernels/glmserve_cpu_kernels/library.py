@@ -1,0 +1,121 @@
+"""The compiled kernels, loaded."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_char_p, c_float, c_int, c_int32, c_size_t, c_void_p
+from functools import cache
+
+import torch
+
+from glmserve_cpu_kernels.build import LIBRARY
+
+
+class UnavailableError(Exception):
+    """Why there are no kernels for this CPU."""
+
+
+class CLinear(ctypes.Structure):
+    """`struct Linear` of src/linear.h."""
+
+    _fields_ = (
+        ("format", c_int32),
+        ("outputs", c_int32),
+        ("inputs", c_int32),
+        ("group", c_int32),
+        ("weight_groups", c_int32),
+        ("limbs", c_int32),
+        ("weights", c_void_p),
+        ("scales", c_void_p),
+        ("group_scales", c_void_p),
+    )
+
+
+class CKvCache(ctypes.Structure):
+    """`struct KvCache` of src/attention.h."""
+
+    _fields_ = (
+        ("type", c_int32),
+        ("is_int8", c_int32),
+        ("kv_heads", c_int32),
+        ("dim", c_int32),
+        ("numbers", c_void_p),
+        ("scales", c_void_p),
+    )
+
+
+class CAttentionStep(ctypes.Structure):
+    """`struct AttentionStep` of src/attention.h."""
+
+    _fields_ = (
+        ("tokens", c_int32),
+        ("sequences", c_int32),
+        ("table_stride", c_int32),
+        ("blocks_per_page", c_int32),
+        ("slots", c_void_p),
+        ("last_visible", c_void_p),
+        ("query_start", c_void_p),
+        ("contexts", c_void_p),
+        ("block_tables", c_void_p),
+    )
+
+
+class Library:
+    """One per process: threads and the instruction set in use belong to all callers."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        _declare(library)
+        self.functions = library
+        self.instruction_set = self.use(None)
+
+    def use(self, name: str | None) -> str:
+        """Compute with one of build.INSTRUCTION_SETS; None: with the best there is.
+
+        Raises:
+            UnavailableError: this CPU does not have it.
+        """
+        chosen = self.functions.glm_use(None if name is None else name.encode())
+        if chosen is None:
+            raise UnavailableError(f"this CPU lacks {name or 'AVX2 and what came later'}")
+        self.instruction_set = str(chosen.decode())
+        return self.instruction_set
+
+    def set_threads(self, count: int) -> None:
+        """How many threads share the work of a call, the caller's among them."""
+        self.functions.glm_set_threads(count)
+
+
+@cache
+def load() -> Library:
+    """The library that was built when this package was installed.
+
+    Raises:
+        UnavailableError: there is none, or it cannot run here.
+    """
+    if not LIBRARY.exists():
+        raise UnavailableError("they were not compiled: glmserve was installed without a compiler")
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+    except OSError as error:
+        raise UnavailableError(f"{LIBRARY.name} cannot be loaded: {error}") from None
+    return Library(library)
+
+
+TYPES = {torch.float32: 0, torch.bfloat16: 1}
+"""`enum Type` of src/linear.h."""
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    library.glm_use.argtypes = [c_char_p]
+    library.glm_use.restype = c_char_p
+    library.glm_set_threads.argtypes = [c_int]
+    library.glm_packed_bytes.argtypes = [c_int32, c_int, c_int, c_int]
+    library.glm_packed_bytes.restype = c_size_t
+    library.glm_pack.argtypes = [c_int32, c_void_p, c_int, c_int, c_int, c_void_p]
+    library.glm_linear.argtypes = [c_void_p, c_void_p, c_int, c_int32, c_void_p, c_void_p]
+    pointer = c_void_p
+    library.glm_rms_norm.argtypes = [c_int32, *[pointer] * 3, c_float, c_int, c_int, pointer]
+    library.glm_silu_and_mul.argtypes = [c_int32, pointer, c_int, c_int, pointer]
+    library.glm_rope.argtypes = [c_int32, pointer, pointer, *[c_int] * 5]
+    library.glm_write.argtypes = [pointer, pointer, pointer, c_int]
+    library.glm_attend.argtypes = [pointer, pointer, pointer, c_int, pointer]

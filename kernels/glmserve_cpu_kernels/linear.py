@@ -1,0 +1,130 @@
+"""Packed weights that multiply; src/linear.cpp has the layout and the arithmetic.
+
+A row's result is the same bits whatever other rows there are. Weights of integers are exact, and so
+are sums within a group of columns; activations are rounded, group by group, to `activation_bits`.
+8 bits are what W8A8 and W4A8 mean, 15 are more than bfloat16 has, and 22 leave an error of some
+4e-7, about float32's own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from enum import IntEnum
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from glmserve_cpu_kernels.library import TYPES, CLinear, Library
+
+ActivationBits = Literal[8, 15, 22]
+
+PANEL = 32
+"""Outputs that are packed together."""
+
+_LIMBS: dict[ActivationBits, int] = {8: 1, 15: 2, 22: 3}
+_GROUP = 128
+_LARGEST_GROUP = 256
+_GROUP_MULTIPLE = 8
+
+
+class _Format(IntEnum):
+    FLOAT32 = 0
+    BFLOAT16 = 1
+    INT8 = 2
+    INT4 = 3
+
+
+class PackedLinear:
+    """A weight [N, K] in the kernels' layout. Made by the functions below."""
+
+    def __init__(
+        self,
+        library: Library,
+        form: _Format,
+        weight: Tensor,
+        shape: tuple[int, int],
+        *,
+        group: int = 0,
+        limbs: int = 0,
+        scales: Tensor | None = None,
+    ) -> None:
+        outputs, inputs = shape
+        functions = library.functions
+        self._multiply = functions.glm_linear
+        self._outputs = outputs
+        num_bytes = functions.glm_packed_bytes(form, outputs, inputs, group)
+        self._weights = torch.empty(num_bytes, dtype=torch.uint8)
+        weight = weight.contiguous()
+        functions.glm_pack(
+            form, weight.data_ptr(), outputs, inputs, group, self._weights.data_ptr()
+        )
+        weight_groups = 1 if scales is None else scales.shape[1]
+        self._scales = scales if scales is None else _packed_scales(scales)
+        pointer = None if self._scales is None else self._scales.data_ptr()
+        self._struct = CLinear(
+            *(form, outputs, inputs, group, weight_groups, limbs, self._weights.data_ptr()),
+            scales=pointer if weight_groups == 1 else None,
+            group_scales=pointer if weight_groups > 1 else None,
+        )
+        self._address = ctypes.addressof(self._struct)
+
+    def __call__(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x [T, K] to [T, N], both float32 or both bfloat16; a bias [N] is of that dtype too."""
+        x = x.contiguous()
+        y = torch.empty((len(x), self._outputs), dtype=x.dtype)
+        self._multiply(
+            self._address,
+            x.data_ptr(),
+            len(x),
+            TYPES[x.dtype],
+            None if bias is None else bias.data_ptr(),
+            y.data_ptr(),
+        )
+        return y
+
+
+def pack_floats(library: Library, weight: Tensor) -> PackedLinear:
+    """weight [N, K] float32, or bfloat16 with K even; activations must be of that dtype."""
+    form = _Format.FLOAT32 if weight.dtype == torch.float32 else _Format.BFLOAT16
+    return PackedLinear(library, form, weight, (weight.shape[0], weight.shape[1]))
+
+
+def pack_codes(
+    library: Library, codes: Tensor, scales: Tensor, bits: int, activation_bits: ActivationBits
+) -> PackedLinear:
+    """Integers of 8 or 4 bits.
+
+    Args:
+        codes: int8 [N, K], or [N, K/2]: two of 4 bits, the even column in the high half.
+        scales: [N, G], one for each row and each of G equal groups of columns. Where G is more than
+            one they are kept in float16.
+    """
+    columns = codes.shape[1] * 8 // bits
+    group = activation_group(columns, scales.shape[1])
+    if group is None:
+        raise ValueError(f"no kernel for {scales.shape[1]} scales over {columns} columns")
+    form = _Format.INT8 if bits == 8 else _Format.INT4
+    limbs = _LIMBS[activation_bits]
+    shape = (codes.shape[0], columns)
+    return PackedLinear(library, form, codes, shape, group=group, limbs=limbs, scales=scales)
+
+
+def activation_group(columns: int, weight_groups: int) -> int | None:
+    """Columns of activations that are rounded with one scale; None: the kernels cannot do it."""
+    if weight_groups == 1:
+        return min(_GROUP, -(-columns // _GROUP_MULTIPLE) * _GROUP_MULTIPLE)
+    of_weight = columns // weight_groups
+    if of_weight % _GROUP == 0:
+        return _GROUP
+    fits = of_weight % _GROUP_MULTIPLE == 0 and of_weight <= _LARGEST_GROUP
+    return of_weight if fits else None
+
+
+def _packed_scales(scales: Tensor) -> Tensor:
+    """[N, G] as the kernels read it, N padded to whole panels."""
+    padded = F.pad(scales, (0, 0, 0, -len(scales) % PANEL))
+    if scales.shape[1] == 1:
+        return padded[:, 0].float().contiguous()
+    return padded.half().view(-1, PANEL, scales.shape[1]).transpose(1, 2).contiguous()

@@ -1,0 +1,104 @@
+// What Python calls. Pointers are those of tensors, contiguous, of the shapes that the headers say.
+
+#include <cstring>
+#include <span>
+
+#include "attention.h"
+#include "elementwise.h"
+#include "linear.h"
+#include "pack.h"
+#include "pool.h"
+
+#define GLM_DECLARE(name)                                    \
+  namespace name {                                           \
+  extern const glm::LinearKernels linear_kernels;            \
+  extern const glm::AttentionKernels attention_kernels;      \
+  extern const glm::ElementwiseKernels elementwise_kernels;  \
+  }
+GLM_DECLARE(avx512_bf16)
+GLM_DECLARE(avx512_vnni)
+GLM_DECLARE(avx2)
+
+namespace {
+
+struct InstructionSet {
+  const char* name;
+  bool supported;
+  const glm::LinearKernels& linear;
+  const glm::AttentionKernels& attention;
+  const glm::ElementwiseKernels& elementwise;
+};
+
+#define GLM_KERNELS(name) name::linear_kernels, name::attention_kernels, name::elementwise_kernels
+
+std::span<const InstructionSet> instruction_sets() {
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512vnni");
+  const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+  static const InstructionSet all[] = {
+      {"avx512_bf16", bf16, GLM_KERNELS(avx512_bf16)},
+      {"avx512_vnni", avx512, GLM_KERNELS(avx512_vnni)},
+      {"avx2", avx2, GLM_KERNELS(avx2)},
+  };
+  return all;
+}
+
+const InstructionSet* in_use = nullptr;
+
+}  // namespace
+
+extern "C" {
+
+// The best one that this CPU has, or with `name` that one: its name, or null if the CPU lacks it.
+const char* glm_use(const char* name) {
+  for (const InstructionSet& set : instruction_sets())
+    if (set.supported && (!name || !std::strcmp(name, set.name))) {
+      in_use = &set;
+      return set.name;
+    }
+  return nullptr;
+}
+
+void glm_set_threads(int count) { glm::set_threads(count); }
+
+size_t glm_packed_bytes(int32_t format, int outputs, int inputs, int group) {
+  return glm::packed_bytes(glm::Format(format), outputs, inputs, group);
+}
+
+void glm_pack(int32_t format, const void* weight, int outputs, int inputs, int group, void* packed) {
+  glm::pack(glm::Format(format), weight, outputs, inputs, group, packed);
+}
+
+void glm_linear(const glm::Linear* linear, const void* x, int rows, int32_t type, const void* bias,
+                void* y) {
+  in_use->linear.linear(*linear, x, rows, glm::Type(type), bias, y);
+}
+
+void glm_rms_norm(int32_t type, const void* x, void* residual, const void* weight, float eps,
+                  int tokens, int size, void* out) {
+  in_use->elementwise.rms_norm(glm::Type(type), x, residual, weight, eps, tokens, size, out);
+}
+
+void glm_silu_and_mul(int32_t type, const void* x, int tokens, int size, void* out) {
+  in_use->elementwise.silu_and_mul(glm::Type(type), x, tokens, size, out);
+}
+
+void glm_rope(int32_t type, void* x, const float* rows, int tokens, int heads, int dim, int stride,
+              int pairs) {
+  in_use->elementwise.rope(glm::Type(type), x, rows, tokens, heads, dim, stride, pairs);
+}
+
+void glm_write(const glm::KvCache* cache, const glm::AttentionStep* step, const void* key_values,
+               int stride) {
+  in_use->attention.write(*cache, *step, key_values, stride);
+}
+
+void glm_attend(const glm::KvCache* cache, const glm::AttentionStep* step, const void* qkv,
+                int heads, void* out) {
+  in_use->attention.attend(*cache, *step, qkv, heads, out);
+}
+
+}  // extern "C"

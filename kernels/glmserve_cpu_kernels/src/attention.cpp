@@ -1,0 +1,398 @@
+// Attention of new tokens to their sequences' K and V in the cache.
+//
+// A block has 32 token slots. Its K, of one head, is a panel whose columns are the slots and whose
+// steps go along the head; its V is one panel for each 32 numbers of the head, whose steps go along the
+// slots. So scores and results are the products of tiles.h, with nothing gathered or transposed.
+//
+// A tile is up to kFloatRows rows, each one query head of one token, of those heads that share K and
+// V. For a row, blocks are taken in order, in spans counted from the sequence's beginning, each with a
+// softmax of its own (Milakov, Gimelshein 2018: online softmax), and spans are merged in order. So a
+// row's result is the same bits however its sequence was cut into steps, whatever else is computed
+// with it, and however spans are spread over threads.
+
+#include "attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "functions.h"
+#include "pool.h"
+#include "tiles.h"
+
+namespace GLM_ISA {
+
+using glm::AttentionStep;
+using glm::kBlock;
+using glm::KvCache;
+using glm::Type;
+
+constexpr int kSpanBlocks = 16;
+constexpr int kMostDim = 512;
+
+struct Wide {  // float32: one number in a step
+  using Activation = Fp32;
+  using Dot = Float32Dot;
+  static constexpr int kPerStep = 1;
+};
+struct Narrow {  // bfloat16: two
+  using Activation = Bf16;
+  using Dot = Bfloat16Dot;
+  static constexpr int kPerStep = 2;
+};
+
+int padded(int dim) { return (dim + kPanel - 1) / kPanel * kPanel; }
+
+// Where number d of the token in slot t lies within a block's K, or V, of one head.
+template <class Form>
+size_t key_index(int d, int t) {
+  return (size_t(d / Form::kPerStep) * kBlock + t) * Form::kPerStep + d % Form::kPerStep;
+}
+template <class Form>
+size_t value_index(int d, int t) {
+  const size_t panel = size_t(d / kPanel) * kBlock * kPanel;
+  return panel + (size_t(t / Form::kPerStep) * kPanel + d % kPanel) * Form::kPerStep +
+         t % Form::kPerStep;
+}
+
+// --- writing ---------------------------------------------------------------------------------------
+
+// The rest of a block is cleared when its first slot is written: whatever an earlier owner left
+// there, even a NaN, is multiplied by zero later.
+template <class Form, class Number>
+void write_token(const KvCache& cache, int64_t slot, const typename Form::Activation::Stored* keys,
+                 const typename Form::Activation::Stored* values) {
+  using Activation = typename Form::Activation;
+  const size_t numbers = size_t(padded(cache.dim)) * kBlock;
+  const int64_t block = slot / kBlock;
+  const int t = int(slot % kBlock);
+  for (int head = 0; head < cache.kv_heads; head++) {
+    const size_t at = (size_t(block) * cache.kv_heads + head) * 2;
+    for (int is_value = 0; is_value < 2; is_value++) {
+      const auto* x = (is_value ? values : keys) + size_t(head) * cache.dim;
+      Number* to = static_cast<Number*>(cache.numbers) + (at + is_value) * numbers;
+      if (t == 0) std::memset(static_cast<void*>(to), 0, numbers * sizeof(Number));
+      float inverse = 1;
+      if constexpr (sizeof(Number) == 1) {
+        float* scales = cache.scales + (at + is_value) * kBlock;
+        if (t == 0) std::fill_n(scales, kBlock, 0.0f);
+        int32_t magnitude = 0;  // as integers, a NaN is the largest
+        for (int d = 0; d < cache.dim; d++) {
+          const float number = Activation::one(x[d]);
+          magnitude = std::max(magnitude, __builtin_bit_cast(int32_t, number) & 0x7fffffff);
+        }
+        const float top = __builtin_bit_cast(float, magnitude);
+        scales[t] = top / 127;
+        inverse = top > 0 ? 127 / top : 0;
+      }
+      for (int d = 0; d < cache.dim; d++) {
+        const size_t index = is_value ? value_index<Form>(d, t) : key_index<Form>(d, t);
+        if constexpr (sizeof(Number) == 1)
+          to[index] = Number(std::nearbyint(Activation::one(x[d]) * inverse));
+        else
+          to[index] = x[d];
+      }
+    }
+  }
+}
+
+template <class Form, class Number>
+void write_tokens(const KvCache& cache, const AttentionStep& step, const void* key_values,
+                  int stride) {
+  using Stored = typename Form::Activation::Stored;
+  auto write_sequence = [&](int i) {
+    for (int64_t token = step.query_start[i]; token < step.query_start[i + 1]; token++) {
+      const Stored* k = static_cast<const Stored*>(key_values) + token * stride;
+      write_token<Form, Number>(cache, step.slots[token], k, k + size_t(cache.kv_heads) * cache.dim);
+    }
+  };
+  if (step.tokens < 16)
+    for (int i = 0; i < step.sequences; i++) write_sequence(i);
+  else
+    glm::run(step.sequences, write_sequence);
+}
+
+// --- attending -------------------------------------------------------------------------------------
+
+// Softmax-weighted sum of a tile's rows over some blocks.
+struct State {
+  float largest[kFloatRows];
+  float sum[kFloatRows];
+  alignas(64) float totals[kMostDim * kFloatRows];  // [dim / 32, rows, 32]
+
+  void clear(int rows, int dim) {
+    std::fill_n(largest, rows, -INFINITY);
+    std::fill_n(sum, rows, 0.0f);
+    std::fill_n(totals, size_t(rows) * dim, 0.0f);
+  }
+
+  // What came before the largest score grew from `largest[r]` counts for less.
+  void rescale(int r, int rows, int dim, float largest_now) {
+    const float factor = largest_now == largest[r] ? 1.0f : std::exp(largest[r] - largest_now);
+    largest[r] = largest_now;
+    if (factor == 1.0f) return;
+    sum[r] *= factor;
+    for (int panel = 0; panel < dim / kPanel; panel++)
+      for (int i = 0; i < kPanel; i += kLanes) {
+        float* p = totals + (size_t(panel) * rows + r) * kPanel + i;
+        store(p, mul(load(p), all(factor)));
+      }
+  }
+
+  void merge(const State& later, int rows, int dim) {
+    for (int r = 0; r < rows; r++) {
+      if (later.largest[r] == -INFINITY) continue;
+      const float top = std::max(largest[r], later.largest[r]);
+      rescale(r, rows, dim, top);
+      const float factor = std::exp(later.largest[r] - top);
+      sum[r] += later.sum[r] * factor;
+      for (int panel = 0; panel < dim / kPanel; panel++)
+        for (int i = 0; i < kPanel; i += kLanes) {
+          const size_t at = (size_t(panel) * rows + r) * kPanel + i;
+          store(totals + at, fma(load(later.totals + at), all(factor), load(totals + at)));
+        }
+    }
+  }
+};
+
+// Rows first..first+rows-1 of one sequence's queries with one K/V head, token by token.
+struct Tile {
+  int sequence, kv_head, first, rows;
+};
+
+template <class Form, class Number>
+class Attention {
+  using Activation = typename Form::Activation;
+  using Dot = typename Form::Dot;
+  using Stored = typename Activation::Stored;
+  static constexpr bool kCodes = sizeof(Number) == 1;
+  static constexpr int kBlockSteps = kBlock / Form::kPerStep;
+
+ public:
+  Attention(const KvCache& cache, const AttentionStep& step, const void* qkv, int heads, void* out)
+      : cache_(cache),
+        step_(step),
+        qkv_(static_cast<const Stored*>(qkv)),
+        out_(static_cast<Stored*>(out)),
+        heads_(heads),
+        queries_(heads - 2 * cache.kv_heads),
+        group_(queries_ / cache.kv_heads),
+        dim_(padded(cache.dim)) {}
+
+  void run() {
+    const std::vector<Tile> tiles = make_tiles();
+    int most = 1;
+    for (int i = 0; i < step_.sequences; i++) most = std::max(most, spans(step_.contexts[i]));
+    if (most > 1 && int(tiles.size()) < 4 * glm::threads()) return run_by_spans(tiles, most);
+    glm::run(int(tiles.size()), [&](int i) {
+      const Tile& tile = tiles[i];
+      State whole, span;
+      prepare(tile);
+      attend_span(tile, 0, whole);
+      for (int s = 1; s < spans(visible(tile)); s++) {
+        attend_span(tile, s, span);
+        whole.merge(span, tile.rows, dim_);
+      }
+      finish(tile, whole);
+    });
+  }
+
+ private:
+  // Few tiles with long contexts: spans are spread over threads, and merged afterwards.
+  void run_by_spans(const std::vector<Tile>& tiles, int most) {
+    std::unique_ptr<State[]> states(new State[tiles.size() * most]);
+    glm::run(int(tiles.size()) * most, [&](int i) {
+      const Tile& tile = tiles[i / most];
+      if (i % most >= spans(visible(tile))) return;
+      prepare(tile);
+      attend_span(tile, i % most, states[i]);
+    });
+    for (size_t i = 0; i < tiles.size(); i++) {
+      State& whole = states[i * most];
+      for (int s = 1; s < spans(visible(tiles[i])); s++)
+        whole.merge(states[i * most + s], tiles[i].rows, dim_);
+      finish(tiles[i], whole);
+    }
+  }
+
+  std::vector<Tile> make_tiles() const {
+    std::vector<Tile> tiles;
+    for (int i = 0; i < step_.sequences; i++) {
+      const int rows = int(step_.query_start[i + 1] - step_.query_start[i]) * group_;
+      for (int head = 0; head < cache_.kv_heads; head++)
+        in_tiles(rows, kFloatRows, [&](int first, int n) { tiles.push_back({i, head, first, n}); });
+    }
+    return tiles;
+  }
+
+  static int spans(int64_t tokens) {
+    return int((tokens + kSpanBlocks * kBlock - 1) / (kSpanBlocks * kBlock));
+  }
+
+  int64_t token(const Tile& tile, int r) const {
+    return step_.query_start[tile.sequence] + (tile.first + r) / group_;
+  }
+  size_t query_head(const Tile& tile, int r) const {
+    return size_t(tile.kv_head) * group_ + (tile.first + r) % group_;
+  }
+
+  // Tokens that the tile's last row attends to: no row sees more.
+  int64_t visible(const Tile& tile) const {
+    int64_t last = 0;
+    for (int r = 0; r < tile.rows; r++) last = std::max(last, step_.last_visible[token(tile, r)]);
+    return last + 1;
+  }
+
+  // The tile's queries, the rows of a step side by side.
+  void prepare(const Tile& tile) const {
+    auto* to = scratch().queries;
+    std::memset(to, 0, sizeof(float) * dim_ / Form::kPerStep * tile.rows);
+    for (int r = 0; r < tile.rows; r++) {
+      const Stored* q =
+          qkv_ + (size_t(token(tile, r)) * heads_ + query_head(tile, r)) * cache_.dim;
+      auto* words = reinterpret_cast<Stored*>(to);
+      for (int d = 0; d < cache_.dim; d++)
+        words[(size_t(d / Form::kPerStep) * tile.rows + r) * Form::kPerStep + d % Form::kPerStep] =
+            q[d];
+    }
+  }
+
+  void attend_span(const Tile& tile, int span, State& state) const {
+    state.clear(tile.rows, dim_);
+    const int first = span * kSpanBlocks;
+    const int last = int(std::min<int64_t>(first + kSpanBlocks, (visible(tile) + kBlock - 1) / kBlock));
+    const int64_t* table = step_.block_tables + size_t(tile.sequence) * step_.table_stride;
+    for (int i = first; i < last; i++) {
+      const int64_t block =
+          table[i / step_.blocks_per_page] * step_.blocks_per_page + i % step_.blocks_per_page;
+      attend_block(tile, i * kBlock, block, state);
+    }
+  }
+
+  void attend_block(const Tile& tile, int64_t position, int64_t block, State& state) const {
+    const size_t at = (size_t(block) * cache_.kv_heads + tile.kv_head) * 2;
+    const float* scales = kCodes ? cache_.scales + at * kBlock : nullptr;
+    Scratch& s = scratch();
+    std::memset(s.scores, 0, sizeof(float) * tile.rows * kBlock);
+    float_tiles<Dot, true>(tile.rows, s.queries, panels(at), dim_ / Form::kPerStep, s.scores);
+    for (int r = 0; r < tile.rows; r++) weigh(tile, r, position, scales, state);
+    const uint8_t* values = panels(at + 1);
+    for (int panel = 0; panel < dim_ / kPanel; panel++)
+      float_tiles<Dot, true>(tile.rows, s.weights, values + size_t(panel) * kBlockSteps * kStepBytes,
+                             kBlockSteps, state.totals + size_t(panel) * tile.rows * kPanel);
+  }
+
+  // Scores of row r to weights, relative to the largest so far.
+  void weigh(const Tile& tile, int r, int64_t position, const float* scales, State& state) const {
+    Scratch& s = scratch();
+    float* scores = s.scores + r * kBlock;
+    const float scale = 1 / std::sqrt(float(cache_.dim));
+    const int64_t seen = step_.last_visible[token(tile, r)] - position + 1;  // slots of this block
+    for (int i = 0; i < kBlock; i += kLanes) {
+      Floats x = mul(load(scores + i), all(scale));
+      if (scales) x = mul(x, load(scales + i));
+      store(scores + i, x);
+    }
+    if (seen <= 0) {
+      std::fill_n(scores, kBlock, 0.0f);
+      return put_weights(r, tile.rows, scores);
+    }
+    for (int64_t i = seen; i < kBlock; i++) scores[i] = -INFINITY;
+    Floats top = load(scores);
+    for (int i = kLanes; i < kBlock; i += kLanes) top = max(top, load(scores + i));
+    // A NaN may get lost here, but not in the weights below.
+    state.rescale(r, tile.rows, dim_, std::max(state.largest[r], largest(top)));
+    for (int i = 0; i < kBlock; i += kLanes)
+      store(scores + i, exp(sub(load(scores + i), all(state.largest[r]))));
+    for (int64_t i = seen; i < kBlock; i++) scores[i] = 0;
+    Floats sums = zeros();
+    for (int i = 0; i < kBlock; i += kLanes) sums = add(sums, load(scores + i));
+    state.sum[r] += sum(sums);
+    if (scales)
+      for (int i = 0; i < kBlock; i += kLanes)
+        store(scores + i, mul(load(scores + i), load(scales + kBlock + i)));
+    put_weights(r, tile.rows, scores);
+  }
+
+  // Weights of row r, as the activations of a tile.
+  void put_weights(int r, int rows, const float* weights) const {
+    alignas(64) Stored stored[kBlock];
+    for (int i = 0; i < kBlock; i += kLanes) Activation::store(stored + i, load(weights + i));
+    auto* to = reinterpret_cast<Stored*>(scratch().weights);
+    for (int i = 0; i < kBlock; i += Form::kPerStep)
+      for (int j = 0; j < Form::kPerStep; j++)
+        to[(size_t(i / Form::kPerStep) * rows + r) * Form::kPerStep + j] = stored[i + j];
+  }
+
+  // Block's K (or V, with an odd `index`) as panels; codes are made activations first.
+  const uint8_t* panels(size_t index) const {
+    const size_t count = size_t(dim_) * kBlock;
+    const auto* numbers = static_cast<const Number*>(cache_.numbers) + index * count;
+    if constexpr (kCodes) {
+      auto* to = reinterpret_cast<Stored*>(scratch().panels);
+      for (size_t i = 0; i < count; i += kLanes) Activation::store(to + i, load_codes(numbers + i));
+      return scratch().panels;
+    } else {
+      return reinterpret_cast<const uint8_t*>(numbers);
+    }
+  }
+
+  void finish(const Tile& tile, const State& state) const {
+    for (int r = 0; r < tile.rows; r++) {
+      Stored* to = out_ + (size_t(token(tile, r)) * queries_ + query_head(tile, r)) * cache_.dim;
+      const float inverse = 1 / state.sum[r];
+      for (int d = 0; d < cache_.dim; d++) {
+        const size_t at = (size_t(d / kPanel) * tile.rows + r) * kPanel + d % kPanel;
+        to[d] = Activation::one(state.totals[at] * inverse);
+      }
+    }
+  }
+
+  struct Scratch {
+    alignas(64) uint32_t queries[kMostDim * kFloatRows];
+    alignas(64) float scores[kFloatRows * kBlock];
+    alignas(64) uint32_t weights[kFloatRows * kBlock];
+    alignas(64) uint8_t panels[kCodes ? kMostDim * kBlock * sizeof(Stored) : 1];
+  };
+  static Scratch& scratch() {
+    static thread_local std::unique_ptr<Scratch> one(new Scratch);
+    return *one;
+  }
+
+  const KvCache& cache_;
+  const AttentionStep& step_;
+  const Stored* qkv_;
+  Stored* out_;
+  const int heads_, queries_, group_, dim_;
+};
+
+template <class Form, class Number>
+void attend_tokens(const KvCache& cache, const AttentionStep& step, const void* qkv, int heads,
+                   void* out) {
+  Attention<Form, Number>(cache, step, qkv, heads, out).run();
+}
+
+// --- by type ---------------------------------------------------------------------------------------
+
+void write(const KvCache& cache, const AttentionStep& step, const void* key_values, int stride) {
+  if (cache.type == Type::kFloat32)
+    return (cache.is_int8 ? write_tokens<Wide, int8_t> : write_tokens<Wide, float>)(
+        cache, step, key_values, stride);
+  (cache.is_int8 ? write_tokens<Narrow, int8_t> : write_tokens<Narrow, uint16_t>)(
+      cache, step, key_values, stride);
+}
+
+void attend(const KvCache& cache, const AttentionStep& step, const void* qkv, int heads, void* out) {
+  if (cache.type == Type::kFloat32)
+    return (cache.is_int8 ? attend_tokens<Wide, int8_t> : attend_tokens<Wide, float>)(
+        cache, step, qkv, heads, out);
+  (cache.is_int8 ? attend_tokens<Narrow, int8_t> : attend_tokens<Narrow, uint16_t>)(
+      cache, step, qkv, heads, out);
+}
+
+extern const glm::AttentionKernels attention_kernels;
+const glm::AttentionKernels attention_kernels{write, attend};
+
+}  // namespace GLM_ISA

@@ -1,0 +1,298 @@
+// Matrix products of activations with packed weights.
+//
+// Weights lie in panels of 32 outputs. Within a panel come steps: for each output four bytes, which
+// are one float32 input, two of bfloat16, four codes of 8 bits, or eight of 4 bits (the first four in
+// the low halves). So one step is 128 bytes, read in order, and an activation's part in a step is
+// four bytes too (a pair of steps for codes of 4 bits), which are broadcast to all outputs.
+//
+// Every sum is carried out input by input in one total, however many rows there are, so a row's
+// result is the same bits in any batch.
+//
+// Activations for integer weights are integers as well, by groups of inputs with one scale each: one
+// limb of 8 bits, or more behind it of 7 bits each. Sums of a limb within a group are exact.
+
+#include "linear.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+#include "pool.h"
+#include "tiles.h"
+
+namespace GLM_ISA {
+
+using glm::Format;
+using glm::Linear;
+using glm::Type;
+
+constexpr int kBlockSteps = 2048;          // of a panel that stay in the second-level cache
+constexpr int kRowsAtOnce = 240;           // whose partial sums do too
+constexpr int kLimbBits = 7;
+constexpr int kHalfLimb = 1 << (kLimbBits - 1);
+constexpr int kMostGroup = 256;
+
+// --- tiles of integers -----------------------------------------------------------------------------
+
+// Activations as integers, group by group.
+struct Integers {
+  int inputs, groups;                  // inputs: padded to whole groups
+  std::unique_ptr<int8_t[]> codes;     // by tiles: [inputs / 4, limbs, rows, 4], highest limb first
+  std::unique_ptr<float[]> scales;     // [rows, groups]
+  std::unique_ptr<int32_t[]> sums;     // [rows, groups, limbs] of the codes
+};
+
+template <int kBits, int kLimbs, int kTile>
+void int_tile(const Linear& linear, const Integers& x, int row, const uint8_t* weights,
+              const uint16_t* group_scales, float* totals) {
+  constexpr int kColumns = columns_at_once(kTile);
+  constexpr int kZero = kBits == 8 ? kZero8 : 8;
+  const Ints low = all(0x0f0f0f0f);
+  constexpr int kWord = 4 * kLimbs * kTile;  // of codes, for four inputs
+  const int steps = linear.group * kBits / 32;
+  const int groups_per_scale = x.groups / linear.weight_groups;
+  for (int first = 0; first < kVectors; first += kColumns) {
+    Floats total[kTile][kColumns];
+    for (int r = 0; r < kTile; r++)
+      for (int c = 0; c < kColumns; c++) total[r][c] = zeros();
+    const uint8_t* step = weights + first * sizeof(Ints);
+    const int8_t* codes = x.codes.get() + size_t(row) * kLimbs * x.inputs;
+    for (int g = 0; g < x.groups; g++) {
+      Ints exact[kLimbs][kTile][kColumns];
+      for (int l = 0; l < kLimbs; l++)
+        for (int r = 0; r < kTile; r++)
+          for (int c = 0; c < kColumns; c++) exact[l][r][c] = int_zeros();
+      for (int s = 0; s < steps; s++, step += kStepBytes, codes += kWord * 8 / kBits) {
+        for (int c = 0; c < kColumns; c++) {
+          _mm_prefetch(step + kPrefetchSteps * kStepBytes + c * sizeof(Ints), _MM_HINT_T0);
+          Ints w = load_ints(step + c * sizeof(Ints));
+          Ints later = bit_and(shift_right<4>(w), low);
+          if (kBits == 4) w = bit_and(w, low);
+          for (int l = 0; l < kLimbs; l++)
+            for (int r = 0; r < kTile; r++) {
+              const int8_t* a = codes + 4 * (l * kTile + r);
+              Ints& sum = exact[l][r][c];
+              sum = kBits == 8 ? dot8(sum, w, broadcast(a)) : dot4(sum, w, broadcast(a));
+              if (kBits == 4) sum = dot4(sum, later, broadcast(a + kWord));
+            }
+        }
+      }
+      for (int r = 0; r < kTile; r++) {
+        const size_t at = size_t(row + r) * x.groups + g;
+        const Floats scale = all(x.scales[at]);
+        for (int c = 0; c < kColumns; c++) {
+          Floats product = zeros();
+          for (int l = 0; l < kLimbs; l++) {
+            Ints limb = add(exact[l][r][c], all(-kZero * x.sums[at * kLimbs + l]));
+            product = l ? fma(product, all(float(1 << kLimbBits)), to_floats(limb)) : to_floats(limb);
+          }
+          if (group_scales) {
+            const uint16_t* of_group = group_scales + g / groups_per_scale * kPanel;
+            product = mul(product, load_half(of_group + (first + c) * kLanes));
+          }
+          total[r][c] = fma(product, scale, total[r][c]);
+        }
+      }
+    }
+    for (int r = 0; r < kTile; r++)
+      for (int c = 0; c < kColumns; c++)
+        store(totals + r * kPanel + (first + c) * kLanes, total[r][c]);
+  }
+}
+
+// --- rows of any number ----------------------------------------------------------------------------
+
+template <int kBits, int kLimbs, int kMost = int_rows(kLimbs)>
+void int_tiles(int rows, const Linear& linear, const Integers& x, int row, const uint8_t* weights,
+               const uint16_t* group_scales, float* totals) {
+  if constexpr (kMost > 1) {
+    if (rows < kMost)
+      return int_tiles<kBits, kLimbs, kMost - 1>(rows, linear, x, row, weights, group_scales, totals);
+  }
+  int_tile<kBits, kLimbs, kMost>(linear, x, row, weights, group_scales, totals);
+}
+
+// totals [rows, 32] to y, from output `first`.
+template <class Activation>
+void finish(const Linear& linear, int first, const float* totals, int rows,
+            const typename Activation::Stored* bias, typename Activation::Stored* y) {
+  const int outputs = std::min(kPanel, linear.outputs - first);
+  for (int r = 0; r < rows; r++, totals += kPanel) {
+    auto* to = y + size_t(r) * linear.outputs + first;
+    int i = 0;
+    for (; i + kLanes <= outputs; i += kLanes) {
+      Floats total = load(totals + i);
+      if (linear.scales) total = mul(total, load(linear.scales + first + i));
+      if (bias) total = add(total, Activation::load(bias + first + i));
+      Activation::store(to + i, total);
+    }
+    for (; i < outputs; i++) {
+      float total = totals[i];
+      if (linear.scales) total *= linear.scales[first + i];
+      if (bias) total += Activation::one(bias[first + i]);
+      to[i] = Activation::one(total);
+    }
+  }
+}
+
+// x [rows, steps] with the rows of each tile side by side: [steps, rows of the tile]. Tiles read it in
+// order then; rows that are a power of two apart would take each other's place in the cache.
+std::unique_ptr<uint32_t[]> interleave(const uint32_t* x, int rows, size_t steps) {
+  std::unique_ptr<uint32_t[]> out(new uint32_t[rows * steps]);
+  glm::run((rows + kRowsAtOnce - 1) / kRowsAtOnce, [&](int block) {
+    const int row = block * kRowsAtOnce;
+    in_tiles(std::min(kRowsAtOnce, rows - row), kFloatRows, [&](int first, int n) {
+      const uint32_t* from = x + (row + first) * steps;
+      uint32_t* to = out.get() + (row + first) * steps;
+      for (size_t s = 0; s < steps; s++)
+        for (int r = 0; r < n; r++) *to++ = from[r * steps + s];
+    });
+  });
+  return out;
+}
+
+template <class Activation, class Dot>
+void float_linear(const Linear& linear, const void* x, int rows, const void* bias, void* y) {
+  using Stored = typename Activation::Stored;
+  const size_t steps = size_t(linear.inputs) * sizeof(Stored) / 4;
+  const auto* weights = static_cast<const uint8_t*>(linear.weights);
+  const int panels = (linear.outputs + kPanel - 1) / kPanel;
+  const int row_blocks = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
+  const auto* in_rows = static_cast<const uint32_t*>(x);
+  const auto in_tiles_of_rows = rows == 1 ? nullptr : interleave(in_rows, rows, steps);
+  const uint32_t* activations = rows == 1 ? in_rows : in_tiles_of_rows.get();
+  glm::run(panels * row_blocks, [&](int task) {
+    alignas(64) float totals[kRowsAtOnce * kPanel];
+    const int panel = task / row_blocks, row = task % row_blocks * kRowsAtOnce;
+    const int count = std::min(kRowsAtOnce, rows - row);
+    std::fill_n(totals, count * kPanel, 0.0f);
+    const uint32_t* from = activations + row * steps;
+    const uint8_t* of_panel = weights + panel * steps * kStepBytes;
+    const size_t block = count > kFloatRows ? kBlockSteps : steps;
+    for (size_t step = 0; step < steps; step += block) {
+      const int some = int(std::min(block, steps - step));
+      in_tiles(count, kFloatRows, [&](int first, int n) {
+        const auto tiles = first ? float_tiles<Dot, false> : float_tiles<Dot, true>;
+        tiles(n, from + first * steps + step * n, of_panel + step * kStepBytes, some,
+              totals + first * kPanel);
+      });
+    }
+    finish<Activation>(linear, panel * kPanel, totals, count, static_cast<const Stored*>(bias),
+                       static_cast<Stored*>(y) + size_t(row) * linear.outputs);
+  });
+}
+
+// --- activations as integers -----------------------------------------------------------------------
+
+// One group of one row. Magnitudes are compared as integers, where a NaN is the largest: it becomes
+// the scale, and so the result. Four codes at a time go to `codes`, `word` bytes apart, and the next
+// limb of each `limb` bytes behind it.
+template <class Activation, int kLimbs>
+void round_group(const typename Activation::Stored* x, int count, int group, int8_t* codes,
+                 size_t word, size_t limb, float* scale, int32_t* sums) {
+  alignas(64) float wide[kMostGroup];
+  alignas(64) int32_t rounded[kMostGroup];
+  int i = 0;
+  for (; i + kLanes <= count; i += kLanes) store(wide + i, Activation::load(x + i));
+  for (; i < count; i++) wide[i] = Activation::one(x[i]);
+  std::fill(wide + count, wide + group, 0.0f);
+  int32_t magnitude = 0;
+  for (i = 0; i < group; i++)
+    magnitude = std::max(magnitude, __builtin_bit_cast(int32_t, wide[i]) & 0x7fffffff);
+  const float top = __builtin_bit_cast(float, magnitude);
+  constexpr float kMost = 127.0f * (1 << kLimbBits * (kLimbs - 1));
+  *scale = top / kMost;
+  const float inverse = top > 0 ? kMost / top : 0.0f;
+  for (i = 0; i < group; i++) rounded[i] = int32_t(std::nearbyint(wide[i] * inverse));
+  for (int l = kLimbs - 1; l >= 0; l--) {
+    alignas(64) int8_t narrow[kMostGroup];
+    int32_t total = 0;
+    for (i = 0; i < group; i++) {
+      const int32_t higher = l ? (rounded[i] + kHalfLimb) >> kLimbBits : 0;
+      const int32_t code = rounded[i] - (higher << kLimbBits);
+      narrow[i] = int8_t(code);
+      total += code;
+      rounded[i] = higher;
+    }
+    sums[l] = total;
+    for (i = 0; i < group / 4; i++) std::memcpy(codes + i * word + l * limb, narrow + 4 * i, 4);
+  }
+}
+
+template <class Activation, int kLimbs>
+Integers round_activations(const Linear& linear, const typename Activation::Stored* x, int rows) {
+  Integers out;
+  out.groups = (linear.inputs + linear.group - 1) / linear.group;
+  out.inputs = out.groups * linear.group;
+  out.codes.reset(new int8_t[size_t(rows) * kLimbs * out.inputs]);
+  out.scales.reset(new float[size_t(rows) * out.groups]);
+  out.sums.reset(new int32_t[size_t(rows) * out.groups * kLimbs]);
+  auto one_tile = [&](int first, int n) {
+    int8_t* tile = out.codes.get() + size_t(first) * kLimbs * out.inputs;
+    for (int r = 0; r < n; r++)
+      for (int g = 0; g < out.groups; g++) {
+        const int input = g * linear.group;
+        const size_t at = size_t(first + r) * out.groups + g, word = 4 * kLimbs * n;
+        round_group<Activation, kLimbs>(
+            x + size_t(first + r) * linear.inputs + input,
+            std::min(linear.group, linear.inputs - input), linear.group,
+            tile + input / 4 * word + 4 * r, word, 4 * n, &out.scales[at], &out.sums[at * kLimbs]);
+      }
+  };
+  const int blocks = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
+  glm::run(blocks, [&](int block) {
+    const int row = block * kRowsAtOnce;
+    in_tiles(std::min(kRowsAtOnce, rows - row), int_rows(kLimbs),
+             [&](int first, int n) { one_tile(row + first, n); });
+  });
+  return out;
+}
+
+template <class Activation, int kBits, int kLimbs>
+void int_linear(const Linear& linear, const void* x, int rows, const void* bias, void* y) {
+  using Stored = typename Activation::Stored;
+  constexpr int kTile = int_rows(kLimbs);
+  const Integers codes = round_activations<Activation, kLimbs>(
+      linear, static_cast<const Stored*>(x), rows);
+  const size_t panel_bytes = size_t(codes.inputs) * kBits / 8 * kPanel;
+  const int panels = (linear.outputs + kPanel - 1) / kPanel;
+  const int row_blocks = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
+  glm::run(panels * row_blocks, [&](int task) {
+    alignas(64) float totals[kTile * kPanel];
+    const int panel = task / row_blocks, row = task % row_blocks * kRowsAtOnce;
+    const auto* weights = static_cast<const uint8_t*>(linear.weights) + panel * panel_bytes;
+    const uint16_t* scales = linear.group_scales;
+    if (scales) scales += size_t(panel) * linear.weight_groups * kPanel;
+    in_tiles(std::min(kRowsAtOnce, rows - row), kTile, [&](int first, int n) {
+      int_tiles<kBits, kLimbs>(n, linear, codes, row + first, weights, scales, totals);
+      finish<Activation>(linear, panel * kPanel, totals, n, static_cast<const Stored*>(bias),
+                         static_cast<Stored*>(y) + size_t(row + first) * linear.outputs);
+    });
+  });
+}
+
+template <class Activation, int kBits>
+void linear_of(const Linear& linear, const void* x, int rows, const void* bias, void* y) {
+  switch (linear.limbs) {
+    case 1: return int_linear<Activation, kBits, 1>(linear, x, rows, bias, y);
+    case 2: return int_linear<Activation, kBits, 2>(linear, x, rows, bias, y);
+    default: return int_linear<Activation, kBits, 3>(linear, x, rows, bias, y);
+  }
+}
+
+void linear(const Linear& linear, const void* x, int rows, Type type, const void* bias, void* y) {
+  if (linear.format == Format::kFloat32)
+    return float_linear<Fp32, Float32Dot>(linear, x, rows, bias, y);
+  if (linear.format == Format::kBfloat16)
+    return float_linear<Bf16, Bfloat16Dot>(linear, x, rows, bias, y);
+  const bool is_wide = type == Type::kFloat32;
+  if (linear.format == Format::kInt8)
+    return (is_wide ? linear_of<Fp32, 8> : linear_of<Bf16, 8>)(linear, x, rows, bias, y);
+  return (is_wide ? linear_of<Fp32, 4> : linear_of<Bf16, 4>)(linear, x, rows, bias, y);
+}
+
+extern const glm::LinearKernels linear_kernels;
+const glm::LinearKernels linear_kernels{linear};
+
+}  // namespace GLM_ISA

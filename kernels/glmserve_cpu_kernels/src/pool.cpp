@@ -1,0 +1,124 @@
+#include "pool.h"
+
+#include <immintrin.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace glm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kLookingForWork = std::chrono::microseconds(60);
+constexpr int kLooksForTheEnd = 2000;
+
+// A round is one call of run(). Threads take its tasks from `state_`, so one that is late, or not
+// scheduled at all on a busy machine, takes none, and nobody waits for it.
+class Pool {
+ public:
+  void resize(int count) {
+    std::lock_guard hold(busy_);
+    if (count == size()) return;
+    stop();
+    stopping_ = false;
+    for (int i = 1; i < count; i++) {
+      workers_.emplace_back([this, seen = round_of(state_.load())] { serve(seen); });
+    }
+    size_ = count;
+  }
+
+  int size() const { return size_; }
+
+  void run(int tasks, const std::function<void(int)>& work) {
+    std::unique_lock hold(busy_, std::try_to_lock);
+    if (!hold || workers_.empty() || tasks <= 1) {
+      for (int task = 0; task < tasks; task++) work(task);
+      return;
+    }
+    work_.store(&work, std::memory_order_relaxed);
+    tasks_.store(tasks, std::memory_order_relaxed);
+    left_.store(tasks, std::memory_order_relaxed);
+    const uint64_t round = round_of(state_.load(std::memory_order_relaxed)) + 1;
+    state_.store(round << 32, std::memory_order_release);
+    state_.notify_all();
+    take_tasks(round);
+    for (int i = 0; i < kLooksForTheEnd; i++) {
+      if (!left_.load(std::memory_order_acquire)) return;
+      _mm_pause();
+    }
+    for (int left; (left = left_.load(std::memory_order_acquire));) left_.wait(left);
+  }
+
+ private:
+  static uint64_t round_of(uint64_t state) { return state >> 32; }
+
+  // A task that was taken keeps its round open, and so `work_` what it was.
+  void take_tasks(uint64_t round) {
+    uint64_t state = state_.load(std::memory_order_acquire);
+    while (round_of(state) == round) {
+      const int task = int(state & 0xffffffff);
+      if (task >= tasks_.load(std::memory_order_relaxed)) return;
+      if (!state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) continue;
+      (*work_.load(std::memory_order_relaxed))(task);
+      if (left_.fetch_sub(1, std::memory_order_acq_rel) == 1) left_.notify_one();
+      state = state_.load(std::memory_order_acquire);
+    }
+  }
+
+  void serve(uint64_t seen) {
+    for (;;) {
+      seen = round_of(wait_for_round_after(seen));
+      if (stopping_) return;
+      take_tasks(seen);
+    }
+  }
+
+  uint64_t wait_for_round_after(uint64_t seen) {
+    for (auto start = Clock::now(); Clock::now() - start < kLookingForWork;) {
+      for (int i = 0; i < 16; i++) {
+        const uint64_t state = state_.load(std::memory_order_acquire);
+        if (round_of(state) != seen) return state;
+        _mm_pause();
+      }
+    }
+    for (;;) {
+      const uint64_t state = state_.load(std::memory_order_acquire);
+      if (round_of(state) != seen) return state;
+      state_.wait(state, std::memory_order_acquire);
+    }
+  }
+
+  void stop() {
+    stopping_ = true;
+    tasks_.store(0);
+    state_.store((round_of(state_.load()) + 1) << 32);
+    state_.notify_all();
+    for (auto& worker : workers_) worker.join();
+    workers_.clear();
+  }
+
+  std::mutex busy_;
+  std::vector<std::thread> workers_;
+  int size_ = 1;
+  std::atomic<bool> stopping_{false};
+  std::atomic<uint64_t> state_{0};  // round, and its next task in the lower half
+  std::atomic<int> tasks_{0}, left_{0};
+  std::atomic<const std::function<void(int)>*> work_{nullptr};
+};
+
+Pool& pool() {
+  static Pool* one = new Pool;  // never destroyed: threads may outlive static destructors
+  return *one;
+}
+
+}  // namespace
+
+void set_threads(int count) { pool().resize(count); }
+int threads() { return pool().size(); }
+void run(int tasks, const std::function<void(int)>& work) { pool().run(tasks, work); }
+
+}  // namespace glm
