@@ -14,6 +14,7 @@ from typing import Literal
 from glmserve.config import RopeScaling, WeightBits
 from glmserve.config_reader import ConfigReader, read_json_object
 from glmserve.errors import CheckpointError
+from glmserve.prompt_layout import PromptMarks
 
 MODEL_TYPES = ("chatglm", "glm")
 
@@ -43,16 +44,21 @@ class RopeConfig:
     base: float
     position_divisor: float
     """ChatGLM2-6B-32k divides positions; every other model leaves 1."""
+    axes: Literal[1, 2] = 1
+    """2: a second position turns the next `dim` dims in the same way."""
+    rounded_frequencies: bool = False
+    """Frequencies are those that float16 can hold, as ChatGLM-6B was trained with."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Architecture of one checkpoint of the ChatGLM2 / ChatGLM3 / GLM-4 block."""
+    """Architecture of one checkpoint of the family."""
 
     path: Path
     """The config.json it was read from."""
-    model_type: Literal["chatglm", "glm"]
-    """Names and layout of the stored tensors: THUDM's own, or transformers' in-tree Glm."""
+    model_type: Literal["chatglm-6b", "chatglm", "glm"]
+    """Names and layout of the stored tensors: THUDM's of the first generation and since the second,
+    or transformers' in-tree Glm. It also tells the block."""
     vocab_size: int
     """Rows of the output layer; may exceed the tokenizer's vocabulary."""
     hidden_size: int
@@ -82,6 +88,10 @@ class ModelConfig:
     """Of the layers' linear weights, if the checkpoint is a quantised one."""
     stored_group_size: int | None = None
     """Columns of such a weight that share a scale; None: whole rows, as officially."""
+    gated_ffn: bool = True
+    """The MLP has a gate projection beside the up projection."""
+    prompt_marks: PromptMarks | None = None
+    """What tells a prompt's layout; None: prompts are read from left to right."""
 
     @property
     def linear_widths(self) -> frozenset[int]:
@@ -116,7 +126,8 @@ def read_model_config(checkpoint: Path, rope_scaling: RopeScaling | None = None)
     reader = ConfigReader(locate_config(checkpoint))
     model_type = reader.text("model_type")
     if model_type == "chatglm":
-        return _read_chatglm(reader, rope_scaling)
+        is_first = "inner_hidden_size" in reader or "position_encoding_2d" in reader
+        return _read_chatglm_6b(reader) if is_first else _read_chatglm(reader, rope_scaling)
     if model_type == "glm":
         return _read_glm(reader)
     raise reader.refuse("model_type", f"not served; known types: {', '.join(MODEL_TYPES)}")
@@ -163,6 +174,51 @@ def _read_chatglm(reader: ConfigReader, rope_scaling: RopeScaling | None) -> Mod
     )
 
 
+def _read_chatglm_6b(reader: ConfigReader) -> ModelConfig:
+    """THUDM's own format of the first generation, ChatGLM-6B; most of its block is fixed."""
+    reader.require_equal("position_encoding_2d", True, "ChatGLM-6B always has two positions")
+    reader.require_equal("pre_seq_len", 0, "P-Tuning v2 prefixes are not served yet")
+    hidden_size, heads = reader.integer("hidden_size"), reader.integer("num_attention_heads")
+    if hidden_size % (4 * heads):
+        raise reader.refuse("num_attention_heads", f"does not divide {hidden_size} into pairs")
+    head_dim = hidden_size // heads
+    return _checked(
+        reader,
+        ModelConfig(
+            path=reader.path,
+            model_type="chatglm-6b",
+            vocab_size=reader.integer("vocab_size"),
+            hidden_size=hidden_size,
+            num_layers=reader.integer("num_layers", maximum=_MOST_LAYERS),
+            num_heads=heads,
+            num_kv_heads=heads,
+            head_dim=head_dim,
+            ffn_size=reader.integer("inner_hidden_size", 4 * hidden_size),
+            norm="layernorm",
+            norm_eps=reader.number("layernorm_epsilon", 1e-5),
+            final_norm=True,
+            qkv_bias=True,
+            linear_bias=True,
+            qkv_per_head=True,
+            residual_post_norm=True,
+            tied_embeddings=False,
+            rope=RopeConfig(head_dim // 2, ROPE_BASE, 1.0, axes=2, rounded_frequencies=True),
+            max_context=reader.integer("max_sequence_length", 2048),
+            stored_dtype=_stored_dtype(reader),
+            eos_token_ids=reader.integers("eos_token_id"),
+            stored_bits=_stored_bits(reader),
+            stored_group_size=_stored_group_size(reader),
+            gated_ffn=False,
+            prompt_marks=PromptMarks(
+                gmask_id=reader.integer("gmask_token_id"),
+                mask_id=reader.integer("mask_token_id"),
+                sop_id=reader.integer("bos_token_id"),
+            ),
+            unknown_fields=tuple(reader.unread(_WITHOUT_EFFECT)),
+        ),
+    )
+
+
 def _stored_bits(reader: ConfigReader) -> WeightBits | None:
     """quantization_bit; 0 and none mean that weights are plain."""
     known: dict[tuple[int, ...], WeightBits | None] = {(): None, (0,): None, (4,): 4, (8,): 8}
@@ -180,11 +236,6 @@ def _stored_group_size(reader: ConfigReader) -> int | None:
 
 def _refuse_unserved_chatglm(reader: ConfigReader) -> None:
     """Name the fields that would change the maths in a way that is not implemented."""
-    if "inner_hidden_size" in reader or "position_encoding_2d" in reader:
-        raise CheckpointError(
-            f"{reader.path}: this is ChatGLM-6B, the first generation, whose block is not served "
-            "yet; ChatGLM2-6B, ChatGLM3-6B, CodeGeeX2 and GLM-4-9B are"
-        )
     reader.require_equal("pre_seq_len", 0, "P-Tuning v2 prefixes are not served yet")
     reader.require_equal("interleaved_qkv", False, "this layout of query_key_value is not known")
     reader.require_equal("rotary_percent", 0.5, "the family rotates half of each head")

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from glmserve.prompt_layout import PromptLayout
 from glmserve.step import Logprobs
 
 
@@ -127,6 +128,8 @@ class Request:
     num_cached_tokens: int = 0
     """Prompt tokens that the first admission found in the prefix cache."""
     num_preemptions: int = 0
+    layout: PromptLayout | None = None
+    """Of the prompt, where the model wants it to have one."""
     prompt_logprobs: list[Logprobs] = field(default_factory=list)
     """Of prompt tokens 1, 2, ... as far as they are computed, if the request wants them."""
     pooled: array[float] = field(default_factory=lambda: array("f"))

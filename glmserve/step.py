@@ -13,6 +13,8 @@ from typing import Protocol
 
 import msgspec
 
+from glmserve.prompt_layout import PromptLayout, PromptMarks
+
 NOT_A_NUMBER = -1
 """Reported instead of a token id when a row of logits was not finite."""
 
@@ -73,6 +75,9 @@ class ScheduledSequence(msgspec.Struct, frozen=True, array_like=True):
     score: ScoreInput | None = None
     pool: bool = False
     """Report the sum of these tokens' last hidden states."""
+    layout: PromptLayout | None = None
+    """None: every token sees those before it, at its own position. Otherwise the sequence's first
+    step holds its whole context."""
 
     @property
     def is_read_whole(self) -> bool:
@@ -155,6 +160,8 @@ class RunnerLimits(msgspec.Struct, frozen=True):
     """False: K/V of a prompt must not be reused for another prompt with the same beginning."""
     resolves_pending: bool = False
     """True: PENDING is understood, so that a step can be planned while the one before it runs."""
+    prompt_marks: PromptMarks | None = None
+    """What tells the layout of every prompt; goes with chunked_prefill and prefix_cache False."""
 
     @property
     def token_capacity(self) -> int:

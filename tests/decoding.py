@@ -40,6 +40,8 @@ class Decoding:
         self.tokens = [list(p) for p in prompts]
         self.prompt_lengths = [len(p) for p in prompts]
         self.computed = [0] * len(prompts)
+        marks = limits.prompt_marks
+        self.layouts = [None if marks is None else marks.layout(p) for p in prompts]
 
     def step(self, chunk: int, sampling: Callable[[int], SamplingInput] | None = None) -> None:
         """Compute up to `chunk` tokens of each; sample for those with nothing left to compute."""
@@ -48,7 +50,11 @@ class Decoding:
             new = tokens[self.computed[i] :][:chunk]
             complete = self.computed[i] + len(new) == len(tokens)
             how = (sampling(i) if sampling else GREEDY) if complete else None
-            sequences.append(ScheduledSequence(i, new, self.computed[i], self.tables[i], how))
+            sequences.append(
+                ScheduledSequence(
+                    i, new, self.computed[i], self.tables[i], how, layout=self.layouts[i]
+                )
+            )
             self.computed[i] += len(new)
         output = iter(run_step(self.runner, StepInput(7, sequences)).token_ids)
         for tokens, sequence in zip(self.tokens, sequences, strict=True):

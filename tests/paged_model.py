@@ -24,6 +24,7 @@ from glmserve.ops.inputs import upload
 from glmserve.ops.kv_store import Int8Cache, make_store
 from glmserve.ops.paged_cache import PagedCache
 from glmserve.ops.sdpa import SdpaAttention
+from glmserve.prompt_layout import PromptLayout
 from glmserve.runner.batch import build_batch
 from glmserve.step import SamplingInput, ScheduledSequence, StepInput
 from glmserve_cpu_kernels.attention import KvCache
@@ -35,6 +36,8 @@ CPU = torch.device("cpu")
 class PagedSequence:
     block_table: bytes
     length: int = 0
+    layout: PromptLayout | None = None
+    """That of the tokens in the first step."""
 
 
 class PagedModel:
@@ -65,6 +68,7 @@ class PagedModel:
         stored = load_weights(config, checkpoint, dtype, CPU, report_nothing)
         parameters = pack_parameters(stored, config, self.ops, quantization)
         self.model = build_model(config, parameters, self.ops, config.max_context)
+        self.marks = config.prompt_marks
         self.block_size = block_size
         self.free = np.random.default_rng(0).permutation(num_blocks).astype(np.int32)
         self.caches = self.ops.attention.allocate(config.num_layers, num_blocks, config.head_dim)
@@ -81,11 +85,16 @@ class PagedModel:
     @torch.inference_mode()
     def feed(self, *work: tuple[PagedSequence, list[int]]) -> list[NDArray[np.float32]]:
         """One step over new tokens of several sequences: logits [n, V] of each."""
+        for sequence, ids in work:
+            if self.marks is not None and not sequence.length:
+                sequence.layout = self.marks.layout(ids)
         step = StepInput(
             0,
             [
-                ScheduledSequence(i, ids, sequence.length, sequence.block_table, SamplingInput())
-                for i, (sequence, ids) in enumerate(work)
+                ScheduledSequence(
+                    i, ids, s.length, s.block_table, SamplingInput(), layout=s.layout
+                )
+                for i, (s, ids) in enumerate(work)
             ],
         )
         batch = build_batch(step, self.block_size)

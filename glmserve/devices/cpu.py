@@ -61,7 +61,7 @@ class CpuDevice:
             )
         token_bytes = model.num_layers * ops.attention.token_bytes(model.head_dim)
         cache_memory = CacheMemory(memory - needed, _CACHE_SHARE, token_bytes, block_size)
-        limits = plan_limits(config, model, cache_memory, step_tokens(config, _STEP_TOKENS))
+        limits = plan_limits(config, model, cache_memory, step_tokens(config, model, _STEP_TOKENS))
         threads = config.threads or default_threads(usable_cores(), needed)
         torch.set_num_threads(threads)
         if native.library:

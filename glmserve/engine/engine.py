@@ -168,7 +168,8 @@ class Engine:
     async def _prove_it_generates(self, limits: RunnerLimits) -> None:
         """Let one token through a scheduler of its own, which leaves no trace in the statistics."""
         scheduler = Scheduler(self._config, limits, hash_key=self._hash_key)
-        scheduler.add(Request(0, [0], SamplingParams(max_tokens=1, temperature=0.0)))
+        prompt_ids = limits.prompt_marks.shortest_prompt if limits.prompt_marks else [0]
+        scheduler.add(Request(0, prompt_ids, SamplingParams(max_tokens=1, temperature=0.0)))
         step = scheduler.schedule()
         if step is None:
             raise StartupError("nothing can be scheduled within the runner's limits")

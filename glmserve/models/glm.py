@@ -113,14 +113,22 @@ class Glm:
         heads = qkv.view(len(qkv), -1, self.config.head_dim)  # [T, Hq + 2*Hkv, D]
         attended = self.ops.self_attention(heads, rope_rows, cache, plan).flatten(1)
         projected = self.ops.linear(attended, layer.dense.weight, layer.dense.bias)
-        return Stream(normed if self.config.residual_post_norm else hidden, projected)
+        return Stream(self._residual(hidden, normed), projected)
 
     def _feed_forward(self, layer: Layer, stream: Stream) -> Stream:
         ops = self.ops
         hidden, normed = self._norm(stream, layer.post_norm)
         gate_up = ops.linear(normed, layer.gate_up.weight, layer.gate_up.bias)
-        down = ops.linear(ops.silu_and_mul(gate_up), layer.down.weight, layer.down.bias)
-        return Stream(normed if self.config.residual_post_norm else hidden, down)
+        down = ops.linear(self._activate(gate_up), layer.down.weight, layer.down.bias)
+        return Stream(self._residual(hidden, normed), down)
+
+    def _residual(self, hidden: Tensor, normed: Tensor) -> Tensor:
+        """What a block's result is added to, and may overwrite."""
+        return normed if self.config.residual_post_norm else hidden
+
+    def _activate(self, gate_up: Tensor) -> Tensor:
+        """Between the two products of the MLP."""
+        return self.ops.silu_and_mul(gate_up)
 
     def _norm(self, stream: Stream, norm: Norm) -> tuple[Tensor, Tensor]:
         """The stream's sum, and its norm."""

@@ -21,6 +21,10 @@ class Placement:
     """What must be stored."""
     heads: int = 0
     """Non-zero: the rows are [q k v] head by head, to be sorted into all q, all k, all v."""
+    rotary_runs: int = 0
+    """Non-zero, and of such rows: those of a q or k head are this many runs, each turned by a
+    position of its own, of first numbers of pairs and then second ones. The two of a pair are to
+    be neighbours, which changes no product of q and k."""
     optional: bool = False
     """Need not be stored."""
     dtype: torch.dtype | None = None
@@ -33,6 +37,11 @@ class Placement:
             columns = self.shape[1:]
             rows = rows.view(3, self.heads, -1, *columns)
             stored = stored.view(self.heads, 3, -1, *columns).transpose(0, 1)
+        if self.rotary_runs:
+            pairs = (2, self.heads, self.rotary_runs, -1, 2, *columns)
+            halves = (2, self.heads, self.rotary_runs, 2, -1, *columns)
+            rows[:2].view(pairs).copy_(stored[:2].view(halves).transpose(3, 4))
+            rows, stored = rows[2], stored[2]
         rows.copy_(stored)
 
 
@@ -41,7 +50,7 @@ def placements(config: ModelConfig) -> dict[str, Placement]:
 
     An output layer that is stored in spite of tied embeddings is used, as transformers does.
     """
-    if config.model_type == "chatglm":
+    if config.model_type != "glm":
         return _thudm_placements(config)
     found = _hf_placements(config)
     if config.tied_embeddings:
@@ -67,6 +76,15 @@ _THUDM_NAMES = {
     "output": "transformer.output_layer",
 }
 
+_CHATGLM_6B_NAMES = {
+    **_THUDM_NAMES,
+    "embedding": "transformer.word_embeddings",
+    "qkv": "attention.query_key_value",
+    "dense": "attention.dense",
+    "final_norm": "transformer.final_layernorm",
+    "output": "lm_head",
+}
+
 _KINDS = {"codes": "weight", "scales": "weight_scale"}
 
 _HF_NAMES = {
@@ -83,13 +101,23 @@ _HF_NAMES = {
 
 def _thudm_placements(config: ModelConfig) -> dict[str, Placement]:
     """THUDM's own format: one stored tensor per parameter."""
+    names, layers = _THUDM_NAMES, "transformer.encoder.layers"
+    if config.model_type == "chatglm-6b":
+        names, layers = _CHATGLM_6B_NAMES, "transformer.layers"
     found = {}
     for parameter, stored in stored_parameters(config).items():
         layer, module, kind = _split(parameter)
-        name = f"{_THUDM_NAMES[module]}.{_KINDS.get(kind, kind)}"
-        prefix = "" if layer is None else f"transformer.encoder.layers.{layer}."
-        heads = config.num_heads if module == "qkv" and config.qkv_per_head else 0
-        found[prefix + name] = Placement(parameter, 0, stored.shape, heads, dtype=stored.dtype)
+        name = f"{names[module]}.{_KINDS.get(kind, kind)}"
+        prefix = "" if layer is None else f"{layers}.{layer}."
+        per_head = module == "qkv" and config.qkv_per_head
+        found[prefix + name] = Placement(
+            parameter,
+            0,
+            stored.shape,
+            heads=config.num_heads if per_head else 0,
+            rotary_runs=config.rope.axes if per_head and config.rope.axes > 1 else 0,
+            dtype=stored.dtype,
+        )
     return found
 
 

@@ -23,7 +23,7 @@ def parameter_shapes(config: ModelConfig) -> dict[str, Shape]:
     """Every parameter of the model.
 
     `output.weight` is absent with tied embeddings; `qkv` rows are all query heads, all key heads,
-    all value heads; `gate_up` rows are the gate, then the up projection.
+    all value heads; `gate_up` rows are the gate, if there is one, then the up projection.
     """
     hidden = config.hidden_size
     shapes: dict[str, Shape] = {"embedding.weight": (config.vocab_size, hidden)}
@@ -116,12 +116,13 @@ def weight_bytes(config: ModelConfig, itemsize: int, quantization: Quantization 
 def _layer_shapes(config: ModelConfig) -> dict[str, Shape]:
     hidden, queries = config.hidden_size, config.num_heads * config.head_dim
     key_values = 2 * config.num_kv_heads * config.head_dim
+    gate_up = 2 * config.ffn_size if config.gated_ffn else config.ffn_size
     return {
         **_norm_shapes(config, "input_norm"),
         **_linear_shapes("qkv", queries + key_values, hidden, bias=config.qkv_bias),
         **_linear_shapes("dense", hidden, queries, bias=config.linear_bias),
         **_norm_shapes(config, "post_norm"),
-        **_linear_shapes("gate_up", 2 * config.ffn_size, hidden, bias=config.linear_bias),
+        **_linear_shapes("gate_up", gate_up, hidden, bias=config.linear_bias),
         **_linear_shapes("down", hidden, config.ffn_size, bias=config.linear_bias),
     }
 

@@ -15,6 +15,7 @@ from glmserve.ops.base import Ops
 from glmserve.ops.inputs import Inputs
 
 _MODELS = {
+    "chatglm-6b": "glmserve.models.chatglm_6b:ChatGlm6B",
     "chatglm": "glmserve.models.glm:Glm",
     "glm": "glmserve.models.glm:Glm",
 }

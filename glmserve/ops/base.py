@@ -42,6 +42,8 @@ class Ops:
         """
         exponents = torch.arange(0, rope.dim, 2, dtype=torch.float32, device=device) / rope.dim
         frequencies = 1.0 / rope.base**exponents
+        if rope.rounded_frequencies:
+            frequencies = frequencies.half().float()
         positions = torch.arange(length, dtype=torch.float32, device=device) / rope.position_divisor
         angles = torch.outer(positions, frequencies)
         return torch.polar(torch.ones_like(angles), angles)
@@ -53,8 +55,12 @@ class Ops:
         return F.embedding(token_ids, weight)
 
     def rope_rows(self, table: Tensor, positions: Tensor) -> Tensor:
-        """Rotations of this step's tokens, shared by all layers; opaque like the table."""
-        return table.index_select(0, positions).unsqueeze(1)  # [T, 1, R/2]
+        """Rotations of this step's tokens, shared by all layers; opaque like the table.
+
+        Of pairs of positions [2, T] the first turns dims 0..R-1 of a head, the second R..2R-1.
+        """
+        rows = table[positions]  # [T, R/2] or [2, T, R/2]
+        return rows.movedim(-2, 0).flatten(1).unsqueeze(1)  # [T, 1, R/2] or [T, 1, R]
 
     # --- per layer -----------------------------------------------------------------------------
 
@@ -80,6 +86,10 @@ class Ops:
         """silu(first half) * second half of the last dim: [T, 2F] to [T, F]."""
         gate, up = x.chunk(2, dim=-1)
         return F.silu(gate).mul_(up)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """GELU by its tanh approximation."""
+        return F.gelu(x, approximate="tanh")
 
     def rope(self, heads: Tensor, rows: Tensor) -> None:
         """Rotate adjacent pairs of the first R dims of `heads` [T, heads, D], in place.

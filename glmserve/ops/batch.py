@@ -25,6 +25,9 @@ class Batch:
     """[T]: index of the token within its sequence."""
     slot_mapping: Int64Array
     """[T]: cache slot of the token, block_id * block_size + offset."""
+    last_visible: Int64Array
+    """[T]: position of the last token that it attends to: itself, unless it is read in both
+    directions with those behind it."""
     query_start: Int64Array
     """[B + 1]: where each sequence's tokens begin."""
     context_lens: Int64Array
@@ -37,6 +40,8 @@ class Batch:
     """[O]: rows whose last hidden states are wanted. In the order of the step: the last row of each
     sampled sequence, then all rows of each sequence that is scored or pooled."""
 
+    rotary_positions: Int64Array | None = None
+    """[2, T]: see PromptLayout; None: `positions` are meant."""
     pending: tuple[tuple[int, int], ...] = ()
     """(row, request id) of tokens that the step before chose; their input_ids are PENDING."""
 

@@ -45,7 +45,8 @@ def make_ops(
         )
     if config.cpu_kernels != "auto":
         raise OptionError("--cpu-kernels is for the cpu device; leave it out")
-    reason = _why_no_triton(model, block_size, gpu)
+    no_kernels = _why_no_kernels(model, block_size, gpu)
+    reason = no_kernels or _why_not_causal(model)
     if config.deterministic and reason:
         raise OptionError(f"--deterministic cannot be had here: {reason}")
     name = config.attention_backend
@@ -63,7 +64,7 @@ def make_ops(
     )
     if name == "xformers":
         attention = _xformers_attention(model, dtype, block_size, store, gpu)
-    if reason:
+    if no_kernels:
         return Ops(attention)
     from glmserve.ops.triton import ElementwiseTritonOps
 
@@ -96,6 +97,8 @@ def _triton_ops(
 def _xformers_attention(
     model: ModelConfig, dtype: torch.dtype, block_size: int, store: KvStore, gpu: Gpu
 ) -> AttentionBackend:
+    if reason := _why_not_causal(model):
+        raise OptionError(f"--attention-backend xformers cannot be used here: {reason}")
     if find_spec("xformers") is None:
         raise OptionError(
             "--attention-backend xformers cannot be used here: the package is not installed "
@@ -108,8 +111,15 @@ def _xformers_attention(
     return attention
 
 
-def _why_no_triton(model: ModelConfig, block_size: int, gpu: Gpu) -> str | None:
-    """None: nothing speaks against it."""
+def _why_not_causal(model: ModelConfig) -> str | None:
+    """None: every token attends to those before it, which is all that most backends can."""
+    if model.prompt_marks is not None:
+        return "this model reads its prompts in both directions, which only sdpa can here"
+    return None
+
+
+def _why_no_kernels(model: ModelConfig, block_size: int, gpu: Gpu) -> str | None:
+    """None: nothing speaks against our kernels."""
     if gpu.capability is not None and gpu.capability < _OLDEST_CAPABILITY:
         return (
             f"the kernels need an NVIDIA GPU of compute capability 8.0 or more, this is {gpu.chip}"

@@ -19,7 +19,7 @@ class Inputs:
     input_ids: Tensor
     """int64 [T]"""
     positions: Tensor
-    """int64 [T]"""
+    """int64 [T], or rotary_positions int64 [2, T]"""
     output_rows: Tensor | None
     """int64 [O]; None: every row, in order."""
     attention: Any
@@ -33,10 +33,11 @@ def upload(batch: Batch, attention: AttentionBackend, cache: Any) -> Inputs:
         # Does not wait: the driver has copied pageable memory when this returns.
         return torch.from_numpy(array).to(attention.device, non_blocking=True)
 
+    positions = batch.positions if batch.rotary_positions is None else batch.rotary_positions
     is_every_row = len(batch.output_rows) == len(batch.input_ids) == 1
     return Inputs(
         input_ids=send(batch.input_ids),
-        positions=send(batch.positions),
+        positions=send(positions),
         output_rows=None if is_every_row else send(batch.output_rows),
         attention=attention.plan(batch, cache),
     )

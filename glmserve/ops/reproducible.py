@@ -64,7 +64,7 @@ class ReproduciblePlan:
     slots: Tensor
     """int64 [T, pieces, _PIECE]: cache slots that each new token attends to; then the null slot."""
     mask: Tensor
-    """float32 [T, pieces, 1, 1, _PIECE]: 0, or -inf beyond the token's position."""
+    """float32 [T, pieces, 1, 1, _PIECE]: 0, or -inf beyond what the token sees."""
 
 
 class ReproducibleAttention(SlotBackend):
@@ -77,7 +77,7 @@ class ReproducibleAttention(SlotBackend):
         slots = np.full((len(known), length), self._store.null_slot(cache))
         slots[:, : known.shape[1]] = known
         slots = np.repeat(slots, np.diff(batch.query_start), axis=0)  # [T, length]
-        beyond = np.arange(length) > batch.positions[:, None]
+        beyond = np.arange(length) > batch.last_visible[:, None]
         slots[beyond] = self._store.null_slot(cache)
         mask = torch.zeros(beyond.shape).masked_fill_(torch.from_numpy(beyond), -math.inf)
         return ReproduciblePlan(

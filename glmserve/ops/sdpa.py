@@ -44,7 +44,7 @@ class PrefillChunk:
     """int64 [context]: cache slots of the whole context; None when it is these very tokens, and
     they need not be read back."""
     mask: Tensor | None
-    """[n, context], 0 or -inf: causal behind what was there before; None: plainly causal."""
+    """[n, context], 0 or -inf: what each token sees; None: plainly causal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +152,12 @@ class SdpaAttention(SlotBackend):
         begin, end = int(batch.query_start[index]), int(batch.query_start[index + 1])
         context = int(batch.context_lens[index])
         is_whole = context == end - begin
+        last_visible = batch.last_visible[begin:end]
         slots, mask = None, None
         if not is_whole or not self._store.is_exact:
             slots = self._send(batch.slots(index, index + 1, context)[0])
-        if not is_whole:
-            mask = self._mask(np.arange(context) > batch.positions[begin:end, None])
+        if not is_whole or not np.array_equal(last_visible, batch.positions[begin:end]):
+            mask = self._mask(np.arange(context) > last_visible[:, None])
         return PrefillChunk(slice(begin, end), slots, mask)
 
     def _mask(self, beyond: np.typing.NDArray[np.bool_]) -> Tensor:

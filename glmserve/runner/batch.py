@@ -24,16 +24,19 @@ def build_batch(step: StepInput, block_size: int) -> Batch:
     block_tables = _block_tables(sequences)
     input_ids = np.array([t for s in sequences for t in s.token_ids], dtype=np.int64)
     blocks, offsets = np.divmod(positions, block_size)
+    last_visible, rotary_positions = _lay_out(sequences, positions, owners)
     return Batch(
         input_ids=input_ids,
         positions=positions,
         slot_mapping=block_tables[owners, blocks] * block_size + offsets,
+        last_visible=last_visible,
         query_start=query_start,
         context_lens=starts + counts,
         block_tables=block_tables,
         block_size=block_size,
         num_decodes=int((counts == 1).sum()),
         output_rows=_output_rows(step.sequences, order, query_start),
+        rotary_positions=rotary_positions,
         pending=tuple(
             (row, sequences[owners[row]].request_id)
             for row in np.flatnonzero(input_ids == PENDING).tolist()
@@ -54,6 +57,21 @@ def _block_tables(sequences: list[ScheduledSequence]) -> Int64Array:
     for row, sequence in zip(tables, sequences, strict=True):
         row[: len(sequence.block_table) // 4] = np.frombuffer(sequence.block_table, dtype=np.int32)
     return tables
+
+
+def _lay_out(
+    sequences: list[ScheduledSequence], positions: Int64Array, owners: Int64Array
+) -> tuple[Int64Array, Int64Array | None]:
+    """Batch's last_visible and rotary_positions; all sequences have a layout, or none has."""
+    layouts = [s.layout for s in sequences if s.layout is not None]
+    if not layouts:
+        return positions, None
+    lengths = np.array([layout.context_length for layout in layouts])[owners]
+    masks = np.array([layout.mask_position for layout in layouts])[owners]
+    behind = positions - lengths + 1  # 1 at <sop>
+    in_context = behind <= 0
+    rotary = np.stack((np.where(in_context, positions, masks), np.maximum(behind, 0)))
+    return np.where(in_context, lengths - 1, positions), rotary
 
 
 def _output_rows(

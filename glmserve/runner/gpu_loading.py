@@ -45,7 +45,7 @@ def load_gpu_runner(
     model = build_model(model_config, parameters, target.ops, model_config.max_context)
     attention = target.ops.attention
     token_bytes = model_config.num_layers * attention.token_bytes(model_config.head_dim)
-    max_step_tokens = step_tokens(config, _STEP_TOKENS)
+    max_step_tokens = step_tokens(config, model_config, _STEP_TOKENS)
     reserved = activation_bytes(config, model_config, target.dtype.itemsize, max_step_tokens)
     memory = CacheMemory(
         accelerator.free_memory() - reserved, _CACHE_SHARE, token_bytes, block_size

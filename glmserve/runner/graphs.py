@@ -27,6 +27,7 @@ _NO_TOKENS = Batch(
     input_ids=_NONE,
     positions=_NONE,
     slot_mapping=_NONE,
+    last_visible=_NONE,
     query_start=np.zeros(1, dtype=np.int64),
     context_lens=_NONE,
     block_tables=_NONE.reshape(0, 0),

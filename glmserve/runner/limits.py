@@ -33,9 +33,17 @@ class CacheMemory:
     """Token slots per block."""
 
 
-def step_tokens(config: RunnerConfig, default: int) -> int:
-    """New tokens in one step: what the option says, else the device's `default`; enough for all."""
-    return config.max_step_tokens or max(default, config.max_batch_size)
+def step_tokens(config: RunnerConfig, model: ModelConfig, default: int) -> int:
+    """New tokens in one step: what the option says, else the device's `default`; enough for all.
+
+    A prompt that cannot be computed in chunks gets room beside everybody's next token.
+    """
+    if config.max_step_tokens is not None:
+        return config.max_step_tokens
+    if model.prompt_marks is not None:
+        longest = config.max_model_len or model.max_context
+        default = max(default, longest + config.max_batch_size)
+    return max(default, config.max_batch_size)
 
 
 def activation_bytes(
@@ -58,7 +66,8 @@ def plan_limits(
 ) -> RunnerLimits:
     """Size the KV cache: what the options say, else what the device can give.
 
-    A context length that was asked for is kept or refused; the model's own is cut to what fits.
+    A context length that was asked for is kept or refused; the model's own is cut to what fits,
+    which is one step where prompts are not computed in chunks.
 
     Raises:
         OptionError: an option cannot be honoured.
@@ -71,6 +80,14 @@ def plan_limits(
             f"model's config.json allows"
         )
     context = wanted or model.max_context
+    whole_prompts = model.prompt_marks is not None
+    if whole_prompts and context > max_step_tokens:
+        if wanted is not None:
+            raise OptionError(
+                f"--max-step-tokens {max_step_tokens} is too little for --max-model-len {wanted}: "
+                "this model reads a prompt in both directions, so it is computed in one step"
+            )
+        context = max_step_tokens
     num_blocks = _num_blocks(config, context, memory)
     capacity = num_blocks * memory.block_size
     if capacity < context and wanted is not None:
@@ -90,6 +107,9 @@ def plan_limits(
         max_sequences=config.max_batch_size,
         max_step_tokens=max_step_tokens,
         max_context=min(context, capacity),
+        chunked_prefill=not whole_prompts,
+        prefix_cache=not whole_prompts,
+        prompt_marks=model.prompt_marks,
     )
 
 

@@ -57,6 +57,7 @@ class Plan:
                 sampling,
                 score,
                 pools,
+                request.layout,
             )
         )
 

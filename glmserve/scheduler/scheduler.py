@@ -125,12 +125,14 @@ class Scheduler:
         """Queue requests with one and the same prompt; the first computes it for all of them.
 
         Raises:
-            InvalidRequestError: the prompt is empty, or the requests are more than can ever run.
+            InvalidRequestError: the prompt is empty or not as the model wants it, or the requests
+                are more than can ever run.
             ContextLengthError: it could never fit, even alone.
             QueueFullError: more requests are waiting than the queue may hold.
         """
         for request in requests:
             self._check_fits(request)
+            self._lay_out(request)
         if self._queue_size and len(requests) > self._queue_size + self._max_running:
             raise InvalidRequestError(
                 f"{len(requests)} choices are more than this server ever runs and queues; lower n",
@@ -348,6 +350,19 @@ class Scheduler:
                 f"{request.params.max_tokens} new ones, but at most {longest} tokens fit; shorten "
                 "the prompt or lower max_tokens",
                 "max_tokens" if request.num_prompt_tokens < longest else "prompt",
+            )
+
+    def _lay_out(self, request: Request) -> None:
+        """Find out the layout of the prompt, if the model's prompts have one."""
+        marks = self._limits.prompt_marks
+        if marks is None:
+            return
+        request.layout = marks.layout(request.prompt_ids)
+        if request.params.prompt_logprobs is not None:
+            raise InvalidRequestError(
+                "this model reads a prompt in both directions, so the prompt's tokens have no "
+                "log-probabilities; leave out echo or logprobs",
+                "logprobs",
             )
 
 

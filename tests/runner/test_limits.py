@@ -126,4 +126,4 @@ def test_format_bytes(count: int, text: str) -> None:
 )
 def test_step_tokens(wanted: int | None, sequences: int, found: int) -> None:
     config = RunnerConfig(checkpoint="x", max_step_tokens=wanted, max_batch_size=sequences)
-    assert step_tokens(config, 512) == found
+    assert step_tokens(config, MODEL, 512) == found
