@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from glmserve.ops.attention import AttentionBackend, LayerCache
 from glmserve.ops.batch import Batch
+from glmserve.prompt_layout import PromptLayout
 from glmserve.runner.batch import build_batch
 from glmserve.step import ScheduledSequence, StepInput
 from paged_model import poison
@@ -27,6 +29,8 @@ class Case:
     dim: int = 8
     block_size: int = 4
     dtype: torch.dtype = torch.float32
+    contexts: list[int] | None = None
+    """Tokens at the beginning of each sequence that all of it sees."""
 
 
 def run_step(
@@ -46,20 +50,21 @@ def run_step(
         whole.append(torch.randn(shape, generator=generator).to(case.dtype))
     for i, (before, _) in enumerate(case.sequences):
         if before:
-            earlier = _batch(case, [(0, before)], [tables[i]])
+            earlier = _batch(dataclasses.replace(case, contexts=None), [(0, before)], [tables[i]])
             _write(attention, earlier, whole[i][:before], cache, case)
     batch = _batch(case, case.sequences, tables)
     order = _order(case)
     qkv = torch.cat([whole[i][case.sequences[i][0] :] for i in order])
     plan = _write(attention, batch, qkv, cache, case)
     got = attention.run(qkv, cache, plan)
-    want = [_reference(whole[i], case)[case.sequences[i][0] :] for i in order]
+    want = [_reference(whole[i], case, i)[case.sequences[i][0] :] for i in order]
     return got, torch.cat(want)
 
 
 def _batch(case: Case, sequences: list[tuple[int, int]], tables: list[Any]) -> Batch:
+    layouts = [PromptLayout(n, 0) for n in case.contexts or ()] or [None] * len(sequences)
     scheduled = [
-        ScheduledSequence(i, [0] * new, before, table.tobytes(), None)
+        ScheduledSequence(i, [0] * new, before, table.tobytes(), None, layout=layouts[i])
         for i, ((before, new), table) in enumerate(zip(sequences, tables, strict=True))
     ]
     return build_batch(StepInput(0, scheduled), case.block_size)
@@ -80,11 +85,13 @@ def _order(case: Case) -> list[int]:
     return decodes + [i for i in range(len(case.sequences)) if i not in decodes]
 
 
-def _reference(qkv: Tensor, case: Case) -> Tensor:
-    """Causal attention of one whole sequence in float64: [L, heads, dim]."""
+def _reference(qkv: Tensor, case: Case, index: int) -> Tensor:
+    """Attention of one whole sequence in float64: [L, heads, dim]."""
     q, k, v = qkv.double().split([case.heads, case.kv_heads, case.kv_heads], dim=1)
     group = case.heads // case.kv_heads
     k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
     scores = torch.einsum("thd,shd->hts", q, k) / case.dim**0.5
     beyond = torch.ones(len(q), len(q)).triu(1).bool()
+    if case.contexts is not None:
+        beyond[:, : case.contexts[index]] = False
     return torch.einsum("hts,shd->thd", scores.masked_fill(beyond, -torch.inf).softmax(-1), v)

@@ -84,6 +84,7 @@ class FakeRunner:
         self.steps.append(step)
         for sequence in step.sequences:
             self._write(sequence)
+            self._check_layout(sequence)
         sampled = [s for s in step.sequences if s.sampling is not None]
         token_ids = [self._choose(s) for s in sampled]
         constrained = [i for i, s in enumerate(sampled) if s.sampling and s.sampling.constrained]
@@ -141,6 +142,14 @@ class FakeRunner:
             assert all(s.start == 0 or len(s.token_ids) == 1 for s in step.sequences)
         if limits.batch_sizes and max(lengths) == 1:
             assert len(lengths) <= max(limits.batch_sizes)
+
+    def _check_layout(self, sequence: ScheduledSequence) -> None:
+        marks, layout = self.info.limits.prompt_marks, sequence.layout
+        if marks is None or layout is None:
+            assert layout is marks
+            return
+        assert layout == marks.layout(self._read(sequence))
+        assert sequence.start == 0 or sequence.start > layout.context_length
 
     def _slots(self, sequence: ScheduledSequence, start: int, end: int) -> list[int]:
         size = self.info.limits.block_size

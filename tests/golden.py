@@ -19,6 +19,9 @@ NAMES = [
     "glm2_int8",
     "glm2_int4",
 ]
+FIRST_GENERATION = ["glm1_base", "glm1_int8"]
+"""Their prompts are computed whole."""
+
 ATOL = 5e-4  # the original in float32 is itself 1e-5 ... 8e-5 away from float64
 
 

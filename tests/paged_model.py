@@ -91,9 +91,7 @@ class PagedModel:
         step = StepInput(
             0,
             [
-                ScheduledSequence(
-                    i, ids, s.length, s.block_table, SamplingInput(), layout=s.layout
-                )
+                ScheduledSequence(i, ids, s.length, s.block_table, SamplingInput(), layout=s.layout)
                 for i, (s, ids) in enumerate(work)
             ],
         )

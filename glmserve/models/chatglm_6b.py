@@ -3,8 +3,9 @@
     n = norm(h);  a = dense(attention(qkv(n)));       h = alpha * n + a
     n = norm(h);  m = down(gelu(up));                 h = alpha * n + m
 
-That its prompts are read in both directions, at pairs of positions, is in the inputs (PromptLayout);
-loading sorts the rows of its query_key_value for the same rotation as everywhere (Placement).
+That its prompts are read in both directions, at pairs of positions, is in the inputs (see
+PromptLayout); loading sorts the rows of its query_key_value so that the rotation is the one of
+all models (see Placement).
 """
 
 from __future__ import annotations

@@ -41,6 +41,20 @@ GLM: Config = {
 }
 
 
+CHATGLM_6B: Config = {
+    "model_type": "chatglm",
+    "position_encoding_2d": True,
+    "vocab_size": 48,
+    "hidden_size": 32,
+    "inner_hidden_size": 40,
+    "num_layers": 2,
+    "num_attention_heads": 4,
+    "gmask_token_id": 41,
+    "mask_token_id": 40,
+    "bos_token_id": 44,
+}
+
+
 def run(
     source: Path, target: Path, bits: WeightBits, group_size: int | None = None, **options: Any
 ) -> Report:
@@ -59,7 +73,7 @@ def stored(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def random_source(folder: Path, config: Config) -> Path:
-    if config["model_type"] == "chatglm":
+    if "kv_channels" in config:
         return write_checkpoint(folder, config, random_weights(config))
     write_checkpoint(folder, config, {})
     rng = np.random.default_rng(0)
@@ -68,16 +82,16 @@ def random_source(folder: Path, config: Config) -> Path:
     return write_checkpoint(folder, config, weights)
 
 
-@pytest.mark.parametrize("bits", [8, 4])
-def test_official_bits(golden_models: Path, tmp_path: Path, bits: WeightBits) -> None:
+@pytest.mark.parametrize(("model", "bits"), [("glm2", 8), ("glm2", 4), ("glm1", 8)])
+def test_official_bits(golden_models: Path, tmp_path: Path, model: str, bits: WeightBits) -> None:
     """So greedy text is the official checkpoint's too, which other tests hold."""
-    run(golden_models / "glm2_base", tmp_path / "new", bits)
-    found, official = stored(tmp_path / "new"), stored(golden_models / f"glm2_int{bits}")
+    run(golden_models / f"{model}_base", tmp_path / "new", bits)
+    found, official = stored(tmp_path / "new"), stored(golden_models / f"{model}_int{bits}")
     assert found.keys() == official.keys()
     for name, tensor in official.items():
         assert found[name].dtype == tensor.dtype
         assert torch.equal(found[name], tensor), name
-    configs = tmp_path / "new", golden_models / f"glm2_int{bits}"
+    configs = tmp_path / "new", golden_models / f"{model}_int{bits}"
     ours, theirs = (json.loads((c / "config.json").read_text()) for c in configs)
     assert ours == theirs
 
@@ -102,8 +116,14 @@ def test_pickled_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("bits", "group_size"), [(8, None), (4, None), (4, 8), (4, 2)])
 @pytest.mark.parametrize(
     "config",
-    [BASE, BASE | {"multi_query_attention": False}, GLM, GLM | {"tie_word_embeddings": True}],
-    ids=["chatglm", "rows per head", "glm", "glm with tied embeddings"],
+    [
+        BASE,
+        BASE | {"multi_query_attention": False},
+        CHATGLM_6B,
+        GLM,
+        GLM | {"tie_word_embeddings": True},
+    ],
+    ids=["chatglm", "rows per head", "chatglm-6b", "glm", "glm with tied embeddings"],
 )
 def test_every_number_is_within_half_a_step(
     tmp_path: Path, config: Config, bits: WeightBits, group_size: int | None

@@ -83,6 +83,29 @@ class TestNamed:
         assert message == "--deterministic needs the triton attention backend, not sdpa"
 
 
+class TestBothDirections:
+    """A model whose prompts are read in both directions has torch's attention or none."""
+
+    @pytest.fixture
+    def model(self, golden_models: Path) -> ModelConfig:
+        return read_model_config(golden_models / "glm1_base")
+
+    def test_auto(self, model: ModelConfig) -> None:
+        ops = make(model)
+        assert isinstance(ops, ElementwiseTritonOps)
+        assert isinstance(ops.attention, SdpaAttention)
+
+    @pytest.mark.parametrize("name", ["triton", "xformers"])
+    def test_others_say_why_not(self, model: ModelConfig, name: str) -> None:
+        message = refusal(model, attention_backend=name)
+        assert message.startswith(f"--attention-backend {name} cannot be used here: this model")
+        assert "in both directions" in message
+
+    def test_not_deterministic(self, model: ModelConfig) -> None:
+        message = refusal(model, deterministic=True)
+        assert message.startswith("--deterministic cannot be had here: this model reads")
+
+
 class TestCacheDType:
     def test_float8_needs_a_chip_that_has_it(self, model: ModelConfig) -> None:
         ampere = GPU._replace(chip="sm_80", capability=(8, 0))

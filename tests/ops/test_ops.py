@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -81,6 +82,17 @@ def test_silu_and_mul(ops: Ops, dtype: torch.dtype) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gelu(ops: Ops, dtype: torch.dtype) -> None:
+    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))"""
+    x = (3 * torch.randn(3, 20)).to(dtype)
+    wide = x.double()
+    want = 0.5 * wide * (1 + torch.tanh((2 / math.pi) ** 0.5 * (wide + 0.044715 * wide**3)))
+    torch.testing.assert_close(
+        ops.gelu(x).double(), want, rtol=2 * torch.finfo(dtype).eps, atol=1e-6
+    )
+
+
 class TestRope:
     ROPE = RopeConfig(dim=8, base=10000.0, position_divisor=4.0)
 
@@ -101,6 +113,25 @@ class TestRope:
         torch.testing.assert_close(
             heads.double(), want, rtol=1.01 * torch.finfo(dtype).eps, atol=1e-5
         )
+
+    def test_two_positions_turn_one_part_each(self, ops: Ops) -> None:
+        rope = dataclasses.replace(self.ROPE, axes=2)
+        table = ops.rope_table(rope, 128, CPU)
+        positions = torch.tensor([[0, 7, 100], [0, 1, 2]])
+        heads = torch.randn(3, 5, 20)
+        want = heads.clone()
+        for part, own in ((want[..., :8], positions[0]), (want[..., 8:16], positions[1])):
+            ops.rope(part, ops.rope_rows(table, own))
+        ops.rope(heads, ops.rope_rows(table, positions))
+        torch.testing.assert_close(heads, want, rtol=0, atol=1e-6)
+
+    def test_rounded_frequencies(self, ops: Ops) -> None:
+        rope = RopeConfig(dim=64, base=10000.0, position_divisor=1.0, rounded_frequencies=True)
+        table = ops.rope_table(rope, 2048, CPU).numpy()
+        frequencies = 10000.0 ** -(np.arange(0, 64, 2) / 64)
+        rounded = np.exp(1j * 2047 * frequencies.astype(np.float16).astype(np.float64))
+        assert np.abs(table[-1] - rounded).max() < 1e-3
+        assert np.abs(table[-1] - np.exp(1j * 2047 * frequencies)).max() > 0.1
 
     def test_far_positions(self, ops: Ops) -> None:
         """Angles are float32: half precision would be off by more than 1 here."""

@@ -34,6 +34,12 @@ def test_attention(
     torch.testing.assert_close(got.double(), want, rtol=0, atol=tolerance)
 
 
+def test_contexts_seen_by_all() -> None:
+    case = Case([(0, 90), (70, 1), (0, 5), (67, 4)], contexts=[80, 66, 5, 64])
+    got, want = run_step(case, make)
+    torch.testing.assert_close(got.double(), want, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows(dtype: torch.dtype) -> None:
     ops = ReproducibleCpuOps(make(Case([])), dtype)
@@ -46,6 +52,7 @@ def test_rows(dtype: torch.dtype) -> None:
             lambda rows: ops.rms_norm(rows, norm, 1e-5),
             lambda rows: ops.layer_norm(rows, norm, norm, 1e-5),
             lambda rows: ops.silu_and_mul(rows.clone()),
+            ops.gelu,
         ):
             together = work(x)
             for first, last in ((0, 1), (3, 5), (17, 40), (69, 70)):

@@ -72,6 +72,31 @@ def test_any_step(sequences: list[tuple[int, int]], dim: int, block_size: int, s
     check(Case(sequences, dim=dim, block_size=block_size), SdpaAttention, seed=seed)
 
 
+CONTEXTS_FIRST = [(0, 9), (12, 1), (0, 5), (7, 4), (3, 1)]
+CONTEXTS = [9, 4, 3, 5, 0]
+"""All of the step, some before it, some of it, some before several new tokens, none."""
+
+
+@pytest.mark.parametrize("backend", [SdpaAttention, CpuAttention])
+@pytest.mark.parametrize("store", STORES)
+def test_contexts_seen_by_all(backend: type[SdpaAttention], store: str) -> None:
+    check(Case(CONTEXTS_FIRST, contexts=CONTEXTS), backend, store)
+
+
+@given(
+    sequences=st.lists(
+        st.tuples(st.integers(0, 12), st.integers(0, 9), st.integers(1, 7)), min_size=1, max_size=6
+    ),
+    block_size=st.sampled_from([1, 3, 16]),
+)
+@hypothesis_settings(max_examples=40)
+def test_any_contexts(sequences: list[tuple[int, int, int]], block_size: int) -> None:
+    """Each (context, tokens behind it that were there before, new ones); a context begins anew."""
+    steps = [(c + b, n) if b else (0, c + n) for c, b, n in sequences]
+    case = Case(steps, block_size=block_size, contexts=[c for c, _, _ in sequences])
+    check(case, SdpaAttention)
+
+
 def test_lengths_that_differ_a_lot_are_not_padded_to_the_longest() -> None:
     case = Case([(2000, 1), *[(20 + i, 1) for i in range(15)]], block_size=16)
     check(case, SdpaAttention)

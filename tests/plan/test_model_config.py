@@ -10,6 +10,7 @@ import pytest
 
 from glmserve.errors import CheckpointError
 from glmserve.model_config import read_model_config
+from glmserve.prompt_layout import PromptMarks
 
 CHATGLM2: dict[str, Any] = {
     "_name_or_path": "THUDM/chatglm2-6b",
@@ -140,7 +141,6 @@ def test_groups_of_quantised_columns(tmp_path: Path) -> None:
         ("pre_seq_len", 128, "P-Tuning"),
         ("rotary_percent", 0.25, "rotates half"),
         ("interleaved_qkv", True, "not known"),
-        ("position_encoding_2d", True, "first generation"),
     ],
 )
 def test_refusals_name_file_and_field(tmp_path: Path, field: str, value: Any, said: str) -> None:
@@ -165,6 +165,56 @@ def test_refusals_name_file_and_field(tmp_path: Path, field: str, value: Any, sa
 def test_glm_refuses_what_it_cannot_do(tmp_path: Path, field: str, value: Any) -> None:
     with pytest.raises(CheckpointError, match=field):
         read_model_config(write(tmp_path, GLM4_HF, **{field: value}))
+
+
+CHATGLM_6B: dict[str, Any] = {
+    "_name_or_path": "THUDM/chatglm-6b",
+    "architectures": ["ChatGLMModel"],
+    "bos_token_id": 130004,
+    "eos_token_id": 130005,
+    "mask_token_id": 130000,
+    "gmask_token_id": 130001,
+    "pad_token_id": 3,
+    "hidden_size": 4096,
+    "inner_hidden_size": 16384,
+    "layernorm_epsilon": 1e-05,
+    "max_sequence_length": 2048,
+    "model_type": "chatglm",
+    "num_attention_heads": 32,
+    "num_layers": 28,
+    "position_encoding_2d": True,
+    "torch_dtype": "float16",
+    "use_cache": True,
+    "vocab_size": 130528,
+}
+
+
+class TestFirstGeneration:
+    def test_as_published(self, tmp_path: Path) -> None:
+        config = read_model_config(write(tmp_path, CHATGLM_6B))
+        assert config.model_type == "chatglm-6b"
+        assert (config.vocab_size, config.ffn_size, config.max_context) == (130528, 16384, 2048)
+        assert (config.num_heads, config.num_kv_heads, config.head_dim) == (32, 32, 128)
+        assert (config.rope.dim, config.rope.axes) == (64, 2)
+        assert config.prompt_marks == PromptMarks(130001, 130000, 130004)
+        assert config.eos_token_ids == (130005,)
+        assert config.unknown_fields == ()
+
+    @pytest.mark.parametrize("bits", [4, 8])
+    def test_quantised(self, tmp_path: Path, bits: int) -> None:
+        assert read_model_config(write(tmp_path, CHATGLM_6B, quantization_bit=bits)).stored_bits
+
+    @pytest.mark.parametrize(
+        ("field", "value", "said"),
+        [
+            ("gmask_token_id", "absent", "gmask_token_id is missing"),
+            ("position_encoding_2d", False, "always has two positions"),
+            ("num_attention_heads", 3000, "does not divide 4096 into pairs"),
+        ],
+    )
+    def test_refusals(self, tmp_path: Path, field: str, value: Any, said: str) -> None:
+        with pytest.raises(CheckpointError, match=said):
+            read_model_config(write(tmp_path, CHATGLM_6B, **{field: value}))
 
 
 def test_unknown_fields_are_reported(tmp_path: Path) -> None:

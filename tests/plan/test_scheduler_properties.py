@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import chain
+
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import expected_logprobs, expected_output
 from glmserve.config import SchedulerConfig
+from glmserve.prompt_layout import PromptMarks
 from glmserve.request import Request, RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler
 from glmserve.step import RunnerLimits
@@ -127,6 +131,32 @@ def test_any_token_budget_gives_the_same_text(
         max_step_tokens=budget,
         max_context=64,
         resolves_pending=ahead,
+    )
+    simulate(limits, SchedulerConfig(max_batch_size=8, max_step_tokens=64), plan)
+
+
+MARKS = PromptMarks(gmask_id=200, mask_id=201, sop_id=202)
+
+
+@st.composite
+def marked_arrivals(draw: st.DrawFn) -> Arrival:
+    """A context with its mask, then <sop>, then perhaps the beginning of an answer."""
+    token = st.integers(0, 2)
+    mask = draw(st.sampled_from([[200], [201], [201, 200]]))
+    parts = [draw(st.lists(token, max_size=6)), mask, draw(st.lists(token, max_size=6))]
+    answer = draw(st.lists(token, max_size=3))
+    arrival = draw(arrivals)
+    return replace(arrival, prompt=[*chain(*parts), 202, *answer], scored=False)
+
+
+@settings(max_examples=100)
+@given(limits=runner_limits(), plan=st.lists(marked_arrivals(), min_size=1, max_size=10))
+def test_marked_prompts_are_computed_whole_and_every_step_knows_their_layout(
+    limits: RunnerLimits, plan: list[Arrival]
+) -> None:
+    """FakeRunner compares each sequence's layout with its tokens."""
+    limits = msgspec.structs.replace(
+        limits, prompt_marks=MARKS, chunked_prefill=False, prefix_cache=False
     )
     simulate(limits, SchedulerConfig(max_batch_size=8, max_step_tokens=64), plan)
 

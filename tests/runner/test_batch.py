@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glmserve.prompt_layout import PromptLayout
 from glmserve.runner.batch import build_batch
 from glmserve.step import SamplingInput, ScheduledSequence, StepInput
 
@@ -32,8 +34,30 @@ def test_decodes_come_first_longest_first() -> None:
     assert batch.query_start.tolist() == [0, 1, 2, 5, 7]
     assert batch.context_lens.tolist() == [7, 2, 5, 2]
     assert batch.num_decodes == 2
+    assert batch.last_visible.tolist() == batch.positions.tolist()
+    assert batch.rotary_positions is None
     assert batch.output_rows.tolist() == [1, 0, 6]  # in the order of the step
     assert batch.slots(0, 2, 6).tolist() == [[36, 37, 38, 39, 8, 9], [28, 29, 30, 31, 0, 1]]
+
+
+def test_contexts_are_read_in_both_directions() -> None:
+    """ChatGLM-6B's positions: in the context, and from <sop> on."""
+    layouts = [PromptLayout(3, 1), PromptLayout(4, 3)]
+    sequences = [sequence([1, 2, 3, 4, 5], 0, [0, 1], sampled=True)]
+    sequences += [sequence([6], 6, [2, 3], sampled=True)]
+    step = StepInput(
+        1,
+        [
+            msgspec.structs.replace(s, layout=layout)
+            for s, layout in zip(sequences, layouts, strict=True)
+        ],
+    )
+    batch = build_batch(step, block_size=4)
+    assert batch.input_ids.tolist() == [6, 1, 2, 3, 4, 5]
+    assert batch.positions.tolist() == [6, 0, 1, 2, 3, 4]
+    assert batch.last_visible.tolist() == [6, 2, 2, 2, 3, 4]
+    assert batch.rotary_positions is not None
+    assert batch.rotary_positions.tolist() == [[3, 0, 1, 2, 1, 1], [3, 0, 0, 0, 1, 2]]
 
 
 @given(

@@ -33,6 +33,14 @@ def test_greedy_text_of_the_original(golden_models: Path, name: str) -> None:
     assert Decoding(runner, prompts[:2], 4).outputs(3, chunk=7) == [t[:3] for t in want[:2]]
 
 
+def test_greedy_text_of_whole_prompts(golden_models: Path) -> None:
+    """ChatGLM-6B, by torch's attention."""
+    prompts, want = read_greedy(golden_models / "glm1_base")
+    runner = emulated_gpu.load(golden_models / "glm1_base", max_step_tokens=64)
+    assert Decoding(runner, prompts[-2:], 24).outputs(24) == want[-2:]
+    assert runner.info.limits.max_context == 64
+
+
 def decode_ahead(
     runner: GpuRunner, prompt: list[int], how: list[SamplingInput], request_id: int = 3
 ) -> list[int]:

@@ -11,6 +11,7 @@ import pytest
 from glmserve.config import RunnerConfig
 from glmserve.errors import DeviceError, OptionError
 from glmserve.model_config import ModelConfig, RopeConfig
+from glmserve.prompt_layout import PromptMarks
 from glmserve.runner.limits import CacheMemory, format_bytes, plan_limits, step_tokens
 
 MODEL = ModelConfig(
@@ -111,6 +112,39 @@ class TestOptions:
         short = dataclasses.replace(MODEL, max_context=5)
         limits = plan_limits(CONFIG, short, CacheMemory(10**9, 0.25, TOKEN, 16), 99)
         assert (limits.num_blocks, limits.max_context) == (8, 5)
+
+
+class TestWholePrompts:
+    """Of a model that reads prompts in both directions."""
+
+    MODEL = dataclasses.replace(MODEL, prompt_marks=PromptMarks(90, 91, 92))
+    MEMORY = CacheMemory(10**9, 0.25, TOKEN, 16)
+
+    def test_neither_chunks_nor_cached_prefixes(self) -> None:
+        limits = plan_limits(CONFIG, self.MODEL, self.MEMORY, 2000)
+        assert not limits.chunked_prefill
+        assert not limits.prefix_cache
+        assert limits.prompt_marks == self.MODEL.prompt_marks
+        assert limits.max_context == 1000
+
+    def test_context_is_what_one_step_holds(self) -> None:
+        assert plan_limits(CONFIG, self.MODEL, self.MEMORY, 99).max_context == 99
+        asked = msgspec.structs.replace(CONFIG, max_model_len=100)
+        with pytest.raises(OptionError, match="--max-step-tokens 99 is too little"):
+            plan_limits(asked, self.MODEL, self.MEMORY, 99)
+
+    @pytest.mark.parametrize(
+        ("options", "found"),
+        [
+            ({}, 1008),
+            ({"max_model_len": 700}, 708),
+            ({"max_model_len": 300}, 512),
+            ({"max_step_tokens": 64}, 64),
+        ],
+    )
+    def test_steps_hold_a_prompt_and_all_others(self, options: dict[str, int], found: int) -> None:
+        config = msgspec.structs.replace(CONFIG, **options)
+        assert step_tokens(config, self.MODEL, 512) == found
 
 
 @pytest.mark.parametrize(

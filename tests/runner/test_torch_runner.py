@@ -15,7 +15,7 @@ from glmserve.devices.cpu import CpuDevice
 from glmserve.ops.cpu_ops import native_kernels
 from glmserve.runner.torch_runner import TorchRunner
 from glmserve.step import NOT_A_NUMBER, SamplingInput, ScheduledSequence, StepInput
-from golden import NAMES, read_greedy
+from golden import FIRST_GENERATION, NAMES, read_greedy
 from tiny_models import BASE, random_weights, write_checkpoint
 
 
@@ -34,6 +34,15 @@ def test_greedy_text_of_the_original(golden_models: Path, name: str, chunk: int)
     assert Decoding(runner, prompts, 64).outputs(len(want[0]), chunk) == want
     for prompt, expected in zip(prompts, want, strict=True):
         assert Decoding(runner, [prompt], 64).outputs(len(expected), chunk) == [expected]
+
+
+@pytest.mark.parametrize("name", FIRST_GENERATION)
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_greedy_text_of_whole_prompts(golden_models: Path, name: str, deterministic: bool) -> None:
+    prompts, want = read_greedy(golden_models / name)
+    runner = load(golden_models / name, deterministic=deterministic)
+    assert Decoding(runner, prompts, 64).outputs(len(want[0])) == want
+    assert Decoding(runner, prompts[-1:], 64).outputs(len(want[-1])) == want[-1:]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,99 @@
+"""ChatGLM-6B's logits: contexts read whole in both directions, then token by token or in chunks."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from glmserve.config import ConversionConfig, Quantization, report_nothing
+from glmserve.converter.convert import convert
+from golden import ATOL, FIRST_GENERATION, read_greedy, read_logits
+from paged_model import PagedModel
+
+
+@pytest.mark.parametrize("name", FIRST_GENERATION)
+@pytest.mark.parametrize("packed", [True, False])
+def test_one_by_one(golden_models: Path, name: str, packed: bool) -> None:
+    model = PagedModel(golden_models / name, packed=packed, block_size=5, num_blocks=128)
+    for ids, want in read_logits(golden_models / name):
+        np.testing.assert_allclose(model.logits(ids), want, rtol=0, atol=ATOL)
+
+
+def feed_in_parts(model: PagedModel, folder: Path, chunk: int) -> list[np.ndarray]:
+    """Logits of all sequences side by side: each prompt whole, then `chunk` tokens at a time."""
+    prompts, greedy = read_greedy(folder)
+    sequences = [model.sequence(len(p) + len(g)) for p, g in zip(prompts, greedy, strict=True)]
+    parts = [[logits] for logits in model.feed(*zip(sequences, prompts, strict=True))]
+    for start in range(0, len(greedy[0]), chunk):
+        new = [tokens[start : start + chunk] for tokens in greedy]
+        for part, logits in zip(parts, model.feed(*zip(sequences, new, strict=True)), strict=True):
+            part.append(logits)
+    return [np.concatenate(part) for part in parts]
+
+
+@pytest.mark.parametrize("name", FIRST_GENERATION)
+@pytest.mark.parametrize("chunk", [1, 7])
+def test_all_together(golden_models: Path, name: str, chunk: int) -> None:
+    found = feed_in_parts(PagedModel(golden_models / name), golden_models / name, chunk)
+    for got, (_, want) in zip(found, read_logits(golden_models / name), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=ATOL)
+
+
+def test_prompts_join_others_that_decode(golden_models: Path) -> None:
+    folder = golden_models / "glm1_base"
+    prompts, greedy = read_greedy(folder)
+    (_, want), (_, want_later) = read_logits(folder)[:2]
+    model = PagedModel(folder)
+    first, later = (model.sequence(len(p) + 24) for p in prompts[:2])
+    model.feed((first, prompts[0]))
+    got, got_later = model.feed((first, greedy[0][:1]), (later, prompts[1]))
+    end, end_later = len(prompts[0]), len(prompts[1])
+    np.testing.assert_allclose(got, want[end : end + 1], rtol=0, atol=ATOL)
+    np.testing.assert_allclose(got_later, want_later[:end_later], rtol=0, atol=ATOL)
+
+
+def test_int8_cache(golden_models: Path) -> None:
+    model = PagedModel(golden_models / "glm1_base", kv_cache_dtype="int8")
+    found = feed_in_parts(model, golden_models / "glm1_base", 1)
+    for got, (_, want) in zip(found, read_logits(golden_models / "glm1_base"), strict=True):
+        assert np.linalg.norm(got - want) / np.linalg.norm(want) < 0.03
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(golden_models: Path, dtype: torch.dtype) -> None:
+    """Off by rounding alone: by the same few units in the last place in both formats."""
+    model = PagedModel(golden_models / "glm1_base", dtype=dtype)
+    for ids, want in read_logits(golden_models / "glm1_base"):
+        assert np.abs(model.logits(ids) - want).mean() < 30 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("quantization", ["int8", "w8a8"])
+def test_rounded_on_load(golden_models: Path, quantization: Quantization) -> None:
+    """Random weights are the worst case; what is wrong, not rounded, is off by more than 1."""
+    folder = golden_models / "glm1_base"
+    model = PagedModel(folder, dtype=torch.bfloat16, quantization=quantization)
+    for ids, want in read_logits(folder):
+        assert np.linalg.norm(model.logits(ids) - want) < 0.2 * np.linalg.norm(want)
+
+
+def test_int4(golden_models: Path, tmp_path: Path) -> None:
+    """A checkpoint of 4 bits is the same model as one of the numbers it stands for."""
+    base, codes, exact = golden_models / "glm1_base", tmp_path / "int4", tmp_path / "exact"
+    convert(ConversionConfig(str(base), str(codes), 4, None), report_nothing)
+    exact.mkdir()
+    shutil.copy(base / "config.json", exact)
+    stored = load_file(codes / "model.safetensors")
+    for name in [name for name in stored if name.endswith("weight_scale")]:
+        scale, packed = stored.pop(name).float(), stored[name.removesuffix("_scale")]
+        halves = torch.stack((packed >> 4, packed << 4 >> 4), dim=-1).flatten(1)
+        stored[name.removesuffix("_scale")] = halves * scale[:, None]
+    save_file(stored, exact / "model.safetensors")
+    models = PagedModel(codes), PagedModel(exact)
+    for ids, _ in read_logits(base):
+        got, want = (model.logits(ids) for model in models)
+        np.testing.assert_allclose(got, want, rtol=0, atol=ATOL)
