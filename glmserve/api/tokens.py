@@ -36,7 +36,7 @@ class TokenizeRequest(_Request):
     messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)] | None = None
     tools: Annotated[list[ToolModel], Field(fail_fast=True)] = []
     add_special_tokens: bool = Field(
-        True, description="With a prompt: the tokens that open every text, as /v1/completions does."
+        True, description="With a prompt: the tokens around every text, as /v1/completions does."
     )
     add_generation_prompt: Literal[True] = Field(
         True, description="With messages: they end where the answer begins."

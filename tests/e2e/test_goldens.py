@@ -14,14 +14,18 @@ import pytest
 from server_process import ServerProcess
 
 
-@pytest.mark.parametrize("model", ["glm2_bin_sharded", "glm4_base"])
-def test_greedy_ids_equal_the_reference(golden_models: Path, model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "step_tokens"),
+    [("glm1_base", 128), ("glm1_int8", 128), ("glm2_bin_sharded", 64), ("glm4_base", 64)],
+)
+def test_greedy_ids_equal_the_reference(golden_models: Path, model: str, step_tokens: int) -> None:
     folder = golden_models / model
     reference = np.load(folder / "reference_fp32.npz")
     number = sum(name.startswith("ids_") for name in reference)
     with ServerProcess(
         *("--checkpoint", str(folder), "--skip-tokenizer-init", "--dtype", "float32"),
-        *("--max-step-tokens", "64", "--block-size", "4", "--served-model-name", "golden"),
+        *("--max-step-tokens", str(step_tokens), "--block-size", "4"),
+        *("--served-model-name", "golden"),
     ) as server:
         for i in range(number):
             greedy = reference[f"greedy_{i}"].tolist()
@@ -33,7 +37,7 @@ def test_greedy_ids_equal_the_reference(golden_models: Path, model: str) -> None
                 "ignore_eos": True,
                 "return_token_ids": True,
             }
-            for _ in range(2):  # the second time from the prefix cache
+            for _ in range(2):  # the second time from the prefix cache, if there is one
                 response = httpx.post(f"{server.url}/v1/completions", json=body, timeout=60)
                 assert response.json()["choices"][0]["token_ids"] == greedy
 
@@ -70,3 +74,59 @@ def test_texts_equal_the_reference(chatglm2: Path) -> None:
             assert answer["prompt_token_ids"] == golden["prompt_ids"]
             assert answer["choices"][0]["token_ids"] == golden["greedy_ids"]
             assert answer["choices"][0]["message"]["content"] == golden["greedy_text"]
+
+
+@pytest.fixture(scope="module")
+def chatglm(goldens_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> ServerProcess:  # type: ignore[misc]
+    """ChatGLM-6B with its real tokenizer and vocabulary, and dummy weights of a small shape."""
+    folder = tmp_path_factory.mktemp("chatglm-6b")
+    for file in ("ice_text.model", "tokenizer_config.json"):
+        shutil.copy(goldens_dir / "tokenizers" / "chatglm-6b" / file, folder)
+    config = json.loads((goldens_dir / "configs" / "chatglm-6b.config.json").read_text())
+    small = {"hidden_size": 16, "inner_hidden_size": 32, "num_attention_heads": 2, "num_layers": 2}
+    (folder / "config.json").write_text(json.dumps(config | small))
+    arguments = ("--checkpoint", str(folder), "--load-format", "dummy", "--dtype", "float32")
+    with ServerProcess(*arguments, "--served-model-name", "g") as server:
+        yield server
+
+
+GREEDY = {"model": "g", "max_tokens": 8, "temperature": 0, "return_token_ids": True}
+
+
+def test_chats_of_the_first_generation(chatglm: ServerProcess, goldens_dir: Path) -> None:
+    """A conversation's prompt is the original's, and its answer that of the bare ids."""
+    file = goldens_dir / "tokenizers" / "chatglm-6b" / "goldens.json"
+    for golden in json.loads(file.read_text())["chats"]:
+        messages = []
+        for question, answer in golden["history"]:
+            messages.append({"role": "user", "content": question})
+            messages.append({"role": "assistant", "content": answer})
+        messages.append({"role": "user", "content": golden["query"]})
+        chat = GREEDY | {"messages": messages}
+        response = httpx.post(f"{chatglm.url}/v1/chat/completions", json=chat, timeout=60).json()
+        assert response["prompt_token_ids"] == golden["ids"]
+        bare = GREEDY | {"prompt": golden["ids"]}
+        text = httpx.post(f"{chatglm.url}/v1/completions", json=bare, timeout=60).json()
+        assert response["choices"][0]["token_ids"] == text["choices"][0]["token_ids"]
+
+
+def test_texts_of_the_first_generation(chatglm: ServerProcess) -> None:
+    """A text gets the tokens that end a prompt; ids must have them, and say so."""
+    url = f"{chatglm.url}/v1/completions"
+    choice = httpx.post(url, json=GREEDY | {"prompt": "你好"}, timeout=60).json()["choices"][0]
+    assert choice["prompt_token_ids"] == [5, 74874, 130001, 130004]
+    refused = httpx.post(url, json=GREEDY | {"prompt": [5, 74874]}, timeout=60)
+    assert refused.status_code == 400
+    error = refused.json()["error"]
+    assert error["param"] == "prompt"
+    assert "usually end with 130001, 130004" in error["message"]
+    echo = GREEDY | {"prompt": "你好", "echo": True, "logprobs": 1}
+    refused = httpx.post(url, json=echo, timeout=60)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "logprobs")
+    inputs = {"model": "g", "input": ["你好", "Hello"]}
+    vectors = httpx.post(f"{chatglm.url}/v1/embeddings", json=inputs, timeout=60).json()["data"]
+    assert [len(vector["embedding"]) for vector in vectors] == [16, 16]
+    long = GREEDY | {"prompt": "a " * 3000}
+    refused = httpx.post(url, json=long, timeout=60)
+    assert refused.status_code == 400
+    assert "2048" in refused.json()["error"]["message"]
