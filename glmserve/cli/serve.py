@@ -250,7 +250,7 @@ def _add_scheduling_options(group: argparse._ArgumentGroup) -> None:
         type=values.positive,
         metavar="N",
         help="new tokens in one step; longer prompts are computed in chunks; default: 512 on a "
-        "CPU, 2048 on a GPU",
+        "CPU, 2048 on a GPU; for ChatGLM-6B, which has no chunks, what its longest prompt needs",
     )
     group.add_argument(
         "--queue-size",
