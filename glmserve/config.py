@@ -47,6 +47,8 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     checkpoint: str
     """Folder with config.json and weights, or one weights file with config.json beside it."""
+    ptuning_checkpoint: str | None = None
+    """A P-Tuning v2 prefix for it: folder with config.json and weights, or one weights file."""
     device: str = "auto"
     load_format: LoadFormat = "auto"
     """`dummy` makes seeded random weights from config.json alone."""

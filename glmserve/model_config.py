@@ -7,13 +7,14 @@ worker starts; the worker builds the model from the same object.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from glmserve.config import RopeScaling, WeightBits
 from glmserve.config_reader import ConfigReader, read_json_object
 from glmserve.errors import CheckpointError
+from glmserve.prefix_config import PrefixConfig, read_prefix_config
 from glmserve.prompt_layout import PromptMarks
 
 MODEL_TYPES = ("chatglm", "glm")
@@ -22,6 +23,11 @@ _MOST_LAYERS = 10_000
 
 ROPE_BASE = 10000.0
 """The family's rotary base before rope_ratio; the remote code has it as a literal."""
+
+_PREFIX_ALONE = (
+    "a P-Tuning v2 prefix belongs to a base model; name that by --checkpoint, and this by "
+    "--ptuning-checkpoint"
+)
 
 _WITHOUT_EFFECT = frozenset(
     # Bookkeeping, training-only fields, and switches that the original code stores but never uses
@@ -92,6 +98,13 @@ class ModelConfig:
     """The MLP has a gate projection beside the up projection."""
     prompt_marks: PromptMarks | None = None
     """What tells a prompt's layout; None: prompts are read from left to right."""
+    prefix: PrefixConfig | None = None
+    """Learnt keys and values before every sequence."""
+
+    @property
+    def prefix_length(self) -> int:
+        """Slots of the prefix, if there is one."""
+        return self.prefix.length if self.prefix else 0
 
     @property
     def linear_widths(self) -> frozenset[int]:
@@ -113,17 +126,28 @@ def locate_config(checkpoint: Path) -> Path:
     return path
 
 
-def read_model_config(checkpoint: Path, rope_scaling: RopeScaling | None = None) -> ModelConfig:
+def read_model_config(
+    checkpoint: Path,
+    rope_scaling: RopeScaling | None = None,
+    ptuning_checkpoint: str | None = None,
+) -> ModelConfig:
     """Read and check a checkpoint's architecture.
 
     Args:
         checkpoint: folder, or one weights file with config.json beside it.
         rope_scaling: what rope_ratio means, when the checkpoint itself does not tell.
+        ptuning_checkpoint: where a P-Tuning v2 prefix for this model is.
 
     Raises:
         CheckpointError: a field is missing, has the wrong type, or asks for something we do not do.
     """
-    reader = ConfigReader(locate_config(checkpoint))
+    config = _read_architecture(ConfigReader(locate_config(checkpoint)), rope_scaling)
+    if ptuning_checkpoint is None:
+        return config
+    return replace(config, prefix=read_prefix_config(Path(ptuning_checkpoint)))
+
+
+def _read_architecture(reader: ConfigReader, rope_scaling: RopeScaling | None) -> ModelConfig:
     model_type = reader.text("model_type")
     if model_type == "chatglm":
         is_first = "inner_hidden_size" in reader or "position_encoding_2d" in reader
@@ -177,7 +201,7 @@ def _read_chatglm(reader: ConfigReader, rope_scaling: RopeScaling | None) -> Mod
 def _read_chatglm_6b(reader: ConfigReader) -> ModelConfig:
     """THUDM's own format of the first generation, ChatGLM-6B; most of its block is fixed."""
     reader.require_equal("position_encoding_2d", True, "ChatGLM-6B always has two positions")
-    reader.require_equal("pre_seq_len", 0, "P-Tuning v2 prefixes are not served yet")
+    reader.require_equal("pre_seq_len", 0, _PREFIX_ALONE)
     hidden_size, heads = reader.integer("hidden_size"), reader.integer("num_attention_heads")
     if hidden_size % (4 * heads):
         raise reader.refuse("num_attention_heads", f"does not divide {hidden_size} into pairs")
@@ -236,7 +260,7 @@ def _stored_group_size(reader: ConfigReader) -> int | None:
 
 def _refuse_unserved_chatglm(reader: ConfigReader) -> None:
     """Name the fields that would change the maths in a way that is not implemented."""
-    reader.require_equal("pre_seq_len", 0, "P-Tuning v2 prefixes are not served yet")
+    reader.require_equal("pre_seq_len", 0, _PREFIX_ALONE)
     reader.require_equal("interleaved_qkv", False, "this layout of query_key_value is not known")
     reader.require_equal("rotary_percent", 0.5, "the family rotates half of each head")
     reader.require_equal("quantization_config", {}, "quantised checkpoints are not served yet")

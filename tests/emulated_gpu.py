@@ -76,7 +76,7 @@ def load(
     small = {"kv_cache_tokens": 192, "max_batch_size": 3, "max_step_tokens": 16}
     options = {"dtype": "float32", **small, **options}
     config = RunnerConfig(checkpoint=str(checkpoint), device="cuda", **options)
-    model = read_model_config(checkpoint, config.rope_scaling)
+    model = read_model_config(checkpoint, config.rope_scaling, config.ptuning_checkpoint)
     dtype = stored_dtype(config, model)
     block_size = config.block_size or 16
     ops = make_ops(config, model, dtype, block_size, GPU)

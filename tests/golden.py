@@ -22,6 +22,13 @@ NAMES = [
 FIRST_GENERATION = ["glm1_base", "glm1_int8"]
 """Their prompts are computed whole."""
 
+PREFIXES = [
+    ("glm1_base", "glm1_ptuning"),
+    ("glm2_base", "glm2_ptuning"),
+    ("glm2_base", "glm2_ptuning_proj"),
+]
+"""A model, and a P-Tuning v2 prefix for it."""
+
 ATOL = 5e-4  # the original in float32 is itself 1e-5 ... 8e-5 away from float64
 
 

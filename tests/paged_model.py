@@ -14,6 +14,7 @@ from emulated_gpu import GPU
 from glmserve.config import KvCacheDType, Quantization, RunnerConfig, report_nothing
 from glmserve.model_config import read_model_config
 from glmserve.models.packing import pack_parameters
+from glmserve.models.prefix import load_prefix
 from glmserve.models.registry import build_model
 from glmserve.models.weights import load_weights
 from glmserve.ops.attention import LayerCache
@@ -24,6 +25,7 @@ from glmserve.ops.inputs import upload
 from glmserve.ops.kv_store import Int8Cache, make_store
 from glmserve.ops.paged_cache import PagedCache
 from glmserve.ops.sdpa import SdpaAttention
+from glmserve.ops.slot_cache import SlotBackend
 from glmserve.prompt_layout import PromptLayout
 from glmserve.runner.batch import build_batch
 from glmserve.step import SamplingInput, ScheduledSequence, StepInput
@@ -54,8 +56,9 @@ class PagedModel:
         kv_cache_dtype: KvCacheDType = "auto",
         triton: bool = False,
         quantization: Quantization | None = None,
+        ptuning: Path | None = None,
     ) -> None:
-        config = read_model_config(checkpoint)
+        config = read_model_config(checkpoint, None, ptuning and str(ptuning))
         self.ops: Ops
         if triton:
             options = RunnerConfig(checkpoint=str(checkpoint), kv_cache_dtype=kv_cache_dtype)
@@ -63,7 +66,9 @@ class PagedModel:
         else:
             attention = CpuAttention if packed else SdpaAttention
             store = make_store(kv_cache_dtype, dtype)
-            backend = attention(config.num_kv_heads, dtype, CPU, block_size, store)
+            backend = attention(
+                config.num_kv_heads, dtype, CPU, block_size, store, config.prefix_length
+            )
             self.ops = CpuOps(backend, dtype) if packed else Ops(backend)
         stored = load_weights(config, checkpoint, dtype, CPU, report_nothing)
         parameters = pack_parameters(stored, config, self.ops, quantization)
@@ -74,6 +79,10 @@ class PagedModel:
         self.caches = self.ops.attention.allocate(config.num_layers, num_blocks, config.head_dim)
         for cache in self.caches:
             poison(cache)
+        if config.prefix is not None:
+            assert isinstance(self.ops.attention, SlotBackend)
+            prefix = load_prefix(config, config.prefix, dtype)
+            self.ops.attention.write_prefix(self.caches, prefix)
 
     def sequence(self, tokens: int) -> PagedSequence:
         """Blocks for one sequence of that many tokens."""
@@ -114,6 +123,21 @@ class PagedModel:
         sequence, chunk = self.sequence(len(ids)), chunk or len(ids)
         parts = [self.feed((sequence, ids[i : i + chunk]))[0] for i in range(0, len(ids), chunk)]
         return np.concatenate(parts)
+
+    def continued(
+        self, prompts: list[list[int]], answers: list[list[int]], chunk: int
+    ) -> list[NDArray[np.float32]]:
+        """Logits of sequences side by side: each prompt whole, then `chunk` tokens at a time."""
+        lengths = [len(p) + len(a) for p, a in zip(prompts, answers, strict=True)]
+        sequences = [self.sequence(length) for length in lengths]
+        parts = [[logits] for logits in self.feed(*zip(sequences, prompts, strict=True))]
+        for start in range(0, len(answers[0]), chunk):
+            new = [answer[start : start + chunk] for answer in answers]
+            for part, logits in zip(
+                parts, self.feed(*zip(sequences, new, strict=True)), strict=True
+            ):
+                part.append(logits)
+        return [np.concatenate(part) for part in parts]
 
 
 def poison(cache: LayerCache) -> None:

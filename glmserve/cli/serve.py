@@ -78,6 +78,7 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
     """What the worker is told."""
     return RunnerConfig(
         checkpoint=str(options.checkpoint),
+        ptuning_checkpoint=options.ptuning_checkpoint and str(options.ptuning_checkpoint),
         device=options.device,
         load_format=options.load_format,
         dtype=options.dtype,
@@ -136,6 +137,12 @@ def _add_model_options(group: argparse._ArgumentGroup) -> None:
         default=EMBEDDED_CHECKPOINT,
         metavar="PATH",
         help="folder with config.json and weights, or one weights file with config.json beside it",
+    )
+    group.add_argument(
+        "--ptuning-checkpoint",
+        type=Path,
+        metavar="PATH",
+        help="folder of a P-Tuning v2 prefix that was trained for the checkpoint",
     )
     group.add_argument(
         "--served-model-name",

@@ -61,7 +61,9 @@ def serve(
     """
     logging.basicConfig(format="glmserve: %(levelname)s: %(message)s", level=logging.WARNING)
     checkpoint = Path(runner_config.checkpoint)
-    model = read_model_config(checkpoint, runner_config.rope_scaling)
+    model = read_model_config(
+        checkpoint, runner_config.rope_scaling, runner_config.ptuning_checkpoint
+    )
     for field in model.unknown_fields:
         print(f"glmserve: note: {model.path} has a field unknown here: {field}", file=sys.stderr)
     tokenizer, chat = None, None

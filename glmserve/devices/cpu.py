@@ -45,7 +45,9 @@ class CpuDevice:
         return DeviceInfo(True, f"{cpu_name()}, {usable_cores()} cores")
 
     def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> TorchRunner:
-        model = read_model_config(Path(config.checkpoint), config.rope_scaling)
+        model = read_model_config(
+            Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
+        )
         native = native_kernels(config)
         fast_bfloat16 = native.library is not None or _computes_bfloat16()
         dtype = host_dtype(config, model, fast_bfloat16=fast_bfloat16)

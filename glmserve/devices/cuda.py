@@ -78,7 +78,9 @@ def _create_runner(
     # Not before it is needed: this imports triton, which only machines with a GPU must have.
     from glmserve.runner.gpu_loading import load_gpu_runner
 
-    model = read_model_config(Path(config.checkpoint), config.rope_scaling)
+    model = read_model_config(
+        Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
+    )
     dtype = stored_dtype(config, model)
     quantization = quantization_on_load(config, model)
     block_size = config.block_size or _BLOCK_SIZE

@@ -45,7 +45,9 @@ class NullRunner:
     """Answers every token with one that follows from the last token and its position."""
 
     def __init__(self, config: RunnerConfig) -> None:
-        model = read_model_config(Path(config.checkpoint), config.rope_scaling)
+        model = read_model_config(
+            Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
+        )
         self._vocab_size = config.vocab_limit or model.vocab_size
         tokens = config.kv_cache_tokens or _DEFAULT_TOKENS
         if (config.max_model_len or 0) > min(tokens, model.max_context):

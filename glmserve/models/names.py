@@ -38,11 +38,15 @@ class Placement:
             rows = rows.view(3, self.heads, -1, *columns)
             stored = stored.view(self.heads, 3, -1, *columns).transpose(0, 1)
         if self.rotary_runs:
-            pairs = (2, self.heads, self.rotary_runs, -1, 2, *columns)
-            halves = (2, self.heads, self.rotary_runs, 2, -1, *columns)
-            rows[:2].view(pairs).copy_(stored[:2].view(halves).transpose(3, 4))
+            rows[:2].copy_(interleave_halves(stored[:2], 2, self.rotary_runs))
             rows, stored = rows[2], stored[2]
         rows.copy_(stored)
+
+
+def interleave_halves(x: Tensor, dim: int, runs: int) -> Tensor:
+    """Cut `dim` into runs, and make neighbours of number i of a run's first and second half."""
+    halves = x.view(*x.shape[:dim], runs, 2, -1, *x.shape[dim + 1 :])
+    return halves.transpose(dim + 1, dim + 2).flatten(dim, dim + 2)
 
 
 def placements(config: ModelConfig) -> dict[str, Placement]:

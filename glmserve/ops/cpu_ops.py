@@ -79,10 +79,11 @@ def make_cpu_ops(
         )
     else:
         store = make_store(config.kv_cache_dtype, dtype)
+        heads, prefix = model.num_kv_heads, model.prefix_length
         if config.deterministic:
-            attention = ReproducibleAttention(model.num_kv_heads, _HOST, block_size, store)
+            attention = ReproducibleAttention(heads, _HOST, block_size, store, prefix)
         else:
-            attention = CpuAttention(model.num_kv_heads, dtype, _HOST, block_size, store)
+            attention = CpuAttention(heads, dtype, _HOST, block_size, store, prefix)
     if library is None:
         return (ReproducibleCpuOps if config.deterministic else CpuOps)(attention, dtype)
     packs_floats = config.deterministic or not _has_amx()
@@ -121,6 +122,8 @@ def _why_no_native_attention(
         return f"it needs a --block-size of {BLOCK}, or a multiple; this is {block_size}"
     if model.head_dim > LARGEST_DIM:
         return f"heads of {model.head_dim} numbers are more than its {LARGEST_DIM}"
+    if model.prefix is not None:
+        return "it does not know the prefix of a --ptuning-checkpoint"
     if config.kv_cache_dtype not in ("auto", "int8"):
         return f"it does not keep K and V as {config.kv_cache_dtype}"
     return None

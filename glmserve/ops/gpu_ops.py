@@ -46,7 +46,7 @@ def make_ops(
     if config.cpu_kernels != "auto":
         raise OptionError("--cpu-kernels is for the cpu device; leave it out")
     no_kernels = _why_no_kernels(model, block_size, gpu)
-    reason = no_kernels or _why_not_causal(model)
+    reason = no_kernels or _why_only_sdpa(model)
     if config.deterministic and reason:
         raise OptionError(f"--deterministic cannot be had here: {reason}")
     name = config.attention_backend
@@ -60,7 +60,7 @@ def make_ops(
         raise OptionError(f"--deterministic needs the triton attention backend, not {name}")
     store = make_store(config.kv_cache_dtype, dtype)
     attention: AttentionBackend = SdpaAttention(
-        model.num_kv_heads, dtype, gpu.device, block_size, store
+        model.num_kv_heads, dtype, gpu.device, block_size, store, model.prefix_length
     )
     if name == "xformers":
         attention = _xformers_attention(model, dtype, block_size, store, gpu)
@@ -97,7 +97,7 @@ def _triton_ops(
 def _xformers_attention(
     model: ModelConfig, dtype: torch.dtype, block_size: int, store: KvStore, gpu: Gpu
 ) -> AttentionBackend:
-    if reason := _why_not_causal(model):
+    if reason := _why_only_sdpa(model):
         raise OptionError(f"--attention-backend xformers cannot be used here: {reason}")
     if find_spec("xformers") is None:
         raise OptionError(
@@ -111,10 +111,12 @@ def _xformers_attention(
     return attention
 
 
-def _why_not_causal(model: ModelConfig) -> str | None:
-    """None: every token attends to those before it, which is all that most backends can."""
+def _why_only_sdpa(model: ModelConfig) -> str | None:
+    """None: every token attends to those before it, which all backends can."""
     if model.prompt_marks is not None:
         return "this model reads its prompts in both directions, which only sdpa can here"
+    if model.prefix is not None:
+        return "of all backends only sdpa can have a --ptuning-checkpoint here"
     return None
 
 

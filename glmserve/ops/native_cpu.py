@@ -136,7 +136,7 @@ class NativeCpuAttention:
             raise IndexError(f"block {batch.block_tables.max()} of {known}")
         return attention.Step(
             slots=batch.slot_mapping,
-            last_visible=batch.positions,
+            last_visible=batch.last_visible,
             query_start=batch.query_start,
             contexts=batch.context_lens,
             block_tables=batch.block_tables,

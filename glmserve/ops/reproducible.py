@@ -71,14 +71,15 @@ class ReproducibleAttention(SlotBackend):
     """An AttentionBackend; see the module."""
 
     def plan(self, batch: Batch, cache: LayerCache) -> ReproduciblePlan:
-        length = -(-int(batch.context_lens.max()) // _PIECE) * _PIECE
-        capacity = batch.block_tables.shape[1] * self._block_size
-        known = batch.slots(0, len(batch.context_lens), min(length, capacity))
-        slots = np.full((len(known), length), self._store.null_slot(cache))
+        null_slot, longest = self._store.null_slot(cache), int(batch.context_lens.max())
+        length = -(-(self._prefix_length + longest) // _PIECE) * _PIECE
+        known = self._slots(batch, 0, len(batch.context_lens), longest, null_slot)
+        slots = np.full((len(known), length), null_slot)
         slots[:, : known.shape[1]] = known
         slots = np.repeat(slots, np.diff(batch.query_start), axis=0)  # [T, length]
-        beyond = np.arange(length) > batch.last_visible[:, None]
-        slots[beyond] = self._store.null_slot(cache)
+        places = np.arange(length) - self._prefix_length
+        beyond = places > batch.last_visible[:, None]
+        slots[beyond] = null_slot
         mask = torch.zeros(beyond.shape).masked_fill_(torch.from_numpy(beyond), -math.inf)
         return ReproduciblePlan(
             slot_mapping=torch.from_numpy(batch.slot_mapping),

@@ -41,10 +41,10 @@ class PrefillChunk:
 
     rows: slice
     slots: Tensor | None
-    """int64 [context]: cache slots of the whole context; None when it is these very tokens, and
+    """int64 [P + context]: cache slots of the whole context; None when it is these very tokens, and
     they need not be read back."""
     mask: Tensor | None
-    """[n, context], 0 or -inf: what each token sees; None: plainly causal."""
+    """[n, P + context], 0 or -inf: what each token sees; None: plainly causal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,9 @@ class SdpaAttention(SlotBackend):
         device: torch.device,
         block_size: int,
         store: KvStore,
+        prefix_length: int = 0,
     ) -> None:
-        super().__init__(num_kv_heads, device, block_size, store)
+        super().__init__(num_kv_heads, device, block_size, store, prefix_length)
         self.dtype = dtype
 
     def plan(self, batch: Batch, cache: LayerCache) -> SdpaPlan:
@@ -84,7 +85,7 @@ class SdpaAttention(SlotBackend):
                 for first, last in decode_buckets(batch.context_lens[: batch.num_decodes])
             ],
             prefills=[
-                self._plan_prefill(batch, i)
+                self._plan_prefill(batch, i, null_slot)
                 for i in range(batch.num_decodes, len(batch.context_lens))
             ],
         )
@@ -134,9 +135,9 @@ class SdpaAttention(SlotBackend):
         return out.squeeze(0).transpose(0, 1)
 
     def _plan_decode(self, batch: Batch, first: int, last: int, null_slot: int) -> DecodeBucket:
-        contexts = batch.context_lens[first:last]
+        contexts = batch.context_lens[first:last] + self._prefix_length
         longest = int(contexts[0])
-        slots = batch.slots(first, last, longest)  # [b, longest]
+        slots = self._slots(batch, first, last, int(batch.context_lens[first]), null_slot)
         mask = None
         if contexts[-1] != longest:
             beyond = np.arange(longest) >= contexts[:, None]
@@ -148,16 +149,17 @@ class SdpaAttention(SlotBackend):
             mask=mask,
         )
 
-    def _plan_prefill(self, batch: Batch, index: int) -> PrefillChunk:
+    def _plan_prefill(self, batch: Batch, index: int, null_slot: int) -> PrefillChunk:
         begin, end = int(batch.query_start[index]), int(batch.query_start[index + 1])
         context = int(batch.context_lens[index])
-        is_whole = context == end - begin
+        is_whole = context == end - begin and not self._prefix_length
         last_visible = batch.last_visible[begin:end]
         slots, mask = None, None
         if not is_whole or not self._store.is_exact:
-            slots = self._send(batch.slots(index, index + 1, context)[0])
+            slots = self._send(self._slots(batch, index, index + 1, context, null_slot)[0])
         if not is_whole or not np.array_equal(last_visible, batch.positions[begin:end]):
-            mask = self._mask(np.arange(context) > last_visible[:, None])
+            places = np.arange(-self._prefix_length, context)
+            mask = self._mask(places > last_visible[:, None])
         return PrefillChunk(slice(begin, end), slots, mask)
 
     def _mask(self, beyond: np.typing.NDArray[np.bool_]) -> Tensor:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from glmserve.ops.attention import LayerCache
+from glmserve.ops.batch import Batch, Int64Array
 from glmserve.ops.kv_store import KvStore
 
 
@@ -20,21 +23,29 @@ class SlotBackend:
         device: where everything is.
         block_size: token slots per block.
         store: keeps K and V; its module describes the layout.
+        prefix_length: P, slots of K and V that every token of every sequence attends to as well.
+            They lie behind those of the blocks.
     """
 
     def __init__(
-        self, num_kv_heads: int, device: torch.device, block_size: int, store: KvStore
+        self,
+        num_kv_heads: int,
+        device: torch.device,
+        block_size: int,
+        store: KvStore,
+        prefix_length: int = 0,
     ) -> None:
         self.num_kv_heads = num_kv_heads
         self.device = device
         self._block_size = block_size
         self._store = store
+        self._prefix_length = prefix_length
 
     def token_bytes(self, head_dim: int) -> int:
         return 2 * self.num_kv_heads * self._store.head_bytes(head_dim)
 
     def allocate(self, num_layers: int, num_blocks: int, head_dim: int) -> list[LayerCache]:
-        num_slots = num_blocks * self._block_size
+        num_slots = num_blocks * self._block_size + self._prefix_length
         return [
             self._store.allocate(num_slots, 2 * self.num_kv_heads, head_dim, self.device)
             for _ in range(num_layers)
@@ -42,6 +53,25 @@ class SlotBackend:
 
     def write(self, key_values: Tensor, cache: LayerCache, plan: Any) -> None:
         self._store.write(cache, plan.slot_mapping, key_values)
+
+    def write_prefix(self, caches: Sequence[LayerCache], prefix: Tensor) -> None:
+        """Store what all sequences share: [layers, P, 2*Hkv, D]."""
+        slots = self._send(self._prefix_slots(self._store.null_slot(caches[0])))
+        for cache, key_values in zip(caches, prefix, strict=True):
+            self._store.write(cache, slots, key_values)
+
+    def _slots(
+        self, batch: Batch, first: int, last: int, length: int, null_slot: int
+    ) -> Int64Array:
+        """Slots of the prefix, then of positions 0..length-1: [last-first, P + length]."""
+        own = batch.slots(first, last, length)
+        if not self._prefix_length:
+            return own
+        prefix = np.broadcast_to(self._prefix_slots(null_slot), (len(own), self._prefix_length))
+        return np.concatenate((prefix, own), axis=1)
+
+    def _prefix_slots(self, null_slot: int) -> Int64Array:
+        return np.arange(null_slot - self._prefix_length, null_slot)
 
     def _send(self, array: NDArray[Any]) -> Tensor:
         """To the device, without waiting: the driver has copied it when this returns."""

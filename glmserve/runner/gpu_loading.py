@@ -16,7 +16,7 @@ from glmserve.runner.gpu_runner import GpuRunner
 from glmserve.runner.graphs import DecodeGraphs, StaticAttention, graph_sizes
 from glmserve.runner.limits import CacheMemory, activation_bytes, plan_limits, step_tokens
 from glmserve.runner.logprobs import LogprobReader
-from glmserve.runner.torch_runner import TorchTarget, make_parameters
+from glmserve.runner.torch_runner import TorchTarget, allocate_caches, make_parameters
 from glmserve.runner.warm_up import warm_up
 from glmserve.step import RunnerInfo
 
@@ -53,7 +53,7 @@ def load_gpu_runner(
     limits = msgspec.structs.replace(
         plan_limits(config, model_config, memory, max_step_tokens), resolves_pending=True
     )
-    caches = attention.allocate(model_config.num_layers, limits.num_blocks, model_config.head_dim)
+    caches = allocate_caches(model_config, target, limits.num_blocks)
     last_tokens = torch.zeros(limits.max_sequences, dtype=torch.int64, device=target.device)
     graphs = None
     if isinstance(attention, StaticAttention):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -17,11 +18,13 @@ from glmserve.model_config import ModelConfig
 from glmserve.models.dummy import dummy_weights
 from glmserve.models.packing import pack_parameters
 from glmserve.models.parameters import Parameters, count_parameters, weight_bytes
+from glmserve.models.prefix import load_prefix
 from glmserve.models.registry import Model, build_model
 from glmserve.models.weights import load_weights
 from glmserve.ops.attention import LayerCache
 from glmserve.ops.base import Ops
 from glmserve.ops.inputs import upload
+from glmserve.ops.slot_cache import SlotBackend
 from glmserve.runner.batch import build_batch
 from glmserve.runner.dtypes import dtype_name
 from glmserve.runner.logprobs import LogprobReader
@@ -122,9 +125,7 @@ def load_torch_runner(
     with torch.inference_mode():
         parameters = make_parameters(config, model_config, target, progress)
         model = build_model(model_config, parameters, target.ops, limits.max_context)
-        caches = target.ops.attention.allocate(
-            model_config.num_layers, limits.num_blocks, model_config.head_dim
-        )
+        caches = allocate_caches(model_config, target, limits.num_blocks)
     token_bytes = model_config.num_layers * target.ops.attention.token_bytes(model_config.head_dim)
     info = RunnerInfo(
         limits=limits,
@@ -136,6 +137,23 @@ def load_torch_runner(
     )
     never_sampled = torch.tensor(config.never_sampled, dtype=torch.int64, device=target.device)
     return TorchRunner(model, caches, target.ops, config.vocab_limit, never_sampled, info)
+
+
+def allocate_caches(
+    model_config: ModelConfig, target: TorchTarget, num_blocks: int
+) -> list[LayerCache]:
+    """The KV cache of each layer, with the model's prefix in it if it has one.
+
+    Raises:
+        CheckpointError: the prefix cannot be read or is not of this model.
+    """
+    attention = target.ops.attention
+    caches = attention.allocate(model_config.num_layers, num_blocks, model_config.head_dim)
+    if model_config.prefix is not None:
+        prefix = load_prefix(model_config, model_config.prefix, target.dtype)
+        # No other backends are given a model with a prefix.
+        cast(SlotBackend, attention).write_prefix(caches, prefix.to(target.device))
+    return caches
 
 
 def make_parameters(

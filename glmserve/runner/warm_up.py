@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from glmserve.prompt_layout import PromptLayout
 from glmserve.step import (
     PendingOutput,
     Runner,
@@ -67,4 +68,7 @@ def _sequence(
     score: ScoreInput | None = None,
 ) -> ScheduledSequence:
     blocks = np.arange(-(-(start + count) // limits.block_size), dtype=np.int32)
-    return ScheduledSequence(request_id, [0] * count, start, blocks.tobytes(), sampling, score)
+    layout = PromptLayout(start + count, 0) if limits.prompt_marks else None
+    return ScheduledSequence(
+        request_id, [0] * count, start, blocks.tobytes(), sampling, score, layout=layout
+    )

@@ -15,17 +15,26 @@ from server_process import ServerProcess
 
 
 @pytest.mark.parametrize(
-    ("model", "step_tokens"),
-    [("glm1_base", 128), ("glm1_int8", 128), ("glm2_bin_sharded", 64), ("glm4_base", 64)],
+    ("model", "prefix", "step_tokens"),
+    [
+        ("glm1_base", None, 128),
+        ("glm1_int8", None, 128),
+        ("glm2_bin_sharded", None, 64),
+        ("glm2_base", "glm2_ptuning", 64),
+        ("glm4_base", None, 64),
+    ],
 )
-def test_greedy_ids_equal_the_reference(golden_models: Path, model: str, step_tokens: int) -> None:
+def test_greedy_ids_equal_the_reference(
+    golden_models: Path, model: str, prefix: str | None, step_tokens: int
+) -> None:
     folder = golden_models / model
-    reference = np.load(folder / "reference_fp32.npz")
+    reference = np.load(golden_models / (prefix or model) / "reference_fp32.npz")
     number = sum(name.startswith("ids_") for name in reference)
     with ServerProcess(
         *("--checkpoint", str(folder), "--skip-tokenizer-init", "--dtype", "float32"),
         *("--max-step-tokens", str(step_tokens), "--block-size", "4"),
         *("--served-model-name", "golden"),
+        *(("--ptuning-checkpoint", str(golden_models / prefix)) if prefix else ()),
     ) as server:
         for i in range(number):
             greedy = reference[f"greedy_{i}"].tolist()

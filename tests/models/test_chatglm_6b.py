@@ -24,22 +24,10 @@ def test_one_by_one(golden_models: Path, name: str, packed: bool) -> None:
         np.testing.assert_allclose(model.logits(ids), want, rtol=0, atol=ATOL)
 
 
-def feed_in_parts(model: PagedModel, folder: Path, chunk: int) -> list[np.ndarray]:
-    """Logits of all sequences side by side: each prompt whole, then `chunk` tokens at a time."""
-    prompts, greedy = read_greedy(folder)
-    sequences = [model.sequence(len(p) + len(g)) for p, g in zip(prompts, greedy, strict=True)]
-    parts = [[logits] for logits in model.feed(*zip(sequences, prompts, strict=True))]
-    for start in range(0, len(greedy[0]), chunk):
-        new = [tokens[start : start + chunk] for tokens in greedy]
-        for part, logits in zip(parts, model.feed(*zip(sequences, new, strict=True)), strict=True):
-            part.append(logits)
-    return [np.concatenate(part) for part in parts]
-
-
 @pytest.mark.parametrize("name", FIRST_GENERATION)
 @pytest.mark.parametrize("chunk", [1, 7])
 def test_all_together(golden_models: Path, name: str, chunk: int) -> None:
-    found = feed_in_parts(PagedModel(golden_models / name), golden_models / name, chunk)
+    found = PagedModel(golden_models / name).continued(*read_greedy(golden_models / name), chunk)
     for got, (_, want) in zip(found, read_logits(golden_models / name), strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=ATOL)
 
@@ -59,7 +47,7 @@ def test_prompts_join_others_that_decode(golden_models: Path) -> None:
 
 def test_int8_cache(golden_models: Path) -> None:
     model = PagedModel(golden_models / "glm1_base", kv_cache_dtype="int8")
-    found = feed_in_parts(model, golden_models / "glm1_base", 1)
+    found = model.continued(*read_greedy(golden_models / "glm1_base"), 1)
     for got, (_, want) in zip(found, read_logits(golden_models / "glm1_base"), strict=True):
         assert np.linalg.norm(got - want) / np.linalg.norm(want) < 0.03
 

@@ -106,6 +106,13 @@ class TestBothDirections:
         assert message.startswith("--deterministic cannot be had here: this model reads")
 
 
+def test_a_prefix_is_sdpas(golden_models: Path) -> None:
+    prefix = str(golden_models / "glm2_ptuning")
+    model = read_model_config(golden_models / "glm2_base", None, prefix)
+    assert isinstance(make(model).attention, SdpaAttention)
+    assert "only sdpa can have a --ptuning-checkpoint" in refusal(model, attention_backend="triton")
+
+
 class TestCacheDType:
     def test_float8_needs_a_chip_that_has_it(self, model: ModelConfig) -> None:
         ampere = GPU._replace(chip="sm_80", capability=(8, 0))

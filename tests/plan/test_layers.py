@@ -17,6 +17,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         ("__init__", "errors", "config", "config_reader", "model_config", "request", "step"), 0
     ),
+    "prefix_config": 0,
     "prompt_layout": 0,
     "wire": 0,
     "ops": 2,

@@ -10,6 +10,7 @@ import pytest
 
 from glmserve.errors import CheckpointError
 from glmserve.model_config import read_model_config
+from glmserve.prefix_config import PrefixConfig
 from glmserve.prompt_layout import PromptMarks
 
 CHATGLM2: dict[str, Any] = {
@@ -215,6 +216,25 @@ class TestFirstGeneration:
     def test_refusals(self, tmp_path: Path, field: str, value: Any, said: str) -> None:
         with pytest.raises(CheckpointError, match=said):
             read_model_config(write(tmp_path, CHATGLM_6B, **{field: value}))
+
+
+class TestPrefix:
+    def test_beside_its_model(self, tmp_path: Path) -> None:
+        base, tuned = tmp_path / "base", tmp_path / "tuned"
+        base.mkdir()
+        tuned.mkdir()
+        write(base, CHATGLM2)
+        write(tuned, CHATGLM2, pre_seq_len=128, prefix_projection=True)
+        assert read_model_config(base).prefix_length == 0
+        config = read_model_config(base, None, str(tuned))
+        assert config.prefix == PrefixConfig(tuned, 128, projection=True)
+        assert config.prefix_length == 128
+        with pytest.raises(CheckpointError, match="name that by --checkpoint, and this by"):
+            read_model_config(tuned)
+        with pytest.raises(CheckpointError, match="no P-Tuning v2 checkpoint"):
+            read_model_config(base, None, str(base))
+        with pytest.raises(CheckpointError, match=r"nothing/config\.json: no such file"):
+            read_model_config(base, None, str(tmp_path / "nothing" / "pytorch_model.bin"))
 
 
 def test_unknown_fields_are_reported(tmp_path: Path) -> None:

@@ -41,6 +41,13 @@ def test_greedy_text_of_whole_prompts(golden_models: Path) -> None:
     assert runner.info.limits.max_context == 64
 
 
+def test_greedy_text_behind_a_prefix(golden_models: Path) -> None:
+    prompts, want = read_greedy(golden_models / "glm2_ptuning")
+    prefix = str(golden_models / "glm2_ptuning")
+    runner = emulated_gpu.load(golden_models / "glm2_base", ptuning_checkpoint=prefix)
+    assert Decoding(runner, prompts[:2], 8).outputs(6, chunk=7) == [t[:6] for t in want[:2]]
+
+
 def decode_ahead(
     runner: GpuRunner, prompt: list[int], how: list[SamplingInput], request_id: int = 3
 ) -> list[int]:

@@ -15,7 +15,7 @@ from glmserve.devices.cpu import CpuDevice
 from glmserve.ops.cpu_ops import native_kernels
 from glmserve.runner.torch_runner import TorchRunner
 from glmserve.step import NOT_A_NUMBER, SamplingInput, ScheduledSequence, StepInput
-from golden import FIRST_GENERATION, NAMES, read_greedy
+from golden import FIRST_GENERATION, NAMES, PREFIXES, read_greedy
 from tiny_models import BASE, random_weights, write_checkpoint
 
 
@@ -43,6 +43,17 @@ def test_greedy_text_of_whole_prompts(golden_models: Path, name: str, determinis
     runner = load(golden_models / name, deterministic=deterministic)
     assert Decoding(runner, prompts, 64).outputs(len(want[0])) == want
     assert Decoding(runner, prompts[-1:], 64).outputs(len(want[-1])) == want[-1:]
+
+
+@pytest.mark.parametrize(("base", "prefix"), PREFIXES)
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_greedy_text_behind_a_prefix(
+    golden_models: Path, base: str, prefix: str, deterministic: bool
+) -> None:
+    prompts, want = read_greedy(golden_models / prefix)
+    options = {"ptuning_checkpoint": str(golden_models / prefix), "deterministic": deterministic}
+    runner = load(golden_models / base, **options)
+    assert Decoding(runner, prompts, 64).outputs(len(want[0])) == want
 
 
 @pytest.fixture(scope="module")
