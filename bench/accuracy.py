@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -177,6 +178,8 @@ def conversations(tokenizer: Tokenizer) -> Iterator[Window]:
 
 def score(config: RunnerConfig, windows: list[Window]) -> Scores:
     runner = select_device(config.device).create_runner(config, report_nothing)
+    if runner.info.limits.prompt_marks is not None:
+        sys.exit("this model reads texts in both directions: their tokens have no probabilities")
     try:
         scored = [
             item for window in windows for item in read(runner, window.ids)[window.first - 1 :]

@@ -19,7 +19,7 @@ from glmserve.api.generation import encode_prompts
 from glmserve.api.offload import offload
 from glmserve.api.protocol.embeddings import EmbeddingRequest
 from glmserve.api.responses import json_response
-from glmserve.errors import ContextLengthError
+from glmserve.errors import InvalidRequestError
 from glmserve.request import SamplingParams
 from glmserve.text.text_stream import TextStream
 
@@ -86,7 +86,7 @@ def _start(context: ServerContext, wanted: EmbeddingRequest, inputs: list[list[i
             groups.append([TextStream(stream, None)])
     except BaseException as error:
         Generation(groups).close()
-        if isinstance(error, ContextLengthError):
+        if isinstance(error, InvalidRequestError):
             error.param = "input"
         raise
     return Generation(groups)

@@ -87,7 +87,7 @@ def start(context: ServerContext, request: GenerationRequest, job: Job) -> Gener
             groups.append(_start_group(context, request, job, prompt_ids, params, seed))
     except BaseException as error:
         Generation(groups).close()
-        if isinstance(error, ContextLengthError) and error.param == "prompt":
+        if isinstance(error, InvalidRequestError) and error.param == "prompt":
             error.param = job.prompts_param  # the scheduler knows nothing but prompts
         raise
     return Generation(groups)

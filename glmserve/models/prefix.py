@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -27,13 +29,14 @@ def load_prefix(config: ModelConfig, prefix: PrefixConfig, dtype: torch.dtype) -
     rows = stored["embedding.weight"]  # [P, keys and values of all layers, or anything]
     if prefix.projection:
         rows = _project(prefix, torch.tanh(_project(prefix, rows, stored, 0)), stored, 2)
-    shape = (prefix.length, config.num_layers, 2, config.num_kv_heads, config.head_dim)
-    if len(rows) != shape[0] or rows.numel() != torch.Size(shape).numel():
+    shape = (config.num_layers, 2, config.num_kv_heads, config.head_dim)
+    wanted = [prefix.length, math.prod(shape)]
+    if list(rows.shape) != wanted:
         raise CheckpointError(
-            f"{prefix.checkpoint}: a prefix of {list(rows.shape)} numbers, expected "
-            f"[{prefix.length}, {torch.Size(shape[1:]).numel()}]; it is another model's"
+            f"{prefix.checkpoint}: a prefix of {list(rows.shape)} numbers, expected {wanted}; it "
+            "is another model's"
         )
-    keys, values = rows.view(shape).transpose(0, 1).unbind(2)  # [layers, P, Hkv, D]
+    keys, values = rows.view(-1, *shape).transpose(0, 1).unbind(2)  # [layers, P, Hkv, D]
     if config.rope.axes > 1:
         keys = interleave_halves(keys, 3, config.rope.axes)
     return torch.cat((keys, values), dim=2).to(dtype)
