@@ -14,6 +14,20 @@ _LARGEST = 1e30
 """No number of an architecture comes near; float32 still holds it."""
 
 
+def locate_config(checkpoint: Path) -> Path:
+    """The config.json of a checkpoint given as a folder or as one weights file.
+
+    Raises:
+        CheckpointError: the path or its config.json does not exist.
+    """
+    if not checkpoint.exists():
+        raise CheckpointError(f"{checkpoint}: no such file or folder")
+    path = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; a checkpoint needs its config.json")
+    return path
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """Parse a JSON file whose root is an object.
 

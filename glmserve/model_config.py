@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from glmserve.config import RopeScaling, WeightBits
-from glmserve.config_reader import ConfigReader, read_json_object
+from glmserve.config_reader import ConfigReader, locate_config, read_json_object
 from glmserve.errors import CheckpointError
 from glmserve.prefix_config import PrefixConfig, read_prefix_config
 from glmserve.prompt_layout import PromptMarks
@@ -110,20 +110,6 @@ class ModelConfig:
     def linear_widths(self) -> frozenset[int]:
         """Columns that the layers' linear weights have."""
         return frozenset({self.hidden_size, self.num_heads * self.head_dim, self.ffn_size})
-
-
-def locate_config(checkpoint: Path) -> Path:
-    """The config.json of a checkpoint given as a folder or as one weights file.
-
-    Raises:
-        CheckpointError: the path or its config.json does not exist.
-    """
-    if not checkpoint.exists():
-        raise CheckpointError(f"{checkpoint}: no such file or folder")
-    path = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; a checkpoint needs its config.json")
-    return path
 
 
 def read_model_config(

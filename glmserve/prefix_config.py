@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from glmserve.config_reader import ConfigReader
+from glmserve.config_reader import ConfigReader, locate_config
 from glmserve.errors import CheckpointError
 
 
@@ -27,10 +27,11 @@ def read_prefix_config(checkpoint: Path) -> PrefixConfig:
     Raises:
         CheckpointError: there is no config.json, or it has no prefix.
     """
-    path = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "config.json"
-    reader = ConfigReader(path)
+    reader = ConfigReader(locate_config(checkpoint))
     if "pre_seq_len" not in reader:
-        raise CheckpointError(f"{path}: has no pre_seq_len, so this is no P-Tuning v2 checkpoint")
+        raise CheckpointError(
+            f"{reader.path}: has no pre_seq_len, so this is no P-Tuning v2 checkpoint"
+        )
     return PrefixConfig(
         checkpoint=checkpoint,
         length=reader.integer("pre_seq_len", maximum=2**16),

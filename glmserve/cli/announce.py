@@ -45,9 +45,11 @@ def announce(context: ServerContext, url: str) -> None:
     limits = info.limits
     names = " = ".join(context.config.model_names)
     size = f"{_count(info.num_parameters)} parameters ({_size(info.weight_bytes)})"
+    prefix = context.model.prefix
+    tuning = f", behind the prefix {prefix.checkpoint}" if prefix else ""
     lines = [
         f"glmserve {__version__}",
-        f"  model     {names}, {size}",
+        f"  model     {names}, {size}{tuning}",
         f"  device    {info.device}, {info.dtype}",
         f"  KV cache  {limits.token_capacity:,} tokens ({_size(info.kv_cache_bytes)}); "
         f"context {_context(context)}, {limits.max_sequences} requests at once",
@@ -73,7 +75,8 @@ def _curl(context: ServerContext, url: str) -> str:
         body["messages"] = [{"role": "user", "content": "Hello! Who are you?"}]
     else:
         path = "completions"
-        body["prompt"] = [1, 2, 3]
+        marks = context.model.prompt_marks
+        body["prompt"] = [1, 2, 3, *(marks.shortest_prompt if marks else ())]
     command = ["curl", "-N", f"{url}/v1/{path}", "-H", "Content-Type: application/json"]
     if context.config.api_keys:
         command += ["-H", "Authorization: Bearer YOUR_KEY"]

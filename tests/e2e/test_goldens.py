@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,18 @@ def chatglm(goldens_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Serv
     arguments = ("--checkpoint", str(folder), "--load-format", "dummy", "--dtype", "float32")
     with ServerProcess(*arguments, "--served-model-name", "g") as server:
         yield server
+
+
+def test_the_announced_prompt_of_ids_has_its_marks(golden_models: Path) -> None:
+    prefix = str(golden_models / "glm1_ptuning")
+    arguments = ("--checkpoint", str(golden_models / "glm1_base"), "--ptuning-checkpoint", prefix)
+    with ServerProcess(*arguments, "--skip-tokenizer-init") as server:
+        assert f"behind the prefix {prefix}" in server.text
+        body = json.loads(re.findall(r"-d '(.*)'", server.text)[0])
+        assert body["prompt"] == [1, 2, 3, 501, 504]
+        body["stream"] = False
+        response = httpx.post(f"{server.url}/v1/completions", json=body, timeout=60)
+        assert response.status_code == 200
 
 
 GREEDY = {"model": "g", "max_tokens": 8, "temperature": 0, "return_token_ids": True}
