@@ -53,7 +53,7 @@ class RopeConfig:
     axes: Literal[1, 2] = 1
     """2: a second position turns the next `dim` dims in the same way."""
     rounded_frequencies: bool = False
-    """Frequencies are those that float16 can hold, as ChatGLM-6B was trained with."""
+    """Frequencies are rounded to float16, as the original code of ChatGLM-6B has them."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,7 @@ def _read_chatglm(reader: ConfigReader, rope_scaling: RopeScaling | None) -> Mod
 def _read_chatglm_6b(reader: ConfigReader) -> ModelConfig:
     """THUDM's own format of the first generation, ChatGLM-6B; most of its block is fixed."""
     reader.require_equal("position_encoding_2d", True, "ChatGLM-6B always has two positions")
+    reader.require_equal("quantization_embeddings", False, "only linear weights may be quantised")
     reader.require_equal("pre_seq_len", 0, _PREFIX_ALONE)
     hidden_size, heads = reader.integer("hidden_size"), reader.integer("num_attention_heads")
     if hidden_size % (4 * heads):

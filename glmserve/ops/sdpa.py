@@ -130,7 +130,7 @@ class SdpaAttention(SlotBackend):
             heads[:, self.num_kv_heads :],
             chunk.mask,
             is_causal=chunk.mask is None,
-            enable_gqa=True,
+            enable_gqa=num_queries != self.num_kv_heads,  # fewer of torch's kernels have it
         )
         return out.squeeze(0).transpose(0, 1)
 

@@ -21,7 +21,7 @@ from glmserve.model_config import read_model_config
 from glmserve.runner.gpu_runner import GpuRunner
 from glmserve.runner.limits import activation_bytes
 from glmserve.step import PENDING, SamplingInput, ScheduledSequence, ScoreInput, StepInput
-from golden import ATOL, read_greedy, read_logits
+from golden import ATOL, PREFIXES, read_greedy, read_logits
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(300)]  # kernels are compiled on first use
 
@@ -46,6 +46,18 @@ def test_greedy_text_of_the_original(
     prompts, want = read_greedy(golden_models / name)
     decoding = Decoding(load_runner(golden_models / name), prompts, len(want[0]) + 1)
     assert decoding.outputs(len(want[0]), chunk=chunk) == want
+
+
+@pytest.mark.parametrize(("base", "prefix"), [("glm1_base", None), *PREFIXES])
+def test_greedy_text_by_torchs_attention(
+    load_runner: LoadRunner, golden_models: Path, base: str, prefix: str | None
+) -> None:
+    """Prompts read in both directions, whole, and P-Tuning prefixes."""
+    prompts, want = read_greedy(golden_models / (prefix or base))
+    options = {"ptuning_checkpoint": str(golden_models / prefix)} if prefix else {}
+    runner = load_runner(golden_models / base, **options)
+    decoding = Decoding(runner, prompts, len(want[0]) + 1)
+    assert decoding.outputs(len(want[0])) == want
 
 
 def table(*blocks: int) -> bytes:

@@ -13,7 +13,8 @@ from glmserve.config import RunnerConfig, report_nothing
 from glmserve.devices.cpu import CpuDevice
 from glmserve.ops.kv_store import ExactStore
 from glmserve.ops.reproducible import ReproducibleAttention, ReproducibleCpuOps
-from glmserve.step import SamplingInput, ScheduledSequence, ScoreInput, StepInput
+from glmserve.step import Logprobs, SamplingInput, ScheduledSequence, ScoreInput, StepInput
+from golden import PREFIXES, read_greedy
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -57,6 +58,46 @@ def test_rows(dtype: torch.dtype) -> None:
             together = work(x)
             for first, last in ((0, 1), (3, 5), (17, 40), (69, 70)):
                 assert torch.equal(work(x[first:last]), together[first:last])
+
+
+@pytest.mark.parametrize(
+    ("base", "prefix"), [("glm1_base", None), ("glm1_base", "glm1_ptuning"), PREFIXES[1]]
+)
+def test_contexts_and_prefixes_do_not_depend_on_company(
+    golden_models: Path, base: str, prefix: str | None
+) -> None:
+    """The same prompts and answers, alone and together: the same bits."""
+    config = RunnerConfig(
+        checkpoint=str(golden_models / base),
+        ptuning_checkpoint=prefix and str(golden_models / prefix),
+        kv_cache_tokens=1024,
+        dtype="float32",
+        deterministic=True,
+    )
+    runner = CpuDevice().create_runner(config, report_nothing)
+    prompts, answers = read_greedy(golden_models / (prefix or base))
+    texts = [(p, a[:4]) for p, a in zip(prompts, answers, strict=True)]
+
+    def read(texts: list[tuple[list[int], list[int]]]) -> list[list[Logprobs | None]]:
+        """What is said of each next token, prompts in one step and then token by token."""
+        found, marks = [], runner.info.limits.prompt_marks
+        tables = [np.arange(8 * i, 8 * i + 8, dtype=np.int32).tobytes() for i in range(len(texts))]
+        for step in range(5):
+            sequences = [
+                ScheduledSequence(
+                    i,
+                    answer[step - 1 : step] if step else prompt,
+                    len(prompt) + step - 1 if step else 0,
+                    tables[i],
+                    SamplingInput(top_logprobs=3),
+                    layout=marks.layout(prompt) if marks else None,
+                )
+                for i, (prompt, answer) in enumerate(texts)
+            ]
+            found.append(runner.execute(StepInput(step, sequences)).logprobs)
+        return [list(row) for row in zip(*found, strict=True)]
+
+    assert read(texts) == [read([text])[0] for text in texts]
 
 
 @pytest.mark.parametrize("name", ["glm2_base", "glm2_mha", "glm4_base"])

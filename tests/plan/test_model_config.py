@@ -210,6 +210,8 @@ class TestFirstGeneration:
         [
             ("gmask_token_id", "absent", "gmask_token_id is missing"),
             ("position_encoding_2d", False, "always has two positions"),
+            ("quantization_embeddings", True, "only linear weights may be quantised"),
+            ("pre_seq_len", 128, "--ptuning-checkpoint"),
             ("num_attention_heads", 3000, "does not divide 4096 into pairs"),
         ],
     )
