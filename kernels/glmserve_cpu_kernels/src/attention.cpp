@@ -220,9 +220,10 @@ class Attention {
   std::vector<Tile> make_tiles() const {
     std::vector<Tile> tiles;
     for (int i = 0; i < step_.sequences; i++) {
-      const int rows = int(step_.query_start[i + 1] - step_.query_start[i]) * group_;
+      const Tiling tiling(int(step_.query_start[i + 1] - step_.query_start[i]) * group_, kFloatRows);
       for (int head = 0; head < cache_.kv_heads; head++)
-        in_tiles(rows, kFloatRows, [&](int first, int n) { tiles.push_back({i, head, first, n}); });
+        for (int tile = 0; tile < tiling.count; tile++)
+          tiles.push_back({i, head, tiling.first(tile), tiling.size(tile)});
     }
     return tiles;
   }
@@ -247,15 +248,12 @@ class Attention {
 
   // The tile's queries, the rows of a step side by side.
   void prepare(const Tile& tile) const {
-    auto* to = scratch().queries;
-    std::memset(to, 0, sizeof(float) * dim_ / Form::kPerStep * tile.rows);
+    alignas(64) uint32_t words[kMostDim];
+    std::memset(words, 0, sizeof words);
     for (int r = 0; r < tile.rows; r++) {
-      const Stored* q =
-          qkv_ + (size_t(token(tile, r)) * heads_ + query_head(tile, r)) * cache_.dim;
-      auto* words = reinterpret_cast<Stored*>(to);
-      for (int d = 0; d < cache_.dim; d++)
-        words[(size_t(d / Form::kPerStep) * tile.rows + r) * Form::kPerStep + d % Form::kPerStep] =
-            q[d];
+      const size_t at = (size_t(token(tile, r)) * heads_ + query_head(tile, r)) * cache_.dim;
+      std::memcpy(words, qkv_ + at, sizeof(Stored) * cache_.dim);
+      put_words(words, dim_ / Form::kPerStep, r, tile.rows, scratch().queries);
     }
   }
 
@@ -276,12 +274,16 @@ class Attention {
     const float* scales = kCodes ? cache_.scales + at * kBlock : nullptr;
     Scratch& s = scratch();
     std::memset(s.scores, 0, sizeof(float) * tile.rows * kBlock);
-    float_tiles<Dot, true>(tile.rows, s.queries, panels(at), dim_ / Form::kPerStep, s.scores);
+    const int steps = dim_ / Form::kPerStep;
+    const uint8_t* keys = panels(at);
+    float_tiles<Dot>(tile.rows, s.queries, keys, steps, {keys, kStepBytes}, s.scores);
     for (int r = 0; r < tile.rows; r++) weigh(tile, r, position, scales, state);
     const uint8_t* values = panels(at + 1);
-    for (int panel = 0; panel < dim_ / kPanel; panel++)
-      float_tiles<Dot, true>(tile.rows, s.weights, values + size_t(panel) * kBlockSteps * kStepBytes,
-                             kBlockSteps, state.totals + size_t(panel) * tile.rows * kPanel);
+    for (int panel = 0; panel < dim_ / kPanel; panel++) {
+      const uint8_t* at_panel = values + size_t(panel) * kBlockSteps * kStepBytes;
+      float_tiles<Dot>(tile.rows, s.weights, at_panel, kBlockSteps, {at_panel, kStepBytes},
+                       state.totals + size_t(panel) * tile.rows * kPanel);
+    }
   }
 
   // Scores of row r to weights, relative to the largest so far.
@@ -318,12 +320,15 @@ class Attention {
 
   // Weights of row r, as the activations of a tile.
   void put_weights(int r, int rows, const float* weights) const {
-    alignas(64) Stored stored[kBlock];
+    alignas(64) uint32_t words[kBlock];
+    auto* stored = reinterpret_cast<Stored*>(words);
     for (int i = 0; i < kBlock; i += kLanes) Activation::store(stored + i, load(weights + i));
-    auto* to = reinterpret_cast<Stored*>(scratch().weights);
-    for (int i = 0; i < kBlock; i += Form::kPerStep)
-      for (int j = 0; j < Form::kPerStep; j++)
-        to[(size_t(i / Form::kPerStep) * rows + r) * Form::kPerStep + j] = stored[i + j];
+    put_words(words, kBlockSteps, r, rows, scratch().weights);
+  }
+
+  // Row r of the activations of a tile.
+  static void put_words(const uint32_t* words, int steps, int r, int rows, uint32_t* to) {
+    for (int s = 0; s < steps; s++) to[size_t(s) * rows + r] = words[s];
   }
 
   // Block's K (or V, with an odd `index`) as panels; codes are made activations first.
@@ -343,10 +348,12 @@ class Attention {
     for (int r = 0; r < tile.rows; r++) {
       Stored* to = out_ + (size_t(token(tile, r)) * queries_ + query_head(tile, r)) * cache_.dim;
       const float inverse = 1 / state.sum[r];
-      for (int d = 0; d < cache_.dim; d++) {
+      alignas(64) Stored row[kMostDim];
+      for (int d = 0; d < dim_; d += kLanes) {
         const size_t at = (size_t(d / kPanel) * tile.rows + r) * kPanel + d % kPanel;
-        to[d] = Activation::one(state.totals[at] * inverse);
+        Activation::store(row + d, mul(load(state.totals + at), all(inverse)));
       }
+      std::memcpy(to, row, sizeof(Stored) * cache_.dim);
     }
   }
 

@@ -29,6 +29,7 @@ using glm::Type;
 
 constexpr int kBlockSteps = 2048;          // of a panel that stay in the second-level cache
 constexpr int kRowsAtOnce = 240;           // whose partial sums do too
+constexpr int kTasksPerThread = 8;
 constexpr int kLimbBits = 7;
 constexpr int kHalfLimb = 1 << (kLimbBits - 1);
 constexpr int kMostGroup = 256;
@@ -45,7 +46,7 @@ struct Integers {
 
 template <int kBits, int kLimbs, int kTile>
 void int_tile(const Linear& linear, const Integers& x, int row, const uint8_t* weights,
-              const uint16_t* group_scales, float* totals) {
+              const uint16_t* group_scales, Ahead ahead, float* totals) {
   constexpr int kColumns = columns_at_once(kTile);
   constexpr int kZero = kBits == 8 ? kZero8 : 8;
   const Ints low = all(0x0f0f0f0f);
@@ -64,8 +65,8 @@ void int_tile(const Linear& linear, const Integers& x, int row, const uint8_t* w
         for (int r = 0; r < kTile; r++)
           for (int c = 0; c < kColumns; c++) exact[l][r][c] = int_zeros();
       for (int s = 0; s < steps; s++, step += kStepBytes, codes += kWord * 8 / kBits) {
+        ahead.fetch<2>(size_t(g) * steps + s);
         for (int c = 0; c < kColumns; c++) {
-          _mm_prefetch(step + kPrefetchSteps * kStepBytes + c * sizeof(Ints), _MM_HINT_T0);
           Ints w = load_ints(step + c * sizeof(Ints));
           Ints later = bit_and(shift_right<4>(w), low);
           if (kBits == 4) w = bit_and(w, low);
@@ -105,12 +106,13 @@ void int_tile(const Linear& linear, const Integers& x, int row, const uint8_t* w
 
 template <int kBits, int kLimbs, int kMost = int_rows(kLimbs)>
 void int_tiles(int rows, const Linear& linear, const Integers& x, int row, const uint8_t* weights,
-               const uint16_t* group_scales, float* totals) {
+               const uint16_t* group_scales, Ahead ahead, float* totals) {
   if constexpr (kMost > 1) {
     if (rows < kMost)
-      return int_tiles<kBits, kLimbs, kMost - 1>(rows, linear, x, row, weights, group_scales, totals);
+      return int_tiles<kBits, kLimbs, kMost - 1>(rows, linear, x, row, weights, group_scales, ahead,
+                                                 totals);
   }
-  int_tile<kBits, kLimbs, kMost>(linear, x, row, weights, group_scales, totals);
+  int_tile<kBits, kLimbs, kMost>(linear, x, row, weights, group_scales, ahead, totals);
 }
 
 // totals [rows, 32] to y, from output `first`.
@@ -136,18 +138,43 @@ void finish(const Linear& linear, int first, const float* totals, int rows,
   }
 }
 
+// Rows by blocks of kRowsAtOnce, a whole number of tiles whatever their size; the last may be less.
+int row_blocks(int rows) { return (rows + kRowsAtOnce - 1) / kRowsAtOnce; }
+int rows_of_block(int rows, int block) { return std::min(kRowsAtOnce, rows - block * kRowsAtOnce); }
+
+// work(first row, rows) for every tile of at most `most` rows.
+template <class Work>
+void for_row_tiles(int rows, int most, Work work) {
+  const int per_block = kRowsAtOnce / most;
+  const int full = rows / kRowsAtOnce * per_block;
+  const Tiling rest(rows % kRowsAtOnce, most);
+  glm::run(full + rest.count, [&](int i) {
+    if (i < full) return work(i * most, most);
+    work(full * most + rest.first(i - full), rest.size(i - full));
+  });
+}
+
+// work(panel, row block) for all of both. Panels follow one another on a thread: while one is used, the
+// next is fetched.
+template <class Work>
+void for_panels(const Linear& linear, int rows, Work work) {
+  const int panels = (linear.outputs + kPanel - 1) / kPanel, blocks = row_blocks(rows);
+  const Tiling runs(panels, std::max(1, panels / (kTasksPerThread * glm::threads())));
+  glm::run(runs.count * blocks, [&](int task) {
+    const int run = task / blocks;
+    for (int i = 0; i < runs.size(run); i++) work(runs.first(run) + i, task % blocks);
+  });
+}
+
 // x [rows, steps] with the rows of each tile side by side: [steps, rows of the tile]. Tiles read it in
 // order then; rows that are a power of two apart would take each other's place in the cache.
 std::unique_ptr<uint32_t[]> interleave(const uint32_t* x, int rows, size_t steps) {
   std::unique_ptr<uint32_t[]> out(new uint32_t[rows * steps]);
-  glm::run((rows + kRowsAtOnce - 1) / kRowsAtOnce, [&](int block) {
-    const int row = block * kRowsAtOnce;
-    in_tiles(std::min(kRowsAtOnce, rows - row), kFloatRows, [&](int first, int n) {
-      const uint32_t* from = x + (row + first) * steps;
-      uint32_t* to = out.get() + (row + first) * steps;
-      for (size_t s = 0; s < steps; s++)
-        for (int r = 0; r < n; r++) *to++ = from[r * steps + s];
-    });
+  for_row_tiles(rows, kFloatRows, [&](int first, int n) {
+    const uint32_t* from = x + first * steps;
+    uint32_t* to = out.get() + first * steps;
+    for (size_t s = 0; s < steps; s++)
+      for (int r = 0; r < n; r++) *to++ = from[r * steps + s];
   });
   return out;
 }
@@ -156,30 +183,27 @@ template <class Activation, class Dot>
 void float_linear(const Linear& linear, const void* x, int rows, const void* bias, void* y) {
   using Stored = typename Activation::Stored;
   const size_t steps = size_t(linear.inputs) * sizeof(Stored) / 4;
-  const auto* weights = static_cast<const uint8_t*>(linear.weights);
-  const int panels = (linear.outputs + kPanel - 1) / kPanel;
-  const int row_blocks = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
   const auto* in_rows = static_cast<const uint32_t*>(x);
-  const auto in_tiles_of_rows = rows == 1 ? nullptr : interleave(in_rows, rows, steps);
-  const uint32_t* activations = rows == 1 ? in_rows : in_tiles_of_rows.get();
-  glm::run(panels * row_blocks, [&](int task) {
+  const auto in_tiles = rows == 1 ? nullptr : interleave(in_rows, rows, steps);
+  const uint32_t* activations = rows == 1 ? in_rows : in_tiles.get();
+  for_panels(linear, rows, [&](int panel, int row_block) {
     alignas(64) float totals[kRowsAtOnce * kPanel];
-    const int panel = task / row_blocks, row = task % row_blocks * kRowsAtOnce;
-    const int count = std::min(kRowsAtOnce, rows - row);
-    std::fill_n(totals, count * kPanel, 0.0f);
-    const uint32_t* from = activations + row * steps;
-    const uint8_t* of_panel = weights + panel * steps * kStepBytes;
-    const size_t block = count > kFloatRows ? kBlockSteps : steps;
-    for (size_t step = 0; step < steps; step += block) {
-      const int some = int(std::min(block, steps - step));
-      in_tiles(count, kFloatRows, [&](int first, int n) {
-        const auto tiles = first ? float_tiles<Dot, false> : float_tiles<Dot, true>;
-        tiles(n, from + first * steps + step * n, of_panel + step * kStepBytes, some,
-              totals + first * kPanel);
-      });
+    const Tiling tiles(rows_of_block(rows, row_block), kFloatRows);
+    const size_t row = size_t(row_block) * kRowsAtOnce;
+    std::fill_n(totals, tiles.rows * kPanel, 0.0f);
+    const auto* weights = static_cast<const uint8_t*>(linear.weights) + panel * steps * kStepBytes;
+    const size_t most = tiles.count > 1 ? kBlockSteps : steps;
+    for (size_t step = 0; step < steps; step += most) {
+      const size_t some = std::min(most, steps - step), bytes = some * kStepBytes;
+      const uint8_t* block = weights + step * kStepBytes;
+      for (int i = 0; i < tiles.count; i++) {
+        const int first = tiles.first(i), n = tiles.size(i);
+        float_tiles<Dot>(n, activations + (row + first) * steps + step * n, block, int(some),
+                         Ahead::of(block + bytes, bytes, i, tiles.count), totals + first * kPanel);
+      }
     }
-    finish<Activation>(linear, panel * kPanel, totals, count, static_cast<const Stored*>(bias),
-                       static_cast<Stored*>(y) + size_t(row) * linear.outputs);
+    finish<Activation>(linear, panel * kPanel, totals, tiles.rows, static_cast<const Stored*>(bias),
+                       static_cast<Stored*>(y) + row * linear.outputs);
   });
 }
 
@@ -228,7 +252,7 @@ Integers round_activations(const Linear& linear, const typename Activation::Stor
   out.codes.reset(new int8_t[size_t(rows) * kLimbs * out.inputs]);
   out.scales.reset(new float[size_t(rows) * out.groups]);
   out.sums.reset(new int32_t[size_t(rows) * out.groups * kLimbs]);
-  auto one_tile = [&](int first, int n) {
+  for_row_tiles(rows, int_rows(kLimbs), [&](int first, int n) {
     int8_t* tile = out.codes.get() + size_t(first) * kLimbs * out.inputs;
     for (int r = 0; r < n; r++)
       for (int g = 0; g < out.groups; g++) {
@@ -239,12 +263,6 @@ Integers round_activations(const Linear& linear, const typename Activation::Stor
             std::min(linear.group, linear.inputs - input), linear.group,
             tile + input / 4 * word + 4 * r, word, 4 * n, &out.scales[at], &out.sums[at * kLimbs]);
       }
-  };
-  const int blocks = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
-  glm::run(blocks, [&](int block) {
-    const int row = block * kRowsAtOnce;
-    in_tiles(std::min(kRowsAtOnce, rows - row), int_rows(kLimbs),
-             [&](int first, int n) { one_tile(row + first, n); });
   });
   return out;
 }
@@ -252,23 +270,23 @@ Integers round_activations(const Linear& linear, const typename Activation::Stor
 template <class Activation, int kBits, int kLimbs>
 void int_linear(const Linear& linear, const void* x, int rows, const void* bias, void* y) {
   using Stored = typename Activation::Stored;
-  constexpr int kTile = int_rows(kLimbs);
   const Integers codes = round_activations<Activation, kLimbs>(
       linear, static_cast<const Stored*>(x), rows);
-  const size_t panel_bytes = size_t(codes.inputs) * kBits / 8 * kPanel;
-  const int panels = (linear.outputs + kPanel - 1) / kPanel;
-  const int row_blocks = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
-  glm::run(panels * row_blocks, [&](int task) {
-    alignas(64) float totals[kTile * kPanel];
-    const int panel = task / row_blocks, row = task % row_blocks * kRowsAtOnce;
-    const auto* weights = static_cast<const uint8_t*>(linear.weights) + panel * panel_bytes;
+  const size_t bytes = size_t(codes.inputs) * kBits / 8 * kPanel;
+  for_panels(linear, rows, [&](int panel, int row_block) {
+    alignas(64) float totals[int_rows(kLimbs) * kPanel];
+    const Tiling tiles(rows_of_block(rows, row_block), int_rows(kLimbs));
+    const int row = row_block * kRowsAtOnce;
+    const auto* weights = static_cast<const uint8_t*>(linear.weights) + panel * bytes;
     const uint16_t* scales = linear.group_scales;
     if (scales) scales += size_t(panel) * linear.weight_groups * kPanel;
-    in_tiles(std::min(kRowsAtOnce, rows - row), kTile, [&](int first, int n) {
-      int_tiles<kBits, kLimbs>(n, linear, codes, row + first, weights, scales, totals);
+    for (int i = 0; i < tiles.count; i++) {
+      const int first = row + tiles.first(i), n = tiles.size(i);
+      int_tiles<kBits, kLimbs>(n, linear, codes, first, weights, scales,
+                               Ahead::of(weights + bytes, bytes, i, tiles.count), totals);
       finish<Activation>(linear, panel * kPanel, totals, n, static_cast<const Stored*>(bias),
-                         static_cast<Stored*>(y) + size_t(row + first) * linear.outputs);
-    });
+                         static_cast<Stored*>(y) + size_t(first) * linear.outputs);
+    }
   });
 }
 

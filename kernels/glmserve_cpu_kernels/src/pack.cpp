@@ -1,6 +1,9 @@
 #include "pack.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 
 #include "pool.h"
@@ -58,6 +61,14 @@ size_t row_bytes(Format format, int inputs) {
   return 0;
 }
 
+// Large pages, if the system has any: weights are read end to end, and small ones cost a look-up each.
+void ask_for_large_pages(void* start, size_t bytes) {
+  constexpr uintptr_t kPage = 1 << 21;
+  const auto first = (reinterpret_cast<uintptr_t>(start) + kPage - 1) / kPage * kPage;
+  const auto last = (reinterpret_cast<uintptr_t>(start) + bytes) / kPage * kPage;
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+}
+
 }  // namespace
 
 size_t packed_bytes(Format format, int outputs, int inputs, int group) {
@@ -70,6 +81,7 @@ void pack(Format format, const void* weight, int outputs, int inputs, int group,
   const size_t stride = row_bytes(format, inputs);
   const auto* rows = static_cast<const uint8_t*>(weight);
   auto* to = static_cast<uint8_t*>(packed);
+  ask_for_large_pages(packed, packed_bytes(format, outputs, inputs, group));
   run((outputs + kPanel - 1) / kPanel, [&](int panel) {
     uint8_t* step = to + size_t(panel) * count * kPanel * kBytes;
     for (int s = 0; s < count; s++)

@@ -14,7 +14,7 @@ namespace GLM_ISA {
 constexpr int kPanel = 32;
 constexpr int kStepBytes = kPanel * 4;
 constexpr int kVectors = kPanel / kLanes;  // of a panel
-constexpr int kPrefetchSteps = 16;
+constexpr int kStepsAhead = 16;
 
 struct Float32Dot {
   static Floats dot(Floats total, Ints weights, Ints x) {
@@ -25,9 +25,27 @@ struct Bfloat16Dot {
   static Floats dot(Floats total, Ints weights, Ints x) { return dot_bf16(total, weights, x); }
 };
 
+// Memory that is fetched while a tile is computed: `stride` bytes with each step.
+struct Ahead {
+  const uint8_t* at;
+  int stride;
+
+  // Of the `bytes` at `next`, the part that tile `index` of `tiles` is to fetch; all of them read the
+  // same panel, the first from memory. A single one reads its own panel from a little further on.
+  static Ahead of(const uint8_t* next, size_t bytes, int index, int tiles) {
+    if (tiles == 1) return {next - bytes + kStepsAhead * kStepBytes, kStepBytes};
+    return {next + bytes * index / tiles, kStepBytes / tiles};
+  }
+  template <int kLines>
+  void fetch(size_t step) const {
+    for (int line = 0; line < kLines; line++)
+      _mm_prefetch(at + step * stride + line * 64, _MM_HINT_T0);
+  }
+};
+
 // totals [kTile, 32] += x [steps, kTile] . weights [steps, 32]; x in units of four bytes.
-template <class Dot, bool kAhead, int kTile>
-void float_tile(const uint32_t* x, const uint8_t* weights, int steps, float* totals) {
+template <class Dot, int kTile>
+void float_tile(const uint32_t* x, const uint8_t* weights, int steps, Ahead ahead, float* totals) {
   constexpr int kColumns = columns_at_once(kTile);
   for (int first = 0; first < kVectors; first += kColumns) {
     Floats total[kTile][kColumns];
@@ -38,9 +56,7 @@ void float_tile(const uint32_t* x, const uint8_t* weights, int steps, float* tot
     for (int s = 0; s < steps; s++, step += kStepBytes) {
       Ints w[kColumns];
       for (int c = 0; c < kColumns; c++) w[c] = load_ints(step + c * sizeof(Ints));
-      if (kAhead)
-        for (int c = 0; c < kColumns; c++)
-          _mm_prefetch(step + kPrefetchSteps * kStepBytes + c * sizeof(Ints), _MM_HINT_T0);
+      ahead.fetch<2>(s);
       for (int r = 0; r < kTile; r++) {
         Ints a = broadcast(x + s * kTile + r);
         for (int c = 0; c < kColumns; c++) total[r][c] = Dot::dot(total[r][c], w[c], a);
@@ -52,23 +68,22 @@ void float_tile(const uint32_t* x, const uint8_t* weights, int steps, float* tot
   }
 }
 
-template <class Dot, bool kAhead, int kMost = kFloatRows>
-void float_tiles(int rows, const uint32_t* x, const uint8_t* weights, int steps, float* totals) {
+template <class Dot, int kMost = kFloatRows>
+void float_tiles(int rows, const uint32_t* x, const uint8_t* weights, int steps, Ahead ahead,
+                 float* totals) {
   if constexpr (kMost > 1) {
-    if (rows < kMost) return float_tiles<Dot, kAhead, kMost - 1>(rows, x, weights, steps, totals);
+    if (rows < kMost)
+      return float_tiles<Dot, kMost - 1>(rows, x, weights, steps, ahead, totals);
   }
-  float_tile<Dot, kAhead, kMost>(x, weights, steps, totals);
+  float_tile<Dot, kMost>(x, weights, steps, ahead, totals);
 }
 
-// Cuts `rows` into nearly equal parts of at most `most`.
-template <class Work>
-void in_tiles(int rows, int most, Work work) {
-  const int parts = (rows + most - 1) / most;
-  for (int i = 0, first = 0; i < parts; i++) {
-    const int last = int(int64_t(rows) * (i + 1) / parts);
-    work(first, last - first);
-    first = last;
-  }
-}
+// `rows` in nearly equal tiles of at most `most`.
+struct Tiling {
+  int rows, count;
+  Tiling(int rows, int most) : rows(rows), count((rows + most - 1) / most) {}
+  int first(int tile) const { return int(int64_t(rows) * tile / count); }
+  int size(int tile) const { return first(tile + 1) - first(tile); }
+};
 
 }  // namespace GLM_ISA
