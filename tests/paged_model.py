@@ -29,7 +29,7 @@ from glmserve.ops.slot_cache import SlotBackend
 from glmserve.prompt_layout import PromptLayout
 from glmserve.runner.batch import build_batch
 from glmserve.step import SamplingInput, ScheduledSequence, StepInput
-from glmserve_cpu_kernels.attention import KvCache
+from glmserve_cpu_kernels.attention import BLOCK, KvCache
 
 CPU = torch.device("cpu")
 
@@ -152,8 +152,20 @@ def poison(cache: LayerCache) -> None:
         case Int8Cache(_, scales):
             scales[:-1] = torch.nan
         case KvCache(scales=None):
-            cache.numbers.fill_(torch.nan)
+            poison_numbers(cache)
         case KvCache():
             cache.scales.fill_(torch.nan)
         case Tensor():
             cache[:-1] = torch.nan
+
+
+def poison_numbers(cache: KvCache) -> None:
+    """All but the padding of heads, which nobody ever writes."""
+    blocks, heads, _, size = cache.numbers.shape
+    per_step = 4 // cache.numbers.element_size()
+    dims = torch.arange(size // BLOCK)
+    keys, values = cache.numbers.unbind(2)
+    padding = (dims >= cache.dim).view(-1, 1, per_step).expand(-1, BLOCK, -1)
+    keys.view(blocks, heads, -1, BLOCK, per_step).masked_fill_(~padding, torch.nan)
+    padding = (dims >= cache.dim).view(-1, 1, BLOCK, 1).expand(-1, BLOCK // per_step, -1, per_step)
+    values.view(blocks, heads, *padding.shape).masked_fill_(~padding, torch.nan)

@@ -38,6 +38,7 @@ class KvCache:
     def __init__(
         self, num_blocks: int, kv_heads: int, dim: int, dtype: torch.dtype, *, is_int8: bool
     ) -> None:
+        self.dim = dim
         heads = (num_blocks, kv_heads, 2)
         stored = torch.int8 if is_int8 else dtype
         self.numbers = torch.zeros((*heads, _padded(dim) * BLOCK), dtype=stored)
@@ -85,10 +86,7 @@ class Step:
 
 
 def write(library: Library, cache: KvCache, step: Step, key_values: Tensor) -> None:
-    """Store [T, 2*Hkv, D], the key heads before the value heads; tokens may lie apart.
-
-    Tokens of a sequence come in order: the first slot of a block clears all of it.
-    """
+    """Store [T, 2*Hkv, D], the key heads before the value heads; tokens may lie apart."""
     library.functions.glm_write(
         cache.address, step.address, key_values.data_ptr(), key_values.stride(0)
     )

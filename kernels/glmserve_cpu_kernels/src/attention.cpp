@@ -16,6 +16,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "functions.h"
@@ -59,8 +60,6 @@ size_t value_index(int d, int t) {
 
 // --- writing ---------------------------------------------------------------------------------------
 
-// The rest of a block is cleared when its first slot is written: whatever an earlier owner left
-// there, even a NaN, is multiplied by zero later.
 template <class Form, class Number>
 void write_token(const KvCache& cache, int64_t slot, const typename Form::Activation::Stored* keys,
                  const typename Form::Activation::Stored* values) {
@@ -73,11 +72,9 @@ void write_token(const KvCache& cache, int64_t slot, const typename Form::Activa
     for (int is_value = 0; is_value < 2; is_value++) {
       const auto* x = (is_value ? values : keys) + size_t(head) * cache.dim;
       Number* to = static_cast<Number*>(cache.numbers) + (at + is_value) * numbers;
-      if (t == 0) std::memset(static_cast<void*>(to), 0, numbers * sizeof(Number));
       float inverse = 1;
       if constexpr (sizeof(Number) == 1) {
         float* scales = cache.scales + (at + is_value) * kBlock;
-        if (t == 0) std::fill_n(scales, kBlock, 0.0f);
         int32_t magnitude = 0;  // as integers, a NaN is the largest
         for (int d = 0; d < cache.dim; d++) {
           const float number = Activation::one(x[d]);
@@ -279,6 +276,7 @@ class Attention {
     float_tiles<Dot>(tile.rows, s.queries, keys, steps, {keys, kStepBytes}, s.scores);
     for (int r = 0; r < tile.rows; r++) weigh(tile, r, position, scales, state);
     const uint8_t* values = panels(at + 1);
+    if (!kCodes && !is_finite(values)) return add_row_by_row(tile, position, values, state);
     for (int panel = 0; panel < dim_ / kPanel; panel++) {
       const uint8_t* at_panel = values + size_t(panel) * kBlockSteps * kStepBytes;
       float_tiles<Dot>(tile.rows, s.weights, at_panel, kBlockSteps, {at_panel, kStepBytes},
@@ -286,35 +284,70 @@ class Attention {
     }
   }
 
+  bool is_finite(const uint8_t* panels) const {
+    using Bits = std::conditional_t<sizeof(Stored) == 2, uint16_t, uint32_t>;
+    constexpr Bits kInfinity = sizeof(Stored) == 2 ? 0x7f80 : 0x7f800000;
+    constexpr Bits kMagnitude = Bits(~Bits(0)) >> 1;
+    const auto* numbers = reinterpret_cast<const Bits*>(panels);
+    Bits most = 0;
+    for (int i = 0; i < dim_ * kBlock; i++) most = std::max(most, Bits(numbers[i] & kMagnitude));
+    return most < kInfinity;
+  }
+
+  // Values that a row does not see have a weight of zero, but zero times NaN is NaN: an earlier owner
+  // of the block may have left one, or a token of this very step that other rows do see.
+  void add_row_by_row(const Tile& tile, int64_t position, const uint8_t* panels, State& state) const {
+    Scratch& s = scratch();
+    for (int r = 0; r < tile.rows; r++) {
+      std::memcpy(s.panels, panels, size_t(dim_) * kBlock * sizeof(Stored));
+      auto* values = reinterpret_cast<Stored*>(s.panels);
+      for (int t = int(std::max<int64_t>(seen(tile, r, position), 0)); t < kBlock; t++)
+        for (int d = 0; d < dim_; d++) values[value_index<Form>(d, t)] = 0;
+      uint32_t weights[kBlockSteps];
+      for (int i = 0; i < kBlockSteps; i++) weights[i] = s.weights[i * tile.rows + r];
+      for (int panel = 0; panel < dim_ / kPanel; panel++) {
+        const uint8_t* at_panel = s.panels + size_t(panel) * kBlockSteps * kStepBytes;
+        float_tile<Dot, 1>(weights, at_panel, kBlockSteps, {at_panel, kStepBytes},
+                           state.totals + (size_t(panel) * tile.rows + r) * kPanel);
+      }
+    }
+  }
+
+  // How many slots of the block at `position` row r attends to; may be negative, or beyond the block.
+  int64_t seen(const Tile& tile, int r, int64_t position) const {
+    return step_.last_visible[token(tile, r)] - position + 1;
+  }
+
   // Scores of row r to weights, relative to the largest so far.
   void weigh(const Tile& tile, int r, int64_t position, const float* scales, State& state) const {
     Scratch& s = scratch();
     float* scores = s.scores + r * kBlock;
     const float scale = 1 / std::sqrt(float(cache_.dim));
-    const int64_t seen = step_.last_visible[token(tile, r)] - position + 1;  // slots of this block
+    const int64_t slots = seen(tile, r, position);
     for (int i = 0; i < kBlock; i += kLanes) {
       Floats x = mul(load(scores + i), all(scale));
       if (scales) x = mul(x, load(scales + i));
       store(scores + i, x);
     }
-    if (seen <= 0) {
+    if (slots <= 0) {
       std::fill_n(scores, kBlock, 0.0f);
       return put_weights(r, tile.rows, scores);
     }
-    for (int64_t i = seen; i < kBlock; i++) scores[i] = -INFINITY;
+    for (int64_t i = slots; i < kBlock; i++) scores[i] = -INFINITY;
     Floats top = load(scores);
     for (int i = kLanes; i < kBlock; i += kLanes) top = max(top, load(scores + i));
     // A NaN may get lost here, but not in the weights below.
     state.rescale(r, tile.rows, dim_, std::max(state.largest[r], largest(top)));
     for (int i = 0; i < kBlock; i += kLanes)
       store(scores + i, exp(sub(load(scores + i), all(state.largest[r]))));
-    for (int64_t i = seen; i < kBlock; i++) scores[i] = 0;
+    for (int64_t i = slots; i < kBlock; i++) scores[i] = 0;
     Floats sums = zeros();
     for (int i = 0; i < kBlock; i += kLanes) sums = add(sums, load(scores + i));
     state.sum[r] += sum(sums);
     if (scales)
       for (int i = 0; i < kBlock; i += kLanes)
         store(scores + i, mul(load(scores + i), load(scales + kBlock + i)));
+    for (int64_t i = slots; i < kBlock; i++) scores[i] = 0;  // whatever an unseen slot's scale is
     put_weights(r, tile.rows, scores);
   }
 
@@ -361,7 +394,7 @@ class Attention {
     alignas(64) uint32_t queries[kMostDim * kFloatRows];
     alignas(64) float scores[kFloatRows * kBlock];
     alignas(64) uint32_t weights[kFloatRows * kBlock];
-    alignas(64) uint8_t panels[kCodes ? kMostDim * kBlock * sizeof(Stored) : 1];
+    alignas(64) uint8_t panels[kMostDim * kBlock * sizeof(Stored)];
   };
   static Scratch& scratch() {
     static thread_local std::unique_ptr<Scratch> one(new Scratch);
