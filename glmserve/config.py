@@ -95,6 +95,8 @@ class SchedulerConfig:
     queue_size: int = 0
     """Requests that may wait; 0 means no bound."""
     prefix_cache: bool = True
+    speculative_tokens: int = 0
+    """Tokens of one request to guess ahead in a step; 0 guesses none."""
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,15 @@ class ScheduledSequence(msgspec.Struct, frozen=True, array_like=True):
     layout: PromptLayout | None = None
     """None: every token sees those before it, at its own position. Otherwise the sequence's first
     step holds its whole context."""
+    drafts: list[SamplingInput] = []
+    """[k] The last k of token_ids, k < n, are guesses of what comes behind the others, and this is
+    how to choose a token behind each of them; `sampling` is for the token before the first guess.
+    K/V of wrong guesses are written over by a later step before anybody reads them."""
+
+    @property
+    def places(self) -> list[SamplingInput]:
+        """How to choose each token that this step chooses, in order: 1 + k, or none."""
+        return [] if self.sampling is None else [self.sampling, *self.drafts]
 
     @property
     def is_read_whole(self) -> bool:
@@ -86,7 +95,8 @@ class ScheduledSequence(msgspec.Struct, frozen=True, array_like=True):
 
 
 class StepInput(msgspec.Struct, frozen=True, array_like=True, tag="step"):
-    """One forward pass over any mix of prefill chunks and single-token decodes.
+    """One forward pass over any mix of prefill chunks and decodes: single tokens, with or without
+    drafts behind them.
 
     Steps are executed in order. Blocks given back by a request that ended may still be written by
     the step planned before that was known; who gets them next writes them in a later step.
@@ -129,7 +139,8 @@ class StepOutput(msgspec.Struct, frozen=True, array_like=True, tag="output"):
 
     step_id: int
     token_ids: list[int]
-    """One per sequence with `sampling`, in order; NOT_A_NUMBER where logits were not finite."""
+    """One per place of each sequence, in order; NOT_A_NUMBER where logits were not finite. Those
+    behind a wrong guess mean nothing."""
     logprobs: list[Logprobs | None] = []
     """Beside each of token_ids; empty when no sequence asked."""
     scores: list[list[Logprobs]] = []
@@ -162,6 +173,8 @@ class RunnerLimits(msgspec.Struct, frozen=True):
     """True: PENDING is understood, so that a step can be planned while the one before it runs."""
     prompt_marks: PromptMarks | None = None
     """What tells the layout of every prompt; goes with chunked_prefill and prefix_cache False."""
+    max_drafts: int = 0
+    """Guessed tokens in one step; 0: a sequence's `drafts` are not understood."""
 
     @property
     def token_capacity(self) -> int:

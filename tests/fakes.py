@@ -85,7 +85,7 @@ class FakeRunner:
         for sequence in step.sequences:
             self._write(sequence)
             self._check_layout(sequence)
-        sampled = [s for s in step.sequences if s.sampling is not None]
+        sampled = [place for s in step.sequences for place in _split_places(s)]
         token_ids = [self._choose(s) for s in sampled]
         constrained = [i for i, s in enumerate(sampled) if s.sampling and s.sampling.constrained]
         if constrained:
@@ -125,21 +125,25 @@ class FakeRunner:
 
     def _check_limits(self, step: StepInput) -> None:
         limits = self.info.limits
-        lengths = [len(s.token_ids) for s in step.sequences]
+        lengths = [len(s.token_ids) - len(s.drafts) for s in step.sequences]
+        drafts = sum(len(s.drafts) for s in step.sequences)
+        assert drafts <= limits.max_drafts
         assert lengths
         assert min(lengths) >= 1
         assert len(lengths) <= limits.max_sequences
-        assert sum(lengths) <= limits.max_step_tokens
+        assert sum(lengths) + drafts <= limits.max_step_tokens
         assert len({s.request_id for s in step.sequences}) == len(lengths)
         if not limits.mixes_prefill_and_decode:
             decodes = [
-                len(s.token_ids) == 1 and (s.sampling is not None or s.pool) for s in step.sequences
+                n == 1 and (s.sampling is not None or s.pool)
+                for n, s in zip(lengths, step.sequences, strict=True)
             ]
             assert all(decodes) or not any(decodes)
         if not limits.chunked_prefill:
             assert all(s.sampling is not None or s.pool for s in step.sequences)
         if not limits.prefix_cache and not limits.chunked_prefill:
-            assert all(s.start == 0 or len(s.token_ids) == 1 for s in step.sequences)
+            starts = [s.start for s in step.sequences]
+            assert all(start == 0 or n == 1 for start, n in zip(starts, lengths, strict=True))
         if limits.batch_sizes and max(lengths) == 1:
             assert len(lengths) <= max(limits.batch_sizes)
 
@@ -172,6 +176,17 @@ class FakeRunner:
         tokens = [self.cache[slot] for slot in self._slots(sequence, 0, end)]
         assert None not in tokens, "read a slot that was never written"
         return [token for token in tokens if token is not None]
+
+
+def _split_places(sequence: ScheduledSequence) -> list[ScheduledSequence]:
+    """For each place of a sequence, what it would be if it ended there."""
+    known = len(sequence.token_ids) - len(sequence.drafts)
+    return [
+        msgspec.structs.replace(
+            sequence, token_ids=sequence.token_ids[: known + i], sampling=place, drafts=[]
+        )
+        for i, place in enumerate(sequence.places)
+    ]
 
 
 class AsyncRunner(FakeRunner):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from array import array
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+
 
 import msgspec
 
 from fakes import FakeRunner, next_token
 from glmserve.config import SchedulerConfig
 from glmserve.request import Request, RequestStatus, SamplingParams
-from glmserve.scheduler import Scheduler
+from glmserve.scheduler import Scheduler, TokenUpdate
+from glmserve.scheduler.random import noise_key
+from glmserve.scheduler.speculation import Drafter
 from glmserve.step import RunnerLimits, ScheduledSequence, StepInput, unpack_int32
 
 _TICK_LIMIT = 5000
@@ -65,11 +69,31 @@ class SamplingRunner(FakeRunner):
         token = super()._choose(sequence)
         sampling = sequence.sampling
         assert sampling is not None
-        if sampling.noise_key:
-            token = next_token([token, sampling.noise_key % 1009])
-        while token in sampling.banned:
-            token += 1
-        return token
+        return _drawn(token, sampling.noise_key, sampling.banned)
+
+
+def _drawn(token: int, key: int, banned: Collection[int]) -> int:
+    """What randomness and banned tokens make of the model's token."""
+    if key:
+        token = next_token([token, key % 1009])
+    while token in banned:
+        token += 1
+    return token
+
+
+def oracle(error_every: int) -> Callable[[Drafter, Request, int], list[int]]:
+    """Drafts what the SamplingRunner will say, but every `error_every`-th guess is wrong."""
+
+    def draft(_: Drafter, request: Request, room: int) -> list[int]:
+        params, tokens = request.params, request.token_ids.tolist()
+        for position in range(request.num_tokens, request.num_tokens + room):
+            key = 0 if params.is_plain_greedy else noise_key(params.seed, position)
+            early = position - request.num_prompt_tokens < params.min_tokens
+            token = _drawn(next_token(tokens), key, params.stop_token_ids if early else ())
+            tokens.append(token + (position % error_every == 0))
+        return tokens[request.num_tokens :]
+
+    return draft
 
 
 def requests_of(arrival: Arrival, first_id: int) -> list[Request]:
@@ -99,6 +123,7 @@ class Simulation:
         self.scheduler = Scheduler(config, limits, hash_key=b"key")
         self.runner = SamplingRunner(limits)
         self.requests: list[tuple[Request, Arrival]] = []
+        self.updates: defaultdict[int, list[TokenUpdate]] = defaultdict(list)  # by request id
         self._to_come = deque(sorted(arrivals, key=lambda a: a.tick))
         self._to_abort: list[tuple[int, Request]] = []
         self._submitted: deque[StepInput] = deque()
@@ -146,7 +171,8 @@ class Simulation:
         ]
         output = self.runner.execute(self._submitted.popleft(), lambda: masks)
         self._abort(tick, remainder=1)
-        self.scheduler.update(output)
+        for update in self.scheduler.update(output):
+            self.updates[update.request.id].append(update)
 
 
 def _check_nothing_shared_while_written(step: StepInput, block_size: int) -> None:

@@ -92,6 +92,23 @@ class BlockManager:
         table.append(self.pool.take())
         return True
 
+    def extend_for_drafts(self, request: Request, num_drafts: int, reserve: int) -> int:
+        """Make room behind the scheduled tokens, as long as more than `reserve` blocks are free.
+
+        Returns how many of the drafts have a slot.
+        """
+        table = self._tables[request.id]
+        end = request.num_scheduled_tokens
+        while len(table) * self.block_size < end + num_drafts and self.pool.num_free > reserve:
+            table.append(self.pool.take())
+        return min(num_drafts, len(table) * self.block_size - end)
+
+    def trim(self, request: Request) -> None:
+        """Give back the blocks that hold nothing but drafts that were wrong."""
+        table = self._tables[request.id]
+        while len(table) > self._blocks_for(request.num_computed_tokens):
+            self.pool.release(table.pop())
+
     def cache_computed(self, request: Request) -> None:
         """Index the blocks that are full of computed tokens.
 

@@ -106,6 +106,7 @@ def scheduler_config(options: argparse.Namespace) -> SchedulerConfig:
         max_step_tokens=options.max_step_tokens,
         queue_size=options.queue_size,
         prefix_cache=options.prefix_cache,
+        speculative_tokens=options.speculative_tokens,
     )
 
 
@@ -272,6 +273,14 @@ def _add_scheduling_options(group: argparse._ArgumentGroup) -> None:
         default=429,
         metavar="STATUS",
         help="what a request gets when the queue is full",
+    )
+    group.add_argument(
+        "--speculative-tokens",
+        type=values.non_negative,
+        default=0,
+        metavar="N",
+        help="guess up to N tokens of a request ahead in each step, from where its text stood "
+        "before (prompt lookup); texts stay the same; 0: never",
     )
 
 

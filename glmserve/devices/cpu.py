@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import torch
 
 from glmserve.config import Quantization, ReportProgress, RunnerConfig
@@ -30,6 +31,7 @@ _CACHE_SHARE = 0.25
 _STEP_TOKENS = 512
 """Prompts of 2000 tokens are computed 1.1x as fast in one step, but hold up everybody's next token
 four times as long."""
+_MAX_DRAFTS = 64
 _HOST = torch.device("cpu")
 
 _TINY_MODEL = 2**25
@@ -63,7 +65,10 @@ class CpuDevice:
             )
         token_bytes = model.num_layers * ops.attention.token_bytes(model.head_dim)
         cache_memory = CacheMemory(memory - needed, _CACHE_SHARE, token_bytes, block_size)
-        limits = plan_limits(config, model, cache_memory, step_tokens(config, model, _STEP_TOKENS))
+        limits = msgspec.structs.replace(
+            plan_limits(config, model, cache_memory, step_tokens(config, model, _STEP_TOKENS)),
+            max_drafts=_MAX_DRAFTS,
+        )
         threads = config.threads or default_threads(usable_cores(), needed)
         torch.set_num_threads(threads)
         if native.library:

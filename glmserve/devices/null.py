@@ -27,6 +27,7 @@ from glmserve.step import (
 _BLOCK_SIZE = 16
 _STEP_TOKENS = 2048
 _DEFAULT_TOKENS = 2**20
+_MAX_DRAFTS = 1024
 
 
 class NullDevice:
@@ -62,19 +63,20 @@ class NullRunner:
             max_step_tokens=config.max_step_tokens or _STEP_TOKENS,
             max_context=min(config.max_model_len or model.max_context, tokens),
             resolves_pending=True,
+            max_drafts=_MAX_DRAFTS,
         )
         self._chosen: dict[int, int] = {}  # by request id, in the last step
         self.info = RunnerInfo(limits, "null (no model)", "none", 0, 0, 0)
 
     def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
-        sampled = [s for s in step.sequences if s.sampling is not None]
-        token_ids = [self._next_token(s) for s in sampled]
-        sampling = [s.sampling for s in sampled if s.sampling is not None]
+        token_ids = [token for s in step.sequences for token in self._next_tokens(s)]
+        sampling = [place for s in step.sequences for place in s.places]
         constrained = [i for i, s in enumerate(sampling) if s.constrained]
         if constrained:
             for i, mask in zip(constrained, masks(), strict=True):
                 token_ids[i] = _first_allowed(mask, token_ids[i])
-        self._chosen = {s.request_id: t for s, t in zip(sampled, token_ids, strict=True)}
+        owners = [s.request_id for s in step.sequences for _ in s.places]
+        self._chosen = dict(zip(owners, token_ids, strict=True))
         return StepOutput(
             step.step_id,
             token_ids,
@@ -86,11 +88,17 @@ class NullRunner:
     def close(self) -> None:
         """Nothing to free."""
 
-    def _next_token(self, sequence: ScheduledSequence) -> int:
-        position = sequence.start + len(sequence.token_ids)
-        last = sequence.token_ids[-1]
+    def _next_tokens(self, sequence: ScheduledSequence) -> list[int]:
+        """What follows the tokens at the sequence's places."""
+        first = len(sequence.token_ids) - len(sequence.places)
+        return [
+            self._next_token(sequence.request_id, token, sequence.start + first + i + 1)
+            for i, token in enumerate(sequence.token_ids[first:])
+        ]
+
+    def _next_token(self, request_id: int, last: int, position: int) -> int:
         if last == PENDING:
-            last = self._chosen[sequence.request_id]
+            last = self._chosen[request_id]
         return (last * 31 + position * 7 + 11) % self._vocab_size
 
 

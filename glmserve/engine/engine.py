@@ -15,7 +15,7 @@ from glmserve.config import LoadProgress, ReportProgress, SchedulerConfig
 from glmserve.engine.mask_maker import Mask, MaskMaker
 from glmserve.engine.stats import EngineStats
 from glmserve.engine.token_stream import TokenStream
-from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, StartupError
+from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, OptionError, StartupError
 from glmserve.executor import Executor
 from glmserve.request import Request, RequestStatus, SamplingParams, TokenConstraint
 from glmserve.scheduler import Scheduler, TokenUpdate
@@ -91,6 +91,7 @@ class Engine:
 
         Raises:
             StartupError: the runner cannot be built or computes nothing usable.
+            OptionError: an option asks for what the runner cannot do.
         """
 
         def report(news: LoadProgress) -> None:
@@ -99,6 +100,11 @@ class Engine:
 
         self._info = await self._executor.start(report)
         limits = self._info.limits
+        if self._config.speculative_tokens and not limits.max_drafts:
+            raise OptionError(
+                f"--speculative-tokens needs a device that computes guessed tokens; "
+                f"{self._info.device} does not"
+            )
         self._scheduler = Scheduler(self._config, limits, hash_key=self._hash_key)
         self.stats.watch(lambda: self._ready_scheduler().stats, limits.num_blocks)
         await self._prove_it_generates(limits)
@@ -279,7 +285,7 @@ class Engine:
         if not updates:
             return
         now = time.perf_counter()
-        for request, token_id, logprobs in updates:
+        for request, token_id, logprobs, is_last in updates:
             stream = self._streams[request.id]
             if token_id is None:
                 stream.end()
@@ -291,7 +297,7 @@ class Engine:
                 else:
                     self.stats.inter_token(now - stream.last_token)
                 stream.push(token_id, logprobs, now)
-            if request.status.is_finished:
+            if is_last:
                 del self._streams[request.id]
                 self.stats.request_done(request, now - stream.arrival)
 

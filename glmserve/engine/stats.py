@@ -102,5 +102,7 @@ class _SchedulerCollector(Collector):
             ("preemptions", "Times a running request lost its blocks.", stats.preemptions),
             ("prefix_cache_queries", "Prompt tokens looked up.", stats.prefix_queries),
             ("prefix_cache_hits", "Prompt tokens found in the prefix cache.", stats.prefix_hits),
+            ("drafted_tokens", "Tokens guessed ahead.", stats.drafted),
+            ("accepted_tokens", "Guessed tokens that were right.", stats.accepted),
         ):
             yield CounterMetricFamily(f"glmserve_{name}", text, value=value)

@@ -37,8 +37,8 @@ class Batch:
     block_size: int
     num_decodes: int
     output_rows: Int64Array
-    """[O]: rows whose last hidden states are wanted. In the order of the step: the last row of each
-    sampled sequence, then all rows of each sequence that is scored or pooled."""
+    """[O]: rows whose last hidden states are wanted. In the order of the step: the rows of each
+    sequence's places, then all rows of each sequence that is scored or pooled."""
 
     rotary_positions: Int64Array | None = None
     """[2, T]: see PromptLayout; None: `positions` are meant."""

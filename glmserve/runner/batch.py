@@ -77,11 +77,13 @@ def _lay_out(
 def _output_rows(
     sequences: list[ScheduledSequence], order: list[int], query_start: Int64Array
 ) -> Int64Array:
-    """The last row of each sampled sequence, then all rows of those that are read whole."""
+    """The rows of each sequence's places, then all rows of those that are read whole."""
     first_rows, end_rows = np.empty((2, len(order)), dtype=np.int64)
     first_rows[order], end_rows[order] = query_start[:-1], query_start[1:]
-    last_rows = end_rows[[s.sampling is not None for s in sequences]] - 1
+    num_places = np.array([len(s.places) for s in sequences])
+    ends = np.cumsum(num_places)
+    places = np.arange(ends[-1]) + np.repeat(end_rows - ends, num_places)
     whole = [
         np.arange(first_rows[i], end_rows[i]) for i, s in enumerate(sequences) if s.is_read_whole
     ]
-    return np.concatenate([last_rows, *whole]) if whole else last_rows
+    return np.concatenate([places, *whole]) if whole else places

@@ -19,7 +19,7 @@ class OutputTensors:
 
     step: StepInput
     token_ids: Tensor
-    """int64 [S]: of the sampled sequences, in order."""
+    """int64 [S]: of the sequences' places, in order."""
     asking: Mapping[int, int]
     """Of these, the rows that want log-probabilities, and how many alternatives."""
     chosen: TokenScores | None

@@ -82,7 +82,7 @@ class TorchRunner:
         model, attention = self._model, self._ops.attention
         batch = build_batch(step, self.info.limits.block_size)
         hidden = model.forward(upload(batch, attention, self._caches[0]), self._caches)  # [O, H]
-        sampling = [s.sampling for s in step.sequences if s.sampling is not None]
+        sampling = [place for sequence in step.sequences for place in sequence.places]
         asking = {i: s.top_logprobs for i, s in enumerate(sampling) if s.top_logprobs is not None}
         token_ids, chosen = torch.empty(0, dtype=torch.int64), None
         if sampling:

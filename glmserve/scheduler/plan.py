@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from glmserve.request import Request
 from glmserve.scheduler.random import noise_key
 from glmserve.step import PENDING, SamplingInput, ScheduledSequence, ScoreInput
@@ -17,9 +19,12 @@ class Scheduled(NamedTuple):
 
     request: Request
     num_tokens: int
+    """Without drafts."""
     samples: bool
     scores: bool
     pools: bool
+    drafts: tuple[int, ...] = ()
+    """Guesses that stand behind these tokens."""
 
 
 class Plan:
@@ -59,6 +64,19 @@ class Plan:
                 pools,
                 request.layout,
             )
+        )
+
+    def add_drafts(self, index: int, drafts: list[int], block_table: bytes) -> None:
+        """Let guesses of its next tokens follow the sampled sequence at `index`."""
+        sequence, item = self.sequences[index], self.in_flight[index]
+        position = sequence.start + item.num_tokens + 1
+        self.budget -= len(drafts)
+        self.in_flight[index] = item._replace(drafts=tuple(drafts))
+        self.sequences[index] = msgspec.structs.replace(
+            sequence,
+            token_ids=sequence.token_ids + drafts,
+            block_table=block_table,
+            drafts=[_sampling_input(item.request, position + i) for i in range(len(drafts))],
         )
 
 

@@ -7,6 +7,10 @@ gets them computed in chunks, as far as the budget reaches.
 Where the runner allows it, a step is planned while the one before it runs. What a request gets from
 the running step is then PENDING in the next one; if it turns out to end the request, its row of the
 next step was computed for nothing, and is passed over.
+
+What is then left of the budget may go to drafts: guesses of a decoding request's next tokens, which
+are kept as far as they are what the model would have said. Drafts follow a token that is known, so
+with them no step is planned ahead.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from array import array
 from bisect import insort
 from collections import deque
 from collections.abc import Iterable
-from itertools import repeat
+from itertools import islice, repeat
 from typing import NamedTuple
 
 from glmserve.cache import BlockManager
@@ -25,17 +29,20 @@ from glmserve.errors import ContextLengthError, InvalidRequestError, QueueFullEr
 from glmserve.request import Request, RequestStatus
 from glmserve.scheduler.admission import WaitingQueue
 from glmserve.scheduler.plan import Plan, Scheduled
+from glmserve.scheduler.speculation import Speculation
 from glmserve.step import NOT_A_NUMBER, Logprobs, RunnerLimits, StepInput, StepOutput
 
 
 class TokenUpdate(NamedTuple):
-    """A token that a step added to a request. The request's status tells whether it is the last."""
+    """A token that a step added to a request."""
 
     request: Request
     token_id: int | None
     """NOT_A_NUMBER when the request failed because the model's numbers were not finite; None when
     it is over without a token, as only its prompt was wanted."""
     logprobs: Logprobs | None = None
+    is_last: bool = False
+    """Whether the request is over."""
 
 
 class SchedulerStats(NamedTuple):
@@ -49,6 +56,10 @@ class SchedulerStats(NamedTuple):
     """Prompt tokens looked up in the prefix cache."""
     prefix_hits: int
     """Prompt tokens found there."""
+    drafted: int
+    """Tokens that were guessed ahead."""
+    accepted: int
+    """Those of them that were right, and so came without a step of their own."""
 
 
 class Scheduler:
@@ -78,6 +89,7 @@ class Scheduler:
             prefix_cache=config.prefix_cache and limits.prefix_cache,
             hash_key=hash_key,
         )
+        self._speculation = Speculation(config.speculative_tokens, limits.max_drafts)
         self._waiting = WaitingQueue()
         self._running: list[Request] = []  # by rank: who loses blocks first comes last
         self._held: dict[int, list[Request]] = {}  # by the id of who computes their prompt
@@ -102,12 +114,15 @@ class Scheduler:
             preemptions=self._preemptions,
             prefix_queries=self._prefix_queries,
             prefix_hits=self._prefix_hits,
+            drafted=self._speculation.num_drafted,
+            accepted=self._speculation.num_accepted,
         )
 
     @property
     def can_schedule(self) -> bool:
         """Whether a further step may be planned now: one, or two if the runner allows it."""
-        return len(self._in_flight) <= self._limits.resolves_pending
+        ahead = self._limits.resolves_pending and not self._speculation.is_on
+        return len(self._in_flight) <= ahead
 
     @property
     def constrained_in_flight(self) -> list[Request]:
@@ -158,6 +173,7 @@ class Scheduler:
         else:
             self._waiting.discard(request)
         request.status = status
+        self._speculation.forget(request)
         others = [r for r in self._held.pop(request.id, ()) if not r.status.is_finished]
         if others:
             self._queue_group(others)
@@ -209,6 +225,7 @@ class Scheduler:
             self._plan_tokens(plan, self._split_running()[0])
         if not plan.sequences:
             return None
+        self._speculation.add_drafts(plan, self._blocks, reserve=len(self._running))
         self._in_flight.append(plan.in_flight)
         self._step_id += 1
         return StepInput(self._step_id, plan.sequences)
@@ -218,15 +235,15 @@ class Scheduler:
         updates = []
         sampled = zip(output.token_ids, output.logprobs or repeat(None), strict=False)
         scores, pooled = iter(output.scores), iter(output.pooled)
-        for request, num_tokens, samples, is_scored, is_pooled in self._in_flight.popleft():
-            token = next(sampled) if samples else None
+        for request, num_tokens, samples, is_scored, is_pooled, drafts in self._in_flight.popleft():
+            tokens = list(islice(sampled, 1 + len(drafts) if samples else 0))
             score = next(scores) if is_scored else None
             sums = next(pooled) if is_pooled else None
             if request.status is not RequestStatus.RUNNING:
                 continue
             if not _are_numbers(score, sums):
                 self.abort(request, RequestStatus.FINISHED_ERROR)
-                updates.append(TokenUpdate(request, NOT_A_NUMBER))
+                updates.append(TokenUpdate(request, NOT_A_NUMBER, is_last=True))
                 continue
             request.num_computed_tokens += num_tokens
             if score is not None:
@@ -236,12 +253,11 @@ class Scheduler:
             self._blocks.cache_computed(request)
             if self._held and request.id in self._held and request.is_prompt_computed:
                 self._let_go(request)
-            if token is not None:
-                self._append_token(request, token[0])
-                updates.append(TokenUpdate(request, *token))
+            if tokens:
+                updates += self._append_tokens(request, tokens, drafts)
             elif request.is_prompt_computed and not request.params.max_tokens:
                 self.abort(request, RequestStatus.FINISHED_LENGTH)
-                updates.append(TokenUpdate(request, None))
+                updates.append(TokenUpdate(request, None, is_last=True))
         return updates
 
     def _let_go(self, leader: Request) -> None:
@@ -250,11 +266,34 @@ class Scheduler:
             if not request.status.is_finished:
                 self._queue(request)
 
+    def _append_tokens(
+        self,
+        request: Request,
+        tokens: list[tuple[int, Logprobs | None]],
+        drafts: tuple[int, ...],
+    ) -> list[TokenUpdate]:
+        """Add tokens up to the first that its draft did not foresee, or that ends the request."""
+        updates = []
+        request.num_pending_tokens -= 1
+        for place, (token_id, logprobs) in enumerate(tokens):
+            self._append_token(request, token_id)
+            is_last = request.status.is_finished
+            updates.append(TokenUpdate(request, token_id, logprobs, is_last))
+            if is_last or drafts[place : place + 1] != (token_id,):
+                break
+            request.num_computed_tokens += 1
+            request.num_scheduled_tokens += 1
+            self._blocks.cache_computed(request)
+        if drafts:
+            self._speculation.learn(request, len(drafts), len(updates) - 1)
+            if not request.status.is_finished:
+                self._blocks.trim(request)
+        return updates
+
     def _append_token(self, request: Request, token_id: int) -> None:
         if token_id == NOT_A_NUMBER:
             self.abort(request, RequestStatus.FINISHED_ERROR)
             return
-        request.num_pending_tokens -= 1
         request.token_ids.append(token_id)
         if token_id in request.params.stop_token_ids:
             self.abort(request, RequestStatus.FINISHED_STOPPED)

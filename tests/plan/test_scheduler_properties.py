@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import chain
+from unittest import mock
 
 import msgspec
 from hypothesis import given, settings
@@ -13,9 +14,10 @@ from fakes import expected_logprobs, expected_output
 from glmserve.config import SchedulerConfig
 from glmserve.prompt_layout import PromptMarks
 from glmserve.request import Request, RequestStatus, SamplingParams
-from glmserve.scheduler import Scheduler
+from glmserve.scheduler import Scheduler, TokenUpdate
+from glmserve.scheduler.speculation import Drafter
 from glmserve.step import RunnerLimits
-from simulation import Arrival, Simulation, output_alone, output_of
+from simulation import Arrival, Simulation, oracle, output_alone, output_of
 
 GREEDY = SamplingParams(max_tokens=0, temperature=0.0)
 
@@ -38,6 +40,7 @@ def sampling_params(draw: st.DrawFn) -> SamplingParams:
         seed=draw(st.integers(0, 3)),
         presence_penalty=draw(st.sampled_from([0.0, 0.0, 0.5])),
         stop_token_ids=draw(st.sampled_from([frozenset(), frozenset(range(32, 47))])),
+        top_logprobs=draw(st.sampled_from([None, None, 2])),
         pool=not max_tokens,
     )
 
@@ -70,6 +73,7 @@ def runner_limits(draw: st.DrawFn) -> RunnerLimits:
         chunked_prefill=draw(st.booleans()),
         prefix_cache=draw(st.booleans()),
         resolves_pending=draw(st.booleans()),
+        max_drafts=draw(st.sampled_from([1, 5, 64])),
     )
 
 
@@ -80,6 +84,7 @@ def simulate(limits: RunnerLimits, config: SchedulerConfig, plan: list[Arrival])
     for request, arrival in simulation.requests:
         expected, end = output_alone(arrival)
         output = output_of(request)
+        check_updates(simulation.updates[request.id], output)
         if request.status is RequestStatus.FINISHED_ABORTED:
             assert output == expected[: len(output)]
         else:
@@ -88,6 +93,21 @@ def simulate(limits: RunnerLimits, config: SchedulerConfig, plan: list[Arrival])
     stats = simulation.scheduler.stats
     assert (stats.running, stats.waiting, stats.used_blocks) == (0, 0, 0)
     return simulation.scheduler
+
+
+def check_updates(updates: list[TokenUpdate], output: list[int]) -> None:
+    """The engine is told of each token once, and of the end with the last."""
+    assert [u.token_id for u in updates if u.token_id is not None] == output
+    for update in updates:
+        wanted = update.request.params.top_logprobs
+        is_told = wanted is not None and update.token_id is not None
+        expected = expected_logprobs(update.token_id, wanted) if is_told else None
+        assert update.logprobs == expected
+    is_over = bool(updates) and updates[-1].request.status in (
+        RequestStatus.FINISHED_STOPPED,
+        RequestStatus.FINISHED_LENGTH,
+    )
+    assert [u.is_last for u in updates] == [False] * (len(updates) - 1) + [is_over] * bool(updates)
 
 
 def check_reports(request: Request) -> None:
@@ -113,6 +133,27 @@ def test_every_request_gets_its_own_text_and_no_block_leaks(
         max_batch_size=max_batch_size, max_step_tokens=64, prefix_cache=prefix_cache
     )
     simulate(limits, config, plan)
+
+
+@settings(max_examples=300)
+@given(
+    limits=runner_limits(),
+    max_batch_size=st.integers(1, 8),
+    speculative_tokens=st.integers(1, 6),
+    error_every=st.sampled_from([1, 2, 3, 5, 50]),
+    plan=st.lists(arrivals, min_size=1, max_size=12),
+)
+def test_drafts_change_nothing(
+    limits: RunnerLimits,
+    max_batch_size: int,
+    speculative_tokens: int,
+    error_every: int,
+    plan: list[Arrival],
+) -> None:
+    config = SchedulerConfig(max_batch_size, 64, speculative_tokens=speculative_tokens)
+    with mock.patch.object(Drafter, "draft", oracle(error_every)):
+        stats = simulate(limits, config, plan).stats
+    assert 0 <= stats.accepted <= stats.drafted
 
 
 @settings(max_examples=50)
