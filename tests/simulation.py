@@ -7,7 +7,6 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-
 import msgspec
 
 from fakes import FakeRunner, next_token

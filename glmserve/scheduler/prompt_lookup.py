@@ -80,6 +80,9 @@ def _pair(tokens: array[int], place: int) -> int:
 def _match_length(tokens: array[int], place: int, end: int) -> int:
     """How many tokens before `place` are those before `end`, up to _LONGEST_MATCH."""
     length = 0
-    while length < min(place, _LONGEST_MATCH) and tokens[place - 1 - length] == tokens[end - 1 - length]:
+    while (
+        length < min(place, _LONGEST_MATCH)
+        and tokens[place - 1 - length] == tokens[end - 1 - length]
+    ):
         length += 1
     return length

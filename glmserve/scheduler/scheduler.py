@@ -245,6 +245,9 @@ class Scheduler:
                 self.abort(request, RequestStatus.FINISHED_ERROR)
                 updates.append(TokenUpdate(request, NOT_A_NUMBER, is_last=True))
                 continue
+            if drafts and tokens[0][0] == NOT_A_NUMBER:
+                self._choose_again(request, num_tokens, drafts)
+                continue
             request.num_computed_tokens += num_tokens
             if score is not None:
                 request.prompt_logprobs += score
@@ -265,6 +268,16 @@ class Scheduler:
         for request in self._held.pop(leader.id):
             if not request.status.is_finished:
                 self._queue(request)
+
+    def _choose_again(self, request: Request, num_tokens: int, drafts: tuple[int, ...]) -> None:
+        """Let the next step choose without drafts: one may have spoilt the numbers before it.
+
+        What is masked in attention counts 0 times, and that is no number if the value is none.
+        """
+        request.num_pending_tokens -= 1
+        request.num_scheduled_tokens -= num_tokens
+        self._speculation.learn(request, len(drafts), 0)
+        self._blocks.trim(request)
 
     def _append_tokens(
         self,

@@ -37,7 +37,7 @@ class Drafter:
         return self._lookup.continuation(request.token_ids, min(self._length, room))
 
     def learn(self, num_drafted: int, num_accepted: int) -> None:
-        """Take note of how many drafts, from the first on, were right."""
+        """Take note of how many drafts, from the first on, were right. If none, pause."""
         if num_accepted == 0:
             self._failures += 1
             self._pause = min(2**self._failures - 1, _LONGEST_PAUSE)
