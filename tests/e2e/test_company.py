@@ -11,6 +11,7 @@ import httpx
 import jsonschema
 import pytest
 
+from essence import essence, nearly
 from server_process import ServerProcess
 
 SCHEMA = {
@@ -54,23 +55,6 @@ def bodies() -> Iterator[tuple[str, dict[str, Any]]]:
         text = {**common, "prompt": ["The answer is", "一二三"], "max_tokens": 12}
         for extra in ({"echo": True, "logprobs": 2}, {"n": 2, "best_of": 3}):
             yield "/v1/completions", text | extra
-
-
-def essence(value: Any) -> Any:
-    """An answer without what is new in every answer."""
-    if isinstance(value, dict):
-        changing = ("id", "created", "cached_tokens")
-        return {key: essence(item) for key, item in value.items() if key not in changing}
-    return [essence(item) for item in value] if isinstance(value, list) else value
-
-
-def nearly(value: Any) -> Any:
-    """Equal to what has the same log-probabilities up to rounding, and else the same of all."""
-    if isinstance(value, dict):
-        return {key: nearly(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [nearly(item) for item in value]
-    return pytest.approx(value, abs=1e-3) if isinstance(value, float) else value
 
 
 @pytest.mark.parametrize("options", [(), ("--kv-cache-tokens", "384", "--max-model-len", "384")])
