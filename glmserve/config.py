@@ -63,6 +63,8 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_size: int = 64
     max_step_tokens: int | None = None
     """New tokens in one step; None lets the device choose."""
+    drafts: bool = False
+    """Whether steps will hold drafts: a device that cannot do them refuses before it loads."""
     block_size: int | None = None
     """Token slots per KV block; None lets the device choose."""
     kv_cache_dtype: KvCacheDType = "auto"

@@ -88,6 +88,7 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
         max_model_len=options.max_model_len,
         max_batch_size=options.max_batch_size,
         max_step_tokens=options.max_step_tokens,
+        drafts=options.speculative_tokens > 0,
         block_size=options.block_size,
         kv_cache_dtype=options.kv_cache_dtype,
         attention_backend=options.attention_backend,

@@ -102,8 +102,8 @@ class Engine:
         limits = self._info.limits
         if self._config.speculative_tokens and not limits.max_drafts:
             raise OptionError(
-                f"--speculative-tokens needs a device that computes guessed tokens; "
-                f"{self._info.device} does not"
+                f"--speculative-tokens cannot be used here: the runner of {self._info.device} "
+                "takes no guessed tokens"
             )
         self._scheduler = Scheduler(self._config, limits, hash_key=self._hash_key)
         self.stats.watch(lambda: self._ready_scheduler().stats, limits.num_blocks)

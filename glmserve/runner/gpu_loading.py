@@ -6,6 +6,7 @@ import msgspec
 import torch
 
 from glmserve.config import ReportProgress, RunnerConfig
+from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import count_parameters, weight_bytes
 from glmserve.models.registry import build_model
@@ -40,7 +41,13 @@ def load_gpu_runner(
     Raises:
         CheckpointError: the weights cannot be read or do not fit config.json.
         DeviceError: the memory left holds no useful cache.
+        OptionError: drafts are asked for.
     """
+    if config.drafts:
+        raise OptionError(
+            "--speculative-tokens works on a CPU only so far: a GPU's steps are planned before the "
+            "tokens are known that a guess would follow"
+        )
     parameters = make_parameters(config, model_config, target, progress)
     model = build_model(model_config, parameters, target.ops, model_config.max_context)
     attention = target.ops.attention

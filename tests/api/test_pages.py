@@ -72,6 +72,8 @@ async def test_metrics_count_what_happened(client: httpx.AsyncClient) -> None:
         "glmserve_preemptions_total 0.0",
         "glmserve_prefix_cache_queries_total 3.0",
         "glmserve_prefix_cache_hits_total 0.0",
+        "glmserve_drafted_tokens_total 0.0",
+        "glmserve_accepted_tokens_total 0.0",
         "glmserve_kv_cache_usage_ratio 0.0",
     ):
         assert line in text

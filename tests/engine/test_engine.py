@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
@@ -17,9 +18,10 @@ from prometheus_client import generate_latest
 from fakes import LIMITS, FakeRunner, expected_logprobs, expected_output
 from glmserve.config import LoadProgress, ReportProgress, SchedulerConfig
 from glmserve.engine import Engine, EngineState, NewTokens, TokenStream, Variant
-from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, StartupError
+from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, OptionError, StartupError
 from glmserve.executor import InlineExecutor
 from glmserve.request import RequestStatus, SamplingParams
+from glmserve.scheduler.speculation import Drafter
 from glmserve.step import (
     NOT_A_NUMBER,
     Logprobs,
@@ -30,6 +32,7 @@ from glmserve.step import (
     StepOutput,
     no_masks,
 )
+from simulation import oracle
 
 
 @pytest.fixture(params=[False, True], ids=["in turn", "ahead"])
@@ -186,6 +189,27 @@ async def test_a_model_without_finite_logits_is_never_ready() -> None:
     with pytest.raises(StartupError, match="not finite"):
         await engine.start(no_progress)
     assert engine.state is EngineState.LOADING
+    await engine.close()
+
+
+async def test_tokens_that_were_foreseen_arrive_together() -> None:
+    runner = FakeRunner(msgspec.structs.replace(LIMITS, max_drafts=8))
+    config = SchedulerConfig(speculative_tokens=4)
+    engine = Engine(InlineExecutor(lambda _: runner), config, hash_key=b"key")
+    await engine.start(no_progress)
+    with mock.patch.object(Drafter, "draft", oracle(error_every=1000)):
+        streams = [engine.submit([i, 2, 3], greedy(12)) for i in range(2)]
+        outputs = await asyncio.gather(*map(drain, streams))
+    await engine.close()
+    assert outputs == [expected_output([i, 2, 3], 12) for i in range(2)]
+    assert len(runner.steps) == 1 + 4  # one token of the proof; 1, then 5, 5 and 1 of 12
+
+
+async def test_drafts_are_refused_where_the_runner_takes_none() -> None:
+    config = SchedulerConfig(speculative_tokens=4)
+    engine = Engine(InlineExecutor(lambda _: FakeRunner()), config, hash_key=b"key")
+    with pytest.raises(OptionError, match=r"--speculative-tokens .* fake takes no guessed"):
+        await engine.start(no_progress)
     await engine.close()
 
 

@@ -60,6 +60,23 @@ def test_contexts_are_read_in_both_directions() -> None:
     assert batch.rotary_positions.tolist() == [[3, 0, 1, 2, 1, 1], [3, 0, 0, 0, 1, 2]]
 
 
+def test_rows_of_all_places_are_output() -> None:
+    """A prompt and a decode with two drafts, before a decode that has none."""
+    drafted = msgspec.structs.replace(
+        sequence([20, 21, 22], 5, [7, 8], sampled=True), drafts=[SamplingInput()] * 2
+    )
+    step = StepInput(
+        1,
+        [
+            sequence([10, 11], 0, [5], sampled=True),
+            drafted,
+            sequence([30], 6, [9, 2], sampled=True),
+        ],
+    )
+    batch = build_batch(step, block_size=4)
+    assert batch.input_ids[batch.output_rows].tolist() == [11, 20, 21, 22, 30]
+
+
 @given(
     lengths=st.lists(
         st.tuples(st.integers(0, 50), st.integers(1, 20), st.booleans()), min_size=1, max_size=10

@@ -11,6 +11,7 @@ import torch
 import emulated_gpu
 from decoding import Decoding, run_step
 from emulated_gpu import EmulatedAccelerator
+from glmserve.errors import OptionError
 from glmserve.runner.gpu_runner import GpuRunner
 from glmserve.runner.graphs import graph_sizes, resolve_on_device
 from glmserve.step import (
@@ -179,6 +180,11 @@ def test_deterministic_bits_do_not_depend_on_company_or_chunks(golden_models: Pa
     alone = read(len(ids), 0)
     assert read(len(ids), 1) == read(3, 0) == alone
     assert read(1, 1) == alone
+
+
+def test_drafts_are_refused(golden_models: Path) -> None:
+    with pytest.raises(OptionError, match="--speculative-tokens works on a CPU only"):
+        emulated_gpu.load(golden_models / "glm2_bin_sharded", drafts=True)
 
 
 def _block(index: int) -> bytes:
