@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -116,6 +117,8 @@ class Request:
     cache_salt: bytes = b""
     """Prefix-cache entries are shared only between requests with equal salt."""
     constraint: TokenConstraint | None = None
+    prediction: Sequence[int] = ()
+    """Token ids that the output may be like: where to look for drafts beside the prompt."""
     status: RequestStatus = RequestStatus.WAITING
     token_ids: array[int] = field(init=False)
     """Prompt and output so far, int32."""
@@ -130,6 +133,10 @@ class Request:
     num_preemptions: int = 0
     layout: PromptLayout | None = None
     """Of the prompt, where the model wants it to have one."""
+    num_drafted_tokens: int = 0
+    """Output tokens that were guessed ahead."""
+    num_accepted_tokens: int = 0
+    """Those of them that were right."""
     prompt_logprobs: list[Logprobs] = field(default_factory=list)
     """Of prompt tokens 1, 2, ... as far as they are computed, if the request wants them."""
     pooled: array[float] = field(default_factory=lambda: array("f"))

@@ -17,6 +17,7 @@ from glmserve.api.context import ServerContext
 from glmserve.api.conversation import chat_messages, num_characters
 from glmserve.api.generation import Job, start
 from glmserve.api.offload import offload
+from glmserve.api.prediction import prediction_ids
 from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.api.tool_choice import ToolUse, tool_use
 from glmserve.errors import InvalidRequestError
@@ -178,6 +179,7 @@ async def start_chat(context: ServerContext, chat: ChatCompletionRequest) -> Cha
         num_choices=chat.n,
         top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
         structure=structure,
+        prediction=await prediction_ids(chat, context, chat_format.tokenizer, structure),
         new_filter=_new_filter(chat_format, structure, chat),
     )
     generation = start(context, chat, job)

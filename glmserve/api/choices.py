@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
+from msgspec import UNSET, UnsetType
 from starlette.requests import ClientDisconnect, Request
 
-from glmserve.api.usage import PromptTokensDetails, Usage
+from glmserve.api.usage import CompletionTokensDetails, PromptTokensDetails, Usage
 from glmserve.text.text_stream import ScoredToken, TextDelta, TextStream
 
 
@@ -58,7 +59,16 @@ class Generation:
             completion_tokens=completion_tokens,
             total_tokens=prompt_tokens + completion_tokens,
             prompt_tokens_details=PromptTokensDetails(sum(r.num_cached_tokens for r in firsts)),
+            completion_tokens_details=self._prediction_details(),
         )
+
+    def _prediction_details(self) -> CompletionTokensDetails | UnsetType:
+        requests = [stream.request for stream in self.streams if stream.request.prediction]
+        if not requests:
+            return UNSET
+        accepted = sum(request.num_accepted_tokens for request in requests)
+        drafted = sum(request.num_drafted_tokens for request in requests)
+        return CompletionTokensDetails(accepted, drafted - accepted)
 
     async def deltas(self) -> AsyncIterator[ChoiceDelta]:
         """Deltas of all choices as they come.

@@ -30,6 +30,7 @@ class Job:
         stop_ids: tokens that end a response, unless the request ignores them.
         num_choices: continuations of each prompt.
         top_logprobs: see SamplingParams, as for `prompt_logprobs`.
+        prediction: what the response may be like.
     """
 
     prompts: Sequence[list[int]]
@@ -40,6 +41,7 @@ class Job:
     top_logprobs: int | None = None
     prompt_logprobs: int | None = None
     structure: CompiledStructure | None = None
+    prediction: Sequence[int] = ()
     new_filter: Callable[[], ResponseFilter] | None = None
 
 
@@ -121,7 +123,11 @@ def _start_group(
     first = msgspec.structs.replace(variants[0].params, prompt_logprobs=job.prompt_logprobs)
     variants[0] = variants[0]._replace(params=first)
     streams = context.engine.submit_group(
-        prompt_ids, variants, request.priority, request.cache_salt.encode()
+        prompt_ids,
+        variants,
+        request.priority,
+        request.cache_salt.encode(),
+        job.prediction,
     )
     options = TextOptions(
         request.stop_strings, request.include_stop_str_in_output, request.skip_special_tokens

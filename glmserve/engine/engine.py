@@ -86,6 +86,11 @@ class Engine:
             raise NotReadyError("the model is still loading; try again in a moment")
         return self._info
 
+    @property
+    def speculates(self) -> bool:
+        """Whether tokens are guessed ahead."""
+        return self._config.speculative_tokens > 0
+
     async def start(self, progress: ReportProgress) -> None:
         """Build the runner and become ready once a real token has come out of it.
 
@@ -136,8 +141,12 @@ class Engine:
         variants: Sequence[Variant],
         priority: int = 0,
         cache_salt: bytes = b"",
+        prediction: Sequence[int] = (),
     ) -> list[TokenStream]:
         """Queue several continuations of one prompt, which is computed once for all of them.
+
+        Args:
+            prediction: see Request.
 
         Raises:
             NotReadyError, EngineDeadError: this engine is not serving.
@@ -148,7 +157,15 @@ class Engine:
         if self.state is EngineState.LOADING:
             raise NotReadyError("the model is still loading; try again in a moment")
         requests = [
-            Request(next(self._ids), prompt_ids, v.params, priority, cache_salt, v.constraint)
+            Request(
+                next(self._ids),
+                prompt_ids,
+                v.params,
+                priority,
+                cache_salt,
+                v.constraint,
+                prediction,
+            )
             for v in variants
         ]
         self._ready_scheduler().add(*requests)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 
 _NOWHERE = -1
 _LONGEST_MATCH = 8
@@ -20,9 +21,14 @@ class PromptLookup:
     in LZ77; it takes about 150 bytes per token, a small part of what their K and V take.
 
     "Prompt lookup decoding" is due to A. Saxena, 2023.
+
+    Args:
+        before: what stands before the text, to be found like any other part of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: Sequence[int] = ()) -> None:
+        self._text = array("i", before)
+        self._num_before = len(before)
         self._latest: dict[int, int] = {}  # by pair: the place behind its last occurrence
         self._earlier = array("i", [_NOWHERE, _NOWHERE])  # by place: behind the one before that
         # Places 0 and 1 have no pair in front of them.
@@ -33,39 +39,42 @@ class PromptLookup:
         `tokens` must be those of the call before, or more. Goes on over the end of the text as if
         it had been extended with the guesses already: a loop goes on for ever.
         """
-        if not self._index(tokens):
+        text = self._text
+        text.extend(tokens[len(text) - self._num_before :])
+        if not self._index():
             return []
-        place = self._best_place(tokens)
+        place = self._best_place()
         if place == _NOWHERE:
             return []
-        distance = len(tokens) - place
-        guesses = tokens[place : place + count].tolist()
+        distance = len(text) - place
+        guesses = text[place : place + count].tolist()
         while len(guesses) < count:
             guesses.append(guesses[-distance])
         return guesses
 
-    def _index(self, tokens: array[int]) -> bool:
+    def _index(self) -> bool:
         """Take in further tokens; whether all but the end itself are in the index."""
-        earlier, latest = self._earlier, self._latest
+        text, earlier, latest = self._text, self._earlier, self._latest
         first = len(earlier)
-        last = min(len(tokens), first + _INDEXED_AT_ONCE)
+        last = min(len(text), first + _INDEXED_AT_ONCE)
         for place in range(first, last):
-            pair = _pair(tokens, place)
+            pair = _pair(text, place)
             earlier.append(latest.get(pair, _NOWHERE))
             latest[pair] = place
-        return last >= len(tokens)
+        return last >= len(text)
 
-    def _best_place(self, tokens: array[int]) -> int:
+    def _best_place(self) -> int:
         """The place behind the longest match, the latest of several."""
-        end = len(tokens)
+        text = self._text
+        end = len(text)
         if end < 2:
             return _NOWHERE
-        place = self._latest.get(_pair(tokens, end), _NOWHERE)
+        place = self._latest.get(_pair(text, end), _NOWHERE)
         best, best_length = _NOWHERE, 0
         for _ in range(_PLACES_COMPARED):
             if place == _NOWHERE or best_length == _LONGEST_MATCH:
                 break
-            length = _match_length(tokens, place, end)
+            length = _match_length(text, place, end)
             if length > best_length:
                 best, best_length = place, length
             place = self._earlier[place]

@@ -6,6 +6,8 @@ to what was chosen in their place are kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from glmserve.cache import BlockManager
 from glmserve.request import Request
 from glmserve.scheduler.plan import Plan
@@ -20,10 +22,11 @@ class Drafter:
 
     Args:
         most: drafts in one step.
+        prediction: see Request.
     """
 
-    def __init__(self, most: int) -> None:
-        self._lookup = PromptLookup()
+    def __init__(self, most: int, prediction: Sequence[int] = ()) -> None:
+        self._lookup = PromptLookup(prediction)
         self._most = most
         self._length = most  # drafts that are tried at present
         self._pause = 0  # steps to pass before the next try
@@ -95,13 +98,15 @@ class Speculation:
             return []
         drafter = self._drafters.get(request.id)
         if drafter is None:
-            drafter = self._drafters[request.id] = Drafter(self._most)
+            drafter = self._drafters[request.id] = Drafter(self._most, request.prediction)
         return drafter.draft(request, room)
 
     def learn(self, request: Request, num_drafted: int, num_accepted: int) -> None:
         """Take note of what came of a request's drafts."""
         self.num_drafted += num_drafted
         self.num_accepted += num_accepted
+        request.num_drafted_tokens += num_drafted
+        request.num_accepted_tokens += num_accepted
         if request.id in self._drafters:
             self._drafters[request.id].learn(num_drafted, num_accepted)
 

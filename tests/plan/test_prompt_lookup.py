@@ -31,15 +31,18 @@ def expected(tokens: list[int], count: int) -> list[int]:
 
 
 @given(
+    before=st.just([]) | st.lists(st.integers(0, 2), max_size=20),
     tokens=st.lists(st.integers(0, 2), min_size=1, max_size=60),
     calls=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 9)), min_size=1, max_size=8),
 )
-def test_finds_what_the_definition_says(tokens: list[int], calls: list[tuple[int, int]]) -> None:
-    lookup, length = PromptLookup(), 0
+def test_finds_what_the_definition_says(
+    before: list[int], tokens: list[int], calls: list[tuple[int, int]]
+) -> None:
+    lookup, length = PromptLookup(before), 0
     for step, count in calls:
         length = min(length + step, len(tokens))
         known = tokens[:length]
-        assert lookup.continuation(array("i", known), count) == expected(known, count)
+        assert lookup.continuation(array("i", known), count) == expected(before + known, count)
 
 
 def test_the_longer_match_wins_over_the_later() -> None:

@@ -173,6 +173,18 @@ def test_drafts_leave_a_block_for_each_running_request() -> None:
         assert scheduler.stats.used_blocks == 4  # of 13 tokens
 
 
+def test_a_prediction_is_where_drafts_come_from() -> None:
+    request = Request(
+        0, [40, 41], SamplingParams(max_tokens=40, temperature=0.0), prediction=[7, 1, 1, 8, 9]
+    )
+    scheduler = started(request)
+    scheduler.update(StepOutput(plan(scheduler).step_id, [1]))
+    step = plan(scheduler)
+    assert tokens(step) == {0: [1, 8, 9, 40, 41]}
+    scheduler.update(StepOutput(step.step_id, [8, 9, 50, 1, 1]))
+    assert (request.num_drafted_tokens, request.num_accepted_tokens) == (4, 2)
+
+
 def test_with_drafts_no_step_is_planned_ahead() -> None:
     limits = msgspec.structs.replace(DRAFTING, resolves_pending=True)
     scheduler = started(make_request(0, LOOP), limits=limits)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel, wrong_field
-from glmserve.api.protocol.messages import Message
+from glmserve.api.protocol.messages import Content, Message
 from glmserve.api.protocol.sampling import GenerationRequest, Metadata
 from glmserve.api.protocol.tools import ToolChoice, ToolModel
 
@@ -49,6 +49,20 @@ ResponseFormat = Annotated[
 ]
 
 
+class Prediction(StrictModel):
+    """A text that the answer will be like, such as a file that it will change a little."""
+
+    type: Literal["content"]
+    content: Content
+
+    @property
+    def text(self) -> str:
+        """The content as one string."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content)
+
+
 class ChatCompletionRequest(GenerationRequest):
     """Answer the last message of a conversation."""
 
@@ -62,6 +76,9 @@ class ChatCompletionRequest(GenerationRequest):
     tools: Annotated[list[ToolModel], FAIL_FAST, Field(max_length=_MAX_TOOLS)] = []
     tool_choice: ToolChoice | None = Field(None, description="Default: auto if there are tools.")
     parallel_tool_calls: bool = Field(True, description="Allow several calls in one response.")
+    prediction: Prediction | None = Field(
+        None, description="Makes an answer that is like it come faster, and changes none."
+    )
     metadata: Metadata = Field({}, description=_NO_EFFECT)
     safety_identifier: str | None = Field(None, description=_NO_EFFECT)
     prompt_cache_key: str | None = Field(
