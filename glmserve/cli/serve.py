@@ -281,7 +281,7 @@ def _add_scheduling_options(group: argparse._ArgumentGroup) -> None:
         default=0,
         metavar="N",
         help="guess up to N tokens of a request ahead in each step, from where its text stood "
-        "before (prompt lookup); texts stay the same; 0: never",
+        "before, and keep those that the model would have chosen (prompt lookup); 0: never",
     )
 
 

@@ -10,15 +10,15 @@ _LONGEST_MATCH = 8
 """Tokens that are compared; longer matches are no better."""
 _PLACES_COMPARED = 8
 """Of a pair of tokens that is everywhere, only so many of the latest places are looked at."""
-_INDEXED_AT_ONCE = 4096
-"""Some 2 ms of work: a long prompt is indexed over several steps, as the event loop waits."""
+_INDEXED_AT_ONCE = 2048
+"""Some 1 ms of work: a long prompt is indexed over several steps, as the event loop waits."""
 
 
 class PromptLookup:
     """Finds the continuation of the longest earlier match of a text's end.
 
     A match has two tokens at least. The index is a chain of places for each pair of neighbours, as
-    in LZ77; it takes about 150 bytes per token, a small part of what their K and V take.
+    in LZ77; it takes some 130 bytes per token, a small part of what their K and V take.
 
     "Prompt lookup decoding" is due to A. Saxena, 2023.
 

@@ -236,7 +236,8 @@ class Scheduler:
         sampled = zip(output.token_ids, output.logprobs or repeat(None), strict=False)
         scores, pooled = iter(output.scores), iter(output.pooled)
         for request, num_tokens, samples, is_scored, is_pooled, drafts in self._in_flight.popleft():
-            tokens = list(islice(sampled, 1 + len(drafts) if samples else 0))
+            token = next(sampled) if samples else None
+            behind = list(islice(sampled, len(drafts))) if drafts else []
             score = next(scores) if is_scored else None
             sums = next(pooled) if is_pooled else None
             if request.status is not RequestStatus.RUNNING:
@@ -245,7 +246,7 @@ class Scheduler:
                 self.abort(request, RequestStatus.FINISHED_ERROR)
                 updates.append(TokenUpdate(request, NOT_A_NUMBER, is_last=True))
                 continue
-            if drafts and tokens[0][0] == NOT_A_NUMBER:
+            if drafts and token is not None and token[0] == NOT_A_NUMBER:
                 self._choose_again(request, num_tokens, drafts)
                 continue
             request.num_computed_tokens += num_tokens
@@ -256,8 +257,13 @@ class Scheduler:
             self._blocks.cache_computed(request)
             if self._held and request.id in self._held and request.is_prompt_computed:
                 self._let_go(request)
-            if tokens:
-                updates += self._append_tokens(request, tokens, drafts)
+            if token is not None:
+                request.num_pending_tokens -= 1
+                self._append_token(request, token[0])
+                is_last = request.status is not RequestStatus.RUNNING
+                updates.append(TokenUpdate(request, *token, is_last))
+                if drafts:
+                    updates += self._keep_foreseen(request, drafts, behind)
             elif request.is_prompt_computed and not request.params.max_tokens:
                 self.abort(request, RequestStatus.FINISHED_LENGTH)
                 updates.append(TokenUpdate(request, None, is_last=True))
@@ -279,28 +285,27 @@ class Scheduler:
         self._speculation.learn(request, len(drafts), 0)
         self._blocks.trim(request)
 
-    def _append_tokens(
-        self,
-        request: Request,
-        tokens: list[tuple[int, Logprobs | None]],
-        drafts: tuple[int, ...],
+    def _keep_foreseen(
+        self, request: Request, drafts: tuple[int, ...], tokens: list[tuple[int, Logprobs | None]]
     ) -> list[TokenUpdate]:
-        """Add tokens up to the first that its draft did not foresee, or that ends the request."""
-        updates = []
-        request.num_pending_tokens -= 1
-        for place, (token_id, logprobs) in enumerate(tokens):
-            self._append_token(request, token_id)
-            is_last = request.status.is_finished
-            updates.append(TokenUpdate(request, token_id, logprobs, is_last))
-            if is_last or drafts[place : place + 1] != (token_id,):
+        """Add the tokens that stand behind right drafts.
+
+        Args:
+            tokens: what was chosen behind each draft; before the first, it is the request's last.
+        """
+        updates: list[TokenUpdate] = []
+        for draft, (token_id, logprobs) in zip(drafts, tokens, strict=True):
+            if request.status is not RequestStatus.RUNNING or request.token_ids[-1] != draft:
                 break
             request.num_computed_tokens += 1
             request.num_scheduled_tokens += 1
             self._blocks.cache_computed(request)
-        if drafts:
-            self._speculation.learn(request, len(drafts), len(updates) - 1)
-            if not request.status.is_finished:
-                self._blocks.trim(request)
+            self._append_token(request, token_id)
+            is_last = request.status is not RequestStatus.RUNNING
+            updates.append(TokenUpdate(request, token_id, logprobs, is_last))
+        self._speculation.learn(request, len(drafts), len(updates))
+        if request.status is RequestStatus.RUNNING:
+            self._blocks.trim(request)
         return updates
 
     def _append_token(self, request: Request, token_id: int) -> None:

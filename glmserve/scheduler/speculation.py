@@ -48,7 +48,7 @@ class Drafter:
             return
         self._failures = 0
         all_right = num_accepted == num_drafted
-        self._length = min(2 * num_drafted, self._most) if all_right else num_accepted
+        self._length = min(2 * self._length, self._most) if all_right else num_accepted
 
 
 class Speculation:
