@@ -79,8 +79,8 @@ class ScheduledSequence(msgspec.Struct, frozen=True, array_like=True):
     """None: every token sees those before it, at its own position. Otherwise the sequence's first
     step holds its whole context."""
     drafts: list[SamplingInput] = []
-    """[k] The last k of token_ids, k < n, are guesses of what comes behind the others, and this is
-    how to choose a token behind each of them; `sampling` is for the token before the first guess.
+    """[k] All token_ids but the first, n = k + 1, are guesses of what comes behind it, and this is
+    how to choose a token behind each of them; `sampling` is for the one behind the first token.
     K/V of wrong guesses are written over by a later step before anybody reads them."""
 
     @property

@@ -71,7 +71,7 @@ class Speculation:
         return self._most > 0
 
     def add_drafts(self, plan: Plan, blocks: BlockManager, reserve: int) -> None:
-        """Give what is left of a step's budget to decoding requests, in fair shares.
+        """Let guesses follow decodes, as far as the budget reaches, in fair shares.
 
         Drafts take no block of the last `reserve` free ones: nobody is to yield for them.
         """
@@ -80,7 +80,7 @@ class Speculation:
         decodes = [
             i
             for i, item in enumerate(plan.in_flight)
-            if item.samples and item.request.num_output_tokens and _can_draft(item.request)
+            if item.samples and item.num_tokens == 1 and _can_draft(item.request)
         ]
         room = min(plan.budget, self._most_together)
         for others, index in zip(reversed(range(len(decodes))), decodes, strict=True):
@@ -116,6 +116,7 @@ class Speculation:
 
 
 def _can_draft(request: Request) -> bool:
-    """Not with a structure, whose mask needs the token before; nor with a penalty, whose whole
-    history would travel once more with each draft."""
-    return request.constraint is None and not request.params.penalises
+    """Only once it decodes. Not with a structure, whose mask needs the token before; nor with a
+    penalty, whose whole history would travel once more with each draft."""
+    is_free = request.constraint is None and not request.params.penalises
+    return is_free and request.num_output_tokens > 0
