@@ -1,4 +1,4 @@
-"""The least time that a step of a model can take on a GPU with measured ceilings.
+"""The least time that a step of a model can take on a device with measured ceilings.
 
 Two phases follow one another, each as long as the larger of its bytes and its arithmetic (the
 roofline model, see gpu_ceilings.floor_seconds): matrix products, which read every weight once, and
@@ -59,13 +59,17 @@ def decode_seconds(
     return products + attention
 
 
-def prefill_seconds(shape: Shape, prompts: int, tokens: int, ceilings: Ceilings) -> float:
-    """`prompts` prompts of `tokens` each, and the first token of each answer; 16-bit weights."""
+def prefill_seconds(
+    shape: Shape, prompts: int, tokens: int, ceilings: Ceilings, weight_bytes: float = 2
+) -> float:
+    """`prompts` prompts of `tokens` each, and the first token of each answer."""
     layers, _ = floor_seconds(
-        2 * shape.layer_parameters, 2 * prompts * tokens * shape.layer_parameters, ceilings
+        int(weight_bytes * shape.layer_parameters),
+        2 * prompts * tokens * shape.layer_parameters,
+        ceilings,
     )
     head, _ = floor_seconds(
-        2 * shape.head_parameters, 2 * prompts * shape.head_parameters, ceilings
+        int(weight_bytes * shape.head_parameters), 2 * prompts * shape.head_parameters, ceilings
     )
     pairs = prompts * tokens * (tokens + 1) // 2
     attention, _ = floor_seconds(
@@ -75,9 +79,15 @@ def prefill_seconds(shape: Shape, prompts: int, tokens: int, ceilings: Ceilings)
 
 
 def request_seconds(
-    shape: Shape, batch: int, prompt: int, output: int, ceilings: Ceilings
+    shape: Shape,
+    batch: int,
+    prompt: int,
+    output: int,
+    ceilings: Ceilings,
+    weight_bytes: float = 2,
 ) -> float:
     """`batch` equal requests at once, from the first prompt to the last token."""
     # The floor of a step is linear in the context wherever memory bounds its attention: always.
-    step = decode_seconds(shape, batch, prompt + output // 2, ceilings)
-    return prefill_seconds(shape, batch, prompt, ceilings) + (output - 1) * step
+    step = decode_seconds(shape, batch, prompt + output // 2, ceilings, weight_bytes)
+    prefill = prefill_seconds(shape, batch, prompt, ceilings, weight_bytes)
+    return prefill + (output - 1) * step

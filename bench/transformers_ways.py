@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from transformers import GenerationConfig, GlmConfig, GlmForCausalLM
@@ -15,6 +16,7 @@ from step_floor import Shape
 SHAPES = {
     "tiny": Shape(6, 192, 6, 2, 32, 512, 2560),
     "S": Shape(12, 768, 12, 2, 64, 2048, 65024),
+    "M": Shape(16, 2048, 16, 2, 128, 5632, 65024),
     "chatglm2-6b": Shape(28, 4096, 32, 2, 128, 13696, 65024),
 }
 _CACHE_SHARE = 0.5
@@ -42,6 +44,15 @@ def make_model(config: GlmConfig, dtype: torch.dtype, device: torch.device) -> G
     torch.manual_seed(0)
     with _making(dtype, device):
         return GlmForCausalLM(config).eval()
+
+
+def write_checkpoint(shape: Shape, folder: Path) -> None:
+    """A model of this shape in bfloat16; the folder appears when it is complete."""
+    part = folder.with_name(folder.name + ".part")
+    make_model(make_config(shape), torch.bfloat16, torch.device("cpu")).save_pretrained(
+        part, max_shard_size="1TB"
+    )
+    part.rename(folder)
 
 
 @contextmanager

@@ -1,0 +1,95 @@
+"""What the CPU gives: bytes read, and bfloat16 and int8 operations per second.
+
+    python bench/cpu_ceilings.py [--threads N] [--json FILE]
+
+Every figure is the best of several tries: what disturbs a machine only ever makes it slower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+_READ_BYTES = 2**30
+_SIDE = 4096
+_REPEATS = 7
+
+
+class CpuCeilings(NamedTuple):
+    """Of some threads together, measured."""
+
+    read_bytes: float
+    """Per second, of memory far larger than the caches."""
+    bf16_flops: float
+    """Per second, of a matrix product (oneDNN's)."""
+    int8_operations: float
+    """Per second, of a matrix product of int8 numbers with int32 sums."""
+
+
+def measure(
+    read_bytes: int = _READ_BYTES, side: int = _SIDE, repeats: int = _REPEATS
+) -> CpuCeilings:
+    """With as many threads as torch has."""
+    return CpuCeilings(
+        read_bytes / min(_best(work, repeats) for work in _readings(read_bytes)),
+        2 * side**3 / _best(_bf16_product(side), repeats),
+        2 * side**3 / _best(_int8_product(side), repeats),
+    )
+
+
+def _readings(num_bytes: int) -> list[Callable[[], object]]:
+    """Two ways to read everything once; which is faster depends on the machine."""
+    columns = 4096
+    numbers = torch.ones(num_bytes // 4 // columns, columns)
+    vector = torch.ones(columns)
+    return [lambda: numbers.sum(), lambda: torch.mv(numbers, vector)]
+
+
+def _bf16_product(side: int) -> Callable[[], object]:
+    a, b = torch.randn(2, side, side).to(torch.bfloat16)
+    return lambda: torch.mm(a, b)
+
+
+def _int8_product(side: int) -> Callable[[], object]:
+    a, b = torch.randint(-128, 128, (2, side, side), dtype=torch.int8)
+    return lambda: torch._int_mm(a, b)
+
+
+def _best(work: Callable[[], object], repeats: int) -> float:
+    work()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    found = measure()
+    print(
+        f"{options.threads} threads: read {found.read_bytes / 1e9:.1f} GB/s, "
+        f"{found.bf16_flops / 1e9:.0f} GFLOP/s in bfloat16, "
+        f"{found.int8_operations / 1e9:.0f} GOP/s in int8"
+    )
+    if options.json:
+        options.json.write_text(json.dumps(found._asdict(), indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
