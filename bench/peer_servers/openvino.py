@@ -30,8 +30,8 @@ PEER = Peer(
     name="openvino",
     precisions={
         "bfloat16": "bf16",
-        "w8a8": "int8 weights, activations quantised in groups of 32",
-        "int4": "int4 weights in groups of 128, activations quantised in groups of 32",
+        "w8a8": "int8 weights; the plugin quantises activations as it chooses",
+        "int4": "int4 weights, embedding and output layer in int8; activations as above",
     },
     program="bin/python",
     prepare=_prepare,

@@ -74,8 +74,8 @@ class Running(ABC):
             self._signal(number)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_SECONDS)
-        self._signal(signal.SIGKILL)  # and what it has left behind
-        self._process.wait()
+        with self._process:  # closes its pipes
+            self._signal(signal.SIGKILL)  # and what it has left behind
 
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError):
@@ -134,8 +134,9 @@ class EngineChild(Running):
     def complete(self, prompts: list[list[int]], output_tokens: int) -> Served:
         assert self._process.stdin is not None
         job = {"prompts": prompts, "output_tokens": output_tokens}
-        self._process.stdin.write(json.dumps(job).encode() + b"\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # then there is no answer either
+            self._process.stdin.write(json.dumps(job).encode() + b"\n")
+            self._process.stdin.flush()
         answer = self._read()
         if answer["tokens"] != [output_tokens] * len(prompts):
             raise PeerError(f"answers of {set(answer['tokens'])} tokens")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from peer_servers.setup import PROGRAMS, Launch, Peer, Setup, run_once
@@ -19,6 +20,7 @@ def _w8a8(setup: Setup) -> Path:
 
 def _launch(setup: Setup, folder: Path, port: int) -> Launch:
     checkpoint = _w8a8(setup) if setup.precision == "w8a8" else setup.checkpoint
+    cores = sorted(os.sched_getaffinity(0))
     return Launch(
         [
             *(str(folder / "bin/vllm"), "serve", str(checkpoint), "--port", str(port)),
@@ -30,7 +32,7 @@ def _launch(setup: Setup, folder: Path, port: int) -> Launch:
         {
             "LD_PRELOAD": str(folder / "lib/libiomp5.so"),
             "OMP_NUM_THREADS": str(setup.threads),
-            "VLLM_CPU_OMP_THREADS_BIND": f"0-{setup.threads - 1}",
+            "VLLM_CPU_OMP_THREADS_BIND": ",".join(str(core) for core in cores[: setup.threads]),
             "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
             "VLLM_NO_USAGE_STATS": "1",
             "HF_HUB_OFFLINE": "1",
@@ -41,7 +43,10 @@ def _launch(setup: Setup, folder: Path, port: int) -> Launch:
 
 PEER = Peer(
     name="vllm",
-    precisions={"bfloat16": "bfloat16", "w8a8": "compressed-tensors, W8A8"},
+    precisions={
+        "bfloat16": "bfloat16",
+        "w8a8": "W8A8 of compressed-tensors, output layer in bfloat16",
+    },
     program="bin/vllm",
     prepare=_prepare,
     launch=_launch,
