@@ -95,7 +95,7 @@ def table(
     for name, cells in medians.items():
         cells += _memory_cells(memory, name)
     medians["(roofline)"] = [f"{best[title]:.1f}" for title in titles]
-    ratios = rows(_spread)
+    ratios = {name: cells for name, cells in rows(_spread).items() if set(cells) != {"-"}}
     shares = rows(lambda one: f"{one['of_roofline']:.2f}")
     return "\n\n".join(
         [

@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("transformers")
 
-import peers
+import peers_rounds
 from cpu_ceilings import CpuCeilings
 from peer_servers.running import PeerError, start
 from peer_servers.setup import PROGRAMS, Launch, Peer, Setup
-from peers import Comparison
+from peers_rounds import Comparison
 from transformers_ways import SHAPES
 
 ENGINE = """
@@ -90,7 +90,7 @@ def comparison(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         )
 
     ours = peer("glmserve", 100)
-    monkeypatch.setattr(peers, "OURS", ours)
+    monkeypatch.setattr(peers_rounds, "OURS", ours)
     monkeypatch.setattr(
         Comparison,
         "_measure_ceilings",
