@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def main() -> None:
     for name, reason in missing.items():
         print(f"{name}: {reason}", file=sys.stderr)
     comparison = Comparison(options, setup, peers, missing)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it ends its peers first
     comparison.run()
     print(comparison.table())
 
