@@ -124,7 +124,9 @@ class NativeCpuAttention:
         blocks = num_blocks * self._block_size // attention.BLOCK
         return [
             attention.KvCache(
-                blocks, self.num_kv_heads, head_dim, self._dtype, is_int8=self._is_int8
+                self._library,
+                *(blocks, self.num_kv_heads, head_dim, self._dtype),
+                is_int8=self._is_int8,
             )
             for _ in range(num_layers)
         ]

@@ -36,12 +36,20 @@ class KvCache:
     """
 
     def __init__(
-        self, num_blocks: int, kv_heads: int, dim: int, dtype: torch.dtype, *, is_int8: bool
+        self,
+        library: Library,
+        num_blocks: int,
+        kv_heads: int,
+        dim: int,
+        dtype: torch.dtype,
+        *,
+        is_int8: bool,
     ) -> None:
         self.dim = dim
         heads = (num_blocks, kv_heads, 2)
         stored = torch.int8 if is_int8 else dtype
         self.numbers = torch.zeros((*heads, _padded(dim) * BLOCK), dtype=stored)
+        library.ask_for_large_pages(self.numbers)  # zeros are written when they are first needed
         self.scales = torch.zeros((*heads, BLOCK)) if is_int8 else None
         scales = None if self.scales is None else self.scales.data_ptr()
         self._struct = CKvCache(

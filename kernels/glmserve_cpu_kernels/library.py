@@ -84,6 +84,10 @@ class Library:
         """How many threads share the work of a call, the caller's among them."""
         self.functions.glm_set_threads(count)
 
+    def ask_for_large_pages(self, memory: torch.Tensor) -> None:
+        """For memory that nothing has been written to yet."""
+        self.functions.glm_ask_for_large_pages(memory.data_ptr(), memory.nbytes)
+
 
 @cache
 def load() -> Library:
@@ -109,6 +113,7 @@ def _declare(library: ctypes.CDLL) -> None:
     library.glm_use.argtypes = [c_char_p]
     library.glm_use.restype = c_char_p
     library.glm_set_threads.argtypes = [c_int]
+    library.glm_ask_for_large_pages.argtypes = [c_void_p, c_size_t]
     library.glm_packed_bytes.argtypes = [c_int32, c_int, c_int, c_int]
     library.glm_packed_bytes.restype = c_size_t
     library.glm_pack.argtypes = [c_int32, c_void_p, c_int, c_int, c_int, c_void_p]

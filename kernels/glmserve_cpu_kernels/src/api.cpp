@@ -7,6 +7,7 @@
 #include "elementwise.h"
 #include "linear.h"
 #include "pack.h"
+#include "pages.h"
 #include "pool.h"
 
 #define GLM_DECLARE(name)                                    \
@@ -63,6 +64,8 @@ const char* glm_use(const char* name) {
 }
 
 void glm_set_threads(int count) { glm::set_threads(count); }
+
+void glm_ask_for_large_pages(void* start, size_t bytes) { glm::ask_for_large_pages(start, bytes); }
 
 size_t glm_packed_bytes(int32_t format, int outputs, int inputs, int group) {
   return glm::packed_bytes(glm::Format(format), outputs, inputs, group);

@@ -259,29 +259,39 @@ class Attention {
     const int first = span * kSpanBlocks;
     const int last = int(std::min<int64_t>(first + kSpanBlocks, (visible(tile) + kBlock - 1) / kBlock));
     const int64_t* table = step_.block_tables + size_t(tile.sequence) * step_.table_stride;
-    for (int i = first; i < last; i++) {
-      const int64_t block =
-          table[i / step_.blocks_per_page] * step_.blocks_per_page + i % step_.blocks_per_page;
-      attend_block(tile, i * kBlock, block, state);
-    }
+    const auto index = [&](int i) {
+      const int64_t page = table[i / step_.blocks_per_page];
+      const int64_t block = page * step_.blocks_per_page + i % step_.blocks_per_page;
+      return (size_t(block) * cache_.kv_heads + tile.kv_head) * 2;
+    };
+    for (int i = first; i < last; i++)
+      attend_block(tile, i * kBlock, index(i), index(std::min(i + 1, last - 1)), state);
   }
 
-  void attend_block(const Tile& tile, int64_t position, int64_t block, State& state) const {
-    const size_t at = (size_t(block) * cache_.kv_heads + tile.kv_head) * 2;
+  // The block whose K is at index `at` of the cache, V behind it; the one at `next` is fetched.
+  void attend_block(const Tile& tile, int64_t position, size_t at, size_t next, State& state) const {
     const float* scales = kCodes ? cache_.scales + at * kBlock : nullptr;
     Scratch& s = scratch();
     std::memset(s.scores, 0, sizeof(float) * tile.rows * kBlock);
     const int steps = dim_ / Form::kPerStep;
     const uint8_t* keys = panels(at);
-    float_tiles<Dot>(tile.rows, s.queries, keys, steps, {keys, kStepBytes}, s.scores);
+    float_tiles<Dot>(tile.rows, s.queries, keys, steps, ahead(next, 0), s.scores);
     for (int r = 0; r < tile.rows; r++) weigh(tile, r, position, scales, state);
     const uint8_t* values = panels(at + 1);
     if (!kCodes && !is_finite(values)) return add_row_by_row(tile, position, values, state);
     for (int panel = 0; panel < dim_ / kPanel; panel++) {
       const uint8_t* at_panel = values + size_t(panel) * kBlockSteps * kStepBytes;
-      float_tiles<Dot>(tile.rows, s.weights, at_panel, kBlockSteps, {at_panel, kStepBytes},
+      float_tiles<Dot>(tile.rows, s.weights, at_panel, kBlockSteps,
+                       ahead(next + 1, size_t(panel) * kBlockSteps * kStepBytes),
                        state.totals + size_t(panel) * tile.rows * kPanel);
     }
+  }
+
+  // Fetches K or V at `index`, from `offset` bytes on as they are when they are no codes.
+  Ahead ahead(size_t index, size_t offset) const {
+    constexpr int kRatio = sizeof(Stored) / sizeof(Number);
+    const auto* numbers = static_cast<const Number*>(cache_.numbers) + index * dim_ * kBlock;
+    return {reinterpret_cast<const uint8_t*>(numbers) + offset / kRatio, kStepBytes / kRatio};
   }
 
   bool is_finite(const uint8_t* panels) const {

@@ -1,11 +1,9 @@
 #include "pack.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <cstdint>
 #include <cstring>
 
+#include "pages.h"
 #include "pool.h"
 
 namespace glm {
@@ -59,14 +57,6 @@ size_t row_bytes(Format format, int inputs) {
     case Format::kInt4: return size_t(inputs) / 2;
   }
   return 0;
-}
-
-// Large pages, if the system has any: weights are read end to end, and small ones cost a look-up each.
-void ask_for_large_pages(void* start, size_t bytes) {
-  constexpr uintptr_t kPage = 1 << 21;
-  const auto first = (reinterpret_cast<uintptr_t>(start) + kPage - 1) / kPage * kPage;
-  const auto last = (reinterpret_cast<uintptr_t>(start) + bytes) / kPage * kPage;
-  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
 }
 
 }  // namespace
