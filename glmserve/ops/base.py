@@ -7,6 +7,7 @@ heads, D head dim, R rotary dims.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,10 @@ from torch import Tensor
 
 from glmserve.model_config import RopeConfig
 from glmserve.ops.attention import AttentionBackend, AttentionPlan, LayerCache
+from glmserve.ops.drawing import draw_row
+from glmserve.ops.gumbel import Float32Array
 from glmserve.ops.quantized import QuantizedWeight
+from glmserve.step import SamplingInput
 
 PackedWeight = Any
 """What `pack_linear` made of a weight; only `linear` of the same Ops looks inside."""
@@ -133,6 +137,15 @@ class Ops:
         """
         values, ids = logits.max(dim=-1)
         return ids.tolist(), values.tolist()
+
+    def draw(
+        self, logits: Float32Array, rows: Sequence[int], inputs: Sequence[SamplingInput]
+    ) -> list[int]:
+        """Ids drawn from some `rows` of [S, V], each by its SamplingInput; penalties aside.
+
+        Temperatures are more than 0. NOT_A_NUMBER where a row is not finite, see runner/sampler.py.
+        """
+        return [draw_row(logits[row], s) for row, s in zip(rows, inputs, strict=True)]
 
 
 def _as_complex(x: Tensor) -> Tensor:

@@ -5,8 +5,10 @@ A row's numbers do not depend on what else is in the step, so this is also the d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,8 +18,10 @@ from glmserve.ops.base import PackedWeight
 from glmserve.ops.batch import Batch
 from glmserve.ops.cpu import CpuOps
 from glmserve.ops.cpu_quantized import DequantizingLinear
+from glmserve.ops.gumbel import Float32Array
 from glmserve.ops.quantized import QuantizedWeight
-from glmserve_cpu_kernels import attention, elementwise
+from glmserve.step import SamplingInput
+from glmserve_cpu_kernels import attention, elementwise, sampling
 from glmserve_cpu_kernels.library import Library
 from glmserve_cpu_kernels.linear import (
     ActivationBits,
@@ -88,6 +92,12 @@ class NativeCpuOps(CpuOps):
 
     def rope(self, heads: Tensor, rows: Tensor) -> None:
         elementwise.rope(self._library, heads, rows)
+
+    def draw(
+        self, logits: Float32Array, rows: Sequence[int], inputs: Sequence[SamplingInput]
+    ) -> list[int]:
+        how = [(s.noise_key, s.temperature, s.top_p, s.min_p, s.top_k) for s in inputs]
+        return sampling.draw(self._library, logits, rows, np.array(how, dtype=sampling.DRAW))
 
 
 class NativeCpuAttention:

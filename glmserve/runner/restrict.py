@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glmserve.runner.gumbel import Float32Array
+from glmserve.ops.gumbel import Float32Array
 from glmserve.step import MaskSource, SamplingInput
 
 _NEVER = float("-inf")

@@ -28,7 +28,7 @@ INSTRUCTION_SETS = {
     "avx512_vnni": _AVX512,
     "avx512_bf16": (*_AVX512, "-mavx512bf16"),
 }
-_FOR_EVERY_SET = ("attention.cpp", "elementwise.cpp", "linear.cpp")
+_FOR_EVERY_SET = ("attention.cpp", "elementwise.cpp", "linear.cpp", "sampling.cpp")
 """Sources that hold kernels; the others run on any CPU."""
 
 # No contraction: a product and a sum are fused where the source says so, whatever the compiler.

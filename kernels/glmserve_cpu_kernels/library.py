@@ -124,3 +124,4 @@ def _declare(library: ctypes.CDLL) -> None:
     library.glm_rope.argtypes = [c_int32, pointer, pointer, *[c_int] * 5]
     library.glm_write.argtypes = [pointer, pointer, pointer, c_int]
     library.glm_attend.argtypes = [pointer, pointer, pointer, c_int, pointer]
+    library.glm_draw.argtypes = [pointer, c_int, c_int, pointer, pointer]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -12,8 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from glmserve.ops.attention import AttentionBackend
+from glmserve.ops.base import Ops
 from glmserve.runner.restrict import restrict
-from glmserve.runner.sampler import sample_row
+from glmserve.runner.sampler import sample
 from glmserve.step import NOT_A_NUMBER, SamplingInput
 
 pytest.importorskip("triton", reason="kernels need triton, which there is for Linux only")
@@ -50,7 +52,7 @@ def on_host(
     rows[:, list(vocabulary.never_sampled)] = float("-inf")
     restrict(rows, inputs, lambda: masks)
     rows = rows[:, : vocabulary.limit]
-    return [sample_row(row.numpy(), s) for row, s in zip(rows, inputs, strict=True)]
+    return sample(rows, inputs, Ops(cast(AttentionBackend, None)), None)
 
 
 def on_device(

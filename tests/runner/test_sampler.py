@@ -15,20 +15,30 @@ from hypothesis import strategies as st
 
 from glmserve.ops.base import Ops
 from glmserve.ops.cpu import CpuOps
+from glmserve.ops.drawing import nucleus
+from glmserve.ops.gumbel import draw, gumbel_noise
 from glmserve.ops.kv_store import ExactStore
+from glmserve.ops.native_cpu import NativeCpuOps
 from glmserve.ops.sdpa import SdpaAttention
-from glmserve.runner.gumbel import draw, gumbel_noise
-from glmserve.runner.sampler import nucleus, sample
+from glmserve.runner.sampler import sample
 from glmserve.scheduler.random import noise_key
 from glmserve.step import NOT_A_NUMBER, SamplingInput
+from glmserve_cpu_kernels.library import UnavailableError, load
 
 BACKEND = SdpaAttention(1, torch.float32, torch.device("cpu"), 16, ExactStore(torch.float32))
 
 
-@pytest.fixture(params=[Ops(BACKEND), CpuOps(BACKEND, torch.float32)], ids=["torch", "cpu"])
+@pytest.fixture(params=["torch", "cpu", "native"])
 def ops(request: pytest.FixtureRequest) -> Ops:
-    made: Ops = request.param
-    return made
+    match request.param:
+        case "torch":
+            return Ops(BACKEND)
+        case "cpu":
+            return CpuOps(BACKEND, torch.float32)
+    try:
+        return NativeCpuOps(BACKEND, torch.float32, load())
+    except UnavailableError as error:
+        pytest.skip(str(error))
 
 
 def choose(logits: list[float] | np.ndarray, vocab_limit: int | None = None, **options: Any) -> int:

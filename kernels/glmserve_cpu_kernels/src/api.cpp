@@ -9,12 +9,14 @@
 #include "pack.h"
 #include "pages.h"
 #include "pool.h"
+#include "sampling.h"
 
 #define GLM_DECLARE(name)                                    \
   namespace name {                                           \
   extern const glm::LinearKernels linear_kernels;            \
   extern const glm::AttentionKernels attention_kernels;      \
   extern const glm::ElementwiseKernels elementwise_kernels;  \
+  extern const glm::SamplingKernels sampling_kernels;        \
   }
 GLM_DECLARE(avx512_bf16)
 GLM_DECLARE(avx512_vnni)
@@ -28,9 +30,12 @@ struct InstructionSet {
   const glm::LinearKernels& linear;
   const glm::AttentionKernels& attention;
   const glm::ElementwiseKernels& elementwise;
+  const glm::SamplingKernels& sampling;
 };
 
-#define GLM_KERNELS(name) name::linear_kernels, name::attention_kernels, name::elementwise_kernels
+#define GLM_KERNELS(name)                                                            \
+  name::linear_kernels, name::attention_kernels, name::elementwise_kernels, \
+      name::sampling_kernels
 
 std::span<const InstructionSet> instruction_sets() {
   __builtin_cpu_init();
@@ -102,6 +107,10 @@ void glm_write(const glm::KvCache* cache, const glm::AttentionStep* step, const 
 void glm_attend(const glm::KvCache* cache, const glm::AttentionStep* step, const void* qkv,
                 int heads, void* out) {
   in_use->attention.attend(*cache, *step, qkv, heads, out);
+}
+
+void glm_draw(const float* const* rows, int count, int vocab, const glm::Draw* how, int32_t* ids) {
+  in_use->sampling.draw(rows, count, vocab, how, ids);
 }
 
 }  // extern "C"

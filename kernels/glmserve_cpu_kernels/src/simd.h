@@ -57,6 +57,12 @@ inline Floats floats_of(Ints x) { return _mm512_castsi512_ps(x); }
 inline float sum(Floats x) { return _mm512_reduce_add_ps(x); }
 inline float largest(Floats x) { return _mm512_reduce_max_ps(x); }
 inline int32_t largest(Ints x) { return _mm512_reduce_max_epi32(x); }
+inline Floats zero_below(Floats y, Floats x, Floats bound) {  // y where x >= bound, else 0
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, bound, _CMP_GE_OQ), y);
+}
+inline bool any_at_least(Floats x, Floats bound) {
+  return _mm512_cmp_ps_mask(x, bound, _CMP_GE_OQ) != 0;
+}
 
 // 32-bit sums of four products, codes of 8 bits (code + kZero8, unsigned) or of 4 (code + 8).
 constexpr int kZero8 = 128;
@@ -126,6 +132,12 @@ inline int32_t largest(Ints x) {
   __m128i s = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
   s = _mm_max_epi32(s, _mm_shuffle_epi32(s, 0x4e));
   return _mm_cvtsi128_si32(_mm_max_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+inline Floats zero_below(Floats y, Floats x, Floats bound) {
+  return _mm256_and_ps(_mm256_cmp_ps(x, bound, _CMP_GE_OQ), y);
+}
+inline bool any_at_least(Floats x, Floats bound) {
+  return _mm256_movemask_ps(_mm256_cmp_ps(x, bound, _CMP_GE_OQ)) != 0;
 }
 
 // maddubs adds two products in 16 bits: 2 * 255 * 127 would not fit, 2 * 128 * 127 does. So codes of

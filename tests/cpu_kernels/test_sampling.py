@@ -1,0 +1,89 @@
+"""Tokens drawn by the compiled CPU kernels: the same as the reference in numpy draws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from glmserve.ops.drawing import draw_row
+from glmserve.step import NOT_A_NUMBER, SamplingInput
+from glmserve_cpu_kernels.library import Library
+from glmserve_cpu_kernels.sampling import DRAW, draw
+
+OPTIONS = st.fixed_dictionaries(
+    {
+        "noise_key": st.integers(0, 2**64 - 1),
+        "temperature": st.sampled_from([1e-4, 0.3, 1.0, 2.0, 50.0]),
+        "top_p": st.sampled_from([1.0, 0.999, 0.8, 0.3, 1e-6]),
+        "top_k": st.sampled_from([0, 0, 1, 5, 100, 10**6]),
+        "min_p": st.sampled_from([0.0, 0.0, 0.05, 1.0]),
+    }
+)
+
+
+def native(library: Library, logits: np.ndarray, inputs: list[SamplingInput]) -> list[int]:
+    how = [(s.noise_key, s.temperature, s.top_p, s.min_p, s.top_k) for s in inputs]
+    return draw(library, logits, range(len(inputs)), np.array(how, dtype=DRAW))
+
+
+def random_logits(rng: np.random.Generator, vocab: int, kind: str) -> np.ndarray:
+    match kind:
+        case "peaked":
+            logits = rng.normal(0, 6, vocab)
+        case "flat":
+            logits = rng.normal(0, 0.01, vocab)
+        case "equal":  # many ties, which go by id
+            logits = rng.integers(0, 3, vocab).astype(np.float64)
+        case _:  # most are ruled out, as by a structure
+            logits = rng.normal(0, 3, vocab)
+            logits[rng.random(vocab) < 0.99] = -np.inf
+            logits[rng.integers(vocab)] = 1.0
+    return logits.astype(np.float32)
+
+
+@given(
+    inputs=st.lists(OPTIONS, min_size=1, max_size=3),
+    vocab=st.sampled_from([1, 2, 15, 16, 17, 300, 1025, 5000]),
+    kind=st.sampled_from(["peaked", "flat", "equal", "ruled out"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(
+    max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+)
+def test_same_as_the_reference(
+    library: Library, inputs: list[dict[str, float]], vocab: int, kind: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows = np.stack([random_logits(rng, vocab, kind) for _ in inputs])
+    given_inputs = [SamplingInput(**options) for options in inputs]  # type: ignore[arg-type]
+    want = [draw_row(row, s) for row, s in zip(rows, given_inputs, strict=True)]
+    assert native(library, rows, given_inputs) == want
+
+
+def test_a_whole_vocabulary(library: Library) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(0, 3, (8, 65024)).astype(np.float32)
+    for options in ({}, {"top_p": 0.9}, {"top_k": 50}, {"top_p": 0.8, "top_k": 1000}):
+        inputs = [SamplingInput(noise_key=i, temperature=0.9, **options) for i in range(8)]
+        want = [draw_row(row, s) for row, s in zip(rows, inputs, strict=True)]
+        assert native(library, rows, inputs) == want
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [0, 17, 39])
+def test_not_finite(library: Library, bad: float, place: int) -> None:
+    rows = np.zeros((3, 40), dtype=np.float32)
+    rows[1, place] = bad
+    rows[2] = -np.inf
+    tokens = native(library, rows, [SamplingInput(temperature=1.0)] * 3)
+    assert tokens[0] >= 0
+    assert tokens[1:] == [NOT_A_NUMBER] * 2
+
+
+def test_nothing_ruled_out_is_ever_drawn(library: Library) -> None:
+    rows = np.full((64, 700), -np.inf, dtype=np.float32)
+    rows[:, [3, 650]] = 0.0
+    inputs = [SamplingInput(noise_key=i, temperature=100.0) for i in range(64)]
+    assert set(native(library, rows, inputs)) == {3, 650}
