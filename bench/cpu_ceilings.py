@@ -21,6 +21,8 @@ _READ_BYTES = 2**30
 _SIDE = 4096
 _REPEATS = 7
 
+Clock = Callable[[], float]
+
 
 class CpuCeilings(NamedTuple):
     """Of some threads together, measured."""
@@ -34,13 +36,16 @@ class CpuCeilings(NamedTuple):
 
 
 def measure(
-    read_bytes: int = _READ_BYTES, side: int = _SIDE, repeats: int = _REPEATS
+    read_bytes: int = _READ_BYTES,
+    side: int = _SIDE,
+    repeats: int = _REPEATS,
+    clock: Clock = time.perf_counter,
 ) -> CpuCeilings:
     """With as many threads as torch has."""
     return CpuCeilings(
-        read_bytes / min(_best(work, repeats) for work in _readings(read_bytes)),
-        2 * side**3 / _best(_bf16_product(side), repeats),
-        2 * side**3 / _best(_int8_product(side), repeats),
+        read_bytes / min(_best(work, repeats, clock) for work in _readings(read_bytes)),
+        2 * side**3 / _best(_bf16_product(side), repeats, clock),
+        2 * side**3 / _best(_int8_product(side), repeats, clock),
     )
 
 
@@ -62,13 +67,13 @@ def _int8_product(side: int) -> Callable[[], object]:
     return lambda: torch._int_mm(a, b)
 
 
-def _best(work: Callable[[], object], repeats: int) -> float:
+def _best(work: Callable[[], object], repeats: int, clock: Clock) -> float:
     work()
     seconds = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = clock()
         work()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     return min(seconds)
 
 

@@ -86,8 +86,8 @@ def make_cpu_ops(
             attention = CpuAttention(heads, dtype, _HOST, block_size, store, prefix)
     if library is None:
         return (ReproducibleCpuOps if config.deterministic else CpuOps)(attention, dtype)
-    packs_floats = config.deterministic or not _has_amx()
-    return NativeCpuOps(attention, dtype, library, packs_floats=packs_floats)
+    has_tiles = _has_amx() and not config.deterministic
+    return NativeCpuOps(attention, dtype, library, has_tiles=has_tiles)
 
 
 def _refuse_unserved(

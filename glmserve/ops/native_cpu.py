@@ -41,8 +41,8 @@ class NativeCpuOps(CpuOps):
     """CpuOps by our own kernels. Activations are float32 or bfloat16.
 
     Args:
-        packs_floats: multiply with weights that are not quantised, too. A CPU with AMX is better
-            off with oneDNN.
+        has_tiles: the CPU has AMX, which our kernels do not use and oneDNN does: it multiplies with
+            plain weights in bfloat16, and in W8A8.
     """
 
     def __init__(
@@ -51,22 +51,28 @@ class NativeCpuOps(CpuOps):
         dtype: torch.dtype,
         library: Library,
         *,
-        packs_floats: bool = True,
+        has_tiles: bool = False,
     ) -> None:
         super().__init__(attention, dtype)
-        self._library = library
-        self._packs_floats = packs_floats
+        self.library = library
+        self._has_tiles = has_tiles
 
     @property
     def keeps_codes(self) -> bool:
         return True
 
     def pack_linear(self, weight: Tensor | QuantizedWeight) -> PackedWeight:
+        if self._is_for_onednn(weight):
+            return super().pack_linear(weight)
         if isinstance(weight, QuantizedWeight):
             return self._pack_codes(weight)
-        if not self._packs_floats or weight.shape[1] % 2:
-            return super().pack_linear(weight)
-        return pack_floats(self._library, weight)
+        return pack_floats(self.library, weight)
+
+    def _is_for_onednn(self, weight: Tensor | QuantizedWeight) -> bool:
+        uses_tiles = self._has_tiles and self._dtype == torch.bfloat16
+        if isinstance(weight, QuantizedWeight):
+            return uses_tiles and weight.bits == weight.activation_bits == 8
+        return uses_tiles or weight.shape[1] % 2 == 1
 
     def _pack_codes(self, weight: QuantizedWeight) -> PackedWeight:
         num_groups = weight.scales.shape[1]
@@ -74,7 +80,7 @@ class NativeCpuOps(CpuOps):
         if activation_group(columns, num_groups) is None:
             return DequantizingLinear(weight)
         bits = weight.activation_bits or _EXACT_BITS[self._dtype]
-        return pack_codes(self._library, weight.codes, weight.scales, weight.bits, bits)
+        return pack_codes(self.library, weight.codes, weight.scales, weight.bits, bits)
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
         if isinstance(weight, PackedLinear):
@@ -82,22 +88,22 @@ class NativeCpuOps(CpuOps):
         return super().linear(x, weight, bias)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return elementwise.rms_norm(self._library, None, x.contiguous(), weight, eps)
+        return elementwise.rms_norm(self.library, None, x.contiguous(), weight, eps)
 
     def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return elementwise.rms_norm(self._library, x, residual, weight, eps)
+        return elementwise.rms_norm(self.library, x, residual, weight, eps)
 
     def silu_and_mul(self, x: Tensor) -> Tensor:
-        return elementwise.silu_and_mul(self._library, x)
+        return elementwise.silu_and_mul(self.library, x)
 
     def rope(self, heads: Tensor, rows: Tensor) -> None:
-        elementwise.rope(self._library, heads, rows)
+        elementwise.rope(self.library, heads, rows)
 
     def draw(
         self, logits: Float32Array, rows: Sequence[int], inputs: Sequence[SamplingInput]
     ) -> list[int]:
         how = [(s.noise_key, s.temperature, s.top_p, s.min_p, s.top_k) for s in inputs]
-        return sampling.draw(self._library, logits, rows, np.array(how, dtype=sampling.DRAW))
+        return sampling.draw(self.library, logits, rows, np.array(how, dtype=sampling.DRAW))
 
 
 class NativeCpuAttention:
