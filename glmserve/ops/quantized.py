@@ -12,6 +12,9 @@ from glmserve.config import WeightBits
 
 LARGEST_CODE = {8: 127, 4: 7}
 
+_NUMBERS_AT_ONCE = 2**18
+"""That are rounded together: all steps find them in the cache, ten times as fast as in memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class QuantizedWeight:
@@ -59,10 +62,16 @@ def quantize(weight: Tensor, bits: WeightBits, group_size: int | None = None) ->
             checkpoints do.
     """
     rows, columns = weight.shape
-    groups = weight.float().view(rows, -1, group_size or columns)
-    scales = groups.abs().amax(-1) / LARGEST_CODE[bits]
-    divisors = scales.clamp(min=torch.finfo(torch.float32).tiny)
-    codes = (groups / divisors[..., None]).round_().to(torch.int8).view(rows, columns)
+    num_groups = columns // (group_size or columns)
+    codes = torch.empty((rows, columns), dtype=torch.int8, device=weight.device)
+    scales = torch.empty((rows, num_groups), device=weight.device)
+    at_once = max(1, _NUMBERS_AT_ONCE // columns)
+    for first in range(0, rows, at_once):
+        some = slice(first, first + at_once)
+        groups = weight[some].float().view(-1, num_groups, columns // num_groups)
+        scales[some] = groups.abs().amax(-1).div_(LARGEST_CODE[bits])
+        divisors = scales[some].clamp(min=torch.finfo(torch.float32).tiny)
+        codes[some] = (groups / divisors[..., None]).round_().view(-1, columns)
     return QuantizedWeight(pack_codes(codes, bits), scales, bits)
 
 
