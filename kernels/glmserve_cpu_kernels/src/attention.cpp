@@ -140,7 +140,7 @@ struct State {
 
   void merge(const State& later, int rows, int dim) {
     for (int r = 0; r < rows; r++) {
-      if (later.largest[r] == -INFINITY) continue;
+      if (later.sum[r] == 0) continue;  // it saw nothing; a NaN it saw is in the sum
       const float top = std::max(largest[r], later.largest[r]);
       rescale(r, rows, dim, top);
       const float factor = std::exp(later.largest[r] - top);

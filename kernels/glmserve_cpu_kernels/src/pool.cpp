@@ -43,7 +43,7 @@ class Pool {
     tasks_.store(tasks, std::memory_order_relaxed);
     left_.store(tasks, std::memory_order_relaxed);
     const uint64_t round = round_of(state_.load(std::memory_order_relaxed)) + 1;
-    state_.store(round << 32, std::memory_order_release);
+    state_.store(round << 32 | uint64_t(tasks), std::memory_order_release);
     state_.notify_all();
     take_tasks(round);
     for (int i = 0; i < kLooksForTheEnd; i++) {
@@ -56,14 +56,15 @@ class Pool {
  private:
   static uint64_t round_of(uint64_t state) { return state >> 32; }
 
-  // A task that was taken keeps its round open, and so `work_` what it was.
+  // A task that was taken keeps its round open, and so `work_` and `tasks_` what they were. Until then
+  // they may be the next round's, so it is `state_` alone that says whether there is one to take.
   void take_tasks(uint64_t round) {
     uint64_t state = state_.load(std::memory_order_acquire);
     while (round_of(state) == round) {
-      const int task = int(state & 0xffffffff);
-      if (task >= tasks_.load(std::memory_order_relaxed)) return;
-      if (!state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) continue;
-      (*work_.load(std::memory_order_relaxed))(task);
+      const int remaining = int(state & 0xffffffff);
+      if (remaining == 0) return;
+      if (!state_.compare_exchange_weak(state, state - 1, std::memory_order_acq_rel)) continue;
+      (*work_.load(std::memory_order_relaxed))(tasks_.load(std::memory_order_relaxed) - remaining);
       if (left_.fetch_sub(1, std::memory_order_acq_rel) == 1) left_.notify_one();
       state = state_.load(std::memory_order_acquire);
     }
@@ -94,7 +95,6 @@ class Pool {
 
   void stop() {
     stopping_ = true;
-    tasks_.store(0);
     state_.store((round_of(state_.load()) + 1) << 32);
     state_.notify_all();
     for (auto& worker : workers_) worker.join();
@@ -103,9 +103,9 @@ class Pool {
 
   std::mutex busy_;
   std::vector<std::thread> workers_;
-  int size_ = 1;
+  std::atomic<int> size_{1};
   std::atomic<bool> stopping_{false};
-  std::atomic<uint64_t> state_{0};  // round, and its next task in the lower half
+  std::atomic<uint64_t> state_{0};  // round, and in the lower half its tasks that are left to take
   std::atomic<int> tasks_{0}, left_{0};
   std::atomic<const std::function<void(int)>*> work_{nullptr};
 };
