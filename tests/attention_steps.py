@@ -36,29 +36,38 @@ class Case:
 def run_step(
     case: Case, make: Callable[[Case], AttentionBackend], seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """What the backend gives, over a cache full of NaN, and what it should: [T, heads, dim]."""
-    generator = torch.Generator().manual_seed(seed)
-    attention = make(case)
+    """What the backend gives, and what it should: [T, heads, dim]."""
+    whole = _whole_sequences(case, seed)
+    want = [_reference(whole[i], case, i)[case.sequences[i][0] :] for i in _order(case)]
+    return compute_step(case, make, seed), torch.cat(want)
+
+
+def compute_step(case: Case, make: Callable[[Case], AttentionBackend], seed: int = 0) -> Tensor:
+    """What the backend gives over a cache full of NaN: [T, heads, dim]."""
+    attention, whole = make(case), _whole_sequences(case, seed)
     counts = [-(-(before + new) // case.block_size) for before, new in case.sequences]
     blocks = np.random.default_rng(seed).permutation(sum(counts) + 3).astype(np.int32)
     tables = np.split(blocks, np.cumsum(counts))[:-1]
     cache = attention.allocate(1, len(blocks), case.dim)[0]
     poison(cache)
-    whole = []
-    for before, new in case.sequences:
-        shape = (before + new, case.heads + 2 * case.kv_heads, case.dim)
-        whole.append(torch.randn(shape, generator=generator).to(case.dtype))
     for i, (before, _) in enumerate(case.sequences):
         if before:
             earlier = _batch(dataclasses.replace(case, contexts=None), [(0, before)], [tables[i]])
             _write(attention, earlier, whole[i][:before], cache, case)
     batch = _batch(case, case.sequences, tables)
-    order = _order(case)
-    qkv = torch.cat([whole[i][case.sequences[i][0] :] for i in order])
+    qkv = torch.cat([whole[i][case.sequences[i][0] :] for i in _order(case)])
     plan = _write(attention, batch, qkv, cache, case)
-    got = attention.run(qkv, cache, plan)
-    want = [_reference(whole[i], case, i)[case.sequences[i][0] :] for i in order]
-    return got, torch.cat(want)
+    return attention.run(qkv, cache, plan)
+
+
+def _whole_sequences(case: Case, seed: int) -> list[Tensor]:
+    """Queries, keys and values of each: [tokens, heads + 2 * kv_heads, dim]."""
+    generator = torch.Generator().manual_seed(seed)
+    heads = case.heads + 2 * case.kv_heads
+    return [
+        torch.randn(before + new, heads, case.dim, generator=generator).to(case.dtype)
+        for before, new in case.sequences
+    ]
 
 
 def _batch(case: Case, sequences: list[tuple[int, int]], tables: list[Any]) -> Batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from emulated_gpu import GPU
 from glmserve.config import KvCacheDType, Quantization, RunnerConfig, report_nothing
-from glmserve.model_config import read_model_config
+from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.models.packing import pack_parameters
 from glmserve.models.prefix import load_prefix
 from glmserve.models.registry import build_model
@@ -20,6 +21,7 @@ from glmserve.models.weights import load_weights
 from glmserve.ops.attention import LayerCache
 from glmserve.ops.base import Ops
 from glmserve.ops.cpu import CpuAttention, CpuOps
+from glmserve.ops.cpu_ops import NativeKernels, make_cpu_ops
 from glmserve.ops.gpu_ops import make_ops
 from glmserve.ops.inputs import upload
 from glmserve.ops.kv_store import Int8Cache, make_store
@@ -30,8 +32,12 @@ from glmserve.prompt_layout import PromptLayout
 from glmserve.runner.batch import build_batch
 from glmserve.step import SamplingInput, ScheduledSequence, StepInput
 from glmserve_cpu_kernels.attention import BLOCK, KvCache
+from native import native_library
 
 CPU = torch.device("cpu")
+
+Operations = Literal["plain", "packed", "native", "triton"]
+"""plain: ops/base.py; packed: torch's CPU kernels; native: our own for CPUs; triton: a GPU's."""
 
 
 @dataclasses.dataclass
@@ -49,32 +55,22 @@ class PagedModel:
         self,
         checkpoint: Path,
         *,
-        packed: bool = True,
+        operations: Operations = "packed",
         dtype: torch.dtype = torch.float32,
-        block_size: int = 16,
+        block_size: int | None = None,
         num_blocks: int = 64,
         kv_cache_dtype: KvCacheDType = "auto",
-        triton: bool = False,
         quantization: Quantization | None = None,
         ptuning: Path | None = None,
     ) -> None:
         config = read_model_config(checkpoint, None, ptuning and str(ptuning))
-        self.ops: Ops
-        if triton:
-            options = RunnerConfig(checkpoint=str(checkpoint), kv_cache_dtype=kv_cache_dtype)
-            self.ops = make_ops(options, config, dtype, block_size, GPU)
-        else:
-            attention = CpuAttention if packed else SdpaAttention
-            store = make_store(kv_cache_dtype, dtype)
-            backend = attention(
-                config.num_kv_heads, dtype, CPU, block_size, store, config.prefix_length
-            )
-            self.ops = CpuOps(backend, dtype) if packed else Ops(backend)
+        options = RunnerConfig(checkpoint=str(checkpoint), kv_cache_dtype=kv_cache_dtype)
+        self.block_size = block_size or (BLOCK if operations == "native" else 16)
+        self.ops = make_operations(operations, options, config, dtype, self.block_size)
         stored = load_weights(config, checkpoint, dtype, CPU, report_nothing)
         parameters = pack_parameters(stored, config, self.ops, quantization)
         self.model = build_model(config, parameters, self.ops, config.max_context)
         self.marks = config.prompt_marks
-        self.block_size = block_size
         self.free = np.random.default_rng(0).permutation(num_blocks).astype(np.int32)
         self.caches = self.ops.attention.allocate(config.num_layers, num_blocks, config.head_dim)
         for cache in self.caches:
@@ -138,6 +134,26 @@ class PagedModel:
             ):
                 part.append(logits)
         return [np.concatenate(part) for part in parts]
+
+
+def make_operations(
+    operations: Operations,
+    options: RunnerConfig,
+    config: ModelConfig,
+    dtype: torch.dtype,
+    block_size: int,
+) -> Ops:
+    """Those that are asked for; without native ones the test is skipped."""
+    if operations == "triton":
+        return make_ops(options, config, dtype, block_size, GPU)
+    if operations == "native":
+        kernels = NativeKernels(native_library(), "")
+        return make_cpu_ops(options, config, dtype, block_size, kernels)
+    store = make_store(options.kv_cache_dtype, dtype)
+    where = (config.num_kv_heads, dtype, CPU, block_size, store, config.prefix_length)
+    if operations == "plain":
+        return Ops(SdpaAttention(*where))
+    return CpuOps(CpuAttention(*where), dtype)
 
 
 def poison(cache: LayerCache) -> None:

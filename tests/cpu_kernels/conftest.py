@@ -7,16 +7,24 @@ from collections.abc import Iterator
 import pytest
 
 from glmserve_cpu_kernels.build import INSTRUCTION_SETS
-from glmserve_cpu_kernels.library import Library, UnavailableError, load
+from glmserve_cpu_kernels.library import Library, UnavailableError
+from native import native_library
+
+
+@pytest.fixture
+def any_library() -> Iterator[Library]:
+    """With the best instruction set, for what does not depend on it."""
+    library = native_library()
+    library.set_threads(2)
+    yield library
+    library.set_threads(1)
 
 
 @pytest.fixture(params=INSTRUCTION_SETS)
-def library(request: pytest.FixtureRequest) -> Iterator[Library]:
+def library(request: pytest.FixtureRequest, any_library: Library) -> Iterator[Library]:
     try:
-        library = load()
-        library.use(request.param)
+        any_library.use(request.param)
     except UnavailableError as error:
         pytest.skip(str(error))
-    library.set_threads(2)
-    yield library
-    library.use(None)
+    yield any_library
+    any_library.use(None)

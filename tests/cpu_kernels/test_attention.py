@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from attention_steps import Case, run_step
+from attention_steps import Case, compute_step, run_step
 from glmserve.config import KvCacheDType
+from glmserve.ops.attention import LayerCache
 from glmserve.ops.native_cpu import NativeCpuAttention
+from glmserve_cpu_kernels.attention import KvCache, Step
 from glmserve_cpu_kernels.library import Library
 
 BLOCK = 32
@@ -15,11 +21,16 @@ SPAN = 512
 """Tokens that have a softmax of their own."""
 
 
-def check(library: Library, case: Case, stored: KvCacheDType = "auto", seed: int = 0) -> None:
+def maker(library: Library, stored: KvCacheDType = "auto") -> Callable[[Case], NativeCpuAttention]:
     def make(case: Case) -> NativeCpuAttention:
         return NativeCpuAttention(case.kv_heads, case.block_size, case.dtype, stored, library)
 
-    got, want = run_step(case, make, seed)
+    return make
+
+
+def check(library: Library, case: Case, stored: KvCacheDType = "auto", seed: int = 0) -> None:
+    """Against float64: sums of float32; weights rounded to bfloat16; or K and V as codes."""
+    got, want = run_step(case, maker(library, stored), seed)
     if stored == "int8":
         assert float((got - want).norm() / want.norm()) < 0.03
     else:
@@ -29,41 +40,38 @@ def check(library: Library, case: Case, stored: KvCacheDType = "auto", seed: int
 
 @pytest.mark.parametrize("stored", ["auto", "int8"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (4, 4), (26, 2), (9, 3), (1, 1)])
-@pytest.mark.parametrize(
-    "sequences",
-    [
-        [(0, 1)],
-        [(BLOCK - 1, 1)],
-        [(BLOCK, 1), (7, 1), (7, 1)],
-        [(0, 9)],
-        [(5, 30)],
-        [(5, 9), (40, 1), (0, 3), (2, 1), (63, 2)],
-    ],
-)
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (26, 2), (9, 3), (1, 1)])
 def test_head_groups(
-    library: Library,
-    stored: KvCacheDType,
-    dtype: torch.dtype,
-    heads: int,
-    kv_heads: int,
-    sequences: list[tuple[int, int]],
+    library: Library, stored: KvCacheDType, dtype: torch.dtype, heads: int, kv_heads: int
 ) -> None:
+    """Sequences that begin, end, or go on at, before and behind the edges of blocks."""
+    sequences = [(0, 1), (BLOCK - 1, 1), (BLOCK, 1), (0, 9), (5, 30), (7, 1), (7, 1), (63, 2)]
     check(library, Case(sequences, heads, kv_heads, block_size=BLOCK, dtype=dtype), stored)
 
 
+@pytest.mark.parametrize("sequences", [[(0, 1)], [(BLOCK - 1, 1)], [(BLOCK, 1)], [(0, 2 * BLOCK)]])
+def test_alone(library: Library, sequences: list[tuple[int, int]]) -> None:
+    check(library, Case(sequences, block_size=BLOCK))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("dim", [32, 36, 64, 128, 256])
-@pytest.mark.parametrize("page", [BLOCK, 2 * BLOCK])
+@pytest.mark.parametrize(
+    ("dim", "page"), [(36, BLOCK), (64, 2 * BLOCK), (128, BLOCK), (256, 3 * BLOCK), (512, BLOCK)]
+)
 def test_dims_and_pages(library: Library, dtype: torch.dtype, dim: int, page: int) -> None:
-    case = Case([(0, 40), (99, 1), (3, 2)], 6, 2, dim, page, dtype)
-    check(library, case)
+    check(library, Case([(0, 40), (99, 1), (3, 2)], 6, 2, dim, page, dtype))
 
 
-@pytest.mark.parametrize("before", [SPAN - 1, SPAN, 2 * SPAN + 40])
-@pytest.mark.parametrize("new", [1, 3, 50])
+@pytest.mark.parametrize(
+    ("before", "new"), [(SPAN - 1, 1), (SPAN, 1), (SPAN - 1, 3), (2 * SPAN + 40, 50)]
+)
 def test_spans(library: Library, before: int, new: int) -> None:
     check(library, Case([(before, new), (3, 1)], 4, 2, 32, BLOCK))
+
+
+def test_contexts_seen_by_all(library: Library) -> None:
+    sequences, contexts = [(0, 90), (70, 1), (0, 5), (67, 4)], [80, 66, 5, 64]
+    check(library, Case(sequences, block_size=BLOCK, contexts=contexts))
 
 
 @pytest.mark.parametrize("stored", ["auto", "int8"])
@@ -73,42 +81,60 @@ def test_bits_do_not_depend_on_the_step(
 ) -> None:
     """One token alone, with one thread or several, in a chunk, and beside others."""
 
-    def last_row(sequences: list[tuple[int, int]], threads: int) -> torch.Tensor:
-        def make(case: Case) -> NativeCpuAttention:
-            return NativeCpuAttention(case.kv_heads, case.block_size, case.dtype, stored, library)
-
+    def last_row(sequences: list[tuple[int, int]], threads: int) -> Tensor:
         library.set_threads(threads)
-        first = sequences[0]
-        got, _ = run_step(Case(sequences, 6, 2, 64, BLOCK, dtype), make)
-        return got[first[1] - 1]
+        got = compute_step(Case(sequences, 6, 2, 64, BLOCK, dtype), maker(library, stored))
+        return got[sequences[0][1] - 1]
 
     total = 2 * SPAN + 77
     alone = last_row([(total - 1, 1)], 1)
-    for threads in (1, 2, 3):
-        assert torch.equal(last_row([(total - 1, 1)], threads), alone)
-        assert torch.equal(last_row([(total - 1, 1), (50, 1), (9, 30)], threads), alone)
-        assert torch.equal(last_row([(total - 45, 45)], threads), alone)
+    for threads, sequences in (
+        (3, [(total - 1, 1)]),
+        (1, [(total - 1, 1), (50, 1), (9, 30)]),
+        (2, [(total - 1, 1), (50, 1), (9, 30)]),
+        (1, [(total - 45, 45)]),
+        (3, [(total - 45, 45)]),
+    ):
+        assert torch.equal(last_row(sequences, threads), alone)
 
 
-def test_nan_stays_in_its_sequence(library: Library) -> None:
+class SpoiltAttention(NativeCpuAttention):
+    """Puts a NaN into K of head 0, in one slot of each block, before it attends."""
+
+    def run(self, qkv: Tensor, cache: LayerCache, plan: Step) -> Tensor:
+        assert isinstance(cache, KvCache)
+        cache.numbers[:, 0, 0].view(-1, 32, BLOCK)[..., 5] = torch.nan
+        return super().run(qkv, cache, plan)
+
+
+def test_nan_stays_in_its_head(library: Library) -> None:
     """A NaN in K shows in what attends to it, and nowhere else."""
-    make_case = Case([(40, 1), (10, 1)], 4, 2, 32, BLOCK)
-    backends: list[NativeCpuAttention] = []
 
-    def make(case: Case) -> NativeCpuAttention:
-        backends.append(
-            NativeCpuAttention(case.kv_heads, case.block_size, case.dtype, "auto", library)
-        )
-        return backends[0]
+    def make(case: Case) -> SpoiltAttention:
+        return SpoiltAttention(case.kv_heads, case.block_size, case.dtype, "auto", library)
 
-    original = NativeCpuAttention.run
-
-    def with_nan(self: NativeCpuAttention, qkv, cache, plan):  # type: ignore[no-untyped-def]
-        cache.numbers[:, 0, 0].view(-1, 32, BLOCK)[..., 5] = torch.nan  # K of a slot, in each block
-        return original(self, qkv, cache, plan)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NativeCpuAttention, "run", with_nan)
-        got, _ = run_step(make_case, make)
+    got = compute_step(Case([(40, 1), (10, 1)], 4, 2, 32, BLOCK), make)
     assert got[:, :2].isnan().all()  # the query heads that share K/V head 0
     assert not got[:, 2:].isnan().any()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_nan_alone_in_the_last_span(library: Library, threads: int) -> None:
+    """All scores of a span are NaN, so it has no largest one: it counts none the less."""
+    attention = NativeCpuAttention(1, BLOCK, torch.float32, "auto", library)
+    cache = attention.allocate(1, SPAN // BLOCK + 1, 32)[0]
+    blocks = np.arange(SPAN // BLOCK + 1)[None]
+    library.set_threads(threads)
+
+    def feed(positions: range, qkv: Tensor) -> Tensor:
+        where = np.array(positions)
+        step = Step(
+            where, where, np.array([0, len(where)]), np.array([where[-1] + 1]), blocks, BLOCK
+        )
+        attention.write(qkv[:, 1:], cache, step)
+        return attention.run(qkv, cache, step)
+
+    feed(range(SPAN), torch.randn(SPAN, 3, 32))
+    last = torch.randn(1, 3, 32)
+    last[:, 1] = torch.nan  # its K
+    assert feed(range(SPAN, SPAN + 1), last).isnan().all()

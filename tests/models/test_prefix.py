@@ -14,16 +14,18 @@ from glmserve.errors import CheckpointError
 from glmserve.model_config import read_model_config
 from glmserve.models.prefix import load_prefix
 from golden import ATOL, PREFIXES, read_greedy, read_logits
-from paged_model import PagedModel
+from paged_model import Operations, PagedModel
 
 NAME = "transformer.prefix_encoder."
 
 
 @pytest.mark.parametrize(("base", "prefix"), PREFIXES)
 @pytest.mark.parametrize("chunk", [1, 7])
-@pytest.mark.parametrize("packed", [True, False])
-def test_logits(golden_models: Path, base: str, prefix: str, chunk: int, packed: bool) -> None:
-    model = PagedModel(golden_models / base, ptuning=golden_models / prefix, packed=packed)
+@pytest.mark.parametrize("operations", ["plain", "packed", "native"])
+def test_logits(
+    golden_models: Path, base: str, prefix: str, chunk: int, operations: Operations
+) -> None:
+    model = PagedModel(golden_models / base, ptuning=golden_models / prefix, operations=operations)
     found = model.continued(*read_greedy(golden_models / prefix), chunk)
     for got, (_, want) in zip(found, read_logits(golden_models / prefix), strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=ATOL)

@@ -18,7 +18,7 @@ from paged_model import PagedModel
 def test_whole_then_token_by_token(golden_models: Path, name: str) -> None:
     """Two sequences in one step, then each goes on for a few tokens beside the other."""
     golden = read_logits(golden_models / name)[:2]
-    model = PagedModel(golden_models / name, triton=True)
+    model = PagedModel(golden_models / name, operations="triton")
     sequences = [model.sequence(len(ids)) for ids, _ in golden]
     tails = 3
     steps = [[ids[:-tails] for ids, _ in golden]]
@@ -41,6 +41,6 @@ def test_small_cache_numbers(
     """
     folder = golden_models / "glm2_base"
     ids, want = read_logits(folder)[0]
-    got = PagedModel(folder, triton=True, kv_cache_dtype=kv_cache_dtype).logits(ids, 16)
+    got = PagedModel(folder, operations="triton", kv_cache_dtype=kv_cache_dtype).logits(ids, 16)
     difference = float(np.linalg.norm(got - want) / np.linalg.norm(want))
     assert 1e-4 < difference < error

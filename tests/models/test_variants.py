@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from paged_model import PagedModel
+from paged_model import Operations, PagedModel
 from tiny_models import BASE, Config, random_weights, reference_logits, write_checkpoint
 
 VARIANTS: dict[str, Config] = {
@@ -61,8 +61,9 @@ def assert_like_reference(folder: Path, config: Config, seed: int, **options: An
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_variant(tmp_path: Path, name: str) -> None:
-    assert_like_reference(tmp_path, {**BASE, **VARIANTS[name]}, seed=1)
+@pytest.mark.parametrize("operations", ["packed", "native"])
+def test_variant(tmp_path: Path, name: str, operations: Operations) -> None:
+    assert_like_reference(tmp_path, {**BASE, **VARIANTS[name]}, seed=1, operations=operations)
 
 
 @st.composite
@@ -94,10 +95,19 @@ def configs(draw: st.DrawFn) -> Config:
     }
 
 
-@given(config=configs(), seed=st.integers(0, 2**16), block_size=st.sampled_from([1, 3, 16]))
-@hypothesis_settings(max_examples=25)
+@given(
+    config=configs(),
+    seed=st.integers(0, 2**16),
+    block_size=st.sampled_from([1, 3, 16, 32]),
+    operations=st.sampled_from(["plain", "packed", "native"]),
+)
+@hypothesis_settings(max_examples=30)
 def test_any_combination(
-    tmp_path_factory: pytest.TempPathFactory, config: Config, seed: int, block_size: int
+    tmp_path_factory: pytest.TempPathFactory,
+    config: Config,
+    seed: int,
+    block_size: int,
+    operations: Operations,
 ) -> None:
     assert_like_reference(
         tmp_path_factory.mktemp("model"),
@@ -105,5 +115,5 @@ def test_any_combination(
         seed,
         block_size=block_size,
         num_blocks=6 * (40 // block_size + 1),
-        packed=bool(seed % 2),
+        operations=operations,
     )
