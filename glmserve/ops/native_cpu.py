@@ -96,6 +96,9 @@ class NativeCpuOps(CpuOps):
     def silu_and_mul(self, x: Tensor) -> Tensor:
         return elementwise.silu_and_mul(self.library, x)
 
+    def gelu(self, x: Tensor) -> Tensor:
+        return elementwise.gelu(self._library, x)
+
     def rope(self, heads: Tensor, rows: Tensor) -> None:
         elementwise.rope(self.library, heads, rows)
 

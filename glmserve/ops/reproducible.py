@@ -43,9 +43,24 @@ class ReproducibleCpuOps(CpuOps):
         norm = super().rms_norm
         return _in_blocks(x, lambda rows: norm(rows, weight, eps))
 
+    def silu_and_mul(self, x: Tensor) -> Tensor:
+        return _by_rows(x, super().silu_and_mul)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        return _by_rows(x, super().gelu)
+
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         norm = super().layer_norm
         return _in_blocks(x, lambda rows: norm(rows, weight, bias, eps))
+
+
+def _by_rows(x: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:
+    """`work` on x [n, ...] one row at a time.
+
+    torch cuts all numbers up among threads, and the last few of each part go through other
+    functions than whole vectors do.
+    """
+    return torch.cat([work(row) for row in x.split(1)]) if len(x) else work(x)
 
 
 def _in_blocks(x: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:

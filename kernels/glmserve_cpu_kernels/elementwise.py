@@ -36,6 +36,13 @@ def silu_and_mul(library: Library, x: Tensor) -> Tensor:
     return out
 
 
+def gelu(library: Library, x: Tensor) -> Tensor:
+    """GELU by its tanh approximation: [T, F] to [T, F]."""
+    out = torch.empty_like(x)
+    library.functions.glm_gelu(TYPES[x.dtype], x.data_ptr(), *x.shape, out.data_ptr())
+    return out
+
+
 def rope(library: Library, heads: Tensor, rows: Tensor) -> None:
     """Turn pair (2i, 2i+1) of each of `heads` [T, heads, D] by rows complex64 [T, 1, i], in place.
 

@@ -121,6 +121,7 @@ def _declare(library: ctypes.CDLL) -> None:
     pointer = c_void_p
     library.glm_rms_norm.argtypes = [c_int32, *[pointer] * 3, c_float, c_int, c_int, pointer]
     library.glm_silu_and_mul.argtypes = [c_int32, pointer, c_int, c_int, pointer]
+    library.glm_gelu.argtypes = [c_int32, pointer, c_int, c_int, pointer]
     library.glm_rope.argtypes = [c_int32, pointer, pointer, *[c_int] * 5]
     library.glm_write.argtypes = [pointer, pointer, pointer, c_int]
     library.glm_attend.argtypes = [pointer, pointer, pointer, c_int, pointer]

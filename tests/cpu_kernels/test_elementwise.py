@@ -62,6 +62,22 @@ def test_silu_and_mul(
 
 
 @both_dtypes
+@any_shape
+@few_examples
+def test_gelu(library: Library, dtype: torch.dtype, rows: int, size: int, seed: int) -> None:
+    """0.5 x (1 + tanh(u)), u = sqrt(2/pi) (x + 0.044715 x^3); u is off by up to two units of its
+    own, and far below zero the result by 2u times as many."""
+    x = numbers(rows, size, dtype, seed)
+    wide = x.double()
+    u = (2 / torch.pi) ** 0.5 * (wide + 0.044715 * wide**3)
+    want = wide * (2 * u).sigmoid()
+    unit = torch.finfo(torch.float32).eps
+    allowed = (4 + 4 * u.abs()) * unit * want.abs() + torch.finfo(dtype).eps / 2 * want.abs()
+    error = (elementwise.gelu(library, x).double() - want).abs()
+    assert (error <= allowed + 1e-36 * (1 + wide.abs())).all()
+
+
+@both_dtypes
 def test_silu_over_the_whole_range(library: Library, dtype: torch.dtype) -> None:
     """e^x is good to float32's precision up to 87; a sigmoid is never less than e^-87."""
     extremes = torch.tensor([0.0, -0.0, 1e-40, 1e-20, 200, 1e4, 3e38])
@@ -111,6 +127,7 @@ def test_bad_numbers_stay_in_their_rows(
         lambda x: elementwise.rms_norm(library, None, x, weight.repeat(2), 1e-5),
         lambda x: elementwise.rms_norm(library, x, x.clone(), weight.repeat(2), 1e-5),
         lambda x: elementwise.silu_and_mul(library, x),
+        lambda x: elementwise.gelu(library, x),
         rope,
     ]
     sound = numbers(5, 2 * size, dtype, 4)
@@ -130,6 +147,7 @@ def test_bits_do_not_depend_on_other_rows_or_threads(library: Library, dtype: to
     operations: list[Callable[[Tensor], Tensor]] = [
         lambda rows: elementwise.rms_norm(library, rows, rows.clone(), weight, 1e-5),
         lambda rows: elementwise.silu_and_mul(library, rows),
+        lambda rows: elementwise.gelu(library, rows),
     ]
     for operation in operations:
         library.set_threads(1)

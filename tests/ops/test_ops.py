@@ -14,18 +14,25 @@ from glmserve.model_config import RopeConfig
 from glmserve.ops.base import Ops
 from glmserve.ops.cpu import CpuOps
 from glmserve.ops.kv_store import ExactStore
+from glmserve.ops.native_cpu import NativeCpuOps
 from glmserve.ops.sdpa import SdpaAttention
+from native import native_library
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
-@pytest.fixture(
-    params=[Ops, lambda attention: CpuOps(attention, torch.float32)], ids=["torch", "cpu"]
-)
+@pytest.fixture(params=["torch", "cpu", "native"])
 def ops(request: pytest.FixtureRequest) -> Ops:
-    made: Ops = request.param(SdpaAttention(2, torch.float32, CPU, 16, ExactStore(torch.float32)))
-    return made
+    attention = SdpaAttention(2, torch.float32, CPU, 16, ExactStore(torch.float32))
+    match request.param:
+        case "torch":
+            return Ops(attention)
+        case "cpu":
+            return CpuOps(attention, torch.float32)
+    if "dtype" in request.fixturenames and request.getfixturevalue("dtype") == torch.float16:
+        pytest.skip("native kernels compute in float32 and bfloat16")
+    return NativeCpuOps(attention, torch.float32, native_library())
 
 
 def assert_rounded_once(got: Tensor, want: Tensor) -> None:
@@ -121,7 +128,7 @@ class TestRope:
         heads = torch.randn(3, 5, 20)
         want = heads.clone()
         for part, own in ((want[..., :8], positions[0]), (want[..., 8:16], positions[1])):
-            ops.rope(part, ops.rope_rows(table, own))
+            Ops.rope(ops, part, ops.rope_rows(table, own))
         ops.rope(heads, ops.rope_rows(table, positions))
         torch.testing.assert_close(heads, want, rtol=0, atol=1e-6)
 

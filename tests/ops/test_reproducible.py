@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,14 @@ import torch
 from attention_steps import Case, run_step
 from glmserve.config import RunnerConfig, report_nothing
 from glmserve.devices.cpu import CpuDevice
+from glmserve.ops.cpu import CpuOps
 from glmserve.ops.kv_store import ExactStore
+from glmserve.ops.native_cpu import ACTIVATION_DTYPES, NativeCpuOps
 from glmserve.ops.reproducible import ReproducibleAttention, ReproducibleCpuOps
+from glmserve.runner.torch_runner import TorchRunner
 from glmserve.step import Logprobs, SamplingInput, ScheduledSequence, ScoreInput, StepInput
 from golden import PREFIXES, read_greedy
+from native import native_library
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -41,16 +47,38 @@ def test_contexts_seen_by_all() -> None:
     torch.testing.assert_close(got.double(), want, rtol=0, atol=1e-5)
 
 
+def make_operations(kernels: str, dtype: torch.dtype) -> CpuOps:
+    """Those of --deterministic with or without our own kernels."""
+    if kernels == "torch":
+        return ReproducibleCpuOps(make(Case([])), dtype)
+    if dtype not in ACTIVATION_DTYPES:
+        pytest.skip("native kernels compute in float32 and bfloat16")
+    return NativeCpuOps(make(Case([])), dtype, native_library())
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("three_threads")
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rows(dtype: torch.dtype) -> None:
-    ops = ReproducibleCpuOps(make(Case([])), dtype)
-    weight, norm = torch.randn(200, 96).to(dtype), torch.randn(96).to(dtype)
-    x = torch.randn(70, 96).to(dtype)
+@pytest.mark.parametrize("kernels", ["native", "torch"])
+@pytest.mark.parametrize("columns", [96, 2002])
+def test_rows(dtype: torch.dtype, kernels: str, columns: int) -> None:
+    """Rows that fill whole vectors, and rows enough of other sizes for several threads."""
+    ops = make_operations(kernels, dtype)
+    weight, norm = torch.randn(200, columns).to(dtype), torch.randn(columns).to(dtype)
+    x = torch.randn(70, columns).to(dtype)
     with torch.inference_mode():
         packed = ops.pack_linear(weight.clone())
         for work in (
             lambda rows: ops.linear(rows, packed, None),
             lambda rows: ops.rms_norm(rows, norm, 1e-5),
+            lambda rows: ops.add_rms_norm(rows, rows.clone(), norm, 1e-5),
             lambda rows: ops.layer_norm(rows, norm, norm, 1e-5),
             lambda rows: ops.silu_and_mul(rows.clone()),
             ops.gelu,
@@ -60,21 +88,33 @@ def test_rows(dtype: torch.dtype) -> None:
                 assert torch.equal(work(x[first:last]), together[first:last])
 
 
+def make_runner(kernels: str, **options: Any) -> TorchRunner:
+    """With --deterministic, on our own kernels or on torch's."""
+    if kernels == "native":
+        native_library()
+    config = RunnerConfig(
+        cpu_kernels=kernels,  # type: ignore[arg-type]
+        kv_cache_tokens=2048,
+        deterministic=True,
+        **options,
+    )
+    return CpuDevice().create_runner(config, report_nothing)
+
+
+@pytest.mark.parametrize("kernels", ["native", "torch"])
 @pytest.mark.parametrize(
     ("base", "prefix"), [("glm1_base", None), ("glm1_base", "glm1_ptuning"), PREFIXES[1]]
 )
 def test_contexts_and_prefixes_do_not_depend_on_company(
-    golden_models: Path, base: str, prefix: str | None
+    golden_models: Path, base: str, prefix: str | None, kernels: str
 ) -> None:
     """The same prompts and answers, alone and together: the same bits."""
-    config = RunnerConfig(
+    runner = make_runner(
+        kernels,
         checkpoint=str(golden_models / base),
         ptuning_checkpoint=prefix and str(golden_models / prefix),
-        kv_cache_tokens=1024,
         dtype="float32",
-        deterministic=True,
     )
-    runner = CpuDevice().create_runner(config, report_nothing)
     prompts, answers = read_greedy(golden_models / (prefix or base))
     texts = [(p, a[:4]) for p, a in zip(prompts, answers, strict=True)]
 
@@ -100,21 +140,46 @@ def test_contexts_and_prefixes_do_not_depend_on_company(
     assert read(texts) == [read([text])[0] for text in texts]
 
 
+QUANTIZED = [
+    ("native", dtype, quantization)
+    for dtype in ("float32", "bfloat16")
+    for quantization in ("int8", "int4", "w8a8", "w4a8")
+] + [("torch", "float32", "int4"), ("torch", "bfloat16", "int8"), ("torch", "bfloat16", "w8a8")]
+
+
+@pytest.mark.parametrize(("kernels", "dtype", "quantization"), QUANTIZED)
+def test_quantized_weights_do_not_depend_on_company_or_chunks(
+    golden_models: Path, kernels: str, dtype: str, quantization: str
+) -> None:
+    check_company_and_chunks(
+        make_runner(
+            kernels,
+            checkpoint=str(golden_models / "glm2_base"),
+            dtype=dtype,
+            quantization=quantization,
+        )
+    )
+
+
 @pytest.mark.parametrize("name", ["glm2_base", "glm2_mha", "glm4_base"])
 @pytest.mark.parametrize("kv_cache_dtype", ["auto", "int8"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kernels", ["native", "torch"])
 def test_log_probabilities_do_not_depend_on_company_or_chunks(
-    golden_models: Path, name: str, kv_cache_dtype: str, dtype: str
+    golden_models: Path, name: str, kv_cache_dtype: str, dtype: str, kernels: str
 ) -> None:
-    """The same prompt whole, in chunks, token by token, alone and among others: the same bits."""
-    config = RunnerConfig(
-        checkpoint=str(golden_models / name),
-        kv_cache_tokens=1024,
-        dtype=dtype,  # type: ignore[arg-type]
-        kv_cache_dtype=kv_cache_dtype,  # type: ignore[arg-type]
-        deterministic=True,
+    check_company_and_chunks(
+        make_runner(
+            kernels,
+            checkpoint=str(golden_models / name),
+            dtype=dtype,
+            kv_cache_dtype=kv_cache_dtype,
+        )
     )
-    runner = CpuDevice().create_runner(config, report_nothing)
+
+
+def check_company_and_chunks(runner: TorchRunner) -> None:
+    """The same prompt whole, in chunks, token by token, alone, among others, after others."""
     ids = np.random.default_rng(0).integers(0, 100, 80).tolist()
 
     def read(chunk: int, companions: int) -> list[float]:
@@ -140,5 +205,5 @@ def test_log_probabilities_do_not_depend_on_company_or_chunks(
 
     alone = read(len(ids), 0)
     assert len(alone) == len(ids) - 1
-    for chunk, companions in ((80, 5), (7, 0), (1, 3), (33, 19)):
+    for chunk, companions in ((80, 5), (7, 0), (1, 3), (33, 19), (80, 0)):
         assert read(chunk, companions) == alone

@@ -94,6 +94,10 @@ void glm_silu_and_mul(int32_t type, const void* x, int tokens, int size, void* o
   in_use->elementwise.silu_and_mul(glm::Type(type), x, tokens, size, out);
 }
 
+void glm_gelu(int32_t type, const void* x, int tokens, int size, void* out) {
+  in_use->elementwise.gelu(glm::Type(type), x, tokens, size, out);
+}
+
 void glm_rope(int32_t type, void* x, const float* rows, int tokens, int heads, int dim, int stride,
               int pairs) {
   in_use->elementwise.rope(glm::Type(type), x, rows, tokens, heads, dim, stride, pairs);

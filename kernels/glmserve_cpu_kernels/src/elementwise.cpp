@@ -72,6 +72,29 @@ void silu_and_mul_of(const void* x, int tokens, int size, void* out) {
   });
 }
 
+// 0.5 x (1 + tanh(u)) is x sigmoid(2u).
+inline Floats gelu(Floats x) {
+  const Floats cubic = fma(mul(mul(x, x), x), all(0.044715f), x);
+  return mul(x, sigmoid(mul(cubic, all(1.5957691216f))));
+}
+
+template <class Activation>
+void gelu_of(const void* x, int tokens, int size, void* out) {
+  using Stored = typename Activation::Stored;
+  for_rows(tokens, size, [&](int row) {
+    const auto* from = static_cast<const Stored*>(x) + size_t(row) * size;
+    auto* to = static_cast<Stored*>(out) + size_t(row) * size;
+    int i = 0;
+    for (; i + kLanes <= size; i += kLanes) Activation::store(to + i, gelu(Activation::load(from + i)));
+    if (i < size) {
+      Stored rest[kLanes] = {};
+      std::copy(from + i, from + size, rest);
+      Activation::store(rest, gelu(Activation::load(rest)));
+      std::copy_n(rest, size - i, to + i);
+    }
+  });
+}
+
 template <class Activation>
 void rope_of(void* x, const float* rows, int tokens, int heads, int dim, int stride, int pairs) {
   using Stored = typename Activation::Stored;
@@ -98,6 +121,10 @@ void silu_and_mul(Type type, const void* x, int tokens, int size, void* out) {
   (type == Type::kFloat32 ? silu_and_mul_of<Fp32> : silu_and_mul_of<Bf16>)(x, tokens, size, out);
 }
 
+void gelu(Type type, const void* x, int tokens, int size, void* out) {
+  (type == Type::kFloat32 ? gelu_of<Fp32> : gelu_of<Bf16>)(x, tokens, size, out);
+}
+
 void rope(Type type, void* x, const float* rows, int tokens, int heads, int dim, int stride,
           int pairs) {
   (type == Type::kFloat32 ? rope_of<Fp32> : rope_of<Bf16>)(x, rows, tokens, heads, dim, stride,
@@ -105,6 +132,6 @@ void rope(Type type, void* x, const float* rows, int tokens, int heads, int dim,
 }
 
 extern const glm::ElementwiseKernels elementwise_kernels;
-const glm::ElementwiseKernels elementwise_kernels{rms_norm, silu_and_mul, rope};
+const glm::ElementwiseKernels elementwise_kernels{rms_norm, silu_and_mul, gelu, rope};
 
 }  // namespace GLM_ISA

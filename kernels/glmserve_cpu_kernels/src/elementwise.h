@@ -11,6 +11,8 @@ struct ElementwiseKernels {
                    int size, void* out);
   // silu(x[:, :size]) * x[:, size:], x [T, 2 * size].
   void (*silu_and_mul)(Type, const void* x, int tokens, int size, void* out);
+  // GELU by its tanh approximation, x [T, size].
+  void (*gelu)(Type, const void* x, int tokens, int size, void* out);
   // Turns adjacent pairs of the first 2 * pairs numbers of each of `heads` heads, in place; tokens are
   // `stride` numbers apart. rows: cos and sin, [T, pairs, 2].
   void (*rope)(Type, void* x, const float* rows, int tokens, int heads, int dim, int stride,
