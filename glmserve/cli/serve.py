@@ -207,7 +207,8 @@ def _add_device_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--deterministic",
         action="store_true",
-        help="a request's numbers are the same bits whatever shares its batch; slower",
+        help="a request's numbers are the same bits whatever shares its batch; slower, but not on "
+        "a CPU with native kernels",
     )
     group.add_argument(
         "--attention-backend",

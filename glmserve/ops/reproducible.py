@@ -60,7 +60,7 @@ def _by_rows(x: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:
     torch cuts all numbers up among threads, and the last few of each part go through other
     functions than whole vectors do.
     """
-    return torch.cat([work(row) for row in x.split(1)]) if len(x) else work(x)
+    return torch.cat([work(row) for row in x.unsqueeze(1).unbind()]) if len(x) else work(x)
 
 
 def _in_blocks(x: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:

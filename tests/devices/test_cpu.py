@@ -15,10 +15,10 @@ from glmserve.devices.cpu import CpuDevice, default_threads
 from glmserve.devices.host import available_memory, cpu_name, usable_cores
 from glmserve.errors import CheckpointError, DeviceError, OptionError
 from glmserve.model_config import read_model_config
-from glmserve.ops.cpu_ops import native_kernels
 from glmserve.runner.dtypes import host_dtype, stored_dtype
 from glmserve.runner.torch_runner import TorchRunner
 from glmserve.step import SamplingInput, ScheduledSequence, StepInput
+from native import native_library
 from tiny_models import BASE, random_weights, write_checkpoint
 
 GIB = 2**30
@@ -157,7 +157,7 @@ def test_native_kernels(
     checkpoint: Path, dtype: str, quantization: str | None, kv_cache_dtype: str
 ) -> None:
     """All of them serve, with the same greedy token as torch's where nothing is rounded."""
-    needs_native_kernels(checkpoint)
+    native_library()
     step = StepInput(5, [ScheduledSequence(0, [1, 2, 9], 0, bytes(4), SamplingInput())])
     options = {"dtype": dtype, "quantization": quantization, "kv_cache_dtype": kv_cache_dtype}
     native = create(checkpoint, cpu_kernels="native", attention_backend="native", **options)
@@ -168,14 +168,8 @@ def test_native_kernels(
 
 
 def test_native_attention_needs_its_blocks(checkpoint: Path) -> None:
-    needs_native_kernels(checkpoint)
+    native_library()
     with pytest.raises(OptionError, match="a --block-size of 32, or a multiple; this is 16"):
         create(checkpoint, attention_backend="native", block_size=16)
     assert create(checkpoint, block_size=16).info.limits.block_size == 16
     assert create(checkpoint).info.limits.block_size == 32
-
-
-def needs_native_kernels(checkpoint: Path) -> None:
-    native = native_kernels(RunnerConfig(checkpoint=str(checkpoint)))
-    if native.library is None:
-        pytest.skip(native.reason)

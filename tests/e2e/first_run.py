@@ -21,11 +21,13 @@ def main(command: str) -> None:
     )
     assert server.stdout is not None
     try:
-        url = ""
+        url = kernels = ""
         for line in server.stdout:
             print(line, end="")
             if match := re.search(r"URL +(http://\S+/v1)", line):
                 url = match[1]
+            if match := re.search(r"device .*, ([^,]+ kernels)\)", line):
+                kernels = match[1]
             if line.strip().startswith("curl"):
                 break
         answer = ask(url, "Hello! Who are you?")
@@ -34,6 +36,9 @@ def main(command: str) -> None:
             sys.exit("the answer is empty")
         if answer["choices"][0]["finish_reason"] != "stop":
             sys.exit("the model did not stop by itself")
+        if not kernels:
+            sys.exit("the server does not say which kernels it computes with")
+        print(f"served with {kernels}")
         server.send_signal(signal.SIGTERM)
         code = server.wait(timeout=30)
         if code != 0:

@@ -38,10 +38,11 @@ LAYERS: dict[str, int] = {
 }
 PLAN = {"cache", "scheduler", "engine", "executor", "text", "api", "cli"}
 COMPUTE = range(1, 6)
-COMPUTE_LIBRARIES = {"torch", "triton", "safetensors", "numpy", "glmserve_kernels", "transformers"}
+KERNEL_PACKAGES = {"glmserve_kernels", "glmserve_cpu_kernels"}
+COMPUTE_LIBRARIES = {"torch", "triton", "safetensors", "numpy", "transformers", *KERNEL_PACKAGES}
 
-KERNEL_PACKAGE = PACKAGE.parent / "kernels" / "glmserve_kernels"
-KERNELS = sorted(KERNEL_PACKAGE.rglob("*.py"))
+KERNELS = PACKAGE.parent / "kernels"
+KERNEL_MODULES = sorted(p for name in KERNEL_PACKAGES for p in (KERNELS / name).rglob("*.py"))
 
 MODULES = [p for p in PACKAGE.rglob("*.py") if "assets" not in p.parts]
 
@@ -82,13 +83,15 @@ def test_every_module_has_a_layer() -> None:
     assert {layer_name(path) for path in MODULES} <= LAYERS.keys()
 
 
-@pytest.mark.parametrize("path", KERNELS, ids=lambda p: str(p.relative_to(KERNEL_PACKAGE)))
-def test_kernels_know_nothing_of_the_server(path: Path) -> None:
-    assert not [module for module in imports(path) if module.split(".")[0] == "glmserve"]
+@pytest.mark.parametrize("path", KERNEL_MODULES, ids=lambda p: str(p.relative_to(KERNELS)))
+def test_kernels_know_nothing_of_the_server_or_each_other(path: Path) -> None:
+    own = path.relative_to(KERNELS).parts[0]
+    strangers = {"glmserve", *KERNEL_PACKAGES} - {own}
+    assert not [module for module in imports(path) if module.split(".")[0] in strangers]
 
 
 def test_operations_use_triton_only_in_kernels() -> None:
     """References, cases and planners must import where there is no Triton."""
-    for path in KERNELS:
+    for path in KERNEL_MODULES:
         if path.name not in ("kernel.py", "cases.py"):
             assert "triton" not in {module.split(".")[0] for module in imports(path)}, path

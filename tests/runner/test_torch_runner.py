@@ -16,6 +16,7 @@ from glmserve.ops.cpu_ops import native_kernels
 from glmserve.runner.torch_runner import TorchRunner
 from glmserve.step import NOT_A_NUMBER, SamplingInput, ScheduledSequence, StepInput
 from golden import FIRST_GENERATION, NAMES, PREFIXES, read_greedy
+from native import native_library
 from tiny_models import BASE, random_weights, write_checkpoint
 
 
@@ -25,12 +26,22 @@ def load(checkpoint: Path, **options: Any) -> TorchRunner:
     return CpuDevice().create_runner(config, report_nothing)
 
 
+@pytest.fixture(params=["native", "torch"])
+def kernels(request: pytest.FixtureRequest) -> str:
+    """What --cpu-kernels is to be."""
+    if request.param == "native":
+        native_library()
+    return str(request.param)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("chunk", [10_000, 7])
-def test_greedy_text_of_the_original(golden_models: Path, name: str, chunk: int) -> None:
+def test_greedy_text_of_the_original(
+    golden_models: Path, name: str, chunk: int, kernels: str
+) -> None:
     folder = golden_models / name
     prompts, want = read_greedy(folder)
-    runner = load(folder)
+    runner = load(folder, cpu_kernels=kernels)
     assert Decoding(runner, prompts, 64).outputs(len(want[0]), chunk) == want
     for prompt, expected in zip(prompts, want, strict=True):
         assert Decoding(runner, [prompt], 64).outputs(len(expected), chunk) == [expected]
@@ -38,9 +49,11 @@ def test_greedy_text_of_the_original(golden_models: Path, name: str, chunk: int)
 
 @pytest.mark.parametrize("name", FIRST_GENERATION)
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_greedy_text_of_whole_prompts(golden_models: Path, name: str, deterministic: bool) -> None:
+def test_greedy_text_of_whole_prompts(
+    golden_models: Path, name: str, deterministic: bool, kernels: str
+) -> None:
     prompts, want = read_greedy(golden_models / name)
-    runner = load(golden_models / name, deterministic=deterministic)
+    runner = load(golden_models / name, deterministic=deterministic, cpu_kernels=kernels)
     assert Decoding(runner, prompts, 64).outputs(len(want[0])) == want
     assert Decoding(runner, prompts[-1:], 64).outputs(len(want[-1])) == want[-1:]
 
@@ -48,11 +61,15 @@ def test_greedy_text_of_whole_prompts(golden_models: Path, name: str, determinis
 @pytest.mark.parametrize(("base", "prefix"), PREFIXES)
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_greedy_text_behind_a_prefix(
-    golden_models: Path, base: str, prefix: str, deterministic: bool
+    golden_models: Path, base: str, prefix: str, deterministic: bool, kernels: str
 ) -> None:
     prompts, want = read_greedy(golden_models / prefix)
-    options = {"ptuning_checkpoint": str(golden_models / prefix), "deterministic": deterministic}
-    runner = load(golden_models / base, **options)
+    runner = load(
+        golden_models / base,
+        ptuning_checkpoint=str(golden_models / prefix),
+        deterministic=deterministic,
+        cpu_kernels=kernels,
+    )
     assert Decoding(runner, prompts, 64).outputs(len(want[0])) == want
 
 
@@ -138,11 +155,11 @@ class TestSampling:
         output = Decoding(runner, [[1], [2], [3]], 40).outputs(30)
         assert all(t < 5 for tokens in output for t in tokens)
 
-    def test_not_finite(self, tmp_path: Path) -> None:
+    def test_not_finite(self, tmp_path: Path, kernels: str) -> None:
         """A token whose embedding is NaN spoils its own request and no other."""
         weights = random_weights(BASE)
         weights["transformer.embedding.word_embeddings.weight"][40] = float("nan")
-        runner = load(write_checkpoint(tmp_path, BASE, weights))
+        runner = load(write_checkpoint(tmp_path, BASE, weights), cpu_kernels=kernels)
         sound = Decoding(runner, [[1, 2]], 8).outputs(1)
         mixed = Decoding(runner, [[1, 2], [1, 40, 2], [40]], 8)
         mixed.step(100)
@@ -153,8 +170,8 @@ class TestSampling:
         assert again.outputs(1)[2] == sound[0]
 
 
-def test_text_does_not_depend_on_the_company(checkpoint: Path) -> None:
-    runner = load(checkpoint)
+def test_text_does_not_depend_on_the_company(checkpoint: Path, kernels: str) -> None:
+    runner = load(checkpoint, cpu_kernels=kernels)
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, 48, n).tolist() for n in (1, 5, 30, 17, 2, 64, 9)]
     together = Decoding(runner, prompts, 40).outputs(30, chunk=8)
@@ -176,10 +193,10 @@ def test_closed(checkpoint: Path) -> None:
         Decoding(runner, [[1]], 1).step(1)
 
 
-def test_sixteen_layers_stay_finite(tmp_path: Path) -> None:
+def test_sixteen_layers_stay_finite(tmp_path: Path, kernels: str) -> None:
     """Dummy weights keep a deep model's logits in a usable range, in half precision too."""
     deep = {**BASE, "num_layers": 16, "apply_residual_connection_post_layernorm": True}
     write_checkpoint(tmp_path, deep, {"unused": torch.zeros(1)})
     for dtype in ("float32", "float16", "bfloat16"):
-        runner = load(tmp_path, load_format="dummy", dtype=dtype)
+        runner = load(tmp_path, load_format="dummy", dtype=dtype, cpu_kernels=kernels)
         assert NOT_A_NUMBER not in Decoding(runner, [[1, 2, 3]], 30).outputs(20)[0]
