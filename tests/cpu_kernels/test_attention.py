@@ -138,3 +138,20 @@ def test_nan_alone_in_the_last_span(library: Library, threads: int) -> None:
     last = torch.randn(1, 3, 32)
     last[:, 1] = torch.nan  # its K
     assert feed(range(SPAN, SPAN + 1), last).isnan().all()
+
+
+@pytest.mark.parametrize("bad", [torch.nan, -torch.inf])
+@pytest.mark.parametrize("is_value", [False, True])
+def test_bad_numbers_in_an_int8_cache(library: Library, bad: float, is_value: bool) -> None:
+    """Codes cannot say so, but their scale can; subnormal numbers beside them do no harm."""
+    attention = NativeCpuAttention(2, BLOCK, torch.float32, "int8", library)
+    cache = attention.allocate(1, 1, 32)[0]
+    places = np.arange(3)
+    step = Step(places, places, np.array([0, 3]), np.array([3]), np.zeros((1, 1)), BLOCK)
+    qkv = torch.randn(3, 6, 32)  # heads: two of queries, keys, values
+    qkv[1, 4 if is_value else 2, 7] = bad
+    qkv[:, 5] = 1e-42
+    attention.write(qkv[:, 2:], cache, step)
+    got = attention.run(qkv, cache, step)
+    assert got[1:, 0].isnan().all()
+    assert (got[:, 1].abs() < 1e-36).all()

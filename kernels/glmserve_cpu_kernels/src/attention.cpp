@@ -82,12 +82,14 @@ void write_token(const KvCache& cache, int64_t slot, const typename Form::Activa
         }
         const float top = __builtin_bit_cast(float, magnitude);
         scales[t] = top / 127;
-        inverse = top > 0 ? 127 / top : 0;
+        inverse = 127 / top;
       }
+      // Codes are 0 of what is nearly zero, or not finite: then the scale tells.
+      const bool has_codes = inverse > 0 && inverse < INFINITY;
       for (int d = 0; d < cache.dim; d++) {
         const size_t index = is_value ? value_index<Form>(d, t) : key_index<Form>(d, t);
         if constexpr (sizeof(Number) == 1)
-          to[index] = Number(std::nearbyint(Activation::one(x[d]) * inverse));
+          to[index] = has_codes ? Number(std::nearbyint(Activation::one(x[d]) * inverse)) : Number(0);
         else
           to[index] = x[d];
       }

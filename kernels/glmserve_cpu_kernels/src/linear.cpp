@@ -227,8 +227,11 @@ void round_group(const typename Activation::Stored* x, int count, int group, int
   const float top = __builtin_bit_cast(float, magnitude);
   constexpr float kMost = 127.0f * (1 << kLimbBits * (kLimbs - 1));
   *scale = top / kMost;
-  const float inverse = top > 0 ? kMost / top : 0.0f;
-  for (i = 0; i < group; i++) rounded[i] = int32_t(std::nearbyint(wide[i] * inverse));
+  const float inverse = kMost / top;
+  if (inverse > 0 && inverse < INFINITY)
+    for (i = 0; i < group; i++) rounded[i] = int32_t(std::nearbyint(wide[i] * inverse));
+  else  // zeros, or what is nearly so; or numbers that are not finite, and then the scale tells
+    std::fill_n(rounded, group, 0);
   for (int l = kLimbs - 1; l >= 0; l--) {
     alignas(64) int8_t narrow[kMostGroup];
     int32_t total = 0;
