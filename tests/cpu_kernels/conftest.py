@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from glmserve_cpu_kernels.build import INSTRUCTION_SETS
 from glmserve_cpu_kernels.library import Library, UnavailableError
 from native import native_library
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    torch.manual_seed(0)
 
 
 @pytest.fixture
