@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from glmserve.config import KvCacheDType
+from glmserve.errors import OptionError
 from glmserve.ops.attention import AttentionBackend, LayerCache
 from glmserve.ops.base import PackedWeight
 from glmserve.ops.batch import Batch
 from glmserve.ops.cpu import CpuOps
-from glmserve.ops.cpu_quantized import DequantizingLinear
 from glmserve.ops.gumbel import Float32Array
 from glmserve.ops.quantized import QuantizedWeight
 from glmserve.step import SamplingInput
@@ -69,16 +69,22 @@ class NativeCpuOps(CpuOps):
         return pack_floats(self.library, weight)
 
     def _is_for_onednn(self, weight: Tensor | QuantizedWeight) -> bool:
-        uses_tiles = self._has_tiles and self._dtype == torch.bfloat16
+        if self._dtype != torch.bfloat16:
+            return False
         if isinstance(weight, QuantizedWeight):
-            return uses_tiles and weight.bits == weight.activation_bits == 8
-        return uses_tiles or weight.shape[1] % 2 == 1
+            return self._has_tiles and weight.bits == weight.activation_bits == 8
+        return self._has_tiles or weight.shape[1] % 2 == 1
 
     def _pack_codes(self, weight: QuantizedWeight) -> PackedWeight:
         num_groups = weight.scales.shape[1]
         columns = num_groups * weight.group_size
-        if activation_group(columns, num_groups) is None:
-            return DequantizingLinear(weight)
+        if activation_group(columns, num_groups, weight.bits) is None:
+            if weight.activation_bits:
+                raise OptionError(
+                    f"activations cannot be rounded for weights of {weight.bits} bits with a scale "
+                    f"for every {weight.group_size} columns; leave --quantization out"
+                )
+            return self.pack_linear(weight.dequantized(self._dtype))
         bits = weight.activation_bits or _EXACT_BITS[self._dtype]
         return pack_codes(self.library, weight.codes, weight.scales, weight.bits, bits)
 
@@ -97,7 +103,7 @@ class NativeCpuOps(CpuOps):
         return elementwise.silu_and_mul(self.library, x)
 
     def gelu(self, x: Tensor) -> Tensor:
-        return elementwise.gelu(self._library, x)
+        return elementwise.gelu(self.library, x)
 
     def rope(self, heads: Tensor, rows: Tensor) -> None:
         elementwise.rope(self.library, heads, rows)
@@ -105,7 +111,7 @@ class NativeCpuOps(CpuOps):
     def draw(
         self, logits: Float32Array, rows: Sequence[int], inputs: Sequence[SamplingInput]
     ) -> list[int]:
-        how = [(s.noise_key, s.temperature, s.top_p, s.min_p, s.top_k) for s in inputs]
+        how = [(s.noise_key, s.top_p, s.temperature, s.min_p, s.top_k) for s in inputs]
         return sampling.draw(self.library, logits, rows, np.array(how, dtype=sampling.DRAW))
 
 
@@ -153,8 +159,9 @@ class NativeCpuAttention:
     def plan(self, batch: Batch, cache: LayerCache) -> attention.Step:
         """Raises IndexError for a block that is not there: the kernels would write beyond."""
         known = len(cast(attention.KvCache, cache).numbers) * attention.BLOCK // self._block_size
-        if batch.block_tables.size and int(batch.block_tables.max()) >= known:
-            raise IndexError(f"block {batch.block_tables.max()} of {known}")
+        tables = batch.block_tables
+        if tables.size and not (tables.min() >= 0 and tables.max() < known):
+            raise IndexError(f"blocks {tables.min()} to {tables.max()} of {known}")
         return attention.Step(
             slots=batch.slot_mapping,
             last_visible=batch.last_visible,

@@ -49,6 +49,8 @@ def rope(library: Library, heads: Tensor, rows: Tensor) -> None:
     Heads of a token must follow one another; tokens may lie apart.
     """
     tokens, num_heads, dim = heads.shape
+    if heads.stride(1) != dim:
+        raise ValueError("heads of a token must follow one another")
     library.functions.glm_rope(
         *(TYPES[heads.dtype], heads.data_ptr(), rows.data_ptr()),
         *(tokens, num_heads, dim, heads.stride(0), rows.shape[-1]),

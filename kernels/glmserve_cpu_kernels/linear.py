@@ -25,8 +25,6 @@ PANEL = 32
 
 _LIMBS: dict[ActivationBits, int] = {8: 1, 15: 2, 22: 3}
 _GROUP = 128
-_LARGEST_GROUP = 256
-_GROUP_MULTIPLE = 8
 
 
 class _Format(IntEnum):
@@ -102,7 +100,7 @@ def pack_codes(
             one they are kept in float16.
     """
     columns = codes.shape[1] * 8 // bits
-    group = activation_group(columns, scales.shape[1])
+    group = activation_group(columns, scales.shape[1], bits)
     if group is None:
         raise ValueError(f"no kernel for {scales.shape[1]} scales over {columns} columns")
     form = _Format.INT8 if bits == 8 else _Format.INT4
@@ -111,15 +109,14 @@ def pack_codes(
     return PackedLinear(library, form, codes, shape, group=group, limbs=limbs, scales=scales)
 
 
-def activation_group(columns: int, weight_groups: int) -> int | None:
+def activation_group(columns: int, weight_groups: int, bits: int) -> int | None:
     """Columns of activations that are rounded with one scale; None: the kernels cannot do it."""
+    multiple = 32 // bits  # of columns, in one step of a panel
     if weight_groups == 1:
-        return min(_GROUP, -(-columns // _GROUP_MULTIPLE) * _GROUP_MULTIPLE)
+        return min(_GROUP, -(-columns // multiple) * multiple)
     of_weight = columns // weight_groups
-    if of_weight % _GROUP == 0:
-        return _GROUP
-    fits = of_weight % _GROUP_MULTIPLE == 0 and of_weight <= _LARGEST_GROUP
-    return of_weight if fits else None
+    fitting = (size for size in range(_GROUP, 0, -multiple) if of_weight % size == 0)
+    return next(fitting, None)
 
 
 def _packed_scales(scales: Tensor) -> Tensor:

@@ -12,11 +12,12 @@ from glmserve_cpu_kernels.library import Library
 DRAW = np.dtype(
     [
         ("noise_key", np.uint64),
+        ("top_p", np.float64),
         ("temperature", np.float32),
-        ("top_p", np.float32),
         ("min_p", np.float32),
         ("top_k", np.int32),
-    ]
+    ],
+    align=True,
 )
 """`struct Draw` of src/sampling.h: temperature is more than 0."""
 

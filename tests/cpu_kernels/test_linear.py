@@ -100,7 +100,7 @@ def allowed_error(weight: Weight, x: Tensor, want: Tensor) -> Tensor:
     inputs = x.shape[1]
     allowed = (inputs + 4) * UNIT[torch.float32] * (wide.abs() @ magnitudes.T)
     if form.bits is not None:
-        group = activation_group(inputs, weight.weight_groups)
+        group = activation_group(inputs, weight.weight_groups, form.bits)
         assert group is not None
         missing = -inputs % group
         tops = F.pad(wide, (0, missing)).view(len(x), -1, group).abs().amax(-1)
@@ -218,14 +218,27 @@ def test_rows_that_lie_apart(library: Library) -> None:
 
 
 def test_groups_without_a_kernel(any_library: Library) -> None:
-    codes, scales = torch.zeros(4, 48, dtype=torch.int8), torch.ones(4, 4)
-    with pytest.raises(ValueError, match="no kernel for 4 scales over 48 columns"):
+    codes, scales = torch.zeros(4, 24, dtype=torch.int8), torch.ones(4, 4)
+    with pytest.raises(ValueError, match="no kernel for 4 scales over 24 columns"):
         linear.pack_codes(any_library, codes, scales, 8, 15)
 
 
 @pytest.mark.parametrize(
-    ("columns", "weight_groups", "group"),
-    [(4096, 1, 128), (13, 1, 16), (48, 1, 48), (512, 4, 128), (512, 2, 128), (512, 16, 32)],
+    ("columns", "weight_groups", "bits", "group"),
+    [
+        (4096, 1, 8, 128),
+        (13, 1, 4, 16),
+        (13, 1, 8, 16),
+        (9, 1, 8, 12),
+        (48, 1, 8, 48),
+        (512, 4, 8, 128),
+        (512, 2, 4, 128),
+        (512, 16, 4, 32),
+        (48, 4, 8, 12),
+        (48, 4, 4, None),
+        (640, 2, 4, 80),
+        (1344, 3, 8, 112),
+    ],
 )
-def test_activation_group(columns: int, weight_groups: int, group: int) -> None:
-    assert activation_group(columns, weight_groups) == group
+def test_activation_group(columns: int, weight_groups: int, bits: int, group: int | None) -> None:
+    assert activation_group(columns, weight_groups, bits) == group

@@ -24,7 +24,7 @@ OPTIONS = st.fixed_dictionaries(
 
 
 def native(library: Library, logits: np.ndarray, inputs: list[SamplingInput]) -> list[int]:
-    how = [(s.noise_key, s.temperature, s.top_p, s.min_p, s.top_k) for s in inputs]
+    how = [(s.noise_key, s.top_p, s.temperature, s.min_p, s.top_k) for s in inputs]
     return draw(library, logits, range(len(inputs)), np.array(how, dtype=DRAW))
 
 

@@ -201,7 +201,10 @@ class Attention {
  private:
   // Few tiles with long contexts: spans are spread over threads, and merged afterwards.
   void run_by_spans(const std::vector<Tile>& tiles, int most) {
-    std::unique_ptr<State[]> states(new State[tiles.size() * most]);
+    static thread_local std::unique_ptr<State[]> kept;  // some megabytes, needed again in each layer
+    static thread_local size_t room = 0;
+    if (room < tiles.size() * most) kept.reset(new State[room = tiles.size() * most]);
+    State* states = kept.get();
     glm::run(int(tiles.size()) * most, [&](int i) {
       const Tile& tile = tiles[i / most];
       if (i % most >= spans(visible(tile))) return;

@@ -150,7 +150,7 @@ void keep(const float* weights, int count, const Draw& how, Ids& ids) {
   } else {
     total = sum_of(weights, count);
     // n entries of less than 1/n of what is not kept are all among that.
-    const double least = (1 - double(how.top_p)) * total / count * kRounding;
+    const double least = (1 - how.top_p) * total / count * kRounding;
     find(weights, count, std::max(float(least), kLeast), ids);
   }
   if (how.top_p < 1) keep_top_p(weights, how.top_p * total, ids);

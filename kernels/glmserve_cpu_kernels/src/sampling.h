@@ -8,10 +8,11 @@ namespace glm {
 // How to choose one token; no effect where a field is at its neutral value.
 struct Draw {
   uint64_t noise_key;
+  double top_p;       // 1
   float temperature;  // > 0
-  float top_p;        // 1
   float min_p;        // 0
   int32_t top_k;      // 0
+  int32_t unused;
 };
 
 struct SamplingKernels {
