@@ -117,22 +117,24 @@ void write_tokens(const KvCache& cache, const AttentionStep& step, const void* k
 
 // Softmax-weighted sum of a tile's rows over some blocks.
 struct State {
-  float largest[kFloatRows];
-  float sum[kFloatRows];
-  alignas(64) float totals[kMostDim * kFloatRows];  // [dim / 32, rows, 32]
+  float largest[kFloatRows];                        // score of each row
+  alignas(64) float sums[kFloatRows * kLanes];      // of weights, lane by lane
+  alignas(64) float totals[kMostDim * kFloatRows];  // of values, [dim / 32, rows, 32]
 
   void clear(int rows, int dim) {
     std::fill_n(largest, rows, -INFINITY);
-    std::fill_n(sum, rows, 0.0f);
+    std::fill_n(sums, rows * kLanes, 0.0f);
     std::fill_n(totals, size_t(rows) * dim, 0.0f);
   }
+
+  Floats row_sums(int r) const { return load(sums + r * kLanes); }
 
   // What came before the largest score grew from `largest[r]` counts for less.
   void rescale(int r, int rows, int dim, float largest_now) {
     const float factor = largest_now == largest[r] ? 1.0f : std::exp(largest[r] - largest_now);
     largest[r] = largest_now;
     if (factor == 1.0f) return;
-    sum[r] *= factor;
+    store(sums + r * kLanes, mul(row_sums(r), all(factor)));
     for (int panel = 0; panel < dim / kPanel; panel++)
       for (int i = 0; i < kPanel; i += kLanes) {
         float* p = totals + (size_t(panel) * rows + r) * kPanel + i;
@@ -142,15 +144,15 @@ struct State {
 
   void merge(const State& later, int rows, int dim) {
     for (int r = 0; r < rows; r++) {
-      if (later.sum[r] == 0) continue;  // it saw nothing; a NaN it saw is in the sum
+      if (sum(later.row_sums(r)) == 0) continue;  // it saw nothing; a NaN it saw is in the sum
       const float top = std::max(largest[r], later.largest[r]);
       rescale(r, rows, dim, top);
-      const float factor = std::exp(later.largest[r] - top);
-      sum[r] += later.sum[r] * factor;
+      const Floats factor = all(std::exp(later.largest[r] - top));
+      store(sums + r * kLanes, fma(later.row_sums(r), factor, row_sums(r)));
       for (int panel = 0; panel < dim / kPanel; panel++)
         for (int i = 0; i < kPanel; i += kLanes) {
           const size_t at = (size_t(panel) * rows + r) * kPanel + i;
-          store(totals + at, fma(load(later.totals + at), all(factor), load(totals + at)));
+          store(totals + at, fma(load(later.totals + at), factor, load(totals + at)));
         }
     }
   }
@@ -283,10 +285,11 @@ class Attention {
     float_tiles<Dot>(tile.rows, s.queries, keys, steps, ahead(next, 0), s.scores);
     for (int r = 0; r < tile.rows; r++) weigh(tile, r, position, scales, state);
     const uint8_t* values = panels(at + 1);
-    if (!kCodes && !is_finite(values)) return add_row_by_row(tile, position, values, state);
+    if (!kCodes && is_edge(tile, position) && !is_finite(values))
+      return add_row_by_row(tile, position, values, state);
     for (int panel = 0; panel < dim_ / kPanel; panel++) {
       const uint8_t* at_panel = values + size_t(panel) * kBlockSteps * kStepBytes;
-      float_tiles<Dot>(tile.rows, s.weights, at_panel, kBlockSteps,
+      float_tiles<Dot, kBlockSteps>(tile.rows, s.weights, at_panel, kBlockSteps,
                        ahead(next + 1, size_t(panel) * kBlockSteps * kStepBytes),
                        state.totals + size_t(panel) * tile.rows * kPanel);
     }
@@ -297,6 +300,13 @@ class Attention {
     constexpr int kRatio = sizeof(Stored) / sizeof(Number);
     const auto* numbers = static_cast<const Number*>(cache_.numbers) + index * dim_ * kBlock;
     return {reinterpret_cast<const uint8_t*>(numbers) + offset / kRatio, kStepBytes / kRatio};
+  }
+
+  // Whether some row does not see all of the block at `position`.
+  bool is_edge(const Tile& tile, int64_t position) const {
+    for (int r = 0; r < tile.rows; r++)
+      if (seen(tile, r, position) < kBlock) return true;
+    return false;
   }
 
   bool is_finite(const uint8_t* panels) const {
@@ -318,11 +328,10 @@ class Attention {
       auto* values = reinterpret_cast<Stored*>(s.panels);
       for (int t = int(std::max<int64_t>(seen(tile, r, position), 0)); t < kBlock; t++)
         for (int d = 0; d < dim_; d++) values[value_index<Form>(d, t)] = 0;
-      uint32_t weights[kBlockSteps];
-      for (int i = 0; i < kBlockSteps; i++) weights[i] = s.weights[i * tile.rows + r];
       for (int panel = 0; panel < dim_ / kPanel; panel++) {
         const uint8_t* at_panel = s.panels + size_t(panel) * kBlockSteps * kStepBytes;
-        float_tile<Dot, 1>(weights, at_panel, kBlockSteps, {at_panel, kStepBytes},
+        float_tile<Dot, 1>(s.weights + r * kBlockSteps, at_panel, kBlockSteps,
+                           {at_panel, kStepBytes},
                            state.totals + (size_t(panel) * tile.rows + r) * kPanel);
       }
     }
@@ -337,41 +346,34 @@ class Attention {
   void weigh(const Tile& tile, int r, int64_t position, const float* scales, State& state) const {
     Scratch& s = scratch();
     float* scores = s.scores + r * kBlock;
-    const float scale = 1 / std::sqrt(float(cache_.dim));
+    auto* weights = reinterpret_cast<Stored*>(s.weights + r * kBlockSteps);
     const int64_t slots = seen(tile, r, position);
-    for (int i = 0; i < kBlock; i += kLanes) {
-      Floats x = mul(load(scores + i), all(scale));
-      if (scales) x = mul(x, load(scales + i));
-      store(scores + i, x);
-    }
     if (slots <= 0) {
-      std::fill_n(scores, kBlock, 0.0f);
-      return put_weights(r, tile.rows, scores);
+      std::fill_n(weights, kBlock, Stored(0));
+      return;
     }
+    if (scales)
+      for (int i = 0; i < kBlock; i += kLanes)
+        store(scores + i, mul(load(scores + i), load(scales + i)));
     for (int64_t i = slots; i < kBlock; i++) scores[i] = -INFINITY;
+    const Floats scale = all(1 / std::sqrt(float(cache_.dim)));
     Floats top = load(scores);
     for (int i = kLanes; i < kBlock; i += kLanes) top = max(top, load(scores + i));
+    top = mul(top, scale);
     // A NaN may get lost here, but not in the weights below.
-    state.rescale(r, tile.rows, dim_, std::max(state.largest[r], largest(top)));
+    if (any_at_least(top, all(state.largest[r])))
+      state.rescale(r, tile.rows, dim_, std::max(state.largest[r], largest(top)));
     for (int i = 0; i < kBlock; i += kLanes)
-      store(scores + i, exp(sub(load(scores + i), all(state.largest[r]))));
+      store(scores + i, exp(fma(load(scores + i), scale, all(-state.largest[r]))));
     for (int64_t i = slots; i < kBlock; i++) scores[i] = 0;
-    Floats sums = zeros();
+    Floats sums = state.row_sums(r);
     for (int i = 0; i < kBlock; i += kLanes) sums = add(sums, load(scores + i));
-    state.sum[r] += sum(sums);
+    store(state.sums + r * kLanes, sums);
     if (scales)
       for (int i = 0; i < kBlock; i += kLanes)
         store(scores + i, mul(load(scores + i), load(scales + kBlock + i)));
     for (int64_t i = slots; i < kBlock; i++) scores[i] = 0;  // whatever an unseen slot's scale is
-    put_weights(r, tile.rows, scores);
-  }
-
-  // Weights of row r, as the activations of a tile.
-  void put_weights(int r, int rows, const float* weights) const {
-    alignas(64) uint32_t words[kBlock];
-    auto* stored = reinterpret_cast<Stored*>(words);
-    for (int i = 0; i < kBlock; i += kLanes) Activation::store(stored + i, load(weights + i));
-    put_words(words, kBlockSteps, r, rows, scratch().weights);
+    for (int i = 0; i < kBlock; i += kLanes) Activation::store(weights + i, load(scores + i));
   }
 
   // Row r of the activations of a tile.
@@ -395,7 +397,7 @@ class Attention {
   void finish(const Tile& tile, const State& state) const {
     for (int r = 0; r < tile.rows; r++) {
       Stored* to = out_ + (size_t(token(tile, r)) * queries_ + query_head(tile, r)) * cache_.dim;
-      const float inverse = 1 / state.sum[r];
+      const float inverse = 1 / sum(state.row_sums(r));
       alignas(64) Stored row[kMostDim];
       for (int d = 0; d < dim_; d += kLanes) {
         const size_t at = (size_t(d / kPanel) * tile.rows + r) * kPanel + d % kPanel;

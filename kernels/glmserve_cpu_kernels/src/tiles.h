@@ -43,10 +43,12 @@ struct Ahead {
   }
 };
 
-// totals [kTile, 32] += x [steps, kTile] . weights [steps, 32]; x in units of four bytes.
-template <class Dot, int kTile>
+// totals [kTile, 32] += x . weights [steps, 32]; x in units of four bytes, [steps, kTile], or where rows
+// lie kRowWords apart, [kTile, kRowWords].
+template <class Dot, int kTile, int kRowWords = 0>
 void float_tile(const uint32_t* x, const uint8_t* weights, int steps, Ahead ahead, float* totals) {
   constexpr int kColumns = columns_at_once(kTile);
+  constexpr int kRow = kRowWords ? kRowWords : 1, kStep = kRowWords ? 1 : kTile;
   for (int first = 0; first < kVectors; first += kColumns) {
     Floats total[kTile][kColumns];
     for (int r = 0; r < kTile; r++)
@@ -58,7 +60,7 @@ void float_tile(const uint32_t* x, const uint8_t* weights, int steps, Ahead ahea
       for (int c = 0; c < kColumns; c++) w[c] = load_ints(step + c * sizeof(Ints));
       ahead.fetch<2>(s);
       for (int r = 0; r < kTile; r++) {
-        Ints a = broadcast(x + s * kTile + r);
+        Ints a = broadcast(x + s * kStep + r * kRow);
         for (int c = 0; c < kColumns; c++) total[r][c] = Dot::dot(total[r][c], w[c], a);
       }
     }
@@ -68,14 +70,14 @@ void float_tile(const uint32_t* x, const uint8_t* weights, int steps, Ahead ahea
   }
 }
 
-template <class Dot, int kMost = kFloatRows>
+template <class Dot, int kRowWords = 0, int kMost = kFloatRows>
 void float_tiles(int rows, const uint32_t* x, const uint8_t* weights, int steps, Ahead ahead,
                  float* totals) {
   if constexpr (kMost > 1) {
     if (rows < kMost)
-      return float_tiles<Dot, kMost - 1>(rows, x, weights, steps, ahead, totals);
+      return float_tiles<Dot, kRowWords, kMost - 1>(rows, x, weights, steps, ahead, totals);
   }
-  float_tile<Dot, kMost>(x, weights, steps, ahead, totals);
+  float_tile<Dot, kMost, kRowWords>(x, weights, steps, ahead, totals);
 }
 
 // `rows` in nearly equal tiles of at most `most`.
