@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from peer_servers.memory import tree_memory
 from peer_servers.setup import Launch
+from process_memory import tree_memory
 from served import Served, complete
 
 _START_SECONDS = 600
@@ -60,7 +60,7 @@ class Running(ABC):
 
     def memory(self) -> int:
         """Bytes that its processes hold; pages that several share are divided among them."""
-        return tree_memory(self._process.pid)
+        return tree_memory(self._process.pid).total
 
     def pause(self) -> None:
         """Stop its processes, so that threads that wait by spinning disturb nobody."""

@@ -12,10 +12,10 @@ pytest.importorskip("transformers")
 from cpu_ceilings import CpuCeilings, measure
 from gpu_ceilings import Ceilings
 from peer_servers.loads import Figure, Load, figures
-from peer_servers.memory import tree_memory
 from peer_servers.registry import OURS, PEERS, why_not
 from peer_servers.setup import Peer, Setup
 from peers_report import Memory, summarise, table
+from process_memory import tree_memory
 from served import Served
 from step_floor import prefill_seconds, request_seconds
 from transformers_ways import SHAPES
@@ -112,7 +112,7 @@ def test_memory_of_a_tree(tmp_path: Path) -> None:
         (folder / "stat").write_text(f"{pid} (a (b) c) S {parent} 1 1 0")
         (folder / "smaps_rollup").write_text(f"head\nRss: 99 kB\nPss:    {size} kB\nPss_Anon: 1 kB")
     (tmp_path / "meminfo").touch()
-    assert tree_memory(10, tmp_path) == 1024 * 123
+    assert tree_memory(10, tmp_path) == (1024 * 123, 1024 * 3)
 
 
 def test_who_takes_part(tmp_path: Path) -> None:

@@ -1,0 +1,204 @@
+"""`glmserve bench accuracy`: a text read by the plain model, then by each smaller one, in turn."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import msgspec
+
+from glmserve.cli import values
+from glmserve.config import EMBEDDED_CHECKPOINT, KvCacheDType, Quantization, RunnerConfig
+from glmserve.errors import OptionError, StartupError
+from glmserve.model_config import ModelConfig, read_model_config
+
+if TYPE_CHECKING:
+    from glmserve.evaluation import Reading, Window
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_WINDOW = 512
+"""Tokens that are read without what is around them, at most."""
+_KV_CACHE_DTYPES = [name for name in get_args(KvCacheDType) if name != "auto"]
+
+
+def add_command(commands: Commands) -> None:
+    """Add `accuracy` to the benchmarks."""
+    parser = commands.add_parser(
+        "accuracy",
+        help="what smaller weights or a smaller KV cache cost in accuracy",
+        description="Let the checkpoint read a text, as it is and with each option that is named, "
+        "one at a time; without any, with every --quantization and --kv-cache-dtype there is. "
+        "Differences are means over all predicted tokens, in nats: how far the token's "
+        "log-probability is off, and the Kullback-Leibler divergence of all that may come next. "
+        "Unlikely tokens are counted as one, so the true divergence is at least what is printed.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    _add_model_options(parser)
+    _add_way_options(parser)
+    _add_text_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print a line for each way to compute; the process's exit code."""
+    model = read_model_config(options.checkpoint)
+    if model.prompt_marks is not None:
+        raise OptionError(
+            f"{model.path}: this model reads texts in both directions, so their tokens have no "
+            "probabilities to compare"
+        )
+    windows = _read_windows(options, model)
+    plain = RunnerConfig(
+        checkpoint=str(options.checkpoint),
+        device=options.device,
+        dtype=options.dtype,
+        threads=options.threads,
+        kv_cache_tokens=2 * _WINDOW,
+        max_batch_size=1,
+        max_step_tokens=_WINDOW,
+    )
+    return asyncio.run(_compare_all(plain, list(_ways(options)), windows))
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        default=EMBEDDED_CHECKPOINT,
+        metavar="PATH",
+        help="folder with config.json and weights; default: glm-tiny",
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, ...; default: the first found")
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "float16", "bfloat16"),
+        default="auto",
+        help="of activations, and of all that is not made smaller",
+    )
+    parser.add_argument("--threads", type=values.positive, metavar="N", help="CPU threads")
+
+
+def _add_way_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("ways to compare with the plain model")
+    group.add_argument("--quantization", nargs="+", choices=get_args(Quantization), default=[])
+    group.add_argument("--kv-cache-dtype", nargs="+", choices=_KV_CACHE_DTYPES, default=[])
+    group.add_argument(
+        "--converted",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="PATH",
+        help="what glmserve convert made of the checkpoint",
+    )
+
+
+def _add_text_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("text")
+    group.add_argument(
+        "--text",
+        type=Path,
+        metavar="FILE",
+        help="UTF-8; default: questions and answers in Chinese and English that come with glmserve "
+        "(glm-tiny learnt them), of which the answers are predicted",
+    )
+    group.add_argument(
+        "--chat-format",
+        metavar="NAME",
+        help="how conversations are written; default: what the checkpoint tells",
+    )
+    group.add_argument(
+        "--tokens", type=values.positive, default=4000, metavar="N", help="to read, at most; 4000"
+    )
+
+
+def _ways(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, str]]]:
+    """Name of each way to compute, and the fields of RunnerConfig that it changes."""
+    none_named = not (options.quantization or options.kv_cache_dtype or options.converted)
+    for name in get_args(Quantization) if none_named else options.quantization:
+        yield f"--quantization {name}", {"quantization": name}
+    for name in _KV_CACHE_DTYPES if none_named else options.kv_cache_dtype:
+        yield f"--kv-cache-dtype {name}", {"kv_cache_dtype": name}
+    for path in options.converted:
+        yield str(path), {"checkpoint": str(path)}
+
+
+def _read_windows(options: argparse.Namespace, model: ModelConfig) -> list[Window]:
+    # Not before it is needed: --help must not wait for it.
+    from glmserve.evaluation import conversation_windows, text_windows
+    from glmserve.text import load_tokenizer, read_name_hints, select_chat_format
+
+    folder = model.path.parent
+    tokenizer = load_tokenizer(folder, options.chat_format)
+    window = min(_WINDOW, model.max_context)
+    if options.text is None:
+        chat = select_chat_format(read_name_hints(folder), tokenizer, options.chat_format)
+        windows = conversation_windows(tokenizer, chat, window, options.tokens)
+        source = f"--tokens {options.tokens}"
+    else:
+        windows = text_windows(tokenizer, _read_text(options.text), window, options.tokens)
+        source = f"--text {options.text}"
+    if not windows:
+        raise OptionError(f"{source}: too little to predict anything")
+    return windows
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise OptionError(f"--text {path}: is not UTF-8") from None
+
+
+async def _compare_all(
+    plain: RunnerConfig, ways: Sequence[tuple[str, dict[str, str]]], windows: list[Window]
+) -> int:
+    from glmserve.evaluation import compare
+
+    exact = await _read("plain", plain, windows)
+    width = max(len(name) for name, _ in ways)
+    print(f"{len(exact.scores):,} tokens predicted in {exact.info.dtype}, on {exact.info.device}")
+    print(
+        f"{'':{width}}{'perplexity':>12}{'log-prob. off':>15}{'divergence':>12}{'other best':>12}"
+        f"{'weights':>13}"
+    )
+    print(f"{'plain':{width}}{_perplexity(exact)}{'':39}{_weights(exact)}", flush=True)
+    for name, change in ways:
+        try:
+            found = await _read(name, msgspec.structs.replace(plain, **change), windows)
+        except StartupError as error:
+            print(f"{name:{width}}  {error.message}", flush=True)
+            continue
+        cost = compare(found, exact)
+        print(
+            f"{name:{width}}{_perplexity(found)}{cost.change:15.5f}{cost.divergence:12.6f}"
+            f"{cost.other_best:12.2%}{_weights(found)}",
+            flush=True,
+        )
+    return 0
+
+
+def _perplexity(reading: Reading) -> str:
+    return f"{reading.perplexity:12.4f}"
+
+
+def _weights(reading: Reading) -> str:
+    return f"{reading.info.weight_bytes / 2**20:9,.1f} MiB"
+
+
+async def _read(name: str, config: RunnerConfig, windows: list[Window]) -> Reading:
+    from tqdm import tqdm
+
+    from glmserve.cli.announce import LoadingBar
+    from glmserve.evaluation import score
+    from glmserve.executor import ProcessExecutor
+
+    with (
+        closing(LoadingBar()) as loading,
+        tqdm(total=len(windows), desc=name, leave=False, disable=None) as bar,
+    ):
+        return await score(ProcessExecutor(config), windows, loading.update, bar.update)

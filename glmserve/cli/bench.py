@@ -1,0 +1,20 @@
+"""`glmserve bench`: measurements of a model, one command each."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from glmserve.cli import accuracy
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_command(commands: Commands) -> None:
+    """Add `bench` to the command line."""
+    parser = commands.add_parser(
+        "bench", help="measure what an option costs", description="Measurements of a model."
+    )
+    measurements = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
+    accuracy.add_command(measurements)
