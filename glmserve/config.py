@@ -80,6 +80,11 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Token slots instead of bytes."""
     threads: int | None = None
     """CPU threads for compute; None lets the device choose."""
+    cpus: tuple[int, ...] | None = None
+    """Logical CPUs that the worker may run on, checked to be there; None: wherever the server may.
+    For the cpu device."""
+    numa_node: int | None = None
+    """The node that `cpus` belong to, whose memory is taken while there is any."""
     vocab_limit: int | None = None
     """Ids from here on are never sampled: rows of the output layer above the tokenizer's ids."""
     never_sampled: tuple[int, ...] = ()

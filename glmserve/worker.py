@@ -16,8 +16,9 @@ from typing import NoReturn
 import msgspec
 
 from glmserve.config import LoadProgress, RunnerConfig
+from glmserve.devices.host import return_free_memory, run_on
 from glmserve.devices.registry import select_device
-from glmserve.errors import StartupError
+from glmserve.errors import OptionError, StartupError
 from glmserve.step import Runner
 from glmserve.step_loop import execute_steps
 from glmserve.wire import Failed, Loading, Ready, encode_frame, receive_frame
@@ -77,13 +78,20 @@ def _build_runner(connection: socket.socket) -> Runner:
             connection.sendall(encode_frame(Loading(progress)))
 
     try:
-        runner = select_device(config.device).create_runner(config, report)
+        # Before torch loads, and any thread starts.
+        if config.cpus is not None:
+            run_on(config.cpus, config.numa_node)
+        device = select_device(config.device)
+        if config.cpus is not None and device.name != "cpu":
+            raise OptionError(f"--cpus and --numa-node are for the cpu device, not {device.name}")
+        runner = device.create_runner(config, report)
     except StartupError as error:
         _fail(connection, error.message, error.exit_code)
     except ConnectionError:
         raise
     except Exception as error:  # whatever a hostile or damaged checkpoint can provoke
         _fail(connection, f"the model could not be loaded: {type(error).__name__}: {error}", 1)
+    return_free_memory()  # what loading has left
     connection.sendall(encode_frame(Ready(runner.info)))
     return runner
 

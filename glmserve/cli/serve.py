@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from glmserve.cli import tls, values
 from glmserve.cli.api_keys import KEY_VARIABLE, read_api_keys
+from glmserve.cli.cores import leave_to_worker, place_worker
 from glmserve.config import (
     EMBEDDED_CHECKPOINT,
     AttentionName,
@@ -53,8 +54,6 @@ def add_command(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal or the worker's death; the process's exit code."""
-    from glmserve.cli.server import serve  # everything heavy: --help must not wait for it
-
     if options.kv_cache_memory and options.kv_cache_tokens:
         raise OptionError("--kv-cache-memory and --kv-cache-tokens say the same; give one of them")
     if options.max_step_tokens and options.max_step_tokens < options.max_batch_size:
@@ -62,8 +61,12 @@ def run(options: argparse.Namespace) -> int:
             f"--max-step-tokens {options.max_step_tokens} leaves some of --max-batch-size "
             f"{options.max_batch_size} requests without their token; raise it"
         )
+    runner = runner_config(options)
+    leave_to_worker(runner.cpus)
+    from glmserve.cli.server import serve  # everything heavy: --help must not wait for it
+
     return serve(
-        runner_config(options),
+        runner,
         scheduler_config(options),
         server_config(options),
         skip_tokenizer=options.skip_tokenizer_init,
@@ -75,7 +78,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def runner_config(options: argparse.Namespace) -> RunnerConfig:
-    """What the worker is told."""
+    """What the worker is told.
+
+    Raises:
+        OptionError: the CPUs it is to run on cannot be had.
+    """
+    placement = place_worker(options.cpus, options.numa_node)
     return RunnerConfig(
         checkpoint=str(options.checkpoint),
         ptuning_checkpoint=options.ptuning_checkpoint and str(options.ptuning_checkpoint),
@@ -97,6 +105,8 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
         kv_cache_memory=options.kv_cache_memory,
         kv_cache_tokens=options.kv_cache_tokens,
         threads=options.threads,
+        cpus=placement.cpus,
+        numa_node=placement.numa_node,
     )
 
 
@@ -204,6 +214,20 @@ def _add_device_options(group: argparse._ArgumentGroup) -> None:
         "or these and activations to 8 (w8a8, w4a8)",
     )
     group.add_argument("--threads", type=values.positive, metavar="N", help="CPU threads")
+    where = group.add_mutually_exclusive_group()
+    where.add_argument(
+        "--cpus",
+        type=values.cpu_list,
+        metavar="LIST",
+        help="logical CPUs for the cpu device, like 0-15,32; the server process keeps to the "
+        "others if there are any",
+    )
+    where.add_argument(
+        "--numa-node",
+        type=values.non_negative,
+        metavar="N",
+        help="the CPUs of this node, and its memory while there is any",
+    )
     group.add_argument(
         "--deterministic",
         action="store_true",

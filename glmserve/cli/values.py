@@ -36,6 +36,17 @@ def http_error_status(text: str) -> int:
     return value
 
 
+def cpu_list(text: str) -> tuple[int, ...]:
+    """Numbers as Linux writes sets of CPUs: 0-3,8 is 0, 1, 2, 3 and 8."""
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part.strip())
+        if not match or int(match[1]) > int(match[2] or match[1]):
+            raise argparse.ArgumentTypeError(f"{text!r} is no list of CPUs; write it like 0-15,32")
+        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(sorted(found))
+
+
 def num_bytes(text: str) -> int:
     """Bytes, with an optional unit: 4G, 512M, 1.5GiB."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)

@@ -71,7 +71,9 @@ class CpuDevice:
             plan_limits(config, model, cache_memory, step_tokens(config, model, _STEP_TOKENS)),
             max_drafts=_MAX_DRAFTS,
         )
-        threads = config.threads or default_threads(usable_cores(), needed)
+        threads = config.threads or default_threads(
+            usable_cores(), needed, alone=config.cpus is not None
+        )
         torch.set_num_threads(threads)
         if native.library:
             native.library.set_threads(threads)
@@ -99,11 +101,15 @@ def _weight_bytes(
     return weight_bytes(model, dtype.itemsize, quantization)
 
 
-def default_threads(cores: int, num_bytes: int) -> int:
-    """All but one, which the server process needs; both of two; one for a tiny model."""
+def default_threads(cores: int, num_bytes: int, *, alone: bool = False) -> int:
+    """All but one, which the server process needs; both of two; one for a tiny model.
+
+    Args:
+        alone: the server process has been told to run elsewhere.
+    """
     if num_bytes < _TINY_MODEL:
         return 1
-    return cores if cores <= 2 else cores - 1
+    return cores if cores <= 2 or alone else cores - 1
 
 
 def _computes_bfloat16() -> bool:

@@ -61,6 +61,8 @@ def test_host() -> None:
 def test_default_threads(cores: int, threads: int) -> None:
     assert default_threads(cores, GIB) == threads
     assert default_threads(cores, 1000) == 1
+    assert default_threads(cores, GIB, alone=True) == cores
+    assert default_threads(cores, 1000, alone=True) == 1
 
 
 def test_default_cache_holds_a_request(checkpoint: Path) -> None:
