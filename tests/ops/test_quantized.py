@@ -33,6 +33,15 @@ class TestCodes:
         error = (quantized.dequantized(torch.float32) - weight).abs()
         assert (error <= steps * 0.5001).all()
 
+    @pytest.mark.parametrize(("bits", "group_size"), [(8, None), (4, None), (4, 32)])
+    def test_many_rows_are_rounded_as_few(self, bits: WeightBits, group_size: int | None) -> None:
+        """They are rounded some thousands at a time."""
+        weight = torch.randn(5000, 64, dtype=torch.bfloat16)
+        whole = quantize(weight, bits, group_size)
+        parts = [quantize(rows, bits, group_size) for rows in weight.split(700)]
+        assert torch.equal(whole.codes, torch.cat([part.codes for part in parts]))
+        assert torch.equal(whole.scales, torch.cat([part.scales for part in parts]))
+
     def test_even_columns_are_in_the_high_half(self) -> None:
         codes = torch.tensor([[0x1F, -0x70]], dtype=torch.int8)  # 1, -1; -7, 0
         weight = QuantizedWeight(codes, torch.ones(1, 1), 4)
