@@ -16,7 +16,8 @@ from typing import NoReturn
 import msgspec
 
 from glmserve.config import LoadProgress, RunnerConfig
-from glmserve.devices.host import return_free_memory, run_on
+from glmserve.devices.affinity import run_on
+from glmserve.devices.host import return_free_memory
 from glmserve.devices.registry import select_device
 from glmserve.errors import OptionError, StartupError
 from glmserve.step import Runner

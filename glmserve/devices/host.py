@@ -6,15 +6,31 @@ import ctypes
 import os
 import platform
 import re
-from collections.abc import Collection
 from pathlib import Path
-
-from glmserve.errors import DeviceError
+from typing import NamedTuple
 
 _CGROUP = Path("/sys/fs/cgroup")
-_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
-"""Number of the system call, which libc has no function for: <asm/unistd.h>."""
-_MPOL_PREFERRED = 1  # <linux/mempolicy.h>
+
+
+class _MemoryFiles(NamedTuple):
+    """Where a version of cgroups says what a container may take and has taken, in bytes."""
+
+    limit: str
+    used: str
+    stat: str
+    cached: str
+    """The line of `stat` with the page cache."""
+
+
+_MEMORY_FILES = (
+    _MemoryFiles("memory.max", "memory.current", "memory.stat", r"^file (\d+)$"),
+    _MemoryFiles(
+        "memory/memory.limit_in_bytes",
+        "memory/memory.usage_in_bytes",
+        "memory/memory.stat",
+        r"^total_cache (\d+)$",
+    ),
+)
 
 
 def cpu_name() -> str:
@@ -30,44 +46,8 @@ def usable_cores() -> int:
     except AttributeError:  # not on this platform
         return max(1, (os.cpu_count() or 2) // 2)
     cores = len({_core_of(cpu) for cpu in cpus})
-    quota = re.match(r"(\d+) (\d+)", _read(_CGROUP / "cpu.max"))
-    if quota:
-        cores = min(cores, int(quota[1]) // int(quota[2]))
-    return max(1, cores)
-
-
-def run_on(cpus: Collection[int], numa_node: int | None) -> None:
-    """Keep this thread, and all that it starts, to these logical CPUs and to a node's memory.
-
-    Linux only. Threads that are running already stay where they are.
-
-    Raises:
-        DeviceError: the system does not allow it.
-    """
-    try:
-        os.sched_setaffinity(0, cpus)
-    except OSError as error:
-        raise DeviceError(f"--cpus: the worker cannot keep to them: {error.strerror}") from None
-    if numa_node is not None:
-        _prefer_memory(numa_node)
-
-
-def _prefer_memory(node: int) -> None:
-    """Take memory of this node first, and of others when it has none left: set_mempolicy(2)."""
-    number = _SET_MEMPOLICY.get(platform.machine())
-    if number is None:
-        raise DeviceError(f"--numa-node is not known on {platform.machine()}; use --cpus")
-    bits = 8 * ctypes.sizeof(ctypes.c_ulong)
-    words = node // bits + 1
-    mask = (ctypes.c_ulong * words)()
-    mask[node // bits] = 1 << node % bits
-    libc = ctypes.CDLL(None, use_errno=True)
-    # The kernel counts the mask's bits from one.
-    if libc.syscall(number, _MPOL_PREFERRED, mask, ctypes.c_ulong(words * bits + 1)):
-        reason = os.strerror(ctypes.get_errno())
-        raise DeviceError(
-            f"--numa-node {node}: its memory cannot be preferred here ({reason}); use --cpus"
-        )
+    quota = _cpu_quota()
+    return max(1, cores if quota is None else min(cores, quota))
 
 
 def return_free_memory() -> None:
@@ -84,14 +64,25 @@ def available_memory() -> int:
         available = int(match[1]) * 1024
     else:
         available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    limit = _read(_CGROUP / "memory.max").strip()
-    used = _read(_CGROUP / "memory.current").strip()
-    if limit.isdigit() and used.isdigit():
-        # The page cache counts as used but gives way.
-        cached = re.search(r"^file (\d+)$", _read(_CGROUP / "memory.stat"), re.MULTILINE)
-        taken = int(used) - (int(cached[1]) if cached else 0)
-        available = min(available, int(limit) - taken)
+    for files in _MEMORY_FILES:
+        limit, used = _read(_CGROUP / files.limit).strip(), _read(_CGROUP / files.used).strip()
+        if limit.isdigit() and used.isdigit():
+            # The page cache counts as used but gives way.
+            cached = re.search(files.cached, _read(_CGROUP / files.stat), re.MULTILINE)
+            taken = int(used) - (int(cached[1]) if cached else 0)
+            available = min(available, int(limit) - taken)
     return available
+
+
+def _cpu_quota() -> int | None:
+    """Whole CPUs' worth of time that the container may take; 0 is less than one."""
+    quota = re.match(r"(\d+) (\d+)", _read(_CGROUP / "cpu.max"))  # version 2
+    if quota:
+        return int(quota[1]) // int(quota[2])
+    time, period = (
+        _read(_CGROUP / f"cpu/cpu.cfs_{name}_us").strip() for name in ("quota", "period")
+    )
+    return int(time) // int(period) if time.isdigit() and period.isdigit() else None
 
 
 def _core_of(cpu: int) -> str:

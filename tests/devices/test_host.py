@@ -1,83 +1,73 @@
-"""What keeps a worker to CPUs and to a node's memory, in processes of their own."""
+"""What this machine or a container of it lets us use, and what we give back."""
 
 from __future__ import annotations
 
-import os
-import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from glmserve.devices import host
-from glmserve.errors import DeviceError
+from glmserve.devices.host import available_memory, usable_cores
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="affinity is Linux's")
+MIB = 2**20
 
-
-def run(code: str) -> str:
-    lines = f"from glmserve.devices.host import *\nimport os\n{code}"
-    result = subprocess.run(
-        [sys.executable, "-c", lines], capture_output=True, text=True, timeout=60
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
-
-
-def test_threads_stay_there_too() -> None:
-    cpu = max(os.sched_getaffinity(0))
-    code = f"""
-import threading
-run_on([{cpu}], None)
-found = []
-thread = threading.Thread(target=lambda: found.append(os.sched_getaffinity(0)))
-thread.start()
-thread.join()
-print(found[0], usable_cores())
-"""
-    assert run(code) == f"{{{cpu}}} 1"
-
-
-def test_memory_of_a_node() -> None:
-    nodes = Path("/sys/devices/system/node")
-    if not (nodes / "node0").exists() or platform.machine() not in host._SET_MEMPOLICY:
-        pytest.skip("no NUMA here")
-    code = """
-cpus = os.sched_getaffinity(0)
-try:
-    run_on(cpus, 0)
-    print(open("/proc/self/numa_maps").read())
-except DeviceError as error:
-    print(error.message)
-"""
-    found = run(code)
-    if "Operation not permitted" in found:
-        pytest.skip("a container that may not choose")
-    assert "prefer:0" in found or "prefer=static:0" in found
+VERSION_2 = {
+    "memory.max": 100 * MIB,
+    "memory.current": 50 * MIB,
+    "memory.stat": f"anon 1\nfile {20 * MIB}\ninactive_file 3",
+    "cpu.max": "100000 100000",
+}
+VERSION_1 = {
+    "memory/memory.limit_in_bytes": 100 * MIB,
+    "memory/memory.usage_in_bytes": 50 * MIB,
+    "memory/memory.stat": f"cache 7\ntotal_cache {20 * MIB}",
+    "cpu/cpu.cfs_quota_us": 150000,
+    "cpu/cpu.cfs_period_us": 100000,
+}
+UNLIMITED = (
+    {"memory.max": "max", "memory.current": 5, "cpu.max": "max 100000"},
+    {
+        "memory/memory.limit_in_bytes": 9223372036854771712,
+        "memory/memory.usage_in_bytes": 5,
+        "cpu/cpu.cfs_quota_us": -1,
+        "cpu/cpu.cfs_period_us": 100000,
+    },
+    {},
+)
 
 
-def test_what_the_system_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DeviceError, match="--cpus: the worker cannot keep to them"):
-        host.run_on([2**14], None)
-    monkeypatch.setattr(platform, "machine", lambda: "vax")
-    with pytest.raises(DeviceError, match="--numa-node is not known on vax; use --cpus"):
-        host.run_on(os.sched_getaffinity(0), 0)
+def write(folder: Path, files: Mapping[str, object]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(f"{text}\n")
+    return folder
 
 
-def test_a_node_that_is_not_there() -> None:
-    code = """
-try:
-    run_on(os.sched_getaffinity(0), 900)
-except DeviceError as error:
-    print(error.message)
-"""
-    assert "--numa-node 900: its memory cannot be preferred here" in run(code)
+@pytest.mark.parametrize("files", [VERSION_2, VERSION_1], ids=["cgroup v2", "cgroup v1"])
+def test_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Mapping[str, object]
+) -> None:
+    monkeypatch.setattr(host, "_CGROUP", write(tmp_path, files))
+    assert available_memory() == 70 * MIB  # the page cache gives way
+    assert usable_cores() == 1
+
+
+@pytest.mark.parametrize("files", UNLIMITED, ids=["cgroup v2", "cgroup v1", "none"])
+def test_no_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Mapping[str, object]
+) -> None:
+    monkeypatch.setattr(host, "_CGROUP", write(tmp_path, files))
+    assert available_memory() > 70 * MIB
+    assert host._cpu_quota() is None
 
 
 def test_free_memory_is_returned() -> None:
     """A hundred thousand small pieces, of which the last stays: without help nothing goes back."""
     code = """
+from glmserve.devices.host import return_free_memory
 import ctypes, re
 if not hasattr(ctypes.CDLL(None), "malloc_trim"):
     raise SystemExit(print("no glibc"))
@@ -94,12 +84,9 @@ before = held()
 return_free_memory()
 print(before - held())
 """
-    found = run(code)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    found = result.stdout.strip()
     if found == "no glibc":
         pytest.skip(found)
     assert int(found) > 30_000  # KiB, of 39,000
-
-
-def test_the_worker_sets_its_environment_before_torch_is_loaded() -> None:
-    """libgomp reads OMP_WAIT_POLICY once, and threads are where they were started."""
-    assert run("import sys, glmserve.worker\nprint('torch' in sys.modules)") == "False"
