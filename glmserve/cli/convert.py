@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> NoReturn:
         "from glmserve.converter.main import main; main(sys.argv[1])"
     )
     argument = json.dumps(dataclasses.asdict(conversion))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the worker: leave cores to others
     os.execv(sys.executable, [sys.executable, "-P", "-c", code, argument])
 
 
