@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -71,9 +71,9 @@ def main() -> None:
     arguments = ["--checkpoint", str(options.folder), *shlex.split(options.serve)]
     server = LocalServer(*arguments, "--skip-tokenizer-init", "--device", "cpu")
     loading, working = Peak(server.pid), Peak(server.pid)
-    with loading.watching():
-        server.__enter__()
-    try:
+    with ExitStack() as stack:
+        with loading.watching():
+            stack.enter_context(server)
         print(f"ready    after {time.perf_counter() - started:.1f} s")
         report("loading", loading.memory)
         report("ready", tree_memory(server.pid))
@@ -81,8 +81,6 @@ def main() -> None:
             for concurrency in options.concurrency:
                 load(server, options, concurrency)
         report("working", working.memory)
-    finally:
-        server.__exit__(None, None, None)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -120,12 +118,8 @@ def load(server: LocalServer, options: argparse.Namespace, concurrency: int) -> 
 
 
 def report(moment: str, memory: Memory) -> None:
-    rest = memory.total - memory.anonymous
-    print(
-        f"{moment:8} {_gigabytes(memory.anonymous)} anonymous, "
-        + (f"{_gigabytes(memory.total)} with" if moment != "ready" else f"{_gigabytes(rest)} of")
-        + " files"
-    )
+    anonymous, total = _gigabytes(memory.anonymous), _gigabytes(memory.total)
+    print(f"{moment:8} {anonymous} anonymous, {total} with files")
 
 
 def _gigabytes(size: int) -> str:

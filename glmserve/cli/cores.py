@@ -30,21 +30,19 @@ def place_worker(
     Raises:
         OptionError: there are no such CPUs, no such node, or we may not use them.
     """
-    if cpus is None and numa_node is None:
-        return Placement(None, None)
-    option = f"--numa-node {numa_node}" if cpus is None else "--cpus"
-    if not hasattr(os, "sched_getaffinity"):
-        raise OptionError(f"{option} is for Linux only")
-    allowed = os.sched_getaffinity(0)
-    if cpus is None:
-        assert numa_node is not None
-        found = tuple(sorted(allowed & set(_cpus_of(numa_node, nodes))))
+    if cpus is not None:
+        allowed = _allowed("--cpus")
+        if missing := sorted(set(cpus) - allowed):
+            raise OptionError(f"--cpus: {missing[0]} may not be used; {_may_use(allowed)}")
+        return Placement(cpus, None)
+    if numa_node is not None:
+        option = f"--numa-node {numa_node}"
+        allowed = _allowed(option)
+        found = allowed & set(_cpus_of(numa_node, nodes))
         if not found:
             raise OptionError(f"{option}: none of its CPUs may be used; {_may_use(allowed)}")
-        return Placement(found, numa_node)
-    if missing := sorted(set(cpus) - allowed):
-        raise OptionError(f"{option}: {missing[0]} may not be used; {_may_use(allowed)}")
-    return Placement(cpus, None)
+        return Placement(tuple(sorted(found)), numa_node)
+    return Placement(None, None)
 
 
 def leave_to_worker(cpus: Collection[int] | None) -> None:
@@ -54,6 +52,13 @@ def leave_to_worker(cpus: Collection[int] | None) -> None:
     """
     if cpus is not None and (others := os.sched_getaffinity(0) - set(cpus)):
         os.sched_setaffinity(0, others)
+
+
+def _allowed(option: str) -> set[int]:
+    """CPUs that this process may run on."""
+    if not hasattr(os, "sched_getaffinity"):
+        raise OptionError(f"{option} is for Linux only")
+    return os.sched_getaffinity(0)
 
 
 def _cpus_of(node: int, nodes: Path) -> tuple[int, ...]:
