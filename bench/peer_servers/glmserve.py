@@ -8,12 +8,17 @@ from pathlib import Path
 from peer_servers.setup import Launch, Peer, Setup
 
 
+_QUANTIZATION = {"w8a8": "w8a8", "int4": "w4a8"}
+"""Like the others', whose activations have 8 bits too."""
+
+
 def _prepare(setup: Setup, folder: Path) -> None:
     """It reads the checkpoint that is there."""
 
 
 def _launch(setup: Setup, folder: Path, port: int) -> Launch:
-    quantization = [] if setup.precision == "bfloat16" else ["--quantization", setup.precision]
+    name = _QUANTIZATION.get(setup.precision)
+    quantization = ["--quantization", name] if name else []
     return Launch(
         [
             *(sys.executable, "-m", "glmserve", "serve", "--port", str(port)),
@@ -30,7 +35,7 @@ def _launch(setup: Setup, folder: Path, port: int) -> Launch:
 
 PEER = Peer(
     name="glmserve",
-    precisions={"bfloat16": "bfloat16", "w8a8": "w8a8", "int4": "int4"},
+    precisions={"bfloat16": "bfloat16", "w8a8": "w8a8", "int4": "w4a8: int4 weights in groups of 64"},
     program="",
     prepare=_prepare,
     launch=_launch,
