@@ -131,6 +131,9 @@ class Request:
     num_cached_tokens: int = 0
     """Prompt tokens that the first admission found in the prefix cache."""
     num_preemptions: int = 0
+    """Times it lost its blocks, to others or with the runner."""
+    num_crashes: int = 0
+    """Steps with it that crashed the runner since its last token."""
     layout: PromptLayout | None = None
     """Of the prompt, where the model wants it to have one."""
     num_drafted_tokens: int = 0

@@ -1,4 +1,4 @@
-"""A scheduler and a fake runner under arrivals and aborts, without clock or threads."""
+"""A scheduler and a fake runner under arrivals, aborts and crashes, without clock or threads."""
 
 from __future__ import annotations
 
@@ -114,11 +114,24 @@ def requests_of(arrival: Arrival, first_id: int) -> list[Request]:
 
 
 class Simulation:
-    """Runs all arrivals to their end, in ticks of one step; checks every step."""
+    """Runs all arrivals to their end, in ticks of one step; checks every step.
+
+    Args:
+        crashes: ticks in which the runner crashes, before or after it has executed a step.
+        poison: what to find in a sequence's tokens for the runner to crash.
+    """
 
     def __init__(
-        self, limits: RunnerLimits, config: SchedulerConfig, arrivals: list[Arrival]
+        self,
+        limits: RunnerLimits,
+        config: SchedulerConfig,
+        arrivals: list[Arrival],
+        crashes: Collection[int] = (),
+        poison: int | None = None,
     ) -> None:
+        self.num_restarts = 0
+        self._crashes = crashes
+        self._poison = poison
         self.scheduler = Scheduler(config, limits, hash_key=b"key")
         self.runner = SamplingRunner(limits)
         self.requests: list[tuple[Request, Arrival]] = []
@@ -134,7 +147,10 @@ class Simulation:
             self._arrive(tick)
             self._abort(tick, remainder=0)
             self._submit()
-            self._execute(tick)
+            if tick in self._crashes and tick % 2:
+                self._restart()
+            else:
+                self._execute(tick)
             tick += 1
             assert tick < _TICK_LIMIT, "somebody starves"
 
@@ -168,10 +184,30 @@ class Simulation:
             b"" if r.status.is_finished or r.constraint is None else r.constraint.allowed()
             for r in constrained
         ]
-        output = self.runner.execute(self._submitted.popleft(), lambda: masks)
+        step = self._submitted.popleft()
+        if self._is_poisoned(step):
+            self._restart()
+            return
+        output = self.runner.execute(step, lambda: masks)
         self._abort(tick, remainder=1)
+        if tick in self._crashes:
+            self._restart()
+            return
         for update in self.scheduler.update(output):
             self.updates[update.request.id].append(update)
+
+    def _is_poisoned(self, step: StepInput) -> bool:
+        return self._poison is not None and any(
+            self._poison in sequence.token_ids for sequence in step.sequences
+        )
+
+    def _restart(self) -> None:
+        """The runner is gone with its cache and with the steps under way."""
+        self.num_restarts += 1
+        self._submitted.clear()
+        self.runner = SamplingRunner(self.runner.info.limits)
+        for request in self.scheduler.restart():
+            self.scheduler.abort(request, RequestStatus.FINISHED_ERROR)
 
 
 def _check_nothing_shared_while_written(step: StepInput, block_size: int) -> None:

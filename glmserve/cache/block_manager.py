@@ -131,6 +131,13 @@ class BlockManager:
         del self._hashes[request.id]
         request.num_computed_tokens = request.num_scheduled_tokens = 0
 
+    def forget_contents(self) -> None:
+        """The KV cache is a new one: nothing that was computed can be found any more.
+
+        No request may hold blocks.
+        """
+        self.pool.forget_contents()
+
     def block_table(self, request: Request) -> bytes:
         """Packed native int32, as StepInput wants it."""
         return self._tables[request.id].tobytes()

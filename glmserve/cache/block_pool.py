@@ -76,6 +76,11 @@ class BlockPool:
             self._hash_of[block] = block_hash
             self._block_of[block_hash] = block
 
+    def forget_contents(self) -> None:
+        """Empty the index."""
+        self._hash_of = [None] * self.num_blocks
+        self._block_of.clear()
+
     def _forget(self, block: int) -> None:
         block_hash = self._hash_of[block]
         if block_hash is not None:

@@ -45,3 +45,10 @@ class WaitingQueue:
         self._size -= 1
         request.status = RequestStatus.RUNNING
         return request
+
+    def take(self, request: Request) -> None:
+        """Remove a waiting request out of turn and mark it running. Looks through all of them."""
+        self._heap.remove((request.priority, request.id, request))
+        heapq.heapify(self._heap)
+        self._size -= 1
+        request.status = RequestStatus.RUNNING

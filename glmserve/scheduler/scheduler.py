@@ -30,6 +30,7 @@ from glmserve.request import Request, RequestStatus
 from glmserve.scheduler.admission import WaitingQueue
 from glmserve.scheduler.plan import Plan, Scheduled
 from glmserve.scheduler.speculation import Speculation
+from glmserve.scheduler.suspects import Suspects
 from glmserve.step import NOT_A_NUMBER, Logprobs, RunnerLimits, StepInput, StepOutput
 
 
@@ -90,6 +91,7 @@ class Scheduler:
             hash_key=hash_key,
         )
         self._speculation = Speculation(config.speculative_tokens, limits.max_drafts)
+        self._suspects = Suspects()
         self._waiting = WaitingQueue()
         self._running: list[Request] = []  # by rank: who loses blocks first comes last
         self._held: dict[int, list[Request]] = {}  # by the id of who computes their prompt
@@ -174,9 +176,28 @@ class Scheduler:
             self._waiting.discard(request)
         request.status = status
         self._speculation.forget(request)
+        self._suspects.clear(request)
         others = [r for r in self._held.pop(request.id, ()) if not r.status.is_finished]
         if others:
             self._queue_group(others)
+
+    def restart(self) -> list[Request]:
+        """Go on with a new runner: the one before has crashed, and its cache is lost.
+
+        The steps in flight are forgotten, and whoever was running waits in its old place to have
+        its tokens recomputed.
+
+        Returns:
+            Requests that are to be aborted: steps with them crash time and again (suspects.py).
+        """
+        computed = {item.request.id: item.request for step in self._in_flight for item in step}
+        crashed = [r for r in computed.values() if r.status is RequestStatus.RUNNING]
+        self._in_flight.clear()
+        for request in reversed(self._running.copy()):
+            request.num_pending_tokens = 0
+            self._requeue(request)
+        self._blocks.forget_contents()
+        return self._suspects.blame(crashed)
 
     @property
     def _num_waiting(self) -> int:
@@ -208,6 +229,17 @@ class Scheduler:
         """
         if not self.can_schedule:
             return None
+        suspect = self._suspects.next
+        plan = self._plan_step() if suspect is None else self._plan_trial(suspect)
+        if plan is None or not plan.sequences:
+            return None
+        self._speculation.add_drafts(plan, self._blocks, reserve=len(self._running))
+        self._in_flight.append(plan.in_flight)
+        self._step_id += 1
+        return StepInput(self._step_id, plan.sequences)
+
+    def _plan_step(self) -> Plan | None:
+        """Share out the budget; None where blocks run out while a step is in flight."""
         decodes, chunks = self._split_running()
         preempted = not all(map(self._blocks.extend, decodes))
         if preempted:
@@ -223,12 +255,20 @@ class Scheduler:
             self._admit(plan, self._max_running - len(decodes) - len(chunks))
         if not plan.sequences and not self._limits.mixes_prefill_and_decode:
             self._plan_tokens(plan, self._split_running()[0])
-        if not plan.sequences:
+        return plan
+
+    def _plan_trial(self, suspect: Request) -> Plan | None:
+        """Compute a suspect with nobody beside it, or in a step before or behind it."""
+        if self._in_flight:
             return None
-        self._speculation.add_drafts(plan, self._blocks, reserve=len(self._running))
-        self._in_flight.append(plan.in_flight)
-        self._step_id += 1
-        return StepInput(self._step_id, plan.sequences)
+        if suspect.status is not RequestStatus.RUNNING:
+            while not self._try_allocate(suspect, self._budget):
+                self._preempt(self._running[-1])
+            self._waiting.take(suspect)
+            insort(self._running, suspect, key=_rank)
+        plan = Plan(self._budget)
+        self._plan_tokens(plan, [suspect])
+        return plan
 
     def update(self, output: StepOutput) -> list[TokenUpdate]:
         """Record what the oldest step in flight computed. Requests that ended are passed over."""
@@ -313,6 +353,8 @@ class Scheduler:
             self.abort(request, RequestStatus.FINISHED_ERROR)
             return
         request.token_ids.append(token_id)
+        if request.num_crashes:
+            self._suspects.clear(request)
         if token_id in request.params.stop_token_ids:
             self.abort(request, RequestStatus.FINISHED_STOPPED)
             return
@@ -346,6 +388,11 @@ class Scheduler:
                 self._preempt(self._running[-1])
 
     def _preempt(self, request: Request) -> None:
+        """Take a running request's blocks for others."""
+        self._requeue(request)
+        self._preemptions += 1
+
+    def _requeue(self, request: Request) -> None:
         """Take a request's blocks; it waits to have its tokens recomputed."""
         self._running.remove(request)
         self._blocks.free(request)
@@ -353,7 +400,6 @@ class Scheduler:
         request.num_preemptions += 1
         if request.needs_whole_prompt:
             request.forget_prompt()
-        self._preemptions += 1
         self._waiting.push(request)
 
     def _plan_tokens(self, plan: Plan, requests: Iterable[Request]) -> None:
