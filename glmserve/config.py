@@ -107,6 +107,16 @@ class SchedulerConfig:
 
 
 @dataclass(frozen=True)
+class SupervisionConfig:
+    """How a worker process is watched, and replaced when it has died."""
+
+    step_timeout: float = 300.0
+    """Seconds after which a step is taken for one that will never end; 0: never."""
+    max_restarts: int = 5
+    """Within ten minutes."""
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """What the HTTP layer needs to know."""
 

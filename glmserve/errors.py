@@ -8,6 +8,8 @@ GlmserveError                      500 server_error
 ├── QueueFullError                 429 queue_full (or --queue-full-status), Retry-After
 ├── NotReadyError                  503 not_ready, Retry-After
 ├── EngineDeadError                500 engine_dead
+│   └── WorkerLostError            never reaches HTTP: the engine goes on with another worker
+├── CrashingRequestError           500 worker_crashed, and no retry
 └── StartupError                   never reaches HTTP: one line on stderr, exit code 1
     ├── OptionError                an option that is wrong or cannot be honoured: exit code 2
     ├── CheckpointError            a checkpoint that is broken or not understood
@@ -81,6 +83,19 @@ class EngineDeadError(GlmserveError):
     """The worker that runs the model is gone."""
 
     code = "engine_dead"
+
+
+class WorkerLostError(EngineDeadError):
+    """The worker has died, perhaps under a step. The executor can start another."""
+
+    def __init__(self) -> None:
+        super().__init__("the worker process that runs the model has died")
+
+
+class CrashingRequestError(GlmserveError):
+    """The worker died of this request, and would die of it again."""
+
+    code = "worker_crashed"
 
 
 class StartupError(GlmserveError):

@@ -5,7 +5,6 @@ Started by executor.process with one end of a socketpair; it opens no other conn
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -20,17 +19,22 @@ from glmserve.devices.affinity import run_on
 from glmserve.devices.host import return_free_memory
 from glmserve.devices.registry import select_device
 from glmserve.errors import OptionError, StartupError
+from glmserve.parent_process import die_with
 from glmserve.step import Runner
 from glmserve.step_loop import execute_steps
 from glmserve.wire import Failed, Loading, Ready, encode_frame, receive_frame
 
 _PROGRESS_INTERVAL = 0.1  # seconds between two Loading messages
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
-def main(descriptor: int) -> None:
-    """Serve the executor at the other end of the inherited socket `descriptor`."""
-    _follow_parent()
+def main(descriptor: int, parent: int) -> None:
+    """Serve the executor at the other end of the inherited socket `descriptor`.
+
+    Args:
+        parent: id of the executor's process, with which this one ends.
+    """
+    die_with(parent)
+    _ignore_signals()
     # libgomp spins at barriers by default, which starves whatever else runs on the cores (here:
     # the server's event loop). It reads this once, when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -51,16 +55,14 @@ def _serve(connection: socket.socket) -> None:
         runner.close()
 
 
-def _follow_parent() -> None:
-    """Die with the server, and leave signals to it: it decides when its worker may stop.
+def _ignore_signals() -> None:
+    """Leave signals to the server: it decides when its worker may stop.
 
     Ctrl-C and service managers signal the whole group; a worker that obeyed would be gone before
     the server has ended its streams.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _build_runner(connection: socket.socket) -> Runner:

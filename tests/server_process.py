@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 
 import httpx
@@ -97,3 +98,17 @@ class ServerProcess:
             if line.strip().startswith("curl"):
                 self._announced.set()
         self._announced.set()
+
+
+def children(pid: int) -> list[int]:
+    """The worker, and the process that tries structures."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def worker_of(pid: int) -> int:
+    (worker,) = (
+        child
+        for child in children(pid)
+        if b"glmserve.worker" in Path(f"/proc/{child}/cmdline").read_bytes()
+    )
+    return worker

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmserve.api.context import context_of
-from glmserve.errors import GlmserveError, NotReadyError, QueueFullError
+from glmserve.errors import CrashingRequestError, GlmserveError, NotReadyError, QueueFullError
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ async def answer_glmserve_error(request: Request, error: Exception) -> Response:
         status = context_of(request).config.queue_full_status
     if isinstance(error, QueueFullError | NotReadyError):
         headers["Retry-After"] = str(RETRY_AFTER)
+    if isinstance(error, CrashingRequestError):
+        headers["X-Should-Retry"] = "false"  # OpenAI's and Anthropic's clients heed it
     return JSONResponse(body_of(error), status, headers)
 
 

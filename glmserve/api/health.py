@@ -20,9 +20,10 @@ Share = Annotated[float, Meta(ge=0, le=1, description="Of the weights: how much 
 
 
 class Health(msgspec.Struct):
-    """How the server is: `live`, or what its engine is: `loading`, `ready` or `dead`."""
+    """How the server is: `live`, or its engine: `loading`, `ready`, `restarting` or `dead`."""
 
     status: str
+    reason: str | UnsetType = UNSET
     phase: str | UnsetType = UNSET
     progress: Share | UnsetType = UNSET
 
@@ -44,7 +45,9 @@ async def ready(request: Request) -> Response:
     health = Health(engine.state.value)
     if engine.state is EngineState.READY:
         return json_response(health)
-    if engine.state is EngineState.LOADING:
+    if engine.state is EngineState.RESTARTING:
+        health.reason = f"the worker {engine.loss}"
+    if engine.state in (EngineState.LOADING, EngineState.RESTARTING):
         phase, done, total = engine.load_progress
         health.phase = phase
         health.progress = round(done / total, 3) if total else 0.0

@@ -18,6 +18,7 @@ from glmserve.config import (
     RunnerConfig,
     SchedulerConfig,
     ServerConfig,
+    SupervisionConfig,
 )
 from glmserve.errors import OptionError
 
@@ -48,12 +49,13 @@ def add_command(commands: Commands) -> None:
     _add_model_options(parser.add_argument_group("model"))
     _add_device_options(parser.add_argument_group("device and memory"))
     _add_scheduling_options(parser.add_argument_group("scheduling"))
+    _add_worker_options(parser.add_argument_group("worker"))
     _add_http_options(parser.add_argument_group("http"))
     _add_access_options(parser.add_argument_group("access"))
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until a signal or the worker's death; the process's exit code."""
+    """Serve until a signal, or until no worker lives; the process's exit code."""
     if options.kv_cache_memory and options.kv_cache_tokens:
         raise OptionError("--kv-cache-memory and --kv-cache-tokens say the same; give one of them")
     if options.max_step_tokens and options.max_step_tokens < options.max_batch_size:
@@ -67,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
 
     return serve(
         runner,
+        supervision_config(options),
         scheduler_config(options),
         server_config(options),
         skip_tokenizer=options.skip_tokenizer_init,
@@ -107,6 +110,13 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
         threads=options.threads,
         cpus=placement.cpus,
         numa_node=placement.numa_node,
+    )
+
+
+def supervision_config(options: argparse.Namespace) -> SupervisionConfig:
+    """How the worker is looked after."""
+    return SupervisionConfig(
+        step_timeout=options.step_timeout, max_restarts=options.max_worker_restarts
     )
 
 
@@ -307,6 +317,24 @@ def _add_scheduling_options(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="guess up to N tokens of a request ahead in each step, from where its text stood "
         "before, and keep those that the model would have chosen (prompt lookup); 0: never",
+    )
+
+
+def _add_worker_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--step-timeout",
+        type=values.seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="a worker whose step takes longer is killed, and replaced; 0: never",
+    )
+    group.add_argument(
+        "--max-worker-restarts",
+        type=values.non_negative,
+        default=5,
+        metavar="N",
+        help="replace a worker that has died, at most N times within ten minutes; requests go on "
+        "where they were",
     )
 
 

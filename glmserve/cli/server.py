@@ -1,4 +1,4 @@
-"""Puts a server together and runs it until a signal, or until its worker dies."""
+"""Puts a server together and runs it until a signal, or until no worker lives."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from glmserve.api import ServerContext, create_app
 from glmserve.cli.announce import LoadingBar, announce
 from glmserve.cli.http_protocol import HttpProtocol
-from glmserve.config import RunnerConfig, SchedulerConfig, ServerConfig
+from glmserve.config import RunnerConfig, SchedulerConfig, ServerConfig, SupervisionConfig
 from glmserve.engine import Engine
 from glmserve.errors import CheckpointError, OptionError, StartupError
 from glmserve.executor import ProcessExecutor
@@ -42,6 +42,7 @@ _LAST_WORDS = 1
 
 def serve(
     runner_config: RunnerConfig,
+    supervision_config: SupervisionConfig,
     scheduler_config: SchedulerConfig,
     server_config: ServerConfig,
     *,
@@ -71,7 +72,9 @@ def serve(
         tokenizer, chat = _load_text_layer(model, chat_format)
         runner_config = _limit_vocabulary(runner_config, model, tokenizer)
     engine = Engine(
-        ProcessExecutor(runner_config), scheduler_config, hash_key=secrets.token_bytes(32)
+        ProcessExecutor(runner_config, supervision_config),
+        scheduler_config,
+        hash_key=secrets.token_bytes(32),
     )
     context = ServerContext(server_config, model, engine, tokenizer, chat)
     with _listen(host, port) as listener:
@@ -187,6 +190,7 @@ async def _supervise(context: ServerContext, server: uvicorn.Server, url: str) -
         await context.engine.died.wait()
         if server.should_exit:
             return
-        raise StartupError("the worker process that runs the model has died")
+        cause = context.engine.cause_of_death
+        raise StartupError(cause.message if cause else "the engine has died")
     finally:
         server.should_exit = True

@@ -7,6 +7,7 @@ import re
 
 _LARGEST = 2**63
 _LARGEST_COUNT = 2**31 - 1
+_LONGEST_TIME = 365 * 24 * 3600.0
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -45,6 +46,17 @@ def cpu_list(text: str) -> tuple[int, ...]:
             raise argparse.ArgumentTypeError(f"{text!r} is no list of CPUs; write it like 0-15,32")
         found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return tuple(sorted(found))
+
+
+def seconds(text: str) -> float:
+    """A time of at least 0, and less than a year."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
+    if not 0 <= value < _LONGEST_TIME:
+        raise argparse.ArgumentTypeError(f"{text} is no time between 0 and a year, in seconds")
+    return value
 
 
 def num_bytes(text: str) -> int:

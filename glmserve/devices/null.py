@@ -56,12 +56,13 @@ class NullRunner:
                 f"--max-model-len {config.max_model_len} is more than model or cache allow"
             )
         block_size = config.block_size or _BLOCK_SIZE
+        num_blocks = max(1, tokens // block_size)
         limits = RunnerLimits(
-            num_blocks=max(1, tokens // block_size),
+            num_blocks=num_blocks,
             block_size=block_size,
             max_sequences=config.max_batch_size,
             max_step_tokens=config.max_step_tokens or _STEP_TOKENS,
-            max_context=min(config.max_model_len or model.max_context, tokens),
+            max_context=min(config.max_model_len or model.max_context, num_blocks * block_size),
             resolves_pending=True,
             max_drafts=_MAX_DRAFTS,
         )

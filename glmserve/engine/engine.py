@@ -13,12 +13,20 @@ from typing import NamedTuple
 
 from glmserve.config import LoadProgress, ReportProgress, SchedulerConfig
 from glmserve.engine.mask_maker import Mask, MaskMaker
+from glmserve.engine.runner_keeper import RunnerKeeper
 from glmserve.engine.stats import EngineStats
 from glmserve.engine.token_stream import TokenStream
-from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, OptionError, StartupError
+from glmserve.errors import (
+    CrashingRequestError,
+    EngineDeadError,
+    GlmserveError,
+    NotReadyError,
+    OptionError,
+    WorkerLostError,
+)
 from glmserve.executor import Executor
 from glmserve.request import Request, RequestStatus, SamplingParams, TokenConstraint
-from glmserve.scheduler import Scheduler, TokenUpdate
+from glmserve.scheduler import MAX_CRASHES, Scheduler, TokenUpdate
 from glmserve.step import NOT_A_NUMBER, RunnerInfo, RunnerLimits, StepOutput, TokenMasks
 
 logger = logging.getLogger(__name__)
@@ -28,10 +36,12 @@ _NO_TOKEN = (None, NOT_A_NUMBER)
 
 
 class EngineState(enum.Enum):
-    """LOADING -> READY -> DEAD; there is no way back from DEAD."""
+    """LOADING -> READY <-> RESTARTING; there is no way back from DEAD."""
 
     LOADING = "loading"
     READY = "ready"
+    RESTARTING = "restarting"
+    """The runner is lost, and another is being built. Requests are queued as ever."""
     DEAD = "dead"
 
 
@@ -61,9 +71,10 @@ class Engine:
     def __init__(self, executor: Executor, config: SchedulerConfig, *, hash_key: bytes) -> None:
         self.stats = EngineStats()
         self.state = EngineState.LOADING
-        self.load_progress = LoadProgress()
         self.died = asyncio.Event()
+        self.cause_of_death: EngineDeadError | None = None
         self._executor = executor
+        self._keeper = RunnerKeeper(executor, config)
         self._config = config
         self._hash_key = hash_key
         self._info: RunnerInfo | None = None
@@ -73,7 +84,7 @@ class Engine:
         self._under_way: deque[_StepUnderWay] = deque()
         self._news = asyncio.Event()  # something came in that no step was planned with
         self._masks = MaskMaker()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def info(self) -> RunnerInfo:
@@ -85,6 +96,16 @@ class Engine:
         if self._info is None:
             raise NotReadyError("the model is still loading; try again in a moment")
         return self._info
+
+    @property
+    def load_progress(self) -> LoadProgress:
+        """How far the runner has come that is being built."""
+        return self._keeper.progress
+
+    @property
+    def loss(self) -> str:
+        """What became of the last runner that was lost, as in "the worker ..."."""
+        return self._keeper.loss
 
     @property
     def speculates(self) -> bool:
@@ -99,11 +120,7 @@ class Engine:
             OptionError: an option asks for what the runner cannot do.
         """
 
-        def report(news: LoadProgress) -> None:
-            self.load_progress = news
-            progress(news)
-
-        self._info = await self._executor.start(report)
+        self._info = await self._keeper.build(progress)
         limits = self._info.limits
         if self._config.speculative_tokens and not limits.max_drafts:
             raise OptionError(
@@ -112,11 +129,9 @@ class Engine:
             )
         self._scheduler = Scheduler(self._config, limits, hash_key=self._hash_key)
         self.stats.watch(lambda: self._ready_scheduler().stats, limits.num_blocks)
-        await self._prove_it_generates(limits)
-        self._tasks = [
-            asyncio.create_task(self._run(self._scheduler)),
-            asyncio.create_task(self._watch_executor()),
-        ]
+        await self._keeper.prove(limits)
+        self._tasks.add(asyncio.create_task(self._run(self._scheduler, limits)))
+        self._watch_executor()
         self.state = EngineState.READY
 
     def submit(
@@ -188,24 +203,6 @@ class Engine:
         await self._executor.close()
         self._masks.close()
 
-    async def _prove_it_generates(self, limits: RunnerLimits) -> None:
-        """Let one token through a scheduler of its own, which leaves no trace in the statistics."""
-        scheduler = Scheduler(self._config, limits, hash_key=self._hash_key)
-        prompt_ids = limits.prompt_marks.shortest_prompt if limits.prompt_marks else [0]
-        scheduler.add(Request(0, prompt_ids, SamplingParams(max_tokens=1, temperature=0.0)))
-        step = scheduler.schedule()
-        if step is None:
-            raise StartupError("nothing can be scheduled within the runner's limits")
-        try:
-            output = await self._executor.submit(step)
-        except EngineDeadError as error:
-            raise StartupError(f"the model failed at its first token: {error}") from error
-        if NOT_A_NUMBER in output.token_ids:
-            raise StartupError(
-                "the model's first token came from numbers that are not finite; the weights are "
-                "damaged, or need another --dtype"
-            )
-
     def _ready_scheduler(self) -> Scheduler:
         if self._scheduler is None:
             raise NotReadyError("the model is still loading; try again in a moment")
@@ -218,9 +215,13 @@ class Engine:
             self._ready_scheduler().abort(request, status)
             self.stats.request_done(request, time.perf_counter() - stream.arrival)
 
-    async def _run(self, scheduler: Scheduler) -> None:
+    async def _run(self, scheduler: Scheduler, limits: RunnerLimits) -> None:
         try:
-            await self._step_forever(scheduler)
+            while self.state is not EngineState.DEAD:
+                try:
+                    await self._step_forever(scheduler)
+                except WorkerLostError:
+                    await self._recover(scheduler, limits)
         except EngineDeadError as error:
             self._die(error)
         except asyncio.CancelledError:
@@ -231,19 +232,51 @@ class Engine:
         finally:
             self._forget_steps()
 
-    async def _watch_executor(self) -> None:
-        """Notice a lost runner while nobody waits for a step."""
-        await self._executor.wait_lost()
-        self._die(EngineDeadError("the worker process that runs the model has died"))
+    def _watch_executor(self) -> None:
+        """Wake the loop if this runner is lost while nobody waits for a step."""
+
+        async def watch() -> None:
+            await self._executor.wait_lost()
+            self._news.set()
+
+        task = asyncio.create_task(watch())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _recover(self, scheduler: Scheduler, limits: RunnerLimits) -> None:
+        """Have everything that runs recomputed by a new runner; nobody's stream ends.
+
+        Raises:
+            EngineDeadError: there can be no new one.
+        """
+        begin = time.perf_counter()
+        self._forget_steps()
+        convicted = scheduler.restart()
+        for request in convicted:
+            self._fail(request, _crashing(request))
+        if self.state is EngineState.DEAD:
+            return  # the server is shutting down
+        self.state = EngineState.RESTARTING
+        await self._keeper.replace(limits, MAX_CRASHES * len(convicted))
+        seconds = time.perf_counter() - begin
+        self.stats.worker_restarted(seconds)
+        logger.warning("the worker is back after %.1f s", seconds)
+        self._watch_executor()
+        if self.state is EngineState.RESTARTING:
+            self.state = EngineState.READY
 
     async def _step_forever(self, scheduler: Scheduler) -> None:
-        """Keep the runner busy; plan and deliver while it computes."""
+        """Keep the runner busy; plan and deliver while it computes.
+
+        Raises:
+            WorkerLostError: it is lost. All tokens so far are delivered.
+        """
         updates: list[TokenUpdate] = []
         while self.state is not EngineState.DEAD:
             if not self._under_way and not self._begin_step(scheduler):
                 self._deliver(updates)
                 updates = []
-                await self._news.wait()
+                await self._wait_for_news()
                 continue
             constrained = scheduler.constrained_in_flight
             masks = self._masks.start(constrained) if constrained else None
@@ -253,6 +286,13 @@ class Engine:
                 await self._send_masks(self._under_way[0].step_id, constrained, masks)
             updates = scheduler.update(await self._next_output(scheduler))
             self.stats.step_done(sum(update.token_id not in _NO_TOKEN for update in updates))
+
+    async def _wait_for_news(self) -> None:
+        """Nothing is under way: wait for a request, or for the runner's loss."""
+        if not self._executor.is_lost:
+            await self._news.wait()
+        if self._executor.is_lost:
+            raise WorkerLostError
 
     def _begin_step(self, scheduler: Scheduler) -> bool:
         """Plan a step and hand it to the executor; False if there is none to plan now."""
@@ -285,6 +325,7 @@ class Engine:
             if step.output.done() and not step.output.cancelled():
                 step.output.exception()  # if there is one, it is what ended the loop
             step.output.cancel()
+        self._under_way.clear()
 
     async def _send_masks(
         self, step_id: int, requests: list[Request], masks: asyncio.Future[list[Mask]]
@@ -328,8 +369,17 @@ class Engine:
     def _die(self, error: EngineDeadError) -> None:
         """No more tokens will come: tell every consumer."""
         self.state = EngineState.DEAD
+        self.cause_of_death = self.cause_of_death or error
         self.died.set()
         for stream in self._streams.values():
             stream.request.status = RequestStatus.FINISHED_ERROR
             stream.fail(error)
         self._streams.clear()
+
+
+def _crashing(request: Request) -> CrashingRequestError:
+    where = "its prompt" if not request.num_output_tokens else "the step after its last token"
+    return CrashingRequestError(
+        f"the worker process that runs the model has died {MAX_CRASHES} times over {where}, the "
+        "last time with no other request beside it, so this request is given up"
+    )

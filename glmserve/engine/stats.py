@@ -47,6 +47,16 @@ class EngineStats:
             "glmserve_output_tokens", "Tokens sampled.", registry=self.registry
         )
         self._steps = Counter("glmserve_steps", "Steps executed.", registry=self.registry)
+        self._worker_restarts = Counter(
+            "glmserve_worker_restarts",
+            "Workers that were replaced after their death.",
+            registry=self.registry,
+        )
+        self._restart_time = Counter(
+            "glmserve_worker_restart_seconds",
+            "Time without a worker, from the death of one until the next generates.",
+            registry=self.registry,
+        )
         self._finished = Counter(
             "glmserve_requests_finished",
             "Requests that ended, by reason.",
@@ -62,6 +72,11 @@ class EngineStats:
         """A step delivered this many tokens."""
         self._steps.inc()
         self._output_tokens.inc(num_tokens)
+
+    def worker_restarted(self, seconds: float) -> None:
+        """A new worker generates, `seconds` after the loss of the one before was noticed."""
+        self._worker_restarts.inc()
+        self._restart_time.inc(seconds)
 
     def first_token(self, seconds: float) -> None:
         self._first_token.observe(seconds)

@@ -24,7 +24,8 @@ class Executor(Protocol):
         """Begin a step at once and return its future, so that the caller can work meanwhile.
 
         Another step may be submitted before this one is done.
-        The future fails with EngineDeadError when the runner is lost.
+        The future fails with WorkerLostError when the runner is lost, and with another
+        EngineDeadError when it is lost for good.
         """
         ...
 
@@ -32,8 +33,29 @@ class Executor(Protocol):
         """Deliver what the oldest step under way waits for, if it has constrained tokens."""
         ...
 
-    async def wait_lost(self) -> None:
-        """Return once the runner is gone for good, even if no step is under way."""
+    @property
+    def is_lost(self) -> bool:
+        """Whether the runner is gone."""
+        ...
+
+    async def wait_lost(self) -> str:
+        """Wait until the runner is gone, even if no step is under way.
+
+        Returns what became of it, as in "the worker ...".
+        """
+        ...
+
+    async def restart(self, progress: ReportProgress, excused: int = 0) -> None:
+        """Build a new runner in place of a lost one: with the same limits, and an empty cache.
+
+        Args:
+            excused: of the last losses, this one included, those that do not count, as their
+                reason is known and gone.
+
+        Raises:
+            WorkerLostError: the new one was lost while it was being built.
+            EngineDeadError: there can be no new one, or there were too many; the message says why.
+        """
         ...
 
     async def close(self) -> None:

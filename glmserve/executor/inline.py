@@ -33,8 +33,16 @@ class InlineExecutor:
     def send_masks(self, masks: TokenMasks) -> None:
         self._masks.put(masks.masks)
 
-    async def wait_lost(self) -> None:
-        await asyncio.Event().wait()  # a thread of this process cannot get lost
+    @property
+    def is_lost(self) -> bool:
+        return False  # a thread of this process cannot get lost
+
+    async def wait_lost(self) -> str:
+        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return await never
+
+    async def restart(self, progress: ReportProgress, excused: int = 0) -> None:
+        raise EngineDeadError("a runner of this process cannot be replaced")
 
     async def close(self) -> None:
         self._masks.put(None)  # a step may be waiting

@@ -1,153 +1,109 @@
-"""A runner in a worker process of its own, at the other end of a socketpair."""
+"""A runner in a worker process of its own, which is replaced when it dies."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import sys
-from collections import deque
-from pathlib import Path
-from typing import cast
+import logging
 
-from glmserve.config import ReportProgress, RunnerConfig
-from glmserve.errors import EngineDeadError, OptionError, StartupError
-from glmserve.step import RunnerInfo, StepInput, StepOutput, TokenMasks
-from glmserve.wire import (
-    HEADER_SIZE,
-    Failed,
-    Loading,
-    Ready,
-    body_size,
-    decode_worker_message,
-    encode_frame,
-)
+import msgspec
 
-_PACKAGE_ROOT = Path(__file__).parents[2]
-_STOP_TIMEOUT = 5.0  # seconds a worker gets to end by itself
+from glmserve.config import ReportProgress, RunnerConfig, SupervisionConfig
+from glmserve.errors import EngineDeadError, StartupError, WorkerLostError
+from glmserve.executor.restart_policy import WINDOW, RestartPolicy
+from glmserve.executor.worker_process import WorkerProcess
+from glmserve.step import RunnerInfo, RunnerLimits, StepInput, StepOutput, TokenMasks
+from glmserve.wire import encode_frame
+
+logger = logging.getLogger(__name__)
+
+_FIRST_STEPS = 1
+"""Of a worker, which prove that it generates."""
 
 
 class ProcessExecutor:
-    """Spawns a worker with the given configuration and talks to it in frames."""
+    """Spawns workers with the given configuration, one after the other, and talks to them."""
 
-    def __init__(self, config: RunnerConfig) -> None:
+    def __init__(self, config: RunnerConfig, supervision: SupervisionConfig) -> None:
         self._config = config
-        self._process: asyncio.subprocess.Process | None = None
-        self._connection: WorkerConnection | None = None
+        self._supervision = supervision
+        self._policy = RestartPolicy(supervision.max_restarts)
+        self._limits: RunnerLimits | None = None
+        self._worker: WorkerProcess | None = None
 
     async def start(self, progress: ReportProgress) -> RunnerInfo:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            # -P and the explicit path keep the current folder off the worker's module search
-            # path: a file named torch.py lying there must not be run.
-            code = (
-                f"import sys; sys.path.append({str(_PACKAGE_ROOT)!r}); "
-                f"from glmserve.worker import main; main({theirs.fileno()})"
-            )
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-P", "-c", code),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-            )
-        loop = asyncio.get_running_loop()
-        _, self._connection = await loop.create_connection(
-            lambda: WorkerConnection(progress), sock=ours
+        try:
+            info = await self._spawn(progress)
+        except WorkerLostError:
+            raise StartupError(
+                "the worker process died while loading the model; see its output"
+            ) from None
+        self._limits = info.limits
+        # What is free when a later worker starts may be more or less.
+        self._config = msgspec.structs.replace(
+            self._config, kv_cache_tokens=info.limits.token_capacity, kv_cache_memory=None
         )
-        self._connection.send(encode_frame(self._config))
-        return await self._connection.ready
+        return info
+
+    @property
+    def is_lost(self) -> bool:
+        return self._worker is None or self._worker.connection.lost.is_set()
 
     def submit(self, step: StepInput) -> asyncio.Future[StepOutput]:
-        if self._connection is None:
+        if self._worker is None:
             raise EngineDeadError("the worker was never started")
-        return self._connection.execute(step)
+        return self._worker.connection.execute(step)
 
     def send_masks(self, masks: TokenMasks) -> None:
-        if self._connection is not None:
-            self._connection.send(encode_frame(masks))
+        if self._worker is not None:
+            self._worker.connection.send(encode_frame(masks))
 
-    async def wait_lost(self) -> None:
-        if self._connection is not None:
-            await self._connection.lost.wait()
+    async def wait_lost(self) -> str:
+        if self._worker is None:
+            return "was never started"
+        return await self._worker.wait_lost()
+
+    async def restart(self, progress: ReportProgress, excused: int = 0) -> None:
+        reason = await self.wait_lost()
+        await asyncio.sleep(self._pause(reason, excused))
+        try:
+            info = await self._spawn(progress)
+        except StartupError as error:
+            raise EngineDeadError(
+                f"the worker {reason}, and could not be started again: {error.message}"
+            ) from error
+        if info.limits != self._limits:
+            raise EngineDeadError(
+                f"the worker {reason}, and the next one can do other things: "
+                f"{info.limits} instead of {self._limits}"
+            )
 
     async def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        if self._process is None:
-            return
-        try:
-            await asyncio.wait_for(self._process.wait(), _STOP_TIMEOUT)
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+        if self._worker is not None:
+            await self._worker.close()
 
+    async def _spawn(self, progress: ReportProgress) -> RunnerInfo:
+        self._worker = await WorkerProcess.spawn(
+            self._config, progress, self._supervision.step_timeout
+        )
+        return await self._worker.connection.ready
 
-class WorkerConnection(asyncio.Protocol):
-    """Turns the byte stream of a worker into futures: one for Ready, then one per step."""
+    def _pause(self, reason: str, excused: int) -> float:
+        """Seconds until the next start.
 
-    def __init__(self, progress: ReportProgress) -> None:
-        loop = asyncio.get_running_loop()
-        self.ready: asyncio.Future[RunnerInfo] = loop.create_future()
-        self.lost = asyncio.Event()
-        self._progress = progress
-        self._outputs: deque[asyncio.Future[StepOutput]] = deque()  # of the steps under way
-        self._buffer = bytearray()
-        self._transport: asyncio.Transport | None = None
-
-    def send(self, frame: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(frame)
-
-    def execute(self, step: StepInput) -> asyncio.Future[StepOutput]:
-        """Send a step; its output resolves the returned future."""
-        output: asyncio.Future[StepOutput] = asyncio.get_running_loop().create_future()
-        if self.lost.is_set():
-            output.set_exception(_worker_lost())
-        else:
-            self._outputs.append(output)
-            self.send(encode_frame(step))
-        return output
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while len(self._buffer) >= HEADER_SIZE:
-            end = HEADER_SIZE + body_size(self._buffer)
-            if len(self._buffer) < end:
-                return
-            body = bytes(self._buffer[HEADER_SIZE:end])
-            del self._buffer[:end]
-            self._message_received(body)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.lost.set()
-        if not self.ready.done():
-            self.ready.set_exception(
-                StartupError("the worker process died while loading the model; see its output")
+        Raises:
+            EngineDeadError: there were too many of them.
+        """
+        steps_done = self._worker.connection.num_steps_done if self._worker else 0
+        pause = self._policy.next_pause(
+            asyncio.get_running_loop().time(),
+            was_useful=steps_done > _FIRST_STEPS,
+            excused=excused,
+        )
+        if pause is None:
+            raise EngineDeadError(
+                f"the worker process that runs the model has died: it {reason}. It is replaced "
+                f"--max-worker-restarts {self._supervision.max_restarts} times within "
+                f"{WINDOW / 60:.0f} minutes at most"
             )
-        for waiting in self._outputs:
-            if not waiting.done():
-                waiting.set_exception(_worker_lost())
-
-    def _message_received(self, body: bytes) -> None:
-        match decode_worker_message(body):
-            case StepOutput() as output:
-                oldest = self._outputs.popleft()
-                if not oldest.done():
-                    oldest.set_result(output)
-            case Loading(progress):
-                self._progress(progress)
-            case Ready(info):
-                self.ready.set_result(info)
-            case Failed(message, exit_code):
-                kind = OptionError if exit_code == OptionError.exit_code else StartupError
-                self.ready.set_exception(kind(message))
-
-
-def _worker_lost() -> EngineDeadError:
-    return EngineDeadError("the worker process that runs the model has died")
+        logger.warning("the worker %s; starting another in %.0f s", reason, pause)
+        return pause

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
-import random
 import signal
 import socket
 import struct
@@ -14,56 +12,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from server_process import ServerProcess
-
-QUESTIONS = (
-    "Hello!",
-    "What is glmserve?",
-    "Tell me a story.",
-    "你好",
-    "你是谁？",
-    "What is a paged KV cache?",
-    "Count from 1 to 10",
-    "讲个故事",
-)
-
-
-def requests_of_mixed_lengths(number: int) -> list[dict[str, Any]]:
-    rng = random.Random(5)
-    bodies = []
-    for i in range(number):
-        messages = []
-        for _ in range(rng.randrange(3)):
-            messages.append({"role": "user", "content": rng.choice(QUESTIONS)})
-            messages.append({"role": "assistant", "content": "I see. " * rng.randrange(1, 30)})
-        messages.append({"role": "user", "content": rng.choice(QUESTIONS)})
-        sampled = {"temperature": 0.9, "seed": i} if i % 4 == 0 else {"temperature": 0}
-        bodies.append(
-            {
-                "model": "glm-tiny",
-                "messages": messages,
-                "max_tokens": rng.randrange(1, 120),
-                "ignore_eos": i % 3 == 0,
-                "stream": True,
-                **sampled,
-            }
-        )
-    return bodies
-
-
-async def streamed_text(client: httpx.AsyncClient, body: dict[str, Any]) -> str:
-    text = ""
-    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
-        assert response.status_code == 200
-        async for line in response.aiter_lines():
-            if line.startswith("data: {"):
-                text += json.loads(line[6:])["choices"][0]["delta"].get("content", "")
-    return text
+from mixed_requests import requests_of_mixed_lengths, streamed_text
+from server_process import ServerProcess, children, worker_of
 
 
 async def test_64_streams_each_read_what_they_would_read_alone(glm_tiny: ServerProcess) -> None:
@@ -243,8 +197,8 @@ def test_all_children_die_with_a_killed_server() -> None:
             time.sleep(0.05)
 
 
-def test_a_dead_worker_ends_the_server_with_an_error() -> None:
-    with ServerProcess("--device", "null") as server:
+def test_a_dead_worker_that_may_not_be_replaced_ends_the_server_with_an_error() -> None:
+    with ServerProcess("--device", "null", "--max-worker-restarts", "0") as server:
         os.kill(worker_of(server.pid), signal.SIGKILL)
         assert server.wait() == 1
         assert "the worker process that runs the model has died" in server.text
@@ -259,17 +213,3 @@ def test_a_taken_port_is_one_clear_line(glm_tiny: ServerProcess) -> None:
     assert result.returncode == 2
     assert "address already in use" in result.stderr
     assert result.stderr.count("\n") == 1
-
-
-def children(pid: int) -> list[int]:
-    """The worker, and the process that tries structures."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def worker_of(pid: int) -> int:
-    (worker,) = (
-        child
-        for child in children(pid)
-        if b"glmserve.worker" in Path(f"/proc/{child}/cmdline").read_bytes()
-    )
-    return worker

@@ -6,26 +6,20 @@ import asyncio
 import gc
 import random
 import socket
-import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
 from prometheus_client import generate_latest
 
 from fakes import LIMITS, AsyncRunner, FakeRunner, expected_output
-from glmserve.config import ReportProgress, SchedulerConfig, report_nothing
-from glmserve.engine import Engine, TokenStream
-from glmserve.errors import EngineDeadError
-from glmserve.executor.process import WorkerConnection
+from glmserve.config import report_nothing
+from glmserve.errors import EngineDeadError, WorkerLostError
 from glmserve.request import RequestStatus, SamplingParams
 from glmserve.step import (
     MaskSource,
     PendingOutput,
     Runner,
-    RunnerInfo,
     SamplingInput,
     ScheduledSequence,
     StepInput,
@@ -36,62 +30,7 @@ from glmserve.step import (
 from glmserve.step_loop import execute_steps
 from glmserve.wire import decode_worker_message, encode_frame, receive_frame
 from simulation import Arrival, Remainders, SamplingRunner, output_alone, requests_of
-
-
-class WorkerOnThread:
-    """An executor whose worker is a thread of this process."""
-
-    def __init__(self, runner: Runner) -> None:
-        self.error: BaseException | None = None
-        self._runner = runner
-
-    async def start(self, progress: ReportProgress) -> RunnerInfo:
-        ours, theirs = socket.socketpair()
-        self._thread = threading.Thread(target=self._serve, args=(theirs,))
-        self._thread.start()
-        loop = asyncio.get_running_loop()
-        _, self._connection = await loop.create_connection(
-            lambda: WorkerConnection(progress), sock=ours
-        )
-        return self._runner.info
-
-    def submit(self, step: StepInput) -> asyncio.Future[StepOutput]:
-        return self._connection.execute(step)
-
-    def send_masks(self, masks: TokenMasks) -> None:
-        self._connection.send(encode_frame(masks))
-
-    async def wait_lost(self) -> None:
-        await self._connection.lost.wait()
-
-    async def close(self) -> None:
-        self._connection.ready.cancel()
-        self._connection.close()
-        await asyncio.to_thread(self._thread.join)
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                execute_steps(connection, self._runner)
-            except Exception as error:
-                self.error = error
-
-
-@asynccontextmanager
-async def serving(executor: WorkerOnThread) -> AsyncIterator[Engine]:
-    engine = Engine(executor, SchedulerConfig(), hash_key=b"key")
-    await engine.start(report_nothing)
-    try:
-        yield engine
-    finally:
-        await engine.close()
-
-
-async def drain(stream: TokenStream) -> list[int]:
-    tokens: list[int] = []
-    while new := (await stream.next_tokens()).token_ids:
-        tokens += new
-    return tokens
+from worker_on_thread import WorkerOnThread, drain, serving
 
 
 def greedy(max_tokens: int) -> SamplingParams:
@@ -167,7 +106,7 @@ async def test_a_lost_worker_fails_every_step_under_way() -> None:
     await executor.start(report_nothing)
     steps = [executor.submit(StepInput(i, [sequence(i)])) for i in (1, 2)]
     results = await asyncio.gather(*steps, return_exceptions=True)
-    assert [type(result) for result in results] == [EngineDeadError, EngineDeadError]
+    assert [type(result) for result in results] == [WorkerLostError, WorkerLostError]
     await executor.close()
 
 

@@ -20,6 +20,7 @@ LAYERS: dict[str, int] = {
     "prefix_config": 0,
     "prompt_layout": 0,
     "wire": 0,
+    "parent_process": 0,
     "ops": 2,
     "models": 3,
     "runner": 4,

@@ -25,6 +25,7 @@ import msgspec
 from llguidance import LLMatcher, LLTokenizer
 
 from glmserve.errors import InvalidRequestError
+from glmserve.parent_process import die_with
 from glmserve.text.structure.build import Opening, build_matcher, first_mask
 from glmserve.text.structure.vocabulary import ll_tokenizer
 
@@ -61,8 +62,13 @@ class Verdict(msgspec.Struct, frozen=True):
     problem: str | None
 
 
-def main(descriptor: int) -> None:
-    """Serve the other end of the inherited socket `descriptor` until it closes."""
+def main(descriptor: int, parent: int) -> None:
+    """Serve the other end of the inherited socket `descriptor` until it closes.
+
+    Args:
+        parent: id of the server's process, with which this one ends.
+    """
+    die_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # meant for the server, whose end closes the socket
     signal.signal(signal.SIGPROF, signal.SIG_DFL)

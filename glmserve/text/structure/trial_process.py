@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from pathlib import Path
@@ -63,10 +64,11 @@ class TrialProcess:
     async def _start(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         ours, theirs = socket.socketpair()
         with theirs:
-            # As executor/process.py starts its worker, and for the same reason.
+            # As executor/worker_process.py starts its worker, and for the same reason.
             code = (
                 f"import sys; sys.path.append({str(_PACKAGE_ROOT)!r}); "
-                f"from glmserve.text.structure.trial import main; main({theirs.fileno()})"
+                "from glmserve.text.structure.trial import main; "
+                f"main({theirs.fileno()}, {os.getpid()})"
             )
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,

@@ -1,0 +1,96 @@
+"""The executor's end of the socketpair to a worker process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import cast
+
+from glmserve.config import ReportProgress
+from glmserve.errors import OptionError, StartupError, WorkerLostError
+from glmserve.step import RunnerInfo, StepInput, StepOutput
+from glmserve.wire import (
+    HEADER_SIZE,
+    Failed,
+    Loading,
+    Ready,
+    body_size,
+    decode_worker_message,
+    encode_frame,
+)
+
+
+class WorkerConnection(asyncio.Protocol):
+    """Turns the byte stream of a worker into futures: one for Ready, then one per step.
+
+    All of them fail with WorkerLostError when the stream ends.
+    """
+
+    def __init__(self, progress: ReportProgress) -> None:
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[RunnerInfo] = loop.create_future()
+        self.lost = asyncio.Event()
+        self.num_steps_done = 0
+        self._progress = progress
+        self._outputs: deque[asyncio.Future[StepOutput]] = deque()  # of the steps under way
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a step is under way."""
+        return bool(self._outputs) and not self.lost.is_set()
+
+    def send(self, frame: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(frame)
+
+    def execute(self, step: StepInput) -> asyncio.Future[StepOutput]:
+        """Send a step; its output resolves the returned future."""
+        output: asyncio.Future[StepOutput] = asyncio.get_running_loop().create_future()
+        if self.lost.is_set():
+            output.set_exception(WorkerLostError())
+        else:
+            self._outputs.append(output)
+            self.send(encode_frame(step))
+        return output
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while len(self._buffer) >= HEADER_SIZE:
+            end = HEADER_SIZE + body_size(self._buffer)
+            if len(self._buffer) < end:
+                return
+            body = bytes(self._buffer[HEADER_SIZE:end])
+            del self._buffer[:end]
+            self._message_received(body)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost.set()
+        if not self.ready.done():
+            self.ready.set_exception(WorkerLostError())
+        for waiting in self._outputs:
+            if not waiting.done():
+                waiting.set_exception(WorkerLostError())
+
+    def _message_received(self, body: bytes) -> None:
+        match decode_worker_message(body):
+            case StepOutput() as output:
+                self.num_steps_done += 1
+                oldest = self._outputs.popleft()
+                if not oldest.done():
+                    oldest.set_result(output)
+            case Loading(progress):
+                self._progress(progress)
+            case Ready(info):
+                self.ready.set_result(info)
+            case Failed(message, exit_code):
+                kind = OptionError if exit_code == OptionError.exit_code else StartupError
+                self.ready.set_exception(kind(message))

@@ -1,0 +1,28 @@
+"""What became of a process, in words."""
+
+from __future__ import annotations
+
+import signal
+
+_LIKELY_REASONS = {
+    signal.SIGKILL: "out of memory?",
+    signal.SIGSEGV: "a bug in compiled code?",
+    signal.SIGBUS: "a checkpoint that changed on disk?",
+    signal.SIGILL: "code compiled for another processor?",
+}
+
+
+def describe_exit(code: int) -> str:
+    """The end of a sentence that begins with the process.
+
+    Args:
+        code: as `subprocess` has it: the negative of the signal that killed it.
+    """
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        number = signal.Signals(-code)
+    except ValueError:
+        return f"was killed by signal {-code}"
+    reason = _LIKELY_REASONS.get(number)
+    return f"was killed by {number.name}" + (f" ({reason})" if reason else "")

@@ -1,0 +1,100 @@
+"""The worker dies, and no client notices."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from crashing_worker import long_requests, read_all
+from server_process import ServerProcess, children, worker_of
+
+KILLS = 6
+
+
+async def test_16_streams_and_a_worker_that_is_killed_six_times() -> None:
+    bodies = long_requests(16)
+    with ServerProcess("--dtype", "float32", "--max-worker-restarts", "100") as server:
+        expected, _ = await read_all(server, bodies)
+        streams, kills = await read_all(server, bodies, KILLS, seed=7)
+        assert kills == KILLS
+        for stream, alone in zip(streams, expected, strict=True):
+            assert (stream.texts, stream.ends) == (alone.texts, alone.ends)
+        assert server.metric("glmserve_worker_restarts_total") == KILLS
+        server.wait_until_idle()
+        assert server.text.count("killed by SIGKILL") == KILLS
+        assert "Traceback" not in server.text
+
+
+async def test_what_arrives_while_there_is_no_worker_waits_for_the_next() -> None:
+    score = {"prompt": "What is glmserve?", "max_tokens": 0, "echo": True, "logprobs": 1}
+    requests = {
+        "/v1/completions": {"model": "glm-tiny", **score},
+        "/v1/embeddings": {"model": "glm-tiny", "input": "What is glmserve?"},
+        "/v1/messages": {
+            "model": "glm-tiny",
+            "max_tokens": 20,
+            "temperature": 0,
+            "messages": [{"role": "user", "content": "Hello!"}],
+        },
+    }
+    parts = ("choices", "data", "content")
+    with ServerProcess("--dtype", "float32") as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+
+            async def answers() -> list[object]:
+                responses = await asyncio.gather(
+                    *(client.post(path, json=body) for path, body in requests.items())
+                )
+                bodies = [response.raise_for_status().json() for response in responses]
+                return [body[part] for body, part in zip(bodies, parts, strict=True)]
+
+            expected = await answers()
+            os.kill(worker_of(server.pid), signal.SIGKILL)
+            while (ready := await client.get("/health/ready")).status_code == 200:
+                await asyncio.sleep(0.001)
+            assert ready.status_code == 503
+            assert ready.json()["status"] == "restarting"
+            assert (await client.get("/health/live")).status_code == 200
+            assert await answers() == expected
+            assert (await client.get("/health/ready")).status_code == 200
+
+
+def test_a_worker_that_hangs_is_replaced() -> None:
+    body = {"model": "glm-tiny", "prompt": "x", "max_tokens": 50, "temperature": 0}
+    with ServerProcess("--device", "null", "--step-timeout", "0.5") as server:
+        url = f"{server.url}/v1/completions"
+        expected = httpx.post(url, json=body).json()["choices"]
+        os.kill(worker_of(server.pid), signal.SIGSTOP)
+        assert httpx.post(url, json=body, timeout=30).json()["choices"] == expected
+        assert "did not end within --step-timeout 0.5" in server.text
+
+
+@pytest.mark.parametrize("phase", ["spawning", "loading", "restarting"])
+def test_all_children_die_with_a_killed_server_in_every_phase(phase: str) -> None:
+    with ServerProcess("--device", "cpu", wait=phase == "restarting") as server:
+        if phase == "restarting":
+            os.kill(worker_of(server.pid), signal.SIGKILL)
+        first = children(server.pid)
+        deadline = time.monotonic() + 60
+        while not (helpers := [pid for pid in children(server.pid) if is_worker(pid)]):
+            assert time.monotonic() < deadline, f"there is no worker beside {first}"
+        time.sleep(0.5 if phase == "loading" else 0.0)
+        os.kill(server.pid, signal.SIGKILL)
+        server.wait()
+        while any(Path(f"/proc/{pid}").exists() for pid in helpers):
+            assert time.monotonic() < deadline, "a child outlived its server"
+            time.sleep(0.01)
+
+
+def is_worker(pid: int) -> bool:
+    """Whether it is one, and alive."""
+    try:
+        return b"glmserve.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
