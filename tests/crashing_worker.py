@@ -25,15 +25,15 @@ SCHEMA = {
 
 
 def long_requests(number: int) -> list[dict[str, Any]]:
-    """Greedy and sampled, held to a schema, with a penalty, in groups."""
+    """Greedy and sampled ones, held to a schema, with a penalty, in groups."""
     bodies = [
-        body | {"ignore_eos": True, "max_tokens": 300 + 5 * i}
+        body | {"ignore_eos": True, "max_tokens": 150 + 5 * i}
         for i, body in enumerate(requests_of_mixed_lengths(number))
     ]
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
     for i, body in enumerate(bodies):
         if i % 8 == 1:
-            body |= {"response_format": schema, "ignore_eos": False, "max_tokens": 600}
+            body |= {"response_format": schema, "ignore_eos": False, "max_tokens": 500}
         if i % 8 == 2:
             body |= {"n": 2, "temperature": 0.9, "seed": i}
         if i % 8 == 3:
@@ -82,36 +82,47 @@ async def read_all(
 ) -> tuple[list[Stream], int]:
     """Read all streams at once, while the worker is killed at random; how often it was."""
     streams = [Stream(body) for body in bodies]
-    killer = asyncio.create_task(kill_worker(server, streams, kills, random.Random(seed)))
+    killer = Killer(server, streams, random.Random(seed))
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=120) as client:
+        killing = asyncio.create_task(killer.kill(kills, client))
         await asyncio.gather(*(stream.read(client) for stream in streams))
-    return streams, await killer
+        return streams, await killing
 
 
-async def kill_worker(
-    server: ServerProcess, streams: list[Stream], kills: int, rng: random.Random
-) -> int:
-    """Kill it up to `kills` times, at most twice before everybody has gained a token.
+class Killer:
+    """Kills the worker at most twice before every stream has gained something.
 
     Nothing tells a request that is killed with its worker three times without any progress from
     one that kills it.
     """
-    done = 0
-    while done < kills and await everybody_moves(streams):
-        for _ in range(min(rng.choice([1, 1, 2]), kills - done)):
-            await asyncio.sleep(rng.uniform(0, 0.2))
-            before = server.metric("glmserve_worker_restarts_total")
-            os.kill(worker_of(server.pid), signal.SIGKILL)
-            done += 1
-            while server.metric("glmserve_worker_restarts_total") == before:
-                await asyncio.sleep(0.01)
-    return done
 
+    def __init__(self, server: ServerProcess, streams: list[Stream], rng: random.Random) -> None:
+        self._server = server
+        self._streams = streams
+        self._rng = rng
 
-async def everybody_moves(streams: list[Stream]) -> bool:
-    """Wait until every stream has gained something or is over; whether any goes on."""
-    before = [stream.news for stream in streams]
-    while not all(s.has_moved(news) for s, news in zip(streams, before, strict=True)):
-        await asyncio.sleep(0.002)
-    return any(stream.news for stream in streams)
+    async def kill(self, most: int, client: httpx.AsyncClient) -> int:
+        """Go on until the streams have ended; how often it was killed."""
+        kills = 0
+        while kills < most and await self._all_move():
+            for _ in range(min(self._rng.choice([1, 1, 2]), most - kills)):
+                await asyncio.sleep(self._rng.uniform(0, 0.1))
+                await self._kill_once(client)
+                kills += 1
+        return kills
+
+    async def _all_move(self) -> bool:
+        """Wait until every stream has gained something or is over; whether any goes on."""
+        before = [(stream, stream.news) for stream in self._streams]
+        while not all(stream.has_moved(news) for stream, news in before):
+            await asyncio.sleep(0.002)
+        return any(stream.news for stream in self._streams)
+
+    async def _kill_once(self, client: httpx.AsyncClient) -> None:
+        """And wait for the next."""
+        os.kill(worker_of(self._server.pid), signal.SIGKILL)
+        while (await client.get("/health/ready")).status_code == 200:
+            await asyncio.sleep(0.001)
+        while (await client.get("/health/ready")).status_code == 503:
+            await asyncio.sleep(0.02)

@@ -1,0 +1,27 @@
+"""Hours of bad luck in minutes: `pytest -m soak`."""
+
+from __future__ import annotations
+
+import pytest
+
+from crashing_worker import long_requests, read_all
+from server_process import ServerProcess
+
+KILLS = 100
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+async def test_64_streams_and_a_worker_that_is_killed_a_hundred_times() -> None:
+    bodies = long_requests(64)
+    with ServerProcess("--dtype", "float32", "--max-worker-restarts", str(KILLS)) as server:
+        expected, _ = await read_all(server, bodies)
+        kills, rounds = 0, 0
+        while kills < KILLS:
+            streams, more = await read_all(server, bodies, KILLS - kills, seed=rounds)
+            for stream, alone in zip(streams, expected, strict=True):
+                assert (stream.texts, stream.ends) == (alone.texts, alone.ends)
+            kills, rounds = kills + more, rounds + 1
+            print(f"{kills} kills, {rounds * len(bodies)} streams")
+        assert server.metric("glmserve_worker_restarts_total") == KILLS
+        server.wait_until_idle()
