@@ -12,7 +12,7 @@ from fakes import ByteTokenizer, FakeRunner, PlainChat
 from glmserve.api import ServerContext, create_app
 from glmserve.config import EMBEDDED_CHECKPOINT, SchedulerConfig, ServerConfig, report_nothing
 from glmserve.engine import Engine
-from glmserve.executor import InlineExecutor
+from glmserve.executor import Executor, InlineExecutor
 from glmserve.model_config import read_model_config
 
 
@@ -23,11 +23,12 @@ async def serve(
     config: ServerConfig | None = None,
     with_tokenizer: bool = True,
     start: bool = True,
+    executor: Executor | None = None,
 ) -> AsyncIterator[Starlette]:
     """A started server; its context is `app.state.context`."""
     tokenizer = ByteTokenizer()
     engine = Engine(
-        InlineExecutor(lambda _: runner or FakeRunner()),
+        executor or InlineExecutor(lambda _: runner or FakeRunner()),
         scheduler or SchedulerConfig(),
         hash_key=b"key",
     )

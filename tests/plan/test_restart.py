@@ -44,15 +44,20 @@ def is_convicted(request: Request) -> bool:
 @settings(max_examples=300)
 @given(
     limits=runner_limits(),
+    budget=st.sampled_from([5, 9, 64]),
     prefix_cache=st.booleans(),
     plan=st.lists(arrivals, min_size=1, max_size=12),
     crashes=st.sets(st.integers(0, 60), max_size=20),
 )
 def test_crashes_at_any_moment_change_no_text(
-    limits: RunnerLimits, prefix_cache: bool, plan: list[Arrival], crashes: set[int]
+    limits: RunnerLimits,
+    budget: int,
+    prefix_cache: bool,
+    plan: list[Arrival],
+    crashes: set[int],
 ) -> None:
     """Prompts under way, steps ahead, groups, constraints, scores and sums included."""
-    config = SchedulerConfig(max_batch_size=8, max_step_tokens=64, prefix_cache=prefix_cache)
+    config = SchedulerConfig(8, budget if limits.chunked_prefill else 64, prefix_cache=prefix_cache)
     simulation = Simulation(limits, config, plan, crashes)
     simulation.run()
     check(simulation)
