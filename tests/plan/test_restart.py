@@ -41,7 +41,7 @@ def is_convicted(request: Request) -> bool:
     return request.status is RequestStatus.FINISHED_ERROR
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(
     limits=runner_limits(),
     budget=st.sampled_from([5, 9, 64]),
@@ -65,7 +65,7 @@ def test_crashes_at_any_moment_change_no_text(
     check(simulation)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     limits=runner_limits(),
     plan=st.lists(arrivals, min_size=1, max_size=12),
@@ -87,7 +87,7 @@ def test_crashes_with_drafts_change_no_text(
     check(simulation)
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(
     limits=runner_limits(),
     plan=st.lists(arrivals, min_size=1, max_size=12),
@@ -102,7 +102,7 @@ def test_two_crashes_in_a_row_convict_nobody(
     assert not any(is_convicted(request) for request, _ in simulation.requests)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     limits=runner_limits(),
     plan=st.lists(arrivals, min_size=1, max_size=10),
