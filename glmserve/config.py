@@ -128,6 +128,8 @@ class ServerConfig:
     """Bytes of a request's body."""
     api_keys: tuple[str, ...] = ()
     """All of them are valid; none: nobody needs one."""
+    admin_key: str | None = None
+    """Of the operator, for /admin; None: nobody may use it."""
     public_metrics: bool = False
     """/metrics needs no key."""
     public_docs: bool = False

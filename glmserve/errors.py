@@ -4,6 +4,7 @@ GlmserveError                      500 server_error
 ├── InvalidRequestError            400 invalid_request_error
 │   └── ContextLengthError         400 context_length_exceeded
 ├── AuthenticationError            401 invalid_api_key
+├── AdminDisabledError             403 admin_disabled
 ├── ModelNotFoundError             404 model_not_found
 ├── QueueFullError                 429 queue_full (or --queue-full-status), Retry-After
 ├── NotReadyError                  503 not_ready, Retry-After
@@ -55,6 +56,14 @@ class AuthenticationError(GlmserveError):
     code = "invalid_api_key"
 
 
+class AdminDisabledError(GlmserveError):
+    """Only an operator's key would permit it, and this server has none."""
+
+    http_status = 403
+    error_type = "permission_error"
+    code = "admin_disabled"
+
+
 class ModelNotFoundError(GlmserveError):
     """The request names a model that this server does not serve."""
 
@@ -72,7 +81,7 @@ class QueueFullError(GlmserveError):
 
 
 class NotReadyError(GlmserveError):
-    """The model is still loading or the server is shutting down."""
+    """The model is still loading, or the server takes no more requests."""
 
     http_status = 503
     error_type = "server_error"

@@ -93,6 +93,11 @@ class RequestStatus(enum.IntEnum):
     FINISHED_ERROR = 7
 
     @property
+    def has_begun(self) -> bool:
+        """Whether it has ever been given blocks."""
+        return self > RequestStatus.WAITING
+
+    @property
     def is_finished(self) -> bool:
         return self >= RequestStatus.FINISHED_STOPPED
 

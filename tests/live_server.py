@@ -19,7 +19,7 @@ HOST = "127.0.0.1"
 @asynccontextmanager
 async def listening(app: ASGIApp, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """Serve it as the command line would; the port."""
-    server = uvicorn.Server(uvicorn_config(app, tls))
+    server = uvicorn.Server(uvicorn_config(app, tls, drain_timeout=5.0))
     with socket.create_server((HOST, 0)) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:

@@ -8,6 +8,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
+from glmserve.api.admin import start_draining, stop_draining
 from glmserve.api.anthropic import AnthropicErrorsMiddleware, count_tokens, create_message
 from glmserve.api.auth import ApiKeyMiddleware
 from glmserve.api.cached import CACHE_HEADER
@@ -61,6 +62,8 @@ def create_app(context: ServerContext) -> Starlette:
             Route("/health", ready),
             Route("/health/live", live),
             Route("/health/ready", ready),
+            Route("/admin/drain", start_draining, methods=["POST"]),
+            Route("/admin/drain", stop_draining, methods=["DELETE"]),
             Route("/metrics", metrics),
             Route("/version", version),
             Route("/openapi.json", openapi),
@@ -100,6 +103,7 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
     ]
     if config.api_keys:
         open_paths = [
+            "/admin/drain",  # has a key of its own
             *(["/metrics"] if config.public_metrics else []),
             *(["/docs", "/openapi.json"] if config.public_docs else []),
         ]

@@ -57,7 +57,7 @@ class ApiKeyMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        presented = list(_presented_keys(Headers(scope=scope)))
+        presented = list(presented_keys(Headers(scope=scope)))
         key_id = next(filter(None, map(self._keys.identify, presented)), None)
         if key_id is None and not self._is_open(scope["path"]):
             await _refusal(bool(presented))(scope, receive, send)
@@ -75,8 +75,11 @@ def api_key_id(request: Request) -> str | None:
     return key_id
 
 
-def _presented_keys(headers: Headers) -> Iterator[bytes]:
-    """Header values are decoded as latin-1, whatever the client meant by their bytes."""
+def presented_keys(headers: Headers) -> Iterator[bytes]:
+    """Every key in a request's headers.
+
+    Their values are decoded as latin-1, whatever the client meant by their bytes.
+    """
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         yield key.strip().encode("latin-1")

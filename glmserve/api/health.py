@@ -20,7 +20,8 @@ Share = Annotated[float, Meta(ge=0, le=1, description="Of the weights: how much 
 
 
 class Health(msgspec.Struct):
-    """How the server is: `live`, or its engine: `loading`, `ready`, `restarting` or `dead`."""
+    """How the server is: `live`, or its engine: `loading`, `ready`, `restarting` or `dead`; or
+    `draining` where it would be ready, but takes no more requests."""
 
     status: str
     reason: str | UnsetType = UNSET
@@ -43,7 +44,9 @@ async def ready(request: Request) -> Response:
     """200 once a real token came out of the model and as long as it can make more; else 503."""
     engine = context_of(request).engine
     health = Health(engine.state.value)
-    if engine.state is EngineState.READY:
+    if engine.state is EngineState.READY and engine.is_draining:
+        health.status = "draining"
+    elif engine.state is EngineState.READY:
         return json_response(health)
     if engine.state is EngineState.RESTARTING:
         health.reason = f"the worker {engine.loss}"

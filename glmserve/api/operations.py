@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import msgspec
 from pydantic import BaseModel
 
+from glmserve.api.admin import DrainStatus
 from glmserve.api.anthropic.objects import AnthropicError, MessageObject, TokenCount
 from glmserve.api.anthropic.objects import Event as MessagesEvent
 from glmserve.api.anthropic.protocol import CountTokensRequest, MessagesRequest
@@ -209,6 +210,20 @@ OPERATIONS = (
     _health("/health", "The same as /health/ready.", 503),
     _health("/health/live", "Whether the process answers."),
     _health("/health/ready", "Whether the model generates.", 503),
+    Operation(
+        method="post",
+        path="/admin/drain",
+        summary="Take no more requests, and finish those that have begun. Needs the admin key.",
+        responses={"application/json": DrainStatus},
+        failures=(401, 403),
+    ),
+    Operation(
+        method="delete",
+        path="/admin/drain",
+        summary="Take requests again. Needs the admin key.",
+        responses={"application/json": DrainStatus},
+        failures=(401, 403),
+    ),
     Operation(
         path="/metrics",
         summary="Statistics for Prometheus.",

@@ -12,6 +12,7 @@ from glmserve.cli import values
 from glmserve.errors import OptionError
 
 KEY_VARIABLE = "GLMSERVE_API_KEY"
+ADMIN_KEY_VARIABLE = "GLMSERVE_ADMIN_KEY"
 
 
 def read_api_keys(key: str | None, file: Path | None) -> tuple[str, ...]:
@@ -26,6 +27,18 @@ def read_api_keys(key: str | None, file: Path | None) -> tuple[str, ...]:
     if file is not None:
         keys += _keys_in(file)
     return tuple(dict.fromkeys(keys))
+
+
+def read_admin_key(key: str | None) -> str | None:
+    """The operator's key; the environment's, unless the command line has one.
+
+    Raises:
+        OptionError: the environment's key is wrong.
+    """
+    variable = os.environ.get(ADMIN_KEY_VARIABLE)
+    if key is None and variable is not None:
+        return _checked(variable, ADMIN_KEY_VARIABLE)
+    return key
 
 
 def _keys_in(file: Path) -> list[str]:

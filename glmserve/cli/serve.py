@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from glmserve.cli import tls, values
-from glmserve.cli.api_keys import KEY_VARIABLE, read_api_keys
+from glmserve.cli.api_keys import ADMIN_KEY_VARIABLE, KEY_VARIABLE, read_admin_key, read_api_keys
 from glmserve.cli.cores import leave_to_worker, place_worker
 from glmserve.config import (
     EMBEDDED_CHECKPOINT,
@@ -76,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
         chat_format=options.chat_format,
         host=options.host,
         port=options.port,
+        drain_timeout=options.drain_timeout,
         tls=tls.server_context(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs),
     )
 
@@ -145,6 +146,7 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
         cache_list_size=options.cache_list_size,
         response_store_size=options.response_store_size,
         api_keys=read_api_keys(options.api_key, options.api_key_file),
+        admin_key=read_admin_key(options.admin_key),
         public_metrics=options.public_metrics,
         public_docs=options.public_docs,
         cors_origins=tuple(options.cors_origin or ()),
@@ -342,6 +344,14 @@ def _add_http_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--host", type=values.non_empty, default="127.0.0.1")
     group.add_argument("--port", type=values.port, default=8000)
     group.add_argument(
+        "--drain-timeout",
+        type=values.seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="after SIGTERM or SIGINT, requests under way get as long to come to their end; a "
+        "second signal ends them at once",
+    )
+    group.add_argument(
         "--max-body-size",
         type=values.num_bytes,
         default="8M",
@@ -392,6 +402,13 @@ def _add_access_options(group: argparse._ArgumentGroup) -> None:
         type=Path,
         metavar="FILE",
         help="one key a line, # begins a comment; any of the keys will do",
+    )
+    group.add_argument(
+        "--admin-key",
+        type=values.api_key,
+        metavar="KEY",
+        help="the operator's, for /admin; better kept in the environment as "
+        f"{ADMIN_KEY_VARIABLE}; without one, /admin is refused",
     )
     group.add_argument("--public-metrics", action="store_true", help="/metrics needs no key")
     group.add_argument(

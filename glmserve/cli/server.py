@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import gc
 import logging
+import math
 import secrets
 import signal
 import socket
 import ssl
 import sys
 from pathlib import Path
+from types import FrameType
 
 import msgspec
 import uvicorn
@@ -34,10 +36,8 @@ from glmserve.text import (
     select_chat_format,
 )
 
-_SHUTDOWN_TIMEOUT = 5.0
-"""Seconds that open streams get once a signal has come; then they end with an error event."""
 _LAST_WORDS = 1
-"""Seconds to deliver that event."""
+"""Seconds to deliver the error event of streams that are ended."""
 
 
 def serve(
@@ -50,11 +50,13 @@ def serve(
     chat_format: str | None,
     host: str,
     port: int,
+    drain_timeout: float,
     tls: ssl.SSLContext | None,
 ) -> int:
     """Run the server; the process's exit code.
 
     Args:
+        drain_timeout: seconds that streams get once a signal has come.
         tls: None serves plain HTTP.
 
     Raises:
@@ -78,7 +80,7 @@ def serve(
     )
     context = ServerContext(server_config, model, engine, tokenizer, chat)
     with _listen(host, port) as listener:
-        return uvloop.run(_run(context, listener, tls))
+        return uvloop.run(_run(context, listener, drain_timeout, tls))
 
 
 def _load_text_layer(model: ModelConfig, chat_format: str | None) -> tuple[Tokenizer, ChatFormat]:
@@ -125,8 +127,10 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def uvicorn_config(app: ASGIApp, tls: ssl.SSLContext | None) -> uvicorn.Config:
-    """How connections are served."""
+def uvicorn_config(
+    app: ASGIApp, tls: ssl.SSLContext | None, drain_timeout: float
+) -> uvicorn.Config:
+    """How connections are served, and how long they get when the server ends."""
     return uvicorn.Config(
         app,
         http=HttpProtocol,
@@ -135,31 +139,59 @@ def uvicorn_config(app: ASGIApp, tls: ssl.SSLContext | None) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=int(_SHUTDOWN_TIMEOUT) + _LAST_WORDS,
+        timeout_graceful_shutdown=math.ceil(drain_timeout) + _LAST_WORDS,
         ssl_context_factory=(lambda *_: tls) if tls else None,
     )
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, but streams that outlast the shutdown timeout are told so before they are cut."""
+    """uvicorn, but it drains: nothing new is accepted, what waits is sent away, what runs may end.
 
-    def __init__(self, engine: Engine, config: uvicorn.Config) -> None:
+    Streams that take too long, or longer than a second signal, are told so before they are cut.
+    """
+
+    def __init__(self, engine: Engine, config: uvicorn.Config, drain_timeout: float) -> None:
         super().__init__(config)
         self._engine = engine
+        self._drain_timeout = drain_timeout
+        self._loop: asyncio.AbstractEventLoop | None = None  # while it drains
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal has come: the first begins to drain, the second puts an end to that."""
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
+            return
+        self._drain_timeout = 0.0
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._end_at_once, self._loop)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        loop = asyncio.get_running_loop()
-        last_words = loop.call_later(_SHUTDOWN_TIMEOUT, self._engine.end_streams)
+        self._loop = asyncio.get_running_loop()
+        self._engine.drain("this server is shutting down; try another, or later")
+        last_words = self._loop.call_later(self._drain_timeout, self._engine.end_streams)
         await super().shutdown(sockets)
         last_words.cancel()
 
+    def _end_at_once(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._engine.end_streams()
+        loop.call_later(_LAST_WORDS, self._cut)
 
-async def _run(context: ServerContext, listener: socket.socket, tls: ssl.SSLContext | None) -> int:
+    def _cut(self) -> None:
+        self.force_exit = True
+
+
+async def _run(
+    context: ServerContext,
+    listener: socket.socket,
+    drain_timeout: float,
+    tls: ssl.SSLContext | None,
+) -> int:
     """Answer HTTP from the first moment on; load the model beside it."""
     host, port = listener.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
     url = f"{'https' if tls else 'http'}://{host}:{port}"
-    server = _Server(context.engine, uvicorn_config(create_app(context), tls))
+    config = uvicorn_config(create_app(context), tls, drain_timeout)
+    server = _Server(context.engine, config, drain_timeout)
     # uvicorn raises the signal that stopped it once more when it is done; that must not kill us.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)

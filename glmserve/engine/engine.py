@@ -80,6 +80,7 @@ class Engine:
         self._info: RunnerInfo | None = None
         self._scheduler: Scheduler | None = None
         self._streams: dict[int, TokenStream] = {}
+        self._refusal: str | None = None  # what new requests are told
         self._ids = itertools.count()
         self._under_way: deque[_StepUnderWay] = deque()
         self._news = asyncio.Event()  # something came in that no step was planned with
@@ -171,6 +172,8 @@ class Engine:
             raise EngineDeadError("the model's worker is gone; the server is shutting down")
         if self.state is EngineState.LOADING:
             raise NotReadyError("the model is still loading; try again in a moment")
+        if self._refusal is not None:
+            raise NotReadyError(self._refusal)
         requests = [
             Request(
                 next(self._ids),
@@ -185,10 +188,34 @@ class Engine:
         ]
         self._ready_scheduler().add(*requests)
         now = time.perf_counter()
-        streams = [TokenStream(request, self._end, now) for request in requests]
+        streams = [TokenStream(request, requests, self._end, now) for request in requests]
         self._streams.update((stream.request.id, stream) for stream in streams)
         self._news.set()
         return streams
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether new requests are refused."""
+        return self._refusal is not None
+
+    def drain(self, reason: str) -> None:
+        """Refuse what comes and what waits, with NotReadyError; what has begun goes on.
+
+        Args:
+            reason: what clients are told.
+        """
+        self._refusal = reason
+        waiting = [
+            stream.request
+            for stream in self._streams.values()
+            if not any(request.status.has_begun for request in stream.group)
+        ]
+        for request in waiting:
+            self._fail(request, NotReadyError(reason))
+
+    def stop_draining(self) -> None:
+        """Accept requests again."""
+        self._refusal = None
 
     def end_streams(self) -> None:
         """Tell every consumer that the server is shutting down; nothing is accepted any more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from glmserve.errors import GlmserveError
@@ -28,10 +28,13 @@ class TokenStream:
     def __init__(
         self,
         request: Request,
+        group: Sequence[Request],
         on_close: Callable[[Request, RequestStatus], None],
         arrival: float,
     ) -> None:
         self.request = request
+        self.group = group
+        """All continuations of its prompt, this one included."""
         self.arrival = arrival
         """Clock reading when the request was submitted, seconds."""
         self.last_token: float | None = None

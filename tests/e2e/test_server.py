@@ -167,7 +167,7 @@ def test_a_stream_under_way_is_finished_after_sigterm() -> None:
 
 def test_a_stream_that_takes_too_long_after_sigterm_is_told_so() -> None:
     body = {"model": "glm-tiny", "prompt": "x", "stream": True, "ignore_eos": True}
-    with ServerProcess("--device", "null", "--max-model-len", "2000") as server:
+    with ServerProcess("--device", "null", "--drain-timeout", "0.5") as server:
         os.kill(worker_of(server.pid), signal.SIGSTOP)
         url = f"{server.url}/v1/completions"
         with httpx.stream("POST", url, json=body | {"max_tokens": 100}, timeout=30) as response:
