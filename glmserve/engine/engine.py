@@ -280,7 +280,9 @@ class Engine:
         self._forget_steps()
         convicted = scheduler.restart()
         for request in convicted:
-            self._fail(request, _crashing(request))
+            error = _crashing(request)
+            logger.error("%s", error)
+            self._fail(request, error)
         if self.state is EngineState.DEAD:
             return  # the server is shutting down
         self.state = EngineState.RESTARTING

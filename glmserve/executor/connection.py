@@ -42,7 +42,8 @@ class WorkerConnection(asyncio.Protocol):
         return bool(self._outputs) and not self.lost.is_set()
 
     def send(self, frame: bytes) -> None:
-        if self._transport is not None:
+        """Send, unless there is nobody any more to send it to."""
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame)
 
     def execute(self, step: StepInput) -> asyncio.Future[StepOutput]:

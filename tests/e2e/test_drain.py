@@ -41,6 +41,7 @@ async def test_what_runs_is_finished_and_what_waits_is_sent_away() -> None:
             os.kill(server.pid, signal.SIGTERM)
             refused = await waiting
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            assert refused.headers["connection"] == "close"
             assert refused.json()["error"]["code"] == "not_ready"
             with pytest.raises(httpx.ConnectError):
                 async with httpx.AsyncClient(base_url=server.url) as newcomer:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import uvloop
 
 from glmserve.config import (
     EMBEDDED_CHECKPOINT,
@@ -23,7 +24,7 @@ from glmserve.engine import Engine
 from glmserve.errors import EngineDeadError, StartupError, WorkerLostError
 from glmserve.executor import ProcessExecutor
 from glmserve.request import SamplingParams
-from glmserve.step import PENDING, SamplingInput, ScheduledSequence, StepInput
+from glmserve.step import PENDING, SamplingInput, ScheduledSequence, StepInput, TokenMasks
 from worker_on_thread import drain
 
 CONFIG = RunnerConfig(checkpoint=str(EMBEDDED_CHECKPOINT), device="null")
@@ -80,6 +81,18 @@ async def test_a_killed_worker_fails_its_step_and_is_replaced() -> None:
         assert await executor.submit(STEP) == before
         assert len(workers()) == 1
     assert not workers()
+
+
+def test_masks_for_a_lost_worker_go_nowhere() -> None:
+    """On the server's own event loop, whose transports do not like to be used after their end."""
+
+    async def send_late() -> None:
+        async with started() as executor:
+            signal_worker(signal.SIGKILL)
+            await executor.wait_lost()
+            executor.send_masks(TokenMasks(1, [b""]))
+
+    uvloop.run(send_late())
 
 
 async def test_a_worker_whose_step_fails_says_why_and_is_replaced(
