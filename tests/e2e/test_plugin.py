@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
+from device_plugin import install_device
 from server_process import ServerProcess
 
 PLUGIN = '''
@@ -53,14 +53,7 @@ class QueueingRunner:
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Installed as pip would leave it."""
-    (tmp_path / "queueing_device.py").write_text(textwrap.dedent(PLUGIN))
-    information = tmp_path / "queueing_device-1.0.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: queueing-device\n")
-    entry = "[glmserve.devices]\nqueueing = queueing_device:QueueingDevice\n"
-    (information / "entry_points.txt").write_text(entry)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    install_device("queueing", "QueueingDevice", PLUGIN, tmp_path, monkeypatch)
 
 
 def answers(url: str) -> list[str]:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from crashing_worker import long_requests, read_all
+from device_plugin import install_device
 from server_process import ServerProcess, children, worker_of
 
 KILLS = 5
@@ -73,6 +74,58 @@ def test_a_worker_that_hangs_is_replaced() -> None:
         os.kill(worker_of(server.pid), signal.SIGSTOP)
         assert httpx.post(url, json=body, timeout=30).json()["choices"] == expected
         assert "did not end within --step-timeout 0.5" in server.text
+
+
+FRAGILE = '''
+"""The null device, but token 77 kills the process."""
+
+import os
+
+from glmserve.devices.null import NullDevice
+
+
+class FragileDevice(NullDevice):
+    name = "fragile"
+
+    def create_runner(self, config, progress):
+        return FragileRunner(super().create_runner(config, progress))
+
+
+class FragileRunner:
+    def __init__(self, runner):
+        self.info = runner.info
+        self.close = runner.close
+        self._runner = runner
+
+    def execute(self, step, masks):
+        if any(77 in s.token_ids and s.start == 0 for s in step.sequences):
+            os.abort()
+        return self._runner.execute(step, masks)
+'''
+
+
+async def test_a_request_that_kills_workers_does_not_kill_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it comes: its crashes do not count for --max-worker-restarts."""
+    install_device("fragile", "FragileDevice", FRAGILE, tmp_path, monkeypatch)
+    body = {"model": "glm-tiny", "max_tokens": 1500, "temperature": 0, "return_token_ids": True}
+    with ServerProcess("--device", "fragile", "--skip-tokenizer-init") as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+
+            async def ask(prompt: list[int]) -> httpx.Response:
+                return await client.post("/v1/completions", json=body | {"prompt": prompt})
+
+            expected = (await ask([1, 2])).json()["choices"]
+            for _ in range(2):
+                good = [asyncio.create_task(ask([1, 2])) for _ in range(4)]
+                bad = await ask([1, 77])
+                assert (bad.status_code, bad.json()["error"]["code"]) == (500, "worker_crashed")
+                for answer in good:
+                    assert (await answer).json()["choices"] == expected
+        assert server.metric("glmserve_worker_restarts_total") == 6
+        assert "killed by SIGABRT" in server.text
+        assert "this request is given up" in server.text
 
 
 @pytest.mark.parametrize("phase", ["spawning", "loading", "restarting"])
