@@ -23,12 +23,13 @@ _REF = "#/components/schemas/{name}"
 _MEANING = {
     400: "The request cannot be honoured; the message says what to change, param where.",
     401: "The API key is missing or wrong.",
+    403: "This server has no admin key, so nobody has it.",
     404: "There is no such model or response.",
     413: "The body is too large.",
     415: "The body is compressed.",
     429: "The queue is full; the server may be set to another status for this.",
     500: "The server has failed.",
-    503: "The model is loading or the server is going down.",
+    503: "The model is loading, or the server takes no more requests.",
 }
 
 
