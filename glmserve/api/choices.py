@@ -44,6 +44,9 @@ class Generation:
     def __init__(self, groups: Sequence[Sequence[TextStream]]) -> None:
         self.groups = groups
         self.streams = [stream for group in groups for stream in group]
+        requests = [stream.request for stream in self.streams]
+        for stream in self.streams:
+            stream.join(requests)
 
     def close(self) -> None:
         for stream in self.streams:

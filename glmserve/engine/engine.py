@@ -188,7 +188,7 @@ class Engine:
         ]
         self._ready_scheduler().add(*requests)
         now = time.perf_counter()
-        streams = [TokenStream(request, requests, self._end, now) for request in requests]
+        streams = [TokenStream(request, self._end, now) for request in requests]
         self._streams.update((stream.request.id, stream) for stream in streams)
         self._news.set()
         return streams
@@ -208,7 +208,7 @@ class Engine:
         waiting = [
             stream.request
             for stream in self._streams.values()
-            if not any(request.status.has_begun for request in stream.group)
+            if not any(request.status.has_begun for request in stream.answer)
         ]
         for request in waiting:
             self._fail(request, NotReadyError(reason))

@@ -28,13 +28,12 @@ class TokenStream:
     def __init__(
         self,
         request: Request,
-        group: Sequence[Request],
         on_close: Callable[[Request, RequestStatus], None],
         arrival: float,
     ) -> None:
         self.request = request
-        self.group = group
-        """All continuations of its prompt, this one included."""
+        self.answer: Sequence[Request] = (request,)
+        """All requests whose tokens make one answer, this one included."""
         self.arrival = arrival
         """Clock reading when the request was submitted, seconds."""
         self.last_token: float | None = None

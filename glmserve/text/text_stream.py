@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from glmserve.engine import NewTokens, TokenStream
-from glmserve.request import FINISH_REASONS, RequestStatus
+from glmserve.request import FINISH_REASONS, Request, RequestStatus
 from glmserve.step import Logprobs
 from glmserve.text.detokenizer import IncrementalDetokenizer
 from glmserve.text.response_filter import ResponseFilter
@@ -93,6 +93,10 @@ class TextStream:
         if self.stop_string is not None:
             return "stop"
         return FINISH_REASONS[self.request.status]
+
+    def join(self, answer: Sequence[Request]) -> None:
+        """Make one answer together with others: they are sent away together, or not at all."""
+        self._tokens.answer = answer
 
     def close(self) -> None:
         """Abort the request if it is still running. Needed on every path, finished or not."""

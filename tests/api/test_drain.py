@@ -23,7 +23,8 @@ async def test_what_has_begun_goes_on_and_nothing_else() -> None:
     scheduler = SchedulerConfig(max_batch_size=1)
     async with serve(runner, scheduler, CONFIG) as app, client_of(app) as client:
         gate.clear()
-        running = asyncio.create_task(client.post("/v1/completions", json=BODY | {"n": 2}))
+        both = BODY | {"n": 2, "prompt": ["abc", "de"]}
+        running = asyncio.create_task(client.post("/v1/completions", json=both))
         await asyncio.sleep(0.02)
         waiting = asyncio.create_task(client.post("/v1/completions", json=BODY | {"n": 2}))
         await asyncio.sleep(0.02)
@@ -37,7 +38,7 @@ async def test_what_has_begun_goes_on_and_nothing_else() -> None:
         assert (ready.status_code, ready.json()) == (503, {"status": "draining"})
         assert (await client.get("/health/live")).status_code == 200
         gate.set()
-        assert len((await running).json()["choices"]) == 2
+        assert len((await running).json()["choices"]) == 4
         assert (await client.delete("/admin/drain", headers=KEY)).json() == {"status": "serving"}
         assert (await client.get("/health/ready")).status_code == 200
         assert (await client.post("/v1/completions", json=BODY)).status_code == 200

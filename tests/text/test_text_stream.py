@@ -18,7 +18,7 @@ def stream_of(
     params = SamplingParams(max_tokens=len(text), stop_token_ids=frozenset({256}), **fields)
     request = Request(0, [1], params)
     request.status = RequestStatus.FINISHED_LENGTH
-    tokens = TokenStream(request, [request], lambda request, status: None, arrival=0.0)
+    tokens = TokenStream(request, lambda request, status: None, arrival=0.0)
     data = list(text.encode())
     batches = [data[i : i + at_once] for i in range(0, len(data), at_once)]
 
