@@ -7,7 +7,6 @@ from pathlib import Path
 
 from peer_servers.setup import Launch, Peer, Setup
 
-
 _QUANTIZATION = {"w8a8": "w8a8", "int4": "w4a8"}
 """Like the others', whose activations have 8 bits too."""
 
@@ -35,7 +34,7 @@ def _launch(setup: Setup, folder: Path, port: int) -> Launch:
 
 PEER = Peer(
     name="glmserve",
-    precisions={"bfloat16": "bfloat16", "w8a8": "w8a8", "int4": "w4a8: int4 weights in groups of 64"},
+    precisions={"bfloat16": "bfloat16", "w8a8": "w8a8", "int4": "w4a8, groups of 64"},
     program="",
     prepare=_prepare,
     launch=_launch,

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, get_args
 import msgspec
 
 from glmserve.cli import values
-from glmserve.config import EMBEDDED_CHECKPOINT, KvCacheDType, Quantization, RunnerConfig
+from glmserve.config import (
+    EMBEDDED_CHECKPOINT,
+    KvCacheDType,
+    Quantization,
+    RunnerConfig,
+    SupervisionConfig,
+)
 from glmserve.errors import OptionError, StartupError
 from glmserve.model_config import ModelConfig, read_model_config
 
@@ -201,4 +207,5 @@ async def _read(name: str, config: RunnerConfig, windows: list[Window]) -> Readi
         closing(LoadingBar()) as loading,
         tqdm(total=len(windows), desc=name, leave=False, disable=None) as bar,
     ):
-        return await score(ProcessExecutor(config), windows, loading.update, bar.update)
+        executor = ProcessExecutor(config, SupervisionConfig())
+        return await score(executor, windows, loading.update, bar.update)
