@@ -22,8 +22,7 @@ from glmserve.models.names import placements
 from glmserve.models.parameters import LINEAR_MODULES, Parameters
 from glmserve.models.weights import load_weights
 from glmserve.ops.quantized import QuantizedWeight
-from glmserve.ops.triton import TritonOps
-from paged_model import PagedModel
+from paged_model import Operations, PagedModel
 from tiny_models import BASE, Config, random_weights, reference_logits, write_checkpoint
 
 CPU = torch.device("cpu")
@@ -146,15 +145,18 @@ def test_every_number_is_within_half_a_step(
 
 
 @pytest.mark.parametrize(
-    ("config", "group_size", "triton"),
+    ("config", "group_size", "operations"),
     [
-        (BASE, 8, False),
-        (BASE | {"ffn_hidden_size": 64, "kv_channels": 16}, 32, False),
-        (BASE | {"ffn_hidden_size": 64, "kv_channels": 16}, 32, True),
+        (BASE, 8, "packed"),
+        (BASE, 8, "native"),
+        (BASE | {"ffn_hidden_size": 64, "kv_channels": 16}, 32, "packed"),
+        (BASE | {"ffn_hidden_size": 64, "kv_channels": 16}, 32, "native"),
+        (BASE | {"ffn_hidden_size": 64, "kv_channels": 16}, 32, "triton"),
     ],
-    ids=["small groups", "groups for kernels", "kernels"],
 )
-def test_logits_of_groups(tmp_path: Path, config: Config, group_size: int, triton: bool) -> None:
+def test_logits_of_groups(
+    tmp_path: Path, config: Config, group_size: int, operations: Operations
+) -> None:
     """The model that reads groups computes what their numbers say."""
     weights = random_weights(config)
     source = write_checkpoint(tmp_path / "source", config, weights)
@@ -168,9 +170,7 @@ def test_logits_of_groups(tmp_path: Path, config: Config, group_size: int, trito
         weights[name.removesuffix("_scale")] = torch.from_numpy(numbers.reshape(len(codes), -1))
     ids = [3, 14, 15, 9, 26, 5]
     want = reference_logits(config, weights, ids)
-    model = PagedModel(tmp_path / "new", triton=triton)
-    assert isinstance(model.ops, TritonOps) == triton
-    got = model.logits(ids)
+    got = PagedModel(tmp_path / "new", operations=operations).logits(ids)
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * max(5.0, np.abs(want).max()))
 
 
