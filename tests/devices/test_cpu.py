@@ -168,7 +168,7 @@ def test_native_kernels(
 
 
 def test_native_kernels_do_not_know_float16(checkpoint: Path) -> None:
-    needs_native_kernels(checkpoint)
+    native_library()
     with pytest.raises(OptionError, match="they compute in float32 and bfloat16, not in float16"):
         create(checkpoint, quantization="w4a8", dtype="float16")
 
