@@ -18,6 +18,7 @@ from glmserve.ops.cpu import CpuOps
 from glmserve.ops.cpu_ops import (
     NativeKernels,
     default_block_size,
+    kernels_for,
     make_cpu_ops,
     native_kernels,
 )
@@ -55,6 +56,7 @@ class CpuDevice:
         native = native_kernels(config)
         fast_bfloat16 = native.library is not None or _computes_bfloat16()
         dtype = host_dtype(config, model, fast_bfloat16=fast_bfloat16)
+        native = kernels_for(native, dtype, config)
         quantization = quantization_on_load(config, model)
         block_size = config.block_size or default_block_size(native)
         ops = make_cpu_ops(config, model, dtype, block_size, native)

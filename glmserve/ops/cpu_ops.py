@@ -39,9 +39,25 @@ def native_kernels(config: RunnerConfig) -> NativeKernels:
     try:
         return NativeKernels(load(), "")
     except UnavailableError as error:
-        if config.cpu_kernels == "native":
-            raise OptionError(f"--cpu-kernels native cannot be had here: {error}") from None
-        return NativeKernels(None, str(error))
+        return _without(config, str(error))
+
+
+def kernels_for(native: NativeKernels, dtype: torch.dtype, config: RunnerConfig) -> NativeKernels:
+    """Those of them that compute with activations of `dtype`: all, or none.
+
+    Raises:
+        OptionError: they are asked for.
+    """
+    if native.library is None or dtype in ACTIVATION_DTYPES:
+        return native
+    name = str(dtype).removeprefix("torch.")
+    return _without(config, f"they compute in float32 and bfloat16, not in {name}")
+
+
+def _without(config: RunnerConfig, reason: str) -> NativeKernels:
+    if config.cpu_kernels == "native":
+        raise OptionError(f"--cpu-kernels native cannot be had here: {reason}")
+    return NativeKernels(None, reason)
 
 
 def default_block_size(native: NativeKernels) -> int:
@@ -58,12 +74,15 @@ def make_cpu_ops(
 ) -> CpuOps:
     """The operations that the options ask for, or the best there are.
 
+    Args:
+        native: what `kernels_for` gives for `dtype`.
+
     Raises:
         OptionError: an option cannot be had here; the message says why.
     """
-    library = native.library if dtype in ACTIVATION_DTYPES else None
-    _refuse_unserved(config, dtype, library, native.reason)
-    reason = _why_no_native_attention(config, model, dtype, block_size, native)
+    library = native.library
+    _refuse_unserved(config, dtype, native)
+    reason = _why_no_native_attention(config, model, block_size, native)
     name = config.attention_backend
     if name not in ("auto", "native", "sdpa"):
         raise OptionError(
@@ -90,16 +109,14 @@ def make_cpu_ops(
     return NativeCpuOps(attention, dtype, library, has_tiles=has_tiles)
 
 
-def _refuse_unserved(
-    config: RunnerConfig, dtype: torch.dtype, library: Library | None, reason: str
-) -> None:
-    if library is not None:
+def _refuse_unserved(config: RunnerConfig, dtype: torch.dtype, native: NativeKernels) -> None:
+    if native.library is not None:
         return
-    name = str(dtype).removeprefix("torch.")
-    reason = reason or f"they compute in float32 and bfloat16, not in {name}"
+    reason = native.reason
     if config.quantization == "w4a8":
         raise OptionError(f"--quantization w4a8 needs glmserve's own CPU kernels: {reason}")
     if config.quantization == "w8a8" and dtype != torch.bfloat16:
+        name = str(dtype).removeprefix("torch.")
         raise OptionError(
             f"--quantization w8a8 in {name} needs glmserve's own CPU kernels: {reason}; add "
             "--dtype bfloat16, or take int8"
@@ -107,17 +124,11 @@ def _refuse_unserved(
 
 
 def _why_no_native_attention(
-    config: RunnerConfig,
-    model: ModelConfig,
-    dtype: torch.dtype,
-    block_size: int,
-    native: NativeKernels,
+    config: RunnerConfig, model: ModelConfig, block_size: int, native: NativeKernels
 ) -> str | None:
     """None: nothing speaks against it."""
     if native.library is None:
         return native.reason
-    if dtype not in ACTIVATION_DTYPES:
-        return "it computes in float32 and bfloat16 only"
     if block_size % BLOCK:
         return f"it needs a --block-size of {BLOCK}, or a multiple; this is {block_size}"
     if model.head_dim > LARGEST_DIM:

@@ -171,6 +171,11 @@ def test_native_kernels_do_not_know_float16(checkpoint: Path) -> None:
     native_library()
     with pytest.raises(OptionError, match="they compute in float32 and bfloat16, not in float16"):
         create(checkpoint, quantization="w4a8", dtype="float16")
+    with pytest.raises(OptionError, match="--cpu-kernels native cannot be had here: they compute"):
+        create(checkpoint, cpu_kernels="native", dtype="float16")
+    info = create(checkpoint, dtype="float16").info
+    assert "torch's kernels" in info.device
+    assert info.limits.block_size == 16
 
 
 def test_native_attention_needs_its_blocks(checkpoint: Path) -> None:

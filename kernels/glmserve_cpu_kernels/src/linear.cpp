@@ -32,7 +32,7 @@ constexpr int kRowsAtOnce = 240;           // whose partial sums do too
 constexpr int kTasksPerThread = 8;
 constexpr int kLimbBits = 7;
 constexpr int kHalfLimb = 1 << (kLimbBits - 1);
-constexpr int kMostGroup = 256;
+constexpr int kMostGroup = 128;
 
 // --- tiles of integers -----------------------------------------------------------------------------
 
