@@ -10,7 +10,8 @@ import pytest
 
 from glmserve.cli import values
 from glmserve.cli.main import build_parser
-from glmserve.cli.serve import runner_config, scheduler_config, server_config
+from glmserve.cli.options import runner_config, scheduler_config
+from glmserve.cli.serve import server_config
 from glmserve.config import EMBEDDED_CHECKPOINT, ServerConfig
 
 

@@ -1,0 +1,11 @@
+"""The options of `glmserve serve`, group by group, and what is made of them."""
+
+from glmserve.cli.options.access import add_access_options as add_access_options
+from glmserve.cli.options.device import add_device_options as add_device_options
+from glmserve.cli.options.http import add_http_options as add_http_options
+from glmserve.cli.options.model import add_model_options as add_model_options
+from glmserve.cli.options.runner import runner_config as runner_config
+from glmserve.cli.options.scheduling import add_scheduling_options as add_scheduling_options
+from glmserve.cli.options.scheduling import scheduler_config as scheduler_config
+from glmserve.cli.options.worker import add_worker_options as add_worker_options
+from glmserve.cli.options.worker import supervision_config as supervision_config

@@ -1,0 +1,41 @@
+"""What the options for model and device say to the worker."""
+
+from __future__ import annotations
+
+import argparse
+
+from glmserve.cli.cores import place_worker
+from glmserve.config import RunnerConfig
+
+
+def runner_config(options: argparse.Namespace) -> RunnerConfig:
+    """What the worker is told.
+
+    Raises:
+        OptionError: the CPUs it is to run on cannot be had.
+    """
+    placement = place_worker(options.cpus, options.numa_node)
+    return RunnerConfig(
+        checkpoint=str(options.checkpoint),
+        ptuning_checkpoint=options.ptuning_checkpoint and str(options.ptuning_checkpoint),
+        device=options.device,
+        load_format=options.load_format,
+        dtype=options.dtype,
+        quantization=options.quantization,
+        rope_scaling=options.rope_scaling,
+        seed=options.seed,
+        max_model_len=options.max_model_len,
+        max_batch_size=options.max_batch_size,
+        max_step_tokens=options.max_step_tokens,
+        drafts=options.speculative_tokens > 0,
+        block_size=options.block_size,
+        kv_cache_dtype=options.kv_cache_dtype,
+        attention_backend=options.attention_backend,
+        cpu_kernels=options.cpu_kernels,
+        deterministic=options.deterministic,
+        kv_cache_memory=options.kv_cache_memory,
+        kv_cache_tokens=options.kv_cache_tokens,
+        threads=options.threads,
+        cpus=placement.cpus,
+        numa_node=placement.numa_node,
+    )

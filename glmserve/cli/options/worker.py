@@ -1,0 +1,35 @@
+"""How the worker process is looked after."""
+
+from __future__ import annotations
+
+import argparse
+
+from glmserve.cli import values
+from glmserve.config import SupervisionConfig
+
+
+def add_worker_options(parser: argparse.ArgumentParser) -> None:
+    """Add their group to a command."""
+    group = parser.add_argument_group("worker")
+    group.add_argument(
+        "--step-timeout",
+        type=values.seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="a worker whose step takes longer is killed, and replaced; 0: never",
+    )
+    group.add_argument(
+        "--max-worker-restarts",
+        type=values.non_negative,
+        default=5,
+        metavar="N",
+        help="replace a worker that has died, at most N times within ten minutes; requests go on "
+        "where they were",
+    )
+
+
+def supervision_config(options: argparse.Namespace) -> SupervisionConfig:
+    """How the worker is looked after."""
+    return SupervisionConfig(
+        step_timeout=options.step_timeout, max_restarts=options.max_worker_restarts
+    )
