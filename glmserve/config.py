@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -100,10 +100,12 @@ class SchedulerConfig:
     max_step_tokens: int | None = None
     """New tokens in one step, prefill and decode together; None leaves it to the runner."""
     queue_size: int = 0
-    """Requests that may wait; 0 means no bound."""
+    """Requests of one tenant that may wait; 0 means no bound."""
     prefix_cache: bool = True
     speculative_tokens: int = 0
     """Tokens of one request to guess ahead in a step; 0 guesses none."""
+    tenant_weights: Mapping[str, float] = field(default_factory=dict)
+    """Shares of tenants in relation to each other; 1 for those who are not named."""
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,8 @@ class Request:
     constraint: TokenConstraint | None = None
     prediction: Sequence[int] = ()
     """Token ids that the output may be like: where to look for drafts beside the prompt."""
+    tenant: str = ""
+    """Whose it is: tenants get shares of the model, however many requests they have."""
     status: RequestStatus = RequestStatus.WAITING
     token_ids: array[int] = field(init=False)
     """Prompt and output so far, int32."""

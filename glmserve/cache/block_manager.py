@@ -138,6 +138,10 @@ class BlockManager:
         """
         self.pool.forget_contents()
 
+    def num_held(self, request: Request) -> int:
+        """Blocks that a running request has, shared ones included."""
+        return len(self._tables[request.id])
+
     def block_table(self, request: Request) -> bytes:
         """Packed native int32, as StepInput wants it."""
         return self._tables[request.id].tobytes()

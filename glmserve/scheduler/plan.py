@@ -35,8 +35,11 @@ class Plan:
         self.sequences: list[ScheduledSequence] = []
         self.in_flight: list[Scheduled] = []
 
-    def add(self, request: Request, num_tokens: int, block_table: bytes) -> None:
-        """Schedule the next `num_tokens` tokens; sample if they complete the request's tokens."""
+    def add(self, request: Request, num_tokens: int, block_table: bytes) -> bool:
+        """Schedule the next `num_tokens` tokens; sample if they complete the request's tokens.
+
+        Returns whether they do.
+        """
         start = request.num_scheduled_tokens
         end = start + num_tokens
         token_ids = request.token_ids[start:end].tolist() or [PENDING]
@@ -65,6 +68,7 @@ class Plan:
                 request.layout,
             )
         )
+        return sampling is not None
 
     def add_drafts(self, index: int, drafts: list[int], block_table: bytes) -> None:
         """Let guesses of its next tokens follow the sampled sequence at `index`."""

@@ -15,35 +15,24 @@ with them no step is planned ahead.
 
 from __future__ import annotations
 
-import math
-from array import array
-from bisect import insort
 from collections import deque
 from collections.abc import Iterable
-from itertools import islice, repeat
 from typing import NamedTuple
 
 from glmserve.cache import BlockManager
 from glmserve.config import SchedulerConfig
-from glmserve.errors import ContextLengthError, InvalidRequestError, QueueFullError
+from glmserve.errors import InvalidRequestError, QueueFullError
 from glmserve.request import Request, RequestStatus
 from glmserve.scheduler.admission import WaitingQueue
+from glmserve.scheduler.checks import check_fits, lay_out
+from glmserve.scheduler.choices import HeldChoices
+from glmserve.scheduler.fairness import FairShares
+from glmserve.scheduler.outcome import Outcomes, TokenUpdate
 from glmserve.scheduler.plan import Plan, Scheduled
+from glmserve.scheduler.running import RunningRequests
 from glmserve.scheduler.speculation import Speculation
 from glmserve.scheduler.suspects import Suspects
-from glmserve.step import NOT_A_NUMBER, Logprobs, RunnerLimits, StepInput, StepOutput
-
-
-class TokenUpdate(NamedTuple):
-    """A token that a step added to a request."""
-
-    request: Request
-    token_id: int | None
-    """NOT_A_NUMBER when the request failed because the model's numbers were not finite; None when
-    it is over without a token, as only its prompt was wanted."""
-    logprobs: Logprobs | None = None
-    is_last: bool = False
-    """Whether the request is over."""
+from glmserve.step import RunnerLimits, StepInput, StepOutput
 
 
 class SchedulerStats(NamedTuple):
@@ -90,12 +79,15 @@ class Scheduler:
             prefix_cache=config.prefix_cache and limits.prefix_cache,
             hash_key=hash_key,
         )
+        self._shares = FairShares(config.tenant_weights)
+        self._waiting = WaitingQueue(self._shares)
+        self._running = RunningRequests(self._shares)
+        self._held = HeldChoices()
         self._speculation = Speculation(config.speculative_tokens, limits.max_drafts)
         self._suspects = Suspects()
-        self._waiting = WaitingQueue()
-        self._running: list[Request] = []  # by rank: who loses blocks first comes last
-        self._held: dict[int, list[Request]] = {}  # by the id of who computes their prompt
-        self._num_held = 0
+        self._outcomes = Outcomes(
+            self._blocks, self._speculation, self._suspects, self.abort, self._let_go
+        )
         self._in_flight: deque[list[Scheduled]] = deque()  # planned and not updated, oldest first
         self._step_id = 0
         self._preemptions = 0
@@ -105,13 +97,13 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether any request is running or waiting."""
-        return bool(self._running) or len(self._waiting) > 0
+        return len(self._running) > 0 or len(self._waiting) > 0
 
     @property
     def stats(self) -> SchedulerStats:
         return SchedulerStats(
             running=len(self._running),
-            waiting=self._num_waiting,
+            waiting=len(self._waiting) + len(self._held),
             used_blocks=self._blocks.pool.num_used,
             preemptions=self._preemptions,
             prefix_queries=self._prefix_queries,
@@ -139,28 +131,21 @@ class Scheduler:
         ]
 
     def add(self, *requests: Request) -> None:
-        """Queue requests with one and the same prompt; the first computes it for all of them.
+        """Queue requests of one tenant with the same prompt; the first computes it for all.
 
         Raises:
             InvalidRequestError: the prompt is empty or not as the model wants it, or the requests
                 are more than can ever run.
             ContextLengthError: it could never fit, even alone.
-            QueueFullError: more requests are waiting than the queue may hold.
+            QueueFullError: more requests of this tenant are waiting than the queue may hold.
         """
         for request in requests:
-            self._check_fits(request)
-            self._lay_out(request)
-        if self._queue_size and len(requests) > self._queue_size + self._max_running:
-            raise InvalidRequestError(
-                f"{len(requests)} choices are more than this server ever runs and queues; lower n",
-                "n",
-            )
-        free_places = max(0, self._max_running - len(self._running))
-        beyond = self._num_waiting + len(requests) - free_places
-        if self._queue_size and beyond > self._queue_size:
-            raise QueueFullError(
-                f"the waiting queue is full (--queue-size {self._queue_size}); try again later"
-            )
+            check_fits(request, self._limits, self._budget)
+            lay_out(request, self._limits)
+        if self._queue_size:
+            self._check_queue(requests[0].tenant, len(requests))
+        for request in requests:
+            self._shares.enter(request)
         self._queue_group(list(requests))
 
     def abort(self, request: Request, status: RequestStatus) -> None:
@@ -170,14 +155,14 @@ class Scheduler:
         if request.status is RequestStatus.RUNNING:
             self._running.remove(request)
             self._blocks.free(request)
-        elif request.status is RequestStatus.HELD:
-            self._num_held -= 1
-        else:
+        elif request.status is not RequestStatus.HELD:
             self._waiting.discard(request)
+        self._held.leave(request)
         request.status = status
+        self._shares.leave(request)
         self._speculation.forget(request)
         self._suspects.clear(request)
-        others = [r for r in self._held.pop(request.id, ()) if not r.status.is_finished]
+        others = self._held.release(request)
         if others:
             self._queue_group(others)
 
@@ -193,39 +178,17 @@ class Scheduler:
         computed = {item.request.id: item.request for step in self._in_flight for item in step}
         crashed = [r for r in computed.values() if r.status is RequestStatus.RUNNING]
         self._in_flight.clear()
-        for request in reversed(self._running.copy()):
+        for request in reversed(list(self._running)):
             request.num_pending_tokens = 0
             self._requeue(request)
         self._blocks.forget_contents()
         return self._suspects.blame(crashed)
 
-    @property
-    def _num_waiting(self) -> int:
-        return len(self._waiting) + self._num_held
-
-    def _queue_group(self, requests: list[Request]) -> None:
-        """Let the first wait for its place, and the others for the first's prompt."""
-        leader, others = requests[0], requests[1:]
-        self._queue(leader)
-        if others and self._blocks.shares_prefixes:
-            self._held[leader.id] = others
-            for request in others:
-                self._num_held += request.status is not RequestStatus.HELD
-                request.status = RequestStatus.HELD
-        else:
-            for request in others:
-                self._queue(request)
-
-    def _queue(self, request: Request) -> None:
-        self._num_held -= request.status is RequestStatus.HELD
-        request.status = RequestStatus.WAITING
-        self._waiting.push(request)
-
     def schedule(self) -> StepInput | None:
         """Plan the next step; None when there is nothing to compute, or nothing before `update`.
 
         Decodes come first, so that a long prompt cannot hold up everybody's next token; what is
-        left of the budget goes to prompts under way, then to waiting requests.
+        left of the budget goes to prompts, under way or waiting.
         """
         if not self.can_schedule:
             return None
@@ -238,23 +201,63 @@ class Scheduler:
         self._step_id += 1
         return StepInput(self._step_id, plan.sequences)
 
+    def update(self, output: StepOutput) -> list[TokenUpdate]:
+        """Record what the oldest step in flight computed. Requests that ended are passed over."""
+        return self._outcomes.apply(self._in_flight.popleft(), output)
+
+    def _check_queue(self, tenant: str, num_requests: int) -> None:
+        """The bound is each tenant's own: nobody finds the queue full of another's requests."""
+        if num_requests > self._queue_size + self._max_running:
+            raise InvalidRequestError(
+                f"{num_requests} choices are more than this server ever runs and queues; lower n",
+                "n",
+            )
+        free_places = max(0, self._max_running - len(self._running))
+        waiting = self._shares.unfinished(tenant) - self._shares.running(tenant)
+        if waiting + num_requests - free_places > self._queue_size:
+            raise QueueFullError(
+                f"the waiting queue is full (--queue-size {self._queue_size}); try again later"
+            )
+
+    def _queue_group(self, requests: list[Request]) -> None:
+        """Let the first wait for its place, and the others for the first's prompt."""
+        leader, others = requests[0], requests[1:]
+        self._queue(leader)
+        if others and self._blocks.shares_prefixes:
+            self._held.hold(leader, others)
+        else:
+            for request in others:
+                self._queue(request)
+
+    def _queue(self, request: Request) -> None:
+        self._held.leave(request)
+        request.status = RequestStatus.WAITING
+        self._waiting.push(request)
+
+    def _let_go(self, leader: Request) -> None:
+        """Queue those who waited for this request's prompt: they will find it in the cache."""
+        if self._held:
+            for request in self._held.release(leader):
+                self._queue(request)
+
     def _plan_step(self) -> Plan | None:
-        """Share out the budget; None where blocks run out while a step is in flight."""
-        decodes, chunks = self._split_running()
+        """Share out the budget; None where somebody has to yield while a step is in flight."""
+        if not self._settle_shares():
+            return None
+        decodes, chunks = self._running.split()
         preempted = not all(map(self._blocks.extend, decodes))
         if preempted:
             if self._in_flight:
                 return None  # requests may end with it and leave enough blocks
             self._preempt_for(decodes)
-            decodes, chunks = self._split_running()
+            decodes, chunks = self._running.split()
         plan = Plan(self._budget)
         if self._limits.mixes_prefill_and_decode:
             self._plan_tokens(plan, decodes)
-        self._plan_tokens(plan, chunks)
-        if not preempted:
-            self._admit(plan, self._max_running - len(decodes) - len(chunks))
+        places = 0 if preempted else self._max_running - len(decodes) - len(chunks)
+        self._plan_prompts(plan, chunks, places)
         if not plan.sequences and not self._limits.mixes_prefill_and_decode:
-            self._plan_tokens(plan, self._split_running()[0])
+            self._plan_tokens(plan, self._running.split()[0])
         return plan
 
     def _plan_trial(self, suspect: Request) -> Plan | None:
@@ -262,130 +265,49 @@ class Scheduler:
         if self._in_flight:
             return None
         if suspect.status is not RequestStatus.RUNNING:
-            while not self._try_allocate(suspect, self._budget):
-                self._preempt(self._running[-1])
-            self._waiting.take(suspect)
-            insort(self._running, suspect, key=_rank)
+            while not self._start(suspect, self._budget):
+                self._preempt(self._running.victim)
         plan = Plan(self._budget)
         self._plan_tokens(plan, [suspect])
         return plan
 
-    def update(self, output: StepOutput) -> list[TokenUpdate]:
-        """Record what the oldest step in flight computed. Requests that ended are passed over."""
-        updates = []
-        sampled = zip(output.token_ids, output.logprobs or repeat(None), strict=False)
-        scores, pooled = iter(output.scores), iter(output.pooled)
-        for request, num_tokens, samples, is_scored, is_pooled, drafts in self._in_flight.popleft():
-            token = next(sampled) if samples else None
-            behind = list(islice(sampled, len(drafts))) if drafts else []
-            score = next(scores) if is_scored else None
-            sums = next(pooled) if is_pooled else None
-            if request.status is not RequestStatus.RUNNING:
-                continue
-            if not _are_numbers(score, sums):
-                self.abort(request, RequestStatus.FINISHED_ERROR)
-                updates.append(TokenUpdate(request, NOT_A_NUMBER, is_last=True))
-                continue
-            if drafts and token is not None and token[0] == NOT_A_NUMBER:
-                self._choose_again(request, num_tokens, drafts)
-                continue
-            request.num_computed_tokens += num_tokens
-            if score is not None:
-                request.prompt_logprobs += score
-            if sums is not None:
-                _add_floats(request.pooled, sums)
-            self._blocks.cache_computed(request)
-            if self._held and request.id in self._held and request.is_prompt_computed:
-                self._let_go(request)
-            if token is not None:
-                request.num_pending_tokens -= 1
-                self._append_token(request, token[0])
-                is_last = request.status is not RequestStatus.RUNNING
-                updates.append(TokenUpdate(request, *token, is_last))
-                if drafts:
-                    updates += self._keep_foreseen(request, drafts, behind)
-            elif request.is_prompt_computed and not request.params.max_tokens:
-                self.abort(request, RequestStatus.FINISHED_LENGTH)
-                updates.append(TokenUpdate(request, None, is_last=True))
-        return updates
+    def _settle_shares(self) -> bool:
+        """Start waiting requests of tenants who lack their share, in place of others' requests.
 
-    def _let_go(self, leader: Request) -> None:
-        """Queue those who waited for this request's prompt: they will find it in the cache."""
-        for request in self._held.pop(leader.id):
-            if not request.status.is_finished:
-                self._queue(request)
-
-    def _choose_again(self, request: Request, num_tokens: int, drafts: tuple[int, ...]) -> None:
-        """Let the next step choose without drafts: one may have spoilt the numbers before it.
-
-        What is masked in attention counts 0 times, and that is no number if the value is none.
+        Returns False if that has to wait for the step in flight.
         """
-        request.num_pending_tokens -= 1
-        request.num_scheduled_tokens -= num_tokens
-        self._speculation.learn(request, len(drafts), 0)
-        self._blocks.trim(request)
+        while self._shares.is_contended and (request := self._waiting.peek()) is not None:
+            debtor = self._debtor(request)
+            if debtor is None:
+                return True
+            if self._in_flight:
+                return False
+            self._preempt(debtor)
+            if self._limits.chunked_prefill:
+                self._start(request, self._budget)
+        return True
 
-    def _keep_foreseen(
-        self, request: Request, drafts: tuple[int, ...], tokens: list[tuple[int, Logprobs | None]]
-    ) -> list[TokenUpdate]:
-        """Add the tokens that stand behind right drafts.
-
-        Args:
-            tokens: what was chosen behind each draft; before the first, it is the request's last.
-        """
-        updates: list[TokenUpdate] = []
-        for draft, (token_id, logprobs) in zip(drafts, tokens, strict=True):
-            if request.status is not RequestStatus.RUNNING or request.token_ids[-1] != draft:
-                break
-            request.num_computed_tokens += 1
-            request.num_scheduled_tokens += 1
-            self._blocks.cache_computed(request)
-            self._append_token(request, token_id)
-            is_last = request.status is not RequestStatus.RUNNING
-            updates.append(TokenUpdate(request, token_id, logprobs, is_last))
-        self._speculation.learn(request, len(drafts), len(updates))
-        if request.status is RequestStatus.RUNNING:
-            self._blocks.trim(request)
-        return updates
-
-    def _append_token(self, request: Request, token_id: int) -> None:
-        if token_id == NOT_A_NUMBER:
-            self.abort(request, RequestStatus.FINISHED_ERROR)
-            return
-        request.token_ids.append(token_id)
-        if request.num_crashes:
-            self._suspects.clear(request)
-        if token_id in request.params.stop_token_ids:
-            self.abort(request, RequestStatus.FINISHED_STOPPED)
-            return
-        if request.constraint is not None:
-            request.constraint.accept(token_id)
-            if request.constraint.is_finished:
-                self.abort(request, RequestStatus.FINISHED_STOPPED)
-                return
-        if request.num_output_tokens >= request.params.max_tokens:
-            self.abort(request, RequestStatus.FINISHED_LENGTH)
-
-    def _split_running(self) -> tuple[list[Request], list[Request]]:
-        """Running requests that lack one token, and those that lack more, by rank."""
-        decodes, chunks = [], []
-        for request in self._running:
-            num_tokens = request.num_unscheduled_tokens
-            if num_tokens == 1:
-                decodes.append(request)
-            elif num_tokens:
-                chunks.append(request)
-        return decodes, chunks
+    def _debtor(self, request: Request) -> Request | None:
+        """Who is to yield its place or its blocks to a waiting request, if anybody."""
+        debtor = None
+        if len(self._running) >= self._max_running:
+            debtor = self._running.debtor(request, lambda _: 1, 1)
+            if debtor is None:
+                return None
+        needed = self._blocks.blocks_needed(request, self._blocks.match_prefix(request))
+        if needed + len(self._running) <= self._blocks.pool.num_free:
+            return debtor
+        richest = self._running.debtor(request, self._blocks.num_held, needed)
+        return richest if debtor is None or richest is None else debtor
 
     def _preempt_for(self, decodes: list[Request]) -> None:
         """Give every decoding request a slot for its next token, or preempt it.
 
-        Blocks are taken from the lowest rank first, so the highest-ranked request always advances
-        and every request ends. No step is in flight: nobody loses a token that is being chosen.
+        No step is in flight: nobody loses a token that is being chosen.
         """
         for request in decodes:
             while request.status is RequestStatus.RUNNING and not self._blocks.extend(request):
-                self._preempt(self._running[-1])
+                self._preempt(self._running.victim)
 
     def _preempt(self, request: Request) -> None:
         """Take a running request's blocks for others."""
@@ -404,24 +326,45 @@ class Scheduler:
 
     def _plan_tokens(self, plan: Plan, requests: Iterable[Request]) -> None:
         """Compute as many of the requests' tokens as the budget allows, in order."""
+        is_contended = self._shares.is_contended
         for request in requests:
             num_tokens = min(request.num_unscheduled_tokens, plan.budget)
             if num_tokens:
-                plan.add(request, num_tokens, self._blocks.block_table(request))
+                samples = plan.add(request, num_tokens, self._blocks.block_table(request))
+                if is_contended:
+                    self._shares.charge(request, num_tokens, samples=samples)
 
-    def _admit(self, plan: Plan, places: int) -> None:
-        """Start waiting requests in order, as long as blocks, places and budget last."""
-        while plan.budget and places:
-            request = self._waiting.peek()
-            if request is None or not self._try_allocate(request, plan.budget):
-                return
+    def _plan_prompts(self, plan: Plan, chunks: list[Request], places: int) -> None:
+        """Go on with prompts under way, and start waiting requests, in order of their turn.
+
+        Who waits longest for blocks is not overtaken: others could take what it waits for.
+        """
+        if self._shares.is_contended:
+            chunks.sort(key=self._turn)
+        for chunk in chunks:
+            while places and self._goes_before(chunk) and self._admit_next(plan):
+                places -= 1
+            self._plan_tokens(plan, [chunk])
+        while places and self._admit_next(plan):
             places -= 1
-            self._waiting.pop()
-            insort(self._running, request, key=_rank)
-            if self._limits.mixes_prefill_and_decode or request.num_unscheduled_tokens > 1:
-                self._plan_tokens(plan, [request])
 
-    def _try_allocate(self, request: Request, budget: int) -> bool:
+    def _goes_before(self, chunk: Request) -> bool:
+        request = self._waiting.peek()
+        return request is not None and self._turn(request) < self._turn(chunk)
+
+    def _turn(self, request: Request) -> tuple[int, float, float, int]:
+        return request.priority, *self._shares.turn(request.tenant), request.id
+
+    def _admit_next(self, plan: Plan) -> bool:
+        """Start the next waiting request, if there is one and it fits."""
+        request = self._waiting.peek()
+        if request is None or not plan.budget or not self._start(request, plan.budget):
+            return False
+        if self._limits.mixes_prefill_and_decode or request.num_unscheduled_tokens > 1:
+            self._plan_tokens(plan, [request])
+        return True
+
+    def _start(self, request: Request, budget: int) -> bool:
         """Give a waiting request blocks for all its tokens, if they fit with room to grow.
 
         One free block per running request is left over: admitting somebody only to preempt them in
@@ -435,56 +378,10 @@ class Scheduler:
         if not self._limits.chunked_prefill and request.num_tokens - num_cached > budget:
             return False
         self._blocks.allocate(request, match)
+        self._waiting.take(request)
+        self._running.add(request)
         if not request.num_preemptions:
             request.num_cached_tokens = num_cached
             self._prefix_queries += request.num_prompt_tokens
             self._prefix_hits += num_cached
         return True
-
-    def _check_fits(self, request: Request) -> None:
-        if not request.prompt_ids:
-            raise InvalidRequestError("the prompt is empty; send at least one token", "prompt")
-        longest = min(self._limits.max_context, self._limits.token_capacity)
-        if not self._limits.chunked_prefill:
-            longest = min(longest, self._budget)  # a preempted request is recomputed in one step
-        if request.max_total_tokens > longest:
-            raise ContextLengthError(
-                f"this request needs {request.num_prompt_tokens} prompt tokens and up to "
-                f"{request.params.max_tokens} new ones, but at most {longest} tokens fit; shorten "
-                "the prompt or lower max_tokens",
-                "max_tokens" if request.num_prompt_tokens < longest else "prompt",
-            )
-
-    def _lay_out(self, request: Request) -> None:
-        """Find out the layout of the prompt, if the model's prompts have one."""
-        marks = self._limits.prompt_marks
-        if marks is None:
-            return
-        request.layout = marks.layout(request.prompt_ids)
-        if request.params.prompt_logprobs is not None:
-            raise InvalidRequestError(
-                "this model reads a prompt in both directions, so the prompt's tokens have no "
-                "log-probabilities; leave out echo or logprobs",
-                "logprobs",
-            )
-
-
-def _rank(request: Request) -> tuple[int, int]:
-    return request.priority, request.id
-
-
-def _are_numbers(score: list[Logprobs] | None, sums: bytes | None) -> bool:
-    """Whether what a step reports of a prompt came from finite numbers."""
-    if score is not None and any(math.isnan(item.logprob) for item in score):
-        return False
-    return sums is None or all(map(math.isfinite, memoryview(sums).cast("f")))
-
-
-def _add_floats(total: array[float], addend: bytes) -> None:
-    """Add packed float32 to `total`, which is empty or of the same length."""
-    values = memoryview(addend).cast("f")
-    if not total:
-        total.extend(values)
-    else:
-        for i, value in enumerate(values):
-            total[i] += value
