@@ -101,6 +101,8 @@ class SchedulerConfig:
     """New tokens in one step, prefill and decode together; None leaves it to the runner."""
     queue_size: int = 0
     """Requests of one tenant that may wait; 0 means no bound."""
+    queue_timeout: float = 0.0
+    """Seconds that a request may wait before it is begun; 0: any time. The engine's to watch."""
     prefix_cache: bool = True
     speculative_tokens: int = 0
     """Tokens of one request to guess ahead in a step; 0 guesses none."""
@@ -119,6 +121,26 @@ class SupervisionConfig:
 
 
 @dataclass(frozen=True)
+class Tenant:
+    """Who sends requests: the holder of an API key, or of several."""
+
+    name: str
+    """No secret: it stands in logs and metrics."""
+    weight: float = 1.0
+    """The share of the model in relation to other tenants'."""
+    priority: int | None = None
+    """The most urgent that its requests may have (lower runs first); None: any."""
+    max_requests: int = 0
+    """That it may have under way at once, waiting ones included; 0: no limit."""
+    tokens_per_minute: int = 0
+    """Of prompts and answers; 0: no limit."""
+
+
+ANYBODY = Tenant("")
+"""Whose requests are where no keys are asked for."""
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """What the HTTP layer needs to know."""
 
@@ -128,8 +150,10 @@ class ServerConfig:
     queue_full_status: int = 429
     max_body_size: int = 8 * 2**20
     """Bytes of a request's body."""
-    api_keys: tuple[str, ...] = ()
-    """All of them are valid; none: nobody needs one."""
+    api_keys: Mapping[str, Tenant] = field(default_factory=dict)
+    """Whose they are. All of them are valid; none: nobody needs one."""
+    shared_prefixes: bool = False
+    """Tenants find each other's prompts in the prefix cache, and can tell by the time it saves."""
     admin_key: str | None = None
     """Of the operator, for /admin; None: nobody may use it."""
     public_metrics: bool = False

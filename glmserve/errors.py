@@ -7,7 +7,9 @@ GlmserveError                      500 server_error
 ├── AdminDisabledError             403 admin_disabled
 ├── ModelNotFoundError             404 model_not_found
 ├── QueueFullError                 429 queue_full (or --queue-full-status), Retry-After
+├── RateLimitError                 429 rate_limit_exceeded, Retry-After
 ├── NotReadyError                  503 not_ready, Retry-After
+│   └── QueueTimeoutError          503 queue_timeout, Retry-After
 ├── EngineDeadError                500 engine_dead
 │   └── WorkerLostError            never reaches HTTP: the engine goes on with another worker
 ├── CrashingRequestError           500 worker_crashed, and no retry
@@ -28,6 +30,8 @@ class GlmserveError(Exception):
     http_status: ClassVar[int] = 500
     error_type: ClassVar[str] = "server_error"
     code: ClassVar[str | None] = None
+    retry_after: float | None = None
+    """Seconds after which trying again may help; None: it will not, or nobody knows."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -78,6 +82,19 @@ class QueueFullError(GlmserveError):
     http_status = 429
     error_type = "rate_limit_error"
     code = "queue_full"
+    retry_after = 1.0
+
+
+class RateLimitError(GlmserveError):
+    """An API key has used up what it may have."""
+
+    http_status = 429
+    error_type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, retry_after: float | None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class NotReadyError(GlmserveError):
@@ -86,6 +103,13 @@ class NotReadyError(GlmserveError):
     http_status = 503
     error_type = "server_error"
     code = "not_ready"
+    retry_after = 1.0
+
+
+class QueueTimeoutError(NotReadyError):
+    """A request has waited for too long to be begun."""
+
+    code = "queue_timeout"
 
 
 class EngineDeadError(GlmserveError):

@@ -41,6 +41,7 @@ arrivals = st.builds(
     params=sampling_params(),
     constraint_length=st.sampled_from([None, None, 1, 4, 20]),
     priority=st.sampled_from([0, 0, 0, -1, 5]),
+    tenant=st.sampled_from(["", "", "a", "b"]),
     abort_after=st.none() | st.integers(0, 15),
     continuations=st.sampled_from([1, 1, 1, 2, 4]),
     scored=st.sampled_from([False, False, True]),

@@ -10,7 +10,13 @@ from starlette.applications import Starlette
 
 from fakes import ByteTokenizer, FakeRunner, PlainChat
 from glmserve.api import ServerContext, create_app
-from glmserve.config import EMBEDDED_CHECKPOINT, SchedulerConfig, ServerConfig, report_nothing
+from glmserve.config import (
+    EMBEDDED_CHECKPOINT,
+    SchedulerConfig,
+    ServerConfig,
+    Tenant,
+    report_nothing,
+)
 from glmserve.engine import Engine
 from glmserve.executor import Executor, InlineExecutor
 from glmserve.model_config import read_model_config
@@ -45,6 +51,11 @@ async def serve(
         yield create_app(context)
     finally:
         await context.close()
+
+
+def tenants(*keys: str) -> dict[str, Tenant]:
+    """A tenant for each API key."""
+    return {key: Tenant(f"holder of {key}") for key in keys}
 
 
 def client_of(app: Starlette) -> httpx.AsyncClient:

@@ -33,6 +33,7 @@ class Arrival:
     constraint_length: int | None = None
     """Tokens after which the constraint ends the request; None: there is none."""
     priority: int = 0
+    tenant: str = ""
     abort_after: int | None = None
     """Ticks after which the first is aborted."""
     continuations: int = 1
@@ -108,6 +109,7 @@ def requests_of(arrival: Arrival, first_id: int) -> list[Request]:
             arrival.params if i else first,
             arrival.priority,
             constraint=None if length is None else Remainders(length),
+            tenant=arrival.tenant,
         )
         for i in range(arrival.continuations)
     ]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from glmserve.api.caller import Caller
 from glmserve.api.errors import body_of
+from glmserve.config import Tenant
 from glmserve.errors import AuthenticationError
 
 HEALTH = "/health"
@@ -21,18 +22,18 @@ HEALTH = "/health"
 class ApiKeys:
     """The keys that are valid, kept as keyed hashes."""
 
-    def __init__(self, keys: Sequence[str]) -> None:
+    def __init__(self, keys: Mapping[str, Tenant]) -> None:
         self._hash_key = secrets.token_bytes(32)
-        self._digests = [self._digest(key.encode()) for key in keys]
+        self._tenants = {self._digest(key.encode()): tenant for key, tenant in keys.items()}
 
-    def identify(self, key: bytes) -> str | None:
-        """An opaque id of a valid key, the same for as long as the server runs; None for others.
+    def identify(self, key: bytes) -> Caller | None:
+        """Whose key it is; None if it is not valid.
 
         The time it takes depends on neither the key nor its place: all are compared, as hashes.
         """
         digest = self._digest(key)
-        matches = [hmac.compare_digest(digest, valid) for valid in self._digests]
-        return digest.hex()[:16] if any(matches) else None
+        matches = [hmac.compare_digest(digest, valid) for valid in self._tenants]
+        return Caller(digest.hex()[:16], self._tenants[digest]) if any(matches) else None
 
     def _digest(self, key: bytes) -> bytes:
         return hashlib.blake2b(key, key=self._hash_key, digest_size=32).digest()
@@ -41,11 +42,13 @@ class ApiKeys:
 class ApiKeyMiddleware:
     """Denies by default: 401 unless a request carries a valid key or its path is open.
 
-    A key comes as `Authorization: Bearer KEY` or as `x-api-key: KEY`. Handlers find the id of the
-    one that matched with `api_key_id`. The health checks are always open.
+    A key comes as `Authorization: Bearer KEY` or as `x-api-key: KEY`. Handlers find out whose it
+    is with `caller_of`. The health checks are always open.
     """
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str], open_paths: Collection[str] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: Mapping[str, Tenant], open_paths: Collection[str] = ()
+    ) -> None:
         self._app = app
         self._keys = ApiKeys(keys)
         self._open_paths = frozenset(open_paths)
@@ -58,21 +61,16 @@ class ApiKeyMiddleware:
             await self._app(scope, receive, send)
             return
         presented = list(presented_keys(Headers(scope=scope)))
-        key_id = next(filter(None, map(self._keys.identify, presented)), None)
-        if key_id is None and not self._is_open(scope["path"]):
+        caller = next(filter(None, map(self._keys.identify, presented)), None)
+        if caller is not None:
+            scope.setdefault("state", {})["caller"] = caller
+        elif not self._is_open(scope["path"]):
             await _refusal(bool(presented))(scope, receive, send)
             return
-        scope.setdefault("state", {})["api_key_id"] = key_id
         await self._app(scope, receive, send)
 
     def _is_open(self, path: str) -> bool:
         return path == HEALTH or path.startswith(HEALTH + "/") or path in self._open_paths
-
-
-def api_key_id(request: Request) -> str | None:
-    """Who is asking: an id of the API key; None where the server asks for no keys."""
-    key_id: str | None = getattr(request.state, "api_key_id", None)
-    return key_id
 
 
 def presented_keys(headers: Headers) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from starlette.requests import Request
 from starlette.responses import Response
 
-from glmserve.api.auth import api_key_id
+from glmserve.api.caller import caller_of
 from glmserve.api.context import context_of
 from glmserve.api.protocol import GenerationRequest
 from glmserve.api.response_cache import Answer
@@ -45,7 +45,7 @@ async def through_cache(
 
 
 def _key(request: Request, parsed: GenerationRequest) -> bytes:
-    owner = api_key_id(request) or ""
+    owner = caller_of(request).key_id or ""
     # Without defaults: that a field was sent may itself show in the answer, as service_tier does.
     content = parsed.model_dump_json(exclude=_NO_EFFECT, exclude_unset=True)
     key = blake2b(f"{owner}\n{request.url.path}\n{content}".encode(), digest_size=32)

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from glmserve.api.body import read_request
 from glmserve.api.cached import through_cache
+from glmserve.api.caller import caller_of
 from glmserve.api.chat_generation import (
     ChatDelta,
     ChatGeneration,
@@ -36,7 +37,7 @@ from glmserve.api.context import ServerContext, context_of
 from glmserve.api.logprobs import ChatLogprobs
 from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.api.responses import json_response
-from glmserve.api.sse import DONE, GenerationResponse, encode_json, event
+from glmserve.api.sse import DONE, encode_json, event, streamed
 from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta, ToolEvent
 
 
@@ -51,10 +52,10 @@ async def chat_completions(request: Request) -> Response:
 async def _answer(
     request: Request, context: ServerContext, chat: ChatCompletionRequest
 ) -> Response:
-    answering = await start_chat(context, chat)
+    answering = await start_chat(context, caller_of(request), chat)
     if chat.stream:
         chunks = _Chunks(context, chat, answering)
-        return GenerationResponse(answering.generation, chunks.events())
+        return await streamed(request, answering.generation, chunks.events())
     answers = await answering.collect(request)
     return json_response(_completion(context, chat, answering, answers))
 

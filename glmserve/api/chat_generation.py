@@ -12,6 +12,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 
 from glmserve.api.answer_structure import answer_structure, keeps_text
+from glmserve.api.caller import Caller
 from glmserve.api.choices import Generation
 from glmserve.api.context import ServerContext
 from glmserve.api.conversation import chat_messages, num_characters
@@ -161,8 +162,10 @@ async def chat_prompt(context: ServerContext, chat: ChatCompletionRequest) -> li
     return await _render(_chat_format(context), chat, tool_use(chat))
 
 
-async def start_chat(context: ServerContext, chat: ChatCompletionRequest) -> ChatGeneration:
-    """Start answering. The caller must close the result's generation on every path.
+async def start_chat(
+    context: ServerContext, caller: Caller, chat: ChatCompletionRequest
+) -> ChatGeneration:
+    """Start answering. The result's generation must be closed on every path.
 
     Raises:
         GlmserveError: the request cannot be honoured now, or at all.
@@ -182,7 +185,7 @@ async def start_chat(context: ServerContext, chat: ChatCompletionRequest) -> Cha
         prediction=await prediction_ids(chat, context, chat_format.tokenizer, structure),
         new_filter=_new_filter(chat_format, structure, chat),
     )
-    generation = start(context, chat, job)
+    generation = start(context, caller, chat, job)
     parsers = [chat_format.tool_parser(use.offered) for _ in range(chat.n)] if use.offered else None
     return ChatGeneration(generation, parsers, use)
 

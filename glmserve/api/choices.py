@@ -9,6 +9,7 @@ from typing import NamedTuple
 from msgspec import UNSET, UnsetType
 from starlette.requests import ClientDisconnect, Request
 
+from glmserve.api.quotas import Lease
 from glmserve.api.usage import CompletionTokensDetails, PromptTokensDetails, Usage
 from glmserve.text.text_stream import ScoredToken, TextDelta, TextStream
 
@@ -38,19 +39,24 @@ class WholeText(NamedTuple):
 class Generation:
     """Text streams of one request, a group of continuations for each of its prompts.
 
-    Must be closed on every path; closing aborts what is not finished.
+    Must be closed on every path; closing aborts what is not finished, and gives back the lease.
     """
 
-    def __init__(self, groups: Sequence[Sequence[TextStream]]) -> None:
+    def __init__(self, groups: Sequence[Sequence[TextStream]], lease: Lease | None) -> None:
         self.groups = groups
+        self._lease = lease
         self.streams = [stream for group in groups for stream in group]
         requests = [stream.request for stream in self.streams]
         for stream in self.streams:
             stream.join(requests)
+        if lease is not None:
+            lease.watch(requests)
 
     def close(self) -> None:
         for stream in self.streams:
             stream.close()
+        if self._lease is not None:
+            self._lease.release()
 
     def usage(self) -> Usage:
         """Tokens of all choices so far."""
@@ -72,6 +78,35 @@ class Generation:
         accepted = sum(request.num_accepted_tokens for request in requests)
         drafted = sum(request.num_drafted_tokens for request in requests)
         return CompletionTokensDetails(accepted, drafted - accepted)
+
+    async def wait_first(self, request: Request, at_most: float) -> None:
+        """Wait until there is something to tell of any choice, but not for ever.
+
+        Closes them if there never will be.
+
+        Args:
+            at_most: seconds.
+
+        Raises:
+            ClientDisconnect: the client left.
+            GlmserveError: one of them failed before its first token.
+        """
+        waiting = [asyncio.ensure_future(stream.wait_first()) for stream in self.streams]
+        leaving = asyncio.ensure_future(_disconnected(request))
+        try:
+            done, _ = await asyncio.wait(
+                (*waiting, leaving), timeout=at_most, return_when=asyncio.FIRST_COMPLETED
+            )
+            if leaving in done:
+                raise ClientDisconnect
+            for task in done:
+                task.result()
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            for task in (*waiting, leaving):
+                task.cancel()
 
     async def deltas(self) -> AsyncIterator[ChoiceDelta]:
         """Deltas of all choices as they come.

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from glmserve.api.body import read_request
 from glmserve.api.cached import through_cache
+from glmserve.api.caller import Caller, caller_of
 from glmserve.api.choices import Generation, WholeText
 from glmserve.api.completion_objects import Completion, CompletionChoice, LegacyLogprobs
 from glmserve.api.context import ServerContext, context_of
@@ -22,7 +23,7 @@ from glmserve.api.offload import offload
 from glmserve.api.protocol import CompletionRequest
 from glmserve.api.protocol.prompts import MAX_PROMPTS
 from glmserve.api.responses import json_response
-from glmserve.api.sse import DONE, GenerationResponse, event
+from glmserve.api.sse import DONE, event, streamed
 from glmserve.api.structured import compile_structure, wanted_structure
 from glmserve.errors import InvalidRequestError
 from glmserve.text.text_stream import ScoredToken, TextStream
@@ -43,10 +44,10 @@ async def _answer(
     request: Request, context: ServerContext, completion: CompletionRequest
 ) -> Response:
     prompts = await encode_prompts(context, completion.prompts, "prompt")
-    generation = await _start(context, completion, prompts)
+    generation = await _start(context, caller_of(request), completion, prompts)
     writer = _Writer(context, completion, generation)
     if completion.stream:
-        return GenerationResponse(generation, writer.events())
+        return await streamed(request, generation, writer.events())
     texts = await generation.collect(request)
     num_scored = sum(map(len, prompts)) + sum(len(text.scored) for text in texts)
     size = num_scored if completion.logprobs is not None else 0
@@ -77,7 +78,7 @@ def _check_choices(request: CompletionRequest) -> None:
 
 
 async def _start(
-    context: ServerContext, request: CompletionRequest, prompts: list[list[int]]
+    context: ServerContext, caller: Caller, request: CompletionRequest, prompts: list[list[int]]
 ) -> Generation:
     stop_ids = frozenset(context.model.eos_token_ids)
     if context.tokenizer:
@@ -100,7 +101,7 @@ async def _start(
         prompt_logprobs=request.logprobs if request.echo else None,
         structure=await compile_structure(context, wanted_structure(request), stop_ids, ""),
     )
-    return start(context, request, job)
+    return start(context, caller, request, job)
 
 
 class _Writer:

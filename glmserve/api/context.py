@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from glmserve.api.quotas import Quotas
 from glmserve.api.response_cache import ResponseCache
 from glmserve.config import ReportProgress, ServerConfig
 from glmserve.engine import Engine
@@ -33,6 +34,7 @@ class ServerContext:
     """None without a tokenizer."""
     response_cache: ResponseCache | None = field(init=False)
     """None unless the operator wants one."""
+    quotas: Quotas = field(default_factory=Quotas)
     started: int = field(default_factory=lambda: int(time.time()))
     """Unix seconds."""
     _seeds: itertools.count[int] = field(init=False)

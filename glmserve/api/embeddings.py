@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from glmserve.api.body import read_request
+from glmserve.api.caller import Caller, caller_of
 from glmserve.api.choices import Generation
 from glmserve.api.context import ServerContext, context_of
-from glmserve.api.generation import encode_prompts
+from glmserve.api.generation import encode_prompts, standing
 from glmserve.api.offload import offload
 from glmserve.api.protocol.embeddings import EmbeddingRequest
 from glmserve.api.responses import json_response
@@ -57,7 +58,7 @@ async def embeddings(request: Request) -> Response:
     wanted = await read_request(request, EmbeddingRequest)
     context.check_model(wanted.model)
     inputs = await encode_prompts(context, wanted.inputs, "input")
-    generation = _start(context, wanted, inputs)
+    generation = _start(context, caller_of(request), wanted, inputs)
     wholes = await generation.collect(request)
     num_tokens = sum(map(len, inputs))
     usage = EmbeddingUsage(num_tokens, num_tokens)
@@ -72,24 +73,23 @@ async def embeddings(request: Request) -> Response:
     return await offload(answer, len(wholes) * context.model.hidden_size)
 
 
-def _start(context: ServerContext, wanted: EmbeddingRequest, inputs: list[list[int]]) -> Generation:
+def _start(
+    context: ServerContext, caller: Caller, wanted: EmbeddingRequest, inputs: list[list[int]]
+) -> Generation:
     """Compute every input, or none."""
+    lease = context.quotas.admit(caller.tenant, sum(map(len, inputs)))
+    place = standing(context, caller, wanted.priority, wanted.cache_salt)
     groups: list[list[TextStream]] = []
     try:
         for ids in inputs:
-            stream = context.engine.submit(
-                ids,
-                _PROMPT_ALONE,
-                priority=wanted.priority,
-                cache_salt=wanted.cache_salt.encode(),
-            )
+            stream = context.engine.submit(ids, _PROMPT_ALONE, place)
             groups.append([TextStream(stream, None)])
     except BaseException as error:
-        Generation(groups).close()
+        Generation(groups, lease).close()
         if isinstance(error, InvalidRequestError):
             error.param = "input"
         raise
-    return Generation(groups)
+    return Generation(groups, lease)
 
 
 def _unit(total: array[float]) -> list[float]:

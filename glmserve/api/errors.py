@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -12,7 +13,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmserve.api.context import context_of
-from glmserve.errors import CrashingRequestError, GlmserveError, NotReadyError, QueueFullError
+from glmserve.errors import (
+    CrashingRequestError,
+    GlmserveError,
+    QueueFullError,
+    RateLimitError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -21,9 +27,6 @@ _CLIENT_CLOSED_REQUEST = 499  # nginx's number for it, seen only in the access l
 _LONGEST_PATH = 200  # characters of a path that an error message repeats
 
 _CODES = {404: "unknown_url", 405: "method_not_supported"}  # OpenAI's
-
-RETRY_AFTER = 1
-"""Seconds after which a refused client may try again."""
 
 
 def error_body(
@@ -45,9 +48,9 @@ async def answer_glmserve_error(request: Request, error: Exception) -> Response:
     headers = {}
     if isinstance(error, QueueFullError):
         status = context_of(request).config.queue_full_status
-    if isinstance(error, QueueFullError | NotReadyError):
-        headers["Retry-After"] = str(RETRY_AFTER)
-    if isinstance(error, CrashingRequestError):
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    elif isinstance(error, CrashingRequestError | RateLimitError):
         headers["X-Should-Retry"] = "false"  # OpenAI's and Anthropic's clients heed it
     return JSONResponse(body_of(error), status, headers)
 

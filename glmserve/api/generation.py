@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import msgspec
 
+from glmserve.api.caller import Caller
 from glmserve.api.choices import Generation
 from glmserve.api.context import ServerContext
 from glmserve.api.offload import offload
 from glmserve.api.protocol import GenerationRequest
-from glmserve.engine import Variant
+from glmserve.engine import Standing, Variant
 from glmserve.errors import ContextLengthError, InvalidRequestError
 from glmserve.request import SamplingParams
 from glmserve.scheduler.random import noise_key
@@ -69,10 +70,13 @@ async def encode_prompts(
     )
 
 
-def start(context: ServerContext, request: GenerationRequest, job: Job) -> Generation:
-    """Start generating all of it or nothing. The caller must close it on every path.
+def start(
+    context: ServerContext, caller: Caller, request: GenerationRequest, job: Job
+) -> Generation:
+    """Start generating all of it or nothing. It must be closed on every path.
 
     Raises:
+        RateLimitError: the caller has used up what they may have.
         GlmserveError: see Engine.submit_group.
     """
     if context.tokenizer is None and request.stop_strings:
@@ -82,17 +86,28 @@ def start(context: ServerContext, request: GenerationRequest, job: Job) -> Gener
         )
     _check_token_ids(context, request)
     seed = context.next_seed() if request.seed is None else request.seed
+    lease = context.quotas.admit(caller.tenant, sum(map(len, job.prompts)))
     groups: list[list[TextStream]] = []
     try:
         for prompt_ids in job.prompts:
             params = _sampling_params(context, request, job, len(prompt_ids))
-            groups.append(_start_group(context, request, job, prompt_ids, params, seed))
+            groups.append(_start_group(context, caller, request, job, prompt_ids, params, seed))
     except BaseException as error:
-        Generation(groups).close()
+        Generation(groups, lease).close()
         if isinstance(error, InvalidRequestError) and error.param == "prompt":
             error.param = job.prompts_param  # the scheduler knows nothing but prompts
         raise
-    return Generation(groups)
+    return Generation(groups, lease)
+
+
+def standing(context: ServerContext, caller: Caller, priority: int, cache_salt: str) -> Standing:
+    """What a request's own wishes come to within what its caller may have."""
+    tenant = caller.tenant
+    if tenant.priority is not None:
+        priority = max(priority, tenant.priority)
+    # A name has no zero byte, so no salt of one tenant reads like another's.
+    owner = "" if context.config.shared_prefixes else tenant.name + "\0"
+    return Standing(tenant.name, priority, (owner + cache_salt).encode())
 
 
 def room_for_output(context: ServerContext, num_prompt_tokens: int) -> int:
@@ -109,6 +124,7 @@ def room_for_output(context: ServerContext, num_prompt_tokens: int) -> int:
 
 def _start_group(
     context: ServerContext,
+    caller: Caller,
     request: GenerationRequest,
     job: Job,
     prompt_ids: list[int],
@@ -125,8 +141,7 @@ def _start_group(
     streams = context.engine.submit_group(
         prompt_ids,
         variants,
-        request.priority,
-        request.cache_salt.encode(),
+        standing(context, caller, request.priority, request.cache_salt),
         job.prediction,
     )
     options = TextOptions(

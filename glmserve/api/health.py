@@ -12,9 +12,9 @@ from starlette.responses import Response
 
 from glmserve import __version__
 from glmserve.api.context import context_of
-from glmserve.api.errors import RETRY_AFTER
 from glmserve.api.responses import json_response
 from glmserve.engine import EngineState
+from glmserve.errors import NotReadyError
 
 Share = Annotated[float, Meta(ge=0, le=1, description="Of the weights: how much is loaded.")]
 
@@ -54,7 +54,7 @@ async def ready(request: Request) -> Response:
         phase, done, total = engine.load_progress
         health.phase = phase
         health.progress = round(done / total, 3) if total else 0.0
-    return json_response(health, 503, {"Retry-After": str(RETRY_AFTER)})
+    return json_response(health, 503, {"Retry-After": f"{NotReadyError.retry_after:.0f}"})
 
 
 async def metrics(request: Request) -> Response:

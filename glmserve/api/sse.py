@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 from sse_starlette.sse import AppStatus, EventSourceResponse
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from glmserve.api.choices import Generation
@@ -23,6 +24,25 @@ encode_json = msgspec.json.Encoder().encode
 def event(data: object) -> bytes:
     """One event with a JSON payload."""
     return b"data: " + encode_json(data) + b"\n\n"
+
+
+_LONGEST_SILENCE = 10.0
+"""Seconds after which a stream begins though there is nothing to tell: proxies wait for a head."""
+
+
+async def streamed(
+    request: Request, generation: Generation, events: AsyncIterator[bytes]
+) -> GenerationResponse:
+    """The response to a request for a stream, once there is something to stream.
+
+    Until then a failure still has a status of its own: who waits in vain gets 503.
+
+    Raises:
+        ClientDisconnect: the client left.
+        GlmserveError: the generation failed before its first token.
+    """
+    await generation.wait_first(request, _LONGEST_SILENCE)
+    return GenerationResponse(generation, events)
 
 
 class GenerationResponse(EventSourceResponse):

@@ -6,27 +6,45 @@ import argparse
 import os
 import stat
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from glmserve.cli import values
+from glmserve.config import Tenant
 from glmserve.errors import OptionError
 
 KEY_VARIABLE = "GLMSERVE_API_KEY"
 ADMIN_KEY_VARIABLE = "GLMSERVE_ADMIN_KEY"
 
+_SETTINGS: dict[str, Callable[[str], Any]] = {
+    "name": str,
+    "weight": values.weight,
+    "priority": values.priority,
+    "max-requests": values.non_negative,
+    "tokens-per-minute": values.non_negative,
+}
+"""What may stand behind a key, as NAME=VALUE."""
 
-def read_api_keys(key: str | None, file: Path | None) -> tuple[str, ...]:
-    """Every valid key, each once; none: the server is open.
+
+def read_api_keys(key: str | None, file: Path | None, usual: Tenant) -> dict[str, Tenant]:
+    """Every valid key and whose it is; none: the server is open.
+
+    Args:
+        usual: the limits of keys that have none of their own.
 
     Raises:
         OptionError: the environment's key or the file is wrong.
     """
-    keys = [key] if key is not None else []
-    if (variable := os.environ.get(KEY_VARIABLE)) is not None:
-        keys.append(_checked(variable, KEY_VARIABLE))
+    keys: dict[str, Tenant] = {}
+    variable = os.environ.get(KEY_VARIABLE)
+    for single in (key, None if variable is None else _checked(variable, KEY_VARIABLE)):
+        if single is not None:
+            keys.setdefault(single, _unnamed(usual, keys))
     if file is not None:
-        keys += _keys_in(file)
-    return tuple(dict.fromkeys(keys))
+        _add_keys_in(file, usual, keys)
+    return keys
 
 
 def read_admin_key(key: str | None) -> str | None:
@@ -41,9 +59,31 @@ def read_admin_key(key: str | None) -> str | None:
     return key
 
 
-def _keys_in(file: Path) -> list[str]:
+def _add_keys_in(file: Path, usual: Tenant, keys: dict[str, Tenant]) -> None:
     """One key a line; blank lines and lines that begin with # are none."""
     option = f"--api-key-file {file}"
+    lines = [
+        (f"{option}, line {number}", words)
+        for number, line in enumerate(_read_lines(file, option), start=1)
+        if (words := line.split()) and not words[0].startswith("#")
+    ]
+    if not lines:
+        raise OptionError(f"{option} has no key in it; write one a line")
+    named: dict[str, Mapping[str, object]] = {}  # what was said first of each name
+    for origin, (key, *words) in lines:
+        settings = _settings(words, origin)
+        tenant = replace(_unnamed(usual, keys), **settings)
+        if named.setdefault(tenant.name, settings) != settings:
+            raise OptionError(
+                f"{origin}: {tenant.name} has other settings in an earlier line; give all keys of "
+                "one name the same"
+            )
+        key = _checked(key, origin)
+        if keys.setdefault(key, tenant) != tenant and settings:
+            raise OptionError(f"{origin}: this key is given twice; leave out one of them")
+
+
+def _read_lines(file: Path, option: str) -> list[str]:
     try:
         mode = file.stat().st_mode
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -52,19 +92,34 @@ def _keys_in(file: Path) -> list[str]:
         raise OptionError(f"{option}: {reason.lower()}") from None
     except UnicodeDecodeError:
         raise OptionError(f"{option} is not valid UTF-8") from None
-    keys = [
-        _checked(line.strip(), f"{option}, line {number}")
-        for number, line in enumerate(lines, start=1)
-        if line.strip() and not line.lstrip().startswith("#")
-    ]
-    if not keys:
-        raise OptionError(f"{option} has no key in it; write one a line")
     if mode & stat.S_IROTH:
         print(
             f"glmserve: warning: everybody on this machine can read {file}; chmod 600 ends that",
             file=sys.stderr,
         )
-    return keys
+    return lines
+
+
+def _settings(words: Sequence[str], origin: str) -> dict[str, Any]:
+    """What a line says of its key, as fields of Tenant."""
+    settings: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in _SETTINGS or not equals or not value:
+            raise OptionError(
+                f"{origin}: behind a key come only {', '.join(_SETTINGS)}, each as NAME=VALUE; a "
+                "key must not contain blanks"
+            )
+        try:
+            settings[name.replace("-", "_")] = _SETTINGS[name](value)
+        except argparse.ArgumentTypeError as error:
+            raise OptionError(f"{origin}: {name}: {error}") from None
+    return settings
+
+
+def _unnamed(usual: Tenant, keys: Mapping[str, Tenant]) -> Tenant:
+    """A key's own tenant. Names in a file have no blanks, so this one is nobody else's."""
+    return replace(usual, name=f"key {len(keys) + 1}")
 
 
 def _checked(key: str, origin: str) -> str:

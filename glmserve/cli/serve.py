@@ -20,7 +20,7 @@ from glmserve.cli.options import (
     scheduler_config,
     supervision_config,
 )
-from glmserve.config import ServerConfig
+from glmserve.config import ServerConfig, Tenant
 from glmserve.errors import OptionError
 
 if TYPE_CHECKING:
@@ -64,15 +64,15 @@ def run(options: argparse.Namespace) -> int:
             f"--max-step-tokens {options.max_step_tokens} leaves some of --max-batch-size "
             f"{options.max_batch_size} requests without their token; raise it"
         )
-    runner = runner_config(options)
+    runner, server = runner_config(options), server_config(options)
     leave_to_worker(runner.cpus)
     from glmserve.cli.server import serve  # everything heavy: --help must not wait for it
 
     return serve(
         runner,
         supervision_config(options),
-        scheduler_config(options),
-        server_config(options),
+        scheduler_config(options, server.api_keys.values()),
+        server,
         skip_tokenizer=options.skip_tokenizer_init,
         chat_format=options.chat_format,
         host=options.host,
@@ -95,10 +95,26 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
         cache_size=options.cache_size,
         cache_list_size=options.cache_list_size,
         response_store_size=options.response_store_size,
-        api_keys=read_api_keys(options.api_key, options.api_key_file),
+        api_keys=_api_keys(options),
+        shared_prefixes=options.share_prefixes,
         admin_key=read_admin_key(options.admin_key),
         public_metrics=options.public_metrics,
         public_docs=options.public_docs,
         cors_origins=tuple(options.cors_origin or ()),
         seed=options.seed,
     )
+
+
+def _api_keys(options: argparse.Namespace) -> dict[str, Tenant]:
+    usual = Tenant(
+        "",
+        max_requests=options.key_max_requests,
+        tokens_per_minute=options.key_tokens_per_minute,
+    )
+    keys = read_api_keys(options.api_key, options.api_key_file, usual)
+    if not keys and (usual.max_requests or usual.tokens_per_minute):
+        raise OptionError(
+            "--key-max-requests and --key-tokens-per-minute limit API keys, and there are none; "
+            "give --api-key or --api-key-file"
+        )
+    return keys

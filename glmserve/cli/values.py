@@ -59,6 +59,28 @@ def seconds(text: str) -> float:
     return value
 
 
+def weight(text: str) -> float:
+    """A share in relation to others, within bounds that leave everybody some."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0.001 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text} is no weight between 0.001 and 1000")
+    return value
+
+
+def priority(text: str) -> int:
+    """A request's priority, as the field of that name has it."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+    if not -_LARGEST_COUNT <= value <= _LARGEST_COUNT:
+        raise argparse.ArgumentTypeError(f"{text} is out of range")
+    return value
+
+
 def num_bytes(text: str) -> int:
     """Bytes, with an optional unit: 4G, 512M, 1.5GiB."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)

@@ -1,6 +1,6 @@
 """The loop that turns requests into tokens, and the streams those tokens arrive on."""
 
-from glmserve.engine.engine import Engine, EngineState, Variant
+from glmserve.engine.engine import Engine, EngineState, Standing, Variant
 from glmserve.engine.token_stream import NewTokens, TokenStream
 
-__all__ = ["Engine", "EngineState", "NewTokens", "TokenStream", "Variant"]
+__all__ = ["Engine", "EngineState", "NewTokens", "Standing", "TokenStream", "Variant"]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from glmserve.config import LoadProgress, ReportProgress, SchedulerConfig
 from glmserve.engine.mask_maker import Mask, MaskMaker
+from glmserve.engine.queue_timer import QueueTimer
 from glmserve.engine.runner_keeper import RunnerKeeper
 from glmserve.engine.stats import EngineStats
 from glmserve.engine.token_stream import TokenStream
@@ -22,6 +23,7 @@ from glmserve.errors import (
     GlmserveError,
     NotReadyError,
     OptionError,
+    QueueTimeoutError,
     WorkerLostError,
 )
 from glmserve.executor import Executor
@@ -50,6 +52,20 @@ class Variant(NamedTuple):
 
     params: SamplingParams
     constraint: TokenConstraint | None = None
+
+
+class Standing(NamedTuple):
+    """How a request stands to others."""
+
+    tenant: str = ""
+    """Whose it is."""
+    priority: int = 0
+    """Lower runs first."""
+    cache_salt: bytes = b""
+    """Prompts are shared only between requests with equal salt."""
+
+
+_NO_STANDING = Standing()
 
 
 class _StepUnderWay(NamedTuple):
@@ -85,6 +101,7 @@ class Engine:
         self._under_way: deque[_StepUnderWay] = deque()
         self._news = asyncio.Event()  # something came in that no step was planned with
         self._masks = MaskMaker()
+        self._queue_timer = QueueTimer(config.queue_timeout, self._give_up_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -139,9 +156,7 @@ class Engine:
         self,
         prompt_ids: list[int],
         params: SamplingParams,
-        *,
-        priority: int = 0,
-        cache_salt: bytes = b"",
+        standing: Standing = _NO_STANDING,
         constraint: TokenConstraint | None = None,
     ) -> TokenStream:
         """Queue a request. The caller must close the stream, or drain it.
@@ -149,14 +164,13 @@ class Engine:
         Raises: see submit_group.
         """
         variant = Variant(params, constraint)
-        return self.submit_group(prompt_ids, [variant], priority, cache_salt)[0]
+        return self.submit_group(prompt_ids, [variant], standing)[0]
 
     def submit_group(
         self,
         prompt_ids: list[int],
         variants: Sequence[Variant],
-        priority: int = 0,
-        cache_salt: bytes = b"",
+        standing: Standing = _NO_STANDING,
         prediction: Sequence[int] = (),
     ) -> list[TokenStream]:
         """Queue several continuations of one prompt, which is computed once for all of them.
@@ -179,17 +193,20 @@ class Engine:
                 next(self._ids),
                 prompt_ids,
                 v.params,
-                priority,
-                cache_salt,
+                standing.priority,
+                standing.cache_salt,
                 v.constraint,
                 prediction,
+                standing.tenant,
             )
             for v in variants
         ]
         self._ready_scheduler().add(*requests)
         now = time.perf_counter()
         streams = [TokenStream(request, self._end, now) for request in requests]
-        self._streams.update((stream.request.id, stream) for stream in streams)
+        for stream in streams:
+            self._streams[stream.request.id] = stream
+            self._queue_timer.watch(stream.request.id)
         self._news.set()
         return streams
 
@@ -205,11 +222,7 @@ class Engine:
             reason: what clients are told.
         """
         self._refusal = reason
-        waiting = [
-            stream.request
-            for stream in self._streams.values()
-            if not any(request.status.has_begun for request in stream.answer)
-        ]
+        waiting = [stream.request for stream in self._streams.values() if not stream.has_begun]
         for request in waiting:
             self._fail(request, NotReadyError(reason))
 
@@ -227,6 +240,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.end_streams()
+        self._queue_timer.close()
         await self._executor.close()
         self._masks.close()
 
@@ -238,6 +252,7 @@ class Engine:
     def _end(self, request: Request, status: RequestStatus) -> None:
         """A consumer has enough, or is gone."""
         stream = self._streams.pop(request.id, None)
+        self._queue_timer.forget(request.id)
         if stream is not None and not request.status.is_finished:
             self._ready_scheduler().abort(request, status)
             self.stats.request_done(request, time.perf_counter() - stream.arrival)
@@ -381,12 +396,26 @@ class Engine:
             else:
                 if stream.last_token is None:
                     self.stats.first_token(now - stream.arrival)
+                    self._queue_timer.forget(request.id)
                 else:
                     self.stats.inter_token(now - stream.last_token)
                 stream.push(token_id, logprobs, now)
             if is_last:
                 del self._streams[request.id]
+                self._queue_timer.forget(request.id)
                 self.stats.request_done(request, now - stream.arrival)
+
+    def _give_up_waiting(self, request_id: int) -> None:
+        """A request is not begun in time; it may be one of several that make one answer."""
+        stream = self._streams[request_id]
+        if not stream.has_begun:
+            self._fail(
+                stream.request,
+                QueueTimeoutError(
+                    f"this request has waited for --queue-timeout {self._config.queue_timeout:g} "
+                    "seconds, and others are still before it; try again later"
+                ),
+            )
 
     def _fail(self, request: Request, error: GlmserveError) -> None:
         """End one request with an error."""

@@ -44,6 +44,22 @@ class TokenStream:
         self._waiter: asyncio.Future[None] | None = None
         self._error: GlmserveError | None = None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether any request of the answer has ever been given blocks."""
+        return any(request.status.has_begun for request in self.answer)
+
+    async def wait_first(self) -> None:
+        """Wait until there is something to tell: a token, or the end.
+
+        Raises:
+            GlmserveError: the request failed before its first token.
+        """
+        while not self._tokens and not self.request.status.is_finished:
+            await self._wait()
+        if self._error is not None and not self._tokens:
+            raise self._error
+
     async def next_tokens(self) -> NewTokens:
         """What arrived since the last call, at least one token; none once the request is over.
 
@@ -55,8 +71,7 @@ class TokenStream:
                 raise self._error
             if self.request.status.is_finished:
                 return NewTokens([], [])
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+            await self._wait()
         new = NewTokens(self._tokens, self._logprobs)
         self._tokens, self._logprobs = [], []
         return new
@@ -81,6 +96,10 @@ class TokenStream:
         """Engine only: make the consumer see an error after the tokens it has."""
         self._error = error
         self._wake()
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

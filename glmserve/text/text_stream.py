@@ -87,6 +87,10 @@ class TextStream:
         self._num_shown = 0  # are settled
         self._held: deque[tuple[int, ScoredToken]] = deque()  # each with the characters up to it
 
+    async def wait_first(self) -> None:
+        """See TokenStream.wait_first."""
+        await self._tokens.wait_first()
+
     @property
     def finish_reason(self) -> str:
         """Why the text ended, once it has."""

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from fake_server import client_of, serve
-from glmserve.api.auth import ApiKeyMiddleware, ApiKeys, api_key_id
+from fake_server import client_of, serve, tenants
+from glmserve.api.auth import ApiKeyMiddleware, ApiKeys
+from glmserve.api.caller import caller_of
 from glmserve.api.health import metrics
 from glmserve.config import ServerConfig
 
@@ -24,7 +25,7 @@ ORIGIN = "https://example.org"
 
 @pytest.fixture
 async def guarded() -> AsyncIterator[httpx.AsyncClient]:
-    config = ServerConfig(served_model_name="fake", api_keys=KEYS, cors_origins=(ORIGIN,))
+    config = ServerConfig(served_model_name="fake", api_keys=tenants(*KEYS), cors_origins=(ORIGIN,))
     async with serve(config=config) as app, client_of(app) as client:
         yield client
 
@@ -80,7 +81,7 @@ async def test_health_needs_no_key(guarded: httpx.AsyncClient) -> None:
     [("public_metrics", {"/metrics"}), ("public_docs", {"/docs", "/openapi.json"})],
 )
 async def test_pages_can_be_made_public(flag: str, opened: set[str]) -> None:
-    config = ServerConfig(served_model_name="fake", api_keys=KEYS, **{flag: True})  # type: ignore[arg-type]
+    config = ServerConfig(served_model_name="fake", api_keys=tenants(*KEYS), **{flag: True})  # type: ignore[arg-type]
     async with serve(config=config) as app, client_of(app) as client:
         for path in PAGES:
             status = 200 if path in opened else 401
@@ -96,15 +97,16 @@ async def test_websockets_are_denied() -> None:
     async def nothing(*_: object) -> None:
         raise AssertionError("not to be called")
 
-    await ApiKeyMiddleware(nothing, KEYS)({"type": "websocket"}, nothing, send)
+    await ApiKeyMiddleware(nothing, tenants(*KEYS))({"type": "websocket"}, nothing, send)
     assert [message["type"] for message in sent] == ["websocket.close"]
 
 
 @given(st.lists(st.text(min_size=1), max_size=5), st.text())
 def test_exactly_the_valid_keys_are_identified(valid: list[str], key: str) -> None:
-    keys = ApiKeys(valid)
+    keys = ApiKeys(tenants(*valid))
     assert (keys.identify(key.encode()) is not None) == (key in valid)
-    ids = {keys.identify(k.encode()) for k in valid}
+    callers = [keys.identify(k.encode()) for k in valid]
+    ids = {caller.key_id for caller in callers if caller}
     assert len(ids) == len(set(valid))
     assert not any(k in str(key_id) for k in valid if len(k) > 4 for key_id in ids)
 
@@ -113,16 +115,16 @@ async def test_handlers_learn_whose_key_it_is() -> None:
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append(api_key_id(Request(scope)))
+        seen.append(caller_of(Request(scope)).key_id)
 
-    guarded = ApiKeyMiddleware(app, KEYS, ["/metrics"])
+    guarded = ApiKeyMiddleware(app, tenants(*KEYS), ["/metrics"])
     for key in (b"first", b"third", b"first", b"wrong"):
         scope = {"type": "http", "path": "/metrics", "headers": [(b"x-api-key", key)]}
         await guarded(scope, None, None)  # type: ignore[arg-type]
     first, third, again, wrong = seen
     assert first == again != third
     assert wrong is None
-    assert api_key_id(Request({"type": "http"})) is None
+    assert caller_of(Request({"type": "http"})).key_id is None
 
 
 async def test_a_request_id_is_returned_or_made(guarded: httpx.AsyncClient) -> None:

@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from fake_server import serve
+from fake_server import serve, tenants
 from glmserve.config import ServerConfig
 from live_server import HOST, connect, listening
 
@@ -31,7 +31,7 @@ def completion(**fields: object) -> bytes:
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    config = ServerConfig(served_model_name="fake", max_body_size=LIMIT, api_keys=("key",))
+    config = ServerConfig(served_model_name="fake", max_body_size=LIMIT, api_keys=tenants("key"))
     async with serve(config=config) as app, listening(app) as port:
         yield port
 

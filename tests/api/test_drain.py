@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from fake_server import client_of, serve
+from fake_server import client_of, serve, tenants
 from fakes import FakeRunner
 from glmserve.config import SchedulerConfig, ServerConfig
 
@@ -54,7 +54,7 @@ async def test_what_has_begun_goes_on_and_nothing_else() -> None:
         (CONFIG, {}, 401, "invalid_api_key"),
         (CONFIG, {"Authorization": "Bearer other"}, 401, "invalid_api_key"),
         (
-            ServerConfig("fake", admin_key="operator", api_keys=("client",)),
+            ServerConfig("fake", admin_key="operator", api_keys=tenants("client")),
             {"x-api-key": "client"},
             401,
             "invalid_api_key",
@@ -72,7 +72,7 @@ async def test_only_the_operator_may(
 
 
 async def test_the_operator_s_key_opens_nothing_else() -> None:
-    config = ServerConfig("fake", admin_key="operator", api_keys=("client",))
+    config = ServerConfig("fake", admin_key="operator", api_keys=tenants("client"))
     async with serve(config=config) as app, client_of(app) as client:
         assert (await client.post("/admin/drain", headers=KEY)).status_code == 200
         assert (await client.get("/v1/models", headers=KEY)).status_code == 401

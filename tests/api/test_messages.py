@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 import official_anthropic as official
-from fake_server import serve
+from fake_server import serve, tenants
 from fakes import LIMITS, FakeRunner, expected_output
 from glmserve.config import SchedulerConfig, ServerConfig
 from glmserve.engine import Engine
@@ -390,7 +390,7 @@ class TestErrors:
         assert error_of(answer)[0] == "not_found_error"
 
     async def test_no_key(self, make_client: Any) -> None:
-        config = ServerConfig(served_model_name="fake", api_keys=("open-sesame",))
+        config = ServerConfig(served_model_name="fake", api_keys=tenants("open-sesame"))
         client = await make_client(config=config)
         answer = await client.post(MESSAGES, json=body())
         assert answer.status_code == 401

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fake_server import tenants
 from fakes import FakeRunner
 from glmserve.api.response_cache import Answer, ResponseCache
 from glmserve.config import ServerConfig
@@ -81,7 +82,7 @@ async def test_a_streamed_and_a_whole_answer_are_two_things(make_client: Any) ->
 
 
 async def test_never_across_api_keys(make_client: Any) -> None:
-    client = await make_client(config=config(api_keys=("one", "two")))
+    client = await make_client(config=config(api_keys=tenants("one", "two")))
 
     async def ask(key: str) -> str:
         headers = {"Authorization": f"Bearer {key}"}

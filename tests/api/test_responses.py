@@ -13,7 +13,7 @@ from openai.types.responses import Response, ResponseItemList, ResponseStreamEve
 from pydantic import BaseModel
 
 import official
-from fake_server import client_of, serve
+from fake_server import client_of, serve, tenants
 from fakes import LIMITS, FakeRunner, expected_output
 from glmserve.config import ServerConfig
 from glmserve.engine import Engine
@@ -375,7 +375,7 @@ class TestStored:
             assert "--response-store-size" in error["message"]
 
     async def test_responses_are_their_owners(self, make_client: Any) -> None:
-        config = ServerConfig(served_model_name="fake", api_keys=("one", "two"))
+        config = ServerConfig(served_model_name="fake", api_keys=tenants("one", "two"))
         client = await make_client(config=config)
         client.headers["Authorization"] = "Bearer one"
         response = await create(client)

@@ -38,11 +38,30 @@ async def test_a_request_that_kills_workers_gets_an_error_and_all_others_their_a
         assert (await client.get("/health/ready")).status_code == 200
 
 
-async def test_a_stream_that_kills_workers_ends_with_an_error_event() -> None:
+async def test_a_stream_that_kills_workers_before_its_first_token_gets_a_status() -> None:
     executor = WorkerOnThread(*(PoisonedRunner() for _ in range(4)))
     async with serve(executor=executor) as app, client_of(app) as client:
         response = await client.post("/v1/completions", json=BAD | {"stream": True})
-        assert '"code":"worker_crashed"' in response.text.split("\n\n")[-2]
+        assert (response.status_code, response.json()["error"]["code"]) == (500, "worker_crashed")
+
+
+class SpokenPoisonRunner(FakeRunner):
+    """Dies of the fourth token of an answer."""
+
+    def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
+        if any(s.start + len(s.token_ids) == 6 for s in step.sequences):
+            raise RuntimeError("poison")
+        return super().execute(step, masks)
+
+
+async def test_a_stream_that_kills_workers_later_ends_with_an_error_event() -> None:
+    executor = WorkerOnThread(*(SpokenPoisonRunner() for _ in range(4)))
+    async with serve(executor=executor) as app, client_of(app) as client:
+        response = await client.post("/v1/completions", json=GOOD | {"stream": True})
+        assert response.status_code == 200
+        *tokens, last, _ = response.text.split("\n\n")
+        assert len(tokens) == 3
+        assert '"code":"worker_crashed"' in last
 
 
 async def test_health_while_there_is_no_worker() -> None:

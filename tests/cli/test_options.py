@@ -39,11 +39,11 @@ def test_options_reach_their_owners() -> None:
     assert (runner.checkpoint, runner.device, runner.dtype) == ("x/y", "null", "bfloat16")
     assert (runner.kv_cache_memory, runner.seed, runner.block_size) == (2 * 2**30, 3, 8)
     assert (runner.max_batch_size, runner.max_step_tokens, runner.max_model_len) == (7, 99, 77)
-    scheduler = scheduler_config(options)
+    scheduler = scheduler_config(options, ())
     assert (scheduler.max_batch_size, scheduler.max_step_tokens) == (7, 99)
     assert (scheduler.queue_size, scheduler.prefix_cache) == (5, False)
     server = server_config(options)
-    assert (server.queue_full_status, server.api_keys, server.seed) == (406, ("k",), 3)
+    assert (server.queue_full_status, list(server.api_keys), server.seed) == (406, ["k"], 3)
     assert (server.max_body_size, server.cors_origins) == (2048, ("https://a.org", "*"))
     assert (server.public_metrics, server.public_docs) == (True, True)
 

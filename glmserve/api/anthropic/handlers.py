@@ -10,13 +10,14 @@ from glmserve.api.anthropic.objects import TokenCount
 from glmserve.api.anthropic.protocol import CountTokensRequest, MessagesRequest
 from glmserve.api.anthropic.writer import MessageWriter
 from glmserve.api.body import read_request
+from glmserve.api.caller import caller_of
 from glmserve.api.chat_generation import chat_prompt, start_chat
 from glmserve.api.context import context_of
 from glmserve.api.offload import offload
 from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.api.renamed_fields import renamed_fields
 from glmserve.api.responses import json_response
-from glmserve.api.sse import GenerationResponse
+from glmserve.api.sse import streamed
 
 
 async def create_message(request: Request) -> Response:
@@ -25,10 +26,10 @@ async def create_message(request: Request) -> Response:
     wanted = await read_request(request, MessagesRequest)
     context.check_model(wanted.model)
     with renamed_fields(FIELD_NAMES):
-        answering = await start_chat(context, await _chat(wanted))
+        answering = await start_chat(context, caller_of(request), await _chat(wanted))
     writer = MessageWriter(wanted.model, answering)
     if wanted.stream:
-        return GenerationResponse(answering.generation, writer.events())
+        return await streamed(request, answering.generation, writer.events())
     return json_response(await writer.whole(request))
 
 

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
-from glmserve.api.auth import api_key_id
 from glmserve.api.body import read_request
+from glmserve.api.caller import Caller, caller_of
 from glmserve.api.chat_generation import ChatGeneration, start_chat
 from glmserve.api.context import ServerContext, context_of
 from glmserve.api.logprobs import ChatLogprobs
@@ -35,7 +35,7 @@ from glmserve.api.openai_responses.store import (
 from glmserve.api.openai_responses.writer import ResponseWriter
 from glmserve.api.renamed_fields import renamed_fields
 from glmserve.api.responses import json_response
-from glmserve.api.sse import GenerationResponse, encode_json
+from glmserve.api.sse import encode_json, streamed
 from glmserve.errors import InvalidRequestError
 
 _DEFAULT_PAGE, _LONGEST_PAGE = 20, 100  # items; OpenAI's
@@ -53,13 +53,13 @@ async def create_response(request: Request) -> Response:
     def keep(response: ResponseObject) -> None:
         if is_stored:
             stored = StoredResponse(encode_json(response), items, response.output)
-            _store_of(request).add(api_key_id(request), response.id, stored)
+            _store_of(request).add(caller_of(request).key_id, response.id, stored)
 
-    answering = await _start(context, wanted, items)
+    answering = await _start(context, caller_of(request), wanted, items)
     logprobs = ChatLogprobs(context.tokenizer) if wanted.include and context.tokenizer else None
     writer = ResponseWriter(wanted, answering, logprobs, keep)
     if wanted.stream:
-        return GenerationResponse(answering.generation, writer.events())
+        return await streamed(request, answering.generation, writer.events())
     return json_response(await writer.whole(request))
 
 
@@ -72,7 +72,7 @@ async def retrieve_response(request: Request) -> Response:
 async def delete_response(request: Request) -> Response:
     """Forget a stored response. Responses that go on from it do not need it."""
     response_id = request.path_params["response_id"]
-    if not _store_of(request).remove(api_key_id(request), response_id):
+    if not _store_of(request).remove(caller_of(request).key_id, response_id):
         raise _not_found(response_id)
     return json_response(DeletedResponse(response_id))
 
@@ -112,7 +112,7 @@ def _earlier_items(request: Request, wanted: ResponsesRequest) -> Sequence[Item]
             "conversation as input",
             "previous_response_id",
         )
-    stored = store.find(api_key_id(request), previous)
+    stored = store.find(caller_of(request).key_id, previous)
     if stored is None:
         raise PreviousResponseNotFoundError(
             f"there is no response {previous[:100]!r} here, or no longer; send the whole "
@@ -133,7 +133,7 @@ def _is_stored(store: ResponseStore, wanted: ResponsesRequest) -> bool:
 
 
 async def _start(
-    context: ServerContext, wanted: ResponsesRequest, items: Sequence[Item]
+    context: ServerContext, caller: Caller, wanted: ResponsesRequest, items: Sequence[Item]
 ) -> ChatGeneration:
     with renamed_fields(FIELD_NAMES):
         chat = await offload(lambda: chat_request(wanted, items), num_parts(wanted) + len(items))
@@ -143,12 +143,12 @@ async def _start(
                 "tool_choice 'none' with them, or no tools",
                 "include",
             )
-        return await start_chat(context, chat)
+        return await start_chat(context, caller, chat)
 
 
 def _find(request: Request) -> StoredResponse:
     response_id = request.path_params["response_id"]
-    stored = _store_of(request).find(api_key_id(request), response_id)
+    stored = _store_of(request).find(caller_of(request).key_id, response_id)
     if stored is None:
         raise _not_found(response_id)
     return stored

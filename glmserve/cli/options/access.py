@@ -22,7 +22,30 @@ def add_access_options(parser: argparse.ArgumentParser) -> None:
         "--api-key-file",
         type=Path,
         metavar="FILE",
-        help="one key a line, # begins a comment; any of the keys will do",
+        help="one key a line, # begins a comment; any of the keys will do. Behind a key may stand "
+        "name=, weight=, priority=, max-requests= and tokens-per-minute=",
+    )
+    group.add_argument(
+        "--key-max-requests",
+        type=values.non_negative,
+        default=0,
+        metavar="N",
+        help="requests that a key may have under way at once, unless its line says otherwise; 0: "
+        "any number",
+    )
+    group.add_argument(
+        "--key-tokens-per-minute",
+        type=values.non_negative,
+        default=0,
+        metavar="N",
+        help="tokens of prompts and answers for a key, unless its line says otherwise; 0: any "
+        "number",
+    )
+    group.add_argument(
+        "--share-prefixes",
+        action="store_true",
+        help="keys find each other's prompts in the prefix cache; saves work where their prompts "
+        "begin alike, and lets them learn from the time to the first token what others have asked",
     )
     group.add_argument(
         "--admin-key",

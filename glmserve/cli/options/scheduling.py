@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 
 from glmserve.cli import values
-from glmserve.config import SchedulerConfig
+from glmserve.config import SchedulerConfig, Tenant
 
 
 def add_scheduling_options(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +29,16 @@ def add_scheduling_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--queue-size",
         type=values.non_negative,
-        default=0,
+        default=4096,
         metavar="N",
-        help="requests that may wait; 0: no bound",
+        help="requests that may wait, of each API key; 0: no bound",
+    )
+    group.add_argument(
+        "--queue-timeout",
+        type=values.seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="a request that has waited as long without being begun gets 503; 0: never",
     )
     group.add_argument(
         "--queue-full-status",
@@ -49,12 +57,14 @@ def add_scheduling_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def scheduler_config(options: argparse.Namespace) -> SchedulerConfig:
+def scheduler_config(options: argparse.Namespace, tenants: Iterable[Tenant]) -> SchedulerConfig:
     """What the scheduler is told."""
     return SchedulerConfig(
         max_batch_size=options.max_batch_size,
         max_step_tokens=options.max_step_tokens,
         queue_size=options.queue_size,
+        queue_timeout=options.queue_timeout,
         prefix_cache=options.prefix_cache,
         speculative_tokens=options.speculative_tokens,
+        tenant_weights={tenant.name: tenant.weight for tenant in tenants},
     )

@@ -1,0 +1,26 @@
+"""Who is asking."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from starlette.requests import Request
+
+from glmserve.config import ANYBODY, Tenant
+
+
+class Caller(NamedTuple):
+    """Whose request it is, by its API key."""
+
+    key_id: str | None
+    """Opaque, and the same for as long as the server runs; None without a valid key."""
+    tenant: Tenant
+
+
+_NOBODY = Caller(None, ANYBODY)
+
+
+def caller_of(request: Request) -> Caller:
+    """The caller, as `ApiKeyMiddleware` has found them out; anybody where no keys are asked for."""
+    caller: Caller = getattr(request.state, "caller", _NOBODY)
+    return caller

@@ -1,0 +1,51 @@
+"""Who has waited for too long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class QueueTimer:
+    """Calls `expire` with the id of each request that is not forgotten in time.
+
+    All wait equally long, so the oldest is always the next, and one timer is enough.
+
+    Args:
+        timeout: seconds; 0: nobody ever waits for too long.
+    """
+
+    def __init__(self, timeout: float, expire: Callable[[int], None]) -> None:
+        self._timeout = timeout
+        self._expire = expire
+        self._deadlines: dict[int, float] = {}  # by id, the oldest first
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, request_id: int) -> None:
+        """A request has come."""
+        if self._timeout:
+            loop = asyncio.get_running_loop()
+            self._deadlines[request_id] = loop.time() + self._timeout
+            if self._timer is None:
+                self._timer = loop.call_later(self._timeout, self._look)
+
+    def forget(self, request_id: int) -> None:
+        """A request has been begun, or is over."""
+        self._deadlines.pop(request_id, None)
+
+    def close(self) -> None:
+        """Expire nobody any more."""
+        self._deadlines.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        while self._deadlines:
+            request_id, deadline = next(iter(self._deadlines.items()))
+            if deadline > loop.time():
+                self._timer = loop.call_at(deadline, self._look)
+                return
+            del self._deadlines[request_id]
+            self._expire(request_id)
