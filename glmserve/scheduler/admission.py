@@ -55,7 +55,7 @@ class WaitingQueue:
         self._size -= 1
         request.status = RequestStatus.RUNNING
 
-    def _place(self, request: Request) -> tuple[int, float, float, int]:
+    def _place(self, request: Request) -> tuple[int, float, int, int]:
         return request.priority, *self._shares.turn(request.tenant), request.id
 
     def _drop_finished(self, tenant: str) -> None:

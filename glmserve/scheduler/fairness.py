@@ -24,6 +24,8 @@ class _Account:
     """Weighted tokens."""
     unfinished: int = 0
     running: int = 0
+    newness: int = 0
+    """Of two who were served alike the newer comes first: it has had nothing yet."""
 
 
 class FairShares:
@@ -36,6 +38,7 @@ class FairShares:
     def __init__(self, weights: Mapping[str, float]) -> None:
         self._weights = weights
         self._active: dict[str, _Account] = {}
+        self._num_opened = 0
         self._resting: dict[str, float] = {}  # counters of tenants without requests
 
     @property
@@ -56,10 +59,10 @@ class FairShares:
     def weight(self, tenant: str) -> float:
         return self._weights.get(tenant, 1.0)
 
-    def turn(self, tenant: str) -> tuple[float, float]:
+    def turn(self, tenant: str) -> tuple[float, int]:
         """Sorts tenants with requests: the least comes first."""
         account = self._active[tenant]
-        return account.served, account.running / account.weight
+        return account.served, -account.newness
 
     def enter(self, request: Request) -> None:
         """A request has come."""
@@ -93,4 +96,6 @@ class FairShares:
 
     def _open(self, tenant: str) -> _Account:
         least = min((account.served for account in self._active.values()), default=0.0)
-        return _Account(self.weight(tenant), max(least, self._resting.pop(tenant, 0.0)))
+        served = max(least, self._resting.pop(tenant, 0.0))
+        self._num_opened += 1
+        return _Account(self.weight(tenant), served, newness=self._num_opened)

@@ -259,7 +259,7 @@ class Scheduler:
             decodes, chunks = self._running.split()
         plan = Plan(self._budget)
         if self._limits.mixes_prefill_and_decode:
-            self._plan_tokens(plan, decodes)
+            self._plan_tokens(plan, self._without_waiting_for(decodes, chunks))
         places = 0 if preempted else self._max_running - len(decodes) - len(chunks)
         self._plan_prompts(plan, chunks, places)
         if not plan.sequences and not self._limits.mixes_prefill_and_decode:
@@ -283,15 +283,21 @@ class Scheduler:
         Returns False if that has to wait for the step in flight.
         """
         while self._shares.is_contended and (request := self._waiting.peek()) is not None:
+            if not self._shares.running(request.tenant) and self._join(request):
+                continue
             debtor = self._debtor(request)
             if debtor is None:
                 return True
             if self._in_flight:
                 return False
             self._preempt(debtor)
-            if self._limits.chunked_prefill:
-                self._start(request, self._budget)
+            self._join(request)
         return True
+
+    def _join(self, request: Request) -> bool:
+        """Start a waiting request ahead of planning; its tokens are planned like all others'."""
+        has_place = len(self._running) < self._max_running
+        return has_place and self._limits.chunked_prefill and self._start(request, self._budget)
 
     def _debtor(self, request: Request) -> Request | None:
         """Who is to yield its place or its blocks to a waiting request, if anybody."""
@@ -305,6 +311,24 @@ class Scheduler:
             return debtor
         richest = self._running.debtor(request, self._blocks.num_held, needed)
         return richest if debtor is None or richest is None else debtor
+
+    def _without_waiting_for(self, decodes: list[Request], chunks: list[Request]) -> list[Request]:
+        """Leave out decodes where a tenant that gets nothing so far can have its first token.
+
+        On a CPU every sequence makes a step longer. Those who were served less are not left out,
+        and for a prompt of many steps nobody is.
+        """
+        if not self._shares.is_contended:
+            return decodes
+        decoding = {request.tenant for request in decodes}
+        newcomers = [
+            self._shares.turn(request.tenant)
+            for request in chunks
+            if request.tenant not in decoding and request.num_unscheduled_tokens <= self._budget
+        ]
+        if not newcomers:
+            return decodes
+        return [r for r in decodes if self._shares.turn(r.tenant) < min(newcomers)]
 
     def _preempt_for(self, decodes: list[Request]) -> None:
         """Give every decoding request a slot for its next token, or preempt it.
@@ -358,7 +382,7 @@ class Scheduler:
         request = self._waiting.peek()
         return request is not None and self._turn(request) < self._turn(chunk)
 
-    def _turn(self, request: Request) -> tuple[int, float, float, int]:
+    def _turn(self, request: Request) -> tuple[int, float, int, int]:
         return request.priority, *self._shares.turn(request.tenant), request.id
 
     def _admit_next(self, plan: Plan) -> bool:
