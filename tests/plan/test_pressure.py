@@ -72,7 +72,7 @@ def test_hardly_anything_is_computed_twice(
 
 
 def test_the_oldest_never_yields_and_goes_on_in_every_step() -> None:
-    load = Load(60, 130)
+    load = Load(120, 130)
     for request in load.requests:
         preemptions = request.num_preemptions
         while not request.status.is_finished:
