@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from hypothesis import strategies as st
 
 from fakes import expected_logprobs
@@ -89,3 +91,24 @@ def check_reports(request: Request) -> None:
     expected = [expected_logprobs(token, 1) for token in prompt[1:]] if asked else []
     assert request.prompt_logprobs == expected
     assert list(request.pooled) == ([sum(prompt)] if params.pool else [])
+
+
+def random_arrivals(rng: random.Random, number: int) -> list[Arrival]:
+    """Requests of all kinds, for times when hypothesis would take too long."""
+    return [
+        Arrival(
+            tick=0,
+            prompt=[rng.randrange(3) for _ in range(rng.randrange(1, 16))],
+            params=SamplingParams(
+                max_tokens=rng.randrange(1, 20),
+                temperature=rng.choice([0.0, 1.0]),
+                seed=rng.randrange(100),
+                presence_penalty=rng.choice([0.0, 0.5]),
+                stop_token_ids=rng.choice([frozenset(), frozenset(range(32, 40))]),
+            ),
+            constraint_length=rng.choice([None, None, 7]),
+            continuations=rng.choice([1, 1, 3]),
+            scored=rng.choice([False, False, True]),
+        )
+        for _ in range(number)
+    ]

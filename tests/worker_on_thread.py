@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from glmserve.config import ReportProgress, SchedulerConfig, report_nothing
-from glmserve.engine import Engine, TokenStream
+from glmserve.engine import Engine, EngineObserver, TokenStream
 from glmserve.errors import EngineDeadError
+from glmserve.executor import Executor
 from glmserve.executor.connection import WorkerConnection
 from glmserve.step import Runner, RunnerInfo, StepInput, StepOutput, TokenMasks
 from glmserve.step_loop import execute_steps
@@ -84,9 +85,12 @@ class WorkerOnThread:
 
 @asynccontextmanager
 async def serving(
-    executor: WorkerOnThread, config: SchedulerConfig | None = None
+    executor: Executor,
+    config: SchedulerConfig | None = None,
+    observer: EngineObserver | None = None,
 ) -> AsyncIterator[Engine]:
-    engine = Engine(executor, config or SchedulerConfig(), hash_key=b"key")
+    config = config or SchedulerConfig()
+    engine = Engine(executor, config, hash_key=b"key", observer=observer)
     await engine.start(report_nothing)
     try:
         yield engine

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from glmserve import __version__
-from glmserve.cli import bench, convert, serve
+from glmserve.cli import bench, convert, replay, serve
 from glmserve.errors import StartupError
 
 
@@ -39,5 +39,6 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve.add_command(commands)
     convert.add_command(commands)
+    replay.add_command(commands)
     bench.add_command(commands)
     return parser

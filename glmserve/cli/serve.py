@@ -11,6 +11,7 @@ from glmserve.cli.api_keys import read_admin_key, read_api_keys
 from glmserve.cli.cores import leave_to_worker
 from glmserve.cli.options import (
     add_access_options,
+    add_debug_options,
     add_device_options,
     add_http_options,
     add_model_options,
@@ -53,6 +54,7 @@ def add_command(commands: Commands) -> None:
     add_worker_options(parser)
     add_http_options(parser)
     add_access_options(parser)
+    add_debug_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -78,6 +80,7 @@ def run(options: argparse.Namespace) -> int:
         host=options.host,
         port=options.port,
         drain_timeout=options.drain_timeout,
+        record=options.record,
         tls=tls.server_context(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs),
     )
 

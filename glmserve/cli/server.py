@@ -26,8 +26,9 @@ from glmserve.cli.http_protocol import HttpProtocol
 from glmserve.config import RunnerConfig, SchedulerConfig, ServerConfig, SupervisionConfig
 from glmserve.engine import Engine
 from glmserve.errors import CheckpointError, OptionError, StartupError
-from glmserve.executor import ProcessExecutor
+from glmserve.executor import Executor, ProcessExecutor
 from glmserve.model_config import ModelConfig, read_model_config
+from glmserve.recording import Recorder, RecordingExecutor
 from glmserve.text import (
     ChatFormat,
     Tokenizer,
@@ -52,11 +53,13 @@ def serve(
     port: int,
     drain_timeout: float,
     tls: ssl.SSLContext | None,
+    record: Path | None,
 ) -> int:
     """Run the server; the process's exit code.
 
     Args:
         drain_timeout: seconds that streams get once a signal has come.
+        record: a file for what happens, to compute it again.
         tls: None serves plain HTTP.
 
     Raises:
@@ -73,11 +76,12 @@ def serve(
     if not skip_tokenizer:
         tokenizer, chat = _load_text_layer(model, chat_format)
         runner_config = _limit_vocabulary(runner_config, model, tokenizer)
-    engine = Engine(
-        ProcessExecutor(runner_config, supervision_config),
-        scheduler_config,
-        hash_key=secrets.token_bytes(32),
-    )
+    executor: Executor = ProcessExecutor(runner_config, supervision_config)
+    recorder = None
+    if record is not None:
+        recorder = Recorder(record, runner_config)
+        executor = RecordingExecutor(executor, recorder)
+    engine = Engine(executor, scheduler_config, hash_key=secrets.token_bytes(32), observer=recorder)
     context = ServerContext(server_config, model, engine, tokenizer, chat)
     with _listen(host, port) as listener:
         return uvloop.run(_run(context, listener, drain_timeout, tls))

@@ -1,6 +1,14 @@
 """The loop that turns requests into tokens, and the streams those tokens arrive on."""
 
-from glmserve.engine.engine import Engine, EngineState, Standing, Variant
+from glmserve.engine.engine import Engine, EngineObserver, EngineState, Standing, Variant
 from glmserve.engine.token_stream import NewTokens, TokenStream
 
-__all__ = ["Engine", "EngineState", "NewTokens", "Standing", "TokenStream", "Variant"]
+__all__ = [
+    "Engine",
+    "EngineObserver",
+    "EngineState",
+    "NewTokens",
+    "Standing",
+    "TokenStream",
+    "Variant",
+]

@@ -9,7 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from glmserve.config import LoadProgress, ReportProgress, SchedulerConfig
 from glmserve.engine.mask_maker import Mask, MaskMaker
@@ -47,6 +47,22 @@ class EngineState(enum.Enum):
     DEAD = "dead"
 
 
+class EngineObserver(Protocol):
+    """Watches what an engine is asked for."""
+
+    def begin(self, info: RunnerInfo) -> None:
+        """The runner is up."""
+        ...
+
+    def arrived(self, requests: Sequence[Request]) -> None:
+        """Requests were queued."""
+        ...
+
+    def ended(self, request: Request) -> None:
+        """A request is over."""
+        ...
+
+
 class Variant(NamedTuple):
     """One of several continuations of a prompt."""
 
@@ -82,9 +98,17 @@ class Engine:
         executor: where the runner lives.
         config: the operator's scheduling choices.
         hash_key: secret for the prefix cache's hashes.
+        observer: is told what comes and what becomes of it.
     """
 
-    def __init__(self, executor: Executor, config: SchedulerConfig, *, hash_key: bytes) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        config: SchedulerConfig,
+        *,
+        hash_key: bytes,
+        observer: EngineObserver | None = None,
+    ) -> None:
         self.stats = EngineStats()
         self.state = EngineState.LOADING
         self.died = asyncio.Event()
@@ -93,6 +117,7 @@ class Engine:
         self._keeper = RunnerKeeper(executor, config)
         self._config = config
         self._hash_key = hash_key
+        self._observer = observer
         self._info: RunnerInfo | None = None
         self._scheduler: Scheduler | None = None
         self._streams: dict[int, TokenStream] = {}
@@ -150,6 +175,8 @@ class Engine:
         await self._keeper.prove(limits)
         self._tasks.add(asyncio.create_task(self._run(self._scheduler, limits)))
         self._watch_executor()
+        if self._observer is not None:
+            self._observer.begin(self._info)
         self.state = EngineState.READY
 
     def submit(
@@ -202,6 +229,8 @@ class Engine:
             for v in variants
         ]
         self._ready_scheduler().add(*requests)
+        if self._observer is not None:
+            self._observer.arrived(requests)
         now = time.perf_counter()
         streams = [TokenStream(request, self._end, now) for request in requests]
         for stream in streams:
@@ -255,7 +284,12 @@ class Engine:
         self._queue_timer.forget(request.id)
         if stream is not None and not request.status.is_finished:
             self._ready_scheduler().abort(request, status)
-            self.stats.request_done(request, time.perf_counter() - stream.arrival)
+            self._note_end(request, time.perf_counter() - stream.arrival)
+
+    def _note_end(self, request: Request, seconds: float) -> None:
+        self.stats.request_done(request, seconds)
+        if self._observer is not None:
+            self._observer.ended(request)
 
     async def _run(self, scheduler: Scheduler, limits: RunnerLimits) -> None:
         try:
@@ -403,7 +437,7 @@ class Engine:
             if is_last:
                 del self._streams[request.id]
                 self._queue_timer.forget(request.id)
-                self.stats.request_done(request, now - stream.arrival)
+                self._note_end(request, now - stream.arrival)
 
     def _give_up_waiting(self, request_id: int) -> None:
         """A request is not begun in time; it may be one of several that make one answer."""

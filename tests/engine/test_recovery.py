@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from prometheus_client import generate_latest
 
+from arrivals import random_arrivals
 from fakes import LIMITS, AsyncRunner, FakeRunner, expected_output
 from glmserve.config import SchedulerConfig
 from glmserve.engine import Engine, EngineState, Variant
@@ -24,7 +25,7 @@ from glmserve.step import (
     StepOutput,
     no_masks,
 )
-from simulation import Arrival, SamplingRunner, output_alone, output_of, requests_of
+from simulation import SamplingRunner, output_alone, output_of, requests_of
 from worker_on_thread import WorkerOnThread, drain, serving
 
 POISON = 300
@@ -47,26 +48,6 @@ def metrics(engine: Engine) -> str:
 def limits(request: pytest.FixtureRequest) -> RunnerLimits:
     """Of a runner that takes one step after the other, and of one that may be ahead."""
     return msgspec.structs.replace(LIMITS, resolves_pending=request.param)
-
-
-def random_arrivals(rng: random.Random, number: int) -> list[Arrival]:
-    return [
-        Arrival(
-            tick=0,
-            prompt=[rng.randrange(3) for _ in range(rng.randrange(1, 16))],
-            params=SamplingParams(
-                max_tokens=rng.randrange(1, 20),
-                temperature=rng.choice([0.0, 1.0]),
-                seed=rng.randrange(100),
-                presence_penalty=rng.choice([0.0, 0.5]),
-                stop_token_ids=rng.choice([frozenset(), frozenset(range(32, 40))]),
-            ),
-            constraint_length=rng.choice([None, None, 7]),
-            continuations=rng.choice([1, 1, 3]),
-            scored=rng.choice([False, False, True]),
-        )
-        for _ in range(number)
-    ]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -32,13 +32,14 @@ LAYERS: dict[str, int] = {
     "scheduler": 7,
     "executor": 8,
     "engine": 8,
+    "recording": 8,
     "text": 9,
     "api": 10,
     "evaluation": 10,
     "cli": 11,
     "__main__": 11,
 }
-PLAN = {"cache", "scheduler", "engine", "executor", "text", "api", "evaluation", "cli"}
+PLAN = {"cache", "scheduler", "engine", "executor", "recording", "text", "api", "evaluation", "cli"}
 COMPUTE = range(1, 6)
 KERNEL_PACKAGES = {"glmserve_kernels", "glmserve_cpu_kernels"}
 COMPUTE_LIBRARIES = {"torch", "triton", "safetensors", "numpy", "transformers", *KERNEL_PACKAGES}

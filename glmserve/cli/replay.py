@@ -1,0 +1,182 @@
+"""`glmserve replay FILE`: what a server did, computed once more."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from glmserve.cli.options import add_device_options, add_model_options
+from glmserve.config import RunnerConfig, SupervisionConfig
+from glmserve.errors import OptionError, StartupError
+from glmserve.model_config import read_model_config
+
+if TYPE_CHECKING:
+    from glmserve.executor import Executor
+    from glmserve.recording import Beginning, Comparison, Difference
+    from glmserve.step import RunnerInfo
+    from glmserve.text import Tokenizer
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_FIXED = {"max_model_len", "block_size", "kv_cache_memory", "kv_cache_tokens", "cpus", "numa_node"}
+"""Options of the server's that a replay takes from the recording: steps name its blocks."""
+
+
+def add_command(commands: Commands) -> None:
+    """Add `replay` to the command line."""
+    parser = commands.add_parser(
+        "replay",
+        help="compute again what serve --record has written down",
+        description="Compute the steps of a recording again, exactly as they were, and name the "
+        "first token that is another one. Each step goes on from the recorded tokens. Exit code 0: "
+        "there is none; 1: there is. Options of serve replace the recorded ones, to compare "
+        "devices, number formats and kernels.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("file", type=Path, metavar="FILE", help="what serve --record wrote")
+    parser.add_argument(
+        "--alone",
+        action="store_true",
+        help="compute each request with nobody beside it, instead: the text has to be the same",
+    )
+    add_model_options(parser)
+    add_device_options(parser)
+    for action in parser._actions:
+        if action.dest in RunnerConfig.__struct_fields__:
+            action.default = argparse.SUPPRESS
+
+
+def run(options: argparse.Namespace) -> int:
+    """Replay; the process's exit code."""
+    return asyncio.run(_replay(options))
+
+
+async def _replay(options: argparse.Namespace) -> int:
+    from glmserve.recording import read_recording, replay_steps
+
+    beginning, events = read_recording(options.file)
+    config = _config(options, beginning)
+    tokenizer = _tokenizer(config, options.chat_format)
+    when = datetime.fromtimestamp(beginning.time).astimezone().isoformat(timespec="seconds")
+    print(f"recorded  {when}, glmserve {beginning.glmserve}, {_where(beginning.info)}")
+    async with _runner(config) as (executor, info):
+        if info.limits.token_capacity != beginning.info.limits.token_capacity:
+            raise StartupError("this runner has another KV cache than the recorded one")
+        print(f"replayed  {_where(info)}", flush=True)
+        if options.alone:
+            return await _replay_alone(executor, info, options.file, tokenizer)
+        found = await replay_steps(executor, events)
+    if not found.num_steps:
+        raise OptionError(f"{options.file}: there is no step in this recording")
+    return _report(found, tokenizer)
+
+
+def _config(options: argparse.Namespace, beginning: Beginning) -> RunnerConfig:
+    """The recorded one, with what this command line says."""
+    said = {k: v for k, v in vars(options).items() if k in RunnerConfig.__struct_fields__}
+    for name in said.keys() & _FIXED:
+        raise OptionError(f"--{name.replace('_', '-')} is the recording's, and cannot be replaced")
+    said |= {k: str(said[k]) for k in ("checkpoint", "ptuning_checkpoint") if k in said}
+    limits = beginning.info.limits
+    return msgspec.structs.replace(
+        beginning.config,
+        **said,
+        block_size=limits.block_size,
+        kv_cache_tokens=limits.token_capacity,
+        kv_cache_memory=None,
+        cpus=None,
+        numa_node=None,
+    )
+
+
+def _tokenizer(config: RunnerConfig, chat_format: str | None) -> Tokenizer | None:
+    """To show tokens as text; their ids will do."""
+    from glmserve.text import load_tokenizer
+
+    model = read_model_config(
+        Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
+    )
+    try:
+        return load_tokenizer(model.path.parent, chat_format)
+    except StartupError:
+        return None
+
+
+@asynccontextmanager
+async def _runner(config: RunnerConfig) -> AsyncIterator[tuple[Executor, RunnerInfo]]:
+    from glmserve.cli.announce import LoadingBar
+    from glmserve.executor import ProcessExecutor
+
+    executor = ProcessExecutor(config, SupervisionConfig())
+    try:
+        with closing(LoadingBar()) as bar:
+            info = await executor.start(bar.update)
+        yield executor, info
+    finally:
+        await executor.close()
+
+
+async def _replay_alone(
+    executor: Executor, info: RunnerInfo, file: Path, tokenizer: Tokenizer | None
+) -> int:
+    from glmserve.recording import read_recording, replay_alone
+
+    _, events = read_recording(file)
+    num_requests = 0
+    different: list[Difference] = []
+    async for difference in replay_alone(executor, info.limits, events):
+        num_requests += 1
+        if difference is not None:
+            different.append(difference)
+    if not num_requests:
+        raise OptionError(f"{file}: no request has ended in this recording")
+    if not different:
+        print(f"{num_requests} requests alone: every token is the same")
+        return 0
+    print(f"{len(different)} of {num_requests} requests alone have other tokens; the first:")
+    print(f"  {_described(different[0], tokenizer)}")
+    return 1
+
+
+def _report(found: Comparison, tokenizer: Tokenizer | None) -> int:
+    if found.largest_change:
+        print(f"log-probabilities of equal tokens are off by {found.largest_change:.2g} at most")
+    if found.first is None:
+        print(f"{found.num_steps} steps, {found.num_tokens} tokens: every token is the same")
+        return 0
+    print(
+        f"{found.num_different} of {found.num_tokens} tokens are others, in "
+        f"{len(found.request_ids)} requests; the first:"
+    )
+    first = found.first
+    print(f"  {_described(first, tokenizer)}")
+    print(f"  step {first.step_id}, row {first.row + 1} of {first.num_rows}")
+    return 1
+
+
+def _described(difference: Difference, tokenizer: Tokenizer | None) -> str:
+    request, position, recorded, replayed, *_ = difference
+    return (
+        f"request {request}, token {position} from its beginning: recorded "
+        f"{_token(recorded, tokenizer)}, now {_token(replayed, tokenizer)}"
+    )
+
+
+def _token(token_id: int, tokenizer: Tokenizer | None) -> str:
+    if token_id < 0:
+        return "none (numbers that are not finite, or an earlier end)"
+    if tokenizer is None or token_id >= tokenizer.vocab_size:
+        return str(token_id)
+    return f"{token_id} ({tokenizer.decode([token_id])!r})"
+
+
+def _where(info: RunnerInfo) -> str:
+    return f"{info.device}, {info.dtype}"

@@ -1,0 +1,68 @@
+"""What a real server did, computed again by the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from mixed_requests import requests_of_mixed_lengths, streamed_text
+from server_process import ServerProcess
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Of more requests than fit into the cache, with guesses, a structure, and one cut off."""
+    path = tmp_path_factory.mktemp("recording") / "file"
+    options = ("--record", str(path), "--kv-cache-tokens", "1024", "--speculative-tokens", "4")
+    with ServerProcess(*options) as server:
+        asyncio.run(ask(server.url))
+        assert server.stop() == 0
+    yield path
+
+
+async def ask(url: str) -> None:
+    bodies = requests_of_mixed_lengths(16)
+    bodies[3] |= {"guided_regex": "[a-z]{3,9}", "ignore_eos": False}
+    bodies[5] |= {"stop": "e"}
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        await asyncio.gather(*(streamed_text(client, body) for body in bodies))
+
+
+def replay(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "glmserve", "replay", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("option", [(), ("--alone",), ("--cpu-kernels", "torch")])
+def test_every_token_comes_again(recording: Path, option: tuple[str, ...]) -> None:
+    result = replay(str(recording), *option)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "every token is the same" in result.stdout
+
+
+@pytest.mark.parametrize("option", [(), ("--alone",)])
+def test_another_number_format_is_found_out(recording: Path, option: tuple[str, ...]) -> None:
+    result = replay(str(recording), "--quantization", "int4", *option)
+    assert (result.returncode, result.stderr) == (1, "")
+    assert "are others" in result.stdout or "have other tokens" in result.stdout
+    assert ": recorded " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--block-size", "4"], "--block-size is the recording's"),
+        (["--checkpoint", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_is_one_line(recording: Path, arguments: list[str], said: str) -> None:
+    result = replay(str(recording), *arguments)
+    assert result.returncode in (1, 2)
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
