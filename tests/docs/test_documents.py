@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from glmserve.cli.api_keys import read_api_keys
 from glmserve.cli.main import build_parser
+from glmserve.config import ANYBODY
 from server_process import ServerProcess
 
 REPOSITORY = Path(__file__).parents[2]
@@ -90,3 +92,18 @@ def test_the_table_of_options_is_complete() -> None:
     readme = (REPOSITORY / "README.md").read_text()
     for option in set(re.findall(r"--[a-z][a-z-]+", usage)) - {"--help", "--no-prefix-cache"}:
         assert option in readme, f"README does not mention {option}"
+
+
+def test_what_proves_a_promise_is_there() -> None:
+    proofs = re.findall(r"`pytest ([^`]+)`", (REPOSITORY / "README.md").read_text())
+    assert proofs
+    for path in (word for proof in proofs for word in proof.split() if "/" in word):
+        assert (REPOSITORY / path).exists(), path
+
+
+def test_the_file_of_keys_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "keys.txt"
+    (example,) = [b for b in blocks("README.md", "") if b.startswith("# keys.txt")]
+    file.write_text(example)
+    tenants = {tenant.name for tenant in read_api_keys(None, file, ANYBODY).values()}
+    assert tenants == {"research", "website", "batch"}
