@@ -33,7 +33,7 @@ class Outcomes:
 
     Args:
         end: called with a request that is over, and how.
-        prompt_computed: called with a request whose prompt is in the cache, after each step.
+        prompt_computed: called with a request whose prompt has come to be in the cache.
     """
 
     def __init__(
@@ -69,7 +69,14 @@ class Outcomes:
             if drafts and token is not None and token[0] == NOT_A_NUMBER:
                 self._choose_again(request, num_tokens, drafts)
                 continue
-            self._record_prompt(request, num_tokens, score, sums)
+            if score is not None:
+                request.prompt_logprobs += score
+            if sums is not None:
+                _add_floats(request.pooled, sums)
+            request.num_computed_tokens += num_tokens
+            self._blocks.cache_computed(request)
+            if 0 <= request.num_computed_tokens - len(request.prompt_ids) < num_tokens:
+                self._prompt_computed(request)
             if token is not None:
                 request.num_pending_tokens -= 1
                 updates.append(self._append_token(request, *token))
@@ -79,18 +86,6 @@ class Outcomes:
                 self._end(request, RequestStatus.FINISHED_LENGTH)
                 updates.append(TokenUpdate(request, None, is_last=True))
         return updates
-
-    def _record_prompt(
-        self, request: Request, num_tokens: int, score: list[Logprobs] | None, sums: bytes | None
-    ) -> None:
-        request.num_computed_tokens += num_tokens
-        if score is not None:
-            request.prompt_logprobs += score
-        if sums is not None:
-            _add_floats(request.pooled, sums)
-        self._blocks.cache_computed(request)
-        if request.is_prompt_computed:
-            self._prompt_computed(request)
 
     def _choose_again(self, request: Request, num_tokens: int, drafts: tuple[int, ...]) -> None:
         """Let the next step choose without drafts: one may have spoilt the numbers before it.
@@ -133,9 +128,10 @@ class Outcomes:
             if request.num_crashes:
                 self._suspects.clear(request)
             status = _status_after(request, token_id)
-        if status is not None:
-            self._end(request, status)
-        return TokenUpdate(request, token_id, logprobs, is_last=status is not None)
+        if status is None:
+            return TokenUpdate(request, token_id, logprobs)
+        self._end(request, status)
+        return TokenUpdate(request, token_id, logprobs, is_last=True)
 
 
 def _status_after(request: Request, token_id: int) -> RequestStatus | None:
@@ -146,7 +142,7 @@ def _status_after(request: Request, token_id: int) -> RequestStatus | None:
         request.constraint.accept(token_id)
         if request.constraint.is_finished:
             return RequestStatus.FINISHED_STOPPED
-    if request.num_output_tokens >= request.params.max_tokens:
+    if len(request.token_ids) >= request.max_total_tokens:
         return RequestStatus.FINISHED_LENGTH
     return None
 
