@@ -1,4 +1,4 @@
-"""The engine loop: schedule, execute, update, deliver."""
+"""Serves requests with one runner, from its start to its end."""
 
 from __future__ import annotations
 
@@ -7,34 +7,28 @@ import enum
 import itertools
 import logging
 import time
-from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from glmserve.config import LoadProgress, ReportProgress, SchedulerConfig
-from glmserve.engine.mask_maker import Mask, MaskMaker
-from glmserve.engine.queue_timer import QueueTimer
+from glmserve.engine.open_streams import EngineObserver, OpenStreams
 from glmserve.engine.runner_keeper import RunnerKeeper
 from glmserve.engine.stats import EngineStats
+from glmserve.engine.step_pipeline import StepPipeline
 from glmserve.engine.token_stream import TokenStream
 from glmserve.errors import (
     CrashingRequestError,
     EngineDeadError,
-    GlmserveError,
     NotReadyError,
     OptionError,
-    QueueTimeoutError,
     WorkerLostError,
 )
 from glmserve.executor import Executor
 from glmserve.request import Request, RequestStatus, SamplingParams, TokenConstraint
-from glmserve.scheduler import MAX_CRASHES, Scheduler, TokenUpdate
-from glmserve.step import NOT_A_NUMBER, RunnerInfo, RunnerLimits, StepOutput, TokenMasks
+from glmserve.scheduler import MAX_CRASHES, Scheduler
+from glmserve.step import RunnerInfo, RunnerLimits
 
 logger = logging.getLogger(__name__)
-
-_NO_TOKEN = (None, NOT_A_NUMBER)
-"""What a TokenUpdate has in place of a token's id."""
 
 
 class EngineState(enum.Enum):
@@ -45,22 +39,6 @@ class EngineState(enum.Enum):
     RESTARTING = "restarting"
     """The runner is lost, and another is being built. Requests are queued as ever."""
     DEAD = "dead"
-
-
-class EngineObserver(Protocol):
-    """Watches what an engine is asked for."""
-
-    def begin(self, info: RunnerInfo) -> None:
-        """The runner is up."""
-        ...
-
-    def arrived(self, requests: Sequence[Request]) -> None:
-        """Requests were queued."""
-        ...
-
-    def ended(self, request: Request) -> None:
-        """A request is over."""
-        ...
 
 
 class Variant(NamedTuple):
@@ -82,11 +60,6 @@ class Standing(NamedTuple):
 
 
 _NO_STANDING = Standing()
-
-
-class _StepUnderWay(NamedTuple):
-    step_id: int
-    output: asyncio.Future[StepOutput]
 
 
 class Engine:
@@ -120,13 +93,10 @@ class Engine:
         self._observer = observer
         self._info: RunnerInfo | None = None
         self._scheduler: Scheduler | None = None
-        self._streams: dict[int, TokenStream] = {}
+        self._steps: StepPipeline | None = None
+        self._streams = OpenStreams(self.stats, observer, self._abort, config.queue_timeout)
         self._refusal: str | None = None  # what new requests are told
         self._ids = itertools.count()
-        self._under_way: deque[_StepUnderWay] = deque()
-        self._news = asyncio.Event()  # something came in that no step was planned with
-        self._masks = MaskMaker()
-        self._queue_timer = QueueTimer(config.queue_timeout, self._give_up_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -170,11 +140,12 @@ class Engine:
                 f"--speculative-tokens cannot be used here: the runner of {self._info.device} "
                 "takes no guessed tokens"
             )
-        self._scheduler = Scheduler(self._config, limits, hash_key=self._hash_key)
-        self.stats.watch(lambda: self._ready_scheduler().stats, limits.num_blocks)
+        scheduler = self._scheduler = Scheduler(self._config, limits, hash_key=self._hash_key)
+        steps = self._steps = StepPipeline(self._executor, scheduler, self._streams, self.stats)
+        self.stats.watch(lambda: scheduler.stats, limits.num_blocks)
         await self._keeper.prove(limits)
-        self._tasks.add(asyncio.create_task(self._run(self._scheduler, limits)))
-        self._watch_executor()
+        self._tasks.add(asyncio.create_task(self._run(scheduler, steps, limits)))
+        self._watch_executor(steps)
         if self._observer is not None:
             self._observer.begin(self._info)
         self.state = EngineState.READY
@@ -211,7 +182,7 @@ class Engine:
         """
         if self.state is EngineState.DEAD:
             raise EngineDeadError("the model's worker is gone; the server is shutting down")
-        if self.state is EngineState.LOADING:
+        if self._scheduler is None or self._steps is None or self.state is EngineState.LOADING:
             raise NotReadyError("the model is still loading; try again in a moment")
         if self._refusal is not None:
             raise NotReadyError(self._refusal)
@@ -228,16 +199,9 @@ class Engine:
             )
             for v in variants
         ]
-        self._ready_scheduler().add(*requests)
-        if self._observer is not None:
-            self._observer.arrived(requests)
-        now = time.perf_counter()
-        streams = [TokenStream(request, self._end, now) for request in requests]
-        for stream in streams:
-            self._streams[stream.request.id] = stream
-            self._queue_timer.watch(stream.request.id)
-        self._news.set()
-        return streams
+        self._scheduler.add(*requests)
+        self._steps.news.set()
+        return self._streams.open(requests)
 
     @property
     def is_draining(self) -> bool:
@@ -251,9 +215,7 @@ class Engine:
             reason: what clients are told.
         """
         self._refusal = reason
-        waiting = [stream.request for stream in self._streams.values() if not stream.has_begun]
-        for request in waiting:
-            self._fail(request, NotReadyError(reason))
+        self._streams.fail_waiting(NotReadyError(reason))
 
     def stop_draining(self) -> None:
         """Accept requests again."""
@@ -269,35 +231,21 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.end_streams()
-        self._queue_timer.close()
         await self._executor.close()
-        self._masks.close()
+        if self._steps is not None:
+            self._steps.close()
 
-    def _ready_scheduler(self) -> Scheduler:
-        if self._scheduler is None:
-            raise NotReadyError("the model is still loading; try again in a moment")
-        return self._scheduler
+    def _abort(self, request: Request, status: RequestStatus) -> None:
+        assert self._scheduler is not None  # where requests come from
+        self._scheduler.abort(request, status)
 
-    def _end(self, request: Request, status: RequestStatus) -> None:
-        """A consumer has enough, or is gone."""
-        stream = self._streams.pop(request.id, None)
-        self._queue_timer.forget(request.id)
-        if stream is not None and not request.status.is_finished:
-            self._ready_scheduler().abort(request, status)
-            self._note_end(request, time.perf_counter() - stream.arrival)
-
-    def _note_end(self, request: Request, seconds: float) -> None:
-        self.stats.request_done(request, seconds)
-        if self._observer is not None:
-            self._observer.ended(request)
-
-    async def _run(self, scheduler: Scheduler, limits: RunnerLimits) -> None:
+    async def _run(self, scheduler: Scheduler, steps: StepPipeline, limits: RunnerLimits) -> None:
         try:
             while self.state is not EngineState.DEAD:
                 try:
-                    await self._step_forever(scheduler)
+                    await steps.run()
                 except WorkerLostError:
-                    await self._recover(scheduler, limits)
+                    await self._recover(scheduler, steps, limits)
         except EngineDeadError as error:
             self._die(error)
         except asyncio.CancelledError:
@@ -306,32 +254,34 @@ class Engine:
             logger.exception("the engine loop failed")
             self._die(EngineDeadError(f"the engine failed: {error!r}"))
         finally:
-            self._forget_steps()
+            steps.forget_steps()
 
-    def _watch_executor(self) -> None:
+    def _watch_executor(self, steps: StepPipeline) -> None:
         """Wake the loop if this runner is lost while nobody waits for a step."""
 
         async def watch() -> None:
             await self._executor.wait_lost()
-            self._news.set()
+            steps.news.set()
 
         task = asyncio.create_task(watch())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _recover(self, scheduler: Scheduler, limits: RunnerLimits) -> None:
+    async def _recover(
+        self, scheduler: Scheduler, steps: StepPipeline, limits: RunnerLimits
+    ) -> None:
         """Have everything that runs recomputed by a new runner; nobody's stream ends.
 
         Raises:
             EngineDeadError: there can be no new one.
         """
         begin = time.perf_counter()
-        self._forget_steps()
+        steps.forget_steps()
         convicted = scheduler.restart()
         for request in convicted:
             error = _crashing(request)
             logger.error("%s", error)
-            self._fail(request, error)
+            self._streams.fail(request, error)
         if self.state is EngineState.DEAD:
             return  # the server is shutting down
         self.state = EngineState.RESTARTING
@@ -339,134 +289,18 @@ class Engine:
         seconds = time.perf_counter() - begin
         self.stats.worker_restarted(seconds)
         logger.warning("the worker is back after %.1f s", seconds)
-        self._watch_executor()
+        self._watch_executor(steps)
         if self.state is EngineState.RESTARTING:
             self.state = EngineState.READY
-
-    async def _step_forever(self, scheduler: Scheduler) -> None:
-        """Keep the runner busy; plan and deliver while it computes.
-
-        Raises:
-            WorkerLostError: it is lost. All tokens so far are delivered.
-        """
-        updates: list[TokenUpdate] = []
-        while self.state is not EngineState.DEAD:
-            if not self._under_way and not self._begin_step(scheduler):
-                self._deliver(updates)
-                updates = []
-                await self._wait_for_news()
-                continue
-            constrained = scheduler.constrained_in_flight
-            masks = self._masks.start(constrained) if constrained else None
-            self._begin_step(scheduler)
-            self._deliver(updates)
-            if masks is not None:
-                await self._send_masks(self._under_way[0].step_id, constrained, masks)
-            updates = scheduler.update(await self._next_output(scheduler))
-            self.stats.step_done(sum(update.token_id not in _NO_TOKEN for update in updates))
-
-    async def _wait_for_news(self) -> None:
-        """Nothing is under way: wait for a request, or for the runner's loss."""
-        if not self._executor.is_lost:
-            await self._news.wait()
-        if self._executor.is_lost:
-            raise WorkerLostError
-
-    def _begin_step(self, scheduler: Scheduler) -> bool:
-        """Plan a step and hand it to the executor; False if there is none to plan now."""
-        self._news.clear()
-        step = scheduler.schedule()
-        if step is None:
-            return False
-        self._under_way.append(_StepUnderWay(step.step_id, self._executor.submit(step)))
-        return True
-
-    async def _next_output(self, scheduler: Scheduler) -> StepOutput:
-        """Wait for the oldest step under way.
-
-        If there was nothing to plan behind it, requests that arrive meanwhile are planned at once.
-        """
-        output = self._under_way[0].output
-        if scheduler.can_schedule:
-            output.add_done_callback(lambda _: self._news.set())
-        while scheduler.can_schedule and not output.done():
-            await self._news.wait()
-            if not output.done():
-                self._begin_step(scheduler)
-        await output
-        self._under_way.popleft()
-        return output.result()
-
-    def _forget_steps(self) -> None:
-        """Nobody waits any more for what is under way."""
-        for step in self._under_way:
-            if step.output.done() and not step.output.cancelled():
-                step.output.exception()  # if there is one, it is what ended the loop
-            step.output.cancel()
-        self._under_way.clear()
-
-    async def _send_masks(
-        self, step_id: int, requests: list[Request], masks: asyncio.Future[list[Mask]]
-    ) -> None:
-        """Give the step under way the masks it waits for; a constraint may fail its request."""
-        sent = []
-        for request, mask in zip(requests, await masks, strict=True):
-            if isinstance(mask, GlmserveError):
-                self._fail(request, mask)
-                mask = b""
-            sent.append(mask)
-        self._executor.send_masks(TokenMasks(step_id, sent))
-
-    def _deliver(self, updates: list[TokenUpdate]) -> None:
-        if not updates:
-            return
-        now = time.perf_counter()
-        for request, token_id, logprobs, is_last in updates:
-            stream = self._streams[request.id]
-            if token_id is None:
-                stream.end()
-            elif token_id == NOT_A_NUMBER:
-                stream.fail(GlmserveError("the model produced numbers that are not finite"))
-            else:
-                if stream.last_token is None:
-                    self.stats.first_token(now - stream.arrival)
-                    self._queue_timer.forget(request.id)
-                else:
-                    self.stats.inter_token(now - stream.last_token)
-                stream.push(token_id, logprobs, now)
-            if is_last:
-                del self._streams[request.id]
-                self._queue_timer.forget(request.id)
-                self._note_end(request, now - stream.arrival)
-
-    def _give_up_waiting(self, request_id: int) -> None:
-        """A request is not begun in time; it may be one of several that make one answer."""
-        stream = self._streams[request_id]
-        if not stream.has_begun:
-            self._fail(
-                stream.request,
-                QueueTimeoutError(
-                    f"this request has waited for --queue-timeout {self._config.queue_timeout:g} "
-                    "seconds, and others are still before it; try again later"
-                ),
-            )
-
-    def _fail(self, request: Request, error: GlmserveError) -> None:
-        """End one request with an error."""
-        stream = self._streams.get(request.id)
-        if stream is not None:
-            self._end(request, RequestStatus.FINISHED_ERROR)
-            stream.fail(error)
 
     def _die(self, error: EngineDeadError) -> None:
         """No more tokens will come: tell every consumer."""
         self.state = EngineState.DEAD
         self.cause_of_death = self.cause_of_death or error
         self.died.set()
-        for stream in self._streams.values():
-            stream.request.status = RequestStatus.FINISHED_ERROR
-            stream.fail(error)
-        self._streams.clear()
+        if self._steps is not None:
+            self._steps.stop()
+        self._streams.fail_all(error)
 
 
 def _crashing(request: Request) -> CrashingRequestError:

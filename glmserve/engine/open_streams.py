@@ -1,0 +1,133 @@
+"""The streams of all requests that are not over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from glmserve.engine.queue_timer import QueueTimer
+from glmserve.engine.stats import EngineStats
+from glmserve.engine.token_stream import TokenStream
+from glmserve.errors import GlmserveError, NotReadyError, QueueTimeoutError
+from glmserve.request import Request, RequestStatus
+from glmserve.scheduler import TokenUpdate
+from glmserve.step import NOT_A_NUMBER, RunnerInfo
+
+
+class EngineObserver(Protocol):
+    """Watches what an engine is asked for."""
+
+    def begin(self, info: RunnerInfo) -> None:
+        """The runner is up."""
+        ...
+
+    def arrived(self, requests: Sequence[Request]) -> None:
+        """Requests were queued."""
+        ...
+
+    def ended(self, request: Request) -> None:
+        """A request is over."""
+        ...
+
+
+class OpenStreams:
+    """Brings each stream its tokens, and takes note of how it ends.
+
+    Args:
+        abort: called with a request that is given up, and the status it shall have.
+        queue_timeout: seconds that a request may wait to be begun; 0: any time.
+    """
+
+    def __init__(
+        self,
+        stats: EngineStats,
+        observer: EngineObserver | None,
+        abort: Callable[[Request, RequestStatus], None],
+        queue_timeout: float,
+    ) -> None:
+        self._stats = stats
+        self._observer = observer
+        self._abort = abort
+        self._queue_timeout = queue_timeout
+        self._timer = QueueTimer(queue_timeout, self._give_up_waiting)
+        self._streams: dict[int, TokenStream] = {}  # by request id
+
+    def open(self, requests: Sequence[Request]) -> list[TokenStream]:
+        """Streams for requests that were queued."""
+        if self._observer is not None:
+            self._observer.arrived(requests)
+        now = time.perf_counter()
+        streams = [TokenStream(request, self.end, now) for request in requests]
+        for stream in streams:
+            self._streams[stream.request.id] = stream
+            self._timer.watch(stream.request.id)
+        return streams
+
+    def deliver(self, updates: list[TokenUpdate]) -> None:
+        """Push what a step has added."""
+        if not updates:
+            return
+        now = time.perf_counter()
+        for request, token_id, logprobs, is_last in updates:
+            stream = self._streams[request.id]
+            if token_id is None:
+                stream.end()
+            elif token_id == NOT_A_NUMBER:
+                stream.fail(GlmserveError("the model produced numbers that are not finite"))
+            else:
+                if stream.last_token is None:
+                    self._stats.first_token(now - stream.arrival)
+                    self._timer.forget(request.id)
+                else:
+                    self._stats.inter_token(now - stream.last_token)
+                stream.push(token_id, logprobs, now)
+            if is_last:
+                self._close(stream, now)
+
+    def end(self, request: Request, status: RequestStatus) -> None:
+        """A consumer has enough, or is gone."""
+        stream = self._streams.get(request.id)
+        if stream is not None and not request.status.is_finished:
+            self._abort(request, status)
+            self._close(stream, time.perf_counter())
+
+    def fail(self, request: Request, error: GlmserveError) -> None:
+        """End one request with an error."""
+        stream = self._streams.get(request.id)
+        if stream is not None:
+            self.end(request, RequestStatus.FINISHED_ERROR)
+            stream.fail(error)
+
+    def fail_waiting(self, error: NotReadyError) -> None:
+        """End all requests of which no answer has begun."""
+        for stream in [s for s in self._streams.values() if not s.has_begun]:
+            self.fail(stream.request, error)
+
+    def fail_all(self, error: GlmserveError) -> None:
+        """No more tokens will come: tell every consumer."""
+        for stream in self._streams.values():
+            stream.request.status = RequestStatus.FINISHED_ERROR
+            stream.fail(error)
+        self._streams.clear()
+        self._timer.close()
+
+    def _close(self, stream: TokenStream, now: float) -> None:
+        request = stream.request
+        del self._streams[request.id]
+        self._timer.forget(request.id)
+        self._stats.request_done(request, now - stream.arrival)
+        if self._observer is not None:
+            self._observer.ended(request)
+
+    def _give_up_waiting(self, request_id: int) -> None:
+        """A request was not begun in time; it may be one of several that make one answer."""
+        stream = self._streams[request_id]
+        if not stream.has_begun:
+            self.fail(
+                stream.request,
+                QueueTimeoutError(
+                    f"this request has waited for --queue-timeout {self._queue_timeout:g} seconds, "
+                    "and others are still before it; try again later"
+                ),
+            )
