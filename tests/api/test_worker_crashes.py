@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 from fake_server import client_of, serve
 from fakes import FakeRunner
@@ -60,7 +61,8 @@ async def test_a_stream_that_kills_workers_later_ends_with_an_error_event() -> N
         response = await client.post("/v1/completions", json=GOOD | {"stream": True})
         assert response.status_code == 200
         *tokens, last, _ = response.text.split("\n\n")
-        assert len(tokens) == 3
+        texts = [json.loads(t.removeprefix("data: "))["choices"][0]["text"] for t in tokens]
+        assert len("".join(texts)) == 3
         assert '"code":"worker_crashed"' in last
 
 
