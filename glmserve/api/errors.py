@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 _CLIENT_CLOSED_REQUEST = 499  # nginx's number for it, seen only in the access log
 
+_SENT_AWAY = (429, 503)  # for a while
+
 _LONGEST_PATH = 200  # characters of a path that an error message repeats
 
 _CODES = {404: "unknown_url", 405: "method_not_supported"}  # OpenAI's
@@ -52,6 +54,8 @@ async def answer_glmserve_error(request: Request, error: Exception) -> Response:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     elif isinstance(error, CrashingRequestError | RateLimitError):
         headers["X-Should-Retry"] = "false"  # OpenAI's and Anthropic's clients heed it
+    if error.code is not None and status in _SENT_AWAY:
+        context_of(request).engine.stats.refused(error.code)
     return JSONResponse(body_of(error), status, headers)
 
 

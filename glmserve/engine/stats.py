@@ -64,6 +64,19 @@ class EngineStats:
             registry=self.registry,
         )
 
+        self._refused = Counter(
+            "glmserve_requests_refused",
+            "Requests that were sent away for want of room, time or quota, by error code.",
+            labelnames=["code"],
+            registry=self.registry,
+        )
+        self._tenant_tokens = Counter(
+            "glmserve_tenant_tokens",
+            "Tokens of finished requests, by the name of their API key.",
+            labelnames=["tenant", "kind"],
+            registry=self.registry,
+        )
+
     def watch(self, read: Callable[[], SchedulerStats], num_blocks: int) -> None:
         """Report the scheduler's own numbers at each scrape, at no cost between scrapes."""
         self.registry.register(_SchedulerCollector(read, num_blocks))
@@ -84,10 +97,17 @@ class EngineStats:
     def inter_token(self, seconds: float) -> None:
         self._inter_token.observe(seconds)
 
+    def refused(self, code: str) -> None:
+        """A request was sent away."""
+        self._refused.labels(code).inc()
+
     def request_done(self, request: Request, seconds: float) -> None:
         """A request ended, `seconds` after it arrived."""
         self._finished.labels(FINISH_REASONS[request.status]).inc()
         self._prompt_tokens.inc(request.num_prompt_tokens)
+        if request.tenant:
+            self._tenant_tokens.labels(request.tenant, "prompt").inc(request.num_prompt_tokens)
+            self._tenant_tokens.labels(request.tenant, "output").inc(request.num_output_tokens)
         self._request_time.observe(seconds)
 
 

@@ -103,6 +103,11 @@ async def test_tokens_per_minute() -> None:
         longest = await ask(client, prompt="x" * 21)
         assert (longest.status_code, longest.headers["x-should-retry"]) == (429, "false")
         assert "shorten it" in longest.json()["error"]["message"]
+        metrics = (await client.get("/metrics", headers=OTHERS)).text
+        assert 'glmserve_requests_refused_total{code="rate_limit_exceeded"} 3.0' in metrics
+        for kind, count in (("prompt", 18.0), ("output", 12.0)):
+            name = f'glmserve_tenant_tokens_total{{kind="{kind}",tenant="limited"}}'
+            assert f"{name} {count}" in metrics
 
 
 async def test_embeddings_count_too() -> None:
