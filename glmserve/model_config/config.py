@@ -1,0 +1,84 @@
+"""The architecture of one checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from glmserve.config import WeightBits
+from glmserve.prefix_config import PrefixConfig
+from glmserve.prompt_layout import PromptMarks
+
+ROPE_BASE = 10000.0
+"""The family's rotary base before rope_ratio; the remote code has it as a literal."""
+
+
+@dataclass(frozen=True)
+class RopeConfig:
+    """Rotary embedding of adjacent pairs in the first `dim` dims of each head."""
+
+    dim: int
+    base: float
+    position_divisor: float
+    """ChatGLM2-6B-32k divides positions; every other model leaves 1."""
+    axes: Literal[1, 2] = 1
+    """2: a second position turns the next `dim` dims in the same way."""
+    rounded_frequencies: bool = False
+    """Frequencies are rounded to float16, as the original code of ChatGLM-6B has them."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of one checkpoint of the family."""
+
+    path: Path
+    """The config.json it was read from."""
+    model_type: Literal["chatglm-6b", "chatglm", "glm"]
+    """Names and layout of the stored tensors: THUDM's of the first generation and since the second,
+    or transformers' in-tree Glm. It also tells the block."""
+    vocab_size: int
+    """Rows of the output layer; may exceed the tokenizer's vocabulary."""
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    ffn_size: int
+    norm: Literal["rmsnorm", "layernorm"]
+    norm_eps: float
+    final_norm: bool
+    qkv_bias: bool
+    linear_bias: bool
+    """Biases of the attention output and of the MLP."""
+    qkv_per_head: bool
+    """Stored query_key_value rows are [q k v] head by head instead of all q, all k, all v."""
+    residual_post_norm: bool
+    """The residual is the normed tensor instead of the stream."""
+    tied_embeddings: bool
+    rope: RopeConfig
+    max_context: int
+    stored_dtype: str | None
+    eos_token_ids: tuple[int, ...]
+    unknown_fields: tuple[str, ...]
+    """Fields of config.json that we do not know; worth a warning."""
+    stored_bits: WeightBits | None = None
+    """Of the layers' linear weights, if the checkpoint is a quantised one."""
+    stored_group_size: int | None = None
+    """Columns of such a weight that share a scale; None: whole rows, as officially."""
+    gated_ffn: bool = True
+    """The MLP has a gate projection beside the up projection."""
+    prompt_marks: PromptMarks | None = None
+    """What tells a prompt's layout; None: prompts are read from left to right."""
+    prefix: PrefixConfig | None = None
+    """Learnt keys and values before every sequence."""
+
+    @property
+    def prefix_length(self) -> int:
+        """Slots of the prefix, if there is one."""
+        return self.prefix.length if self.prefix else 0
+
+    @property
+    def linear_widths(self) -> frozenset[int]:
+        """Columns that the layers' linear weights have."""
+        return frozenset({self.hidden_size, self.num_heads * self.head_dim, self.ffn_size})

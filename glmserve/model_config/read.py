@@ -1,0 +1,47 @@
+"""Finds out which format a config.json has, and reads it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from glmserve.config import RopeScaling
+from glmserve.config_reader import ConfigReader, locate_config
+from glmserve.model_config.chatglm import read_chatglm
+from glmserve.model_config.chatglm_6b import read_chatglm_6b
+from glmserve.model_config.config import ModelConfig
+from glmserve.model_config.glm import read_glm
+from glmserve.prefix_config import read_prefix_config
+
+MODEL_TYPES = ("chatglm", "glm")
+
+
+def read_model_config(
+    checkpoint: Path,
+    rope_scaling: RopeScaling | None = None,
+    ptuning_checkpoint: str | None = None,
+) -> ModelConfig:
+    """Read and check a checkpoint's architecture.
+
+    Args:
+        checkpoint: folder, or one weights file with config.json beside it.
+        rope_scaling: what rope_ratio means, when the checkpoint itself does not tell.
+        ptuning_checkpoint: where a P-Tuning v2 prefix for this model is.
+
+    Raises:
+        CheckpointError: a field is missing, has the wrong type, or asks for something we do not do.
+    """
+    config = _read_architecture(ConfigReader(locate_config(checkpoint)), rope_scaling)
+    if ptuning_checkpoint is None:
+        return config
+    return replace(config, prefix=read_prefix_config(Path(ptuning_checkpoint)))
+
+
+def _read_architecture(reader: ConfigReader, rope_scaling: RopeScaling | None) -> ModelConfig:
+    model_type = reader.text("model_type")
+    if model_type == "chatglm":
+        is_first = "inner_hidden_size" in reader or "position_encoding_2d" in reader
+        return read_chatglm_6b(reader) if is_first else read_chatglm(reader, rope_scaling)
+    if model_type == "glm":
+        return read_glm(reader)
+    raise reader.refuse("model_type", f"not served; known types: {', '.join(MODEL_TYPES)}")
