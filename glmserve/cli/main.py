@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from glmserve import __version__
-from glmserve.cli import bench, convert, serve
+from glmserve.cli import bench, convert, doctor, serve
 from glmserve.errors import StartupError
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command that `arguments` (default: the process's own) name, and exit."""
     options = build_parser().parse_args(arguments)
+    options.arguments = list(sys.argv[1:] if arguments is None else arguments)[1:]
     try:
         sys.exit(options.run(options))
     except StartupError as error:
@@ -38,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"glmserve {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve.add_command(commands)
+    doctor.add_command(commands)
     convert.add_command(commands)
     bench.add_command(commands)
     return parser

@@ -21,7 +21,6 @@ from glmserve.cli.options import (
     supervision_config,
 )
 from glmserve.config import ServerConfig
-from glmserve.errors import OptionError
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -57,13 +56,6 @@ def add_command(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal, or until no worker lives; the process's exit code."""
-    if options.kv_cache_memory and options.kv_cache_tokens:
-        raise OptionError("--kv-cache-memory and --kv-cache-tokens say the same; give one of them")
-    if options.max_step_tokens and options.max_step_tokens < options.max_batch_size:
-        raise OptionError(
-            f"--max-step-tokens {options.max_step_tokens} leaves some of --max-batch-size "
-            f"{options.max_batch_size} requests without their token; raise it"
-        )
     runner = runner_config(options)
     leave_to_worker(runner.cpus)
     from glmserve.cli.server import serve  # everything heavy: --help must not wait for it

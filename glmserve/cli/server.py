@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-import msgspec
 import uvicorn
 import uvloop
 from starlette.types import ASGIApp
@@ -23,18 +22,12 @@ from starlette.types import ASGIApp
 from glmserve.api import ServerContext, create_app
 from glmserve.cli.announce import LoadingBar, announce
 from glmserve.cli.http_protocol import HttpProtocol
+from glmserve.cli.text_layer import limit_vocabulary, load_text_layer
 from glmserve.config import RunnerConfig, SchedulerConfig, ServerConfig, SupervisionConfig
 from glmserve.engine import Engine
-from glmserve.errors import CheckpointError, OptionError, StartupError
+from glmserve.errors import OptionError, StartupError
 from glmserve.executor import ProcessExecutor
-from glmserve.model_config import ModelConfig, read_model_config
-from glmserve.text import (
-    ChatFormat,
-    Tokenizer,
-    load_tokenizer,
-    read_name_hints,
-    select_chat_format,
-)
+from glmserve.model_config import read_model_config
 
 _LAST_WORDS = 1
 """Seconds to deliver the error event of streams that are ended."""
@@ -71,8 +64,8 @@ def serve(
         print(f"glmserve: note: {model.path} has a field unknown here: {field}", file=sys.stderr)
     tokenizer, chat = None, None
     if not skip_tokenizer:
-        tokenizer, chat = _load_text_layer(model, chat_format)
-        runner_config = _limit_vocabulary(runner_config, model, tokenizer)
+        tokenizer, chat = load_text_layer(model, chat_format)
+        runner_config = limit_vocabulary(runner_config, model, tokenizer)
     engine = Engine(
         ProcessExecutor(runner_config, supervision_config),
         scheduler_config,
@@ -81,32 +74,6 @@ def serve(
     context = ServerContext(server_config, model, engine, tokenizer, chat)
     with _listen(host, port) as listener:
         return uvloop.run(_run(context, listener, drain_timeout, tls))
-
-
-def _load_text_layer(model: ModelConfig, chat_format: str | None) -> tuple[Tokenizer, ChatFormat]:
-    folder = model.path.parent
-    tokenizer = load_tokenizer(folder, chat_format)
-    return tokenizer, select_chat_format(read_name_hints(folder), tokenizer, chat_format)
-
-
-def _limit_vocabulary(
-    config: RunnerConfig, model: ModelConfig, tokenizer: Tokenizer
-) -> RunnerConfig:
-    """Keep the output layer's spare rows from being sampled: no text belongs to them.
-
-    Raises:
-        CheckpointError: the model has fewer rows than the tokenizer has ids.
-    """
-    if tokenizer.vocab_size > model.vocab_size:
-        raise CheckpointError(
-            f"{model.path}: the vocabulary of {model.vocab_size} is smaller than the "
-            f"tokenizer's {tokenizer.vocab_size}; they do not belong together"
-        )
-    return msgspec.structs.replace(
-        config,
-        vocab_limit=tokenizer.vocab_size,
-        never_sampled=tuple(sorted(tokenizer.never_sampled)),
-    )
 
 
 def _listen(host: str, port: int) -> socket.socket:
