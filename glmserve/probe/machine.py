@@ -45,7 +45,7 @@ def look_at_machine(config: RunnerConfig) -> Machine:
         total_bytes=host.total_memory(),
         available_bytes=host.available_memory(),
         limit_bytes=host.memory_limit(),
-        versions={"python": platform.python_version()} | {p: _version(p) for p in _PACKAGES},
+        versions={"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}},
         devices=_devices(config.device),
         gpus=_gpus(),
     )

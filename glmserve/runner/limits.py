@@ -49,7 +49,7 @@ class MemoryNeeds:
             raise DeviceError(
                 f"not enough memory: the weights need {format_bytes(self.weights)} as "
                 f"{self.dtype}, {format_bytes(max(0, self.available))} are available; "
-                "`glmserve doctor` says in which number formats they fit"
+                "--quantization makes them smaller, and `glmserve doctor` says by how much"
             )
         return plan_limits(config, model, self.cache, self.max_step_tokens)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 from glmserve.cli.doctor.diagnosis import Advice, AdviceKind
 from glmserve.diagnosis import Attempt, Machine
@@ -11,6 +11,12 @@ from glmserve.diagnosis import Attempt, Machine
 _WORTH_IT = 1.3
 """Times as many tokens of KV cache, for smaller numbers to be worth a word."""
 _COMPILE = "GLMSERVE_CPU_KERNELS=required pip install ."
+_FIXES: tuple[Callable[[Set[str]], bool], ...] = (
+    lambda changed: changed <= {"quantization", "kv_cache_dtype"},
+    lambda changed: changed <= {"max_model_len", "kv_cache_tokens", "kv_cache_memory"},
+    lambda changed: "device" in changed,
+)
+"""Other number formats, limits left out, elsewhere: one of each is enough."""
 
 
 def advise(
@@ -58,13 +64,8 @@ def serve_command(arguments: Sequence[str], changes: Mapping[str, str | None]) -
 
 def _fixes(usable: Sequence[Attempt], arguments: Sequence[str]) -> Iterator[Advice]:
     """The first of each kind that makes it fit: other number formats, fewer tokens, elsewhere."""
-    kinds = ({"quantization", "kv_cache_dtype"}, {"max_model_len"}, {"kv_cache_tokens"})
-    kinds += ({"kv_cache_memory"}, {"device"})
-    for kind in kinds:
-        found = next((a for a in usable if a.changes.keys() <= kind), None)
-        if found is None and kind == {"device"}:
-            found = next((a for a in usable if "device" in a.changes), None)
-        if found is not None:
+    for kind in _FIXES:
+        if found := next((a for a in usable if kind(a.changes.keys())), None):
             yield _advice("fix", found, arguments, _context(found))
 
 

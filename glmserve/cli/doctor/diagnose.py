@@ -80,7 +80,7 @@ def _look_at_checkpoint(
         model = read_model_config(
             Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
         )
-        checkpoint = _describe(model)
+        checkpoint = _describe(model, skips_tokenizer=options.skip_tokenizer_init)
     except StartupError as error:
         problems.append(Problem(error.message, error.exit_code))
         return None, None
@@ -100,7 +100,7 @@ def _look_at_checkpoint(
     return model, checkpoint
 
 
-def _describe(model: ModelConfig) -> Checkpoint:
+def _describe(model: ModelConfig, *, skips_tokenizer: bool) -> Checkpoint:
     hint = named_chat_format(read_name_hints(model.path.parent))
     family = "ChatGLM-6B" if model.model_type == "chatglm-6b" else _FAMILIES.get(hint or "")
     return Checkpoint(
@@ -114,6 +114,7 @@ def _describe(model: ModelConfig) -> Checkpoint:
         stored_group_size=model.stored_group_size,
         prefix_length=model.prefix_length,
         unknown_fields=model.unknown_fields,
+        skips_tokenizer=skips_tokenizer,
     )
 
 

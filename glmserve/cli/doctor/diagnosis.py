@@ -27,6 +27,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Of a P-Tuning v2 prefix."""
     unknown_fields: tuple[str, ...]
     num_parameters: int | None = None
+    skips_tokenizer: bool
+    """As asked for."""
     vocab_size: int | None = None
     """Ids of the tokenizer; None: there is none, or it cannot be read."""
     chat_format: str | None = None

@@ -63,6 +63,7 @@ WEIGHTS_BROKEN = Message("cannot be served, see below", "无法使用，原因�
 WEIGHTS_DUMMY = Message("none are read: --load-format dummy", "不读取权重文件：--load-format dummy")
 TOKENIZER = Message("tokenizer", "分词器")
 TOKENIZER_IDS = Message("{count:,} ids", "{count:,} 个词元 ID")
+TOKENIZER_SKIPPED = Message("none is read: --skip-tokenizer-init", "不读取：--skip-tokenizer-init")
 TOKENIZER_NONE = Message("none that can be used", "没有可用的分词器")
 CHAT_FORMAT = Message("chat format", "对话格式")
 UNKNOWN_FIELDS = Message("unknown fields", "未知字段")
@@ -80,7 +81,7 @@ CACHE_SIZE = Message("KV cache", "KV 缓存")
 CACHE_TOKENS = Message("tokens", "token 数")
 MAX_CONTEXT = Message("context", "上下文")
 USERS = Message("users at {context}", "{context} 并发")
-NOT_FITTING = Message("does not fit", "放不下")
+IMPOSSIBLE = Message("cannot be had", "不可行")
 AS_ASKED = Message("<- these options", "← 当前选项")
 ON_DEVICE = Message("on {device}", "在 {device} 上")
 USERS_EXPLAINED = Message(
@@ -93,20 +94,19 @@ NO_PLAN = Message("This device does not say what a model takes.", "该设备不�
 CAN_SERVE = Message("It can be served:", "可以提供服务：")
 CANNOT_SERVE = Message("It cannot be served:", "无法提供服务：")
 CHANGES = Message("What to change:", "建议的修改：")
-FIX = Message(
-    "it fits with {changes} (context {tokens:,})", "改用 {changes} 即可放下（上下文 {tokens:,}）"
-)
+FIX = Message("it works {changes} (context {tokens:,})", "{changes}即可运行（上下文 {tokens:,}）")
 LONGER_CONTEXT = Message(
-    "memory cuts the context; {tokens:,} tokens with {changes}",
-    "内存不足，上下文被截短；改用 {changes} 可达 {tokens:,} 个 token",
+    "memory cuts the context; {tokens:,} tokens {changes}",
+    "内存不足，上下文被截短；{changes}可达 {tokens:,} 个 token",
 )
 MORE_USERS = Message(
-    "for more users or longer texts: {tokens:,} tokens of KV cache with {changes}",
-    "若要支持更多用户或更长文本：改用 {changes}，KV 缓存可达 {tokens:,} 个 token",
+    "for more users or longer texts: {tokens:,} tokens of KV cache {changes}",
+    "若要支持更多用户或更长文本：{changes}，KV 缓存可达 {tokens:,} 个 token",
 )
 COMPILE_KERNELS = Message(
     "for speed: install g++ or clang++, then compile glmserve's own CPU kernels in its folder",
     "若要提速：先安装 g++ 或 clang++，再到 glmserve 目录编译自带的 CPU 内核",
 )
-WITHOUT = Message("no {option}", "去掉 {option}")
-AND = Message(" and ", "，")
+WITH = Message("with {option}", "使用 {option} ")
+WITHOUT = Message("without {option}", "去掉 {option} ")
+AND = Message(" and ", "并")

@@ -90,12 +90,19 @@ def _checkpoint(
     if checkpoint.prefix_length:
         yield say(m.PREFIX), say(m.PREFIX_LENGTH, length=checkpoint.prefix_length)
     yield say(m.WEIGHTS), _weights(weights, say)
-    ids = checkpoint.vocab_size
-    yield say(m.TOKENIZER), say(m.TOKENIZER_IDS, count=ids) if ids else say(m.TOKENIZER_NONE)
+    yield say(m.TOKENIZER), _tokenizer(checkpoint, say)
     if checkpoint.chat_format:
         yield say(m.CHAT_FORMAT), checkpoint.chat_format
     if checkpoint.unknown_fields:
         yield say(m.UNKNOWN_FIELDS), ", ".join(checkpoint.unknown_fields)
+
+
+def _tokenizer(checkpoint: Checkpoint, say: Say) -> str:
+    if checkpoint.skips_tokenizer:
+        return say(m.TOKENIZER_SKIPPED)
+    if checkpoint.vocab_size is None:
+        return say(m.TOKENIZER_NONE)
+    return say(m.TOKENIZER_IDS, count=checkpoint.vocab_size)
 
 
 def _stored(checkpoint: Checkpoint, say: Say) -> str:
@@ -140,13 +147,13 @@ def _memory(plans: Sequence[Plan], say: Say) -> list[str]:
 def _plan(plan: Plan, contexts: Sequence[int], say: Say, asked: Plan) -> list[str]:
     sizes = [format_size(plan.weight_bytes), format_size(plan.workspace_bytes)]
     if plan.problem:
-        numbers = [say(m.NOT_FITTING), "", "", *[""] * len(contexts)]
+        numbers = [say(m.IMPOSSIBLE), "", "", *[""] * len(contexts)]
     else:
         tokens, context = f"{plan.kv_cache_tokens:,}", f"{plan.max_context:,}"
         users = [str(plan.users[context] or "-") for context in contexts]
         numbers = [format_size(plan.kv_cache_bytes), tokens, context, *users]
     remark = ""
-    if plan is asked:
+    if not plan.changes:
         remark = say(m.AS_ASKED)
     elif plan.device != asked.device:
         remark = say(m.ON_DEVICE, device=plan.device)
@@ -179,7 +186,8 @@ def _changes(changes: Mapping[str, str | None], say: Say) -> str:
     parts = []
     for name, value in changes.items():
         option = f"--{name.replace('_', '-')}"
-        parts.append(say(m.WITHOUT, option=option) if value is None else f"{option} {value}")
+        how = m.WITHOUT if value is None else m.WITH
+        parts.append(say(how, option=option if value is None else f"{option} {value}"))
     return say(m.AND).join(parts)
 
 
