@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from glmserve.cli import tls
 from glmserve.cli.api_keys import read_admin_key, read_api_keys
 from glmserve.cli.cores import leave_to_worker
+from glmserve.cli.open_files import allow_open_files
 from glmserve.cli.options import (
     add_access_options,
     add_device_options,
@@ -57,6 +58,7 @@ def add_command(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal, or until no worker lives; the process's exit code."""
     runner = runner_config(options)
+    allow_open_files()
     leave_to_worker(runner.cpus)
     from glmserve.cli.server import serve  # everything heavy: --help must not wait for it
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
-import logging
 import math
 import secrets
 import signal
@@ -27,8 +27,16 @@ from glmserve.config import RunnerConfig, SchedulerConfig, ServerConfig, Supervi
 from glmserve.engine import Engine
 from glmserve.errors import OptionError, StartupError
 from glmserve.executor import ProcessExecutor
+from glmserve.failure import INTERRUPTED
 from glmserve.model_config import read_model_config
 
+_BACKLOG = 2048
+"""Connections that may wait to be accepted."""
+_REMEDIES = {
+    errno.EADDRINUSE: "end what listens there, or give another --port",
+    errno.EADDRNOTAVAIL: "give an address of this machine by --host; 0.0.0.0 is all of them",
+    errno.EACCES: "give a --port from 1024 on, or the right to use this one",
+}
 _LAST_WORDS = 1
 """Seconds to deliver the error event of streams that are ended."""
 
@@ -55,7 +63,6 @@ def serve(
     Raises:
         StartupError: it cannot start.
     """
-    logging.basicConfig(format="glmserve: %(levelname)s: %(message)s", level=logging.WARNING)
     checkpoint = Path(runner_config.checkpoint)
     model = read_model_config(
         checkpoint, runner_config.rope_scaling, runner_config.ptuning_checkpoint
@@ -80,17 +87,19 @@ def _listen(host: str, port: int) -> socket.socket:
     """Take the port before anything heavy happens.
 
     Raises:
-        OptionError: it is taken, or the host is not ours.
+        OptionError: it is taken or forbidden, or the host is not ours.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(_BACKLOG)  # only now nobody else can have the port any more
     except OSError as error:
         listener.close()
         reason = error.strerror or str(error)
-        raise OptionError(f"cannot listen on {host}:{port}: {reason.lower()}") from None
+        remedy = _REMEDIES.get(error.errno or 0, "give another --host or --port")
+        raise OptionError(f"cannot listen on {host}:{port}: {reason.lower()}; {remedy}") from None
     return listener
 
 
@@ -159,10 +168,17 @@ async def _run(
     url = f"{'https' if tls else 'http'}://{host}:{port}"
     config = uvicorn_config(create_app(context), tls, drain_timeout)
     server = _Server(context.engine, config, drain_timeout)
+    signals = set()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        signals.add(number)
+        server.should_exit = True
+
     # uvicorn raises the signal that stopped it once more when it is done; that must not kill us.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    supervisor = asyncio.create_task(_supervise(context, server, url))
+        signal.signal(number, note)
+    is_up = asyncio.Event()
+    supervisor = asyncio.create_task(_supervise(context, server, url, is_up))
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -170,11 +186,16 @@ async def _run(
         with contextlib.suppress(asyncio.CancelledError):
             await supervisor
         await context.close()
-    return 0
+    return INTERRUPTED if signal.SIGINT in signals and not is_up.is_set() else 0
 
 
-async def _supervise(context: ServerContext, server: uvicorn.Server, url: str) -> None:
+async def _supervise(
+    context: ServerContext, server: uvicorn.Server, url: str, is_up: asyncio.Event
+) -> None:
     """Start the engine, announce it, and end the server when the engine dies.
+
+    Args:
+        is_up: set when the engine has started.
 
     Raises:
         StartupError: the engine could not start, or died.
@@ -185,7 +206,9 @@ async def _supervise(context: ServerContext, server: uvicorn.Server, url: str) -
         # What is here now stays; the collector need not look through it again and again.
         gc.collect()
         gc.freeze()
-        announce(context, url)
+        is_up.set()
+        with contextlib.suppress(OSError):  # that nobody reads it is no reason not to serve
+            announce(context, url)
         await context.engine.died.wait()
         if server.should_exit:
             return

@@ -6,6 +6,8 @@ import ctypes
 import os
 import platform
 import re
+import resource
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,7 +92,16 @@ def available_memory() -> int:
             cached = re.search(files.cached, _read(_CGROUP / files.stat), re.MULTILINE)
             taken = int(used) - (int(cached[1]) if cached else 0)
             available = min(available, int(limit) - taken)
-    return available
+    return min(available, _address_space())
+
+
+def _address_space() -> int:
+    """Bytes that this process may still map (ulimit -v)."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    pages = re.match(r"\d+", _read(Path("/proc/self/statm")))
+    if limit == resource.RLIM_INFINITY or pages is None:
+        return sys.maxsize
+    return max(0, limit - int(pages[0]) * resource.getpagesize())
 
 
 def cpu_quota() -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 
@@ -12,14 +13,16 @@ from glmserve.config import RunnerConfig
 from glmserve.devices.affinity import run_on
 from glmserve.diagnosis import Findings
 from glmserve.errors import CheckpointError
+from glmserve.failure import exit_with
 from glmserve.model_config import ModelConfig, read_model_config
-from glmserve.probe.machine import look_at_machine
-from glmserve.probe.plans import attempt_all
-from glmserve.probe.weights import look_at_weights
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Read the configuration from stdin, and write what there is to say to stdout."""
+    exit_with(_answer)
+
+
+def _answer() -> None:
     with os.fdopen(os.dup(1), "wb") as answer:
         os.dup2(2, 1)  # what libraries print is no part of it
         config = msgspec.json.decode(sys.stdin.buffer.read(), type=RunnerConfig)
@@ -30,6 +33,11 @@ def main() -> None:
 
 def diagnose(config: RunnerConfig) -> Findings:
     """Look at everything."""
+    # Not before it can be interrupted: torch takes seconds.
+    from glmserve.probe.machine import look_at_machine
+    from glmserve.probe.plans import attempt_all
+    from glmserve.probe.weights import look_at_weights
+
     machine = look_at_machine(config)
     model = _read_model(config)
     if model is None:

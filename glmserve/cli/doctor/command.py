@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from glmserve.cli.options import (
@@ -47,10 +48,16 @@ def run(options: argparse.Namespace) -> int:
     from glmserve.cli.doctor.language import choose_language
     from glmserve.cli.doctor.report import render
 
-    diagnosis = diagnose(config, options)
+    diagnosis = diagnose(config, options, _serve_arguments(options.arguments))
     if options.json:
         print(msgspec.json.encode(diagnosis).decode())
     else:
         language = choose_language(os.environ, sys.stdout.encoding)
         print(render(diagnosis, language))
     return diagnosis.exit_code
+
+
+def _serve_arguments(arguments: Sequence[str]) -> list[str]:
+    """Those of `glmserve serve` that say the same."""
+    after = arguments[arguments.index("doctor") + 1 :]  # nothing but flags can stand before it
+    return [argument for argument in after if argument not in ("--json", "--debug")]

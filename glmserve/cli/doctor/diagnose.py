@@ -31,11 +31,14 @@ _FAMILIES = {
 }
 
 
-def diagnose(config: RunnerConfig, options: argparse.Namespace) -> Diagnosis:
+def diagnose(
+    config: RunnerConfig, options: argparse.Namespace, arguments: Sequence[str]
+) -> Diagnosis:
     """Look at everything; what goes wrong is part of the answer.
 
     Args:
-        options: of the command line, and `arguments`, from which they were read.
+        options: of the command line.
+        arguments: with which `glmserve serve` would have the same options.
     """
     problems: list[Problem] = []
     model, checkpoint = _look_at_checkpoint(config, options, problems)
@@ -60,8 +63,8 @@ def diagnose(config: RunnerConfig, options: argparse.Namespace) -> Diagnosis:
         checkpoint=checkpoint,
         weights=weights,
         plans=list(_plans(config, model, attempts)) if model else [],
-        advice=advise(attempts, options.arguments, machine if wants_kernels else None, wanted),
-        command=serve_command(options.arguments, {}),
+        advice=advise(attempts, arguments, machine if wants_kernels else None, wanted),
+        command=serve_command(arguments, {}),
     )
 
 

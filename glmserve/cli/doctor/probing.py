@@ -44,10 +44,11 @@ def probe(config: RunnerConfig) -> Findings:
             "a driver hangs, or a device plugin"
         ) from None
     if result.returncode:
+        # Its last line says why, in the words of a command that fails.
         lines = result.stderr.decode(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         raise StartupError(
             f"the process that looks at the devices {describe_exit(result.returncode)}"
-            + (f": {last}" if last else "")
+            + (f": {last.removeprefix('glmserve: error: ')}" if last else "")
         )
     return msgspec.json.decode(result.stdout, type=Findings)

@@ -38,6 +38,7 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
         kv_cache_memory=options.kv_cache_memory,
         kv_cache_tokens=options.kv_cache_tokens,
         threads=options.threads,
+        debug=options.debug,
         cpus=placement.cpus,
         numa_node=placement.numa_node,
     )
