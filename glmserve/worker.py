@@ -26,6 +26,8 @@ from glmserve.step import Runner
 from glmserve.step_loop import execute_steps
 from glmserve.wire import Failed, Loading, Ready, encode_frame, receive_frame
 
+_SIGNS_OF_NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't allocate memory")
+"""In messages of the dynamic loader and of torch's allocators."""
 _PROGRESS_INTERVAL = 0.1  # seconds between two Loading messages
 
 
@@ -106,16 +108,20 @@ def _build_runner(connection: socket.socket, config: RunnerConfig) -> Runner:
         _fail(connection, error.message, error.exit_code)
     except ConnectionError:
         raise
-    except MemoryError:
-        _fail(connection, "not enough memory for the model; `glmserve doctor` says what fits", 1)
     except Exception as error:  # whatever a hostile or damaged checkpoint can provoke
         if config.debug:
             traceback.print_exception(error)
-        what = f"{type(error).__name__}: {error}"
-        _fail(connection, f"the model could not be loaded: {what}; --debug shows where", 1)
+        _fail(connection, _why_not_loaded(error), 1)
     return_free_memory()  # what loading has left
     connection.sendall(encode_frame(Ready(runner.info)))
     return runner
+
+
+def _why_not_loaded(error: Exception) -> str:
+    what = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _SIGNS_OF_NO_MEMORY):
+        return f"not enough memory for the model; `glmserve doctor` says what fits ({what})"
+    return f"the model could not be loaded: {what}; --debug shows where"
 
 
 def _fail(connection: socket.socket, message: str, exit_code: int) -> NoReturn:

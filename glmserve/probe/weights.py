@@ -31,6 +31,8 @@ def look_at_weights(model: ModelConfig, checkpoint: Path) -> Weights:
         return Weights(len(files), size, error.message)
     except OSError as error:
         return Weights(len(files), size, f"{error.filename}: cannot be read: {error.strerror}")
+    except RuntimeError as error:  # torch's, where a file cannot be mapped into memory
+        return Weights(len(files), size, " ".join(str(error).split()))
     return Weights(len(files), size, "")
 
 

@@ -94,10 +94,10 @@ NO_PLAN = Message("This device does not say what a model takes.", "该设备不�
 CAN_SERVE = Message("It can be served:", "可以提供服务：")
 CANNOT_SERVE = Message("It cannot be served:", "无法提供服务：")
 CHANGES = Message("What to change:", "建议的修改：")
-FIX = Message("it works {changes} (context {tokens:,})", "{changes}即可运行（上下文 {tokens:,}）")
+FIX = Message("it works {changes} (context {tokens:,})", "{changes} 即可运行（上下文 {tokens:,}）")
 LONGER_CONTEXT = Message(
     "memory cuts the context; {tokens:,} tokens {changes}",
-    "内存不足，上下文被截短；{changes}可达 {tokens:,} 个 token",
+    "内存不足，上下文被截短；{changes} 可达 {tokens:,} 个 token",
 )
 MORE_USERS = Message(
     "for more users or longer texts: {tokens:,} tokens of KV cache {changes}",
@@ -107,6 +107,6 @@ COMPILE_KERNELS = Message(
     "for speed: install g++ or clang++, then compile glmserve's own CPU kernels in its folder",
     "若要提速：先安装 g++ 或 clang++，再到 glmserve 目录编译自带的 CPU 内核",
 )
-WITH = Message("with {option}", "使用 {option} ")
-WITHOUT = Message("without {option}", "去掉 {option} ")
-AND = Message(" and ", "并")
+WITH = Message("with {option}", "使用 {option}")
+WITHOUT = Message("without {option}", "去掉 {option}")
+AND = Message(" and ", " 并")
