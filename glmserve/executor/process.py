@@ -84,7 +84,8 @@ class ProcessExecutor:
 
     async def _spawn(self, progress: ReportProgress) -> RunnerInfo:
         self._worker = await WorkerProcess.spawn(self._config, progress, self._supervision)
-        return await self._worker.connection.ready
+        # Whoever gives up waiting must not make it look done: see WorkerProcess.close.
+        return await asyncio.shield(self._worker.connection.ready)
 
     def _pause(self, reason: str, excused: int) -> float:
         """Seconds until the next start.

@@ -52,6 +52,7 @@ class WorkerProcess:
         """Start a process that builds the runner; `connection.ready` tells when it has."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
+        process = None
         try:
             with theirs:
                 process = await _start(theirs)
@@ -59,7 +60,10 @@ class WorkerProcess:
                 lambda: WorkerConnection(progress), sock=ours
             )
         except BaseException:
-            ours.close()  # which ends the process, if there is one
+            ours.close()
+            if process is not None:
+                process.kill()
+                await process.wait()
             raise
         connection.send(encode_frame(config))
         return cls(process, connection, supervision)
@@ -75,7 +79,7 @@ class WorkerProcess:
 
     async def close(self) -> None:
         """End it. Safe to call more than once."""
-        if not self.connection.ready.done() and self._process.returncode is None:
+        if self.connection.ready.cancel() and self._process.returncode is None:
             self._process.kill()  # it loads, and would not notice for a while
         self.connection.close()
         await self._end()
