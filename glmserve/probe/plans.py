@@ -17,7 +17,7 @@ Changes = dict[str, str | None]
 
 _QUANTIZATIONS = (None, "int8", "int4")
 _KV_CACHE_DTYPES = ("auto", "int8")
-_LIMITS = ("max_model_len", "kv_cache_tokens", "kv_cache_memory")
+_LEFT_OUT = ("dtype", "max_model_len", "kv_cache_tokens", "kv_cache_memory")
 
 
 def attempt_all(config: RunnerConfig, model: ModelConfig) -> list[Attempt]:
@@ -39,9 +39,9 @@ def _changes(config: RunnerConfig, model: ModelConfig) -> Iterator[Changes]:
             changes = elsewhere | _difference(config, quantization, kv_cache_dtype)
             if changes:
                 yield changes
-    for limit in _LIMITS:
-        if getattr(config, limit) is not None:
-            yield elsewhere | {limit: None}
+    for name in _LEFT_OUT:
+        if getattr(config, name) not in (None, "auto"):
+            yield elsewhere | {name: None}
     if device not in ("cpu", None):
         yield {"device": "cpu"}
 

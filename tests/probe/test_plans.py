@@ -98,14 +98,14 @@ def test_what_is_tried(chatglm2_6b: Path) -> None:
     tried = [a.changes for a in attempt_all(config, read_model_config(chatglm2_6b))]
     assert tried[:3] == [{}, {"kv_cache_dtype": "int8"}, {"quantization": None}]
     assert {"quantization": "int4", "kv_cache_dtype": "int8"} in tried
-    assert tried[-1] == {"max_model_len": None}
+    assert tried[-2:] == [{"dtype": None}, {"max_model_len": None}]
     assert not any("device" in changes for changes in tried)
 
 
 def test_quantised_checkpoints_are_left_so(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**CHATGLM2_6B, "quantization_bit": 4}))
     tried = [a.changes for a in attempt_all(config_of(tmp_path), read_model_config(tmp_path))]
-    assert tried == [{}, {"kv_cache_dtype": "int8"}]
+    assert tried == [{}, {"kv_cache_dtype": "int8"}, {"dtype": None}]
 
 
 def test_a_device_that_cannot_be_used() -> None:
