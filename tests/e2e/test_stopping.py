@@ -79,7 +79,6 @@ def test_a_worker_killed_while_loading(plugin: Path) -> None:
 
 def test_a_worker_that_hangs_while_loading(plugin: Path) -> None:
     with ServerProcess("--device", "slow", "--load-timeout", "1", wait=False) as server:
-        wait_for(plugin / "loading")
         assert server.wait(60) == 1
         assert "it made no progress in loading within --load-timeout 1 while" in server.text
         assert server.text.count("\n") == 1
@@ -87,7 +86,7 @@ def test_a_worker_that_hangs_while_loading(plugin: Path) -> None:
 
 def test_a_worker_that_hangs_after_a_restart(plugin: Path) -> None:
     (plugin / "wait").unlink()
-    arguments = ("--device", "slow", "--load-timeout", "3", "--max-worker-restarts", "3")
+    arguments = ("--device", "slow", "--load-timeout", "10", "--max-worker-restarts", "3")
     with ServerProcess(*arguments) as server:
         (plugin / "wait").touch()
         (plugin / "loading").unlink()
@@ -116,15 +115,20 @@ def test_a_device_that_fails(plugin: Path, debug: bool) -> None:
         assert debug or server.text.count("\n") == 1
 
 
-def test_ctrl_c_at_any_time() -> None:
-    """Whatever is being imported or read at that moment."""
-    for delay in (0.1, 0.2, 0.35, 0.5):
-        with ServerProcess("--device", "null", wait=False) as server:
-            time.sleep(delay)
-            os.kill(server.pid, signal.SIGINT)
-            server.wait()
-            if delay > 0.1:  # before, the interpreter itself has the word
-                assert "Traceback" not in server.text
+def wait_until_mapped(pid: int, library: str) -> None:
+    """Until a process has begun to import it."""
+    deadline = time.monotonic() + READY_TIMEOUT
+    while library not in Path(f"/proc/{pid}/maps").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_ctrl_c_among_the_imports() -> None:
+    with ServerProcess("--device", "null", wait=False) as server:
+        wait_until_mapped(server.pid, "uvloop")
+        os.kill(server.pid, signal.SIGINT)
+        server.wait()
+        assert "Traceback" not in server.text
 
 
 def test_a_conversion_that_is_ended_leaves_nothing(tmp_path: Path) -> None:
@@ -138,14 +142,10 @@ def test_a_conversion_that_is_ended_leaves_nothing(tmp_path: Path) -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-        deadline = time.monotonic() + READY_TIMEOUT
-        while b"converter.main" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(0.7)  # it imports torch
+        wait_until_mapped(process.pid, "libtorch")
         os.kill(process.pid, number)
         _, said = process.communicate(timeout=60)
-        assert process.returncode in (code, 0)
+        assert process.returncode == code
         assert "Traceback" not in said
         assert not (tmp_path / f"{number.name}.partial").exists()
 
