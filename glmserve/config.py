@@ -85,6 +85,8 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     For the cpu device."""
     numa_node: int | None = None
     """The node that `cpus` belong to, whose memory is taken while there is any."""
+    debug: bool = False
+    """What fails in the worker is shown with its traceback."""
     vocab_limit: int | None = None
     """Ids from here on are never sampled: rows of the output layer above the tokenizer's ids."""
     never_sampled: tuple[int, ...] = ()
@@ -116,6 +118,8 @@ class SupervisionConfig:
 
     step_timeout: float = 300.0
     """Seconds after which a step is taken for one that will never end; 0: never."""
+    load_timeout: float = 900.0
+    """Seconds without progress after which loading is taken for hung; 0: never."""
     max_restarts: int = 5
     """Within ten minutes."""
 

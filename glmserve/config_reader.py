@@ -23,6 +23,8 @@ def locate_config(checkpoint: Path) -> Path:
     if not checkpoint.exists():
         raise CheckpointError(f"{checkpoint}: no such file or folder")
     path = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "config.json"
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder; a checkpoint needs its config.json there")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; a checkpoint needs its config.json")
     return path

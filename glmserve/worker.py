@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from typing import NoReturn
 
 import msgspec
@@ -19,11 +20,14 @@ from glmserve.devices.affinity import run_on
 from glmserve.devices.host import return_free_memory
 from glmserve.devices.registry import select_device
 from glmserve.errors import OptionError, StartupError
+from glmserve.failure import say
 from glmserve.parent_process import die_with
 from glmserve.step import Runner
 from glmserve.step_loop import execute_steps
 from glmserve.wire import Failed, Loading, Ready, encode_frame, receive_frame
 
+_SIGNS_OF_NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't allocate memory")
+"""In messages of the dynamic loader and of torch's allocators."""
 _PROGRESS_INTERVAL = 0.1  # seconds between two Loading messages
 
 
@@ -42,15 +46,24 @@ def main(descriptor: int, parent: int) -> None:
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
     with socket.socket(fileno=descriptor) as connection:
         try:
-            _serve(connection)
+            config = _receive_config(connection)
+            runner = _build_runner(connection, config)
+            _serve(connection, runner, debug=config.debug)
         except (BrokenPipeError, ConnectionResetError):
             sys.exit(0)  # the executor is gone; nobody is left to tell
 
 
-def _serve(connection: socket.socket) -> None:
-    runner = _build_runner(connection)
+def _serve(connection: socket.socket, runner: Runner, *, debug: bool) -> None:
+    """Execute steps; one that fails is the end."""
     try:
         execute_steps(connection, runner)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        if debug:
+            traceback.print_exception(error)
+        say(f"the worker failed in a step: {type(error).__name__}: {error}; --debug shows where")
+        sys.exit(1)
     finally:
         runner.close()
 
@@ -65,12 +78,15 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _build_runner(connection: socket.socket) -> Runner:
-    """Read the RunnerConfig and build what it asks for, or report why not and exit."""
+def _receive_config(connection: socket.socket) -> RunnerConfig:
     frame = receive_frame(connection)
     if frame is None:
         sys.exit(0)
-    config = msgspec.msgpack.decode(frame, type=RunnerConfig)
+    return msgspec.msgpack.decode(frame, type=RunnerConfig)
+
+
+def _build_runner(connection: socket.socket, config: RunnerConfig) -> Runner:
+    """Build what is asked for, or report why not and exit."""
     last_report = 0.0
 
     def report(progress: LoadProgress) -> None:
@@ -93,10 +109,19 @@ def _build_runner(connection: socket.socket) -> Runner:
     except ConnectionError:
         raise
     except Exception as error:  # whatever a hostile or damaged checkpoint can provoke
-        _fail(connection, f"the model could not be loaded: {type(error).__name__}: {error}", 1)
+        if config.debug:
+            traceback.print_exception(error)
+        _fail(connection, _why_not_loaded(error), 1)
     return_free_memory()  # what loading has left
     connection.sendall(encode_frame(Ready(runner.info)))
     return runner
+
+
+def _why_not_loaded(error: Exception) -> str:
+    what = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _SIGNS_OF_NO_MEMORY):
+        return f"not enough memory for the model; `glmserve doctor` says what fits ({what})"
+    return f"the model could not be loaded: {what}; --debug shows where"
 
 
 def _fail(connection: socket.socket, message: str, exit_code: int) -> NoReturn:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from glmserve import __version__
 from glmserve.api import ServerContext
+from glmserve.cli.units import format_count, format_size
 from glmserve.config import LoadPhase, LoadProgress
 
 _BARS: dict[LoadPhase, dict[str, Any]] = {
@@ -44,14 +45,14 @@ def announce(context: ServerContext, url: str) -> None:
     info = context.engine.info
     limits = info.limits
     names = " = ".join(context.config.model_names)
-    size = f"{_count(info.num_parameters)} parameters ({_size(info.weight_bytes)})"
+    size = f"{format_count(info.num_parameters)} parameters ({format_size(info.weight_bytes)})"
     prefix = context.model.prefix
     tuning = f", behind the prefix {prefix.checkpoint}" if prefix else ""
     lines = [
         f"glmserve {__version__}",
         f"  model     {names}, {size}{tuning}",
         f"  device    {info.device}, {info.dtype}",
-        f"  KV cache  {limits.token_capacity:,} tokens ({_size(info.kv_cache_bytes)}); "
+        f"  KV cache  {limits.token_capacity:,} tokens ({format_size(info.kv_cache_bytes)}); "
         f"context {_context(context)}, {limits.max_sequences} requests at once",
         f"  URL       {url}/v1  (docs: {url}/docs)",
         "",
@@ -81,17 +82,3 @@ def _curl(context: ServerContext, url: str) -> str:
     if context.config.api_keys:
         command += ["-H", "Authorization: Bearer YOUR_KEY"]
     return shlex.join([*command, "-d", json.dumps(body, ensure_ascii=False)])
-
-
-def _count(number: int) -> str:
-    for unit, value in (("billion", 10**9), ("million", 10**6), ("thousand", 10**3)):
-        if number >= value:
-            return f"{number / value:.1f} {unit}"
-    return str(number)
-
-
-def _size(num_bytes: int) -> str:
-    for unit, value in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if num_bytes >= value:
-            return f"{num_bytes / value:.1f} {unit}"
-    return f"{num_bytes} bytes"

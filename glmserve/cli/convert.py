@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> NoReturn:
     # As for the worker: a file named torch.py in the current folder must not be run.
     code = (
         f"import sys; sys.path.append({str(_PACKAGE_ROOT)!r}); "
-        "from glmserve.converter.main import main; main(sys.argv[1])"
+        f"from glmserve.converter.main import main; main(sys.argv[1], debug={options.debug})"
     )
     argument = json.dumps(dataclasses.asdict(conversion))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the worker: leave cores to others

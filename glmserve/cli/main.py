@@ -3,42 +3,64 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import NoReturn
 
 from glmserve import __version__
-from glmserve.cli import bench, convert, replay, serve
-from glmserve.errors import StartupError
+from glmserve.cli import bench, convert, doctor, replay, serve
+from glmserve.failure import exit_with, repair_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command that `arguments` (default: the process's own) name, and exit."""
-    options = build_parser().parse_args(arguments)
-    try:
-        sys.exit(options.run(options))
-    except StartupError as error:
-        print(f"glmserve: error: {error.message}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except OSError as error:
-        print(f"glmserve: error: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(1)
+    repair_streams()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    exit_with(partial(_run, given), debug="--debug" in given)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="glmserve",
         description="OpenAI-compatible, streaming server for the ChatGLM family.",
         epilog="Run 'glmserve serve' to serve the embedded tiny model.",
         allow_abbrev=False,
     )
+    parser.set_defaults(debug=False)
     parser.add_argument("--version", action="version", version=f"glmserve {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve.add_command(commands)
+    doctor.add_command(commands)
     convert.add_command(commands)
     replay.add_command(commands)
     bench.add_command(commands)
     return parser
+
+
+def _run(arguments: list[str]) -> int | None:
+    options = build_parser().parse_args(arguments)
+    options.arguments = arguments
+    level = logging.DEBUG if options.debug else logging.WARNING
+    logging.basicConfig(format="glmserve: %(levelname)s: %(message)s", level=level)
+    code: int | None = options.run(options)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Of any command: all know --debug, and say in one line what is wrong."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)  # type: ignore[arg-type]
+        self.add_argument(
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="show tracebacks of errors, and log more",
+        )
+
+    def error(self, message: str) -> NoReturn:
+        line = " ".join(message.split())
+        self.exit(2, f"{self.prog}: error: {line}; see {self.prog} --help\n")

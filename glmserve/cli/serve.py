@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from glmserve.cli import tls
 from glmserve.cli.api_keys import read_admin_key, read_api_keys
 from glmserve.cli.cores import leave_to_worker
+from glmserve.cli.open_files import allow_open_files
 from glmserve.cli.options import (
     add_access_options,
     add_debug_options,
@@ -59,14 +60,8 @@ def add_command(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal, or until no worker lives; the process's exit code."""
-    if options.kv_cache_memory and options.kv_cache_tokens:
-        raise OptionError("--kv-cache-memory and --kv-cache-tokens say the same; give one of them")
-    if options.max_step_tokens and options.max_step_tokens < options.max_batch_size:
-        raise OptionError(
-            f"--max-step-tokens {options.max_step_tokens} leaves some of --max-batch-size "
-            f"{options.max_batch_size} requests without their token; raise it"
-        )
     runner, server = runner_config(options), server_config(options)
+    allow_open_files()
     leave_to_worker(runner.cpus)
     from glmserve.cli.server import serve  # everything heavy: --help must not wait for it
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
-import logging
 import math
 import secrets
 import signal
@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-import msgspec
 import uvicorn
 import uvloop
 from starlette.types import ASGIApp
@@ -23,20 +22,22 @@ from starlette.types import ASGIApp
 from glmserve.api import ServerContext, create_app
 from glmserve.cli.announce import LoadingBar, announce
 from glmserve.cli.http_protocol import HttpProtocol
+from glmserve.cli.text_layer import limit_vocabulary, load_text_layer
 from glmserve.config import RunnerConfig, SchedulerConfig, ServerConfig, SupervisionConfig
 from glmserve.engine import Engine
-from glmserve.errors import CheckpointError, OptionError, StartupError
+from glmserve.errors import OptionError, StartupError
 from glmserve.executor import Executor, ProcessExecutor
-from glmserve.model_config import ModelConfig, read_model_config
+from glmserve.failure import INTERRUPTED
+from glmserve.model_config import read_model_config
 from glmserve.recording import Recorder, RecordingExecutor
-from glmserve.text import (
-    ChatFormat,
-    Tokenizer,
-    load_tokenizer,
-    read_name_hints,
-    select_chat_format,
-)
 
+_BACKLOG = 2048
+"""Connections that may wait to be accepted."""
+_REMEDIES = {
+    errno.EADDRINUSE: "end what listens there, or give another --port",
+    errno.EADDRNOTAVAIL: "give an address of this machine by --host; 0.0.0.0 is all of them",
+    errno.EACCES: "give a --port from 1024 on, or the right to use this one",
+}
 _LAST_WORDS = 1
 """Seconds to deliver the error event of streams that are ended."""
 
@@ -65,7 +66,6 @@ def serve(
     Raises:
         StartupError: it cannot start.
     """
-    logging.basicConfig(format="glmserve: %(levelname)s: %(message)s", level=logging.WARNING)
     checkpoint = Path(runner_config.checkpoint)
     model = read_model_config(
         checkpoint, runner_config.rope_scaling, runner_config.ptuning_checkpoint
@@ -74,8 +74,8 @@ def serve(
         print(f"glmserve: note: {model.path} has a field unknown here: {field}", file=sys.stderr)
     tokenizer, chat = None, None
     if not skip_tokenizer:
-        tokenizer, chat = _load_text_layer(model, chat_format)
-        runner_config = _limit_vocabulary(runner_config, model, tokenizer)
+        tokenizer, chat = load_text_layer(model, chat_format)
+        runner_config = limit_vocabulary(runner_config, model, tokenizer)
     executor: Executor = ProcessExecutor(runner_config, supervision_config)
     recorder = None
     if record is not None:
@@ -87,47 +87,23 @@ def serve(
         return uvloop.run(_run(context, listener, drain_timeout, tls))
 
 
-def _load_text_layer(model: ModelConfig, chat_format: str | None) -> tuple[Tokenizer, ChatFormat]:
-    folder = model.path.parent
-    tokenizer = load_tokenizer(folder, chat_format)
-    return tokenizer, select_chat_format(read_name_hints(folder), tokenizer, chat_format)
-
-
-def _limit_vocabulary(
-    config: RunnerConfig, model: ModelConfig, tokenizer: Tokenizer
-) -> RunnerConfig:
-    """Keep the output layer's spare rows from being sampled: no text belongs to them.
-
-    Raises:
-        CheckpointError: the model has fewer rows than the tokenizer has ids.
-    """
-    if tokenizer.vocab_size > model.vocab_size:
-        raise CheckpointError(
-            f"{model.path}: the vocabulary of {model.vocab_size} is smaller than the "
-            f"tokenizer's {tokenizer.vocab_size}; they do not belong together"
-        )
-    return msgspec.structs.replace(
-        config,
-        vocab_limit=tokenizer.vocab_size,
-        never_sampled=tuple(sorted(tokenizer.never_sampled)),
-    )
-
-
 def _listen(host: str, port: int) -> socket.socket:
     """Take the port before anything heavy happens.
 
     Raises:
-        OptionError: it is taken, or the host is not ours.
+        OptionError: it is taken or forbidden, or the host is not ours.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(_BACKLOG)  # only now nobody else can have the port any more
     except OSError as error:
         listener.close()
         reason = error.strerror or str(error)
-        raise OptionError(f"cannot listen on {host}:{port}: {reason.lower()}") from None
+        remedy = _REMEDIES.get(error.errno or 0, "give another --host or --port")
+        raise OptionError(f"cannot listen on {host}:{port}: {reason.lower()}; {remedy}") from None
     return listener
 
 
@@ -196,10 +172,17 @@ async def _run(
     url = f"{'https' if tls else 'http'}://{host}:{port}"
     config = uvicorn_config(create_app(context), tls, drain_timeout)
     server = _Server(context.engine, config, drain_timeout)
+    signals = set()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        signals.add(number)
+        server.should_exit = True
+
     # uvicorn raises the signal that stopped it once more when it is done; that must not kill us.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    supervisor = asyncio.create_task(_supervise(context, server, url))
+        signal.signal(number, note)
+    is_up = asyncio.Event()
+    supervisor = asyncio.create_task(_supervise(context, server, url, is_up))
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -207,11 +190,16 @@ async def _run(
         with contextlib.suppress(asyncio.CancelledError):
             await supervisor
         await context.close()
-    return 0
+    return INTERRUPTED if signal.SIGINT in signals and not is_up.is_set() else 0
 
 
-async def _supervise(context: ServerContext, server: uvicorn.Server, url: str) -> None:
+async def _supervise(
+    context: ServerContext, server: uvicorn.Server, url: str, is_up: asyncio.Event
+) -> None:
     """Start the engine, announce it, and end the server when the engine dies.
+
+    Args:
+        is_up: set when the engine has started.
 
     Raises:
         StartupError: the engine could not start, or died.
@@ -222,7 +210,9 @@ async def _supervise(context: ServerContext, server: uvicorn.Server, url: str) -
         # What is here now stays; the collector need not look through it again and again.
         gc.collect()
         gc.freeze()
-        announce(context, url)
+        is_up.set()
+        with contextlib.suppress(OSError):  # that nobody reads it is no reason not to serve
+            announce(context, url)
         await context.engine.died.wait()
         if server.should_exit:
             return

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
-from typing import NoReturn
-
-from tqdm import tqdm
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
 
 from glmserve.config import ConversionConfig, LoadProgress
-from glmserve.converter.convert import Report, convert
-from glmserve.errors import StartupError
+from glmserve.failure import exit_with, repair_streams
+
+if TYPE_CHECKING:
+    from glmserve.converter.convert import Report
+
+_TERMINATED = 143  # as a shell reports SIGTERM
 
 
-def main(conversion_json: str) -> NoReturn:
+def main(conversion_json: str, *, debug: bool) -> NoReturn:
     """Convert as the JSON of a ConversionConfig says, and exit."""
+    repair_streams()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # leaving nothing half done
     conversion = ConversionConfig(**json.loads(conversion_json))
-    try:
-        report = _convert_with_bar(conversion)
-    except StartupError as error:
-        _fail(error.message, error.exit_code)
-    except OSError as error:
-        _fail(f"{error.filename or conversion.target}: {error.strerror or error}", 1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    print(render(conversion, report))
-    sys.exit(0)
+    exit_with(partial(_convert, conversion), debug=debug)
+
+
+def _convert(conversion: ConversionConfig) -> None:
+    print(render(conversion, _convert_with_bar(conversion)))
 
 
 def render(conversion: ConversionConfig, report: Report) -> str:
@@ -45,6 +46,11 @@ def render(conversion: ConversionConfig, report: Report) -> str:
 
 
 def _convert_with_bar(conversion: ConversionConfig) -> Report:
+    # Not before it can be interrupted: this takes seconds.
+    from tqdm import tqdm
+
+    from glmserve.converter.convert import convert
+
     with tqdm(desc="converting", unit="B", unit_scale=True, leave=False, disable=None) as bar:
 
         def show(progress: LoadProgress) -> None:
@@ -52,8 +58,3 @@ def _convert_with_bar(conversion: ConversionConfig) -> Report:
             bar.update(progress.done - bar.n)
 
         return convert(conversion, show)
-
-
-def _fail(message: str, exit_code: int) -> NoReturn:
-    print(f"glmserve: error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(exit_code)

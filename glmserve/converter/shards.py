@@ -59,7 +59,9 @@ class ShardWriter:
         try:
             save_file(self._waiting, path, metadata={"format": "pt"})
         except SafetensorError as error:
-            raise StartupError(f"{path}: cannot be written: {error}") from None
+            raise StartupError(
+                f"{path}: cannot be written: {error}; is there space left?"
+            ) from None
         path.chmod(usual_mode)  # some versions of safetensors leave it readable to its owner alone
         self._shards.append(list(self._waiting))
         self._waiting, self._waiting_bytes = {}, 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from glmserve.config import ReportProgress, RunnerConfig
+from glmserve.model_config import ModelConfig
+from glmserve.runner.limits import MemoryNeeds
 from glmserve.step import Runner
 
 
@@ -30,5 +32,18 @@ class Device(Protocol):
 
         Raises:
             StartupError: it cannot be loaded here.
+        """
+        ...
+
+
+@runtime_checkable
+class PlanningDevice(Device, Protocol):
+    """A device that also says what a model will take, for `glmserve doctor`."""
+
+    def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
+        """What `create_runner` would go by now; nothing is loaded.
+
+        Raises:
+            StartupError: an option cannot be had here.
         """
         ...

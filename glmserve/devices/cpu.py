@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import torch
@@ -11,9 +12,8 @@ import torch
 from glmserve.config import Quantization, ReportProgress, RunnerConfig
 from glmserve.devices.base import DeviceInfo
 from glmserve.devices.host import available_memory, cpu_name, usable_cores
-from glmserve.errors import DeviceError
 from glmserve.model_config import ModelConfig, read_model_config
-from glmserve.models.parameters import weight_bytes
+from glmserve.models.parameters import count_parameters, weight_bytes
 from glmserve.ops.cpu import CpuOps
 from glmserve.ops.cpu_ops import (
     NativeKernels,
@@ -23,7 +23,7 @@ from glmserve.ops.cpu_ops import (
     native_kernels,
 )
 from glmserve.runner.dtypes import dtype_name, host_dtype, quantization_on_load
-from glmserve.runner.limits import CacheMemory, format_bytes, plan_limits, step_tokens
+from glmserve.runner.limits import CacheMemory, MemoryNeeds, step_bytes, step_tokens
 from glmserve.runner.torch_runner import TorchRunner, TorchTarget, load_torch_runner
 
 _CACHE_SHARE = 0.25
@@ -49,44 +49,73 @@ class CpuDevice:
     def probe(self) -> DeviceInfo:
         return DeviceInfo(True, f"{cpu_name()}, {usable_cores()} cores")
 
+    def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
+        return _memory_needs(config, model, _choose(config, model))
+
     def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> TorchRunner:
         model = read_model_config(
             Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
         )
-        native = native_kernels(config)
-        fast_bfloat16 = native.library is not None or _computes_bfloat16()
-        dtype = host_dtype(config, model, fast_bfloat16=fast_bfloat16)
-        native = kernels_for(native, dtype, config)
-        quantization = quantization_on_load(config, model)
-        block_size = config.block_size or default_block_size(native)
-        ops = make_cpu_ops(config, model, dtype, block_size, native)
-        needed = _weight_bytes(model, dtype, quantization, ops)
-        memory = available_memory()
-        if needed > memory:
-            raise DeviceError(
-                f"not enough memory: the weights need {format_bytes(needed)} as "
-                f"{dtype_name(dtype)}, {format_bytes(memory)} are available"
-            )
-        token_bytes = model.num_layers * ops.attention.token_bytes(model.head_dim)
-        cache_memory = CacheMemory(memory - needed, _CACHE_SHARE, token_bytes, block_size)
-        limits = msgspec.structs.replace(
-            plan_limits(config, model, cache_memory, step_tokens(config, model, _STEP_TOKENS)),
-            max_drafts=_MAX_DRAFTS,
-        )
+        choice = _choose(config, model)
+        needs = _memory_needs(config, model, choice)
+        limits = msgspec.structs.replace(needs.plan(config, model), max_drafts=_MAX_DRAFTS)
+        library = choice.native.library
         threads = config.threads or default_threads(
-            usable_cores(), needed, alone=config.cpus is not None
+            usable_cores(), needs.weights, alone=config.cpus is not None
         )
         torch.set_num_threads(threads)
-        if native.library:
-            native.library.set_threads(threads)
+        if library:
+            library.set_threads(threads)
         target = TorchTarget(
             device=_HOST,
-            description=_description(threads, native),
-            dtype=dtype,
-            ops=ops,
-            quantization=quantization,
+            description=_description(threads, choice.native),
+            dtype=choice.dtype,
+            ops=choice.ops,
+            quantization=choice.quantization,
         )
         return load_torch_runner(config, model, target, limits, progress)
+
+
+class _Choice(NamedTuple):
+    """How a model is computed."""
+
+    dtype: torch.dtype
+    quantization: Quantization | None
+    block_size: int
+    native: NativeKernels
+    ops: CpuOps
+
+
+def _choose(config: RunnerConfig, model: ModelConfig) -> _Choice:
+    """What the options say, else the best there is.
+
+    Raises:
+        OptionError: an option cannot be had here.
+    """
+    native = native_kernels(config)
+    fast_bfloat16 = native.library is not None or _computes_bfloat16()
+    dtype = host_dtype(config, model, fast_bfloat16=fast_bfloat16)
+    native = kernels_for(native, dtype, config)
+    quantization = quantization_on_load(config, model)
+    block_size = config.block_size or default_block_size(native)
+    ops = make_cpu_ops(config, model, dtype, block_size, native)
+    return _Choice(dtype, quantization, block_size, native, ops)
+
+
+def _memory_needs(config: RunnerConfig, model: ModelConfig, choice: _Choice) -> MemoryNeeds:
+    weights = _weight_bytes(model, choice.dtype, choice.quantization, choice.ops)
+    max_step_tokens = step_tokens(config, model, _STEP_TOKENS)
+    token_bytes = model.num_layers * choice.ops.attention.token_bytes(model.head_dim)
+    available = available_memory()
+    return MemoryNeeds(
+        dtype=dtype_name(choice.dtype),
+        num_parameters=count_parameters(model),
+        weights=weights,
+        workspace=step_bytes(config, model, choice.dtype.itemsize, max_step_tokens),
+        available=available,
+        cache=CacheMemory(available - weights, _CACHE_SHARE, token_bytes, choice.block_size),
+        max_step_tokens=max_step_tokens,
+    )
 
 
 def _description(threads: int, native: NativeKernels) -> str:

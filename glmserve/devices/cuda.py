@@ -11,12 +11,12 @@ import torch
 from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.devices.base import DeviceInfo
 from glmserve.errors import DeviceError
-from glmserve.model_config import read_model_config
-from glmserve.models.parameters import weight_bytes
+from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.ops.gpu_ops import Gpu, make_ops
 from glmserve.runner.accelerator import CudaAccelerator
-from glmserve.runner.dtypes import dtype_name, quantization_on_load, stored_dtype
-from glmserve.runner.limits import format_bytes
+from glmserve.runner.dtypes import quantization_on_load, stored_dtype
+from glmserve.runner.gpu_memory import gpu_memory_needs, refuse_drafts
+from glmserve.runner.limits import MemoryNeeds
 from glmserve.runner.torch_runner import TorchTarget
 
 if TYPE_CHECKING:
@@ -38,10 +38,15 @@ class CudaDevice:
             return DeviceInfo(False, "torch finds no NVIDIA driver or no visible GPU")
         return _probe_triton()
 
+    def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
+        return _memory_needs(config, model, self._gpu())
+
     def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GpuRunner:
+        return _create_runner(self.name, config, progress, self._gpu())
+
+    def _gpu(self) -> Gpu:
         major, minor = torch.cuda.get_device_capability(0)
-        gpu = _gpu(f"sm_{major}{minor}", (major, minor))
-        return _create_runner(self.name, config, progress, gpu)
+        return _gpu(f"sm_{major}{minor}", (major, minor))
 
 
 class RocmDevice:
@@ -56,9 +61,15 @@ class RocmDevice:
             return DeviceInfo(False, "torch finds no AMD driver or no visible GPU")
         return _probe_triton()
 
+    def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
+        return _memory_needs(config, model, self._gpu())
+
     def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GpuRunner:
+        return _create_runner(self.name, config, progress, self._gpu())
+
+    def _gpu(self) -> Gpu:
         chip = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]
-        return _create_runner(self.name, config, progress, _gpu(chip, None))
+        return _gpu(chip, None)
 
 
 def _probe_triton() -> DeviceInfo:
@@ -72,6 +83,33 @@ def _gpu(chip: str, capability: tuple[int, int] | None) -> Gpu:
     return Gpu(torch.device("cuda", 0), chip, capability, properties.multi_processor_count)
 
 
+def _target(config: RunnerConfig, model: ModelConfig, gpu: Gpu, description: str) -> TorchTarget:
+    """How a model is computed here.
+
+    Raises:
+        OptionError: an option cannot be had here.
+    """
+    dtype = stored_dtype(config, model)
+    return TorchTarget(
+        device=gpu.device,
+        description=description,
+        dtype=dtype,
+        ops=make_ops(config, model, dtype, _block_size(config), gpu),
+        quantization=quantization_on_load(config, model),
+    )
+
+
+def _block_size(config: RunnerConfig) -> int:
+    return config.block_size or _BLOCK_SIZE
+
+
+def _memory_needs(config: RunnerConfig, model: ModelConfig, gpu: Gpu) -> MemoryNeeds:
+    refuse_drafts(config)
+    target = _target(config, model, gpu, "")
+    free = CudaAccelerator(target.device).free_memory()
+    return gpu_memory_needs(config, model, target, _block_size(config), free)
+
+
 def _create_runner(
     name: str, config: RunnerConfig, progress: ReportProgress, gpu: Gpu
 ) -> GpuRunner:
@@ -81,24 +119,10 @@ def _create_runner(
     model = read_model_config(
         Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
     )
-    dtype = stored_dtype(config, model)
-    quantization = quantization_on_load(config, model)
-    block_size = config.block_size or _BLOCK_SIZE
-    target = TorchTarget(
-        device=gpu.device,
-        description=f"{name} ({torch.cuda.get_device_name(0)})",
-        dtype=dtype,
-        ops=make_ops(config, model, dtype, block_size, gpu),
-        quantization=quantization,
-    )
+    _memory_needs(config, model, gpu).plan(config, model)  # says now what will not fit
+    target = _target(config, model, gpu, f"{name} ({torch.cuda.get_device_name(0)})")
     accelerator = CudaAccelerator(gpu.device)
-    needed = weight_bytes(model, dtype.itemsize, quantization)
-    free = accelerator.free_memory()
-    if needed > free:
-        raise DeviceError(
-            f"not enough GPU memory: the weights need {format_bytes(needed)} as "
-            f"{dtype_name(dtype)}, {format_bytes(free)} are free"
-        )
+    block_size = _block_size(config)
     try:
         return load_gpu_runner(config, model, target, accelerator, gpu.chip, block_size, progress)
     except torch.OutOfMemoryError as error:

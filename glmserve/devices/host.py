@@ -6,6 +6,8 @@ import ctypes
 import os
 import platform
 import re
+import resource
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,8 +48,27 @@ def usable_cores() -> int:
     except AttributeError:  # not on this platform
         return max(1, (os.cpu_count() or 2) // 2)
     cores = len({_core_of(cpu) for cpu in cpus})
-    quota = _cpu_quota()
-    return max(1, cores if quota is None else min(cores, quota))
+    quota = cpu_quota()
+    return max(1, cores if quota is None else min(cores, int(quota)))
+
+
+def instruction_sets() -> frozenset[str]:
+    """What the CPU's cores can do, as Linux names it: avx2, avx512_vnni, bf16."""
+    text = _read(Path("/proc/cpuinfo"))
+    match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    return frozenset(match[1].split()) if match else frozenset()
+
+
+def total_memory() -> int:
+    """Bytes of memory that the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def memory_limit() -> int | None:
+    """Bytes that the container may take in all; None: as many as there are."""
+    limits = [_read(_CGROUP / files.limit).strip() for files in _MEMORY_FILES]
+    found = [int(limit) for limit in limits if limit.isdigit() and int(limit) < total_memory()]
+    return min(found, default=None)
 
 
 def return_free_memory() -> None:
@@ -71,18 +92,27 @@ def available_memory() -> int:
             cached = re.search(files.cached, _read(_CGROUP / files.stat), re.MULTILINE)
             taken = int(used) - (int(cached[1]) if cached else 0)
             available = min(available, int(limit) - taken)
-    return available
+    return min(available, _address_space())
 
 
-def _cpu_quota() -> int | None:
-    """Whole CPUs' worth of time that the container may take; 0 is less than one."""
+def _address_space() -> int:
+    """Bytes that this process may still map (ulimit -v)."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    pages = re.match(r"\d+", _read(Path("/proc/self/statm")))
+    if limit == resource.RLIM_INFINITY or pages is None:
+        return sys.maxsize
+    return max(0, limit - int(pages[0]) * resource.getpagesize())
+
+
+def cpu_quota() -> float | None:
+    """CPUs' worth of time that the container may take; None: no limit."""
     quota = re.match(r"(\d+) (\d+)", _read(_CGROUP / "cpu.max"))  # version 2
     if quota:
-        return int(quota[1]) // int(quota[2])
+        return int(quota[1]) / int(quota[2])
     time, period = (
         _read(_CGROUP / f"cpu/cpu.cfs_{name}_us").strip() for name in ("quota", "period")
     )
-    return int(time) // int(period) if time.isdigit() and period.isdigit() else None
+    return int(time) / int(period) if time.isdigit() and period.isdigit() else None
 
 
 def _core_of(cpu: int) -> str:

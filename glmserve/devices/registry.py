@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
-from glmserve.devices.base import Device
+from glmserve.devices.base import Device, DeviceInfo
 from glmserve.errors import DeviceError, OptionError
 
 ENTRY_POINT_GROUP = "glmserve.devices"
@@ -35,29 +35,52 @@ def select_device(name: str) -> Device:
     if name == "auto":
         return _first_available()
     device = load_device(name)
-    info = device.probe()
+    info = probe(device)
     if not info.available:
         raise DeviceError(f"--device {name} cannot be used here: {info.reason}")
     return device
 
 
+def probe(device: Device) -> DeviceInfo:
+    """Whether the device can be used here; one that fails at telling cannot."""
+    try:
+        return device.probe()
+    except Exception as error:  # other people's code
+        return DeviceInfo(False, f"asking it failed: {type(error).__name__}: {error}")
+
+
 def load_device(name: str) -> Device:
-    """The plugin of this name, whether or not it can be used."""
+    """The plugin of this name, whether or not it can be used.
+
+    Raises:
+        OptionError: no device has this name.
+        DeviceError: its package cannot be imported.
+    """
     if name in _BUILT_IN:
         module, _, attribute = _BUILT_IN[name].partition(":")
         device: Device = getattr(import_module(module), attribute)()
         return device
     for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        plugin: Device = entry.load()()
-        return plugin
+        return _load_plugin(entry)
     raise OptionError(f"--device {name}: unknown; known: auto, {', '.join(device_names())}")
+
+
+def _load_plugin(entry: EntryPoint) -> Device:
+    try:
+        plugin: Device = entry.load()()
+    except Exception as error:  # other people's code
+        raise DeviceError(
+            f"--device {entry.name}: its plugin {entry.value} cannot be loaded: "
+            f"{type(error).__name__}: {error}; repair that package, or choose another device"
+        ) from error
+    return plugin
 
 
 def _first_available() -> Device:
     reasons = []
     for name in _AUTO_ORDER:
         device = load_device(name)
-        info = device.probe()
+        info = probe(device)
         if info.available:
             return device
         reasons.append(f"{name}: {info.reason}")

@@ -31,6 +31,8 @@ class WorkerConnection(asyncio.Protocol):
         self.ready: asyncio.Future[RunnerInfo] = loop.create_future()
         self.lost = asyncio.Event()
         self.num_steps_done = 0
+        self.num_reports = 0
+        """Of how far loading has come."""
         self._progress = progress
         self._outputs: deque[asyncio.Future[StepOutput]] = deque()  # of the steps under way
         self._buffer = bytearray()
@@ -89,6 +91,7 @@ class WorkerConnection(asyncio.Protocol):
                 if not oldest.done():
                     oldest.set_result(output)
             case Loading(progress):
+                self.num_reports += 1
                 self._progress(progress)
             case Ready(info):
                 self.ready.set_result(info)

@@ -35,7 +35,8 @@ class ProcessExecutor:
             info = await self._spawn(progress)
         except WorkerLostError:
             raise StartupError(
-                "the worker process died while loading the model; see its output"
+                f"the worker process {await self.wait_lost()} while it loaded the model; "
+                "`glmserve doctor` with the same options looks for the cause"
             ) from None
         self._limits = info.limits
         # What is free when a later worker starts may be more or less.
@@ -82,10 +83,9 @@ class ProcessExecutor:
             await self._worker.close()
 
     async def _spawn(self, progress: ReportProgress) -> RunnerInfo:
-        self._worker = await WorkerProcess.spawn(
-            self._config, progress, self._supervision.step_timeout
-        )
-        return await self._worker.connection.ready
+        self._worker = await WorkerProcess.spawn(self._config, progress, self._supervision)
+        # Whoever gives up waiting must not make it look done: see WorkerProcess.close.
+        return await asyncio.shield(self._worker.connection.ready)
 
     def _pause(self, reason: str, excused: int) -> float:
         """Seconds until the next start.

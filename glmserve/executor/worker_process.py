@@ -6,9 +6,10 @@ import asyncio
 import os
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
-from glmserve.config import ReportProgress, RunnerConfig
+from glmserve.config import ReportProgress, RunnerConfig, SupervisionConfig
 from glmserve.executor.connection import WorkerConnection
 from glmserve.executor.exit_status import describe_exit
 from glmserve.executor.watchdog import Watchdog
@@ -23,29 +24,35 @@ class WorkerProcess:
     """A process that runs `glmserve.worker` at the other end of `connection`.
 
     Args:
-        step_timeout: seconds after which a step that has not ended is taken for one that never
-            will, and the process is killed; 0: never.
+        supervision: says after which time a step, or loading without progress, is taken for one
+            that will never end, and the process is killed.
     """
 
     def __init__(
         self,
         process: asyncio.subprocess.Process,
         connection: WorkerConnection,
-        step_timeout: float,
+        supervision: SupervisionConfig,
     ) -> None:
         self.connection = connection
         self._process = process
-        self._step_timeout = step_timeout
-        self._is_hung = False
-        self._watchdog = Watchdog(step_timeout, self._num_steps_done, self._kill_hung)
+        self._hung = ""
+        step, load = supervision.step_timeout, supervision.load_timeout
+        slow_step = f"its step did not end within --step-timeout {step:g}"
+        slow_load = f"it made no progress in loading within --load-timeout {load:g}"
+        self._watchdogs = (
+            Watchdog(step, self._num_steps_done, partial(self._kill_hung, slow_step)),
+            Watchdog(load, self._num_reports, partial(self._kill_hung, slow_load)),
+        )
 
     @classmethod
     async def spawn(
-        cls, config: RunnerConfig, progress: ReportProgress, step_timeout: float
+        cls, config: RunnerConfig, progress: ReportProgress, supervision: SupervisionConfig
     ) -> WorkerProcess:
         """Start a process that builds the runner; `connection.ready` tells when it has."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
+        process = None
         try:
             with theirs:
                 process = await _start(theirs)
@@ -53,27 +60,33 @@ class WorkerProcess:
                 lambda: WorkerConnection(progress), sock=ours
             )
         except BaseException:
-            ours.close()  # which ends the process, if there is one
+            ours.close()
+            if process is not None:
+                process.kill()
+                await process.wait()
             raise
         connection.send(encode_frame(config))
-        return cls(process, connection, step_timeout)
+        return cls(process, connection, supervision)
 
     async def wait_lost(self) -> str:
         """Wait until it is gone; what became of it, as in "the worker ..."."""
         await self.connection.lost.wait()
         await self._end()
-        if self._is_hung:
-            return f"was killed: its step did not end within --step-timeout {self._step_timeout:g}"
+        if self._hung:
+            return f"was killed: {self._hung}"
         assert self._process.returncode is not None
         return describe_exit(self._process.returncode)
 
     async def close(self) -> None:
         """End it. Safe to call more than once."""
+        if self.connection.ready.cancel() and self._process.returncode is None:
+            self._process.kill()  # it loads, and would not notice for a while
         self.connection.close()
         await self._end()
 
     async def _end(self) -> None:
-        self._watchdog.stop()
+        for watchdog in self._watchdogs:
+            watchdog.stop()
         try:
             await asyncio.wait_for(self._process.wait(), _STOP_TIMEOUT)
         except TimeoutError:
@@ -83,8 +96,11 @@ class WorkerProcess:
     def _num_steps_done(self) -> int | None:
         return self.connection.num_steps_done if self.connection.is_busy else None
 
-    def _kill_hung(self) -> None:
-        self._is_hung = True
+    def _num_reports(self) -> int | None:
+        return None if self.connection.ready.done() else self.connection.num_reports
+
+    def _kill_hung(self, reason: str) -> None:
+        self._hung = reason
         self._process.kill()
 
 

@@ -20,6 +20,41 @@ _WORKSPACE = 2**29
 
 
 @dataclass(frozen=True)
+class MemoryNeeds:
+    """What a model takes of a device's memory: known from config.json, before anything is loaded.
+
+    Sizes are bytes.
+    """
+
+    dtype: str
+    """Of the activations."""
+    num_parameters: int
+    weights: int
+    workspace: int
+    """Of the largest step, beside weights and KV cache."""
+    available: int
+    """What the device can give now."""
+    cache: CacheMemory
+    """What the KV cache gets of it."""
+    max_step_tokens: int
+
+    def plan(self, config: RunnerConfig, model: ModelConfig) -> RunnerLimits:
+        """Size the KV cache: see `plan_limits`.
+
+        Raises:
+            DeviceError: not even the weights fit, or no useful KV cache beside them.
+            OptionError: an option cannot be honoured.
+        """
+        if self.weights > self.available:
+            raise DeviceError(
+                f"not enough memory: the weights need {format_bytes(self.weights)} as "
+                f"{self.dtype}, {format_bytes(max(0, self.available))} are available; "
+                "--quantization makes them smaller, and `glmserve doctor` says by how much"
+            )
+        return plan_limits(config, model, self.cache, self.max_step_tokens)
+
+
+@dataclass(frozen=True)
 class CacheMemory:
     """What a device can give to the KV cache when no option says it."""
 
@@ -54,11 +89,18 @@ def activation_bytes(
     The widest moment of a layer, the logits of all sequences in float32 with copies for
     log-probabilities, and what libraries want as workspace.
     """
+    return step_bytes(config, model, itemsize, max_step_tokens) + _WORKSPACE
+
+
+def step_bytes(
+    config: RunnerConfig, model: ModelConfig, itemsize: int, max_step_tokens: int
+) -> int:
+    """Bytes of the largest step's own tensors."""
     heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_dim
     widest = 4 * model.hidden_size + max(heads, 3 * model.ffn_size)
     layer = max_step_tokens * widest * itemsize
     logits = _LOGIT_COPIES * config.max_batch_size * model.vocab_size * 4
-    return layer + logits + _WORKSPACE
+    return layer + logits
 
 
 def plan_limits(

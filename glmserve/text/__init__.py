@@ -3,6 +3,7 @@
 from glmserve.text.chat_format import ChatFormat, ChatMessage
 from glmserve.text.chat_format_selection import (
     CHAT_FORMATS,
+    named_chat_format,
     read_name_hints,
     select_chat_format,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "StopChecker",
     "Tokenizer",
     "load_tokenizer",
+    "named_chat_format",
     "read_name_hints",
     "select_chat_format",
 ]

@@ -61,7 +61,7 @@ def test_no_limits(
 ) -> None:
     monkeypatch.setattr(host, "_CGROUP", write(tmp_path, files))
     assert available_memory() > 70 * MIB
-    assert host._cpu_quota() is None
+    assert host.cpu_quota() is None
 
 
 def test_free_memory_is_returned() -> None:

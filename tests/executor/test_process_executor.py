@@ -13,6 +13,7 @@ import msgspec
 import pytest
 import uvloop
 
+from device_plugin import install_device
 from glmserve.config import (
     EMBEDDED_CHECKPOINT,
     RunnerConfig,
@@ -22,7 +23,7 @@ from glmserve.config import (
 )
 from glmserve.engine import Engine
 from glmserve.errors import EngineDeadError, StartupError, WorkerLostError
-from glmserve.executor import ProcessExecutor
+from glmserve.executor import ProcessExecutor, worker_process
 from glmserve.request import SamplingParams
 from glmserve.step import PENDING, SamplingInput, ScheduledSequence, StepInput, TokenMasks
 from worker_on_thread import drain
@@ -173,9 +174,48 @@ async def test_a_first_worker_that_dies_while_loading_is_not_replaced() -> None:
     while not workers():
         await asyncio.sleep(0)
     signal_worker(signal.SIGKILL)
-    with pytest.raises(StartupError, match="died while loading"):
+    with pytest.raises(StartupError, match=r"SIGKILL \(out of memory\?\) while it loaded"):
         await starting
     await executor.close()
+
+
+SLEEPY = """
+import time
+from glmserve.devices.null import NullDevice
+
+class SleepyDevice(NullDevice):
+    def create_runner(self, config, progress):
+        time.sleep(1000)
+"""
+
+
+@pytest.fixture
+def sleepy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunnerConfig:
+    """Of a device that never gets ready."""
+    install_device("sleepy", "SleepyDevice", SLEEPY, tmp_path, monkeypatch)
+    return msgspec.structs.replace(CONFIG, device="sleepy")
+
+
+async def test_a_worker_that_loads_is_not_waited_for(
+    sleepy: RunnerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_process, "_STOP_TIMEOUT", 1000.0)
+    executor = ProcessExecutor(sleepy, SupervisionConfig())
+    starting = asyncio.create_task(executor.start(report_nothing))
+    while not workers():
+        await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    await executor.close()
+    assert not workers()
+
+
+async def test_a_worker_that_hangs_while_loading_is_killed(sleepy: RunnerConfig) -> None:
+    executor = ProcessExecutor(sleepy, SupervisionConfig(load_timeout=0.5))
+    with pytest.raises(StartupError, match=r"no progress in loading within --load-timeout 0\.5"):
+        await executor.start(report_nothing)
+    await executor.close()
+    assert not workers()
 
 
 async def test_closing_while_another_worker_starts() -> None:

@@ -6,14 +6,16 @@ import argparse
 
 from glmserve.cli.cores import place_worker
 from glmserve.config import RunnerConfig
+from glmserve.errors import OptionError
 
 
 def runner_config(options: argparse.Namespace) -> RunnerConfig:
     """What the worker is told.
 
     Raises:
-        OptionError: the CPUs it is to run on cannot be had.
+        OptionError: the CPUs it is to run on cannot be had, or options contradict each other.
     """
+    _check(options)
     placement = place_worker(options.cpus, options.numa_node)
     return RunnerConfig(
         checkpoint=str(options.checkpoint),
@@ -36,6 +38,17 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
         kv_cache_memory=options.kv_cache_memory,
         kv_cache_tokens=options.kv_cache_tokens,
         threads=options.threads,
+        debug=options.debug,
         cpus=placement.cpus,
         numa_node=placement.numa_node,
     )
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.kv_cache_memory and options.kv_cache_tokens:
+        raise OptionError("--kv-cache-memory and --kv-cache-tokens say the same; give one of them")
+    if options.max_step_tokens and options.max_step_tokens < options.max_batch_size:
+        raise OptionError(
+            f"--max-step-tokens {options.max_step_tokens} leaves some of --max-batch-size "
+            f"{options.max_batch_size} requests without their token; raise it"
+        )

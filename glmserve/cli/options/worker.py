@@ -19,6 +19,13 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
         help="a worker whose step takes longer is killed, and replaced; 0: never",
     )
     group.add_argument(
+        "--load-timeout",
+        type=values.seconds,
+        default=900.0,
+        metavar="SECONDS",
+        help="a worker that loads, and makes no progress for so long, is killed; 0: never",
+    )
+    group.add_argument(
         "--max-worker-restarts",
         type=values.non_negative,
         default=5,
@@ -31,5 +38,7 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
 def supervision_config(options: argparse.Namespace) -> SupervisionConfig:
     """How the worker is looked after."""
     return SupervisionConfig(
-        step_timeout=options.step_timeout, max_restarts=options.max_worker_restarts
+        step_timeout=options.step_timeout,
+        load_timeout=options.load_timeout,
+        max_restarts=options.max_worker_restarts,
     )

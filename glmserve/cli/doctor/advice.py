@@ -1,0 +1,110 @@
+"""What to change, from what would come of changes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+
+from glmserve.cli.doctor.diagnosis import Advice, AdviceKind
+from glmserve.diagnosis import Attempt, Machine
+
+_WORTH_IT = 1.3
+"""Times as many tokens of KV cache, for smaller numbers to be worth a word."""
+_COMPILE = "GLMSERVE_CPU_KERNELS=required pip install ."
+_FIXES: tuple[Callable[[Set[str]], bool], ...] = (
+    lambda changed: changed <= {"dtype"},
+    lambda changed: changed <= {"quantization", "kv_cache_dtype"},
+    lambda changed: changed <= {"max_model_len", "kv_cache_tokens", "kv_cache_memory"},
+    lambda changed: "device" in changed,
+)
+"""The device's own choice, smaller numbers, limits left out, elsewhere: one of each is enough."""
+
+
+def advise(
+    attempts: Sequence[Attempt],
+    arguments: Sequence[str],
+    machine: Machine | None,
+    wanted_context: int,
+) -> list[Advice]:
+    """What helps: to serve at all, else for longer texts, more users and more speed.
+
+    Args:
+        attempts: as asked, then with changes, those that cost least first.
+        arguments: of `glmserve serve`, as they were given.
+        machine: None: CPU kernels are not wanted.
+        wanted_context: tokens that one request would have if there were memory enough.
+    """
+    if not attempts:
+        return []
+    asked, *others = attempts
+    usable = [attempt for attempt in others if attempt.limits is not None]
+    if asked.limits is None:
+        return list(_fixes(usable, arguments))
+    return [*_improvements(asked, usable, arguments, wanted_context), *_kernels(asked, machine)]
+
+
+def serve_command(arguments: Sequence[str], changes: Mapping[str, str | None]) -> str:
+    """The command line that serves with these options, changed.
+
+    Args:
+        changes: fields of RunnerConfig, which are named like their options; None leaves one out.
+    """
+    options = {f"--{name.replace('_', '-')}": value for name, value in changes.items()}
+    kept: list[str] = []
+    skips_value = False
+    for argument in arguments:
+        if skips_value:
+            skips_value = False
+        elif argument in options:
+            skips_value = True
+        elif argument.partition("=")[0] not in options:
+            kept.append(argument)
+    added = [part for name, value in options.items() if value is not None for part in (name, value)]
+    return shlex.join(["glmserve", "serve", *kept, *added])
+
+
+def _fixes(usable: Sequence[Attempt], arguments: Sequence[str]) -> Iterator[Advice]:
+    """The first of each kind that makes it fit: other number formats, fewer tokens, elsewhere."""
+    for kind in _FIXES:
+        if found := next((a for a in usable if kind(a.changes.keys())), None):
+            yield _advice("fix", found, arguments, _context(found))
+
+
+def _improvements(
+    asked: Attempt, usable: Sequence[Attempt], arguments: Sequence[str], wanted_context: int
+) -> Iterator[Advice]:
+    here = [a for a in usable if "device" not in a.changes and _is_smaller(a)]
+    context = _context(asked)
+    if context < wanted_context:
+        if longer := next((a for a in here if _context(a) > context), None):
+            yield _advice("longer_context", longer, arguments, _context(longer))
+        return
+    tokens = _tokens(asked)
+    if larger := next((a for a in here if _tokens(a) >= _WORTH_IT * tokens), None):
+        yield _advice("more_users", larger, arguments, _tokens(larger))
+
+
+def _is_smaller(attempt: Attempt) -> bool:
+    """Whether it is a number format that takes less, not an option that was left out."""
+    return None not in attempt.changes.values()
+
+
+def _kernels(asked: Attempt, machine: Machine | None) -> Iterator[Advice]:
+    if machine and asked.device == "cpu" and machine.kernels is None and _can_compile(machine):
+        yield Advice("compile_kernels", {}, _COMPILE)
+
+
+def _can_compile(machine: Machine) -> bool:
+    return machine.architecture == "x86_64" and "avx2" in machine.instruction_sets
+
+
+def _advice(kind: AdviceKind, attempt: Attempt, arguments: Sequence[str], tokens: int) -> Advice:
+    return Advice(kind, attempt.changes, serve_command(arguments, attempt.changes), tokens)
+
+
+def _context(attempt: Attempt) -> int:
+    return attempt.limits.max_context if attempt.limits else 0
+
+
+def _tokens(attempt: Attempt) -> int:
+    return attempt.limits.token_capacity if attempt.limits else 0

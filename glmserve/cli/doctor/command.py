@@ -1,0 +1,63 @@
+"""The command: its options, and from these to what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from glmserve.cli.options import (
+    add_device_options,
+    add_model_options,
+    add_scheduling_options,
+    runner_config,
+)
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_command(commands: Commands) -> None:
+    """Add `doctor` to the command line."""
+    parser = commands.add_parser(
+        "doctor",
+        help="say what can be served here, and what to change if it cannot",
+        description="Look at this machine and at a checkpoint, load nothing, and say whether "
+        "`glmserve serve` with the same options will work, for how many users, and what to change. "
+        "Exit code 0: it will; 1: it will not; 2: an option is wrong. In Chinese where the "
+        "environment's LC_ALL, LC_MESSAGES or LANG begins with zh.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    add_model_options(parser)
+    add_device_options(parser)
+    add_scheduling_options(parser)
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", action="store_true", help="the same for machines, on one line")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what there is to say; the exit code of `glmserve serve` with these options."""
+    config = runner_config(options)
+    # Not before it is needed: --help must not wait for it.
+    import msgspec
+
+    from glmserve.cli.doctor.diagnose import diagnose
+    from glmserve.cli.doctor.language import choose_language
+    from glmserve.cli.doctor.report import render
+
+    diagnosis = diagnose(config, options, _serve_arguments(options.arguments))
+    if options.json:
+        print(msgspec.json.encode(diagnosis).decode())
+    else:
+        language = choose_language(os.environ, sys.stdout.encoding)
+        print(render(diagnosis, language))
+    return diagnosis.exit_code
+
+
+def _serve_arguments(arguments: Sequence[str]) -> list[str]:
+    """Those of `glmserve serve` that say the same."""
+    after = arguments[arguments.index("doctor") + 1 :]  # nothing but flags can stand before it
+    return [argument for argument in after if argument not in ("--json", "--debug")]

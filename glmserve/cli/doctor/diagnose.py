@@ -1,0 +1,171 @@
+"""Puts together what the checkpoint's files, the tokenizer and the probing process tell."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from glmserve.cli.doctor.advice import advise, serve_command
+from glmserve.cli.doctor.diagnosis import Checkpoint, Diagnosis, Plan, Problem
+from glmserve.cli.doctor.probing import probe
+from glmserve.cli.text_layer import limit_vocabulary, load_text_layer
+from glmserve.config import RunnerConfig
+from glmserve.diagnosis import Attempt, Findings
+from glmserve.errors import StartupError
+from glmserve.model_config import ModelConfig, read_model_config
+from glmserve.step import RunnerLimits
+from glmserve.text import named_chat_format, read_name_hints
+
+_CONTEXTS = (2048, 8192, 32768, 131072)
+"""Tokens, for which users are counted."""
+_FORMATS = {"quantization", "kv_cache_dtype"}
+_FAMILIES = {
+    "chatglm": "ChatGLM-6B",
+    "chatglm2": "ChatGLM2",
+    "chatglm3": "ChatGLM3",
+    "glm4": "GLM-4",
+    "codegeex2": "CodeGeeX2",
+}
+
+
+def diagnose(
+    config: RunnerConfig, options: argparse.Namespace, arguments: Sequence[str]
+) -> Diagnosis:
+    """Look at everything; what goes wrong is part of the answer.
+
+    Args:
+        options: of the command line.
+        arguments: with which `glmserve serve` would have the same options.
+    """
+    problems: list[Problem] = []
+    model, checkpoint = _look_at_checkpoint(config, options, problems)
+    findings = _probe(config, problems)
+    attempts = findings.attempts if findings else []
+    weights = findings.weights if findings else None
+    if attempts and attempts[0].problem:
+        problems.append(Problem(attempts[0].problem, attempts[0].exit_code))
+    if weights and weights.problem:
+        problems.append(Problem(weights.problem, StartupError.exit_code))
+    if checkpoint and attempts:
+        count = next((a.num_parameters for a in attempts if a.num_parameters), None)
+        checkpoint = msgspec.structs.replace(checkpoint, num_parameters=count)
+    wanted = config.max_model_len or (model.max_context if model else 0)
+    machine = findings.machine if findings else None
+    wants_kernels = config.cpu_kernels != "torch"
+    return Diagnosis(
+        can_serve=not problems,
+        exit_code=problems[0].exit_code if problems else 0,
+        problems=problems,
+        machine=machine,
+        checkpoint=checkpoint,
+        weights=weights,
+        plans=list(_plans(config, model, attempts)) if model else [],
+        advice=advise(attempts, arguments, machine if wants_kernels else None, wanted),
+        command=serve_command(arguments, {}),
+    )
+
+
+def _probe(config: RunnerConfig, problems: list[Problem]) -> Findings | None:
+    try:
+        return probe(config)
+    except StartupError as error:
+        problems.append(Problem(error.message, error.exit_code))
+        return None
+
+
+def _look_at_checkpoint(
+    config: RunnerConfig, options: argparse.Namespace, problems: list[Problem]
+) -> tuple[ModelConfig | None, Checkpoint | None]:
+    try:
+        model = read_model_config(
+            Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
+        )
+        checkpoint = _describe(model, skips_tokenizer=options.skip_tokenizer_init)
+    except StartupError as error:
+        problems.append(Problem(error.message, error.exit_code))
+        return None, None
+    except OSError as error:
+        problems.append(Problem(f"{error.filename}: {error.strerror}", StartupError.exit_code))
+        return None, None
+    if options.skip_tokenizer_init:
+        return model, checkpoint
+    try:
+        tokenizer, chat = load_text_layer(model, options.chat_format)
+        checkpoint = msgspec.structs.replace(
+            checkpoint, vocab_size=tokenizer.vocab_size, chat_format=chat.name
+        )
+        limit_vocabulary(config, model, tokenizer)
+    except StartupError as error:
+        problems.append(Problem(error.message, error.exit_code))
+    return model, checkpoint
+
+
+def _describe(model: ModelConfig, *, skips_tokenizer: bool) -> Checkpoint:
+    hint = named_chat_format(read_name_hints(model.path.parent))
+    family = "ChatGLM-6B" if model.model_type == "chatglm-6b" else _FAMILIES.get(hint or "")
+    return Checkpoint(
+        path=str(model.path.parent),
+        family=family or ("GLM-4" if model.model_type == "glm" else "ChatGLM2, ChatGLM3, GLM-4"),
+        model_type=model.model_type,
+        num_layers=model.num_layers,
+        max_context=model.max_context,
+        stored_dtype=model.stored_dtype,
+        stored_bits=model.stored_bits,
+        stored_group_size=model.stored_group_size,
+        prefix_length=model.prefix_length,
+        unknown_fields=model.unknown_fields,
+        skips_tokenizer=skips_tokenizer,
+    )
+
+
+def _plans(config: RunnerConfig, model: ModelConfig, attempts: Sequence[Attempt]) -> Iterator[Plan]:
+    """As asked, then other number formats where that would run."""
+    contexts = _contexts(config.max_model_len or model.max_context)
+    for attempt in attempts:
+        changed = attempt.changes.keys()
+        if attempt.weight_bytes and changed <= {"device", *_FORMATS}:
+            yield _plan(config, model, attempt, contexts)
+
+
+def _contexts(longest: int) -> list[int]:
+    return [*(context for context in _CONTEXTS if context < longest), longest]
+
+
+def _plan(
+    config: RunnerConfig, model: ModelConfig, attempt: Attempt, contexts: Sequence[int]
+) -> Plan:
+    stored = f"int{model.stored_bits}" if model.stored_bits else attempt.dtype
+    quantization = attempt.changes.get("quantization", config.quantization)
+    cache = attempt.changes.get("kv_cache_dtype", config.kv_cache_dtype) or "auto"
+    plan = Plan(
+        changes=attempt.changes,
+        device=attempt.device,
+        dtype=attempt.dtype,
+        weight_format=quantization or stored,
+        kv_cache_format=attempt.dtype if cache == "auto" else cache,
+        weight_bytes=attempt.weight_bytes,
+        workspace_bytes=attempt.workspace_bytes,
+        available_bytes=attempt.available_bytes,
+        problem=attempt.problem,
+    )
+    limits = attempt.limits
+    if limits is None:
+        return plan
+    return msgspec.structs.replace(
+        plan,
+        kv_cache_bytes=attempt.kv_cache_bytes,
+        kv_cache_tokens=limits.token_capacity,
+        max_context=limits.max_context,
+        users={context: users(limits, context) for context in contexts},
+    )
+
+
+def users(limits: RunnerLimits, context: int) -> int:
+    """Requests of this length, prompt and answer together, that have room at once."""
+    if context > limits.max_context:
+        return 0
+    blocks = -(-context // limits.block_size)
+    return min(limits.num_blocks // blocks, limits.max_sequences)

@@ -1,0 +1,54 @@
+"""Runs the process that looks at devices and weights: it needs torch, and this one does without."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from glmserve.config import RunnerConfig
+from glmserve.diagnosis import Findings
+from glmserve.errors import StartupError
+from glmserve.executor.exit_status import describe_exit
+
+_PACKAGE_ROOT = Path(__file__).parents[3]
+_TIMEOUT = 180.0
+"""Seconds; importing torch from a cold disk takes most of them."""
+
+
+def probe(config: RunnerConfig) -> Findings:
+    """Look at this machine, and at the checkpoint if its config.json can be read.
+
+    Raises:
+        StartupError: the process has not come to its end.
+    """
+    # As for the worker: a file named torch.py in the current folder must not be run.
+    code = (
+        f"import sys; sys.path.append({str(_PACKAGE_ROOT)!r}); "
+        "from glmserve.probe.main import main; main()"
+    )
+    try:
+        result = subprocess.run(
+            [sys.executable, "-P", "-c", code],
+            input=msgspec.json.encode(config),
+            capture_output=True,
+            timeout=_TIMEOUT,
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+        )
+    except subprocess.TimeoutExpired:
+        raise StartupError(
+            f"the process that looks at the devices has not ended within {_TIMEOUT:g} seconds; "
+            "a driver hangs, or a device plugin"
+        ) from None
+    if result.returncode:
+        # Its last line says why, in the words of a command that fails.
+        lines = result.stderr.decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        raise StartupError(
+            f"the process that looks at the devices {describe_exit(result.returncode)}"
+            + (f": {last.removeprefix('glmserve: error: ')}" if last else "")
+        )
+    return msgspec.json.decode(result.stdout, type=Findings)

@@ -1,0 +1,94 @@
+"""What there is to compute with."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from glmserve.config import RunnerConfig
+from glmserve.devices import host
+from glmserve.devices.registry import device_names, load_device, probe
+from glmserve.diagnosis import DeviceFinding, GpuFinding, Machine
+from glmserve.errors import StartupError
+from glmserve.ops.cpu_ops import native_kernels
+
+_INSTRUCTION_SETS = (
+    *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"),
+    *("asimd", "asimddp", "bf16", "i8mm", "sve"),
+)
+_PACKAGES = ("torch", "triton", "transformers", "xformers")
+_INTERNAL_DEVICES = {"null"}
+"""For measuring; nobody has to be told that they are there."""
+
+
+def look_at_machine(config: RunnerConfig) -> Machine:
+    """Everything that does not depend on the checkpoint.
+
+    Args:
+        config: may leave out CPU kernels, or name a device that is not announced otherwise.
+    """
+    kernels, reason = _kernels(config)
+    found = host.instruction_sets()
+    return Machine(
+        system=f"{platform.system()} {platform.release()}",
+        architecture=platform.machine(),
+        cpu=host.cpu_name(),
+        cores=host.usable_cores(),
+        logical_cpus=_logical_cpus(),
+        cpu_quota=host.cpu_quota(),
+        instruction_sets=[name for name in _INSTRUCTION_SETS if name in found],
+        kernels=kernels,
+        no_kernels_reason=reason,
+        total_bytes=host.total_memory(),
+        available_bytes=host.available_memory(),
+        limit_bytes=host.memory_limit(),
+        versions={"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}},
+        devices=_devices(config.device),
+        gpus=_gpus(),
+    )
+
+
+def _logical_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _kernels(config: RunnerConfig) -> tuple[str | None, str]:
+    """The instruction set of our CPU kernels, or why there are none."""
+    try:
+        native = native_kernels(config)
+    except StartupError as error:  # asked for by name
+        return None, error.message
+    return (native.library.instruction_set, "") if native.library else (None, native.reason)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _devices(asked: str) -> list[DeviceFinding]:
+    return [_look_at(name) for name in device_names() if name not in _INTERNAL_DEVICES - {asked}]
+
+
+def _look_at(name: str) -> DeviceFinding:
+    try:
+        info = probe(load_device(name))
+    except StartupError as error:
+        return DeviceFinding(name, False, error.message)
+    return DeviceFinding(name, info.available, info.reason)
+
+
+def _gpus() -> list[GpuFinding]:
+    """All that torch sees; glmserve takes the first."""
+    if not torch.cuda.is_available():
+        return []
+    found = []
+    for number in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(number)
+        found.append(GpuFinding(torch.cuda.get_device_name(number), total, free))
+    return found

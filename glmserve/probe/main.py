@@ -1,0 +1,58 @@
+"""The entry of the process: a RunnerConfig comes in, Findings go out, both as JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from glmserve.config import RunnerConfig
+from glmserve.devices.affinity import run_on
+from glmserve.diagnosis import Findings
+from glmserve.errors import CheckpointError
+from glmserve.failure import exit_with
+from glmserve.model_config import ModelConfig, read_model_config
+
+
+def main() -> NoReturn:
+    """Read the configuration from stdin, and write what there is to say to stdout."""
+    exit_with(_answer)
+
+
+def _answer() -> None:
+    with os.fdopen(os.dup(1), "wb") as answer:
+        os.dup2(2, 1)  # what libraries print is no part of it
+        config = msgspec.json.decode(sys.stdin.buffer.read(), type=RunnerConfig)
+        if config.cpus is not None:
+            run_on(config.cpus, config.numa_node)
+        answer.write(msgspec.json.encode(diagnose(config)))
+
+
+def diagnose(config: RunnerConfig) -> Findings:
+    """Look at everything."""
+    # Not before it can be interrupted: torch takes seconds.
+    from glmserve.probe.machine import look_at_machine
+    from glmserve.probe.plans import attempt_all
+    from glmserve.probe.weights import look_at_weights
+
+    machine = look_at_machine(config)
+    model = _read_model(config)
+    if model is None:
+        return Findings(machine, None, [])
+    weights = None
+    if config.load_format == "auto":
+        weights = look_at_weights(model, Path(config.checkpoint))
+    return Findings(machine, weights, attempt_all(config, model))
+
+
+def _read_model(config: RunnerConfig) -> ModelConfig | None:
+    """None: it cannot be read, which the command line says by itself."""
+    try:
+        return read_model_config(
+            Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
+        )
+    except (CheckpointError, OSError):
+        return None

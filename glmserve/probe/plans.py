@@ -1,0 +1,96 @@
+"""What a model would take, as the options are and in other number formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from glmserve.config import RunnerConfig
+from glmserve.devices.base import PlanningDevice
+from glmserve.devices.registry import select_device
+from glmserve.diagnosis import Attempt
+from glmserve.errors import StartupError
+from glmserve.model_config import ModelConfig
+
+Changes = dict[str, str | None]
+
+_QUANTIZATIONS = (None, "int8", "int4")
+_KV_CACHE_DTYPES = ("auto", "int8")
+_LEFT_OUT = ("dtype", "max_model_len", "kv_cache_tokens", "kv_cache_memory")
+
+
+def attempt_all(config: RunnerConfig, model: ModelConfig) -> list[Attempt]:
+    """The options as they are, then with changes; nothing where a device does not plan."""
+    first = _attempt(config, model, {})
+    if first is None:
+        return []
+    found = (_attempt(config, model, changes) for changes in _changes(config, model))
+    return [first, *(attempt for attempt in found if attempt is not None)]
+
+
+def _changes(config: RunnerConfig, model: ModelConfig) -> Iterator[Changes]:
+    """What is worth trying, the changes that cost least accuracy first."""
+    device = _name_of(config.device)
+    elsewhere: Changes = {} if device else {"device": "cpu"}
+    quantizations = _QUANTIZATIONS if model.stored_bits is None else (config.quantization,)
+    for quantization in dict.fromkeys((config.quantization, *quantizations)):
+        for kv_cache_dtype in dict.fromkeys((config.kv_cache_dtype, *_KV_CACHE_DTYPES)):
+            changes = elsewhere | _difference(config, quantization, kv_cache_dtype)
+            if changes:
+                yield changes
+    for name in _LEFT_OUT:
+        if getattr(config, name) not in (None, "auto"):
+            yield elsewhere | {name: None}
+    if device not in ("cpu", None):
+        yield {"device": "cpu"}
+
+
+def _difference(config: RunnerConfig, quantization: str | None, kv_cache_dtype: str) -> Changes:
+    changes: Changes = {}
+    if quantization != config.quantization:
+        changes["quantization"] = quantization
+    if kv_cache_dtype != config.kv_cache_dtype:
+        changes["kv_cache_dtype"] = None if kv_cache_dtype == "auto" else kv_cache_dtype
+    return changes
+
+
+def _name_of(device: str) -> str | None:
+    """What "auto" comes to, say; None: it cannot be used."""
+    try:
+        return select_device(device).name
+    except StartupError:
+        return None
+
+
+def _attempt(config: RunnerConfig, model: ModelConfig, changes: Changes) -> Attempt | None:
+    """What would come of it; None: the device does not say."""
+    changed = apply_changes(config, changes)
+    attempt = Attempt(changes=changes)
+    try:
+        device = select_device(changed.device)
+        if not isinstance(device, PlanningDevice):
+            return None
+        needs = device.memory_needs(changed, model)
+        attempt = Attempt(
+            changes=changes,
+            device=device.name,
+            dtype=needs.dtype,
+            num_parameters=needs.num_parameters,
+            weight_bytes=needs.weights,
+            workspace_bytes=needs.workspace,
+            available_bytes=needs.available,
+            token_bytes=needs.cache.token_bytes,
+        )
+        return msgspec.structs.replace(attempt, limits=needs.plan(changed, model))
+    except StartupError as error:
+        return msgspec.structs.replace(attempt, problem=error.message, exit_code=error.exit_code)
+
+
+def apply_changes(config: RunnerConfig, changes: Changes) -> RunnerConfig:
+    """The options as they would be; one that is left out has its default again."""
+    defaults = RunnerConfig(checkpoint=config.checkpoint)
+    values = {
+        name: getattr(defaults, name) if value is None else value for name, value in changes.items()
+    }
+    return msgspec.structs.replace(config, **values)

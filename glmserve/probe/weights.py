@@ -1,0 +1,52 @@
+"""Whether a checkpoint's weights are whole: names, shapes and kinds of numbers, not the numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from glmserve.config_reader import read_json_object
+from glmserve.diagnosis import Weights
+from glmserve.errors import CheckpointError
+from glmserve.model_config import ModelConfig
+from glmserve.models.checkpoint_files import weight_files
+from glmserve.models.prefix import load_prefix
+from glmserve.models.weights import stored_tensors
+
+
+def look_at_weights(model: ModelConfig, checkpoint: Path) -> Weights:
+    """What loading would find, by the code that loads; tensors stay where they are, on disk."""
+    try:
+        files = list(weight_files(checkpoint))
+    except CheckpointError as error:
+        return Weights(0, 0, _all_missing_files(checkpoint) or error.message)
+    size = sum(path.stat().st_size for path in files if path.is_file())
+    try:
+        for _ in stored_tensors(model, checkpoint):
+            pass
+        if model.prefix is not None:
+            load_prefix(model, model.prefix, torch.float32)
+    except CheckpointError as error:
+        return Weights(len(files), size, error.message)
+    except OSError as error:
+        return Weights(len(files), size, f"{error.filename}: cannot be read: {error.strerror}")
+    except RuntimeError as error:  # torch's, where a file cannot be mapped into memory
+        return Weights(len(files), size, " ".join(str(error).split()))
+    return Weights(len(files), size, "")
+
+
+def _all_missing_files(checkpoint: Path) -> str:
+    """Every file that an index names and that is not there; empty: that is not what is wrong."""
+    for index in sorted(checkpoint.glob("*.index.json")):
+        promised = read_json_object(index).get("weight_map")
+        names = set(promised.values()) if isinstance(promised, dict) else set()
+        missing = sorted(
+            name for name in names if isinstance(name, str) and not (checkpoint / name).is_file()
+        )
+        if missing:
+            return (
+                f"{checkpoint}: {len(missing)} of {len(names)} weight files are missing, which "
+                f"{index.name} names: {', '.join(missing)}"
+            )
+    return ""

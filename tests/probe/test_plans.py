@@ -1,0 +1,158 @@
+"""What is planned for a device is what its runner then has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import emulated_gpu
+from glmserve.config import EMBEDDED_CHECKPOINT, RunnerConfig, report_nothing
+from glmserve.devices import cpu
+from glmserve.devices.cpu import CpuDevice
+from glmserve.model_config import ModelConfig, read_model_config
+from glmserve.probe.plans import attempt_all
+from glmserve.runner.dtypes import quantization_on_load, stored_dtype
+from glmserve.runner.gpu_memory import gpu_memory_needs
+from glmserve.runner.torch_runner import TorchTarget
+from glmserve.step import RunnerLimits
+from tiny_models import BASE
+
+GIB = 2**30
+
+CHATGLM2_6B = {
+    **BASE,
+    "hidden_size": 4096,
+    "ffn_hidden_size": 13696,
+    "num_layers": 28,
+    "num_attention_heads": 32,
+    "kv_channels": 128,
+    "padded_vocab_size": 65024,
+    "seq_length": 32768,
+    "torch_dtype": "float16",
+}
+
+
+@pytest.fixture
+def chatglm2_6b(tmp_path: Path) -> Path:
+    (tmp_path / "config.json").write_text(json.dumps(CHATGLM2_6B))
+    return tmp_path
+
+
+def config_of(checkpoint: Path, **options: Any) -> RunnerConfig:
+    return RunnerConfig(
+        checkpoint=str(checkpoint), device="cpu", load_format="dummy", dtype="bfloat16", **options
+    )
+
+
+def loaded_limits(config: RunnerConfig, monkeypatch: pytest.MonkeyPatch) -> RunnerLimits:
+    """What a runner would be loaded with; nothing is."""
+    found: list[RunnerLimits] = []
+
+    def load(
+        config: RunnerConfig, model: ModelConfig, target: TorchTarget, limits: RunnerLimits, _: Any
+    ) -> None:
+        found.append(limits)
+
+    monkeypatch.setattr(cpu, "load_torch_runner", load)
+    CpuDevice().create_runner(config, report_nothing)
+    return found[0]
+
+
+@pytest.mark.parametrize("memory", [8, 13, 16, 64, 1000])
+@pytest.mark.parametrize("options", [{}, {"max_model_len": 8192}, {"kv_cache_tokens": 10_000}])
+def test_every_plan_is_what_the_cpu_then_loads_with(
+    memory: int, options: dict[str, int], chatglm2_6b: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "available_memory", lambda: memory * GIB)
+    config = config_of(chatglm2_6b, **options)
+    attempts = attempt_all(config, read_model_config(chatglm2_6b))
+    assert attempts[0].changes == {}
+    for attempt in attempts:
+        changed = apply(config, attempt.changes)
+        if attempt.limits is None:
+            with pytest.raises(Exception, match="not enough memory"):
+                loaded_limits(changed, monkeypatch)
+            assert attempt.exit_code == 1
+            continue
+        limits = loaded_limits(changed, monkeypatch)
+        assert limits.token_capacity == attempt.limits.token_capacity
+        assert limits.max_context == attempt.limits.max_context
+        taken = attempt.weight_bytes + attempt.kv_cache_bytes
+        assert taken <= attempt.available_bytes == memory * GIB
+
+
+def apply(config: RunnerConfig, changes: dict[str, str | None]) -> RunnerConfig:
+    """As the command line would understand them."""
+    defaults = RunnerConfig(checkpoint="")
+    return msgspec.structs.replace(
+        config, **{k: getattr(defaults, k) if v is None else v for k, v in changes.items()}
+    )
+
+
+def test_what_is_tried(chatglm2_6b: Path) -> None:
+    config = config_of(chatglm2_6b, quantization="w8a8", max_model_len=4096)
+    tried = [a.changes for a in attempt_all(config, read_model_config(chatglm2_6b))]
+    assert tried[:3] == [{}, {"kv_cache_dtype": "int8"}, {"quantization": None}]
+    assert {"quantization": "int4", "kv_cache_dtype": "int8"} in tried
+    assert tried[-2:] == [{"dtype": None}, {"max_model_len": None}]
+    assert not any("device" in changes for changes in tried)
+
+
+def test_quantised_checkpoints_are_left_so(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**CHATGLM2_6B, "quantization_bit": 4}))
+    tried = [a.changes for a in attempt_all(config_of(tmp_path), read_model_config(tmp_path))]
+    assert tried == [{}, {"kv_cache_dtype": "int8"}, {"dtype": None}]
+
+
+def test_a_device_that_cannot_be_used() -> None:
+    config = RunnerConfig(checkpoint=str(EMBEDDED_CHECKPOINT), device="no such device")
+    first, *others = attempt_all(config, read_model_config(EMBEDDED_CHECKPOINT))
+    assert (first.exit_code, first.limits) == (2, None)
+    assert "unknown" in first.problem
+    assert all(a.changes["device"] == "cpu" and a.limits for a in others)
+
+
+def test_an_option_that_cannot_be_had() -> None:
+    config = RunnerConfig(
+        checkpoint=str(EMBEDDED_CHECKPOINT), device="cpu", attention_backend="triton"
+    )
+    first = attempt_all(config, read_model_config(EMBEDDED_CHECKPOINT))[0]
+    assert first.exit_code == 2
+    assert "it needs a GPU" in first.problem
+
+
+def test_a_device_that_does_not_plan() -> None:
+    config = RunnerConfig(checkpoint=str(EMBEDDED_CHECKPOINT), device="null")
+    assert attempt_all(config, read_model_config(EMBEDDED_CHECKPOINT)) == []
+
+
+def test_a_gpu_plans_what_it_then_has(golden_models: Path) -> None:
+    """Its memory is measured again when the weights are there; then it is the same plan."""
+    checkpoint = golden_models / "glm2_bin_sharded"
+
+    class Accelerator(emulated_gpu.EmulatedAccelerator):
+        left = 2**32
+
+        def free_memory(self) -> int:
+            return self.left
+
+    options: dict[str, Any] = {"kv_cache_tokens": None, "dtype": "float32"}
+    config = RunnerConfig(
+        checkpoint=str(checkpoint), dtype="float32", max_batch_size=3, max_step_tokens=16
+    )
+    model = read_model_config(checkpoint)
+    dtype = stored_dtype(config, model)
+    ops = emulated_gpu.make_ops(config, model, dtype, 16, emulated_gpu.GPU)
+    target = TorchTarget(emulated_gpu.CPU, "", dtype, ops, quantization_on_load(config, model))
+    needs = gpu_memory_needs(config, model, target, 16, 2**32)
+    accelerator = Accelerator()
+    accelerator.left = 2**32 - needs.weights
+    info = emulated_gpu.load(checkpoint, accelerator, **options).info
+    planned = needs.plan(config, model)
+    assert info.limits.token_capacity == planned.token_capacity
+    assert info.weight_bytes == needs.weights
+    assert info.kv_cache_bytes == planned.token_capacity * needs.cache.token_bytes
