@@ -11,11 +11,13 @@ from glmserve.cli.api_keys import read_admin_key, read_api_keys
 from glmserve.cli.cores import leave_to_worker
 from glmserve.cli.options import (
     add_access_options,
+    add_connection_options,
     add_device_options,
     add_http_options,
     add_model_options,
     add_scheduling_options,
     add_worker_options,
+    connection_config,
     runner_config,
     scheduler_config,
     supervision_config,
@@ -52,6 +54,7 @@ def add_command(commands: Commands) -> None:
     add_scheduling_options(parser)
     add_worker_options(parser)
     add_http_options(parser)
+    add_connection_options(parser)
     add_access_options(parser)
 
 
@@ -73,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
         supervision_config(options),
         scheduler_config(options),
         server_config(options),
+        connection_config(options),
         skip_tokenizer=options.skip_tokenizer_init,
         chat_format=options.chat_format,
         host=options.host,

@@ -22,8 +22,14 @@ from starlette.types import ASGIApp
 
 from glmserve.api import ServerContext, create_app
 from glmserve.cli.announce import LoadingBar, announce
-from glmserve.cli.http_protocol import HttpProtocol
-from glmserve.config import RunnerConfig, SchedulerConfig, ServerConfig, SupervisionConfig
+from glmserve.cli.http_server import HttpServer
+from glmserve.config import (
+    ConnectionConfig,
+    RunnerConfig,
+    SchedulerConfig,
+    ServerConfig,
+    SupervisionConfig,
+)
 from glmserve.engine import Engine
 from glmserve.errors import CheckpointError, OptionError, StartupError
 from glmserve.executor import ProcessExecutor
@@ -45,6 +51,7 @@ def serve(
     supervision_config: SupervisionConfig,
     scheduler_config: SchedulerConfig,
     server_config: ServerConfig,
+    limits: ConnectionConfig,
     *,
     skip_tokenizer: bool,
     chat_format: str | None,
@@ -80,7 +87,7 @@ def serve(
     )
     context = ServerContext(server_config, model, engine, tokenizer, chat)
     with _listen(host, port) as listener:
-        return uvloop.run(_run(context, listener, drain_timeout, tls))
+        return uvloop.run(_run(context, listener, limits, drain_timeout, tls))
 
 
 def _load_text_layer(model: ModelConfig, chat_format: str | None) -> tuple[Tokenizer, ChatFormat]:
@@ -127,31 +134,21 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def uvicorn_config(
-    app: ASGIApp, tls: ssl.SSLContext | None, drain_timeout: float
-) -> uvicorn.Config:
-    """How connections are served, and how long they get when the server ends."""
-    return uvicorn.Config(
-        app,
-        http=HttpProtocol,
-        ws="none",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=math.ceil(drain_timeout) + _LAST_WORDS,
-        ssl_context_factory=(lambda *_: tls) if tls else None,
-    )
-
-
-class _Server(uvicorn.Server):
+class _Server(HttpServer):
     """uvicorn, but it drains: nothing new is accepted, what waits is sent away, what runs may end.
 
     Streams that take too long, or longer than a second signal, are told so before they are cut.
     """
 
-    def __init__(self, engine: Engine, config: uvicorn.Config, drain_timeout: float) -> None:
-        super().__init__(config)
+    def __init__(
+        self,
+        engine: Engine,
+        app: ASGIApp,
+        limits: ConnectionConfig,
+        tls: ssl.SSLContext | None,
+        drain_timeout: float,
+    ) -> None:
+        super().__init__(app, limits, tls, math.ceil(drain_timeout) + _LAST_WORDS)
         self._engine = engine
         self._drain_timeout = drain_timeout
         self._loop: asyncio.AbstractEventLoop | None = None  # while it drains
@@ -183,6 +180,7 @@ class _Server(uvicorn.Server):
 async def _run(
     context: ServerContext,
     listener: socket.socket,
+    limits: ConnectionConfig,
     drain_timeout: float,
     tls: ssl.SSLContext | None,
 ) -> int:
@@ -190,8 +188,7 @@ async def _run(
     host, port = listener.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
     url = f"{'https' if tls else 'http'}://{host}:{port}"
-    config = uvicorn_config(create_app(context), tls, drain_timeout)
-    server = _Server(context.engine, config, drain_timeout)
+    server = _Server(context.engine, create_app(context), limits, tls, drain_timeout)
     # uvicorn raises the signal that stopped it once more when it is done; that must not kill us.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
