@@ -12,7 +12,6 @@ from starlette.types import ASGIApp
 from glmserve.cli.http_protocol import HttpProtocol
 from glmserve.config import ConnectionConfig
 
-
 _MOST_UNSENT = 128 * 2**10
 """Bytes of one connection that the kernel keeps besides those that are on their way."""
 
