@@ -20,6 +20,8 @@ from glmserve.prompt_layout import PromptMarks
 MODEL_TYPES = ("chatglm", "glm")
 
 _MOST_LAYERS = 10_000
+_LONGEST_CONTEXT = 2**24
+"""Tokens; the family's longest has 2**20. Tables are made for as many."""
 
 ROPE_BASE = 10000.0
 """The family's rotary base before rope_ratio; the remote code has it as a literal."""
@@ -174,7 +176,7 @@ def _read_chatglm(reader: ConfigReader, rope_scaling: RopeScaling | None) -> Mod
             residual_post_norm=reader.boolean("apply_residual_connection_post_layernorm", False),
             tied_embeddings=False,
             rope=_chatglm_rope(reader, head_dim, rope_scaling),
-            max_context=reader.integer("seq_length", 2048),
+            max_context=reader.integer("seq_length", 2048, maximum=_LONGEST_CONTEXT),
             stored_dtype=_stored_dtype(reader),
             eos_token_ids=reader.integers("eos_token_id"),
             stored_bits=_stored_bits(reader),
@@ -214,7 +216,7 @@ def _read_chatglm_6b(reader: ConfigReader) -> ModelConfig:
             residual_post_norm=True,
             tied_embeddings=False,
             rope=RopeConfig(head_dim // 2, ROPE_BASE, 1.0, axes=2, rounded_frequencies=True),
-            max_context=reader.integer("max_sequence_length", 2048),
+            max_context=reader.integer("max_sequence_length", 2048, maximum=_LONGEST_CONTEXT),
             stored_dtype=_stored_dtype(reader),
             eos_token_ids=reader.integers("eos_token_id"),
             stored_bits=_stored_bits(reader),
@@ -282,7 +284,7 @@ def _read_glm(reader: ConfigReader) -> ModelConfig:
             residual_post_norm=False,
             tied_embeddings=reader.boolean("tie_word_embeddings", False),
             rope=_glm_rope(reader, head_dim),
-            max_context=reader.integer("max_position_embeddings", 131072),
+            max_context=reader.integer("max_position_embeddings", 131072, maximum=_LONGEST_CONTEXT),
             stored_dtype=_stored_dtype(reader),
             eos_token_ids=reader.integers("eos_token_id"),
             stored_bits=_stored_bits(reader),

@@ -42,6 +42,8 @@ from glmserve.text import (
     select_chat_format,
 )
 
+_MOST_NOTES = 20  # fields of a config.json that are mentioned
+_LONGEST_NAME = 100
 _LAST_WORDS = 1
 """Seconds to deliver the error event of streams that are ended."""
 
@@ -74,8 +76,9 @@ def serve(
     model = read_model_config(
         checkpoint, runner_config.rope_scaling, runner_config.ptuning_checkpoint
     )
-    for field in model.unknown_fields:
-        print(f"glmserve: note: {model.path} has a field unknown here: {field}", file=sys.stderr)
+    for field in model.unknown_fields[:_MOST_NOTES]:
+        name = repr(field)[1:-1][:_LONGEST_NAME]
+        print(f"glmserve: note: {model.path} has a field unknown here: {name}", file=sys.stderr)
     tokenizer, chat = None, None
     if not skip_tokenizer:
         tokenizer, chat = _load_text_layer(model, chat_format)

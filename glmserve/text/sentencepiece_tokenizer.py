@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glmserve.config_reader import read_whole
 from glmserve.errors import CheckpointError
 from glmserve.text.token_bytes import ONE_PER_BYTE, LeadingBlanks
 from glmserve.text.tokenizer import Tokenizer
@@ -101,11 +102,9 @@ def load_processor(path: Path) -> SentencePieceProcessor:
     """
     from sentencepiece import SentencePieceProcessor
 
+    data = read_whole(path)
     try:
-        data = path.read_bytes()
         processor = SentencePieceProcessor(model_proto=data) if data else None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     except RuntimeError:
         processor = None
     if processor is None:

@@ -71,10 +71,10 @@ class _Search:
     def feed(self, text: str) -> int:
         """Where in `text` the first occurrence ends, counted from 1; 0 if there is none."""
         string, matched = self.string, self.matched
-        position = 0 if matched else text.find(string[0])
-        if position < 0:
+        start = 0 if matched else text.find(string[0])
+        if start < 0:
             return 0
-        for position in range(position, len(text)):
+        for position in range(start, len(text)):
             matched = self._advance(matched, text[position])
             if matched == len(string):
                 return position + 1

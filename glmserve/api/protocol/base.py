@@ -119,12 +119,13 @@ def parse_data(model: type[Parsed], data: dict[str, Any]) -> Parsed:
 def _first_error(error: ValidationError, data: object) -> InvalidRequestError:
     """pydantic's complaint in our words, with the field's path as OpenAI writes it.
 
-    Each member of a union complains for itself; who got deepest into the value was meant.
+    Each member of a union complains for itself; who got deepest into the value was meant, or who
+    does not complain of its type.
     """
     errors = error.errors(include_url=False, include_input=False)
     field = errors[0]["loc"][:1]
     paths = [(_path(e, data), e) for e in errors if e["loc"][:1] == field]
-    path, first = max(paths, key=lambda item: len(item[0]))
+    path, first = max(paths, key=lambda item: (len(item[0]), not item[1]["type"].endswith("_type")))
     param = ".".join(str(part)[:_LONGEST_NAME] for part in path)
     kind, context = first["type"], first.get("ctx", {})
     if kind == _UNKNOWN_FIELD:
