@@ -124,7 +124,7 @@ def _read_ranks(path: Path) -> dict[bytes, int]:
 
 def _added_tokens(path: Path, added: dict[str, Any]) -> dict[str, int]:
     try:
-        return {token["content"]: int(token_id) for token_id, token in added.items()}
+        return {str(token["content"]): int(token_id) for token_id, token in added.items()}
     except (ValueError, TypeError, KeyError):
         raise CheckpointError(f"{path}: added_tokens_decoder is not id -> token") from None
 
