@@ -21,6 +21,7 @@ LAYERS: dict[str, int] = {
     "prompt_layout": 0,
     "wire": 0,
     "parent_process": 0,
+    "tracebacks": 0,
     "ops": 2,
     "models": 3,
     "runner": 4,
