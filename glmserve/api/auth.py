@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Collection, Iterator, Sequence
+from contextvars import ContextVar
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -16,6 +17,8 @@ from glmserve.api.errors import body_of
 from glmserve.errors import AuthenticationError
 
 HEALTH = "/health"
+
+_asking: ContextVar[str] = ContextVar("api_key_id", default="")
 
 
 class ApiKeys:
@@ -63,6 +66,7 @@ class ApiKeyMiddleware:
             await _refusal(bool(presented))(scope, receive, send)
             return
         scope.setdefault("state", {})["api_key_id"] = key_id
+        _asking.set(key_id or "")
         await self._app(scope, receive, send)
 
     def _is_open(self, path: str) -> bool:
@@ -73,6 +77,14 @@ def api_key_id(request: Request) -> str | None:
     """Who is asking: an id of the API key; None where the server asks for no keys."""
     key_id: str | None = getattr(request.state, "api_key_id", None)
     return key_id
+
+
+def own_salt(cache_salt: str) -> bytes:
+    """The salt of whoever is asking, which keeps the prefix cache apart from other keys'.
+
+    The time to the first token, and the count of cached ones, would tell what others have asked.
+    """
+    return f"{_asking.get()}\n{cache_salt}".encode()
 
 
 def presented_keys(headers: Headers) -> Iterator[bytes]:

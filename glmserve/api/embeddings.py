@@ -12,6 +12,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from glmserve.api.auth import own_salt
 from glmserve.api.body import read_request
 from glmserve.api.choices import Generation
 from glmserve.api.context import ServerContext, context_of
@@ -81,7 +82,7 @@ def _start(context: ServerContext, wanted: EmbeddingRequest, inputs: list[list[i
                 ids,
                 _PROMPT_ALONE,
                 priority=wanted.priority,
-                cache_salt=wanted.cache_salt.encode(),
+                cache_salt=own_salt(wanted.cache_salt),
             )
             groups.append([TextStream(stream, None)])
     except BaseException as error:

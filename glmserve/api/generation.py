@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from glmserve.api.auth import own_salt
 from glmserve.api.bounds import check_characters, check_scores
 from glmserve.api.choices import Generation
 from glmserve.api.context import ServerContext
@@ -129,7 +130,7 @@ def _start_group(
         prompt_ids,
         variants,
         request.priority,
-        request.cache_salt.encode(),
+        own_salt(request.cache_salt),
         job.prediction,
     )
     options = TextOptions(
