@@ -32,7 +32,7 @@ class HttpServer(uvicorn.Server):
             http=HttpProtocol,
             ws="none",
             lifespan="off",
-            log_level="warning",
+            log_level="error",  # it would write a line for whatever is not HTTP
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=last_call,

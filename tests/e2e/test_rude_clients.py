@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -36,3 +39,36 @@ def check_clean(server: ServerProcess, files: int) -> None:
     server.wait_until_idle(30)
     assert server.metric("glmserve_requests_waiting") == 0
     wait_for_open_files(server.pid, files)
+
+
+def test_a_server_without_descriptors_serves_again() -> None:
+    """Connections that it cannot take are closed; the listening socket is not."""
+    with ServerProcess("--device", "null") as server, ExitStack() as stack:
+        most = open_files(server.pid) + 20
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (most, most))
+        crowd = [stack.enter_context(socket.create_connection(server.address)) for _ in range(60)]
+        assert ask(crowd[0]).startswith(b"HTTP/1.1 200 ")
+        assert sum(is_closed(client) for client in crowd) > 30
+        for client in crowd:
+            client.close()
+        check_clean(server, most - 10)
+        for _ in range(3):
+            assert httpx.get(f"{server.url}/v1/models").status_code == 200
+        assert "ERROR" not in server.text
+
+
+def ask(client: socket.socket) -> bytes:
+    client.settimeout(20)
+    client.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+    return client.recv(4096)
+
+
+def is_closed(client: socket.socket) -> bool:
+    """Whether the server has closed it; one that it has not taken at all waits."""
+    client.settimeout(0.2)
+    try:
+        return client.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
