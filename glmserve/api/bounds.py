@@ -8,6 +8,8 @@ from glmserve.errors import ContextLengthError, InvalidRequestError
 
 _CHARACTERS_PER_TOKEN = 32
 """More than any text has on average; single tokens may have more."""
+_MOST_TOKENIZED = 2**20
+"""Characters; the interpreter is locked for some 50 ms when their ids are listed."""
 _MOST_SCORES = 3 * 2**20
 """Log-probabilities in one answer: a context of 128k tokens with the 20 most likely of each. They
 take some 100 bytes each, and more while the answer is written."""
@@ -25,6 +27,19 @@ def check_characters(num_characters: int, max_context: int, param: str) -> None:
             f"{param} has {num_characters} characters; at most {most} are read for this server's "
             f"context of {max_context} tokens",
             param,
+        )
+
+
+def check_tokenizable(num_characters: int, max_context: int, param: str) -> None:
+    """The same where text is counted and not answered: it may be longer than the context.
+
+    Raises:
+        InvalidRequestError: it would hold up others.
+    """
+    most = max(_MOST_TOKENIZED, _CHARACTERS_PER_TOKEN * max_context)
+    if num_characters > most:
+        raise InvalidRequestError(
+            f"{param} has {num_characters} characters; at most {most} in one request", param
         )
 
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from glmserve.api.body import read_request
+from glmserve.api.bounds import check_tokenizable
 from glmserve.api.context import ServerContext, context_of
 from glmserve.api.conversation import chat_messages, num_characters
 from glmserve.api.models import MaxModelLen
@@ -79,6 +80,7 @@ async def tokenize(request: Request) -> Response:
         encode, size = _prompt_encoder(tokenizer, body)
     else:
         encode, size = _chat_encoder(context, body, body.messages)
+    check_tokenizable(size, max_model_len, "prompt" if body.messages is None else "messages")
 
     def answer() -> Response:
         tokens = encode()

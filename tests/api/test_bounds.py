@@ -95,6 +95,7 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     (EMBEDDINGS, {"input": ["a"] * 2049}, "input", "2048"),
     (EMBEDDINGS, {"input": "a" * 5000}, "input", "4096"),
     (EMBEDDINGS, {"cache_salt": "a" * 1025}, "cache_salt", "1024"),
+    (TOKENIZE, {"prompt": "a" * (2**20 + 1)}, "prompt", "1048576"),
     (TOKENIZE, {"messages": [USER] * 2049}, "messages", "2048"),
     (TOKENIZE, {"messages": [USER], "tools": [TOOL] * 129}, "tools", "128"),
 ]
