@@ -171,7 +171,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._drain_watch.stop()
+        if not self.transport.is_closing():  # or the rest would be waited for without end
+            self._drain_watch.stop()
 
     def shutdown(self) -> None:
         """The server is going down."""

@@ -7,7 +7,7 @@ import json
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -212,6 +212,27 @@ class TestReaders:
         async with listening(app, limits=patient(write_timeout=SOON)) as port:
             with SlowReader(port):
                 await asyncio.wait_for(gone.wait(), TIMEOUT)
+
+    async def test_who_does_not_read_the_very_end_is_cut_off(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The response is complete, and the connection closed but for the little that is left."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            headers = [(b"connection", b"close"), (b"content-length", b"500000")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"x" * 500_000})
+
+        loop = asyncio.get_running_loop()
+        with ExitStack() as stack:
+            async with listening(app, limits=patient(write_timeout=SOON)) as port:
+                reader = stack.enter_context(SlowReader(port))
+                reader.socket.setblocking(False)
+                num_read = 0
+                while num_read < 355_000:  # the kernel keeps some 128 KB
+                    num_read += len(await loop.sock_recv(reader.socket, 10_000))
+            # The server waits for its connections, and says when it gives that up.
+            assert "exceeded" not in capsys.readouterr().err
 
     async def test_who_reads_slowly_gets_everything(self) -> None:
         size = 2 * 2**20
