@@ -6,20 +6,15 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from glmserve.api.errors import RETRY_AFTER, error_body
-from glmserve.api.request_id import REQUEST_ID_HEADER, new_request_id
 from glmserve.cli.deadline import Deadline, DrainWatch
+from glmserve.cli.http_refusal import refusal
+from glmserve.cli.unframed_send import UnframedSend
 from glmserve.config import ConnectionConfig
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGI3Application, ASGISendEvent
+    from uvicorn._types import ASGI3Application
 
 _LARGEST_HEAD = 64 * 2**10
 """Bytes of a request's first line and headers, or of a chunk's, or of trailers."""
@@ -77,7 +72,7 @@ class HttpProtocol(HttpToolsProtocol):
         surplus = len(self.connections) - self._limits.max_connections
         if surplus > _SPARE:
             self._is_refused = True
-            self.transport.write(self._refusal(503, _TOO_MANY))
+            self._write_refusal(503, _TOO_MANY)
             self._close()
         elif surplus > 0:
             self._is_surplus = True
@@ -134,7 +129,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.parser.get_http_version() == "1.0":
             # The cycle's task has been made, but has not begun.
-            self.cycle.send = _UnframedSend(self.cycle)  # type: ignore[method-assign]
+            self.cycle.send = UnframedSend(self.cycle)  # type: ignore[method-assign]
         self.cycle.keep_alive &= not self._is_surplus
         if len(self.pipeline) > _MOST_AHEAD:
             self._refuse(400, f"more than {_MOST_AHEAD} requests sent ahead of their answers")
@@ -235,47 +230,16 @@ class HttpProtocol(HttpToolsProtocol):
             if running.response_started:
                 self._close()  # a second answer in the middle of the first helps nobody
                 return
-        self.transport.write(self._refusal(status, message))
+        self._write_refusal(status, message)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_LINGER, self._close)
+
+    def _write_refusal(self, status: int, message: str) -> None:
+        self.transport.write(refusal(status, message, self.server_state.default_headers))
 
     def _close(self) -> None:
         """Close when everything is written, or when the client does not take it."""
         if not self.transport.is_closing():
             self.transport.close()
             self._drain_watch.start()
-
-    def _refusal(self, status: int, message: str) -> bytes:
-        error_type = "server_error" if status >= 500 else "invalid_request_error"
-        body = msgspec.json.encode(error_body(message, error_type))
-        headers = [
-            *self.server_state.default_headers,
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-            (REQUEST_ID_HEADER.lower().encode(), new_request_id().encode()),
-        ]
-        if status == 503:
-            headers.append((b"retry-after", b"%d" % RETRY_AFTER))
-        lines = [name + b": " + value + b"\r\n" for name, value in headers]
-        return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])
-
-
-class _UnframedSend:
-    """A cycle's `send` for HTTP/1.0: a body of unknown length ends with the connection."""
-
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
-        self._send = cycle.send
-        self._is_unframed = False
-
-    async def __call__(self, message: ASGISendEvent) -> None:
-        if message["type"] == "http.response.start":
-            names = {name.lower() for name, _ in message.get("headers", ())}
-            self._is_unframed = b"content-length" not in names
-            if self._is_unframed:
-                self._cycle.chunked_encoding = False
-        elif message["type"] == "http.response.body" and self._is_unframed:
-            self._cycle.expected_content_length = len(message.get("body", b""))
-        await self._send(message)
