@@ -201,13 +201,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _client_is_late(self) -> None:
         """The deadline is over."""
-        if not self._in_head:
-            if not self.cycle.response_started:
-                self._refuse(408, "the request's body did not come to its end in time")
-        elif self._has_begun or self._undigested:
+        if self._is_surplus:
+            self._refuse(503, _TOO_MANY)
+        elif self._in_head:
             self._refuse(408, "the request's headers did not come to their end in time")
-        else:
-            self._close()
+        elif not self.cycle.response_started:
+            self._refuse(408, "the request's body did not come to its end in time")
 
     def _unsupported_upgrade_warning(self) -> None:
         """Not logged: CONNECT is answered like any other wrong method, and comes from anybody."""

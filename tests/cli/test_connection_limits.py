@@ -269,6 +269,8 @@ class TestNumbers:
                 status, message = await refusal(surplus)
                 assert status == b"http/1.1 503 service unavailable"
                 assert "too many connections" in message
+            async with connect(port) as silent:
+                assert (await refusal(silent))[0] == b"http/1.1 503 service unavailable"
             async with connect(port) as surplus:
                 await surplus.send(b"GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n")
                 head, _ = await surplus.response()
