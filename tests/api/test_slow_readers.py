@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from fake_server import serve
-from fakes import expected_output
+from fakes import LIMITS, FakeRunner, expected_output
 from glmserve.api.choices import ChoiceDelta, Generation
 from glmserve.engine import Variant
 from glmserve.request import SamplingParams
@@ -38,3 +39,17 @@ async def test_what_nobody_takes_is_merged(num_choices: int) -> None:
 def tokens_of(deltas: list[ChoiceDelta], number: int) -> list[int]:
     mine = [d.delta for d in deltas if d.number == number and d.delta is not None]
     return [token for delta in mine for token in delta.token_ids]
+
+
+async def test_what_was_merged_comes_in_portions() -> None:
+    """A portion is worked on at a stretch, and everybody waits meanwhile."""
+    params = SamplingParams(max_tokens=1000, temperature=0.0)
+    limits = msgspec.structs.replace(LIMITS, num_blocks=1024, max_context=2048)
+    async with serve(FakeRunner(limits)) as app:
+        stream = app.state.context.engine.submit(PROMPT, params)
+        while not stream.request.status.is_finished:
+            await asyncio.sleep(0)
+        portions = []
+        while tokens := (await stream.next_tokens()).token_ids:
+            portions.append(len(tokens))
+        assert portions == [256, 256, 256, 232]

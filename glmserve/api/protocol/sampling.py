@@ -27,6 +27,7 @@ Metadata = Annotated[
         Annotated[str, Field(max_length=64)],
         Annotated[str, Field(max_length=512)],
     ],
+    Field(max_length=_MAX_METADATA),
     at_most(_MAX_METADATA, "entries"),
 ]
 
@@ -68,7 +69,9 @@ class GenerationRequest(StrictModel):
     frequency_penalty: Penalty = 0.0
     repetition_penalty: float = Field(1.0, ge=0.01, le=10)
     logit_bias: Annotated[
-        dict[str, Annotated[float, Field(ge=-100, le=100)]], at_most(_MAX_BIASES, "tokens")
+        dict[str, Annotated[float, Field(ge=-100, le=100)]],
+        Field(max_length=_MAX_BIASES),
+        at_most(_MAX_BIASES, "tokens"),
     ] = {}
     seed: Annotated[int, Field(ge=-_SEED_MAX - 1, le=_SEED_MAX)] | None = Field(
         None, description="The same seed and request give the same text, whatever else runs."
