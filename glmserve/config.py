@@ -181,6 +181,21 @@ class ServerConfig:
         return self.served_model_name, *self.further_model_names
 
 
+@dataclass(frozen=True)
+class ConnectionConfig:
+    """How long clients may take, and how many there may be. Times are seconds; 0: no limit."""
+
+    header_timeout: float = 10.0
+    """From the first byte of a request's head to its last, and for a TLS handshake."""
+    body_timeout: float = 30.0
+    """Without a byte of a body that is not complete."""
+    idle_timeout: float = 75.0
+    """Without a request."""
+    write_timeout: float = 60.0
+    """Without taking anything of what was written."""
+    max_connections: int = 4096
+
+
 class LoadProgress(NamedTuple):
     """How far a runner has come in starting."""
 

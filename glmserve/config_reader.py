@@ -12,6 +12,10 @@ from glmserve.errors import CheckpointError
 _MISSING: Any = object()
 _LARGEST = 1e30
 """No number of an architecture comes near; float32 still holds it."""
+_LARGEST_ID = 2**31 - 1
+_LARGEST_FILE = 256 * 2**20
+"""Bytes of a configuration, an index or a tokenizer; the largest known has 20 MB."""
+_LONGEST_VALUE = 100  # characters that an error message repeats
 
 
 def locate_config(checkpoint: Path) -> Path:
@@ -30,6 +34,26 @@ def locate_config(checkpoint: Path) -> Path:
     return path
 
 
+def read_whole(path: Path) -> bytes:
+    """All of a file that is no weights file.
+
+    Raises:
+        CheckpointError: it is missing, unreadable, too large, or no file but a pipe or a device.
+    """
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path}: not a file")
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > _LARGEST_FILE:
+        raise CheckpointError(f"{path}: larger than {_LARGEST_FILE} bytes")
+    return data
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """Parse a JSON file whose root is an object.
 
@@ -37,11 +61,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         CheckpointError: the file is missing, unreadable, or not a JSON object.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+        data = json.loads(read_whole(path).decode())
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(data, dict):
@@ -62,7 +82,10 @@ class ConfigReader:
 
     def refuse(self, key: str, why: str) -> CheckpointError:
         """Build the error that names this field."""
-        return CheckpointError(f"{self.path}: {key} = {self._data.get(key)!r}: {why}")
+        value = repr(self._data.get(key))
+        if len(value) > _LONGEST_VALUE:
+            value = f"{value[:_LONGEST_VALUE]}..."
+        return CheckpointError(f"{self.path}: {key} = {value}: {why}")
 
     def integer(self, key: str, default: int = _MISSING, *, maximum: int = 2**31 - 1) -> int:
         """A whole number from 1 to `maximum`. A missing or null field takes the default."""
@@ -104,6 +127,8 @@ class ConfigReader:
         values = value if isinstance(value, list) else [value]
         if any(isinstance(v, bool) or not isinstance(v, int) or v < 0 for v in values):
             raise self.refuse(key, "expected a whole number or a list of them")
+        if max(values, default=0) > _LARGEST_ID:
+            raise self.refuse(key, f"too large; at most {_LARGEST_ID}")
         return tuple(values)
 
     def mapping(self, key: str) -> dict[str, Any]:

@@ -8,20 +8,27 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import uvicorn
 from starlette.types import ASGIApp
 
-from glmserve.cli.server import uvicorn_config
+from glmserve.cli.http_server import HttpServer
+from glmserve.config import ConnectionConfig
 
 HOST = "127.0.0.1"
+_LIMITS = ConnectionConfig()
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+async def listening(
+    app: ASGIApp,
+    tls: ssl.SSLContext | None = None,
+    limits: ConnectionConfig = _LIMITS,
+) -> AsyncIterator[int]:
     """Serve it as the command line would; the port."""
-    server = uvicorn.Server(uvicorn_config(app, tls, drain_timeout=5.0))
+    server = HttpServer(app, limits, tls, last_call=5)
     with socket.create_server((HOST, 0)) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:
+            await asyncio.sleep(0)
         try:
             yield listener.getsockname()[1]
         finally:
@@ -56,6 +63,10 @@ class Connection:
     async def rest(self) -> bytes:
         """All that comes until the server closes."""
         return await self._reader.read()
+
+    async def close(self) -> None:
+        self._writer.close()
+        await self._writer.wait_closed()
 
 
 @asynccontextmanager

@@ -37,6 +37,12 @@ class ServerProcess:
         return self._process.pid
 
     @property
+    def address(self) -> tuple[str, int]:
+        """For sockets."""
+        host, port = self.url.partition("//")[2].rsplit(":", 1)
+        return host, int(port)
+
+    @property
     def text(self) -> str:
         """Everything printed so far."""
         return "".join(self.output)

@@ -11,6 +11,7 @@ from starlette.routing import Route
 from glmserve.api.admin import start_draining, stop_draining
 from glmserve.api.anthropic import AnthropicErrorsMiddleware, count_tokens, create_message
 from glmserve.api.auth import ApiKeyMiddleware
+from glmserve.api.body_memory import BodyMemory
 from glmserve.api.cached import CACHE_HEADER
 from glmserve.api.chat import chat_completions
 from glmserve.api.completions import completions
@@ -39,6 +40,9 @@ from glmserve.api.tokenizer_info import tokenizer_info
 from glmserve.api.tokens import detokenize, tokenize
 from glmserve.api.unread_body import UnreadBodyMiddleware
 from glmserve.errors import GlmserveError
+
+_MOST_LARGEST_BODIES = 64
+"""That may be received at the same time; of smaller ones as many more."""
 
 
 def create_app(context: ServerContext) -> Starlette:
@@ -79,6 +83,7 @@ def create_app(context: ServerContext) -> Starlette:
     # A redirect names a scheme and a host, and behind a proxy those are not the client's.
     app.router.redirect_slashes = False
     app.state.context = context
+    app.state.body_memory = BodyMemory(_MOST_LARGEST_BODIES * context.config.max_body_size)
     app.state.responses = ResponseStore(context.config.response_store_size)
     return app
 

@@ -6,6 +6,7 @@ import asyncio
 
 from starlette.requests import Request
 
+from glmserve.api.body_memory import BodyMemory, Share
 from glmserve.api.context import context_of
 from glmserve.api.protocol.base import Parsed, parse_request
 from glmserve.errors import GlmserveError
@@ -32,12 +33,13 @@ class BodyEncodingError(GlmserveError):
     code = "unsupported_content_encoding"
 
 
-async def read_body(request: Request) -> bytes:
+async def _read_body(request: Request, share: Share) -> bytes:
     """The request's whole body.
 
     Raises:
         BodyTooLargeError: it is too large, or says that it will be; no more than the limit is kept.
         BodyEncodingError: it is compressed.
+        NotReadyError: other bodies leave no room for it.
         ClientDisconnect: the client left in the middle of it.
     """
     encoding = request.headers.get("content-encoding", "identity")
@@ -51,6 +53,7 @@ async def read_body(request: Request) -> bytes:
         raise _too_large(limit)
     body = bytearray()
     async for chunk in request.stream():
+        share.take(len(chunk))
         body += chunk
         if len(body) > limit:
             raise _too_large(limit)
@@ -66,9 +69,11 @@ async def read_request(request: Request, model: type[Parsed]) -> Parsed:
 
     Raises:
         InvalidRequestError: it is no such request; the message says where and why.
-        BodyTooLargeError, BodyEncodingError, ClientDisconnect: see `read_body`.
+        BodyTooLargeError, BodyEncodingError, NotReadyError, ClientDisconnect: see `_read_body`.
     """
-    body = await read_body(request)
-    if len(body) < _LONG_BODY:
-        return parse_request(model, body)
-    return await asyncio.to_thread(parse_request, model, body)
+    memory: BodyMemory = request.app.state.body_memory
+    with memory.share() as share:
+        body = await _read_body(request, share)
+        if len(body) < _LONG_BODY:
+            return parse_request(model, body)
+        return await asyncio.to_thread(parse_request, model, body)

@@ -35,6 +35,7 @@ from glmserve.api.chat_objects import (
 )
 from glmserve.api.context import ServerContext, context_of
 from glmserve.api.logprobs import ChatLogprobs
+from glmserve.api.offload import offload
 from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.api.responses import json_response
 from glmserve.api.sse import DONE, encode_json, event, streamed
@@ -57,7 +58,10 @@ async def _answer(
         chunks = _Chunks(context, chat, answering)
         return await streamed(request, answering.generation, chunks.events())
     answers = await answering.collect(request)
-    return json_response(_completion(context, chat, answering, answers))
+    num_scored = sum(len(answer.scored) for answer in answers)
+    return await offload(
+        lambda: json_response(_completion(context, chat, answering, answers)), num_scored
+    )
 
 
 def _service_tier(chat: ChatCompletionRequest) -> Literal["default"] | UnsetType:

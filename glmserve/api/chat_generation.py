@@ -12,6 +12,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 
 from glmserve.api.answer_structure import answer_structure, keeps_text
+from glmserve.api.bounds import check_characters
 from glmserve.api.caller import Caller
 from glmserve.api.choices import Generation
 from glmserve.api.context import ServerContext
@@ -97,10 +98,14 @@ class ChatGeneration:
             GlmserveError: one of them failed.
         """
         wholes = await self.generation.collect(request)
-        return [
-            answer.whole(whole.text, whole.token_ids, whole.scored, whole.stream.finish_reason)
-            for answer, whole in zip(self._answers, wholes, strict=True)
-        ]
+
+        def read() -> list[WholeAnswer]:
+            return [
+                answer.whole(whole.text, whole.token_ids, whole.scored, whole.stream.finish_reason)
+                for answer, whole in zip(self._answers, wholes, strict=True)
+            ]
+
+        return await offload(read, sum(len(whole.text) for whole in wholes) if self.may_call else 0)
 
 
 class _Answer:
@@ -125,18 +130,24 @@ class _Answer:
     def whole(
         self, text: str, token_ids: list[int], scored: list[ScoredToken], reason: str
     ) -> WholeAnswer:
-        content, calls = "", list[tuple[str, str]]()
+        content, calls = list[str](), list[tuple[str, list[str]]]()
         events = (*self.push(text), *self.flush())
         for event in events:
             match event:
                 case ContentDelta(more):
-                    content += more
+                    content.append(more)
                 case CallStarted(_, name):
-                    calls.append((name, ""))
+                    calls.append((name, []))
                 case ArgumentsDelta(index, more):
-                    name, arguments = calls[index]
-                    calls[index] = (name, arguments + more)
-        return WholeAnswer(content, calls, events, token_ids, scored, self.finish_reason(reason))
+                    calls[index][1].append(more)
+        return WholeAnswer(
+            "".join(content),
+            [(name, "".join(arguments)) for name, arguments in calls],
+            events,
+            token_ids,
+            scored,
+            self.finish_reason(reason),
+        )
 
     def _allowed(self, events: list[ToolEvent]) -> list[ToolEvent]:
         """Without parallel_tool_calls, the first call and what comes before it."""
@@ -159,7 +170,7 @@ async def chat_prompt(context: ServerContext, chat: ChatCompletionRequest) -> li
     Raises:
         InvalidRequestError: there is no tokenizer, or the conversation has no form.
     """
-    return await _render(_chat_format(context), chat, tool_use(chat))
+    return await _render(context, _chat_format(context), chat, tool_use(chat))
 
 
 async def start_chat(
@@ -175,7 +186,7 @@ async def start_chat(
     stop_ids = frozenset(chat_format.stop_ids) | frozenset(context.model.eos_token_ids)
     structure = await answer_structure(context, chat, chat_format, use, stop_ids)
     job = Job(
-        prompts=[await _render(chat_format, chat, use)],
+        prompts=[await _render(context, chat_format, chat, use)],
         prompts_param="messages",
         max_tokens=chat.output_limit,
         stop_ids=stop_ids,
@@ -198,11 +209,13 @@ def _chat_format(context: ServerContext) -> ChatFormat:
     return context.chat_format
 
 
-async def _render(chat_format: ChatFormat, chat: ChatCompletionRequest, use: ToolUse) -> list[int]:
+async def _render(
+    context: ServerContext, chat_format: ChatFormat, chat: ChatCompletionRequest, use: ToolUse
+) -> list[int]:
     messages = chat_messages(chat.messages)
-    return await offload(
-        lambda: chat_format.render(messages, use.offered), num_characters(messages, use.offered)
-    )
+    size = num_characters(messages, use.offered)
+    check_characters(size, context.engine.info.limits.max_context, "messages")
+    return await offload(lambda: chat_format.render(messages, use.offered), size)
 
 
 def _new_filter(

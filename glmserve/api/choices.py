@@ -119,7 +119,8 @@ class Generation:
                 yield ChoiceDelta(0, delta)
             yield ChoiceDelta(0, None)
             return
-        queue: asyncio.Queue[ChoiceDelta | Exception] = asyncio.Queue()
+        # Full when the client is slow: what comes then is merged where it waits, in the streams.
+        queue = asyncio.Queue[ChoiceDelta | Exception](maxsize=len(self.streams))
         readers = [
             asyncio.create_task(_read(index, stream, queue))
             for index, stream in enumerate(self.streams)
@@ -161,10 +162,10 @@ async def _read(
 ) -> None:
     try:
         async for delta in stream:
-            queue.put_nowait(ChoiceDelta(index, delta))
-        queue.put_nowait(ChoiceDelta(index, None))
+            await queue.put(ChoiceDelta(index, delta))
+        await queue.put(ChoiceDelta(index, None))
     except Exception as error:  # whatever it is: somebody waits for this choice to end
-        queue.put_nowait(error)
+        await queue.put(error)
 
 
 async def _join_all(streams: Sequence[TextStream]) -> list[WholeText]:

@@ -51,7 +51,7 @@ async def _answer(
     texts = await generation.collect(request)
     num_scored = sum(map(len, prompts)) + sum(len(text.scored) for text in texts)
     size = num_scored if completion.logprobs is not None else 0
-    return json_response(await offload(lambda: writer.whole(texts), size))
+    return await offload(lambda: json_response(writer.whole(texts)), size)
 
 
 def _check_choices(request: CompletionRequest) -> None:

@@ -19,6 +19,7 @@ from glmserve.errors import (
     QueueFullError,
     RateLimitError,
 )
+from glmserve.tracebacks import origin
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +86,13 @@ async def answer_client_gone(request: Request, error: Exception) -> Response:
     return Response(status_code=_CLIENT_CLOSED_REQUEST)
 
 
+class _CutOffError(Exception):
+    """The response cannot be completed; why is in the log already."""
+
+
 class UnexpectedErrorMiddleware:
-    """Answers 500 for a bug: the details go to the log, not to the client.
+    """Answers 500 for a bug: where it is goes to the log, not to the client, and what the error
+    says to neither.
 
     Starlette has its own place for this, but outside of all other middleware: its answers would
     lack the headers that those add.
@@ -107,10 +113,11 @@ class UnexpectedErrorMiddleware:
             await self._app(scope, receive, watched_send)
         except Exception as error:
             request_id = scope.get("state", {}).get("request_id")
-            logger.error(
-                "unexpected error on %r, request %s", scope["path"], request_id, exc_info=error
-            )
-            if has_started:
-                raise  # so that the HTTP server cuts the connection
+            place = getattr(scope.get("endpoint"), "__name__", None)
+            logger.error("unexpected error in %s, request %s: %s", place, request_id, origin(error))
+            if (
+                has_started
+            ):  # the HTTP server cuts the connection, and has nothing of its own to log
+                raise _CutOffError from None
             response = JSONResponse(error_body("internal error", "server_error"), 500)
             await response(scope, receive, send)

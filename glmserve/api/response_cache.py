@@ -11,7 +11,7 @@ import random
 from collections import OrderedDict
 from typing import NamedTuple
 
-_LONGEST = 2**20
+LONGEST_ANSWER = 2**20
 """Bytes of an answer; longer ones are not kept."""
 
 
@@ -46,7 +46,7 @@ class ResponseCache:
 
     def add(self, key: bytes, answer: Answer) -> None:
         """Keep an answer, unless there are enough already."""
-        if len(answer.body) > _LONGEST:
+        if len(answer.body) > LONGEST_ANSWER:
             return
         answers = self._answers.setdefault(key, [])
         self._answers.move_to_end(key)

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from glmserve.api.choices import Generation
 from glmserve.api.errors import body_of
+from glmserve.api.response_cache import LONGEST_ANSWER
 from glmserve.errors import GlmserveError
 
 # It would cut every stream the moment a signal comes; ours end in their own time (cli.server).
@@ -72,11 +73,15 @@ class GenerationResponse(EventSourceResponse):
 async def _recorded(
     events: AsyncIterator[bytes], store: Callable[[bytes], None]
 ) -> AsyncIterator[bytes]:
-    sent = []
+    sent, size, item = [], 0, b""
     async for item in events:
-        sent.append(item)
+        size += len(item)
+        if size <= LONGEST_ANSWER:
+            sent.append(item)
+        else:
+            sent.clear()  # it will not be kept
         yield item
-    if sent and sent[-1] == DONE:  # after an error it is not
+    if size <= LONGEST_ANSWER and item == DONE:  # after an error it is not
         store(b"".join(sent))
 
 

@@ -11,11 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from glmserve.api.body import read_request
+from glmserve.api.bounds import check_tokenizable
 from glmserve.api.context import ServerContext, context_of
 from glmserve.api.conversation import chat_messages, num_characters
 from glmserve.api.models import MaxModelLen
 from glmserve.api.offload import offload
 from glmserve.api.protocol import StrictModel
+from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, MAX_TOOLS
 from glmserve.api.protocol.messages import Message
 from glmserve.api.protocol.sampling import TokenId
 from glmserve.api.protocol.tools import ToolModel
@@ -33,8 +35,10 @@ class TokenizeRequest(_Request):
     """POST /tokenize: a text, or a conversation as the model would read it."""
 
     prompt: str | None = None
-    messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)] | None = None
-    tools: Annotated[list[ToolModel], Field(fail_fast=True)] = []
+    messages: (
+        Annotated[list[Message], FAIL_FAST, Field(min_length=1, max_length=MAX_PARTS)] | None
+    ) = None
+    tools: Annotated[list[ToolModel], FAIL_FAST, Field(max_length=MAX_TOOLS)] = []
     add_special_tokens: bool = Field(
         True, description="With a prompt: the tokens around every text, as /v1/completions does."
     )
@@ -56,7 +60,7 @@ class TokenizeResponse(msgspec.Struct):
 class DetokenizeRequest(_Request):
     """POST /detokenize"""
 
-    tokens: Annotated[list[TokenId], Field(fail_fast=True)]
+    tokens: Annotated[list[TokenId], FAIL_FAST]
 
 
 class DetokenizeResponse(msgspec.Struct):
@@ -76,6 +80,7 @@ async def tokenize(request: Request) -> Response:
         encode, size = _prompt_encoder(tokenizer, body)
     else:
         encode, size = _chat_encoder(context, body, body.messages)
+    check_tokenizable(size, max_model_len, "prompt" if body.messages is None else "messages")
 
     def answer() -> Response:
         tokens = encode()

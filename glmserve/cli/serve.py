@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 from glmserve.cli import tls
 from glmserve.cli.api_keys import read_admin_key, read_api_keys
 from glmserve.cli.cores import leave_to_worker
-from glmserve.cli.open_files import allow_open_files
 from glmserve.cli.options import (
     add_access_options,
+    add_connection_options,
     add_debug_options,
     add_device_options,
     add_http_options,
     add_model_options,
     add_scheduling_options,
     add_worker_options,
+    connection_config,
     runner_config,
     scheduler_config,
     supervision_config,
@@ -54,6 +55,7 @@ def add_command(commands: Commands) -> None:
     add_scheduling_options(parser)
     add_worker_options(parser)
     add_http_options(parser)
+    add_connection_options(parser)
     add_access_options(parser)
     add_debug_options(parser)
 
@@ -61,7 +63,6 @@ def add_command(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal, or until no worker lives; the process's exit code."""
     runner, server = runner_config(options), server_config(options)
-    allow_open_files()
     leave_to_worker(runner.cpus)
     from glmserve.cli.server import serve  # everything heavy: --help must not wait for it
 
@@ -70,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
         supervision_config(options),
         scheduler_config(options, server.api_keys.values()),
         server,
+        connection_config(options),
         skip_tokenizer=options.skip_tokenizer_init,
         chat_format=options.chat_format,
         host=options.host,

@@ -21,9 +21,15 @@ from starlette.types import ASGIApp
 
 from glmserve.api import ServerContext, create_app
 from glmserve.cli.announce import LoadingBar, announce
-from glmserve.cli.http_protocol import HttpProtocol
+from glmserve.cli.http_server import HttpServer
 from glmserve.cli.text_layer import limit_vocabulary, load_text_layer
-from glmserve.config import RunnerConfig, SchedulerConfig, ServerConfig, SupervisionConfig
+from glmserve.config import (
+    ConnectionConfig,
+    RunnerConfig,
+    SchedulerConfig,
+    ServerConfig,
+    SupervisionConfig,
+)
 from glmserve.engine import Engine
 from glmserve.errors import OptionError, StartupError
 from glmserve.executor import Executor, ProcessExecutor
@@ -38,6 +44,8 @@ _REMEDIES = {
     errno.EADDRNOTAVAIL: "give an address of this machine by --host; 0.0.0.0 is all of them",
     errno.EACCES: "give a --port from 1024 on, or the right to use this one",
 }
+_MOST_NOTES = 20  # fields of a config.json that are mentioned
+_LONGEST_NAME = 100
 _LAST_WORDS = 1
 """Seconds to deliver the error event of streams that are ended."""
 
@@ -47,6 +55,7 @@ def serve(
     supervision_config: SupervisionConfig,
     scheduler_config: SchedulerConfig,
     server_config: ServerConfig,
+    limits: ConnectionConfig,
     *,
     skip_tokenizer: bool,
     chat_format: str | None,
@@ -70,8 +79,9 @@ def serve(
     model = read_model_config(
         checkpoint, runner_config.rope_scaling, runner_config.ptuning_checkpoint
     )
-    for field in model.unknown_fields:
-        print(f"glmserve: note: {model.path} has a field unknown here: {field}", file=sys.stderr)
+    for field in model.unknown_fields[:_MOST_NOTES]:
+        name = repr(field)[1:-1][:_LONGEST_NAME]
+        print(f"glmserve: note: {model.path} has a field unknown here: {name}", file=sys.stderr)
     tokenizer, chat = None, None
     if not skip_tokenizer:
         tokenizer, chat = load_text_layer(model, chat_format)
@@ -84,7 +94,7 @@ def serve(
     engine = Engine(executor, scheduler_config, hash_key=secrets.token_bytes(32), observer=recorder)
     context = ServerContext(server_config, model, engine, tokenizer, chat)
     with _listen(host, port) as listener:
-        return uvloop.run(_run(context, listener, drain_timeout, tls))
+        return uvloop.run(_run(context, listener, limits, drain_timeout, tls))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -107,31 +117,21 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def uvicorn_config(
-    app: ASGIApp, tls: ssl.SSLContext | None, drain_timeout: float
-) -> uvicorn.Config:
-    """How connections are served, and how long they get when the server ends."""
-    return uvicorn.Config(
-        app,
-        http=HttpProtocol,
-        ws="none",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=math.ceil(drain_timeout) + _LAST_WORDS,
-        ssl_context_factory=(lambda *_: tls) if tls else None,
-    )
-
-
-class _Server(uvicorn.Server):
+class _Server(HttpServer):
     """uvicorn, but it drains: nothing new is accepted, what waits is sent away, what runs may end.
 
     Streams that take too long, or longer than a second signal, are told so before they are cut.
     """
 
-    def __init__(self, engine: Engine, config: uvicorn.Config, drain_timeout: float) -> None:
-        super().__init__(config)
+    def __init__(
+        self,
+        engine: Engine,
+        app: ASGIApp,
+        limits: ConnectionConfig,
+        tls: ssl.SSLContext | None,
+        drain_timeout: float,
+    ) -> None:
+        super().__init__(app, limits, tls, math.ceil(drain_timeout) + _LAST_WORDS)
         self._engine = engine
         self._drain_timeout = drain_timeout
         self._loop: asyncio.AbstractEventLoop | None = None  # while it drains
@@ -163,6 +163,7 @@ class _Server(uvicorn.Server):
 async def _run(
     context: ServerContext,
     listener: socket.socket,
+    limits: ConnectionConfig,
     drain_timeout: float,
     tls: ssl.SSLContext | None,
 ) -> int:
@@ -170,8 +171,7 @@ async def _run(
     host, port = listener.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
     url = f"{'https' if tls else 'http'}://{host}:{port}"
-    config = uvicorn_config(create_app(context), tls, drain_timeout)
-    server = _Server(context.engine, config, drain_timeout)
+    server = _Server(context.engine, create_app(context), limits, tls, drain_timeout)
     signals = set()
 
     def note(number: int, frame: FrameType | None) -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from glmserve.errors import GlmserveError
 from glmserve.request import Request
+from glmserve.tracebacks import origin
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,6 @@ def _mask(request: Request) -> Mask:
         return request.constraint.allowed()
     except GlmserveError as error:
         return error
-    except Exception:  # a bug, or a limit that nobody knew; all others' streams go on
-        logger.exception("a constraint failed")
+    except Exception as error:  # a bug, or a limit that nobody knew; all others' streams go on
+        logger.error("a constraint failed: %s", origin(error))
         return GlmserveError("the structure of the response could not be followed")

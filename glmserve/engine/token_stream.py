@@ -10,6 +10,9 @@ from glmserve.errors import GlmserveError
 from glmserve.request import Request, RequestStatus
 from glmserve.step import Logprobs
 
+_MOST_AT_ONCE = 256
+"""Tokens that a consumer is given."""
+
 
 class NewTokens(NamedTuple):
     """Tokens of one or more steps."""
@@ -61,7 +64,10 @@ class TokenStream:
             raise self._error
 
     async def next_tokens(self) -> NewTokens:
-        """What arrived since the last call, at least one token; none once the request is over.
+        """What has arrived, at least one token; none once the request is over.
+
+        After a long pause it takes several calls: text and log-probabilities of thousands of tokens
+        at a time would hold up everybody else.
 
         Raises:
             GlmserveError: the request failed.
@@ -72,8 +78,9 @@ class TokenStream:
             if self.request.status.is_finished:
                 return NewTokens([], [])
             await self._wait()
-        new = NewTokens(self._tokens, self._logprobs)
-        self._tokens, self._logprobs = [], []
+        new = NewTokens(self._tokens[:_MOST_AT_ONCE], self._logprobs[:_MOST_AT_ONCE])
+        self._tokens = self._tokens[_MOST_AT_ONCE:]
+        self._logprobs = self._logprobs[_MOST_AT_ONCE:]
         return new
 
     def close(self, status: RequestStatus = RequestStatus.FINISHED_ABORTED) -> None:

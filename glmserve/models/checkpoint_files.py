@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from glmserve.config_reader import read_json_object
 from glmserve.errors import CheckpointError
+from glmserve.models.safetensors_header import check_header
 
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _SUFFIXES = (".safetensors", ".bin", ".pt")
@@ -91,6 +93,7 @@ def _indexed_files(index: Path) -> dict[Path, frozenset[str] | None]:
 
 
 def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    check_header(path)
     try:
         with safe_open(path, framework="pt") as file:
             for name in sorted(file.keys()):
@@ -100,11 +103,14 @@ def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _read_pickle(path: Path) -> Iterator[tuple[str, Tensor]]:
+    is_zip = zipfile.is_zipfile(path)
+    if is_zip:
+        _check_archive(path)
     try:
         # Only the zip format of torch >= 1.6 can be memory-mapped. weights_only: no code is run.
-        data = torch.load(
-            path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about files that are refused here anyway
+            data = torch.load(path, map_location="cpu", mmap=is_zip, weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception:  # a damaged pickle may raise anything; torch's own advice is to run its code
@@ -119,3 +125,14 @@ def _read_pickle(path: Path) -> Iterator[tuple[str, Tensor]]:
         if tensor.is_meta or tensor.is_nested or tensor.layout is not torch.strided:
             raise CheckpointError(f"{path}: {name!r}: expected a plain, dense tensor")
         yield name, tensor
+
+
+def _check_archive(path: Path) -> None:
+    """torch never compresses, so what is larger inside than outside is made to fill memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # torch will say that it is damaged
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise CheckpointError(f"{path}: compressed or overlapping parts, which torch never writes")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glmserve.config_reader import read_whole
 from glmserve.errors import CheckpointError
 from glmserve.text.token_bytes import ONE_PER_BYTE, LeadingBlanks
 from glmserve.text.tokenizer import Tokenizer
@@ -101,12 +102,10 @@ def load_processor(path: Path) -> SentencePieceProcessor:
     """
     from sentencepiece import SentencePieceProcessor
 
+    data = read_whole(path)
     try:
-        data = path.read_bytes()
         processor = SentencePieceProcessor(model_proto=data) if data else None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
-    except RuntimeError:
+    except (RuntimeError, UnicodeDecodeError):  # the latter: its complaint quotes what is no text
         processor = None
     if processor is None:
         raise CheckpointError(
@@ -119,12 +118,13 @@ def control_ids(path: Path, processor: SentencePieceProcessor) -> dict[str, int]
     """Name -> id of the model's own pieces that stand for no text, such as <unk> and </s>.
 
     Raises:
-        CheckpointError: a name is no text; the file is damaged.
+        CheckpointError: a piece is no text; the file is damaged.
     """
     try:
+        names = processor.id_to_piece(list(range(processor.get_piece_size())))
         return {
-            processor.id_to_piece(token_id): token_id
-            for token_id in range(processor.get_piece_size())
+            name: token_id
+            for token_id, name in enumerate(names)
             if processor.is_control(token_id) or processor.is_unknown(token_id)
         }
     except UnicodeDecodeError:

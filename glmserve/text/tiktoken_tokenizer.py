@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from glmserve.config_reader import read_whole
 from glmserve.errors import CheckpointError, InvalidRequestError
 from glmserve.text.tokenizer import Tokenizer
 
@@ -108,7 +109,7 @@ class TiktokenTokenizer(Tokenizer):
 
 def _read_ranks(path: Path) -> dict[bytes, int]:
     ranks = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for number, line in enumerate(read_whole(path).splitlines(), 1):
         if not line:
             continue
         try:
@@ -123,7 +124,7 @@ def _read_ranks(path: Path) -> dict[bytes, int]:
 
 def _added_tokens(path: Path, added: dict[str, Any]) -> dict[str, int]:
     try:
-        return {token["content"]: int(token_id) for token_id, token in added.items()}
+        return {str(token["content"]): int(token_id) for token_id, token in added.items()}
     except (ValueError, TypeError, KeyError):
         raise CheckpointError(f"{path}: added_tokens_decoder is not id -> token") from None
 

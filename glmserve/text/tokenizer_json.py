@@ -33,10 +33,10 @@ def load_tokenizer_json(path: Path) -> TiktokenTokenizer:
         if model.get(option):
             raise _refusal(path, f"its model sets {option}")
     try:
-        special_ids = {token["content"]: int(token["id"]) for token in data["added_tokens"]}
-        names = {name: rank for name, rank in model["vocab"].items() if name not in special_ids}
+        special_ids = {str(token["content"]): int(token["id"]) for token in data["added_tokens"]}
+        names = {n: int(rank) for n, rank in model["vocab"].items() if n not in special_ids}
         merges = [_merge(merge) for merge in model["merges"]]
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise _refusal(path, "vocab, merges or added_tokens are missing or malformed") from None
     _check_merges(path, names, merges)
     return TiktokenTokenizer(
@@ -57,7 +57,7 @@ def _refusal(path: Path, reason: str) -> CheckpointError:
 def _merge(merge: Any) -> tuple[str, str]:
     """A merge is written "left right" or, since tokenizers 0.20, ["left", "right"]."""
     left, right = merge.split(" ") if isinstance(merge, str) else merge
-    return left, right
+    return str(left), str(right)
 
 
 def _check_merges(path: Path, names: dict[str, int], merges: list[tuple[str, str]]) -> None:

@@ -15,12 +15,23 @@ GET = b"GET /%s HTTP/1.%d\r\nHost: x\r\n\r\n"
 
 
 class EchoApp:
-    """/stream sends a, waits for `go_on` and sends b; other paths send their body back."""
+    """/stream sends a, waits for `go_on` and sends b; /wait waits until the client is gone; other
+    paths send their body back."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
+        self.gone = asyncio.Event()
+        self.num_requests = 0
+        self.headers: list[tuple[bytes, bytes]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.num_requests += 1
+        self.headers = scope["headers"]
+        if scope["path"] == "/wait":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self.gone.set()
+            return
         if scope["path"] == "/stream":
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"a\n", "more_body": True})
@@ -154,6 +165,40 @@ async def test_endless_heads_are_refused(connection: Connection) -> None:
     assert "65536" in json.loads(body)["error"]["message"]
     await connection.send(b"a: b\r\n" * 1000)  # still listened to, so that it can read the answer
     assert await connection.rest() == b""
+
+
+async def test_too_many_headers_are_refused(connection: Connection) -> None:
+    await connection.send(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 257 + b"\r\n")
+    head, body = await connection.response()
+    assert head.startswith(b"http/1.1 431 ")
+    assert "256 headers" in json.loads(body)["error"]["message"]
+    assert await connection.rest() == b""
+
+
+async def test_trailers_are_no_headers(app: EchoApp, connection: Connection) -> None:
+    await connection.send(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+    await connection.send(b"0\r\nX-Api-Key: k\r\n\r\n")
+    assert (await connection.response())[1] == b"abc"
+    assert [name for name, _ in app.headers] == [b"transfer-encoding"]
+
+
+async def test_too_many_requests_ahead_are_refused(app: EchoApp, connection: Connection) -> None:
+    await connection.send(GET % (b"wait", 1) + GET % (b"", 1) * 100)
+    head, body = await connection.response()
+    assert head.startswith(b"http/1.1 400 ")
+    assert "64 requests" in json.loads(body)["error"]["message"]
+    assert await connection.rest() == b""
+    await asyncio.wait_for(app.gone.wait(), 5)
+
+
+async def test_a_client_that_leaves_is_missed_though_it_has_sent_more(
+    app: EchoApp, connection: Connection
+) -> None:
+    """The request under way must hear of it, not only the newest one."""
+    await connection.send(GET % (b"wait", 1) * 3)
+    await connection.close()
+    await asyncio.wait_for(app.gone.wait(), 5)
+    assert app.num_requests == 1
 
 
 async def test_one_endless_header_is_refused(connection: Connection) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from glmserve.cli import values
 from glmserve.cli.main import build_parser
-from glmserve.cli.options import runner_config, scheduler_config
+from glmserve.cli.options import connection_config, runner_config, scheduler_config
 from glmserve.cli.serve import server_config
-from glmserve.config import EMBEDDED_CHECKPOINT, ServerConfig
+from glmserve.config import EMBEDDED_CHECKPOINT, ConnectionConfig, ServerConfig
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -33,7 +33,8 @@ def test_options_reach_their_owners() -> None:
         "--max-batch-size 7 --max-step-tokens 99 --queue-size 5 --no-prefix-cache "
         "--queue-full-status 406 --api-key k --block-size 8 --max-model-len 77 "
         "--max-body-size 2K --public-metrics --public-docs "
-        "--cors-origin https://a.org --cors-origin *".split()
+        "--cors-origin https://a.org --cors-origin * --header-timeout 1 --body-timeout 2.5 "
+        "--idle-timeout 3 --write-timeout 0 --max-connections 5".split()
     )
     runner = runner_config(options)
     assert (runner.checkpoint, runner.device, runner.dtype) == ("x/y", "null", "bfloat16")
@@ -46,6 +47,7 @@ def test_options_reach_their_owners() -> None:
     assert (server.queue_full_status, list(server.api_keys), server.seed) == (406, ["k"], 3)
     assert (server.max_body_size, server.cors_origins) == (2048, ("https://a.org", "*"))
     assert (server.public_metrics, server.public_docs) == (True, True)
+    assert connection_config(options) == ConnectionConfig(1.0, 2.5, 3.0, 0.0, 5)
 
 
 def test_defaults() -> None:

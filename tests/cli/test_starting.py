@@ -209,7 +209,7 @@ def test_a_port_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
 
 LIMITS = {
     "files": (resource.RLIMIT_NOFILE, 20, "raise the limit (ulimit -n)"),
-    "memory": (resource.RLIMIT_AS, 300 * 2**20, "not enough memory for the model"),
+    "memory": (resource.RLIMIT_AS, 450 * 2**20, "not enough memory for the model"),
 }
 
 

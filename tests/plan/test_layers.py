@@ -23,6 +23,7 @@ LAYERS: dict[str, int] = {
     "diagnosis": 0,
     "failure": 0,
     "parent_process": 0,
+    "tracebacks": 0,
     "ops": 2,
     "models": 3,
     "runner": 4,

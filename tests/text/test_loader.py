@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from glmserve.errors import CheckpointError
-from glmserve.text import load_tokenizer
+from glmserve.text import ChatMessage, load_tokenizer, read_name_hints, select_chat_format
 from glmserve.text.ice_tokenizer import IceTokenizer
 from glmserve.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from glmserve.text.tiktoken_tokenizer import TiktokenTokenizer
@@ -60,6 +60,32 @@ def test_ice_model_of_something_else(tmp_path: Path, train_sentencepiece: Any) -
 
 def test_sentencepiece_without_an_end(tmp_path: Path, train_sentencepiece: Any) -> None:
     assert "has no end token" in _error(train_sentencepiece(eos_id=-1))
+
+
+@pytest.mark.parametrize("piece", [b"<0x41>", b"</s>", "\u2581t".encode()])
+def test_pieces_that_are_no_text(tmp_path: Path, train_sentencepiece: Any, piece: bytes) -> None:
+    path = train_sentencepiece() / "tokenizer.model"
+    data = path.read_bytes()
+    assert piece in data
+    (tmp_path / "tokenizer.model").write_bytes(data.replace(piece, b"\xff" * len(piece), 1))
+    assert "SentencePiece model" in _error(tmp_path)
+
+
+def test_a_template_is_never_run(tmp_path: Path, rank_lines: list[str]) -> None:
+    """A chat_template is a program; chats are written by glmserve's own code."""
+    roles = ("system", "user", "assistant", "observation")
+    names = {"256": "<|endoftext|>", "257": "[gMASK]", "258": "<sop>"}
+    names |= {str(259 + i): f"<|{role}|>" for i, role in enumerate(roles)}
+    added = {token_id: {"content": name} for token_id, name in names.items()}
+    _write_ranks(tmp_path, rank_lines)
+    prompts = []
+    for template in ("{{ 1 / 0 }}", "{% for m in messages %}HACKED{% endfor %}", None):
+        config = {"added_tokens_decoder": added, "chat_format": "glm4", "chat_template": template}
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+        (tmp_path / "chat_template.jinja").write_text(template or "")
+        chat = select_chat_format(read_name_hints(tmp_path), load_tokenizer(tmp_path))
+        prompts.append(chat.render([ChatMessage("user", "hi")]))
+    assert prompts[0] == prompts[1] == prompts[2]
 
 
 def test_folder_in_place_of_a_file(tmp_path: Path) -> None:

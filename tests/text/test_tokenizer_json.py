@@ -172,6 +172,14 @@ def _step(index: int, **changes: Any) -> Callable[[dict[str, Any]], Any]:
         (_step(1, add_prefix_space=True), "it puts a blank in front"),
         (lambda data: data["added_tokens"].clear(), "no special token <|endoftext|>"),
         (lambda data: data["model"]["vocab"].pop("a"), "single bytes have no token"),
+        (lambda data: data["model"]["vocab"].update(a="x"), "missing or malformed"),
+        (lambda data: data["model"]["vocab"].update(a=[]), "missing or malformed"),
+        (lambda data: data["model"]["vocab"].update(a=float("inf")), "missing or malformed"),
+        (lambda data: data["model"]["vocab"].update(a=-1), "have the same id"),
+        (lambda data: data["model"]["vocab"].update(a=2**40), "too large for a vocabulary"),
+        (lambda data: data["model"].update(merges=[[["a"], ["b"]]]), "does not exist"),
+        (lambda data: data["model"].update(merges=5), "missing or malformed"),
+        (lambda data: data["added_tokens"].append({"id": -5, "content": "xx"}), "have the same id"),
     ],
 )
 def test_refusals(

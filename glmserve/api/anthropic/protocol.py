@@ -7,11 +7,18 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from glmserve.api.only_type import only_type
-from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel, wrong_field
+from glmserve.api.protocol.base import (
+    FAIL_FAST,
+    INT32_MAX,
+    MAX_PARTS,
+    MAX_TOOLS,
+    StrictModel,
+    wrong_field,
+)
 from glmserve.api.protocol.sampling import StopString
 from glmserve.api.protocol.tools import ToolName
 
-_MAX_TOOLS = 128
+_PARTS = Field(max_length=MAX_PARTS)
 _MAX_STOP_SEQUENCES = 16
 
 
@@ -34,7 +41,7 @@ class TextBlockParam(_Block):
     citations: Annotated[list[object], Field(max_length=0)] = []
 
 
-TextBlocks = Annotated[list[Annotated[TextBlockParam, only_type("text")]], FAIL_FAST]
+TextBlocks = Annotated[list[Annotated[TextBlockParam, only_type("text")]], FAIL_FAST, _PARTS]
 
 
 class ToolUseBlockParam(_Block):
@@ -64,6 +71,7 @@ class UserMessageParam(StrictModel):
         | Annotated[
             list[Annotated[TextBlockParam | ToolResultBlockParam, Field(discriminator="type")]],
             FAIL_FAST,
+            _PARTS,
         ]
     )
 
@@ -77,6 +85,7 @@ class AssistantMessageParam(StrictModel):
         | Annotated[
             list[Annotated[TextBlockParam | ToolUseBlockParam, Field(discriminator="type")]],
             FAIL_FAST,
+            _PARTS,
         ]
     )
 
@@ -160,10 +169,10 @@ class CountTokensRequest(StrictModel):
     """The conversation, and what else the model reads."""
 
     model: str
-    messages: Annotated[list[MessageParam], FAIL_FAST, Field(min_length=1)]
+    messages: Annotated[list[MessageParam], FAIL_FAST, Field(min_length=1, max_length=MAX_PARTS)]
     system: str | TextBlocks | None = None
     tools: Annotated[
-        list[Annotated[ToolParam, only_type("custom")]], FAIL_FAST, Field(max_length=_MAX_TOOLS)
+        list[Annotated[ToolParam, only_type("custom")]], FAIL_FAST, Field(max_length=MAX_TOOLS)
     ] = []
     tool_choice: (
         Annotated[

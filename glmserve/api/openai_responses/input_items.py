@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from glmserve.api.only_type import only_type
-from glmserve.api.protocol.base import FAIL_FAST, StrictModel, wrong_field
+from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, StrictModel, wrong_field
+
+_PARTS = Field(max_length=MAX_PARTS)
+_MAX_SCORES = 2**17  # tokens of one text
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
@@ -25,7 +28,9 @@ class OutputTextPart(StrictModel):
     type: Literal["output_text"]
     text: str
     annotations: Annotated[list[object], Field(max_length=0)] = []
-    logprobs: list[dict[str, Any]] = Field([], description="As in responses; has no effect.")
+    logprobs: Annotated[list[dict[str, Any]], FAIL_FAST] = Field(
+        [], max_length=_MAX_SCORES, description="As in responses; has no effect."
+    )
 
 
 class OutputRefusalPart(StrictModel):
@@ -59,6 +64,7 @@ class MessageItem(_ItemModel):
                 ]
             ],
             FAIL_FAST,
+            _PARTS,
         ]
     )
 
@@ -88,7 +94,9 @@ class FunctionCallOutputItem(_ItemModel):
 
     type: Literal["function_call_output"]
     call_id: str
-    output: str | Annotated[list[Annotated[InputTextPart, only_type("input_text")]], FAIL_FAST]
+    output: (
+        str | Annotated[list[Annotated[InputTextPart, only_type("input_text")]], FAIL_FAST, _PARTS]
+    )
 
 
 def _add_type(item: Any) -> Any:

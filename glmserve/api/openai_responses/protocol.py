@@ -8,14 +8,20 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from glmserve.api.only_type import only_type
 from glmserve.api.openai_responses.input_items import InputItem
-from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel, wrong_field
+from glmserve.api.protocol.base import (
+    FAIL_FAST,
+    INT32_MAX,
+    MAX_PARTS,
+    MAX_TOOLS,
+    StrictModel,
+    wrong_field,
+)
 from glmserve.api.protocol.chat import JsonObjectFormat, JsonSchemaSpec, TextFormat
 from glmserve.api.protocol.sampling import GenerationRequest, Metadata, StreamOptions
 from glmserve.api.protocol.tools import FunctionModel, ToolName
 
 _NO_EFFECT = "Given back in the response; has no other effect."
-_MAX_TOOLS = 128  # OpenAI's
-_MAX_ITEMS = 2048  # as there may be messages in chat completions
+_MAX_INCLUDED = 16
 
 LOGPROBS = "message.output_text.logprobs"
 
@@ -54,7 +60,9 @@ class FlatAllowedTools(StrictModel):
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
     tools: Annotated[
-        list[Annotated[FlatNamedTool, only_type("function")]], FAIL_FAST, Field(min_length=1)
+        list[Annotated[FlatNamedTool, only_type("function")]],
+        FAIL_FAST,
+        Field(min_length=1, max_length=MAX_TOOLS),
     ]
 
 
@@ -86,7 +94,7 @@ class ResponsesRequest(GenerationRequest):
     """Answer the input. Fields that OpenAI does not have are those of /v1/chat/completions."""
 
     input: Annotated[
-        str | Annotated[list[InputItem], FAIL_FAST, Field(max_length=_MAX_ITEMS)],
+        str | Annotated[list[InputItem], FAIL_FAST, Field(max_length=MAX_PARTS)],
         BeforeValidator(_check_input),
     ]
     instructions: str | None = Field(
@@ -99,14 +107,16 @@ class ResponsesRequest(GenerationRequest):
     stream_options: ResponseStreamOptions | None = None
     text: TextConfig = TextConfig()
     tools: Annotated[
-        list[Annotated[FlatTool, only_type("function")]], FAIL_FAST, Field(max_length=_MAX_TOOLS)
+        list[Annotated[FlatTool, only_type("function")]], FAIL_FAST, Field(max_length=MAX_TOOLS)
     ] = []
     tool_choice: (
         Literal["none", "auto", "required"]
         | Annotated[FlatNamedTool | FlatAllowedTools, Field(discriminator="type")]
     ) = "auto"
     parallel_tool_calls: bool = Field(True, description="Allow several calls in one response.")
-    include: list[Literal["message.output_text.logprobs"]] = []
+    include: Annotated[
+        list[Literal["message.output_text.logprobs"]], Field(max_length=_MAX_INCLUDED)
+    ] = []
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None, description=f"So many most likely tokens; goes with include: ['{LOGPROBS}']."
     )

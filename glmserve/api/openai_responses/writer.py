@@ -12,6 +12,7 @@ from starlette.requests import Request
 from glmserve.api.chat_generation import ChatGeneration
 from glmserve.api.logprobs import ChatLogprobs
 from glmserve.api.named_events import named_event
+from glmserve.api.offload import offload
 from glmserve.api.openai_responses.events import ErrorEvent, Event, ResponseEvent
 from glmserve.api.openai_responses.objects import (
     IncompleteDetails,
@@ -59,7 +60,7 @@ class ResponseWriter:
             GlmserveError: the generation failed.
         """
         (answer,) = await self._answering.collect(request)
-        self._output.push(answer.events, answer.scored)
+        await offload(lambda: self._output.push(answer.events, answer.scored), len(answer.scored))
         self._finish(answer.finish_reason)
         return self._response
 

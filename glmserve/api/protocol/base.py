@@ -6,7 +6,14 @@ from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from glmserve.api.protocol.misfits import misfit
@@ -16,6 +23,12 @@ FAIL_FAST = Field(fail_fast=True)
 """One error per list is enough: a report on a million bad elements would stall every stream."""
 
 INT32_MAX = 2**31 - 1
+
+MAX_PARTS = 2048
+"""Pieces that a text may come in: parts of a message, messages, items of an input."""
+MAX_TOOLS = 128  # OpenAI's
+
+_LONGEST_NAME = 100  # characters of a name that an error message repeats
 
 _IN_JSON = {
     "dict_type": "must be an object",
@@ -28,6 +41,17 @@ _IN_JSON = {
 
 _UNKNOWN_FIELD = "unknown_field"
 _WRONG_FIELD = "wrong_field"
+
+
+def at_most(count: int, what: str) -> BeforeValidator:
+    """Refuses a larger dict before its members are looked at, which would complain one by one."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > count:
+            raise ValueError(f"at most {count} {what}")
+        return value
+
+    return BeforeValidator(check)
 
 
 def wrong_field(field: str, reason: str) -> PydanticCustomError:
@@ -95,13 +119,14 @@ def parse_data(model: type[Parsed], data: dict[str, Any]) -> Parsed:
 def _first_error(error: ValidationError, data: object) -> InvalidRequestError:
     """pydantic's complaint in our words, with the field's path as OpenAI writes it.
 
-    Each member of a union complains for itself; who got deepest into the value was meant.
+    Each member of a union complains for itself; who got deepest into the value was meant, or who
+    does not complain of its type.
     """
     errors = error.errors(include_url=False, include_input=False)
     field = errors[0]["loc"][:1]
     paths = [(_path(e, data), e) for e in errors if e["loc"][:1] == field]
-    path, first = max(paths, key=lambda item: len(item[0]))
-    param = ".".join(map(str, path))
+    path, first = max(paths, key=lambda item: (len(item[0]), not item[1]["type"].endswith("_type")))
+    param = ".".join(str(part)[:_LONGEST_NAME] for part in path)
     kind, context = first["type"], first.get("ctx", {})
     if kind == _UNKNOWN_FIELD:
         message = f"{param!r} is not supported by this server; leave it out"

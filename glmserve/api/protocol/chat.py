@@ -6,14 +6,19 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel, wrong_field
+from glmserve.api.protocol.base import (
+    FAIL_FAST,
+    INT32_MAX,
+    MAX_PARTS,
+    MAX_TOOLS,
+    StrictModel,
+    wrong_field,
+)
 from glmserve.api.protocol.messages import Content, Message
 from glmserve.api.protocol.sampling import GenerationRequest, Metadata
 from glmserve.api.protocol.tools import ToolChoice, ToolModel
 
 _NO_EFFECT = "Accepted for your own records; has no effect."
-_MAX_MESSAGES = 2048  # OpenAI's, as is the number of tools
-_MAX_TOOLS = 128
 
 
 class TextFormat(StrictModel):
@@ -66,14 +71,14 @@ class Prediction(StrictModel):
 class ChatCompletionRequest(GenerationRequest):
     """Answer the last message of a conversation."""
 
-    messages: Annotated[list[Message], FAIL_FAST, Field(min_length=1, max_length=_MAX_MESSAGES)]
+    messages: Annotated[list[Message], FAIL_FAST, Field(min_length=1, max_length=MAX_PARTS)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = None
     logprobs: bool = Field(False, description="Log-probabilities of each token.")
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None, description="And of so many most likely ones."
     )
     response_format: ResponseFormat = TextFormat(type="text")
-    tools: Annotated[list[ToolModel], FAIL_FAST, Field(max_length=_MAX_TOOLS)] = []
+    tools: Annotated[list[ToolModel], FAIL_FAST, Field(max_length=MAX_TOOLS)] = []
     tool_choice: ToolChoice | None = Field(None, description="Default: auto if there are tools.")
     parallel_tool_calls: bool = Field(True, description="Allow several calls in one response.")
     prediction: Prediction | None = Field(

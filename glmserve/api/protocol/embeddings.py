@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel
 from glmserve.api.protocol.prompts import TokenIds, check_prompt_kind, prompt_list
+from glmserve.api.protocol.sampling import LONGEST_SALT
 
 
 class EmbeddingRequest(StrictModel):
@@ -21,7 +22,9 @@ class EmbeddingRequest(StrictModel):
     )
     user: str | None = Field(None, description="Accepted for your own records; has no effect.")
     cache_salt: str = Field(
-        "", description="What is computed is shared only with prompts of equal salt."
+        "",
+        max_length=LONGEST_SALT,
+        description="What is computed is shared only with prompts of equal salt.",
     )
     priority: int = Field(
         0, ge=-INT32_MAX, le=INT32_MAX, description="Lower values are served first."

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from glmserve.api.protocol.base import FAIL_FAST, StrictModel, wrong_field
+from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, StrictModel, wrong_field
 
 NoName = Annotated[None, Field(description="Not supported: these models know no names.")]
 
@@ -29,7 +29,10 @@ class RefusalPart(StrictModel):
         return self.refusal
 
 
-Content = str | Annotated[list[TextPart], FAIL_FAST, Field(min_length=1)]
+_PARTS = Field(min_length=1, max_length=MAX_PARTS)
+_MAX_CALLS = 256  # of one message
+
+Content = str | Annotated[list[TextPart], FAIL_FAST, _PARTS]
 
 
 class _MessageModel(StrictModel):
@@ -81,11 +84,9 @@ class AssistantMessage(_MessageModel):
     """What the model has said or called. What it lacks, such as content beside calls, is null."""
 
     role: Literal["assistant"]
-    content: (
-        str | Annotated[list[TextPart | RefusalPart], FAIL_FAST, Field(min_length=1)] | None
-    ) = None
+    content: str | Annotated[list[TextPart | RefusalPart], FAIL_FAST, _PARTS] | None = None
     refusal: str | None = None
-    tool_calls: Annotated[list[ToolCallModel], FAIL_FAST] = []
+    tool_calls: Annotated[list[ToolCallModel], FAIL_FAST, Field(max_length=_MAX_CALLS)] = []
     parsed: object = Field(
         None, description="The content once more, from the openai SDK's parse(); has no effect."
     )

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+_LONGEST_NAME = 100  # characters of a key that a path repeats
+_MOST_NAMES = 64
+
+
+class _Place(NamedTuple):
+    """Where a value stands. A path is put together for one value only: keys may be long."""
+
+    parent: _Place | None
+    key: str | int
+    value: Any
 
 
 def misfit(body: bytes) -> str | None:
@@ -17,17 +29,28 @@ def misfit(body: bytes) -> str | None:
         data = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    left: list[tuple[str, Any]] = [("", data)]
+    left = [_Place(None, "", data)]
     while left:
-        path, value = left.pop()
-        if _is_misfit(value):
-            return path.encode("utf-8", "backslashreplace").decode() or None
-        prefix = f"{path}." if path else ""
-        if isinstance(value, dict):
-            left += [(f"{prefix}{key}", item) for key, item in reversed(value.items())]
-        elif isinstance(value, list):
-            left += [(f"{prefix}{i}", item) for i, item in reversed([*enumerate(value)])]
+        place = left.pop()
+        if _is_misfit(place.value):
+            return _path(place)
+        left += [_Place(place, *item) for item in reversed(list(_items(place.value)))]
     return None
+
+
+def _items(value: Any) -> Iterable[tuple[str | int, Any]]:
+    if isinstance(value, dict):
+        return value.items()
+    return enumerate(value) if isinstance(value, list) else ()
+
+
+def _path(place: _Place) -> str | None:
+    names: list[str] = []
+    while place.parent is not None:
+        names.append(str(place.key)[:_LONGEST_NAME])
+        place = place.parent
+    path = ".".join(names[: -_MOST_NAMES - 1 : -1])
+    return path.encode("utf-8", "backslashreplace").decode() or None
 
 
 def _is_misfit(value: Any) -> bool:

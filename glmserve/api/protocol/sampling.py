@@ -7,13 +7,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel, wrong_field
+from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel, at_most, wrong_field
 
 _SEED_MAX = 2**63 - 1
 _MAX_STOP_STRINGS = 16
 _MAX_BAD_WORDS = 64
 _MAX_BIASES = 1024
 """They go to the worker with every token."""
+_MAX_STOP_TOKENS = 1024
+LONGEST_SALT = 1024
 _TOKEN_ID = re.compile("0|[1-9][0-9]{0,9}")  # one spelling each: no key hides another
 _MAX_METADATA = 16  # OpenAI's, as are the lengths of keys and values
 
@@ -26,6 +28,7 @@ Metadata = Annotated[
         Annotated[str, Field(max_length=512)],
     ],
     Field(max_length=_MAX_METADATA),
+    at_most(_MAX_METADATA, "entries"),
 ]
 
 
@@ -65,13 +68,17 @@ class GenerationRequest(StrictModel):
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
     repetition_penalty: float = Field(1.0, ge=0.01, le=10)
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = {}
+    logit_bias: Annotated[
+        dict[str, Annotated[float, Field(ge=-100, le=100)]],
+        Field(max_length=_MAX_BIASES),
+        at_most(_MAX_BIASES, "tokens"),
+    ] = {}
     seed: Annotated[int, Field(ge=-_SEED_MAX - 1, le=_SEED_MAX)] | None = Field(
         None, description="The same seed and request give the same text, whatever else runs."
     )
     n: int = Field(1, ge=1, le=128, description="Choices for each prompt.")
     stop: StopString | Annotated[list[StopString], FAIL_FAST] = []
-    stop_token_ids: Annotated[list[TokenId], FAIL_FAST] = []
+    stop_token_ids: Annotated[list[TokenId], FAIL_FAST, Field(max_length=_MAX_STOP_TOKENS)] = []
     ignore_eos: bool = Field(False, description="Go on until max_tokens.")
     include_stop_str_in_output: bool = Field(False, description="Keep what ended the text.")
     skip_special_tokens: bool = Field(True, description="false: show special tokens by name.")
@@ -85,7 +92,9 @@ class GenerationRequest(StrictModel):
         0, ge=-INT32_MAX, le=INT32_MAX, description="Lower values are served first."
     )
     cache_salt: str = Field(
-        "", description="Prompts share the prefix cache only with prompts of equal salt."
+        "",
+        max_length=LONGEST_SALT,
+        description="Prompts share the prefix cache only with prompts of equal salt.",
     )
     return_token_ids: bool = Field(False, description="Add the token ids to the response.")
     structured_outputs: StructuredOutputs | None = None
@@ -112,8 +121,6 @@ class GenerationRequest(StrictModel):
     @field_validator("logit_bias")
     @classmethod
     def _check_logit_bias(cls, value: dict[str, float]) -> dict[str, float]:
-        if len(value) > _MAX_BIASES:
-            raise ValueError(f"at most {_MAX_BIASES} tokens")
         for key in value:
             if not (_TOKEN_ID.fullmatch(key) and int(key) <= INT32_MAX):
                 raise ValueError(f"keys are token ids, {key[:20]!r} is none")

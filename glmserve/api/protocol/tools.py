@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from glmserve.api.protocol.base import FAIL_FAST, StrictModel
+from glmserve.api.protocol.base import FAIL_FAST, MAX_TOOLS, StrictModel
 
 ToolName = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
 
@@ -44,7 +44,7 @@ class AllowedTools(StrictModel):
     """Some of the tools, and whether one of them must be called."""
 
     mode: Literal["auto", "required"]
-    tools: Annotated[list[NamedTool], FAIL_FAST, Field(min_length=1)]
+    tools: Annotated[list[NamedTool], FAIL_FAST, Field(min_length=1, max_length=MAX_TOOLS)]
 
 
 class AllowedToolsChoice(StrictModel):

@@ -1,6 +1,8 @@
 """The options of `glmserve serve`, group by group, and what is made of them."""
 
 from glmserve.cli.options.access import add_access_options as add_access_options
+from glmserve.cli.options.connections import add_connection_options as add_connection_options
+from glmserve.cli.options.connections import connection_config as connection_config
 from glmserve.cli.options.debug import add_debug_options as add_debug_options
 from glmserve.cli.options.device import add_device_options as add_device_options
 from glmserve.cli.options.http import add_http_options as add_http_options

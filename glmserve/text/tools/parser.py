@@ -33,6 +33,9 @@ class ArgumentsDelta:
     text: str
 
 
+_PIECE = 4096
+"""Characters that a parser looks at at once."""
+
 ToolEvent: TypeAlias = ContentDelta | CallStarted | ArgumentsDelta
 
 
@@ -67,9 +70,11 @@ class StateParser(ABC):
         self._state: Callable[[], bool]
 
     def push(self, text: str) -> list[ToolEvent]:
-        self._held += text
-        while self._state():
-            pass
+        # In pieces: each event copies what is held, so that a long text of many events takes long.
+        for start in range(0, len(text), _PIECE):
+            self._held += text[start : start + _PIECE]
+            while self._state():
+                pass
         return self._take_events()
 
     def flush(self) -> list[ToolEvent]:

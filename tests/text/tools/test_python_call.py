@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import warnings
 
 import pytest
@@ -106,3 +107,18 @@ def test_garbage_is_refused_or_read(code: str) -> None:
         except ValueError:
             continue
         assert read_python_call(write_python_call(arguments)) == arguments
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "tool_call(a=" + "1" * 1_000_000 + "x)",
+        "tool_call(a='" + r"\N{" * 1_000_000 + "')",
+        "tool_call(a=" + "'" * 1_000_001 + ")",
+        "tool_call(" + " " * 1_000_000 + "§",
+    ],
+)
+def test_odd_text_is_read_in_linear_time(code: str) -> None:
+    """In quadratic time none of these would come to its end."""
+    with contextlib.suppress(ValueError):
+        read_python_call(code)

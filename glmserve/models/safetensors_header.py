@@ -1,0 +1,50 @@
+"""What the safetensors library lets through: a tensor that is described twice.
+
+It checks the rest: the header's size, offsets within the file, without gaps or overlaps, and shapes
+that go with them. https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from glmserve.errors import CheckpointError
+
+_LARGEST_HEADER = 100_000_000  # bytes; the library's own limit
+
+
+class _StoredTwiceError(ValueError):
+    pass
+
+
+def check_header(path: Path) -> None:
+    """Refuse names that stand twice in a header, of which readers take the first or the last.
+
+    Raises:
+        CheckpointError: one does, or the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+            if size > _LARGEST_HEADER:
+                raise CheckpointError(f"{path}: the header claims to have {size} bytes")
+            json.loads(file.read(size), object_pairs_hook=_without_duplicates)
+    except _StoredTwiceError as error:
+        raise CheckpointError(f"{path}: {error}: stored a second time") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    except (struct.error, ValueError, RecursionError):
+        raise CheckpointError(
+            f"{path}: damaged or truncated safetensors file: its header is not valid JSON"
+        ) from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _StoredTwiceError(next(name for name in names if names.count(name) > 1)[:200])
+    return found
