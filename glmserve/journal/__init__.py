@@ -1,0 +1,8 @@
+"""What was accepted and what was delivered, on disk: for requests that outlive their server."""
+
+from glmserve.journal.entry import Delta as Delta
+from glmserve.journal.entry import Entry as Entry
+from glmserve.journal.entry import Phase as Phase
+from glmserve.journal.fingerprint import fingerprint as fingerprint
+from glmserve.journal.journal import Journal as Journal
+from glmserve.journal.store import Store as Store

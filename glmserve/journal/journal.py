@@ -1,0 +1,180 @@
+"""The journal as the server uses it, on its event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import sqlite3
+import time
+from functools import partial
+
+from glmserve.journal.entry import Delta, Entry, Phase, digest_of
+from glmserve.journal.group_commit import GroupCommit
+from glmserve.journal.index import Index
+from glmserve.journal.metrics import JournalMetrics
+from glmserve.journal.store import Batch, Store
+
+logger = logging.getLogger(__name__)
+
+_TIDYING_PAUSE = 5.0  # seconds
+
+
+class Journal:
+    """Keeps accepted requests and the tokens that were made into answers.
+
+    What cannot be written is not waited for: its request goes on without the journal, what is
+    written of it stays true, and the next request tries again.
+
+    Args:
+        store: an opened one; this journal closes it.
+        keep: seconds for which clients may come back.
+
+    Raises:
+        StartupError: it cannot be read or written.
+    """
+
+    def __init__(self, store: Store, keep: float) -> None:
+        self.secret = store.secret
+        """Random bytes that stay the same as long as the journal lives."""
+        self.index = Index()
+        self.metrics = JournalMetrics(lambda: store.num_bytes)
+        self._store = store
+        self._keep = keep
+        self._commits = GroupCommit(store, self._on_commit)
+        self._unwritten: set[int] = set()  # entries that go on without the journal
+        self._late_deletes: list[int] = []  # for when it can be written again
+        self._is_failing = False
+        recovered = store.recover(time.time(), keep)
+        self._last_id = max((entry.id for entry in recovered), default=0)
+        for entry in recovered:
+            self.index.add(entry)
+            if not entry.is_stream and entry.idempotency_key is None:
+                self.index.add_orphan(entry)
+        self.unfinished = [e for e in recovered if e.phase is Phase.RUNNING and not e.is_stream]
+        """Requests whose clients were waiting for a whole answer when the last server ended."""
+
+    def new_entry(
+        self, owner: str, path: str, body: bytes, *, is_stream: bool, idempotency_key: str | None
+    ) -> Entry:
+        """An entry for a new request. It is kept once it has begun."""
+        self._last_id += 1
+        return Entry(
+            id=self._last_id,
+            stream_id=secrets.token_hex(16),
+            owner=owner,
+            path=path,
+            digest=digest_of(path, body),
+            is_stream=is_stream,
+            idempotency_key=idempotency_key,
+            created=time.time(),
+        )
+
+    def begin(self, entry: Entry, body: bytes) -> None:
+        """The request is accepted."""
+        self.index.add(entry)
+        self._commits.batch.inserts.append((entry, body))
+
+    def resume(self, entry: Entry) -> None:
+        """Somebody answers it again, from where the journal ends."""
+        self._unwritten.discard(entry.id)
+        self._move(entry, Phase.RUNNING, None)
+
+    def record(self, entry: Entry, delta: Delta) -> None:
+        """This becomes a part of the answer now."""
+        if entry.id not in self._unwritten:
+            self._commits.batch.deltas.append((entry.id, delta))
+
+    def end(self, entry: Entry, phase: Phase) -> None:
+        """Nobody answers it any more; for a while it can be asked for again."""
+        is_whole = entry.id not in self._unwritten
+        self._unwritten.discard(entry.id)
+        if entry not in self.index:
+            return
+        if phase is Phase.OVER and not is_whole:
+            phase = Phase.LEFT
+        self._move(entry, phase, time.time() + self._keep)
+        if not entry.is_stream and entry.idempotency_key is None:
+            self.index.add_orphan(entry)
+
+    def delete(self, entry: Entry) -> None:
+        """Nobody can ask for it any more."""
+        if entry in self.index:
+            self.index.remove(entry)
+            self._commits.batch.deletes.append(entry.id)
+        self._unwritten.discard(entry.id)
+
+    def _move(self, entry: Entry, phase: Phase, expires: float | None) -> None:
+        entry.phase, entry.expires = phase, expires
+        self._commits.batch.phases.append((entry.id, phase, expires))
+
+    def is_written(self, entry: Entry) -> bool:
+        """Whether all that was recorded of it, and committed since, is in the journal."""
+        return entry.id not in self._unwritten
+
+    @property
+    def written(self) -> asyncio.Future[None]:
+        """Done when what was recorded last is committed, or cannot be; not to be cancelled."""
+        return self._commits.written
+
+    async def load(self, entry: Entry) -> tuple[bytes, list[Delta]] | None:
+        """The request's body and what was recorded of its answer; None if it is gone."""
+        await self._commits.settle()
+        try:
+            return await self._commits.run(partial(self._store.load, entry.id))
+        except sqlite3.Error as error:
+            logger.error("the journal cannot be read: %s", error)
+            return None
+
+    async def tidy_forever(self) -> None:
+        """Delete what nobody has asked for in time."""
+        while True:
+            await asyncio.sleep(min(_TIDYING_PAUSE, max(self._keep, 0.1)))
+            if self._expire(time.time()):
+                await self._commits.settle()
+                try:
+                    await self._commits.run(self._store.free_pages)
+                except sqlite3.Error as error:
+                    logger.debug("no space was given back: %s", error)
+
+    def _expire(self, now: float) -> int:
+        expired = [e for e in self.index if e.expires is not None and e.expires < now]
+        for entry in expired:
+            self.delete(entry)
+        return len(expired)
+
+    async def close(self) -> None:
+        """Write what is left, and let others use it."""
+        await self._commits.close()
+
+    def _on_commit(self, batch: Batch, error: sqlite3.Error | None) -> None:
+        if error is not None:
+            self._give_up(batch, error)
+            return
+        self.metrics.commits += 1
+        if self._is_failing:
+            self._is_failing = False
+            logger.warning("the journal can be written again")
+        if self._late_deletes:
+            self._commits.batch.deletes += self._late_deletes
+            self._late_deletes = []
+
+    def _give_up(self, batch: Batch, error: sqlite3.Error) -> None:
+        """Write no more of requests that have a gap now.
+
+        What is in the journal of them is the beginning of what their clients got, so whoever asks
+        for the rest gets the right one.
+        """
+        self.metrics.failures += 1
+        if not self._is_failing:
+            self._is_failing = True
+            logger.error(
+                "the journal cannot be written (%s): until it can be, requests go on without it",
+                error,
+            )
+        for entry, _ in batch.inserts:
+            self.index.remove(entry)
+        lost = {entry.id for entry, _ in batch.inserts} | {number for number, _ in batch.deltas}
+        self._unwritten |= lost
+        self._commits.drop_deltas(lost)
+        self._late_deletes += batch.deletes
