@@ -33,11 +33,11 @@ from glmserve.api.openai_responses import (
     retrieve_response,
 )
 from glmserve.api.openapi import docs, openapi
+from glmserve.api.recording.through import REPLAYED
 from glmserve.api.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
 from glmserve.api.tokenizer_info import tokenizer_info
 from glmserve.api.tokens import detokenize, tokenize
 from glmserve.api.unread_body import UnreadBodyMiddleware
-from glmserve.config import ServerConfig
 from glmserve.errors import GlmserveError
 
 
@@ -69,7 +69,7 @@ def create_app(context: ServerContext) -> Starlette:
             Route("/openapi.json", openapi),
             Route("/docs", docs),
         ],
-        middleware=_middleware(context.config),
+        middleware=_middleware(context),
         exception_handlers={
             GlmserveError: answer_glmserve_error,
             HTTPException: answer_http_error,
@@ -83,8 +83,9 @@ def create_app(context: ServerContext) -> Starlette:
     return app
 
 
-def _middleware(config: ServerConfig) -> list[Middleware]:
+def _middleware(context: ServerContext) -> list[Middleware]:
     """Outermost first: whoever answers, the layers before it add their headers."""
+    config = context.config
     layers = [Middleware(RequestIdMiddleware)]
     if config.cors_origins:  # before the keys: a browser's preflight request carries none
         layers.append(
@@ -93,7 +94,7 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
                 allow_origins=config.cors_origins,
                 allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["*"],
-                expose_headers=[REQUEST_ID_HEADER, "Retry-After", CACHE_HEADER],
+                expose_headers=[REQUEST_ID_HEADER, "Retry-After", CACHE_HEADER, REPLAYED],
             )
         )
     layers += [
@@ -107,5 +108,10 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
             *(["/metrics"] if config.public_metrics else []),
             *(["/docs", "/openapi.json"] if config.public_docs else []),
         ]
-        layers.append(Middleware(ApiKeyMiddleware, keys=config.api_keys, open_paths=open_paths))
+        hash_key = context.recorder.journal.secret if context.recorder else None
+        layers.append(
+            Middleware(
+                ApiKeyMiddleware, keys=config.api_keys, open_paths=open_paths, hash_key=hash_key
+            )
+        )
     return layers

@@ -19,14 +19,18 @@ HEALTH = "/health"
 
 
 class ApiKeys:
-    """The keys that are valid, kept as keyed hashes."""
+    """The keys that are valid, kept as keyed hashes.
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        self._hash_key = secrets.token_bytes(32)
+    Args:
+        hash_key: random bytes that make ids the same in another server's life; None makes new ones.
+    """
+
+    def __init__(self, keys: Sequence[str], hash_key: bytes | None = None) -> None:
+        self._hash_key = hash_key or secrets.token_bytes(32)
         self._digests = [self._digest(key.encode()) for key in keys]
 
     def identify(self, key: bytes) -> str | None:
-        """An opaque id of a valid key, the same for as long as the server runs; None for others.
+        """An opaque id of a valid key, the same for as long as the hash key is; None for others.
 
         The time it takes depends on neither the key nor its place: all are compared, as hashes.
         """
@@ -45,9 +49,15 @@ class ApiKeyMiddleware:
     one that matched with `api_key_id`. The health checks are always open.
     """
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str], open_paths: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: Sequence[str],
+        open_paths: Collection[str] = (),
+        hash_key: bytes | None = None,
+    ) -> None:
         self._app = app
-        self._keys = ApiKeys(keys)
+        self._keys = ApiKeys(keys, hash_key)
         self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

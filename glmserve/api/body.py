@@ -69,6 +69,8 @@ async def read_request(request: Request, model: type[Parsed]) -> Parsed:
         BodyTooLargeError, BodyEncodingError, ClientDisconnect: see `read_body`.
     """
     body = await read_body(request)
+    if context_of(request).recorder is not None:
+        request.state.body = body
     if len(body) < _LONG_BODY:
         return parse_request(model, body)
     return await asyncio.to_thread(parse_request, model, body)

@@ -5,7 +5,6 @@ Shared by every endpoint that answers conversations; each writes the result in i
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from glmserve.api.generation import Job, start
 from glmserve.api.offload import offload
 from glmserve.api.prediction import prediction_ids
 from glmserve.api.protocol import ChatCompletionRequest
+from glmserve.api.recording.asked import Asked
 from glmserve.api.tool_choice import ToolUse, tool_use
 from glmserve.errors import InvalidRequestError
 from glmserve.text.chat_format import ChatFormat
@@ -147,11 +147,6 @@ class _Answer:
         return events
 
 
-def new_call_id() -> str:
-    """An id by which a result will name its call."""
-    return f"call_{uuid.uuid4().hex[:24]}"
-
-
 async def chat_prompt(context: ServerContext, chat: ChatCompletionRequest) -> list[int]:
     """The ids of a conversation and the tools it offers, up to where the answer begins.
 
@@ -161,7 +156,9 @@ async def chat_prompt(context: ServerContext, chat: ChatCompletionRequest) -> li
     return await _render(_chat_format(context), chat, tool_use(chat))
 
 
-async def start_chat(context: ServerContext, chat: ChatCompletionRequest) -> ChatGeneration:
+async def start_chat(
+    context: ServerContext, chat: ChatCompletionRequest, asked: Asked
+) -> ChatGeneration:
     """Start answering. The caller must close the result's generation on every path.
 
     Raises:
@@ -182,7 +179,7 @@ async def start_chat(context: ServerContext, chat: ChatCompletionRequest) -> Cha
         prediction=await prediction_ids(chat, context, chat_format.tokenizer, structure),
         new_filter=_new_filter(chat_format, structure, chat),
     )
-    generation = start(context, chat, job)
+    generation = start(context, chat, job, asked)
     parsers = [chat_format.tool_parser(use.offered) for _ in range(chat.n)] if use.offered else None
     return ChatGeneration(generation, parsers, use)
 

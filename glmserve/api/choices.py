@@ -9,7 +9,9 @@ from typing import NamedTuple
 from msgspec import UNSET, UnsetType
 from starlette.requests import ClientDisconnect, Request
 
+from glmserve.api.recording.asked import Asked
 from glmserve.api.usage import CompletionTokensDetails, PromptTokensDetails, Usage
+from glmserve.errors import GlmserveError
 from glmserve.text.text_stream import ScoredToken, TextDelta, TextStream
 
 
@@ -41,7 +43,12 @@ class Generation:
     Must be closed on every path; closing aborts what is not finished.
     """
 
-    def __init__(self, groups: Sequence[Sequence[TextStream]]) -> None:
+    def __init__(self, groups: Sequence[Sequence[TextStream]], asked: Asked | None = None) -> None:
+        asked = asked or Asked()
+        self.identity = asked.identity
+        self.recording = asked.recording
+        self.has_failed = False
+        """Whether what is said now no longer follows from the tokens."""
         self.groups = groups
         self.streams = [stream for group in groups for stream in group]
         requests = [stream.request for stream in self.streams]
@@ -79,11 +86,19 @@ class Generation:
         Raises:
             GlmserveError: one of them failed.
         """
-        if len(self.streams) == 1:
-            async for delta in self.streams[0]:
-                yield ChoiceDelta(0, delta)
-            yield ChoiceDelta(0, None)
-            return
+        try:
+            if len(self.streams) == 1:
+                async for delta in self.streams[0]:
+                    yield ChoiceDelta(0, delta)
+                yield ChoiceDelta(0, None)
+                return
+            async for item in self._merged():
+                yield item
+        except GlmserveError:
+            self.has_failed = True
+            raise
+
+    async def _merged(self) -> AsyncIterator[ChoiceDelta]:
         queue: asyncio.Queue[ChoiceDelta | Exception] = asyncio.Queue()
         readers = [
             asyncio.create_task(_read(index, stream, queue))
@@ -109,7 +124,7 @@ class Generation:
             GlmserveError: one of them failed.
         """
         generating = asyncio.ensure_future(_join_all(self.streams))
-        leaving = asyncio.ensure_future(_disconnected(request))
+        leaving = asyncio.ensure_future(disconnected(request))
         try:
             await asyncio.wait((generating, leaving), return_when=asyncio.FIRST_COMPLETED)
             if not generating.done():
@@ -152,7 +167,7 @@ async def _join(stream: TextStream) -> WholeText:
     return WholeText(stream, "".join(text), token_ids, scored)
 
 
-async def _disconnected(request: Request) -> None:
+async def disconnected(request: Request) -> None:
     """Return when the client has closed its connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

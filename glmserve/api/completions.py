@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -21,6 +19,8 @@ from glmserve.api.logprobs import CompletionLogprobs
 from glmserve.api.offload import offload
 from glmserve.api.protocol import CompletionRequest
 from glmserve.api.protocol.prompts import MAX_PROMPTS
+from glmserve.api.recording.asked import Asked
+from glmserve.api.recording.through import through_journal
 from glmserve.api.responses import json_response
 from glmserve.api.sse import DONE, GenerationResponse, event
 from glmserve.api.structured import compile_structure, wanted_structure
@@ -36,14 +36,20 @@ async def completions(request: Request) -> Response:
     completion = await read_request(request, CompletionRequest)
     context.check_model(completion.model)
     _check_choices(completion)
-    return await through_cache(request, completion, lambda: _answer(request, context, completion))
+
+    async def answer(asked: Asked) -> Response:
+        return await _answer(request, context, completion, asked)
+
+    return await through_journal(
+        request, completion.stream, lambda asked: through_cache(request, completion, asked, answer)
+    )
 
 
 async def _answer(
-    request: Request, context: ServerContext, completion: CompletionRequest
+    request: Request, context: ServerContext, completion: CompletionRequest, asked: Asked
 ) -> Response:
     prompts = await encode_prompts(context, completion.prompts, "prompt")
-    generation = await _start(context, completion, prompts)
+    generation = await _start(context, completion, prompts, asked)
     writer = _Writer(context, completion, generation)
     if completion.stream:
         return GenerationResponse(generation, writer.events())
@@ -77,7 +83,7 @@ def _check_choices(request: CompletionRequest) -> None:
 
 
 async def _start(
-    context: ServerContext, request: CompletionRequest, prompts: list[list[int]]
+    context: ServerContext, request: CompletionRequest, prompts: list[list[int]], asked: Asked
 ) -> Generation:
     stop_ids = frozenset(context.model.eos_token_ids)
     if context.tokenizer:
@@ -100,7 +106,7 @@ async def _start(
         prompt_logprobs=request.logprobs if request.echo else None,
         structure=await compile_structure(context, wanted_structure(request), stop_ids, ""),
     )
-    return start(context, request, job)
+    return start(context, request, job, asked)
 
 
 class _Writer:
@@ -119,8 +125,8 @@ class _Writer:
         # Without a tokenizer there is no text: the ids are the answer.
         self._with_ids = request.return_token_ids or context.tokenizer is None
         self._head: dict[str, Any] = {
-            "id": f"cmpl-{uuid.uuid4().hex}",
-            "created": int(time.time()),
+            "id": generation.identity.new_id("cmpl-"),
+            "created": generation.identity.created,
             "model": request.model,
         }
 

@@ -13,9 +13,11 @@ from glmserve.cli.options import (
     add_access_options,
     add_device_options,
     add_http_options,
+    add_journal_options,
     add_model_options,
     add_scheduling_options,
     add_worker_options,
+    journal_config,
     runner_config,
     scheduler_config,
     supervision_config,
@@ -52,6 +54,7 @@ def add_command(commands: Commands) -> None:
     add_scheduling_options(parser)
     add_worker_options(parser)
     add_http_options(parser)
+    add_journal_options(parser)
     add_access_options(parser)
 
 
@@ -73,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
         supervision_config(options),
         scheduler_config(options),
         server_config(options),
+        journal_config(options),
         skip_tokenizer=options.skip_tokenizer_init,
         chat_format=options.chat_format,
         host=options.host,

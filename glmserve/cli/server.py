@@ -18,12 +18,21 @@ from types import FrameType
 import msgspec
 import uvicorn
 import uvloop
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from glmserve.api import ServerContext, create_app
+from glmserve.api.recording.unfinished import finish_unfinished
 from glmserve.cli.announce import LoadingBar, announce
 from glmserve.cli.http_protocol import HttpProtocol
-from glmserve.config import RunnerConfig, SchedulerConfig, ServerConfig, SupervisionConfig
+from glmserve.cli.journal import open_journal
+from glmserve.config import (
+    JournalConfig,
+    RunnerConfig,
+    SchedulerConfig,
+    ServerConfig,
+    SupervisionConfig,
+)
 from glmserve.engine import Engine
 from glmserve.errors import CheckpointError, OptionError, StartupError
 from glmserve.executor import ProcessExecutor
@@ -45,6 +54,7 @@ def serve(
     supervision_config: SupervisionConfig,
     scheduler_config: SchedulerConfig,
     server_config: ServerConfig,
+    journal_config: JournalConfig | None,
     *,
     skip_tokenizer: bool,
     chat_format: str | None,
@@ -79,6 +89,8 @@ def serve(
         hash_key=secrets.token_bytes(32),
     )
     context = ServerContext(server_config, model, engine, tokenizer, chat)
+    if journal_config is not None:
+        context.record_to(open_journal(journal_config, model, runner_config, chat))
     with _listen(host, port) as listener:
         return uvloop.run(_run(context, listener, drain_timeout, tls))
 
@@ -190,12 +202,13 @@ async def _run(
     host, port = listener.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
     url = f"{'https' if tls else 'http'}://{host}:{port}"
-    config = uvicorn_config(create_app(context), tls, drain_timeout)
+    app = create_app(context)
+    config = uvicorn_config(app, tls, drain_timeout)
     server = _Server(context.engine, config, drain_timeout)
     # uvicorn raises the signal that stopped it once more when it is done; that must not kill us.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    supervisor = asyncio.create_task(_supervise(context, server, url))
+    supervisor = asyncio.create_task(_supervise(app, context, server, url))
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -206,12 +219,15 @@ async def _run(
     return 0
 
 
-async def _supervise(context: ServerContext, server: uvicorn.Server, url: str) -> None:
+async def _supervise(
+    app: Starlette, context: ServerContext, server: uvicorn.Server, url: str
+) -> None:
     """Start the engine, announce it, and end the server when the engine dies.
 
     Raises:
         StartupError: the engine could not start, or died.
     """
+    finishing: asyncio.Task[None] | None = None
     try:
         with contextlib.closing(LoadingBar()) as bar:
             await context.start(bar.update)
@@ -219,10 +235,13 @@ async def _supervise(context: ServerContext, server: uvicorn.Server, url: str) -
         gc.collect()
         gc.freeze()
         announce(context, url)
+        finishing = asyncio.create_task(finish_unfinished(app))
         await context.engine.died.wait()
         if server.should_exit:
             return
         cause = context.engine.cause_of_death
         raise StartupError(cause.message if cause else "the engine has died")
     finally:
+        if finishing is not None:
+            finishing.cancel()
         server.should_exit = True

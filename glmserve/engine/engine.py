@@ -25,7 +25,7 @@ from glmserve.errors import (
     WorkerLostError,
 )
 from glmserve.executor import Executor
-from glmserve.request import Request, RequestStatus, SamplingParams, TokenConstraint
+from glmserve.request import Progress, Request, RequestStatus, SamplingParams, TokenConstraint
 from glmserve.scheduler import MAX_CRASHES, Scheduler, TokenUpdate
 from glmserve.step import NOT_A_NUMBER, RunnerInfo, RunnerLimits, StepOutput, TokenMasks
 
@@ -50,6 +50,8 @@ class Variant(NamedTuple):
 
     params: SamplingParams
     constraint: TokenConstraint | None = None
+    progress: Progress | None = None
+    """Where to go on, if it was under way before."""
 
 
 class _StepUnderWay(NamedTuple):
@@ -186,10 +188,15 @@ class Engine:
             )
             for v in variants
         ]
-        self._ready_scheduler().add(*requests)
+        for request, variant in zip(requests, variants, strict=True):
+            if variant.progress is not None:
+                request.take_up(variant.progress)
+        unfinished = [request for request in requests if not request.status.is_finished]
+        if unfinished:
+            self._ready_scheduler().add(*unfinished)
         now = time.perf_counter()
         streams = [TokenStream(request, self._end, now) for request in requests]
-        self._streams.update((stream.request.id, stream) for stream in streams)
+        self._streams.update((s.request.id, s) for s in streams if not s.request.status.is_finished)
         self._news.set()
         return streams
 

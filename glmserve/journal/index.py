@@ -40,7 +40,7 @@ class Index:
         self._by_stream.pop(entry.stream_id, None)
         if entry.idempotency_key is not None:
             self._by_key.pop((entry.owner, entry.idempotency_key), None)
-        self._take_orphan(entry)
+        self.claim_orphan(entry)
 
     def find_stream(self, owner: str, stream_id: str) -> Entry | None:
         """For others than its owner it does not exist."""
@@ -50,16 +50,13 @@ class Index:
     def find_key(self, owner: str, idempotency_key: str) -> Entry | None:
         return self._by_key.get((owner, idempotency_key))
 
-    def claim_orphan(self, owner: str, digest: bytes) -> Entry | None:
-        """The oldest answer to this very request that nobody waits for; nobody else gets it."""
-        orphans = self._orphans.get((owner, digest))
-        if not orphans:
-            return None
-        entry = next(iter(orphans.values()))
-        self._take_orphan(entry)
-        return entry
+    def find_orphan(self, owner: str, digest: bytes) -> Entry | None:
+        """The oldest answer to this very request that nobody waits for."""
+        orphans = self._orphans.get((owner, digest), {})
+        return next(iter(orphans.values()), None)
 
-    def _take_orphan(self, entry: Entry) -> None:
+    def claim_orphan(self, entry: Entry) -> None:
+        """Somebody waits for it: nobody else gets it."""
         orphans = self._orphans.get((entry.owner, entry.digest))
         if orphans is not None:
             orphans.pop(entry.id, None)

@@ -7,13 +7,17 @@ import logging
 import secrets
 import sqlite3
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from glmserve.journal.entry import Delta, Entry, Phase, digest_of
 from glmserve.journal.group_commit import GroupCommit
 from glmserve.journal.index import Index
 from glmserve.journal.metrics import JournalMetrics
 from glmserve.journal.store import Batch, Store
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +61,9 @@ class Journal:
     def new_entry(
         self, owner: str, path: str, body: bytes, *, is_stream: bool, idempotency_key: str | None
     ) -> Entry:
-        """An entry for a new request. It is kept once it has begun."""
+        """An entry for a new request, to `begin` or to `refuse`. It can be found from now on."""
         self._last_id += 1
-        return Entry(
+        entry = Entry(
             id=self._last_id,
             stream_id=secrets.token_hex(16),
             owner=owner,
@@ -69,10 +73,15 @@ class Journal:
             idempotency_key=idempotency_key,
             created=time.time(),
         )
+        self.index.add(entry)
+        return entry
+
+    def refuse(self, entry: Entry) -> None:
+        """The request was not accepted."""
+        self.index.remove(entry)
 
     def begin(self, entry: Entry, body: bytes) -> None:
-        """The request is accepted."""
-        self.index.add(entry)
+        """The request is accepted: keep it."""
         self._commits.batch.inserts.append((entry, body))
 
     def resume(self, entry: Entry) -> None:
@@ -117,11 +126,18 @@ class Journal:
         """Done when what was recorded last is committed, or cannot be; not to be cancelled."""
         return self._commits.written
 
-    async def load(self, entry: Entry) -> tuple[bytes, list[Delta]] | None:
-        """The request's body and what was recorded of its answer; None if it is gone."""
+    async def load_body(self, entry: Entry) -> bytes | None:
+        """The body of the request; None if the journal does not have it any more."""
+        return await self._read(partial(self._store.load_body, entry.id))
+
+    async def load(self, entry: Entry) -> list[Delta] | None:
+        """What was recorded of the answer; None if the journal has nothing of it any more."""
         await self._commits.settle()
+        return await self._read(partial(self._store.load, entry.id))
+
+    async def _read(self, work: Callable[[], T]) -> T | None:
         try:
-            return await self._commits.run(partial(self._store.load, entry.id))
+            return await self._commits.run(work)
         except sqlite3.Error as error:
             logger.error("the journal cannot be read: %s", error)
             return None

@@ -214,23 +214,30 @@ class Store:
                 raise
             self._commit(batch)
 
-    def load(self, number: int) -> tuple[bytes, list[Delta]] | None:
-        """An entry's body and deltas; None if it is not there.
+    def load_body(self, number: int) -> bytes | None:
+        """The body of an entry's request; None if it is not there.
 
         Raises:
             sqlite3.Error: it could not be read.
         """
-        row = self._db.execute(
-            "SELECT body, first, last FROM request WHERE id = ?", (number,)
-        ).fetchone()
+        row = self._db.execute("SELECT body FROM request WHERE id = ?", (number,)).fetchone()
+        return None if row is None else row[0]
+
+    def load(self, number: int) -> list[Delta] | None:
+        """An entry's deltas; None if it is not there.
+
+        Raises:
+            sqlite3.Error: it could not be read.
+        """
+        row = self._db.execute("SELECT first, last FROM request WHERE id = ?", (number,)).fetchone()
         if row is None:
             return None
-        body, first, last = row
+        first, last = row
         deltas = self._db.execute(
             "SELECT data FROM delta WHERE seq > ? AND seq <= ? AND request = ? ORDER BY seq",
             (first, last, number),
         )
-        return body, [decode_delta(data) for (data,) in deltas]
+        return [decode_delta(data) for (data,) in deltas]
 
     def free_pages(self) -> None:
         """Give the disk back what deleted entries took.

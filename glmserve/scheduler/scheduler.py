@@ -352,19 +352,11 @@ class Scheduler:
         if token_id == NOT_A_NUMBER:
             self.abort(request, RequestStatus.FINISHED_ERROR)
             return
-        request.token_ids.append(token_id)
+        status = request.append(token_id)
         if request.num_crashes:
             self._suspects.clear(request)
-        if token_id in request.params.stop_token_ids:
-            self.abort(request, RequestStatus.FINISHED_STOPPED)
-            return
-        if request.constraint is not None:
-            request.constraint.accept(token_id)
-            if request.constraint.is_finished:
-                self.abort(request, RequestStatus.FINISHED_STOPPED)
-                return
-        if request.num_output_tokens >= request.params.max_tokens:
-            self.abort(request, RequestStatus.FINISHED_LENGTH)
+        if status is not None:
+            self.abort(request, status)
 
     def _split_running(self) -> tuple[list[Request], list[Request]]:
         """Running requests that lack one token, and those that lack more, by rank."""

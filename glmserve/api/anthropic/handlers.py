@@ -14,6 +14,8 @@ from glmserve.api.chat_generation import chat_prompt, start_chat
 from glmserve.api.context import context_of
 from glmserve.api.offload import offload
 from glmserve.api.protocol import ChatCompletionRequest
+from glmserve.api.recording.asked import Asked
+from glmserve.api.recording.through import through_journal
 from glmserve.api.renamed_fields import renamed_fields
 from glmserve.api.responses import json_response
 from glmserve.api.sse import GenerationResponse
@@ -24,12 +26,16 @@ async def create_message(request: Request) -> Response:
     context = context_of(request)
     wanted = await read_request(request, MessagesRequest)
     context.check_model(wanted.model)
-    with renamed_fields(FIELD_NAMES):
-        answering = await start_chat(context, await _chat(wanted))
-    writer = MessageWriter(wanted.model, answering)
-    if wanted.stream:
-        return GenerationResponse(answering.generation, writer.events())
-    return json_response(await writer.whole(request))
+
+    async def answer(asked: Asked) -> Response:
+        with renamed_fields(FIELD_NAMES):
+            answering = await start_chat(context, await _chat(wanted), asked)
+        writer = MessageWriter(wanted.model, answering)
+        if wanted.stream:
+            return GenerationResponse(answering.generation, writer.events())
+        return json_response(await writer.whole(request))
+
+    return await through_journal(request, wanted.stream, answer)
 
 
 async def count_tokens(request: Request) -> Response:

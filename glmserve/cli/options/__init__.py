@@ -3,6 +3,8 @@
 from glmserve.cli.options.access import add_access_options as add_access_options
 from glmserve.cli.options.device import add_device_options as add_device_options
 from glmserve.cli.options.http import add_http_options as add_http_options
+from glmserve.cli.options.journal import add_journal_options as add_journal_options
+from glmserve.cli.options.journal import journal_config as journal_config
 from glmserve.cli.options.model import add_model_options as add_model_options
 from glmserve.cli.options.runner import runner_config as runner_config
 from glmserve.cli.options.scheduling import add_scheduling_options as add_scheduling_options
