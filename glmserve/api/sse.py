@@ -94,9 +94,10 @@ class GenerationResponse(EventSourceResponse):
                 if number % _BREATH == 0:
                     await asyncio.sleep(0)
                 continue
-            if await recording.committed():
+            event_id = await recording.event_id(number)
+            if event_id is not None:
                 has_id = True
-                yield b"id: " + recording.event_id(number).encode() + b"\n" + item
+                yield b"id: %s\n" % str(event_id).encode() + item
             elif has_id:
                 has_id = False
                 yield b"id:\n" + item  # takes the last id back

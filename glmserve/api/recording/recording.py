@@ -134,15 +134,17 @@ class Recording:
         """There will be no more tokens."""
         self._failure = self._failure or error
 
-    async def committed(self) -> bool:
-        """Wait until all that was recorded is in the journal; False if it cannot be."""
+    async def event_id(self, number: int) -> EventId | None:
+        """By which a client comes back that has this event, the latest one to be made.
+
+        Waits until all that it follows from is in the journal. None if that cannot be.
+        """
+        num_deltas = self._num_deltas
         if self._written is not None and not self._written.done():
             await asyncio.shield(self._written)
-        return self._journal.is_written(self.entry)
-
-    def event_id(self, number: int) -> str:
-        """By which a client comes back that has this event."""
-        return str(EventId(self.entry.stream_id, number, self._num_deltas))
+        if not self._journal.is_written(self.entry):
+            return None
+        return EventId(self.entry.stream_id, number, num_deltas)
 
     def on_supersede(self, cancel: Callable[[], None]) -> None:
         """Have this called when somebody else goes on with the answer."""
