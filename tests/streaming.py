@@ -133,9 +133,9 @@ def _add_choice(choice: dict[str, Any], add: Any) -> None:
     add((index, "text"), choice.get("text", ""))
     add((index, "ids"), "".join(map(chr, choice.get("token_ids") or ())))
     add((index, "end"), choice["finish_reason"] or "")
-    for name, part in (choice.get("logprobs") or {}).items():
-        for item in part or ():
-            add((index, "logprobs", name), item)
+    logprobs = choice.get("logprobs") or {}
+    scored = logprobs.get("tokens") or [one["token"] for one in logprobs.get("content") or ()]
+    add((index, "scored"), "|".join(["", *scored]))
     delta = choice.get("delta", {})
     add((index, "content"), delta.get("content") or "")
     for call in delta.get("tool_calls", ()):

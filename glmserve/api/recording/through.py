@@ -13,7 +13,12 @@ from glmserve.api.auth import api_key_id
 from glmserve.api.choices import disconnected
 from glmserve.api.context import context_of
 from glmserve.api.recording.asked import Asked, MakeResponse
-from glmserve.api.recording.errors import KeyReusedError, StreamGoneError, StreamMismatchError
+from glmserve.api.recording.errors import (
+    KeyReusedError,
+    StreamGoneError,
+    StreamMismatchError,
+    StreamTakenOverError,
+)
 from glmserve.api.recording.event_id import EventId, parse_event_id
 from glmserve.api.recording.recorder import Recorder
 from glmserve.api.recording.recording import Recording
@@ -64,6 +69,8 @@ async def through_journal(request: Request, is_stream: bool, answer: MakeRespons
 
 async def _recording(recorder: Recorder, request: Request, is_stream: bool) -> Recording:
     if (entry := getattr(request.state, UNFINISHED, None)) is not None:
+        if recorder.live(entry) is not None:
+            raise StreamTakenOverError("the client is back")
         return await recorder.resume(entry)
     path, body = request.url.path, request.state.body
     digest = digest_of(path, body)

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message
 
+from glmserve.api.recording.errors import StreamTakenOverError
 from glmserve.api.recording.recorder import Recorder
 from glmserve.api.recording.through import UNFINISHED
 from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, QueueFullError
@@ -44,8 +45,6 @@ async def _finish(app: Starlette, recorder: Recorder, entry: Entry) -> bool:
     """Answer one request; False if it has to be tried again."""
     if entry not in recorder.journal.index or entry.phase is not Phase.RUNNING:
         return True
-    if recorder.live(entry) is not None:
-        return True  # its client is back
     body = await recorder.journal.load_body(entry)
     if body is None:
         return True
@@ -53,7 +52,7 @@ async def _finish(app: Starlette, recorder: Recorder, entry: Entry) -> bool:
         await _endpoint_of(app, entry)(_request(app, entry, body))
     except (QueueFullError, NotReadyError):
         return False
-    except EngineDeadError:
+    except (EngineDeadError, StreamTakenOverError):
         return True
     except GlmserveError as error:
         logger.warning("a request of the last server's cannot be finished: %s", error)
