@@ -22,6 +22,8 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _TIDYING_PAUSE = 5.0  # seconds
+_CALM = 10.0
+"""Seconds without a failure after which the journal is said to work again."""
 
 
 class Journal:
@@ -48,7 +50,7 @@ class Journal:
         self._commits = GroupCommit(store, self._on_commit)
         self._unwritten: set[int] = set()  # entries that go on without the journal
         self._late_deletes: list[int] = []  # for when it can be written again
-        self._is_failing = False
+        self._failed_at: float | None = None  # clock reading; None while all is well
         recovered = store.recover(time.time(), keep)
         self._last_id = max((entry.id for entry in recovered), default=0)
         for entry in recovered:
@@ -168,8 +170,9 @@ class Journal:
             self._give_up(batch, error)
             return
         self.metrics.commits += 1
-        if self._is_failing:
-            self._is_failing = False
+        has_news = bool(batch.inserts or batch.deltas)
+        if self._failed_at is not None and has_news and time.monotonic() - self._failed_at >= _CALM:
+            self._failed_at = None
             logger.warning("the journal can be written again")
         if self._late_deletes:
             self._commits.batch.deletes += self._late_deletes
@@ -182,12 +185,12 @@ class Journal:
         for the rest gets the right one.
         """
         self.metrics.failures += 1
-        if not self._is_failing:
-            self._is_failing = True
+        if self._failed_at is None:
             logger.error(
                 "the journal cannot be written (%s): until it can be, requests go on without it",
                 error,
             )
+        self._failed_at = time.monotonic()
         for entry, _ in batch.inserts:
             self.index.remove(entry)
         lost = {entry.id for entry, _ in batch.inserts} | {number for number, _ in batch.deltas}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -258,9 +259,38 @@ def test_folders_that_are_not_this_servers(tmp_path: Path) -> None:
     assert len(damaged.text.strip().splitlines()) == 1
 
 
-LIMITED = """
-import resource, runpy, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
-sys.argv = ["glmserve", "serve", *sys.argv[1:]]
-runpy.run_module("glmserve", run_name="__main__")
-"""
+async def test_a_disk_without_space_under_live_streams(tmp_path: Path) -> None:
+    """A file size limit fails in the same place as a full disk does: in the write itself."""
+    servers = Servers(tmp_path)
+    bodies = [{"model": "glm-tiny", "prompt": "Once", "stream": True, "seed": i} for i in range(4)]
+    bodies = [body | {"ignore_eos": True, "max_tokens": 150} for body in bodies]
+    try:
+        async with client_of(servers.now) as client:
+
+            async def read(body: dict[str, Any]) -> list[bytes]:
+                content = (await post(client, TEXT, body)).raise_for_status().content
+                return [event + b"\n\n" for event in content.split(b"\n\n")[:-1]]
+
+            expected = await asyncio.gather(*map(read, bodies))
+            reading = [asyncio.create_task(read(body)) for body in bodies]
+            await asyncio.sleep(0.1)
+            size = max(path.stat().st_size for path in (tmp_path / "journal").iterdir())
+            resource.prlimit(servers.now.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            found = await asyncio.gather(*reading)
+            found += await asyncio.gather(*map(read, bodies))
+            assert [texts_of(events) for events in found] == [*map(texts_of, expected * 2)]
+            assert not any(event.startswith(b"id: ") for event in found[-1])
+            assert servers.now.metric("glmserve_journal_commit_failures_total") > 0
+            assert servers.now.text.count("the journal cannot be written") == 1
+            unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+            resource.prlimit(servers.now.pid, resource.RLIMIT_FSIZE, unlimited)
+            stream = SseClient(TEXT, bodies[0])
+            reading = [asyncio.create_task(stream.read(client))]
+            while len(stream.events) < 5:
+                await asyncio.sleep(0.001)
+            await servers.replace()
+            await asyncio.gather(*reading)
+            assert texts_of(stream.events) == texts_of(expected[0])
+            assert stream.connections == 2
+    finally:
+        servers.now.stop()

@@ -158,7 +158,7 @@ class Recording:
         if self._cancel is not None:
             self._cancel()
 
-    def delivered(self) -> None:
+    async def delivered(self) -> None:
         """All of a whole answer is sent. Who has not named it will not ask again."""
         if self.entry.idempotency_key is None and self._unfinished >= 0:
             self._journal.delete(self.entry)
