@@ -4,5 +4,6 @@ from glmserve.journal.entry import Delta as Delta
 from glmserve.journal.entry import Entry as Entry
 from glmserve.journal.entry import Phase as Phase
 from glmserve.journal.fingerprint import fingerprint as fingerprint
+from glmserve.journal.group_commit import Commit as Commit
 from glmserve.journal.journal import Journal as Journal
 from glmserve.journal.store import Store as Store

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from glmserve.journal.entry import Delta, Entry, Phase, digest_of
-from glmserve.journal.group_commit import GroupCommit
+from glmserve.journal.group_commit import Commit, GroupCommit
 from glmserve.journal.index import Index
 from glmserve.journal.metrics import JournalMetrics
 from glmserve.journal.store import Batch, Store
@@ -82,19 +82,23 @@ class Journal:
         """The request was not accepted."""
         self.index.remove(entry)
 
-    def begin(self, entry: Entry, body: bytes) -> None:
-        """The request is accepted: keep it."""
-        self._commits.batch.inserts.append((entry, body))
+    def begin(self, entry: Entry, body: bytes) -> Commit:
+        """The request is accepted: keep it. What is returned will have done so."""
+        commit = self._commits.next
+        commit.batch.inserts.append((entry, body))
+        return commit
 
     def resume(self, entry: Entry) -> None:
         """Somebody answers it again, from where the journal ends."""
         self._unwritten.discard(entry.id)
         self._move(entry, Phase.RUNNING, None)
 
-    def record(self, entry: Entry, delta: Delta) -> None:
-        """This becomes a part of the answer now."""
+    def record(self, entry: Entry, delta: Delta) -> Commit:
+        """This becomes a part of the answer now; see `is_written` for what came of the commit."""
+        commit = self._commits.next
         if entry.id not in self._unwritten:
-            self._commits.batch.deltas.append((entry.id, delta))
+            commit.batch.deltas.append((entry.id, delta))
+        return commit
 
     def end(self, entry: Entry, phase: Phase) -> None:
         """Nobody answers it any more; for a while it can be asked for again."""
@@ -112,21 +116,16 @@ class Journal:
         """Nobody can ask for it any more."""
         if entry in self.index:
             self.index.remove(entry)
-            self._commits.batch.deletes.append(entry.id)
+            self._commits.next.batch.deletes.append(entry.id)
         self._unwritten.discard(entry.id)
 
     def _move(self, entry: Entry, phase: Phase, expires: float | None) -> None:
         entry.phase, entry.expires = phase, expires
-        self._commits.batch.phases.append((entry.id, phase, expires))
+        self._commits.next.batch.phases.append((entry.id, phase, expires))
 
     def is_written(self, entry: Entry) -> bool:
         """Whether all that was recorded of it, and committed since, is in the journal."""
         return entry.id not in self._unwritten
-
-    @property
-    def written(self) -> asyncio.Future[None]:
-        """Done when what was recorded last is committed, or cannot be; not to be cancelled."""
-        return self._commits.written
 
     async def load_body(self, entry: Entry) -> bytes | None:
         """The body of the request; None if the journal does not have it any more."""
@@ -175,7 +174,7 @@ class Journal:
             self._failed_at = None
             logger.warning("the journal can be written again")
         if self._late_deletes:
-            self._commits.batch.deletes += self._late_deletes
+            self._commits.next.batch.deletes += self._late_deletes
             self._late_deletes = []
 
     def _give_up(self, batch: Batch, error: sqlite3.Error) -> None:

@@ -11,7 +11,7 @@ from glmserve.api.recording.tape import Tape
 from glmserve.api.recording.tokens import RecordedTokens
 from glmserve.engine import TokenStream
 from glmserve.errors import EngineDeadError, GlmserveError
-from glmserve.journal import Delta, Entry, Journal, Phase
+from glmserve.journal import Commit, Delta, Entry, Journal, Phase
 from glmserve.request import Progress, Request, RequestStatus
 
 _PASSING = (409, 429, 503)
@@ -49,7 +49,7 @@ class Recording:
         self._on_close = on_close
         self._cancel: Callable[[], None] | None = None
         self._deltas: Sequence[Delta] = ()
-        self._written: asyncio.Future[None] | None = None
+        self._commit: Commit | None = None  # of what was recorded last
         self._scored: set[int] = set()  # requests whose prompt's scores are recorded
         self._num_deltas = 0
         self._unfinished = -1  # choices; -1 before they are known
@@ -111,8 +111,7 @@ class Recording:
         """The request is accepted; nothing of it has been computed yet."""
         self._unfinished = num_choices
         if self._body is not None:
-            self._journal.begin(self.entry, self._body)
-            self._written = self._journal.written
+            self._commit = self._journal.begin(self.entry, self._body)
 
     def record(self, delta: Delta, leader: Request) -> None:
         """These tokens become a part of the answer now."""
@@ -122,8 +121,7 @@ class Recording:
             self._scored.add(leader.id)
             delta.prompt_logprobs = list(leader.prompt_logprobs)
         self._num_deltas += 1
-        self._journal.record(self.entry, delta)
-        self._written = self._journal.written
+        self._commit = self._journal.record(self.entry, delta)
 
     def note_end(self, ended: float) -> None:
         """A choice is over."""
@@ -140,8 +138,8 @@ class Recording:
         Waits until all that it follows from is in the journal. None if that cannot be.
         """
         num_deltas = self._num_deltas
-        if self._written is not None and not self._written.done():
-            await asyncio.shield(self._written)
+        if self._commit is not None:
+            await self._commit.wait()
         if not self._journal.is_written(self.entry):
             return None
         return EventId(self.entry.stream_id, number, num_deltas)
