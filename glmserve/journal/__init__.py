@@ -3,6 +3,8 @@
 from glmserve.journal.entry import Delta as Delta
 from glmserve.journal.entry import Entry as Entry
 from glmserve.journal.entry import Phase as Phase
+from glmserve.journal.entry import Record as Record
+from glmserve.journal.entry import digest_of as digest_of
 from glmserve.journal.fingerprint import fingerprint as fingerprint
 from glmserve.journal.group_commit import Commit as Commit
 from glmserve.journal.journal import Journal as Journal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from hashlib import blake2b
+from typing import NamedTuple
 
 import msgspec
 
@@ -38,7 +39,7 @@ class Entry(msgspec.Struct, kw_only=True):
     """Unix seconds."""
     seed: int = 0
     notes: bytes = b""
-    """What the endpoint needs beside the body to answer it again."""
+    """What the endpoint needs beside the body to answer it again; on disk only, as bodies are."""
     phase: Phase = Phase.RUNNING
     expires: float | None = None
     """Unix seconds; None as long as somebody answers it."""
@@ -61,6 +62,13 @@ class Delta(msgspec.Struct, array_like=True, omit_defaults=True):
     """One per token if the request wants them."""
     prompt_logprobs: list[Logprobs] = []
     """Of the group's prompt, if the request wants them; with the first delta of the group."""
+
+
+class Record(NamedTuple):
+    """What there is of an answer."""
+
+    notes: bytes
+    deltas: list[Delta]
 
 
 def digest_of(path: str, body: bytes) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from glmserve.journal.entry import Delta, Entry, Phase, digest_of
+from glmserve.journal.entry import Delta, Entry, Phase, Record
 from glmserve.journal.group_commit import Commit, GroupCommit
 from glmserve.journal.index import Index
 from glmserve.journal.metrics import JournalMetrics
@@ -54,6 +54,7 @@ class Journal:
         recovered = store.recover(time.time(), keep)
         self._last_id = max((entry.id for entry in recovered), default=0)
         for entry in recovered:
+            entry.notes = b""
             self.index.add(entry)
             if not entry.is_stream and entry.idempotency_key is None:
                 self.index.add_orphan(entry)
@@ -61,7 +62,7 @@ class Journal:
         """Requests whose clients were waiting for a whole answer when the last server ended."""
 
     def new_entry(
-        self, owner: str, path: str, body: bytes, *, is_stream: bool, idempotency_key: str | None
+        self, owner: str, path: str, digest: bytes, *, is_stream: bool, idempotency_key: str | None
     ) -> Entry:
         """An entry for a new request, to `begin` or to `refuse`. It can be found from now on."""
         self._last_id += 1
@@ -70,7 +71,7 @@ class Journal:
             stream_id=secrets.token_hex(16),
             owner=owner,
             path=path,
-            digest=digest_of(path, body),
+            digest=digest,
             is_stream=is_stream,
             idempotency_key=idempotency_key,
             created=time.time(),
@@ -131,8 +132,8 @@ class Journal:
         """The body of the request; None if the journal does not have it any more."""
         return await self._read(partial(self._store.load_body, entry.id))
 
-    async def load(self, entry: Entry) -> list[Delta] | None:
-        """What was recorded of the answer; None if the journal has nothing of it any more."""
+    async def load(self, entry: Entry) -> Record | None:
+        """What is recorded of the answer; None if the journal has nothing of it any more."""
         await self._commits.settle()
         return await self._read(partial(self._store.load, entry.id))
 
@@ -169,6 +170,8 @@ class Journal:
             self._give_up(batch, error)
             return
         self.metrics.commits += 1
+        for entry, _ in batch.inserts:
+            entry.notes = b""
         has_news = bool(batch.inserts or batch.deltas)
         if self._failed_at is not None and has_news and time.monotonic() - self._failed_at >= _CALM:
             self._failed_at = None

@@ -20,6 +20,7 @@ from glmserve.journal.entry import (
     Delta,
     Entry,
     Phase,
+    Record,
     decode_delta,
     decode_entry,
     encode_delta,
@@ -33,7 +34,7 @@ _PAGE_SIZE = 4096
 _ROWS = 256
 """Deltas in one statement. A statement gives up the interpreter once, not once for each row."""
 _MOST_RESTARTS = 3
-"""Of a server with the same unfinished request: it may be what kills them."""
+"""Of a server with the same unfinished request, which none was asked for: it may kill them."""
 _FREED_AT_ONCE = 4096  # pages
 
 _TABLES = """
@@ -42,6 +43,7 @@ CREATE TABLE request (
     id INTEGER PRIMARY KEY,
     entry BLOB NOT NULL,
     body BLOB NOT NULL,
+    is_stream INTEGER NOT NULL,
     phase INTEGER NOT NULL,
     expires REAL,
     restarts INTEGER NOT NULL DEFAULT 0,
@@ -187,7 +189,10 @@ class Store:
         with self._explained(), self._transaction():
             run = self._db.execute
             run("UPDATE request SET expires = ? WHERE expires IS NULL", (now + keep,))
-            run("UPDATE request SET restarts = restarts + 1 WHERE phase = ?", (Phase.RUNNING,))
+            run(
+                "UPDATE request SET restarts = restarts + 1 WHERE phase = ? AND NOT is_stream",
+                (Phase.RUNNING,),
+            )
             gone = run(
                 "SELECT id FROM request WHERE expires < ? OR restarts > ?", (now, _MOST_RESTARTS)
             ).fetchall()
@@ -223,21 +228,23 @@ class Store:
         row = self._db.execute("SELECT body FROM request WHERE id = ?", (number,)).fetchone()
         return None if row is None else row[0]
 
-    def load(self, number: int) -> list[Delta] | None:
-        """An entry's deltas; None if it is not there.
+    def load(self, number: int) -> Record | None:
+        """What is recorded of an entry's answer; None if it is not there.
 
         Raises:
             sqlite3.Error: it could not be read.
         """
-        row = self._db.execute("SELECT first, last FROM request WHERE id = ?", (number,)).fetchone()
+        row = self._db.execute(
+            "SELECT entry, first, last FROM request WHERE id = ?", (number,)
+        ).fetchone()
         if row is None:
             return None
-        first, last = row
+        entry, first, last = row
         deltas = self._db.execute(
             "SELECT data FROM delta WHERE seq > ? AND seq <= ? AND request = ? ORDER BY seq",
             (first, last, number),
         )
-        return [decode_delta(data) for (data,) in deltas]
+        return Record(decode_entry(entry).notes, [decode_delta(data) for (data,) in deltas])
 
     def free_pages(self) -> None:
         """Give the disk back what deleted entries took.
@@ -270,11 +277,11 @@ class Store:
         with self._transaction():
             for entry, body in batch.inserts:
                 self._db.execute(
-                    "INSERT INTO request (id, entry, body, phase, expires, first, last)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO request (id, entry, body, is_stream, phase, expires, first, last)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     (
-                        *(entry.id, encode_entry(entry), body, entry.phase, entry.expires),
-                        *(self._seq, _UNKNOWN_END),
+                        *(entry.id, encode_entry(entry), body, entry.is_stream),
+                        *(entry.phase, entry.expires, self._seq, _UNKNOWN_END),
                     ),
                 )
             for start in range(0, len(batch.deltas), _ROWS):

@@ -6,12 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fake_server import serve
-from fakes import LIMITS, FakeRunner, nearest_allowed
+from fakes import FakeRunner
 from glmserve.config import SchedulerConfig
-from glmserve.step import MaskSource, StepInput, StepOutput, no_masks
+from glmserve.prompt_layout import PromptMarks
+from glmserve.step import RunnerLimits, ScheduledSequence
 from streaming import id_of, open_stream, texts_of
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -20,8 +22,16 @@ TOOL = {"name": "get_time", "parameters": {"type": "object"}}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}}}
 FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
 HELLO = [{"role": "user", "content": "hello"}]
-ROOMY = type(LIMITS)(
-    num_blocks=1024, block_size=4, max_sequences=16, max_step_tokens=512, max_context=2048
+ROOMY = RunnerLimits(
+    num_blocks=1024,
+    block_size=4,
+    max_sequences=16,
+    max_step_tokens=512,
+    max_context=2048,
+    max_drafts=64,
+)
+MARKED = msgspec.structs.replace(
+    ROOMY, prompt_marks=PromptMarks(201, 200, 204), chunked_prefill=False, prefix_cache=False
 )
 
 
@@ -32,17 +42,8 @@ class Script(FakeRunner):
         super().__init__(ROOMY)
         self._script = [*text, 256]
 
-    def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
-        sampled = [s for s in step.sequences if s.sampling is not None]
-        constrained = [s for s in sampled if s.sampling and s.sampling.constrained]
-        given = masks() if constrained else []
-        output = super().execute(step, lambda: given)
-        left = iter(given)
-        ids = []
-        for sequence in sampled:
-            token = self._next(self._read(sequence))
-            ids.append(nearest_allowed(token, next(left)) if sequence in constrained else token)
-        return StepOutput(step.step_id, ids, output.logprobs, output.scores, output.pooled)
+    def _choose(self, sequence: ScheduledSequence) -> int:
+        return self._next(self._read(sequence))
 
     def _next(self, tokens: list[int]) -> int:
         for length in range(min(len(tokens), len(self._script) - 1), -1, -1):
@@ -77,6 +78,18 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
         TEXT,
         {"prompt": "abc", "presence_penalty": 0.5, "min_tokens": 7, "max_tokens": 20},
     ),
+    "a prompt with marks": (
+        TEXT,
+        {"prompt": [7, 8, 201, 204], "n": 2, "max_tokens": 20, "return_token_ids": True},
+    ),
+    "guesses": (
+        CHAT,
+        {
+            "messages": HELLO,
+            "prediction": {"type": "content", "content": CALL.decode()},
+            "stream_options": {"include_usage": True},
+        },
+    ),
     "response": (
         "/v1/responses",
         {"input": "hello", "tools": [{"type": "function", **TOOL}], "max_output_tokens": 99},
@@ -94,7 +107,14 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def runner_for(name: str) -> FakeRunner:
+    if name == "a prompt with marks":
+        return FakeRunner(MARKED)
     return FakeRunner(ROOMY) if name in ("echo of two prompts", "penalties, bans") else Script(CALL)
+
+
+def scheduling(name: str) -> SchedulerConfig:
+    """No more requests at once than make them wait for each other."""
+    return SchedulerConfig(speculative_tokens=3 if name == "guesses" else 0, max_batch_size=3)
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -104,17 +124,17 @@ async def test_a_server_may_die_after_any_event(name: str, tmp_path: Path) -> No
     body = {"model": "fake", "stream": True, **fields}
     events: list[bytes] = []
     async with (
-        serve(runner_for(name), journal=tmp_path / "journal") as app,
+        serve(runner_for(name), scheduling(name), journal=tmp_path / "journal") as app,
         open_stream(app, path, body) as stream,
     ):
         while (event := await stream.event()) is not None:
             events.append(event)
             shutil.copytree(tmp_path / "journal", tmp_path / str(len(events)))
     assert len(events) > 2
-    step = -(-len(events) // 12)  # a dozen of them will do
+    step = -(-len(events) // 6)  # some of them will do
     for count in {*range(1, len(events) + 1, step), len(events)}:
-        scheduler = SchedulerConfig(speculative_tokens=0, max_batch_size=3)
-        async with serve(runner_for(name), scheduler, journal=tmp_path / str(count)) as app:
+        journal = tmp_path / str(count)
+        async with serve(runner_for(name), scheduling(name), journal=journal) as app:
             last = {"Last-Event-ID": id_of(events[count - 1])}
             async with open_stream(app, path, body, last) as stream:
                 both = events[:count] + await stream.rest()

@@ -41,16 +41,16 @@ class Recorder:
             before.supersede()
         recording = self._open(entry, None, last.number if last else 0)
         try:
-            loaded = await self.journal.load(entry)
+            record = await self.journal.load(entry)
             if recording.is_superseded:
                 raise StreamTakenOverError("another connection goes on with this answer")
-            if loaded is None or (last is not None and last.num_deltas > len(loaded)):
+            if record is None or (last is not None and last.num_deltas > len(record.deltas)):
                 raise StreamGoneError("this answer is not in the journal any more; ask anew")
         except BaseException as error:
             recording.close(error)
             raise
         self.journal.resume(entry)
-        recording.play(loaded)
+        recording.play(record)
         return recording
 
     def _open(self, entry: Entry, body: bytes | None, skip: int) -> Recording:

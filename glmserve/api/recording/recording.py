@@ -10,12 +10,9 @@ from glmserve.api.recording.event_id import EventId
 from glmserve.api.recording.tape import Tape
 from glmserve.api.recording.tokens import RecordedTokens
 from glmserve.engine import TokenStream
-from glmserve.errors import EngineDeadError, GlmserveError
-from glmserve.journal import Commit, Delta, Entry, Journal, Phase
+from glmserve.errors import EngineDeadError, GlmserveError, QueueFullError
+from glmserve.journal import Commit, Delta, Entry, Journal, Phase, Record
 from glmserve.request import Progress, Request, RequestStatus
-
-_PASSING = (409, 429, 503)
-"""Statuses of errors that say nothing about the request."""
 
 
 class Recording:
@@ -48,6 +45,7 @@ class Recording:
         self._body = body
         self._on_close = on_close
         self._cancel: Callable[[], None] | None = None
+        self._notes = b""
         self._deltas: Sequence[Delta] = ()
         self._commit: Commit | None = None  # of what was recorded last
         self._scored: set[int] = set()  # requests whose prompt's scores are recorded
@@ -60,11 +58,11 @@ class Recording:
         """Whether there is a record to go on from."""
         return self._body is None
 
-    def play(self, deltas: Sequence[Delta]) -> None:
-        """Go on from these."""
-        self._deltas = deltas
-        self._num_deltas = len(deltas)
-        self.tape = Tape(deltas)
+    def play(self, record: Record) -> None:
+        """Go on from this."""
+        self._notes, self._deltas = record
+        self._num_deltas = len(self._deltas)
+        self.tape = Tape(self._deltas)
 
     def note_seed(self, seed: int) -> int:
         """The seed to use: this one, or that of the answer's beginning."""
@@ -75,8 +73,8 @@ class Recording:
     def note(self, make: Callable[[], bytes]) -> bytes:
         """What else the answer depends on: made now, or when it began."""
         if not self.is_resumed:
-            self.entry.notes = make()
-        return self.entry.notes
+            self._notes = self.entry.notes = make()
+        return self._notes
 
     def progress(self, choices: Iterable[int]) -> list[Progress]:
         """How far these choices of one prompt are; the first of them has scored it."""
@@ -178,7 +176,14 @@ class Recording:
             self._journal.end(self.entry, Phase.OVER)
         elif not isinstance(error, GlmserveError):
             self._journal.end(self.entry, Phase.LEFT)
-        elif isinstance(error, EngineDeadError) or error.http_status in _PASSING:
-            self._journal.end(self.entry, Phase.RUNNING)  # the server's next life finishes it
+        elif self._may_end_well(error):
+            self._journal.end(self.entry, Phase.RUNNING)  # the next server finishes it
         else:
-            self._journal.delete(self.entry)  # it would fail again
+            self._journal.delete(self.entry)
+
+    def _may_end_well(self, error: GlmserveError) -> bool:
+        """Whether the request is still to be answered, though not now."""
+        if isinstance(error, EngineDeadError):
+            return True
+        was_sent_away = isinstance(error, QueueFullError) or error.http_status in (409, 503)
+        return was_sent_away and (self.is_resumed or self.entry.is_stream)

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from glmserve.api.auth import api_key_id
 from glmserve.api.choices import disconnected
 from glmserve.api.context import context_of
+from glmserve.api.offload import offload
 from glmserve.api.recording.asked import Asked, MakeResponse
 from glmserve.api.recording.errors import (
     KeyReusedError,
@@ -24,9 +25,10 @@ from glmserve.api.recording.recorder import Recorder
 from glmserve.api.recording.recording import Recording
 from glmserve.api.sse import GenerationResponse
 from glmserve.errors import InvalidRequestError
-from glmserve.journal import Entry
-from glmserve.journal.entry import digest_of
+from glmserve.journal import Entry, digest_of
 
+_LIGHT_BYTES = 64
+"""Bytes that are hashed in less time than a character is tokenized; see `offload`."""
 _KEY = re.compile(r"[!-~]{1,255}")
 
 UNFINISHED = "unfinished_entry"
@@ -47,7 +49,7 @@ async def through_journal(request: Request, is_stream: bool, answer: MakeRespons
     """
     recorder = context_of(request).recorder
     if recorder is None:
-        if LAST_EVENT_ID in request.headers:
+        if request.headers.get(LAST_EVENT_ID):
             raise StreamGoneError("this server keeps no journal of streams (--journal); ask anew")
         return await answer(Asked())
     recording = await _recording(recorder, request, is_stream)
@@ -73,10 +75,12 @@ async def _recording(recorder: Recorder, request: Request, is_stream: bool) -> R
             raise StreamTakenOverError("the client is back")
         return await recorder.resume(entry)
     path, body = request.url.path, request.state.body
-    digest = digest_of(path, body)
+    digest = await offload(lambda: digest_of(path, body), len(body) // _LIGHT_BYTES)
     owner = api_key_id(request) or ""
     index = recorder.journal.index
-    if (event_id := request.headers.get(LAST_EVENT_ID)) and is_stream:
+    if event_id := request.headers.get(LAST_EVENT_ID):
+        if not is_stream:
+            raise InvalidRequestError("only a stream can be gone on with", LAST_EVENT_ID)
         return await _resume_stream(recorder, owner, event_id, digest)
     key = _idempotency_key(request)
     while (entry := index.find_key(owner, key) if key else None) is not None:
@@ -94,7 +98,9 @@ async def _recording(recorder: Recorder, request: Request, is_stream: bool) -> R
             index.claim_orphan(entry)
             return await recorder.resume(entry)
         await _wait_for(recorder, entry, request)
-    entry = recorder.journal.new_entry(owner, path, body, is_stream=is_stream, idempotency_key=key)
+    entry = recorder.journal.new_entry(
+        owner, path, digest, is_stream=is_stream, idempotency_key=key
+    )
     return recorder.begin(entry, body)
 
 

@@ -57,6 +57,9 @@ async def _finish(app: Starlette, recorder: Recorder, entry: Entry) -> bool:
     except GlmserveError as error:
         logger.warning("a request of the last server's cannot be finished: %s", error)
         return True
+    except Exception:  # a bug; the others are to be finished all the same
+        logger.exception("a request of the last server's cannot be finished")
+        return True
     recorder.journal.metrics.finished += 1
     return True
 
