@@ -68,7 +68,10 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "tools": (CHAT, {"messages": HELLO, "tools": [{"type": "function", "function": TOOL}]}),
     "schema": (CHAT, {"messages": HELLO, "response_format": FORMAT, "max_tokens": 60}),
-    "stop string": (TEXT, {"prompt": "abc", "stop": ["_t"], "n": 2, "logprobs": 1}),
+    "stop string": (
+        TEXT,
+        {"prompt": "abc", "stop": ["_t"], "n": 2, "logprobs": 1, "max_tokens": 60},
+    ),
     "echo of two prompts": (
         TEXT,
         {"prompt": ["abc", "de"], "n": 2, "max_tokens": 9, "echo": True, "logprobs": 1},
@@ -133,14 +136,18 @@ async def test_a_server_may_die_after_any_event(name: str, tmp_path: Path) -> No
     assert len(events) > 2
     step = -(-len(events) // 6)  # some of them will do
     for count in {*range(1, len(events) + 1, step), len(events)}:
-        journal = tmp_path / str(count)
-        async with serve(runner_for(name), scheduling(name), journal=journal) as app:
+        folder = tmp_path / str(count)
+        async with serve(runner_for(name), scheduling(name), journal=folder) as app:
             last = {"Last-Event-ID": id_of(events[count - 1])}
             async with open_stream(app, path, body, last) as stream:
                 both = events[:count] + await stream.rest()
             assert stream.status == 200
             assert texts_of(both) == texts_of(events)
+            journal = app.state.context.recorder.journal
+            (entry,) = journal.index
+            record = await journal.load(entry)
             everything = {"Last-Event-ID": f"{id_of(events[0]).split(':')[0]}:0:0"}
             async with open_stream(app, path, body, everything) as stream:
                 again = await stream.rest()
+            assert await journal.load(entry) == record
             assert [e.split(b"\n", 1)[1] for e in again] == [e.split(b"\n", 1)[1] for e in both]
