@@ -62,4 +62,4 @@ class SseClient:
         first = event.split(b"\n")[0]
         if first.startswith(b"id:"):
             self.last_id = first[3:].strip().decode()
-            self.events.append(event)
+        self.events.append(event)

@@ -43,6 +43,7 @@ class Journal:
     def __init__(self, store: Store, keep: float) -> None:
         self.secret = store.secret
         """Random bytes that stay the same as long as the journal lives."""
+        self.folder = store.path.parent
         self.index = Index()
         self.metrics = JournalMetrics(lambda: store.num_bytes)
         self._store = store
@@ -128,8 +129,13 @@ class Journal:
         """Whether all that was recorded of it, and committed since, is in the journal."""
         return entry.id not in self._unwritten
 
-    async def load_body(self, entry: Entry) -> bytes | None:
-        """The body of the request; None if the journal does not have it any more."""
+    async def attempt(self, entry: Entry) -> bytes | None:
+        """The body of a request that is to be finished though nobody asks.
+
+        None if the journal does not have it any more.
+        """
+        self._commits.next.batch.attempts.append(entry.id)
+        await self._commits.settle()  # before it can kill this server, too
         return await self._read(partial(self._store.load_body, entry.id))
 
     async def load(self, entry: Entry) -> Record | None:

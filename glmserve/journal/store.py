@@ -33,8 +33,8 @@ _APPLICATION_ID = 0x676C6D6A
 _PAGE_SIZE = 4096
 _ROWS = 256
 """Deltas in one statement. A statement gives up the interpreter once, not once for each row."""
-_MOST_RESTARTS = 3
-"""Of a server with the same unfinished request, which none was asked for: it may kill them."""
+_MOST_ATTEMPTS = 3
+"""To finish a request whose server has died over it: it may be what kills them."""
 _FREED_AT_ONCE = 4096  # pages
 
 _TABLES = """
@@ -43,10 +43,9 @@ CREATE TABLE request (
     id INTEGER PRIMARY KEY,
     entry BLOB NOT NULL,
     body BLOB NOT NULL,
-    is_stream INTEGER NOT NULL,
     phase INTEGER NOT NULL,
     expires REAL,
-    restarts INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
     first INTEGER NOT NULL,
     last INTEGER NOT NULL
 );
@@ -67,12 +66,14 @@ class Batch:
     """With the number of their entry."""
     phases: list[tuple[int, Phase, float | None]] = field(default_factory=list)
     """Entry, where it stands now, and when it expires."""
+    attempts: list[int] = field(default_factory=list)
+    """Entries that are about to be finished by another server than their own."""
     deletes: list[int] = field(default_factory=list)
 
     @property
     def is_plain(self) -> bool:
         """Whether one statement is enough."""
-        others = self.inserts or self.phases or self.deletes
+        others = self.inserts or self.phases or self.attempts or self.deletes
         return not others and len(self.deltas) <= _ROWS
 
 
@@ -189,12 +190,9 @@ class Store:
         with self._explained(), self._transaction():
             run = self._db.execute
             run("UPDATE request SET expires = ? WHERE expires IS NULL", (now + keep,))
-            run(
-                "UPDATE request SET restarts = restarts + 1 WHERE phase = ? AND NOT is_stream",
-                (Phase.RUNNING,),
-            )
             gone = run(
-                "SELECT id FROM request WHERE expires < ? OR restarts > ?", (now, _MOST_RESTARTS)
+                "SELECT id FROM request WHERE expires < ? OR (phase = ? AND attempts >= ?)",
+                (now, Phase.RUNNING, _MOST_ATTEMPTS),
             ).fetchall()
             for (number,) in gone:
                 self._delete(number)
@@ -277,11 +275,11 @@ class Store:
         with self._transaction():
             for entry, body in batch.inserts:
                 self._db.execute(
-                    "INSERT INTO request (id, entry, body, is_stream, phase, expires, first, last)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO request (id, entry, body, phase, expires, first, last)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (
-                        *(entry.id, encode_entry(entry), body, entry.is_stream),
-                        *(entry.phase, entry.expires, self._seq, _UNKNOWN_END),
+                        *(entry.id, encode_entry(entry), body, entry.phase, entry.expires),
+                        *(self._seq, _UNKNOWN_END),
                     ),
                 )
             for start in range(0, len(batch.deltas), _ROWS):
@@ -291,6 +289,10 @@ class Store:
                 self._db.execute(
                     "UPDATE request SET phase = ?, expires = ?, last = ? WHERE id = ?",
                     (phase, expires, last, number),
+                )
+            for number in batch.attempts:
+                self._db.execute(
+                    "UPDATE request SET attempts = attempts + 1 WHERE id = ?", (number,)
                 )
             for number in batch.deletes:
                 self._delete(number)

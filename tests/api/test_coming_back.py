@@ -230,6 +230,41 @@ async def test_a_request_of_its_own_fault_is_not_kept(tmp_path: Path) -> None:
         assert not list(app.state.context.recorder.journal.index)
 
 
+async def test_a_client_that_left_early_gets_its_whole_answer(tmp_path: Path) -> None:
+    """It repeats the request, as clients do after a timeout."""
+    runner = GatedRunner(stop_at=9)
+    async with serve(runner, journal=tmp_path) as app:
+        async with open_stream(app, TEXT, BODY):
+            await runner.wait()
+        runner.gate.set()
+        first, second = [await post(app, BODY) for _ in range(2)]
+        assert first.headers["idempotent-replayed"] == "true"
+        assert "idempotent-replayed" not in second.headers
+        assert first.json()["choices"] == second.json()["choices"]
+
+
+async def test_a_key_of_a_server_is_the_same_in_its_next_life(tmp_path: Path) -> None:
+    mine = {"Authorization": "Bearer mine"}
+    async with (
+        serve(config=KEYS, journal=tmp_path) as app,
+        open_stream(app, TEXT, STREAM, mine) as stream,
+    ):
+        whole = await stream.rest()
+    async with serve(config=KEYS, journal=tmp_path) as app:
+        theirs = {"Authorization": "Bearer theirs"} | last(whole[0])
+        assert (await post(app, STREAM, **theirs)).status_code == 404
+        async with open_stream(app, TEXT, STREAM, mine | last(whole[0])) as stream:
+            assert [data_of(event) for event in await stream.rest()] == [*map(data_of, whole[1:])]
+    assert b"mine" not in (tmp_path / "journal.sqlite").read_bytes()
+
+
+async def test_only_a_stream_can_be_gone_on_with(tmp_path: Path) -> None:
+    async with serve(journal=tmp_path) as app:
+        refused = await post(app, BODY, Last_Event_ID=f"{'0' * 32}:1:1")
+        assert refused.status_code == 400
+        assert refused.json()["error"]["param"] == "Last-Event-ID"
+
+
 async def test_an_error_event_is_no_end(tmp_path: Path) -> None:
     runner = GatedRunner(stop_at=9)
     async with serve(runner, journal=tmp_path) as app:

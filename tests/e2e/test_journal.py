@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
+from anthropic import Anthropic
+from openai import OpenAI
 
 from server_process import ServerProcess
 from sse_client import SseClient
@@ -239,6 +241,34 @@ async def test_a_restart_in_the_midst_of_a_stream(tmp_path: Path) -> None:
         servers.now.stop()
 
 
+def test_official_clients_read_events_with_ids(tmp_path: Path) -> None:
+    with ServerProcess("--dtype", "float32", "--journal", str(tmp_path)) as server:
+        hello: Any = ask("What is glmserve?")
+        openai = OpenAI(base_url=f"{server.url}/v1", api_key="none")
+        chunks = openai.chat.completions.create(
+            model="glm-tiny", messages=hello, stream=True, temperature=0
+        )
+        said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        anthropic = Anthropic(base_url=server.url, api_key="none")
+        with anthropic.messages.stream(
+            model="glm-tiny", messages=hello, max_tokens=200, extra_body={"temperature": 0}
+        ) as stream:
+            assert "".join(stream.text_stream) == said
+        once = openai.chat.completions.create(
+            model="glm-tiny",
+            messages=hello,
+            temperature=1.0,
+            extra_headers={"Idempotency-Key": "k"},
+        )
+        again = openai.chat.completions.create(
+            model="glm-tiny",
+            messages=hello,
+            temperature=1.0,
+            extra_headers={"Idempotency-Key": "k"},
+        )
+        assert once == again
+
+
 def test_folders_that_are_not_this_servers(tmp_path: Path) -> None:
     arguments = ("--device", "null", "--journal", str(tmp_path))
     with ServerProcess(*arguments):
@@ -284,13 +314,15 @@ async def test_a_disk_without_space_under_live_streams(tmp_path: Path) -> None:
             assert servers.now.text.count("the journal cannot be written") == 1
             unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
             resource.prlimit(servers.now.pid, resource.RLIMIT_FSIZE, unlimited)
-            stream = SseClient(TEXT, bodies[0])
-            reading = [asyncio.create_task(stream.read(client))]
+            stream = SseClient(TEXT, bodies[0] | {"max_tokens": 600})
+            again = asyncio.create_task(stream.read(client))
             while len(stream.events) < 5:
                 await asyncio.sleep(0.001)
+                assert not again.done(), stream.events
             await servers.replace()
-            await asyncio.gather(*reading)
-            assert texts_of(stream.events) == texts_of(expected[0])
+            await again
+            alone = await SseClient(TEXT, stream.body).read(client)
+            assert texts_of(stream.events) == texts_of(alone.events)
             assert stream.connections == 2
     finally:
         servers.now.stop()

@@ -45,7 +45,7 @@ async def _finish(app: Starlette, recorder: Recorder, entry: Entry) -> bool:
     """Answer one request; False if it has to be tried again."""
     if entry not in recorder.journal.index or entry.phase is not Phase.RUNNING:
         return True
-    body = await recorder.journal.load_body(entry)
+    body = await recorder.journal.attempt(entry)
     if body is None:
         return True
     try:
