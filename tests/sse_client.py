@@ -22,7 +22,6 @@ class SseClient:
     """As they came, with their ids."""
     last_id: str = ""
     connections: int = 0
-    refusals: list[tuple[int, str]] = field(default_factory=list)
 
     async def read(self, client: httpx.AsyncClient) -> SseClient:
         while not self.is_over:
@@ -62,4 +61,6 @@ class SseClient:
         first = event.split(b"\n")[0]
         if first.startswith(b"id:"):
             self.last_id = first[3:].strip().decode()
+        elif self.last_id:  # an error of the server's: no part of the stream
+            return
         self.events.append(event)
