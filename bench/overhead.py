@@ -2,6 +2,8 @@
 
     python bench/overhead.py --streams 64 --tokens 512
 
+    python bench/overhead.py -- --journal /tmp/journal
+
 Serves the `null` device, which answers at once, and reads the server's CPU time from the operating
 system before and after.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import aiohttp
@@ -27,8 +30,10 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=512, help="per stream")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("server", nargs="*", help="behind --: further options of the server")
     options = parser.parse_args()
-    with LocalServer("--device", "null", "--max-batch-size", str(options.streams)) as server:
+    arguments = ("--device", "null", "--max-batch-size", str(options.streams), *options.server)
+    with LocalServer(*arguments) as server:
         asyncio.run(measure(options, server.pid, server.url))
 
 
@@ -37,13 +42,15 @@ async def measure(options: argparse.Namespace, pid: int, url: str) -> None:
         model = "glm-tiny"
         await run_streams(session, url, model, options)
         for _ in range(options.repeats):
-            before = cpu_seconds(pid)
+            before, start = cpu_seconds(pid), time.perf_counter()
             events = await run_streams(session, url, model, options)
             spent = cpu_seconds(pid) - before
+            seconds = time.perf_counter() - start
             tokens = options.streams * options.tokens
             print(
                 f"{options.streams} streams x {options.tokens} tokens: "
-                f"{1e6 * spent / tokens:.1f} us of server CPU per token ({events} events)"
+                f"{1e6 * spent / tokens:.1f} us of server CPU per token "
+                f"({events} events, {tokens / seconds:.0f} tokens/s)"
             )
 
 

@@ -145,6 +145,16 @@ ANYBODY = Tenant("")
 
 
 @dataclass(frozen=True)
+class JournalConfig:
+    """What outlives the server, and for how long."""
+
+    folder: Path
+    keep: float = 600.0
+    """Seconds for which clients may come back for an answer."""
+    max_bytes: int = 2**30
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """What the HTTP layer needs to know."""
 

@@ -110,6 +110,20 @@ FINISH_REASONS: dict[RequestStatus, str] = {
 }
 
 
+@dataclass
+class Progress:
+    """What came of a request before it is submitted once more, to go on from there."""
+
+    token_ids: list[int] = field(default_factory=list)
+    """Output so far."""
+    status: RequestStatus | None = None
+    """How it has ended, if that is known already."""
+    num_cached_tokens: int = 0
+    num_drafted_tokens: int = 0
+    num_accepted_tokens: int = 0
+    prompt_logprobs: list[Logprobs] = field(default_factory=list)
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """One sequence of tokens being extended. Owned and written by the scheduler."""
@@ -154,6 +168,31 @@ class Request:
 
     def __post_init__(self) -> None:
         self.token_ids = array("i", self.prompt_ids)
+
+    def append(self, token_id: int) -> RequestStatus | None:
+        """Add a token; the status with which it ends the request, if it does."""
+        self.token_ids.append(token_id)
+        if token_id in self.params.stop_token_ids:
+            return RequestStatus.FINISHED_STOPPED
+        if self.constraint is not None:
+            self.constraint.accept(token_id)
+            if self.constraint.is_finished:
+                return RequestStatus.FINISHED_STOPPED
+        if len(self.token_ids) >= self.max_total_tokens:
+            return RequestStatus.FINISHED_LENGTH
+        return None
+
+    def take_up(self, progress: Progress) -> None:
+        """Be as far as that, as after a preemption; perhaps it is over. Before it is queued."""
+        self.prompt_logprobs = progress.prompt_logprobs
+        self.num_drafted_tokens = progress.num_drafted_tokens
+        self.num_accepted_tokens = progress.num_accepted_tokens
+        if progress.token_ids:
+            self.num_cached_tokens = progress.num_cached_tokens
+            self.num_preemptions = 1
+        for token_id in progress.token_ids:
+            self.status = self.append(token_id) or self.status
+        self.status = progress.status or self.status
 
     @property
     def num_prompt_tokens(self) -> int:

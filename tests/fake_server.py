@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 from starlette.applications import Starlette
@@ -19,6 +20,7 @@ from glmserve.config import (
 )
 from glmserve.engine import Engine
 from glmserve.executor import Executor, InlineExecutor
+from glmserve.journal import Journal, Store
 from glmserve.model_config import read_model_config
 
 
@@ -30,8 +32,15 @@ async def serve(
     with_tokenizer: bool = True,
     start: bool = True,
     executor: Executor | None = None,
+    journal: Path | None = None,
+    keep: float = 600.0,
 ) -> AsyncIterator[Starlette]:
-    """A started server; its context is `app.state.context`."""
+    """A started server; its context is `app.state.context`.
+
+    Args:
+        journal: folder of its journal, if it is to have one.
+        keep: see Journal.
+    """
     tokenizer = ByteTokenizer()
     engine = Engine(
         executor or InlineExecutor(lambda _: runner or FakeRunner()),
@@ -45,8 +54,10 @@ async def serve(
         tokenizer if with_tokenizer else None,
         PlainChat(tokenizer) if with_tokenizer else None,
     )
+    if journal is not None:
+        context.record_to(Journal(Store(journal, "fake", 2**30), keep))
     if start:
-        await engine.start(report_nothing)
+        await context.start(report_nothing)
     try:
         yield create_app(context)
     finally:

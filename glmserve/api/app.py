@@ -25,6 +25,7 @@ from glmserve.api.errors import (
     answer_http_error,
 )
 from glmserve.api.health import live, metrics, ready, version
+from glmserve.api.journaling.through import REPLAYED
 from glmserve.api.models import list_models, retrieve_model
 from glmserve.api.openai_responses import (
     ResponseStore,
@@ -99,7 +100,7 @@ def _middleware(context: ServerContext) -> list[Middleware]:
                 allow_origins=config.cors_origins,
                 allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["*"],
-                expose_headers=[REQUEST_ID_HEADER, "Retry-After", CACHE_HEADER],
+                expose_headers=[REQUEST_ID_HEADER, "Retry-After", CACHE_HEADER, REPLAYED],
             )
         )
     layers += [
@@ -113,8 +114,11 @@ def _middleware(context: ServerContext) -> list[Middleware]:
             *(["/metrics"] if config.public_metrics else []),
             *(["/docs", "/openapi.json"] if config.public_docs else []),
         ]
+        hash_key = context.recorder.journal.secret if context.recorder else None
         layers += [
-            Middleware(ApiKeyMiddleware, keys=config.api_keys, open_paths=open_paths),
+            Middleware(
+                ApiKeyMiddleware, keys=config.api_keys, open_paths=open_paths, hash_key=hash_key
+            ),
             Middleware(QuotaHeadersMiddleware, quotas=context.quotas),
         ]
     return layers

@@ -20,10 +20,14 @@ HEALTH = "/health"
 
 
 class ApiKeys:
-    """The keys that are valid, kept as keyed hashes."""
+    """The keys that are valid, kept as keyed hashes.
 
-    def __init__(self, keys: Mapping[str, Tenant]) -> None:
-        self._hash_key = secrets.token_bytes(32)
+    Args:
+        hash_key: random bytes that make ids the same in another server's life; None makes new ones.
+    """
+
+    def __init__(self, keys: Mapping[str, Tenant], hash_key: bytes | None = None) -> None:
+        self._hash_key = hash_key or secrets.token_bytes(32)
         self._tenants = {self._digest(key.encode()): tenant for key, tenant in keys.items()}
 
     def identify(self, key: bytes) -> Caller | None:
@@ -47,10 +51,14 @@ class ApiKeyMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, keys: Mapping[str, Tenant], open_paths: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        keys: Mapping[str, Tenant],
+        open_paths: Collection[str] = (),
+        hash_key: bytes | None = None,
     ) -> None:
         self._app = app
-        self._keys = ApiKeys(keys)
+        self._keys = ApiKeys(keys, hash_key)
         self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -74,6 +74,8 @@ async def read_request(request: Request, model: type[Parsed]) -> Parsed:
     memory: BodyMemory = request.app.state.body_memory
     with memory.share() as share:
         body = await _read_body(request, share)
+        if context_of(request).recorder is not None:
+            request.state.body = body
         if len(body) < _LONG_BODY:
             return parse_request(model, body)
         return await asyncio.to_thread(parse_request, model, body)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 
 from starlette.requests import Request
@@ -10,6 +9,7 @@ from starlette.responses import Response
 
 from glmserve.api.caller import caller_of
 from glmserve.api.context import context_of
+from glmserve.api.journaling.asked import Asked, MakeResponse
 from glmserve.api.protocol import GenerationRequest
 from glmserve.api.response_cache import Answer
 from glmserve.api.sse import GenerationResponse
@@ -25,17 +25,17 @@ _JSON, _EVENT_STREAM = "application/json", "text/event-stream"
 
 
 async def through_cache(
-    request: Request, parsed: GenerationRequest, answer: Callable[[], Awaitable[Response]]
+    request: Request, parsed: GenerationRequest, asked: Asked, answer: MakeResponse
 ) -> Response:
-    """The response to a request: a kept one, or the new one that `answer` makes."""
+    """The response to a request: a kept one, or the one that `answer` makes."""
     cache = context_of(request).response_cache
-    if cache is None:
-        return await answer()
+    if cache is None or asked.is_resumed:
+        return await answer(asked)
     key = _key(request, parsed)
     kept = cache.find(key)
     if kept is not None:
         return Response(kept.body, media_type=kept.media_type, headers={CACHE_HEADER: "hit"})
-    response = await answer()
+    response = await answer(asked)
     response.headers[CACHE_HEADER] = "miss"
     if isinstance(response, GenerationResponse):
         response.record(lambda body: cache.add(key, Answer(body, _EVENT_STREAM)))

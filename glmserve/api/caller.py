@@ -17,10 +17,11 @@ class Caller(NamedTuple):
     tenant: Tenant
 
 
-_NOBODY = Caller(None, ANYBODY)
+NOBODY = Caller(None, ANYBODY)
+"""Where no keys are asked for."""
 
 
 def caller_of(request: Request) -> Caller:
     """The caller, as `ApiKeyMiddleware` has found them out; anybody where no keys are asked for."""
-    caller: Caller = getattr(request.state, "caller", _NOBODY)
+    caller: Caller = getattr(request.state, "caller", NOBODY)
     return caller

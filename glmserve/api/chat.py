@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Literal
 
@@ -13,12 +11,10 @@ from starlette.responses import Response
 
 from glmserve.api.body import read_request
 from glmserve.api.cached import through_cache
-from glmserve.api.caller import caller_of
 from glmserve.api.chat_generation import (
     ChatDelta,
     ChatGeneration,
     WholeAnswer,
-    new_call_id,
     start_chat,
 )
 from glmserve.api.chat_objects import (
@@ -34,6 +30,9 @@ from glmserve.api.chat_objects import (
     ToolCallObject,
 )
 from glmserve.api.context import ServerContext, context_of
+from glmserve.api.identity import Identity
+from glmserve.api.journaling.asked import Asked
+from glmserve.api.journaling.through import through_journal
 from glmserve.api.logprobs import ChatLogprobs
 from glmserve.api.offload import offload
 from glmserve.api.protocol import ChatCompletionRequest
@@ -47,13 +46,19 @@ async def chat_completions(request: Request) -> Response:
     context = context_of(request)
     chat = await read_request(request, ChatCompletionRequest)
     context.check_model(chat.model)
-    return await through_cache(request, chat, lambda: _answer(request, context, chat))
+
+    async def answer(asked: Asked) -> Response:
+        return await _answer(request, context, chat, asked)
+
+    return await through_journal(
+        request, chat.stream, lambda asked: through_cache(request, chat, asked, answer)
+    )
 
 
 async def _answer(
-    request: Request, context: ServerContext, chat: ChatCompletionRequest
+    request: Request, context: ServerContext, chat: ChatCompletionRequest, asked: Asked
 ) -> Response:
-    answering = await start_chat(context, caller_of(request), chat)
+    answering = await start_chat(context, chat, asked)
     if chat.stream:
         chunks = _Chunks(context, chat, answering)
         return await streamed(request, answering.generation, chunks.events())
@@ -69,10 +74,6 @@ def _service_tier(chat: ChatCompletionRequest) -> Literal["default"] | UnsetType
     return "default" if "service_tier" in chat.model_fields_set else UNSET
 
 
-def _new_id() -> str:
-    return f"chatcmpl-{uuid.uuid4().hex}"
-
-
 def _completion(
     context: ServerContext,
     chat: ChatCompletionRequest,
@@ -82,10 +83,13 @@ def _completion(
     generation = answering.generation
     prompt_ids = generation.streams[0].request.prompt_ids
     return ChatCompletion(
-        id=_new_id(),
-        created=int(time.time()),
+        id=generation.identity.new_id("chatcmpl-"),
+        created=generation.identity.created,
         model=chat.model,
-        choices=[_choice(context, chat, index, answer) for index, answer in enumerate(answers)],
+        choices=[
+            _choice(context, chat, generation.identity, index, answer)
+            for index, answer in enumerate(answers)
+        ],
         service_tier=_service_tier(chat),
         usage=generation.usage(),
         prompt_token_ids=prompt_ids if chat.return_token_ids else UNSET,
@@ -93,9 +97,13 @@ def _completion(
 
 
 def _choice(
-    context: ServerContext, chat: ChatCompletionRequest, index: int, answer: WholeAnswer
+    context: ServerContext,
+    chat: ChatCompletionRequest,
+    identity: Identity,
+    index: int,
+    answer: WholeAnswer,
 ) -> ChatChoice:
-    calls = [ToolCallObject(new_call_id(), Function(*call)) for call in answer.calls]
+    calls = [ToolCallObject(identity.new_call_id(), Function(*call)) for call in answer.calls]
     message = AssistantMessageObject(
         content=answer.content or (None if calls else ""), tool_calls=calls or UNSET
     )
@@ -114,9 +122,10 @@ class _Chunks:
     ) -> None:
         self._chat = chat
         self._answering = answering
+        self._identity = answering.generation.identity
         self._head: dict[str, Any] = {
-            "id": _new_id(),
-            "created": int(time.time()),
+            "id": self._identity.new_id("chatcmpl-"),
+            "created": self._identity.created,
             "model": chat.model,
             "service_tier": _service_tier(chat),
             "usage": None if chat.include_usage else UNSET,
@@ -174,7 +183,7 @@ class _Chunks:
     def _events_of(self, delta: ChatDelta) -> list[bytes]:
         """The events of one delta: one each for what it brings, and one for the end."""
         index = delta.number
-        deltas = [_message_delta(item) for item in delta.events]
+        deltas = [_message_delta(item, self._identity) for item in delta.events]
         if not deltas and (delta.scored or (delta.token_ids and self._chat.return_token_ids)):
             deltas = [MessageDelta()]
         data = []
@@ -218,14 +227,14 @@ class _Chunks:
         return before, after
 
 
-def _message_delta(item: ToolEvent) -> MessageDelta:
+def _message_delta(item: ToolEvent, identity: Identity) -> MessageDelta:
     match item:
         case ContentDelta(text):
             return MessageDelta(content=text)
         case CallStarted(index, name):
             function = FunctionDelta("", name)
             return MessageDelta(
-                tool_calls=[ToolCallDelta(index, function, new_call_id(), "function")]
+                tool_calls=[ToolCallDelta(index, function, identity.new_call_id(), "function")]
             )
         case ArgumentsDelta(index, text):
             return MessageDelta(tool_calls=[ToolCallDelta(index, FunctionDelta(text))])

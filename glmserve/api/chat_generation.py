@@ -5,7 +5,6 @@ Shared by every endpoint that answers conversations; each writes the result in i
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
@@ -13,11 +12,11 @@ from starlette.requests import Request
 
 from glmserve.api.answer_structure import answer_structure, keeps_text
 from glmserve.api.bounds import check_characters
-from glmserve.api.caller import Caller
 from glmserve.api.choices import Generation
 from glmserve.api.context import ServerContext
 from glmserve.api.conversation import chat_messages, num_characters
 from glmserve.api.generation import Job, start
+from glmserve.api.journaling.asked import Asked
 from glmserve.api.offload import offload
 from glmserve.api.prediction import prediction_ids
 from glmserve.api.protocol import ChatCompletionRequest
@@ -159,11 +158,6 @@ class _Answer:
         return events
 
 
-def new_call_id() -> str:
-    """An id by which a result will name its call."""
-    return f"call_{uuid.uuid4().hex[:24]}"
-
-
 async def chat_prompt(context: ServerContext, chat: ChatCompletionRequest) -> list[int]:
     """The ids of a conversation and the tools it offers, up to where the answer begins.
 
@@ -174,7 +168,7 @@ async def chat_prompt(context: ServerContext, chat: ChatCompletionRequest) -> li
 
 
 async def start_chat(
-    context: ServerContext, caller: Caller, chat: ChatCompletionRequest
+    context: ServerContext, chat: ChatCompletionRequest, asked: Asked
 ) -> ChatGeneration:
     """Start answering. The result's generation must be closed on every path.
 
@@ -196,7 +190,7 @@ async def start_chat(
         prediction=await prediction_ids(chat, context, chat_format.tokenizer, structure),
         new_filter=_new_filter(chat_format, structure, chat),
     )
-    generation = start(context, caller, chat, job)
+    generation = start(context, chat, job, asked)
     parsers = [chat_format.tool_parser(use.offered) for _ in range(chat.n)] if use.offered else None
     return ChatGeneration(generation, parsers, use)
 

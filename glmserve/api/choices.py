@@ -9,8 +9,10 @@ from typing import NamedTuple
 from msgspec import UNSET, UnsetType
 from starlette.requests import ClientDisconnect, Request
 
+from glmserve.api.journaling.asked import Asked
 from glmserve.api.quotas import Lease
 from glmserve.api.usage import CompletionTokensDetails, PromptTokensDetails, Usage
+from glmserve.errors import GlmserveError
 from glmserve.text.text_stream import ScoredToken, TextDelta, TextStream
 
 
@@ -42,7 +44,17 @@ class Generation:
     Must be closed on every path; closing aborts what is not finished, and gives back the lease.
     """
 
-    def __init__(self, groups: Sequence[Sequence[TextStream]], lease: Lease | None) -> None:
+    def __init__(
+        self,
+        groups: Sequence[Sequence[TextStream]],
+        asked: Asked | None = None,
+        lease: Lease | None = None,
+    ) -> None:
+        asked = asked or Asked()
+        self.identity = asked.identity
+        self.recording = asked.recording
+        self.has_failed = False
+        """Whether what is said now no longer follows from the tokens."""
         self.groups = groups
         self._lease = lease
         self.streams = [stream for group in groups for stream in group]
@@ -92,7 +104,7 @@ class Generation:
             GlmserveError: one of them failed before its first token.
         """
         waiting = [asyncio.ensure_future(stream.wait_first()) for stream in self.streams]
-        leaving = asyncio.ensure_future(_disconnected(request))
+        leaving = asyncio.ensure_future(disconnected(request))
         try:
             done, _ = await asyncio.wait(
                 (*waiting, leaving), timeout=at_most, return_when=asyncio.FIRST_COMPLETED
@@ -114,15 +126,28 @@ class Generation:
         Raises:
             GlmserveError: one of them failed.
         """
-        if len(self.streams) == 1:
-            async for delta in self.streams[0]:
-                yield ChoiceDelta(0, delta)
-            yield ChoiceDelta(0, None)
-            return
-        # Full when the client is slow: what comes then is merged where it waits, in the streams.
-        queue = asyncio.Queue[ChoiceDelta | Exception](maxsize=len(self.streams))
+        try:
+            if len(self.streams) == 1:
+                async for delta in self.streams[0]:
+                    yield ChoiceDelta(0, delta)
+                yield ChoiceDelta(0, None)
+                return
+            async for item in self._merged():
+                yield item
+        except GlmserveError:
+            self.has_failed = True
+            raise
+
+    async def _merged(self) -> AsyncIterator[ChoiceDelta]:
+        """In the order in which they were taken from the streams: a record has the same order.
+
+        A choice has one delta here at most. What comes while the client is slow waits, and is
+        merged, in its stream.
+        """
+        queue: asyncio.Queue[ChoiceDelta | Exception] = asyncio.Queue()
+        turns = [asyncio.Semaphore(0) for _ in self.streams]
         readers = [
-            asyncio.create_task(_read(index, stream, queue))
+            asyncio.create_task(_read(index, stream, queue, turns[index]))
             for index, stream in enumerate(self.streams)
         ]
         unfinished = len(readers)
@@ -132,6 +157,7 @@ class Generation:
                 if isinstance(item, Exception):
                     raise item
                 unfinished -= item.delta is None
+                turns[item.number].release()
                 yield item
         finally:
             for reader in readers:
@@ -145,7 +171,7 @@ class Generation:
             GlmserveError: one of them failed.
         """
         generating = asyncio.ensure_future(_join_all(self.streams))
-        leaving = asyncio.ensure_future(_disconnected(request))
+        leaving = asyncio.ensure_future(disconnected(request))
         try:
             await asyncio.wait((generating, leaving), return_when=asyncio.FIRST_COMPLETED)
             if not generating.done():
@@ -158,14 +184,19 @@ class Generation:
 
 
 async def _read(
-    index: int, stream: TextStream, queue: asyncio.Queue[ChoiceDelta | Exception]
+    index: int,
+    stream: TextStream,
+    queue: asyncio.Queue[ChoiceDelta | Exception],
+    turn: asyncio.Semaphore,
 ) -> None:
+    """Put one delta after the other into the queue, each when the one before has been taken."""
     try:
         async for delta in stream:
-            await queue.put(ChoiceDelta(index, delta))
-        await queue.put(ChoiceDelta(index, None))
+            queue.put_nowait(ChoiceDelta(index, delta))
+            await turn.acquire()
+        queue.put_nowait(ChoiceDelta(index, None))
     except Exception as error:  # whatever it is: somebody waits for this choice to end
-        await queue.put(error)
+        queue.put_nowait(error)
 
 
 async def _join_all(streams: Sequence[TextStream]) -> list[WholeText]:
@@ -188,7 +219,7 @@ async def _join(stream: TextStream) -> WholeText:
     return WholeText(stream, "".join(text), token_ids, scored)
 
 
-async def _disconnected(request: Request) -> None:
+async def disconnected(request: Request) -> None:
     """Return when the client has closed its connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

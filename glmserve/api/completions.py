@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -13,11 +11,12 @@ from starlette.responses import Response
 
 from glmserve.api.body import read_request
 from glmserve.api.cached import through_cache
-from glmserve.api.caller import Caller, caller_of
 from glmserve.api.choices import Generation, WholeText
 from glmserve.api.completion_objects import Completion, CompletionChoice, LegacyLogprobs
 from glmserve.api.context import ServerContext, context_of
 from glmserve.api.generation import Job, encode_prompts, room_for_output, start
+from glmserve.api.journaling.asked import Asked
+from glmserve.api.journaling.through import through_journal
 from glmserve.api.logprobs import CompletionLogprobs
 from glmserve.api.offload import offload
 from glmserve.api.protocol import CompletionRequest
@@ -37,14 +36,20 @@ async def completions(request: Request) -> Response:
     completion = await read_request(request, CompletionRequest)
     context.check_model(completion.model)
     _check_choices(completion)
-    return await through_cache(request, completion, lambda: _answer(request, context, completion))
+
+    async def answer(asked: Asked) -> Response:
+        return await _answer(request, context, completion, asked)
+
+    return await through_journal(
+        request, completion.stream, lambda asked: through_cache(request, completion, asked, answer)
+    )
 
 
 async def _answer(
-    request: Request, context: ServerContext, completion: CompletionRequest
+    request: Request, context: ServerContext, completion: CompletionRequest, asked: Asked
 ) -> Response:
     prompts = await encode_prompts(context, completion.prompts, "prompt")
-    generation = await _start(context, caller_of(request), completion, prompts)
+    generation = await _start(context, completion, prompts, asked)
     writer = _Writer(context, completion, generation)
     if completion.stream:
         return await streamed(request, generation, writer.events())
@@ -78,7 +83,7 @@ def _check_choices(request: CompletionRequest) -> None:
 
 
 async def _start(
-    context: ServerContext, caller: Caller, request: CompletionRequest, prompts: list[list[int]]
+    context: ServerContext, request: CompletionRequest, prompts: list[list[int]], asked: Asked
 ) -> Generation:
     stop_ids = frozenset(context.model.eos_token_ids)
     if context.tokenizer:
@@ -101,7 +106,7 @@ async def _start(
         prompt_logprobs=request.logprobs if request.echo else None,
         structure=await compile_structure(context, wanted_structure(request), stop_ids, ""),
     )
-    return start(context, caller, request, job)
+    return start(context, request, job, asked)
 
 
 class _Writer:
@@ -120,8 +125,8 @@ class _Writer:
         # Without a tokenizer there is no text: the ids are the answer.
         self._with_ids = request.return_token_ids or context.tokenizer is None
         self._head: dict[str, Any] = {
-            "id": f"cmpl-{uuid.uuid4().hex}",
-            "created": int(time.time()),
+            "id": generation.identity.new_id("cmpl-"),
+            "created": generation.identity.created,
             "model": request.model,
         }
 

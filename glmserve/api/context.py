@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from glmserve.api.journaling.recorder import AnswerRecorder
 from glmserve.api.quotas import Quotas
 from glmserve.api.response_cache import ResponseCache
 from glmserve.config import ReportProgress, ServerConfig
 from glmserve.engine import Engine
 from glmserve.errors import ModelNotFoundError
+from glmserve.journal import Journal
 from glmserve.model_config import ModelConfig
 from glmserve.text.chat_format import ChatFormat
 from glmserve.text.structure import StructureCompiler
@@ -35,8 +37,11 @@ class ServerContext:
     response_cache: ResponseCache | None = field(init=False)
     """None unless the operator wants one."""
     quotas: Quotas = field(default_factory=Quotas)
+    recorder: AnswerRecorder | None = field(init=False, default=None)
+    """None without a journal."""
     started: int = field(default_factory=lambda: int(time.time()))
     """Unix seconds."""
+    _tidying: asyncio.Task[None] | None = field(init=False, default=None)
     _seeds: itertools.count[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -45,12 +50,19 @@ class ServerContext:
         self.response_cache = ResponseCache(size, list_size) if size else None
         self._seeds = itertools.count(self.config.seed)
 
+    def record_to(self, journal: Journal) -> None:
+        """Let answers outlive this server. Before an application is made of it."""
+        self.recorder = AnswerRecorder(journal)
+        self.engine.stats.registry.register(journal.metrics)
+
     async def start(self, progress: ReportProgress) -> None:
         """Become ready to answer.
 
         Raises:
             StartupError: see Engine.start.
         """
+        if self.recorder is not None:
+            self._tidying = asyncio.create_task(self.recorder.journal.tidy_forever())
         starting = [self.engine.start(progress)]
         if self.structures is not None:
             starting.append(self.structures.prepare())
@@ -61,6 +73,10 @@ class ServerContext:
         await self.engine.close()
         if self.structures is not None:
             await self.structures.close()
+        if self._tidying is not None:
+            self._tidying.cancel()
+        if self.recorder is not None:
+            await self.recorder.journal.close()
 
     def next_seed(self) -> int:
         """A seed for a request that brought none: the server's own, counted up."""

@@ -85,11 +85,11 @@ def _start(
             stream = context.engine.submit(ids, _PROMPT_ALONE, place)
             groups.append([TextStream(stream, None)])
     except BaseException as error:
-        Generation(groups, lease).close()
+        Generation(groups, lease=lease).close()
         if isinstance(error, InvalidRequestError):
             error.param = "input"
         raise
-    return Generation(groups, lease)
+    return Generation(groups, lease=lease)
 
 
 def _unit(total: array[float]) -> list[float]:

@@ -11,6 +11,7 @@ from glmserve.api.bounds import check_characters, check_scores
 from glmserve.api.caller import Caller
 from glmserve.api.choices import Generation
 from glmserve.api.context import ServerContext
+from glmserve.api.journaling.asked import Asked
 from glmserve.api.offload import offload
 from glmserve.api.protocol import GenerationRequest
 from glmserve.engine import Standing, Variant
@@ -19,7 +20,7 @@ from glmserve.request import SamplingParams
 from glmserve.scheduler.random import noise_key
 from glmserve.text.response_filter import ResponseFilter
 from glmserve.text.structure import CompiledStructure
-from glmserve.text.text_stream import TextOptions, TextStream
+from glmserve.text.text_stream import TextOptions, TextStream, TokenSource
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,8 @@ async def encode_prompts(
     return await offload(lambda: [tokenizer.encode_prompt(text) for text in texts], num_characters)
 
 
-def start(
-    context: ServerContext, caller: Caller, request: GenerationRequest, job: Job
-) -> Generation:
-    """Start generating all of it or nothing. It must be closed on every path.
+def start(context: ServerContext, request: GenerationRequest, job: Job, asked: Asked) -> Generation:
+    """Start generating all of it or nothing, or go on with it. Must be closed on every path.
 
     Raises:
         RateLimitError: the caller has used up what they may have.
@@ -89,18 +88,31 @@ def start(
     _check_token_ids(context, request)
     _check_scores(context, job)
     seed = context.next_seed() if request.seed is None else request.seed
-    lease = context.quotas.admit(caller.tenant, sum(map(len, job.prompts)))
+    recording = asked.recording
+    if recording is not None:
+        seed = recording.note_seed(seed)
+    place = standing(context, asked.caller, request.priority, request.cache_salt)
+    lease = context.quotas.admit(asked.caller.tenant, sum(map(len, job.prompts)))
     groups: list[list[TextStream]] = []
     try:
-        for prompt_ids in job.prompts:
+        for number, prompt_ids in enumerate(job.prompts):
             params = _sampling_params(context, request, job, len(prompt_ids))
-            groups.append(_start_group(context, caller, request, job, prompt_ids, params, seed))
+            variants = _variants(job, params, seed)
+            first = number * job.num_choices
+            if recording is not None and recording.is_resumed:
+                progress = recording.progress(range(first, first + job.num_choices))
+                variants = [v._replace(progress=p) for v, p in zip(variants, progress, strict=True)]
+            streams = context.engine.submit_group(prompt_ids, variants, place, job.prediction)
+            tokens = streams if recording is None else recording.tokens_of(streams, first)
+            groups.append(_texts(context, request, job, tokens))
     except BaseException as error:
-        Generation(groups, lease).close()
+        Generation(groups, lease=lease).close()
         if isinstance(error, InvalidRequestError) and error.param == "prompt":
             error.param = job.prompts_param  # the scheduler knows nothing but prompts
         raise
-    return Generation(groups, lease)
+    if recording is not None:
+        recording.begin(sum(map(len, groups)))
+    return Generation(groups, asked, lease)
 
 
 def standing(context: ServerContext, caller: Caller, priority: int, cache_salt: str) -> Standing:
@@ -125,15 +137,7 @@ def room_for_output(context: ServerContext, num_prompt_tokens: int) -> int:
     return max_context - num_prompt_tokens
 
 
-def _start_group(
-    context: ServerContext,
-    caller: Caller,
-    request: GenerationRequest,
-    job: Job,
-    prompt_ids: list[int],
-    params: SamplingParams,
-    seed: int,
-) -> list[TextStream]:
+def _variants(job: Job, params: SamplingParams, seed: int) -> list[Variant]:
     variants = [
         Variant(p, job.structure.constraint() if job.structure else None)
         for p in _seeded(params, seed, job.num_choices)
@@ -141,18 +145,18 @@ def _start_group(
     # A client that wants to know about the prompt wants to be told once.
     first = msgspec.structs.replace(variants[0].params, prompt_logprobs=job.prompt_logprobs)
     variants[0] = variants[0]._replace(params=first)
-    streams = context.engine.submit_group(
-        prompt_ids,
-        variants,
-        standing(context, caller, request.priority, request.cache_salt),
-        job.prediction,
-    )
+    return variants
+
+
+def _texts(
+    context: ServerContext, request: GenerationRequest, job: Job, tokens: Sequence[TokenSource]
+) -> list[TextStream]:
     options = TextOptions(
         request.stop_strings, request.include_stop_str_in_output, request.skip_special_tokens
     )
     return [
-        TextStream(stream, context.tokenizer, options, job.new_filter() if job.new_filter else None)
-        for stream in streams
+        TextStream(source, context.tokenizer, options, job.new_filter() if job.new_filter else None)
+        for source in tokens
     ]
 
 

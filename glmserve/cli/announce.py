@@ -54,12 +54,22 @@ def announce(context: ServerContext, url: str) -> None:
         f"  device    {info.device}, {info.dtype}",
         f"  KV cache  {limits.token_capacity:,} tokens ({format_size(info.kv_cache_bytes)}); "
         f"context {_context(context)}, {limits.max_sequences} requests at once",
+        *_journal(context),
         f"  URL       {url}/v1  (docs: {url}/docs)",
         "",
         "Try it:",
         f"  {_curl(context, url)}",
     ]
     print("\n".join(lines), flush=True)
+
+
+def _journal(context: ServerContext) -> list[str]:
+    """Where the journal is, and what the last server has left to do."""
+    if context.recorder is None:
+        return []
+    journal = context.recorder.journal
+    kept, unfinished = len(list(journal.index)), len(journal.unfinished)
+    return [f"  journal   {journal.folder}; {kept} answers kept, {unfinished} of them to finish"]
 
 
 def _context(context: ServerContext) -> str:

@@ -15,10 +15,12 @@ from glmserve.cli.options import (
     add_debug_options,
     add_device_options,
     add_http_options,
+    add_journal_options,
     add_model_options,
     add_scheduling_options,
     add_worker_options,
     connection_config,
+    journal_config,
     runner_config,
     scheduler_config,
     supervision_config,
@@ -56,6 +58,7 @@ def add_command(commands: Commands) -> None:
     add_worker_options(parser)
     add_http_options(parser)
     add_connection_options(parser)
+    add_journal_options(parser)
     add_access_options(parser)
     add_debug_options(parser)
 
@@ -72,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
         scheduler_config(options, server.api_keys.values()),
         server,
         connection_config(options),
+        journal_config(options),
         skip_tokenizer=options.skip_tokenizer_init,
         chat_format=options.chat_format,
         host=options.host,

@@ -17,14 +17,18 @@ from types import FrameType
 
 import uvicorn
 import uvloop
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from glmserve.api import ServerContext, create_app
+from glmserve.api.journaling.unfinished import finish_unfinished
 from glmserve.cli.announce import LoadingBar, announce
 from glmserve.cli.http_server import HttpServer
+from glmserve.cli.journal import open_journal
 from glmserve.cli.text_layer import limit_vocabulary, load_text_layer
 from glmserve.config import (
     ConnectionConfig,
+    JournalConfig,
     RunnerConfig,
     SchedulerConfig,
     ServerConfig,
@@ -56,6 +60,7 @@ def serve(
     scheduler_config: SchedulerConfig,
     server_config: ServerConfig,
     limits: ConnectionConfig,
+    journal_config: JournalConfig | None,
     *,
     skip_tokenizer: bool,
     chat_format: str | None,
@@ -93,6 +98,8 @@ def serve(
         executor = RecordingExecutor(executor, recorder)
     engine = Engine(executor, scheduler_config, hash_key=secrets.token_bytes(32), observer=recorder)
     context = ServerContext(server_config, model, engine, tokenizer, chat)
+    if journal_config is not None:
+        context.record_to(open_journal(journal_config, model, runner_config, chat))
     with _listen(host, port) as listener:
         return uvloop.run(_run(context, listener, limits, drain_timeout, tls))
 
@@ -171,7 +178,8 @@ async def _run(
     host, port = listener.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
     url = f"{'https' if tls else 'http'}://{host}:{port}"
-    server = _Server(context.engine, create_app(context), limits, tls, drain_timeout)
+    app = create_app(context)
+    server = _Server(context.engine, app, limits, tls, drain_timeout)
     signals = set()
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -182,7 +190,7 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, note)
     is_up = asyncio.Event()
-    supervisor = asyncio.create_task(_supervise(context, server, url, is_up))
+    supervisor = asyncio.create_task(_supervise(app, context, server, url, is_up))
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -194,7 +202,11 @@ async def _run(
 
 
 async def _supervise(
-    context: ServerContext, server: uvicorn.Server, url: str, is_up: asyncio.Event
+    app: Starlette,
+    context: ServerContext,
+    server: uvicorn.Server,
+    url: str,
+    is_up: asyncio.Event,
 ) -> None:
     """Start the engine, announce it, and end the server when the engine dies.
 
@@ -204,6 +216,7 @@ async def _supervise(
     Raises:
         StartupError: the engine could not start, or died.
     """
+    finishing: asyncio.Task[None] | None = None
     try:
         with contextlib.closing(LoadingBar()) as bar:
             await context.start(bar.update)
@@ -213,10 +226,13 @@ async def _supervise(
         is_up.set()
         with contextlib.suppress(OSError):  # that nobody reads it is no reason not to serve
             announce(context, url)
+        finishing = asyncio.create_task(finish_unfinished(app))
         await context.engine.died.wait()
         if server.should_exit:
             return
         cause = context.engine.cause_of_death
         raise StartupError(cause.message if cause else "the engine has died")
     finally:
+        if finishing is not None:
+            finishing.cancel()
         server.should_exit = True

@@ -24,7 +24,7 @@ from glmserve.errors import (
     WorkerLostError,
 )
 from glmserve.executor import Executor
-from glmserve.request import Request, RequestStatus, SamplingParams, TokenConstraint
+from glmserve.request import Progress, Request, RequestStatus, SamplingParams, TokenConstraint
 from glmserve.scheduler import MAX_CRASHES, Scheduler
 from glmserve.step import RunnerInfo, RunnerLimits
 
@@ -46,6 +46,8 @@ class Variant(NamedTuple):
 
     params: SamplingParams
     constraint: TokenConstraint | None = None
+    progress: Progress | None = None
+    """Where to go on, if it was under way before."""
 
 
 class Standing(NamedTuple):
@@ -199,8 +201,12 @@ class Engine:
             )
             for v in variants
         ]
-        self._scheduler.add(*requests)
-        self._steps.news.set()
+        for request, variant in zip(requests, variants, strict=True):
+            if variant.progress is not None:
+                request.take_up(variant.progress)
+        if unfinished := [request for request in requests if not request.status.is_finished]:
+            self._scheduler.add(*unfinished)
+            self._steps.news.set()
         return self._streams.open(requests)
 
     @property

@@ -54,14 +54,15 @@ class OpenStreams:
         self._streams: dict[int, TokenStream] = {}  # by request id
 
     def open(self, requests: Sequence[Request]) -> list[TokenStream]:
-        """Streams for requests that were queued."""
-        if self._observer is not None:
-            self._observer.arrived(requests)
+        """Streams for requests that were queued, or that were over before they came."""
         now = time.perf_counter()
         streams = [TokenStream(request, self.end, now) for request in requests]
-        for stream in streams:
+        opened = [stream for stream in streams if not stream.request.status.is_finished]
+        for stream in opened:
             self._streams[stream.request.id] = stream
             self._timer.watch(stream.request.id)
+        if self._observer is not None:
+            self._observer.arrived([stream.request for stream in opened])
         return streams
 
     def deliver(self, updates: list[TokenUpdate]) -> None:

@@ -38,6 +38,8 @@ class Arrival(msgspec.Struct, frozen=True, array_like=True, tag="arrival"):
     params: SamplingParams
     prediction: list[int]
     is_constrained: bool
+    is_taken_up: bool
+    """Whether it went on with what an earlier server had begun."""
 
     @classmethod
     def of(cls, request: Request, time: float) -> Arrival:
@@ -51,6 +53,7 @@ class Arrival(msgspec.Struct, frozen=True, array_like=True, tag="arrival"):
             request.params,
             list(request.prediction),
             request.constraint is not None,
+            request.num_tokens > request.num_prompt_tokens,
         )
 
     def request(self, num_output_tokens: int, constraint: TokenConstraint | None) -> Request:

@@ -196,7 +196,7 @@ class _Answer:
 
 
 def _answers(events: Iterable[Event]) -> list[_Answer]:
-    """Requests whose end was recorded, and that said something, in order of arrival."""
+    """Requests that were recorded from beginning to end and said something, as they came."""
     answers: dict[int, _Answer] = {}
     steps: dict[int, StepInput] = {}
     for event in events:
@@ -215,7 +215,7 @@ def _answers(events: Iterable[Event]) -> list[_Answer]:
                 for chosen in _chosen(steps.pop(event.step_id), event):
                     if answer := answers.get(chosen.sequence.request_id):
                         answer.tokens[chosen.position] = event.token_ids[chosen.place]
-    return [answer for answer in answers.values() if answer.num_tokens]
+    return [a for a in answers.values() if a.num_tokens and not a.arrival.is_taken_up]
 
 
 def _note_masks(answers: dict[int, _Answer], step: StepInput, masks: TokenMasks) -> None:

@@ -124,27 +124,13 @@ class Outcomes:
         if token_id == NOT_A_NUMBER:
             status: RequestStatus | None = RequestStatus.FINISHED_ERROR
         else:
-            request.token_ids.append(token_id)
+            status = request.append(token_id)
             if request.num_crashes:
                 self._suspects.clear(request)
-            status = _status_after(request, token_id)
         if status is None:
             return TokenUpdate(request, token_id, logprobs)
         self._end(request, status)
         return TokenUpdate(request, token_id, logprobs, is_last=True)
-
-
-def _status_after(request: Request, token_id: int) -> RequestStatus | None:
-    """How a request ends with this token, if it does."""
-    if token_id in request.params.stop_token_ids:
-        return RequestStatus.FINISHED_STOPPED
-    if request.constraint is not None:
-        request.constraint.accept(token_id)
-        if request.constraint.is_finished:
-            return RequestStatus.FINISHED_STOPPED
-    if len(request.token_ids) >= request.max_total_tokens:
-        return RequestStatus.FINISHED_LENGTH
-    return None
 
 
 def _are_numbers(score: list[Logprobs] | None, sums: bytes | None) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from glmserve.engine import NewTokens, TokenStream
+from glmserve.engine import NewTokens
 from glmserve.request import FINISH_REASONS, Request, RequestStatus
 from glmserve.step import Logprobs
 from glmserve.text.detokenizer import IncrementalDetokenizer
@@ -45,11 +45,26 @@ class TextOptions:
     """Special tokens have no text; otherwise their names are it."""
 
 
+class TokenSource(Protocol):
+    """Where a text's tokens come from: a TokenStream, or what stands in for one."""
+
+    answer: Sequence[Request]
+
+    @property
+    def request(self) -> Request: ...
+
+    async def wait_first(self) -> None: ...
+
+    async def next_tokens(self) -> NewTokens: ...
+
+    def close(self, status: RequestStatus = ...) -> None: ...
+
+
 class TextStream:
     """Detokenises, applies the chat format's filter and stops at stop strings.
 
     Args:
-        tokens: the engine's stream; closed with this one.
+        tokens: closed with this one.
         tokenizer: None leaves all text empty, for servers without a tokenizer.
         options: see there.
         response_filter: what the model family does to its responses, if anything.
@@ -57,7 +72,7 @@ class TextStream:
 
     def __init__(
         self,
-        tokens: TokenStream,
+        tokens: TokenSource,
         tokenizer: Tokenizer | None,
         options: TextOptions = TextOptions(),
         response_filter: ResponseFilter | None = None,

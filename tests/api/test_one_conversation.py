@@ -13,6 +13,7 @@ from glmserve.api.anthropic.content import Content
 from glmserve.api.anthropic.conversation import chat_request as of_messages
 from glmserve.api.anthropic.protocol import MessagesRequest
 from glmserve.api.conversation import chat_messages
+from glmserve.api.identity import Identity
 from glmserve.api.openai_responses.conversation import chat_request as of_responses
 from glmserve.api.openai_responses.conversation import input_items
 from glmserve.api.openai_responses.output import Output
@@ -60,7 +61,8 @@ def test_three_ways_to_write_a_conversation(past: list[Any], question: str) -> N
     expected = parse_data(ChatCompletionRequest, {"model": "m", "messages": [*chat, last]})
     responses = parse_data(ResponsesRequest, {"model": "m", "input": [*items, last]})
     anthropic = parse_data(MessagesRequest, {"model": "m", "max_tokens": 1, "messages": messages})
-    for request in (of_responses(responses, input_items(responses)), of_messages(anthropic)):
+    items_with_ids = input_items(responses, Identity())
+    for request in (of_responses(responses, items_with_ids), of_messages(anthropic)):
         assert chat_messages(request.messages) == chat_messages(expected.messages)
 
 
@@ -95,7 +97,7 @@ def parts_of(answer: list[tuple[str | None, list[str]]]) -> list[tuple[str | Non
 
 @given(answers)
 def test_events_of_a_response_tell_its_items(answer: list[tuple[str | None, list[str]]]) -> None:
-    output = Output(None)
+    output = Output(Identity(), None)
     told = [event for piece in events_of(answer) for event in output.push([piece], [])]
     told += output.finish("completed")
     items = msgspec.to_builtins(output.items)
@@ -117,7 +119,7 @@ def test_events_of_a_response_tell_its_items(answer: list[tuple[str | None, list
 
 @given(answers)
 def test_events_of_a_message_tell_its_blocks(answer: list[tuple[str | None, list[str]]]) -> None:
-    content = Content()
+    content = Content(Identity())
     told = [event for piece in events_of(answer) for event in content.push([piece])]
     told += content.finish()
     events = msgspec.to_builtins(told)

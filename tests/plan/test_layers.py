@@ -33,6 +33,7 @@ LAYERS: dict[str, int] = {
     "probe": 5,
     "step_loop": 5,
     "cache": 6,
+    "journal": 6,
     "scheduler": 7,
     "executor": 8,
     "engine": 8,
@@ -43,7 +44,8 @@ LAYERS: dict[str, int] = {
     "cli": 11,
     "__main__": 11,
 }
-PLAN = {"cache", "scheduler", "engine", "executor", "recording", "text", "api", "evaluation", "cli"}
+PLAN = {"cache", "scheduler", "journal", "engine", "executor", "recording", "text", "api"}
+PLAN |= {"evaluation", "cli"}
 COMPUTE = range(1, 6)
 KERNEL_PACKAGES = {"glmserve_kernels", "glmserve_cpu_kernels"}
 COMPUTE_LIBRARIES = {"torch", "triton", "safetensors", "numpy", "transformers", *KERNEL_PACKAGES}

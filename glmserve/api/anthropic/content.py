@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,13 +18,15 @@ from glmserve.api.anthropic.objects import (
     TextDeltaObject,
     ToolUseBlock,
 )
+from glmserve.api.identity import Identity
 from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta, ToolEvent
 
 
 class Content:
     """Blocks in the order in which they are generated, one at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
         self.blocks: list[Block] = []
         """The last one may still lack its text or input."""
         self._is_open = False
@@ -42,7 +43,7 @@ class Content:
                         told += self._begin(TextBlock(""))
                     told.append(self._add(text, TextDeltaObject(text)))
                 case CallStarted(_, name):
-                    call_id = f"toolu_{uuid.uuid4().hex[:24]}"
+                    call_id = self._identity.new_id("toolu_", 24)
                     told += self._begin(ToolUseBlock(call_id, name, {}))
                 case ArgumentsDelta(_, text):
                     told.append(self._add(text, InputJsonDelta(text)))

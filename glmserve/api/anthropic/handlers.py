@@ -10,9 +10,10 @@ from glmserve.api.anthropic.objects import TokenCount
 from glmserve.api.anthropic.protocol import CountTokensRequest, MessagesRequest
 from glmserve.api.anthropic.writer import MessageWriter
 from glmserve.api.body import read_request
-from glmserve.api.caller import caller_of
 from glmserve.api.chat_generation import chat_prompt, start_chat
 from glmserve.api.context import context_of
+from glmserve.api.journaling.asked import Asked
+from glmserve.api.journaling.through import through_journal
 from glmserve.api.offload import offload
 from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.api.renamed_fields import renamed_fields
@@ -25,12 +26,16 @@ async def create_message(request: Request) -> Response:
     context = context_of(request)
     wanted = await read_request(request, MessagesRequest)
     context.check_model(wanted.model)
-    with renamed_fields(FIELD_NAMES):
-        answering = await start_chat(context, caller_of(request), await _chat(wanted))
-    writer = MessageWriter(wanted.model, answering)
-    if wanted.stream:
-        return await streamed(request, answering.generation, writer.events())
-    return json_response(await writer.whole(request))
+
+    async def answer(asked: Asked) -> Response:
+        with renamed_fields(FIELD_NAMES):
+            answering = await start_chat(context, await _chat(wanted), asked)
+        writer = MessageWriter(wanted.model, answering)
+        if wanted.stream:
+            return await streamed(request, answering.generation, writer.events())
+        return json_response(await writer.whole(request))
+
+    return await through_journal(request, wanted.stream, answer)
 
 
 async def count_tokens(request: Request) -> Response:

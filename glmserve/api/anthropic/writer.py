@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
 
 from starlette.requests import Request
@@ -34,8 +33,9 @@ class MessageWriter:
     def __init__(self, model: str, answering: ChatGeneration) -> None:
         self._model = model
         self._answering = answering
-        self._content = Content()
-        self._id = f"msg_{uuid.uuid4().hex}"
+        identity = answering.generation.identity
+        self._content = Content(identity)
+        self._id = identity.new_id("msg_")
 
     async def whole(self, request: Request) -> MessageObject:
         """The message when it is complete, unless the client leaves first.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from glmserve.api.identity import Identity
 from glmserve.api.openai_responses.input_items import (
     FunctionCallItem,
     FunctionCallOutputItem,
@@ -17,7 +18,6 @@ from glmserve.api.openai_responses.objects import (
     ResponseFunctionCall,
     ResponseFunctionOutput,
     ResponseMessage,
-    new_id,
 )
 from glmserve.api.openai_responses.protocol import (
     FlatAllowedTools,
@@ -38,18 +38,18 @@ FIELD_NAMES = {
 """What errors about a chat request name, by the names of this API."""
 
 
-def input_items(request: ResponsesRequest) -> list[Item]:
+def input_items(request: ResponsesRequest, identity: Identity) -> list[Item]:
     """The request's own input, each item with an id."""
     if isinstance(request.input, str):
         return [
             ResponseMessage(
-                id=new_id("msg"),
+                id=identity.new_id("msg_"),
                 role="user",
                 status="completed",
                 content=[InputText(request.input)],
             )
         ]
-    return [_item(item) for item in request.input]
+    return [_item(item, identity) for item in request.input]
 
 
 def num_parts(request: ResponsesRequest) -> int:
@@ -93,11 +93,11 @@ def chat_request(request: ResponsesRequest, items: Sequence[Item]) -> ChatComple
     )
 
 
-def _item(item: InputItem) -> Item:
+def _item(item: InputItem, identity: Identity) -> Item:
     match item:
         case FunctionCallItem():
             return ResponseFunctionCall(
-                id=item.id or new_id("fc"),
+                id=item.id or identity.new_id("fc_"),
                 status=item.status,
                 call_id=item.call_id,
                 name=item.name,
@@ -105,7 +105,7 @@ def _item(item: InputItem) -> Item:
             )
         case FunctionCallOutputItem(output=output):
             return ResponseFunctionOutput(
-                id=item.id or new_id("fco"),
+                id=item.id or identity.new_id("fco_"),
                 status=item.status,
                 call_id=item.call_id,
                 output=output if isinstance(output, str) else [InputText(p.text) for p in output],
@@ -115,7 +115,7 @@ def _item(item: InputItem) -> Item:
             texts = [content] if isinstance(content, str) else [part.text for part in content]
             kind = OutputText if item.role == "assistant" else InputText
             return ResponseMessage(
-                id=item.id or new_id("msg"),
+                id=item.id or identity.new_id("msg_"),
                 role=item.role,
                 status=item.status,
                 content=[kind(text) for text in texts],

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from glmserve.api.body import read_request
-from glmserve.api.caller import Caller, caller_of
+from glmserve.api.caller import caller_of
 from glmserve.api.chat_generation import ChatGeneration, start_chat
 from glmserve.api.context import ServerContext, context_of
+from glmserve.api.journaling.asked import Asked
+from glmserve.api.journaling.recording import Recording
+from glmserve.api.journaling.through import through_journal
 from glmserve.api.logprobs import ChatLogprobs
 from glmserve.api.offload import offload
 from glmserve.api.openai_responses.conversation import (
@@ -46,16 +50,25 @@ async def create_response(request: Request) -> Response:
     context = context_of(request)
     wanted = await read_request(request, ResponsesRequest)
     context.check_model(wanted.model)
-    earlier = _earlier_items(request, wanted)
+    return await through_journal(
+        request, wanted.stream, lambda asked: _answer(request, context, wanted, asked)
+    )
+
+
+async def _answer(
+    request: Request, context: ServerContext, wanted: ResponsesRequest, asked: Asked
+) -> Response:
+    earlier = _recorded_earlier_items(request, wanted, asked.recording)
     is_stored = _is_stored(_store_of(request), wanted)
-    items = [*earlier, *await offload(lambda: input_items(wanted), num_parts(wanted))]
+    own = await offload(lambda: input_items(wanted, asked.identity), num_parts(wanted))
+    items = [*earlier, *own]
 
     def keep(response: ResponseObject) -> None:
         if is_stored:
             stored = StoredResponse(encode_json(response), items, response.output)
             _store_of(request).add(caller_of(request).key_id, response.id, stored)
 
-    answering = await _start(context, caller_of(request), wanted, items)
+    answering = await _start(context, wanted, items, asked)
     logprobs = ChatLogprobs(context.tokenizer) if wanted.include and context.tokenizer else None
     writer = ResponseWriter(wanted, answering, logprobs, keep)
     if wanted.stream:
@@ -100,6 +113,16 @@ def _store_of(request: Request) -> ResponseStore:
     return store
 
 
+def _recorded_earlier_items(
+    request: Request, wanted: ResponsesRequest, recording: Recording | None
+) -> Sequence[Item]:
+    """The same when the request is answered once more, whatever has become of the store."""
+    if recording is None or wanted.previous_response_id is None:
+        return _earlier_items(request, wanted)
+    notes = recording.note(lambda: encode_json(_earlier_items(request, wanted)))
+    return msgspec.json.decode(notes, type=list[Item])
+
+
 def _earlier_items(request: Request, wanted: ResponsesRequest) -> Sequence[Item]:
     """The conversation that the request goes on with."""
     previous = wanted.previous_response_id
@@ -133,7 +156,7 @@ def _is_stored(store: ResponseStore, wanted: ResponsesRequest) -> bool:
 
 
 async def _start(
-    context: ServerContext, caller: Caller, wanted: ResponsesRequest, items: Sequence[Item]
+    context: ServerContext, wanted: ResponsesRequest, items: Sequence[Item], asked: Asked
 ) -> ChatGeneration:
     with renamed_fields(FIELD_NAMES):
         chat = await offload(lambda: chat_request(wanted, items), num_parts(wanted) + len(items))
@@ -143,7 +166,7 @@ async def _start(
                 "tool_choice 'none' with them, or no tools",
                 "include",
             )
-        return await start_chat(context, caller, chat)
+        return await start_chat(context, chat, asked)
 
 
 def _find(request: Request) -> StoredResponse:

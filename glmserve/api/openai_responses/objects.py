@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from glmserve.api.chat_objects import ContentLogprob
 from glmserve.api.openai_responses.input_items import ItemStatus
-
-
-def new_id(kind: str) -> str:
-    """An id that nobody can guess."""
-    return f"{kind}_{uuid.uuid4().hex}"
 
 
 class InputText(msgspec.Struct, tag_field="type", tag="input_text"):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from glmserve.api.chat_generation import new_call_id
 from glmserve.api.chat_objects import ContentLogprob
+from glmserve.api.identity import Identity
 from glmserve.api.logprobs import ChatLogprobs
 from glmserve.api.openai_responses.events import (
     ArgumentsDeltaEvent,
@@ -24,7 +24,6 @@ from glmserve.api.openai_responses.objects import (
     OutputText,
     ResponseFunctionCall,
     ResponseMessage,
-    new_id,
 )
 from glmserve.text.text_stream import ScoredToken
 from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta, ToolEvent
@@ -34,10 +33,12 @@ class Output:
     """Items in the order in which they are generated, one at a time.
 
     Args:
+        identity: makes the ids of items and calls.
         logprobs: None if the request wants none.
     """
 
-    def __init__(self, logprobs: ChatLogprobs | None) -> None:
+    def __init__(self, identity: Identity, logprobs: ChatLogprobs | None) -> None:
+        self._identity = identity
         self.items: list[OutputItem] = []
         """Those that are whole."""
         self._logprobs = logprobs
@@ -53,7 +54,7 @@ class Output:
                     told += self._add_text(text, logprobs)
                     logprobs = []
                 case CallStarted(_, name):
-                    told += self._begin(_Call(len(self.items) + bool(self._open), name))
+                    told += self._begin(self._new_call(name))
                 case ArgumentsDelta(_, text):
                     assert isinstance(self._open, _Call)
                     told.append(self._open.add(text))
@@ -69,11 +70,16 @@ class Output:
     def _add_text(self, text: str, logprobs: list[ContentLogprob]) -> list[Event]:
         told: list[Event] = []
         if not isinstance(self._open, _Message):
-            told = self._begin(_Message(len(self.items) + bool(self._open)))
+            index = len(self.items) + bool(self._open)
+            told = self._begin(_Message(index, self._identity.new_id("msg_")))
             assert isinstance(self._open, _Message)
         if text or logprobs:
             told.append(self._open.add(text, logprobs))
         return told
+
+    def _new_call(self, name: str) -> _Call:
+        index = len(self.items) + bool(self._open)
+        return _Call(index, self._identity.new_id("fc_"), self._identity.new_call_id(), name)
 
     def _begin(self, item: _Message | _Call) -> list[Event]:
         told = self._end("completed")
@@ -92,9 +98,9 @@ class Output:
 class _Message:
     """A message that is being written."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, item_id: str) -> None:
         self._index = index
-        self._id = new_id("msg")
+        self._id = item_id
         self._text: list[str] = []
         self._logprobs: list[ContentLogprob] = []
 
@@ -150,11 +156,11 @@ class _Message:
 class _Call:
     """A call that is being written."""
 
-    def __init__(self, index: int, name: str) -> None:
+    def __init__(self, index: int, item_id: str, call_id: str, name: str) -> None:
         self._index = index
         self._name = name
-        self._id = new_id("fc")
-        self._call_id = new_call_id()
+        self._id = item_id
+        self._call_id = call_id
         self._arguments: list[str] = []
 
     def begin(self) -> list[Event]:

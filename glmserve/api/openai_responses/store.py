@@ -77,6 +77,7 @@ class ResponseStore:
         size = response.size
         if size > self._max_bytes:
             return
+        self.remove(owner, response_id)  # a recorded response may end twice
         self._entries[owner, response_id] = response, size
         self._num_bytes += size
         while len(self._entries) > self._max_responses or self._num_bytes > self._max_bytes:

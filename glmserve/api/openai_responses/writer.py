@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from starlette.requests import Request
 
 from glmserve.api.chat_generation import ChatGeneration
+from glmserve.api.identity import Identity
 from glmserve.api.logprobs import ChatLogprobs
 from glmserve.api.named_events import named_event
 from glmserve.api.offload import offload
@@ -22,7 +22,6 @@ from glmserve.api.openai_responses.objects import (
     ResponseObject,
     ResponseReasoning,
     ResponseUsage,
-    new_id,
 )
 from glmserve.api.openai_responses.output import Output
 from glmserve.api.openai_responses.protocol import ResponsesRequest
@@ -47,10 +46,11 @@ class ResponseWriter:
         on_end: Callable[[ResponseObject], None],
     ) -> None:
         self._answering = answering
-        self._output = Output(logprobs)
+        self._identity = answering.generation.identity
+        self._output = Output(self._identity, logprobs)
         self._on_end = on_end
         self._numbers = itertools.count()
-        self._response = _beginning(request)
+        self._response = _beginning(request, self._identity)
 
     async def whole(self, request: Request) -> ResponseObject:
         """The response when it is complete, unless the client leaves first.
@@ -86,7 +86,7 @@ class ResponseWriter:
         response = self._response
         response.status = "incomplete" if is_cut else "completed"
         response.incomplete_details = IncompleteDetails() if is_cut else None
-        response.completed_at = None if is_cut else int(time.time())
+        response.completed_at = None if is_cut else self._identity.end_time
         self._close()
         self._on_end(response)
         return events
@@ -108,13 +108,13 @@ class ResponseWriter:
         return named_event(event.type, event)
 
 
-def _beginning(request: ResponsesRequest) -> ResponseObject:
+def _beginning(request: ResponsesRequest, identity: Identity) -> ResponseObject:
     """A response without output, that repeats what was asked for."""
     choice = request.tool_choice
     reasoning = request.reasoning
     return ResponseObject(
-        id=new_id("resp"),
-        created_at=int(time.time()),
+        id=identity.new_id("resp_"),
+        created_at=identity.created,
         instructions=request.instructions,
         max_output_tokens=request.max_output_tokens,
         model=request.model,

@@ -6,6 +6,8 @@ from glmserve.cli.options.connections import connection_config as connection_con
 from glmserve.cli.options.debug import add_debug_options as add_debug_options
 from glmserve.cli.options.device import add_device_options as add_device_options
 from glmserve.cli.options.http import add_http_options as add_http_options
+from glmserve.cli.options.journal import add_journal_options as add_journal_options
+from glmserve.cli.options.journal import journal_config as journal_config
 from glmserve.cli.options.model import add_model_options as add_model_options
 from glmserve.cli.options.runner import runner_config as runner_config
 from glmserve.cli.options.scheduling import add_scheduling_options as add_scheduling_options

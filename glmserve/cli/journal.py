@@ -1,0 +1,41 @@
+"""Opens the journal of `glmserve serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from glmserve.config import JournalConfig, RunnerConfig
+from glmserve.errors import CheckpointError
+from glmserve.journal import Journal, Store, fingerprint
+from glmserve.model_config import ModelConfig
+from glmserve.text import ChatFormat
+
+
+def open_journal(
+    config: JournalConfig, model: ModelConfig, runner: RunnerConfig, chat: ChatFormat | None
+) -> Journal:
+    """The journal, which belongs to all that a text follows from beside its request.
+
+    Raises:
+        StartupError: it cannot be used here.
+    """
+    folders = [model.path.parent]
+    if runner.ptuning_checkpoint is not None:
+        prefix = Path(runner.ptuning_checkpoint)
+        folders.append(prefix if prefix.is_dir() else prefix.parent)
+    settings = (
+        *(_file_name(runner.checkpoint), runner.load_format, runner.rope_scaling),
+        *(runner.dtype, runner.quantization, runner.kv_cache_dtype, chat and chat.name),
+        runner.seed if runner.load_format == "dummy" else None,
+    )
+    try:
+        model_id = fingerprint(folders, settings)
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error}") from None
+    return Journal(Store(config.folder, model_id, config.max_bytes), config.keep)
+
+
+def _file_name(checkpoint: str) -> str | None:
+    """Which of a folder's weights are served, if one was named."""
+    path = Path(checkpoint)
+    return path.name if path.is_file() else None

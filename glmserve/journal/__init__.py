@@ -1,0 +1,11 @@
+"""What was accepted and what was delivered, on disk: for requests that outlive their server."""
+
+from glmserve.journal.entry import Delta as Delta
+from glmserve.journal.entry import Entry as Entry
+from glmserve.journal.entry import Phase as Phase
+from glmserve.journal.entry import Record as Record
+from glmserve.journal.entry import digest_of as digest_of
+from glmserve.journal.fingerprint import fingerprint as fingerprint
+from glmserve.journal.group_commit import Commit as Commit
+from glmserve.journal.journal import Journal as Journal
+from glmserve.journal.store import Store as Store
