@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from process_memory import open_files, wait_for_open_files
+from open_resources import open_files, wait_for_open_files
 from rude_clients import leave_often
 from server_process import ServerProcess
 

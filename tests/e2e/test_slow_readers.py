@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import httpx
 
-from process_memory import open_files, resident_bytes, wait_for_open_files
+from open_resources import open_files, resident_bytes, wait_for_open_files
 from rude_clients import BODY, request
 from server_process import ServerProcess
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from certificates import self_signed
-from process_memory import open_files, wait_for_open_files
+from open_resources import open_files, wait_for_open_files
 from rude_clients import BODY, request
 from server_process import ServerProcess
 

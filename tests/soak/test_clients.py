@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from process_memory import open_files, resident_bytes, wait_for_open_files
+from open_resources import open_files, resident_bytes, wait_for_open_files
 from rude_clients import leave_often
 from server_process import ServerProcess, worker_of
 
