@@ -8,6 +8,7 @@ goes on without these kernels if there is none.
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shlex
@@ -102,4 +103,7 @@ def _run(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     build()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import shutil
@@ -76,12 +77,18 @@ def test_scripts_that_are_named_exist_and_know_their_options(command: str) -> No
     if script == "-m":
         assert arguments[0] in ("venv", "glmserve")
         return
+    usage = usage_of(script)
+    for option in (a for a in arguments if a.startswith("--")):
+        assert option in usage
+
+
+@functools.cache
+def usage_of(script: str) -> str:
     result = subprocess.run(
         [sys.executable, REPOSITORY / script, "--help"], capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
-    for option in (a for a in arguments if a.startswith("--")):
-        assert option in result.stdout
+    return result.stdout
 
 
 def test_the_table_of_options_is_complete() -> None:
