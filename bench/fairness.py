@@ -2,14 +2,15 @@
 
     python bench/fairness.py --flood 1000
 
-Serves glm-tiny (or --checkpoint) with two keys. One asks one short question after the other, first
-alone, then while the other has a full batch under way and all the rest of its flood waits.
+Serves glm-tiny, or what the options behind `--` say, with two keys. One asks one question after the
+other, first alone, then while the other has a full batch under way and the rest of its flood waits.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import random
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -31,17 +32,15 @@ def main() -> None:
     parser.add_argument("--flood", type=int, default=1000, help="requests that wait")
     parser.add_argument("--flood-tokens", type=int, default=200, help="of each of their answers")
     parser.add_argument("--questions", type=int, default=30, help="measured in each state")
-    parser.add_argument("--checkpoint", help="default: glm-tiny")
-    parser.add_argument("--load-format", default="auto", choices=("auto", "dummy"))
+    parser.add_argument("--prompt-tokens", type=int, default=32, help="of each question")
+    parser.add_argument("--warm-up", type=float, default=3, help="seconds for the batch to fill")
+    parser.add_argument("server", nargs="*", help="options of glmserve serve, behind --")
     options = parser.parse_args()
-    arguments = ["--load-format", options.load_format]
-    if options.checkpoint:
-        arguments += ["--checkpoint", options.checkpoint]
     with tempfile.TemporaryDirectory() as folder:
         keys = Path(folder, "keys.txt")
         keys.write_text("guest\nflood\n")
         keys.chmod(0o600)
-        with LocalServer(*arguments, "--api-key-file", str(keys)) as server:
+        with LocalServer(*options.server, "--api-key-file", str(keys)) as server:
             asyncio.run(compare(options, server.url))
 
 
@@ -50,10 +49,10 @@ async def compare(options: argparse.Namespace, url: str) -> None:
     async with Session(url, connector=connector) as session:
         async with session.get("/v1/models", headers=key("guest")) as response:
             model = (await response.json())["data"][0]["id"]
-        await first_tokens(session, model, options.questions)  # warms up
-        alone = await first_tokens(session, model, options.questions)
+        await first_tokens(session, model, options)  # warms up
+        alone = await first_tokens(session, model, options)
         async with flood(session, model, options):
-            beside = await first_tokens(session, model, options.questions)
+            beside = await first_tokens(session, model, options)
     print(f"alone           {report(alone)}")
     print(f"beside a flood  {report(beside)}: {median(beside) / median(alone):.2f}x")
 
@@ -62,10 +61,10 @@ async def compare(options: argparse.Namespace, url: str) -> None:
 async def flood(session: Session, model: str, options: argparse.Namespace) -> AsyncIterator[None]:
     """Queue them all, and wait until the batch is full."""
     tasks = [
-        asyncio.create_task(ask(session, model, "flood", f"Count to {i}!", options.flood_tokens))
-        for i in range(options.flood)
+        asyncio.create_task(ask(session, model, "flood", prompt(options), options.flood_tokens))
+        for _ in range(options.flood)
     ]
-    await asyncio.sleep(3)
+    await asyncio.sleep(options.warm_up)
     try:
         yield
     finally:
@@ -75,16 +74,25 @@ async def flood(session: Session, model: str, options: argparse.Namespace) -> As
         await asyncio.sleep(1)
 
 
-async def first_tokens(session: Session, model: str, number: int) -> list[float]:
+async def first_tokens(session: Session, model: str, options: argparse.Namespace) -> list[float]:
     """Times to the first token, one question after the other, in seconds."""
-    return [await ask(session, model, "guest", f"What is {i}?", 8) for i in range(number)]
+    return [
+        await ask(session, model, "guest", prompt(options), 8) for _ in range(options.questions)
+    ]
 
 
-async def ask(session: Session, model: str, whose: str, text: str, max_tokens: int) -> float:
-    """Read an answer to its end; the seconds until its first token."""
+def prompt(options: argparse.Namespace) -> list[int]:
+    """Ids that no other prompt begins with."""
+    return random.choices(range(100, 2000), k=options.prompt_tokens)
+
+
+async def ask(
+    session: Session, model: str, whose: str, prompt_ids: list[int], max_tokens: int
+) -> float:
+    """Read an answer to its end; the seconds until its first token, if it is a guest's."""
     body = {
         "model": model,
-        "messages": [{"role": "user", "content": text}],
+        "prompt": prompt_ids,
         "max_tokens": max_tokens,
         "ignore_eos": True,
         "stream": whose == "guest",
@@ -92,11 +100,10 @@ async def ask(session: Session, model: str, whose: str, text: str, max_tokens: i
     }
     begin = time.perf_counter()
     first = 0.0
-    async with session.post("/v1/chat/completions", json=body, headers=key(whose)) as response:
+    async with session.post("/v1/completions", json=body, headers=key(whose)) as response:
         response.raise_for_status()
-        async for line in response.content:
-            if not first and b'"content":"' in line and b'"content":""' not in line:
-                first = time.perf_counter() - begin
+        async for _ in response.content:
+            first = first or time.perf_counter() - begin
     return first
 
 
