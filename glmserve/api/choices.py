@@ -111,8 +111,9 @@ class Generation:
             )
             if leaving in done:
                 raise ClientDisconnect
-            for task in done:
-                task.result()
+            errors = [error for task in done if (error := task.exception()) is not None]
+            if errors:  # of several choices, perhaps; all of them have been looked at
+                raise errors[0]
         except BaseException:
             self.close()
             raise

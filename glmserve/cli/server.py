@@ -91,16 +91,17 @@ def serve(
     if not skip_tokenizer:
         tokenizer, chat = load_text_layer(model, chat_format)
         runner_config = limit_vocabulary(runner_config, model, tokenizer)
-    executor: Executor = ProcessExecutor(runner_config, supervision_config)
-    recorder = None
-    if record is not None:
-        recorder = Recorder(record, runner_config)
-        executor = RecordingExecutor(executor, recorder)
-    engine = Engine(executor, scheduler_config, hash_key=secrets.token_bytes(32), observer=recorder)
-    context = ServerContext(server_config, model, engine, tokenizer, chat)
-    if journal_config is not None:
-        context.record_to(open_journal(journal_config, model, runner_config, chat))
     with _listen(host, port) as listener:
+        executor: Executor = ProcessExecutor(runner_config, supervision_config)
+        recorder = None
+        if record is not None:
+            recorder = Recorder(record, runner_config)
+            executor = RecordingExecutor(executor, recorder)
+        hash_key = secrets.token_bytes(32)
+        engine = Engine(executor, scheduler_config, hash_key=hash_key, observer=recorder)
+        context = ServerContext(server_config, model, engine, tokenizer, chat)
+        if journal_config is not None:
+            context.record_to(open_journal(journal_config, model, runner_config, chat))
         return uvloop.run(_run(context, listener, limits, drain_timeout, tls))
 
 

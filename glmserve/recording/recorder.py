@@ -74,9 +74,11 @@ class Recorder:
             self._frames.put(encode_frame(event))
 
     def close(self) -> None:
-        """Wait until everything is written."""
+        """Wait until everything is written. A file in which nothing has begun is removed."""
         self._frames.put(None)
         self._writer.join()
+        if not self._start:
+            self._path.unlink(missing_ok=True)
 
     @property
     def _now(self) -> float:

@@ -120,20 +120,17 @@ class Planner:
     def _without_waiting_for(self, decodes: list[Request], chunks: list[Request]) -> list[Request]:
         """Leave out decodes where a tenant that gets nothing so far can have its first token.
 
-        On a CPU every sequence makes a step longer. Those who were served less are not left out,
-        and for a prompt of many steps nobody is.
+        On a CPU every sequence makes a step longer. Those whose turn comes earlier, being more
+        urgent or served less, are not left out, and for a prompt of many steps nobody is.
         """
-        if not self._shares.is_contended:
+        if not self._shares.is_contended or not chunks:
             return decodes
-        decoding = {request.tenant for request in decodes}
-        newcomers = [
-            self._shares.turn(request.tenant)
-            for request in chunks
-            if request.tenant not in decoding and request.num_unscheduled_tokens <= self._budget
-        ]
-        if not newcomers:
+        first = min(chunks, key=self._turn)
+        if first.num_unscheduled_tokens > self._budget:
             return decodes
-        return [r for r in decodes if self._shares.turn(r.tenant) < min(newcomers)]
+        if any(request.tenant == first.tenant for request in decodes):
+            return decodes
+        return [request for request in decodes if self._turn(request) < self._turn(first)]
 
     def _preempt_for(self, decodes: list[Request]) -> None:
         """Give every decoding request a slot for its next token, or preempt it.

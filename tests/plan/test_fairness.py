@@ -29,11 +29,13 @@ class Bench:
         self.served: Counter[str] = Counter()
         """By tenant, as FairShares counts."""
 
-    def add(self, tenant: str, num_prompt_tokens: int, max_tokens: int) -> Request:
+    def add(
+        self, tenant: str, num_prompt_tokens: int, max_tokens: int, priority: int = 0
+    ) -> Request:
         number = len(self.requests)
         prompt = [number * 1000 + i for i in range(num_prompt_tokens)]
         params = SamplingParams(max_tokens=max_tokens, temperature=0.0)
-        request = Request(number, prompt, params, tenant=tenant)
+        request = Request(number, prompt, params, priority, tenant=tenant)
         self.scheduler.add(request)
         self.requests.append(request)
         return request
@@ -66,6 +68,16 @@ class TestFloods:
             request = bench.add("guest", 12, 5)
             assert bench.steps_until(request, 1) == 1
             bench.steps_until(request, 5)
+
+    def test_but_urgent_requests_go_on_meanwhile(self) -> None:
+        bench = Bench()
+        urgent = bench.add("flood", 4, 200, priority=-1)
+        usual = bench.add("flood", 4, 200)
+        bench.steps_until(usual, 3)
+        before = urgent.num_output_tokens, usual.num_output_tokens
+        guest = bench.add("guest", 12, 5)
+        assert bench.steps_until(guest, 1) == 1
+        assert (urgent.num_output_tokens, usual.num_output_tokens) == (before[0] + 1, before[1])
 
     def test_nor_does_a_long_prompt(self) -> None:
         bench = Bench()

@@ -205,6 +205,11 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
         Recorder(tmp_path / "no" / "folder", CONFIG)
 
 
+def test_a_server_that_was_never_ready_leaves_no_file(tmp_path: Path) -> None:
+    Recorder(tmp_path / "file", CONFIG).close()
+    assert not (tmp_path / "file").exists()
+
+
 async def test_a_full_disk_ends_the_recording_and_nothing_else(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
