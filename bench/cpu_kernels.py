@@ -23,6 +23,7 @@ from torch import Tensor
 
 from cpu_ceilings import Clock, CpuCeilings, measure
 from glmserve.config import RunnerConfig
+from glmserve.contract.step import ScheduledSequence, StepInput
 from glmserve.ops.attention import AttentionBackend
 from glmserve.ops.base import Ops
 from glmserve.ops.batch import Batch
@@ -32,7 +33,6 @@ from glmserve.ops.kv_store import make_store
 from glmserve.ops.native_cpu import NativeCpuAttention, NativeCpuOps
 from glmserve.ops.quantized import QuantizedWeight, quantize
 from glmserve.runner.batch import build_batch
-from glmserve.step import ScheduledSequence, StepInput
 
 _HOST = torch.device("cpu")
 _BEYOND_CACHES = 2**27

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from glmserve_kernels.operation import Arguments, Case, Maker, Operation
 from glmserve_kernels.paged_attention.launch import shape_class
-from glmserve_kernels.paged_prefill.work import query_tiles, tokens_per_tile
+from glmserve_kernels.paged_prefill.split_plan import query_tiles, tokens_per_tile
 from glmserve_kernels.quantized_matmul.kernel import count_splits
 from glmserve_kernels.tiles import Tiles, closest_chip
 

@@ -96,11 +96,11 @@ _BASELINES: dict[str, Callable[[Arguments], tuple[str, Launch] | None]] = {
     "rms_norm": _rms_norm,
     "silu_and_mul": _silu_and_mul,
     "quantized_matmul": _linear,
-    "reproducible_matmul": _linear,
+    "batch_invariant_matmul": _linear,
     "dequantize_weight": _dequantize_weight,
     "copy_blocks": _copy_blocks,
     "most_likely_token": _most_likely_token,
     "paged_decode": _decode,
     "paged_prefill": _prefill,
-    "reproducible_attention": _prefill,
+    "batch_invariant_attention": _prefill,
 }

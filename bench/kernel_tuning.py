@@ -17,7 +17,7 @@ Constants = dict[str, int]
 Cost = Callable[[Constants], float]
 """Seconds with these constants; infinite if they cannot be had."""
 
-FIXED = {"reproducible_matmul": {"CHUNK"}}
+FIXED = {"batch_invariant_matmul": {"CHUNK"}}
 """Constants that say in which order numbers are added, by operation: they are the same on every
 chip, and more is made for them than a launch."""
 

@@ -12,10 +12,10 @@ import time
 from statistics import median
 
 from glmserve.config import SchedulerConfig
+from glmserve.contract.step import RunnerLimits, StepOutput
+from glmserve.contract.wire import encode_frame
 from glmserve.request import Request, SamplingParams
 from glmserve.scheduler import Scheduler
-from glmserve.step import RunnerLimits, StepOutput
-from glmserve.wire import encode_frame
 
 
 def main() -> None:

@@ -140,7 +140,7 @@ class Tenant:
     """Of prompts and answers; 0: no limit."""
 
 
-ANYBODY = Tenant("")
+DEFAULT_TENANT = Tenant("")
 """Whose requests are where no keys are asked for."""
 
 

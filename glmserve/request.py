@@ -10,8 +10,8 @@ from typing import Protocol
 
 import msgspec
 
-from glmserve.prompt_layout import PromptLayout
-from glmserve.step import Logprobs
+from glmserve.contract.prompt_layout import PromptLayout
+from glmserve.contract.step import Logprobs
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,7 +182,7 @@ class Request:
             return RequestStatus.FINISHED_LENGTH
         return None
 
-    def take_up(self, progress: Progress) -> None:
+    def restore(self, progress: Progress) -> None:
         """Be as far as that, as after a preemption; perhaps it is over. Before it is queued."""
         self.prompt_logprobs = progress.prompt_logprobs
         self.num_drafted_tokens = progress.num_drafted_tokens

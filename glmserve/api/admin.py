@@ -11,7 +11,7 @@ from starlette.responses import Response
 from glmserve.api.auth import ApiKeys, presented_keys
 from glmserve.api.context import context_of
 from glmserve.api.responses import json_response
-from glmserve.config import ANYBODY
+from glmserve.config import DEFAULT_TENANT
 from glmserve.errors import AdminDisabledError, AuthenticationError
 
 
@@ -43,7 +43,7 @@ def _check_key(request: Request) -> None:
             "this server was started without an admin key (--admin-key or GLMSERVE_ADMIN_KEY), so "
             "nobody can drain it"
         )
-    if not any(map(ApiKeys({key: ANYBODY}).identify, presented_keys(request.headers))):
+    if not any(map(ApiKeys({key: DEFAULT_TENANT}).identify, presented_keys(request.headers))):
         raise AuthenticationError(
             "this needs the server's admin key; send it as 'Authorization: Bearer KEY'"
         )

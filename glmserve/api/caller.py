@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
-from glmserve.config import ANYBODY, Tenant
+from glmserve.config import DEFAULT_TENANT, Tenant
 
 
 class Caller(NamedTuple):
@@ -17,11 +17,11 @@ class Caller(NamedTuple):
     tenant: Tenant
 
 
-NOBODY = Caller(None, ANYBODY)
+ANONYMOUS = Caller(None, DEFAULT_TENANT)
 """Where no keys are asked for."""
 
 
 def caller_of(request: Request) -> Caller:
     """The caller, as `ApiKeyMiddleware` has found them out; anybody where no keys are asked for."""
-    caller: Caller = getattr(request.state, "caller", NOBODY)
+    caller: Caller = getattr(request.state, "caller", ANONYMOUS)
     return caller

@@ -19,7 +19,7 @@ from glmserve.errors import (
     QueueFullError,
     RateLimitError,
 )
-from glmserve.tracebacks import origin
+from glmserve.process.tracebacks import origin
 
 logger = logging.getLogger(__name__)
 

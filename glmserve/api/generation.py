@@ -14,7 +14,7 @@ from glmserve.api.context import ServerContext
 from glmserve.api.journaling.asked import Asked
 from glmserve.api.offload import offload
 from glmserve.api.protocol import GenerationRequest
-from glmserve.engine import Standing, Variant
+from glmserve.engine import ChoiceSpec, SchedulingAttributes
 from glmserve.errors import ContextLengthError, InvalidRequestError
 from glmserve.request import SamplingParams
 from glmserve.scheduler.random import noise_key
@@ -115,14 +115,16 @@ def start(context: ServerContext, request: GenerationRequest, job: Job, asked: A
     return Generation(groups, asked, lease)
 
 
-def standing(context: ServerContext, caller: Caller, priority: int, cache_salt: str) -> Standing:
+def standing(
+    context: ServerContext, caller: Caller, priority: int, cache_salt: str
+) -> SchedulingAttributes:
     """What a request's own wishes come to within what its caller may have."""
     tenant = caller.tenant
     if tenant.priority is not None:
         priority = max(priority, tenant.priority)
     # A name has no zero byte, so no salt of one tenant reads like another's.
     owner = "" if context.config.shared_prefixes else tenant.name + "\0"
-    return Standing(tenant.name, priority, (owner + cache_salt).encode())
+    return SchedulingAttributes(tenant.name, priority, (owner + cache_salt).encode())
 
 
 def room_for_output(context: ServerContext, num_prompt_tokens: int) -> int:
@@ -137,9 +139,9 @@ def room_for_output(context: ServerContext, num_prompt_tokens: int) -> int:
     return max_context - num_prompt_tokens
 
 
-def _variants(job: Job, params: SamplingParams, seed: int) -> list[Variant]:
+def _variants(job: Job, params: SamplingParams, seed: int) -> list[ChoiceSpec]:
     variants = [
-        Variant(p, job.structure.constraint() if job.structure else None)
+        ChoiceSpec(p, job.structure.constraint() if job.structure else None)
         for p in _seeded(params, seed, job.num_choices)
     ]
     # A client that wants to know about the prompt wants to be told once.

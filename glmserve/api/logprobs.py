@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from glmserve.api.chat_objects import ChoiceLogprobs, ContentLogprob, TokenLogprob
 from glmserve.api.completion_objects import LegacyLogprobs
-from glmserve.step import Logprobs
+from glmserve.contract.step import Logprobs
 from glmserve.text.detokenizer import IncrementalDetokenizer
 from glmserve.text.text_stream import ScoredToken
 from glmserve.text.tokenizer import Tokenizer

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from glmserve import __version__
 from glmserve.cli import bench, convert, doctor, replay, serve
-from glmserve.failure import exit_with, repair_streams
+from glmserve.process.failure import exit_with, repair_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -18,10 +18,10 @@ from glmserve.errors import OptionError, StartupError
 from glmserve.model_config import read_model_config
 
 if TYPE_CHECKING:
+    from glmserve.contract.step import RunnerInfo
     from glmserve.executor import Executor
-    from glmserve.recording import Beginning, Comparison, Difference
-    from glmserve.step import RunnerInfo
     from glmserve.text import Tokenizer
+    from glmserve.trace import Beginning, Comparison, Difference
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _replay(options: argparse.Namespace) -> int:
-    from glmserve.recording import read_recording, replay_steps
+    from glmserve.trace import read_recording, replay_steps
 
     beginning, events = read_recording(options.file)
     config = _config(options, beginning)
@@ -127,7 +127,7 @@ async def _runner(config: RunnerConfig) -> AsyncIterator[tuple[Executor, RunnerI
 async def _replay_alone(
     executor: Executor, info: RunnerInfo, file: Path, tokenizer: Tokenizer | None
 ) -> int:
-    from glmserve.recording import read_recording, replay_alone
+    from glmserve.trace import read_recording, replay_alone
 
     _, events = read_recording(file)
     num_requests = 0

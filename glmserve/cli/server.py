@@ -37,9 +37,9 @@ from glmserve.config import (
 from glmserve.engine import Engine
 from glmserve.errors import OptionError, StartupError
 from glmserve.executor import Executor, ProcessExecutor
-from glmserve.failure import INTERRUPTED
 from glmserve.model_config import read_model_config
-from glmserve.recording import Recorder, RecordingExecutor
+from glmserve.process.failure import INTERRUPTED
+from glmserve.trace import Recorder, RecordingExecutor
 
 _BACKLOG = 2048
 """Connections that may wait to be accepted."""

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 
 from glmserve.config import ConversionConfig, LoadProgress, ReportProgress
-from glmserve.config_reader import read_json_object
 from glmserve.converter.rounding import round_weight
 from glmserve.converter.shards import SHARD_BYTES, ShardWriter
 from glmserve.errors import CheckpointError, OptionError
 from glmserve.model_config import ModelConfig, read_model_config
+from glmserve.model_config.reader import read_json_object
 from glmserve.models.checkpoint_files import weight_files
 from glmserve.models.parameters import is_layer_weight
 from glmserve.models.weights import StoredTensor, stored_tensors

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from glmserve.config import ConversionConfig, LoadProgress
-from glmserve.failure import exit_with, repair_streams
+from glmserve.process.failure import exit_with, repair_streams
 
 if TYPE_CHECKING:
     from glmserve.converter.convert import Report

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from glmserve.config import ReportProgress, RunnerConfig
+from glmserve.contract.step import Runner
 from glmserve.model_config import ModelConfig
 from glmserve.runner.limits import MemoryNeeds
-from glmserve.step import Runner
 
 
 class DeviceInfo(NamedTuple):

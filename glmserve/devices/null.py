@@ -8,11 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from glmserve.config import ReportProgress, RunnerConfig
-from glmserve.devices.base import DeviceInfo
-from glmserve.errors import OptionError
-from glmserve.model_config import read_model_config
-from glmserve.step import (
-    PENDING,
+from glmserve.contract.step import (
+    PLACEHOLDER_TOKEN_ID,
     Logprobs,
     MaskSource,
     RunnerInfo,
@@ -23,6 +20,9 @@ from glmserve.step import (
     StepOutput,
     no_masks,
 )
+from glmserve.devices.base import DeviceInfo
+from glmserve.errors import OptionError
+from glmserve.model_config import read_model_config
 
 _BLOCK_SIZE = 16
 _STEP_TOKENS = 2048
@@ -71,12 +71,12 @@ class NullRunner:
 
     def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
         token_ids = [token for s in step.sequences for token in self._next_tokens(s)]
-        sampling = [place for s in step.sequences for place in s.places]
+        sampling = [place for s in step.sequences for place in s.sampling_inputs]
         constrained = [i for i, s in enumerate(sampling) if s.constrained]
         if constrained:
             for i, mask in zip(constrained, masks(), strict=True):
                 token_ids[i] = _first_allowed(mask, token_ids[i])
-        owners = [s.request_id for s in step.sequences for _ in s.places]
+        owners = [s.request_id for s in step.sequences for _ in s.sampling_inputs]
         self._chosen = dict(zip(owners, token_ids, strict=True))
         return StepOutput(
             step.step_id,
@@ -91,14 +91,14 @@ class NullRunner:
 
     def _next_tokens(self, sequence: ScheduledSequence) -> list[int]:
         """What follows the tokens at the sequence's places."""
-        first = len(sequence.token_ids) - len(sequence.places)
+        first = len(sequence.token_ids) - len(sequence.sampling_inputs)
         return [
             self._next_token(sequence.request_id, token, sequence.start + first + i + 1)
             for i, token in enumerate(sequence.token_ids[first:])
         ]
 
     def _next_token(self, request_id: int, last: int, position: int) -> int:
-        if last == PENDING:
+        if last == PLACEHOLDER_TOKEN_ID:
             last = self._chosen[request_id]
         return (last * 31 + position * 7 + 11) % self._vocab_size
 

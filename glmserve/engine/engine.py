@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from glmserve.config import LoadProgress, ReportProgress, SchedulerConfig
+from glmserve.contract.step import RunnerInfo, RunnerLimits
 from glmserve.engine.open_streams import EngineObserver, OpenStreams
-from glmserve.engine.runner_keeper import RunnerKeeper
+from glmserve.engine.runner_supervisor import RunnerSupervisor
 from glmserve.engine.stats import EngineStats
 from glmserve.engine.step_pipeline import StepPipeline
 from glmserve.engine.token_stream import TokenStream
@@ -26,7 +27,6 @@ from glmserve.errors import (
 from glmserve.executor import Executor
 from glmserve.request import Progress, Request, RequestStatus, SamplingParams, TokenConstraint
 from glmserve.scheduler import MAX_CRASHES, Scheduler
-from glmserve.step import RunnerInfo, RunnerLimits
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class EngineState(enum.Enum):
     DEAD = "dead"
 
 
-class Variant(NamedTuple):
+class ChoiceSpec(NamedTuple):
     """One of several continuations of a prompt."""
 
     params: SamplingParams
@@ -50,7 +50,7 @@ class Variant(NamedTuple):
     """Where to go on, if it was under way before."""
 
 
-class Standing(NamedTuple):
+class SchedulingAttributes(NamedTuple):
     """How a request stands to others."""
 
     tenant: str = ""
@@ -61,7 +61,7 @@ class Standing(NamedTuple):
     """Prompts are shared only between requests with equal salt."""
 
 
-_NO_STANDING = Standing()
+_NO_STANDING = SchedulingAttributes()
 
 
 class Engine:
@@ -89,7 +89,7 @@ class Engine:
         self.died = asyncio.Event()
         self.cause_of_death: EngineDeadError | None = None
         self._executor = executor
-        self._keeper = RunnerKeeper(executor, config)
+        self._supervisor = RunnerSupervisor(executor, config)
         self._config = config
         self._hash_key = hash_key
         self._observer = observer
@@ -115,12 +115,12 @@ class Engine:
     @property
     def load_progress(self) -> LoadProgress:
         """How far the runner has come that is being built."""
-        return self._keeper.progress
+        return self._supervisor.progress
 
     @property
     def loss(self) -> str:
         """What became of the last runner that was lost, as in "the worker ..."."""
-        return self._keeper.loss
+        return self._supervisor.loss
 
     @property
     def speculates(self) -> bool:
@@ -135,7 +135,7 @@ class Engine:
             OptionError: an option asks for what the runner cannot do.
         """
 
-        self._info = await self._keeper.build(progress)
+        self._info = await self._supervisor.build(progress)
         limits = self._info.limits
         if self._config.speculative_tokens and not limits.max_drafts:
             raise OptionError(
@@ -145,7 +145,7 @@ class Engine:
         scheduler = self._scheduler = Scheduler(self._config, limits, hash_key=self._hash_key)
         steps = self._steps = StepPipeline(self._executor, scheduler, self._streams, self.stats)
         self.stats.watch(lambda: scheduler.stats, limits.num_blocks)
-        await self._keeper.prove(limits)
+        await self._supervisor.smoke_test(limits)
         self._tasks.add(asyncio.create_task(self._run(scheduler, steps, limits)))
         self._watch_executor(steps)
         if self._observer is not None:
@@ -156,21 +156,21 @@ class Engine:
         self,
         prompt_ids: list[int],
         params: SamplingParams,
-        standing: Standing = _NO_STANDING,
+        standing: SchedulingAttributes = _NO_STANDING,
         constraint: TokenConstraint | None = None,
     ) -> TokenStream:
         """Queue a request. The caller must close the stream, or drain it.
 
         Raises: see submit_group.
         """
-        variant = Variant(params, constraint)
+        variant = ChoiceSpec(params, constraint)
         return self.submit_group(prompt_ids, [variant], standing)[0]
 
     def submit_group(
         self,
         prompt_ids: list[int],
-        variants: Sequence[Variant],
-        standing: Standing = _NO_STANDING,
+        variants: Sequence[ChoiceSpec],
+        standing: SchedulingAttributes = _NO_STANDING,
         prediction: Sequence[int] = (),
     ) -> list[TokenStream]:
         """Queue several continuations of one prompt, which is computed once for all of them.
@@ -203,7 +203,7 @@ class Engine:
         ]
         for request, variant in zip(requests, variants, strict=True):
             if variant.progress is not None:
-                request.take_up(variant.progress)
+                request.restore(variant.progress)
         if unfinished := [request for request in requests if not request.status.is_finished]:
             self._scheduler.add(*unfinished)
             self._steps.news.set()
@@ -283,15 +283,15 @@ class Engine:
         """
         begin = time.perf_counter()
         steps.forget_steps()
-        convicted = scheduler.restart()
-        for request in convicted:
+        poison_requests = scheduler.restart()
+        for request in poison_requests:
             error = _crashing(request)
             logger.error("%s", error)
             self._streams.fail(request, error)
         if self.state is EngineState.DEAD:
             return  # the server is shutting down
         self.state = EngineState.RESTARTING
-        await self._keeper.replace(limits, MAX_CRASHES * len(convicted))
+        await self._supervisor.replace(limits, MAX_CRASHES * len(poison_requests))
         seconds = time.perf_counter() - begin
         self.stats.worker_restarted(seconds)
         logger.warning("the worker is back after %.1f s", seconds)

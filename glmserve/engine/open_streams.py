@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from glmserve.contract.step import INVALID_TOKEN_ID, RunnerInfo
 from glmserve.engine.queue_timer import QueueTimer
 from glmserve.engine.stats import EngineStats
 from glmserve.engine.token_stream import TokenStream
 from glmserve.errors import GlmserveError, NotReadyError, QueueTimeoutError
 from glmserve.request import Request, RequestStatus
 from glmserve.scheduler import TokenUpdate
-from glmserve.step import NOT_A_NUMBER, RunnerInfo
 
 
 class EngineObserver(Protocol):
@@ -74,7 +74,7 @@ class OpenStreams:
             stream = self._streams[request.id]
             if token_id is None:
                 stream.end()
-            elif token_id == NOT_A_NUMBER:
+            elif token_id == INVALID_TOKEN_ID:
                 stream.fail(GlmserveError("the model produced numbers that are not finite"))
             else:
                 if stream.last_token is None:

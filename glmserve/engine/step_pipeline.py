@@ -6,16 +6,16 @@ import asyncio
 from collections import deque
 from typing import NamedTuple
 
-from glmserve.engine.mask_maker import Mask, MaskMaker
+from glmserve.contract.step import INVALID_TOKEN_ID, StepOutput, TokenMasks
+from glmserve.engine.grammar_mask_worker import GrammarMaskWorker, Mask
 from glmserve.engine.open_streams import OpenStreams
 from glmserve.engine.stats import EngineStats
 from glmserve.errors import GlmserveError, WorkerLostError
 from glmserve.executor import Executor
 from glmserve.request import Request
 from glmserve.scheduler import Scheduler, TokenUpdate
-from glmserve.step import NOT_A_NUMBER, StepOutput, TokenMasks
 
-_NO_TOKEN = (None, NOT_A_NUMBER)
+_NO_TOKEN = (None, INVALID_TOKEN_ID)
 """What a TokenUpdate has in place of a token's id."""
 
 
@@ -40,7 +40,7 @@ class StepPipeline:
         self._scheduler = scheduler
         self._streams = streams
         self._stats = stats
-        self._masks = MaskMaker()
+        self._masks = GrammarMaskWorker()
         self._under_way: deque[_StepUnderWay] = deque()
         self._is_stopped = False
 

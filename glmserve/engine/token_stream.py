@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from glmserve.contract.step import Logprobs
 from glmserve.errors import GlmserveError
 from glmserve.request import Request, RequestStatus
-from glmserve.step import Logprobs
 
 _MOST_AT_ONCE = 256
 """Tokens that a consumer is given."""

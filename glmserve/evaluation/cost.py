@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from glmserve.contract.step import Logprobs
 from glmserve.evaluation.scoring import Reading
-from glmserve.step import Logprobs
 
 _LEAST_REST = 1e-6
 """Less probability than this is the rounding error of a sum in float32."""

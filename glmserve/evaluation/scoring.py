@@ -9,9 +9,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from glmserve.config import ReportProgress
+from glmserve.contract.step import Logprobs, RunnerInfo, ScheduledSequence, ScoreInput, StepInput
 from glmserve.evaluation.texts import Window
 from glmserve.executor import Executor
-from glmserve.step import Logprobs, RunnerInfo, ScheduledSequence, ScoreInput, StepInput
 
 TOP_LOGPROBS = 64
 """Most likely tokens that are reported of each place."""

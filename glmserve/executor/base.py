@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol
 
 from glmserve.config import ReportProgress
-from glmserve.step import RunnerInfo, StepInput, StepOutput, TokenMasks
+from glmserve.contract.step import RunnerInfo, StepInput, StepOutput, TokenMasks
 
 
 class Executor(Protocol):

@@ -7,9 +7,8 @@ from collections import deque
 from typing import cast
 
 from glmserve.config import ReportProgress
-from glmserve.errors import OptionError, StartupError, WorkerLostError
-from glmserve.step import RunnerInfo, StepInput, StepOutput
-from glmserve.wire import (
+from glmserve.contract.step import RunnerInfo, StepInput, StepOutput
+from glmserve.contract.wire import (
     HEADER_SIZE,
     Failed,
     Loading,
@@ -18,6 +17,7 @@ from glmserve.wire import (
     decode_worker_message,
     encode_frame,
 )
+from glmserve.errors import OptionError, StartupError, WorkerLostError
 
 
 class WorkerConnection(asyncio.Protocol):

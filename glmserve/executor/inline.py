@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
 from glmserve.config import ReportProgress
+from glmserve.contract.step import Runner, RunnerInfo, StepInput, StepOutput, TokenMasks
 from glmserve.errors import EngineDeadError
-from glmserve.step import Runner, RunnerInfo, StepInput, StepOutput, TokenMasks
 
 
 class InlineExecutor:

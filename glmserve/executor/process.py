@@ -8,11 +8,11 @@ import logging
 import msgspec
 
 from glmserve.config import ReportProgress, RunnerConfig, SupervisionConfig
+from glmserve.contract.step import RunnerInfo, RunnerLimits, StepInput, StepOutput, TokenMasks
+from glmserve.contract.wire import encode_frame
 from glmserve.errors import EngineDeadError, StartupError, WorkerLostError
 from glmserve.executor.restart_policy import WINDOW, RestartPolicy
 from glmserve.executor.worker_process import WorkerProcess
-from glmserve.step import RunnerInfo, RunnerLimits, StepInput, StepOutput, TokenMasks
-from glmserve.wire import encode_frame
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from glmserve.config import ReportProgress, RunnerConfig, SupervisionConfig
+from glmserve.contract.wire import encode_frame
 from glmserve.executor.connection import WorkerConnection
 from glmserve.executor.exit_status import describe_exit
 from glmserve.executor.watchdog import Watchdog
-from glmserve.wire import encode_frame
 
 _PACKAGE_ROOT = Path(__file__).parents[2]
 _STOP_TIMEOUT = 5.0
@@ -21,7 +21,7 @@ _STOP_TIMEOUT = 5.0
 
 
 class WorkerProcess:
-    """A process that runs `glmserve.worker` at the other end of `connection`.
+    """A process that runs `glmserve.worker.main` at the other end of `connection`.
 
     Args:
         supervision: says after which time a step, or loading without progress, is taken for one
@@ -111,7 +111,7 @@ async def _start(connection: socket.socket) -> asyncio.subprocess.Process:
     # named torch.py lying there must not be run.
     code = (
         f"import sys; sys.path.append({str(_PACKAGE_ROOT)!r}); "
-        f"from glmserve.worker import main; main({descriptor}, {os.getpid()})"
+        f"from glmserve.worker.main import main; main({descriptor}, {os.getpid()})"
     )
     return await asyncio.create_subprocess_exec(
         sys.executable,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from glmserve.step import Logprobs
+from glmserve.contract.step import Logprobs
 
 
 class Phase(enum.IntEnum):
@@ -16,9 +16,9 @@ class Phase(enum.IntEnum):
 
     RUNNING = 0
     """A client waits for it, or did when the server ended."""
-    LEFT = 1
+    ABANDONED = 1
     """Its client went away before the end."""
-    OVER = 2
+    COMPLETE = 2
     """All of its answer is in the journal."""
 
 

@@ -108,8 +108,8 @@ class Journal:
         self._unwritten.discard(entry.id)
         if entry not in self.index:
             return
-        if phase is Phase.OVER and not is_whole:
-            phase = Phase.LEFT
+        if phase is Phase.COMPLETE and not is_whole:
+            phase = Phase.ABANDONED
         self._move(entry, phase, time.time() + self._keep)
         if not entry.is_stream and entry.idempotency_key is None:
             self.index.add_orphan(entry)

@@ -319,7 +319,7 @@ class Store:
     def _make_room(self) -> bool:
         """Delete half of the entries that are over; whether there were any."""
         over = self._db.execute(
-            "SELECT id FROM request WHERE phase = ? ORDER BY expires", (Phase.OVER,)
+            "SELECT id FROM request WHERE phase = ? ORDER BY expires", (Phase.COMPLETE,)
         ).fetchall()
         with self._transaction():
             for (number,) in over[: (len(over) + 1) // 2]:

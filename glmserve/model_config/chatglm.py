@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from glmserve.config import RopeScaling
-from glmserve.config_reader import ConfigReader
 from glmserve.model_config.common import (
     LONGEST_CONTEXT,
     MOST_LAYERS,
@@ -16,6 +15,7 @@ from glmserve.model_config.common import (
 )
 from glmserve.model_config.config import ROPE_BASE, ModelConfig, RopeConfig
 from glmserve.model_config.names import rope_meaning
+from glmserve.model_config.reader import ConfigReader
 
 
 def read_chatglm(reader: ConfigReader, rope_scaling: RopeScaling | None) -> ModelConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glmserve.config_reader import ConfigReader
+from glmserve.contract.prompt_layout import PromptMarks
 from glmserve.model_config.common import (
     LONGEST_CONTEXT,
     MOST_LAYERS,
@@ -14,7 +14,7 @@ from glmserve.model_config.common import (
     stored_group_size,
 )
 from glmserve.model_config.config import ROPE_BASE, ModelConfig, RopeConfig
-from glmserve.prompt_layout import PromptMarks
+from glmserve.model_config.reader import ConfigReader
 
 
 def read_chatglm_6b(reader: ConfigReader) -> ModelConfig:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from glmserve.config import WeightBits
-from glmserve.config_reader import ConfigReader
 from glmserve.errors import CheckpointError
 from glmserve.model_config.config import ModelConfig
+from glmserve.model_config.reader import ConfigReader
 
 MOST_LAYERS = 10_000
 LONGEST_CONTEXT = 2**24

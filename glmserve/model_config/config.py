@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from glmserve.config import WeightBits
-from glmserve.prefix_config import PrefixConfig
-from glmserve.prompt_layout import PromptMarks
+from glmserve.contract.prompt_layout import PromptMarks
+from glmserve.model_config.prefix import PrefixConfig
 
 ROPE_BASE = 10000.0
 """The family's rotary base before rope_ratio; the remote code has it as a literal."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from glmserve.config_reader import ConfigReader
 from glmserve.errors import CheckpointError
 from glmserve.model_config.common import (
     LONGEST_CONTEXT,
@@ -14,6 +13,7 @@ from glmserve.model_config.common import (
     stored_group_size,
 )
 from glmserve.model_config.config import ROPE_BASE, ModelConfig, RopeConfig
+from glmserve.model_config.reader import ConfigReader
 
 
 def read_glm(reader: ConfigReader) -> ModelConfig:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from glmserve.config import RopeScaling
-from glmserve.config_reader import read_json_object
+from glmserve.model_config.reader import read_json_object
 
 
 def rope_meaning(folder: Path) -> RopeScaling | None:

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from glmserve.config import RopeScaling
-from glmserve.config_reader import ConfigReader, locate_config
 from glmserve.model_config.chatglm import read_chatglm
 from glmserve.model_config.chatglm_6b import read_chatglm_6b
 from glmserve.model_config.config import ModelConfig
 from glmserve.model_config.glm import read_glm
-from glmserve.prefix_config import read_prefix_config
+from glmserve.model_config.prefix import read_prefix_config
+from glmserve.model_config.reader import ConfigReader, locate_config
 
 MODEL_TYPES = ("chatglm", "glm")
 

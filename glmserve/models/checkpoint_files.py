@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from glmserve.config_reader import read_json_object
 from glmserve.errors import CheckpointError
+from glmserve.model_config.reader import read_json_object
 from glmserve.models.safetensors_header import check_header
 
 _SINGLE = ("model.safetensors", "pytorch_model.bin")

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from glmserve.errors import CheckpointError
 from glmserve.model_config import ModelConfig
+from glmserve.model_config.prefix import PrefixConfig
 from glmserve.models.checkpoint_files import read_tensors, weight_files
 from glmserve.models.names import interleave_halves
-from glmserve.prefix_config import PrefixConfig
 
 _PREFIX = "transformer.prefix_encoder."
 

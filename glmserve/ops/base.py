@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from glmserve.contract.step import SamplingInput
 from glmserve.model_config import RopeConfig
 from glmserve.ops.attention import AttentionBackend, AttentionPlan, LayerCache
 from glmserve.ops.drawing import draw_row
 from glmserve.ops.gumbel import Float32Array
 from glmserve.ops.quantized import QuantizedWeight
-from glmserve.step import SamplingInput
 
 PackedWeight = Any
 """What `pack_linear` made of a weight; only `linear` of the same Ops looks inside."""
@@ -143,7 +143,8 @@ class Ops:
     ) -> list[int]:
         """Ids drawn from some `rows` of [S, V], each by its SamplingInput; penalties aside.
 
-        Temperatures are more than 0. NOT_A_NUMBER where a row is not finite, see runner/sampler.py.
+        Temperatures are more than 0. A row that is not finite gives INVALID_TOKEN_ID, see
+        runner/sampler.py.
         """
         return [draw_row(logits[row], s) for row, s in zip(rows, inputs, strict=True)]
 

@@ -43,7 +43,8 @@ class Batch:
     rotary_positions: Int64Array | None = None
     """[2, T]: see PromptLayout; None: `positions` are meant."""
     pending: tuple[tuple[int, int], ...] = ()
-    """(row, request id) of tokens that the step before chose; their input_ids are PENDING."""
+    """(row, request id) of tokens that the step before chose; their input_ids are
+    PLACEHOLDER_TOKEN_ID."""
 
     def slots(self, first: int, last: int, length: int) -> Int64Array:
         """Cache slots of positions 0..length-1 of sequences first..last-1: [last-first, length]."""

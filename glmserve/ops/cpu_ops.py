@@ -10,10 +10,10 @@ from glmserve.config import RunnerConfig
 from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig
 from glmserve.ops.attention import AttentionBackend
+from glmserve.ops.batch_invariant import BatchInvariantAttention, BatchInvariantCpuOps
 from glmserve.ops.cpu import CpuAttention, CpuOps
 from glmserve.ops.kv_store import make_store
 from glmserve.ops.native_cpu import ACTIVATION_DTYPES, NativeCpuAttention, NativeCpuOps
-from glmserve.ops.reproducible import ReproducibleAttention, ReproducibleCpuOps
 from glmserve_cpu_kernels.attention import BLOCK, LARGEST_DIM
 from glmserve_cpu_kernels.library import Library, UnavailableError, load
 
@@ -100,11 +100,11 @@ def make_cpu_ops(
         store = make_store(config.kv_cache_dtype, dtype)
         heads, prefix = model.num_kv_heads, model.prefix_length
         if config.deterministic:
-            attention = ReproducibleAttention(heads, _HOST, block_size, store, prefix)
+            attention = BatchInvariantAttention(heads, _HOST, block_size, store, prefix)
         else:
             attention = CpuAttention(heads, dtype, _HOST, block_size, store, prefix)
     if library is None:
-        return (ReproducibleCpuOps if config.deterministic else CpuOps)(attention, dtype)
+        return (BatchInvariantCpuOps if config.deterministic else CpuOps)(attention, dtype)
     has_tiles = _has_amx() and not config.deterministic
     return NativeCpuOps(attention, dtype, library, has_tiles=has_tiles)
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput
 from glmserve.ops.gumbel import Float32Array, IdArray, draw
-from glmserve.step import NOT_A_NUMBER, SamplingInput
 
 _ROUNDING = 0.999
 """Slack of a float32 weight that is compared with a float64 bound."""
@@ -19,10 +19,10 @@ _SORTED_AT_ONCE = 512
 
 
 def draw_row(logits: Float32Array, s: SamplingInput) -> int:
-    """One token id for `logits` [V], or NOT_A_NUMBER; s.temperature is more than 0."""
+    """One token id for `logits` [V], or INVALID_TOKEN_ID; s.temperature is more than 0."""
     best = int(logits.argmax())  # stops at the first NaN
     if not np.isfinite(logits[best]):
-        return NOT_A_NUMBER
+        return INVALID_TOKEN_ID
     scaled = (logits - logits[best]) / np.float32(s.temperature)
     weights = np.exp(scaled)  # 1 for the most likely
     ids = np.arange(len(weights))

@@ -74,9 +74,12 @@ def make_ops(
 def _triton_ops(
     config: RunnerConfig, model: ModelConfig, dtype: torch.dtype, block_size: int, gpu: Gpu
 ) -> Ops:
+    from glmserve.ops.batch_invariant_triton import (
+        BatchInvariantPagedAttention,
+        BatchInvariantTritonOps,
+    )
     from glmserve.ops.paged_attention import PagedAttention
     from glmserve.ops.paged_cache import PagedGeometry
-    from glmserve.ops.reproducible_triton import ReproduciblePagedAttention, ReproducibleTritonOps
     from glmserve.ops.triton import TritonOps
 
     geometry = PagedGeometry(
@@ -90,7 +93,7 @@ def _triton_ops(
         block_size=block_size,
     )
     if config.deterministic:
-        return ReproducibleTritonOps(ReproduciblePagedAttention(geometry), gpu.chip)
+        return BatchInvariantTritonOps(BatchInvariantPagedAttention(geometry), gpu.chip)
     return TritonOps(PagedAttention(geometry), gpu.chip)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from glmserve.config import KvCacheDType
+from glmserve.contract.step import SamplingInput
 from glmserve.errors import OptionError
 from glmserve.ops.attention import AttentionBackend, LayerCache
 from glmserve.ops.base import PackedWeight
@@ -20,7 +21,6 @@ from glmserve.ops.batch import Batch
 from glmserve.ops.cpu import CpuOps
 from glmserve.ops.gumbel import Float32Array
 from glmserve.ops.quantized import QuantizedWeight
-from glmserve.step import SamplingInput
 from glmserve_cpu_kernels import attention, elementwise, sampling
 from glmserve_cpu_kernels.library import Library
 from glmserve_cpu_kernels.linear import (

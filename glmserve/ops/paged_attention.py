@@ -20,9 +20,9 @@ from glmserve.ops.batch import Batch, Int64Array
 from glmserve.ops.paged_cache import PagedBackend, PagedCache, PagedGeometry
 from glmserve.ops.static_arrays import ArraySpec
 from glmserve_kernels.paged_decode.kernel import paged_decode
-from glmserve_kernels.paged_decode.work import max_items, split_work
+from glmserve_kernels.paged_decode.split_plan import max_items, split_work
 from glmserve_kernels.paged_prefill.kernel import paged_prefill
-from glmserve_kernels.paged_prefill.work import query_tiles, tokens_per_tile
+from glmserve_kernels.paged_prefill.split_plan import query_tiles, tokens_per_tile
 from glmserve_kernels.tiles import load_tiles
 
 

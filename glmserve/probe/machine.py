@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from glmserve.config import RunnerConfig
+from glmserve.contract.diagnosis import DeviceFinding, GpuFinding, Machine
 from glmserve.devices import host
 from glmserve.devices.registry import device_names, load_device, probe
-from glmserve.diagnosis import DeviceFinding, GpuFinding, Machine
 from glmserve.errors import StartupError
 from glmserve.ops.cpu_ops import native_kernels
 

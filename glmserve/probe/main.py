@@ -10,11 +10,11 @@ from typing import NoReturn
 import msgspec
 
 from glmserve.config import RunnerConfig
+from glmserve.contract.diagnosis import Findings
 from glmserve.devices.affinity import run_on
-from glmserve.diagnosis import Findings
 from glmserve.errors import CheckpointError
-from glmserve.failure import exit_with
 from glmserve.model_config import ModelConfig, read_model_config
+from glmserve.process.failure import exit_with
 
 
 def main() -> NoReturn:

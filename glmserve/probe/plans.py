@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import msgspec
 
 from glmserve.config import RunnerConfig
+from glmserve.contract.diagnosis import Attempt
 from glmserve.devices.base import PlanningDevice
 from glmserve.devices.registry import select_device
-from glmserve.diagnosis import Attempt
 from glmserve.errors import StartupError
 from glmserve.model_config import ModelConfig
 

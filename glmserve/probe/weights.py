@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from glmserve.config_reader import read_json_object
-from glmserve.diagnosis import Weights
+from glmserve.contract.diagnosis import Weights
 from glmserve.errors import CheckpointError
 from glmserve.model_config import ModelConfig
+from glmserve.model_config.reader import read_json_object
 from glmserve.models.checkpoint_files import weight_files
 from glmserve.models.prefix import load_prefix
 from glmserve.models.weights import stored_tensors

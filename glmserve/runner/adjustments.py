@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glmserve.step import SamplingInput
+from glmserve.contract.step import SamplingInput
 
 _NOTHING = np.zeros(0, dtype=np.int64)
 

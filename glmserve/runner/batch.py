@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from glmserve.contract.step import PLACEHOLDER_TOKEN_ID, ScheduledSequence, StepInput
 from glmserve.ops.batch import Batch, Int64Array
-from glmserve.step import PENDING, ScheduledSequence, StepInput
 
 
 def build_batch(step: StepInput, block_size: int) -> Batch:
@@ -39,7 +39,7 @@ def build_batch(step: StepInput, block_size: int) -> Batch:
         rotary_positions=rotary_positions,
         pending=tuple(
             (row, sequences[owners[row]].request_id)
-            for row in np.flatnonzero(input_ids == PENDING).tolist()
+            for row in np.flatnonzero(input_ids == PLACEHOLDER_TOKEN_ID).tolist()
         ),
     )
 
@@ -80,7 +80,7 @@ def _output_rows(
     """The rows of each sequence's places, then all rows of those that are read whole."""
     first_rows, end_rows = np.empty((2, len(order)), dtype=np.int64)
     first_rows[order], end_rows[order] = query_start[:-1], query_start[1:]
-    num_places = np.array([len(s.places) for s in sequences])
+    num_places = np.array([len(s.sampling_inputs) for s in sequences])
     ends = np.cumsum(num_places)
     places = np.arange(ends[-1]) + np.repeat(end_rows - ends, num_places)
     whole = [

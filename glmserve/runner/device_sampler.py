@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glmserve.contract.step import SamplingInput
 from glmserve.runner.adjustments import Adjustments, adjusts, gather_adjustments
 from glmserve.runner.packed_upload import upload_together
-from glmserve.runner.token_bits import Words, ban, bits_of_mask, bits_of_range
-from glmserve.step import SamplingInput
+from glmserve.runner.token_bitmask import Words, ban, bits_of_mask, bits_of_range
 from glmserve_kernels.adjust_logits.kernel import adjust_logits
 from glmserve_kernels.most_likely_token.kernel import most_likely_token
 from glmserve_kernels.sample.kernel import sample
@@ -57,7 +57,7 @@ class DeviceSampler:
     ) -> Tensor:
         """One id per row of `logits` float32 [S, V], int64 [S] on the device; overwrites `logits`.
 
-        NOT_A_NUMBER for a row that is not finite.
+        INVALID_TOKEN_ID for a row that is not finite.
 
         Args:
             masks: of the constrained inputs, in order.

@@ -6,6 +6,7 @@ import msgspec
 import torch
 
 from glmserve.config import ReportProgress, RunnerConfig
+from glmserve.contract.step import RunnerInfo
 from glmserve.model_config import ModelConfig
 from glmserve.models.registry import build_model
 from glmserve.runner.accelerator import Accelerator
@@ -17,7 +18,6 @@ from glmserve.runner.graphs import DecodeGraphs, StaticAttention, graph_sizes
 from glmserve.runner.logprobs import LogprobReader
 from glmserve.runner.torch_runner import TorchTarget, allocate_caches, make_parameters
 from glmserve.runner.warm_up import warm_up
-from glmserve.step import RunnerInfo
 
 
 @torch.inference_mode()

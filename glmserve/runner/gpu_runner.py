@@ -12,6 +12,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from glmserve.contract.step import (
+    MaskSource,
+    PendingOutput,
+    RunnerInfo,
+    SamplingInput,
+    StepInput,
+    StepOutput,
+    no_masks,
+)
 from glmserve.models.registry import Model
 from glmserve.ops.attention import AttentionBackend, LayerCache
 from glmserve.ops.batch import Batch
@@ -23,15 +32,6 @@ from glmserve.runner.graphs import DecodeGraphs, resolve_on_device
 from glmserve.runner.logprobs import LogprobReader, TokenScores
 from glmserve.runner.output import OutputTensors, read_prompts
 from glmserve.runner.pending import needs_chosen, with_history
-from glmserve.step import (
-    MaskSource,
-    PendingOutput,
-    RunnerInfo,
-    SamplingInput,
-    StepInput,
-    StepOutput,
-    no_masks,
-)
 
 
 class GpuRunner:

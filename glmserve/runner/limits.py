@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from glmserve.config import RunnerConfig
+from glmserve.contract.step import RunnerLimits
 from glmserve.errors import DeviceError, OptionError
 from glmserve.model_config import ModelConfig
-from glmserve.step import RunnerLimits
 
 _SHARE_FOR_ONE_REQUEST = 0.8
 """Of the available memory: as much may be taken so that one request of full length fits."""

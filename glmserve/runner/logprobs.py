@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from glmserve.step import Logprobs, ScoreInput
+from glmserve.contract.step import Logprobs, ScoreInput
 
 _ROWS_AT_ONCE = 64
 """Logits of a long prompt would take gigabytes: 2048 tokens of GLM-4's vocabulary are 1.2 GB."""

@@ -9,8 +9,8 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from glmserve.contract.step import Logprobs, StepInput, StepOutput
 from glmserve.runner.logprobs import LogprobReader, TokenScores
-from glmserve.step import Logprobs, StepInput, StepOutput
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,17 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
-from glmserve.step import PENDING, SamplingInput, ScheduledSequence
+from glmserve.contract.step import PLACEHOLDER_TOKEN_ID, SamplingInput, ScheduledSequence
 
 
 def needs_chosen(sequence: ScheduledSequence) -> bool:
     """Whether choosing the sequence's next token takes knowing its pending one."""
     sampling = sequence.sampling
-    return sampling is not None and bool(sampling.history) and sequence.token_ids[-1] == PENDING
+    return (
+        sampling is not None
+        and bool(sampling.history)
+        and sequence.token_ids[-1] == PLACEHOLDER_TOKEN_ID
+    )
 
 
 def with_history(sequence: ScheduledSequence, chosen: Mapping[int, int]) -> SamplingInput:
@@ -26,6 +30,6 @@ def with_history(sequence: ScheduledSequence, chosen: Mapping[int, int]) -> Samp
     assert sampling is not None, "only sampled sequences have a history"
     if not needs_chosen(sequence):
         return sampling
-    # In place of NOT_A_NUMBER any id will do: whatever comes out of the row is dropped.
+    # In place of INVALID_TOKEN_ID any id will do: whatever comes out of the row is dropped.
     token = np.int32(max(chosen[sequence.request_id], 0)).tobytes()
     return msgspec.structs.replace(sampling, history=sampling.history + token)

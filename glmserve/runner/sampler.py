@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput
 from glmserve.ops.base import Ops
 from glmserve.ops.gumbel import Float32Array
-from glmserve.step import NOT_A_NUMBER, SamplingInput
 
 _GREEDY_BELOW = 1e-5
 """Temperatures below are greedy: dividing by them would only overflow."""
@@ -35,18 +35,18 @@ _GREEDY_BELOW = 1e-5
 def sample(
     logits: Tensor, inputs: Sequence[SamplingInput], ops: Ops, vocab_limit: int | None
 ) -> list[int]:
-    """One token id per row of `logits` float32 [S, V]; NOT_A_NUMBER for a row that is not finite.
+    """One token id per row of `logits` float32 [S, V]; a row that is not finite: INVALID_TOKEN_ID.
 
     A row is not finite when it holds a NaN or +inf, or nothing but -inf. May overwrite `logits`.
     """
     logits = logits[:, :vocab_limit]
     greedy = [i for i, s in enumerate(inputs) if _is_plain_greedy(s)]
     others = [i for i, s in enumerate(inputs) if not _is_plain_greedy(s)]
-    tokens = [NOT_A_NUMBER] * len(inputs)
+    tokens = [INVALID_TOKEN_ID] * len(inputs)
     if greedy:
         rows = logits if not others else logits[greedy]
         for i, token, value in zip(greedy, *ops.argmax(rows), strict=True):
-            tokens[i] = token if math.isfinite(value) else NOT_A_NUMBER
+            tokens[i] = token if math.isfinite(value) else INVALID_TOKEN_ID
     if others:
         host = _to_host(logits)
         for i in others:
@@ -55,7 +55,7 @@ def sample(
         drawn = [i for i in others if inputs[i].temperature >= _GREEDY_BELOW]
         for i in set(others).difference(drawn):
             best = int(host[i].argmax())  # stops at the first NaN
-            tokens[i] = best if np.isfinite(host[i, best]) else NOT_A_NUMBER
+            tokens[i] = best if np.isfinite(host[i, best]) else INVALID_TOKEN_ID
         for i, token in zip(drawn, ops.draw(host, drawn, [inputs[i] for i in drawn]), strict=True):
             tokens[i] = token
     return tokens

@@ -14,6 +14,15 @@ import torch
 from torch import Tensor
 
 from glmserve.config import Quantization, ReportProgress, RunnerConfig
+from glmserve.contract.step import (
+    MaskSource,
+    RunnerInfo,
+    RunnerLimits,
+    SamplingInput,
+    StepInput,
+    StepOutput,
+    no_masks,
+)
 from glmserve.model_config import ModelConfig
 from glmserve.models.dummy import dummy_weights
 from glmserve.models.packing import pack_parameters
@@ -29,17 +38,8 @@ from glmserve.runner.batch import build_batch
 from glmserve.runner.dtypes import dtype_name
 from glmserve.runner.logprobs import LogprobReader
 from glmserve.runner.output import OutputTensors, read_prompts
-from glmserve.runner.restrict import restrict
 from glmserve.runner.sampler import sample
-from glmserve.step import (
-    MaskSource,
-    RunnerInfo,
-    RunnerLimits,
-    SamplingInput,
-    StepInput,
-    StepOutput,
-    no_masks,
-)
+from glmserve.runner.token_masks import restrict
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class TorchRunner:
         model, attention = self._model, self._ops.attention
         batch = build_batch(step, self.info.limits.block_size)
         hidden = model.forward(upload(batch, attention, self._caches[0]), self._caches)  # [O, H]
-        sampling = [place for sequence in step.sequences for place in sequence.places]
+        sampling = [place for sequence in step.sequences for place in sequence.sampling_inputs]
         asking = {i: s.top_logprobs for i, s in enumerate(sampling) if s.top_logprobs is not None}
         token_ids, chosen = torch.empty(0, dtype=torch.int64), None
         if sampling:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from glmserve.prompt_layout import PromptLayout
-from glmserve.step import (
+from glmserve.contract.prompt_layout import PromptLayout
+from glmserve.contract.step import (
     PendingOutput,
     Runner,
     RunnerLimits,

@@ -1,7 +1,7 @@
 """Which tokens of which requests go into the next step: plain Python, no clock, no randomness."""
 
-from glmserve.scheduler.outcome import TokenUpdate
+from glmserve.scheduler.crash_tracker import MAX_CRASHES
+from glmserve.scheduler.output_processor import TokenUpdate
 from glmserve.scheduler.scheduler import Scheduler, SchedulerStats
-from glmserve.scheduler.suspects import MAX_CRASHES
 
 __all__ = ["MAX_CRASHES", "Scheduler", "SchedulerStats", "TokenUpdate"]

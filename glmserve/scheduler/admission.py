@@ -56,7 +56,7 @@ class WaitingQueue:
         request.status = RequestStatus.RUNNING
 
     def _place(self, request: Request) -> tuple[int, float, int, int]:
-        return request.priority, *self._shares.turn(request.tenant), request.id
+        return request.priority, *self._shares.service_order(request.tenant), request.id
 
     def _drop_finished(self, tenant: str) -> None:
         heap = self._heaps[tenant]

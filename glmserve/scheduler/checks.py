@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from glmserve.contract.step import RunnerLimits
 from glmserve.errors import ContextLengthError, InvalidRequestError
 from glmserve.request import Request
-from glmserve.step import RunnerLimits
 
 
 def check_fits(request: Request, limits: RunnerLimits, budget: int) -> None:

@@ -24,7 +24,7 @@ class _Account:
     """Weighted tokens."""
     unfinished: int = 0
     running: int = 0
-    newness: int = 0
+    tie_break: int = 0
     """Of two who were served alike the newer comes first: it has had nothing yet."""
 
 
@@ -39,7 +39,7 @@ class FairShares:
         self._weights = weights
         self._active: dict[str, _Account] = {}
         self._num_opened = 0
-        self._resting: dict[str, float] = {}  # counters of tenants without requests
+        self._idle_counters: dict[str, float] = {}  # counters of tenants without requests
 
     @property
     def is_contended(self) -> bool:
@@ -59,10 +59,10 @@ class FairShares:
     def weight(self, tenant: str) -> float:
         return self._weights.get(tenant, 1.0)
 
-    def turn(self, tenant: str) -> tuple[float, int]:
+    def service_order(self, tenant: str) -> tuple[float, int]:
         """Sorts tenants with requests: the least comes first."""
         account = self._active[tenant]
-        return account.served, -account.newness
+        return account.served, -account.tie_break
 
     def enter(self, request: Request) -> None:
         """A request has come."""
@@ -77,9 +77,9 @@ class FairShares:
         account.unfinished -= 1
         if not account.unfinished:
             del self._active[request.tenant]
-            self._resting[request.tenant] = account.served
+            self._idle_counters[request.tenant] = account.served
             if not self._active:
-                self._resting.clear()  # nobody is behind anybody
+                self._idle_counters.clear()  # nobody is behind anybody
 
     def start(self, request: Request) -> None:
         """A request was given blocks."""
@@ -96,6 +96,6 @@ class FairShares:
 
     def _open(self, tenant: str) -> _Account:
         least = min((account.served for account in self._active.values()), default=0.0)
-        served = max(least, self._resting.pop(tenant, 0.0))
+        served = max(least, self._idle_counters.pop(tenant, 0.0))
         self._num_opened += 1
-        return _Account(self.weight(tenant), served, newness=self._num_opened)
+        return _Account(self.weight(tenant), served, tie_break=self._num_opened)

@@ -6,9 +6,14 @@ from typing import NamedTuple
 
 import msgspec
 
+from glmserve.contract.step import (
+    PLACEHOLDER_TOKEN_ID,
+    SamplingInput,
+    ScheduledSequence,
+    ScoreInput,
+)
 from glmserve.request import Request
 from glmserve.scheduler.random import noise_key
-from glmserve.step import PENDING, SamplingInput, ScheduledSequence, ScoreInput
 
 _GREEDY = SamplingInput()
 _GREEDY_CONSTRAINED = SamplingInput(constrained=True)
@@ -42,7 +47,7 @@ class Plan:
         """
         start = request.num_scheduled_tokens
         end = start + num_tokens
-        token_ids = request.token_ids[start:end].tolist() or [PENDING]
+        token_ids = request.token_ids[start:end].tolist() or [PLACEHOLDER_TOKEN_ID]
         sampling = None
         if end == request.num_tokens + request.num_pending_tokens and request.params.max_tokens:
             sampling = _sampling_input(request, end)

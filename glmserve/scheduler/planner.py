@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from glmserve.cache import BlockManager
+from glmserve.contract.step import RunnerLimits
 from glmserve.request import Request, RequestStatus
 from glmserve.scheduler.admission import WaitingQueue
 from glmserve.scheduler.fairness import FairShares
 from glmserve.scheduler.plan import Plan
 from glmserve.scheduler.running import RunningRequests
-from glmserve.step import RunnerLimits
 
 _ROOM_TO_GROW = 0.05
 """Part of the blocks that admission leaves to running requests, and a block each at least. In
@@ -90,12 +90,12 @@ class Planner:
         while self._shares.is_contended and (request := self.waiting.peek()) is not None:
             if not self._shares.running(request.tenant) and self._join(request):
                 continue
-            debtor = self._debtor(request)
-            if debtor is None:
+            over_share_victim = self._over_share_victim(request)
+            if over_share_victim is None:
                 return True
             if not is_idle:
                 return False
-            self._preempt(debtor)
+            self._preempt(over_share_victim)
             self._join(request)
         return True
 
@@ -104,18 +104,18 @@ class Planner:
         has_place = len(self.running) < self._max_running
         return has_place and self._limits.chunked_prefill and self._start(request, self._budget)
 
-    def _debtor(self, request: Request) -> Request | None:
+    def _over_share_victim(self, request: Request) -> Request | None:
         """Who is to yield its place or its blocks to a waiting request, if anybody."""
-        debtor = None
+        over_share_victim = None
         if len(self.running) >= self._max_running:
-            debtor = self.running.debtor(request, lambda _: 1, 1)
-            if debtor is None:
+            over_share_victim = self.running.over_share_victim(request, lambda _: 1, 1)
+            if over_share_victim is None:
                 return None
         needed = self._blocks.blocks_needed(request, self._blocks.match_prefix(request))
         if self._has_room(needed):
-            return debtor
-        richest = self.running.debtor(request, self._blocks.num_held, needed)
-        return richest if debtor is None or richest is None else debtor
+            return over_share_victim
+        richest = self.running.over_share_victim(request, self._blocks.num_held, needed)
+        return richest if over_share_victim is None or richest is None else over_share_victim
 
     def _without_waiting_for(self, decodes: list[Request], chunks: list[Request]) -> list[Request]:
         """Leave out decodes where a tenant that gets nothing so far can have its first token.
@@ -185,7 +185,7 @@ class Planner:
         return request is not None and self._turn(request) < self._turn(chunk)
 
     def _turn(self, request: Request) -> tuple[int, float, int, int]:
-        return request.priority, *self._shares.turn(request.tenant), request.id
+        return request.priority, *self._shares.service_order(request.tenant), request.id
 
     def _admit_next(self, plan: Plan) -> bool:
         """Start the next waiting request, if there is one and it fits."""

@@ -62,7 +62,7 @@ class RunningRequests:
 
         return max(candidates, key=load)
 
-    def debtor(
+    def over_share_victim(
         self, request: Request, usage: Callable[[Request], int], wanted: int
     ) -> Request | None:
         """Who has to yield to a waiting request so that its tenant gets its share, if anybody.

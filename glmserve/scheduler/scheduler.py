@@ -4,9 +4,9 @@ There are no prefill and decode phases: every running request has num_scheduled_
 step brings it closer to num_tokens. A request that lacks one token decodes; one that lacks many
 gets them computed in chunks, as far as the budget reaches.
 
-Where the runner allows it, a step is planned while the one before it runs. What a request gets from
-the running step is then PENDING in the next one; if it turns out to end the request, its row of the
-next step was computed for nothing, and is passed over.
+Where the runner allows it, a step is planned while the one before it runs. The next step then has
+PLACEHOLDER_TOKEN_ID where the running step chooses a token. If that token ends the request, its row
+of the next step is computed for nothing and its output is dropped.
 
 What is then left of the budget may go to drafts: guesses of a decoding request's next tokens, which
 are kept as far as they are what the model would have said. Drafts follow a token that is known, so
@@ -20,17 +20,17 @@ from typing import NamedTuple
 
 from glmserve.cache import BlockManager
 from glmserve.config import SchedulerConfig
+from glmserve.contract.step import RunnerLimits, StepInput, StepOutput
 from glmserve.errors import InvalidRequestError, QueueFullError
 from glmserve.request import Request, RequestStatus
 from glmserve.scheduler.checks import check_fits, lay_out
-from glmserve.scheduler.choices import HeldChoices
+from glmserve.scheduler.crash_tracker import CrashTracker
 from glmserve.scheduler.fairness import FairShares
-from glmserve.scheduler.outcome import Outcomes, TokenUpdate
+from glmserve.scheduler.output_processor import OutputProcessor, TokenUpdate
 from glmserve.scheduler.plan import Plan, Scheduled
 from glmserve.scheduler.planner import Planner
+from glmserve.scheduler.shared_prefill import SharedPrefillQueue
 from glmserve.scheduler.speculation import Speculation
-from glmserve.scheduler.suspects import Suspects
-from glmserve.step import RunnerLimits, StepInput, StepOutput
 
 
 class SchedulerStats(NamedTuple):
@@ -87,10 +87,10 @@ class Scheduler:
         )
         self._waiting = self._planner.waiting
         self._running = self._planner.running
-        self._held = HeldChoices()
+        self._held = SharedPrefillQueue()
         self._speculation = Speculation(config.speculative_tokens, limits.max_drafts)
-        self._suspects = Suspects()
-        self._outcomes = Outcomes(
+        self._suspects = CrashTracker()
+        self._outcomes = OutputProcessor(
             self._blocks, self._speculation, self._suspects, self.abort, self._let_go
         )
         self._in_flight: deque[list[Scheduled]] = deque()  # planned and not updated, oldest first
@@ -184,7 +184,7 @@ class Scheduler:
             request.num_pending_tokens = 0
             self._planner.requeue(request)
         self._blocks.forget_contents()
-        return self._suspects.blame(crashed)
+        return self._suspects.record_crash(crashed)
 
     def schedule(self) -> StepInput | None:
         """Plan the next step; None when there is nothing to compute, or nothing before `update`.

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from glmserve.config_reader import read_json_object
 from glmserve.errors import CheckpointError, OptionError
 from glmserve.model_config import name_hints
+from glmserve.model_config.reader import read_json_object
 from glmserve.text.chat_format import ChatFormat
 from glmserve.text.plain_formats import ChatGLM2Format, ChatGLMFormat, CodeGeeX2Format
 from glmserve.text.role_formats import ChatGLM3Format, GLM4Format

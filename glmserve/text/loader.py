@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from glmserve.config_reader import read_json_object
 from glmserve.errors import CheckpointError
+from glmserve.model_config.reader import read_json_object
 from glmserve.text.chat_format_selection import named_chat_format, read_name_hints
 from glmserve.text.ice_tokenizer import IceTokenizer
 from glmserve.text.sentencepiece_tokenizer import SentencePieceTokenizer

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glmserve.config_reader import read_whole
 from glmserve.errors import CheckpointError
+from glmserve.model_config.reader import read_whole
 from glmserve.text.token_bytes import ONE_PER_BYTE, LeadingBlanks
 from glmserve.text.tokenizer import Tokenizer
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from glmserve.contract.step import Logprobs
 from glmserve.engine import NewTokens
 from glmserve.request import FINISH_REASONS, Request, RequestStatus
-from glmserve.step import Logprobs
 from glmserve.text.detokenizer import IncrementalDetokenizer
 from glmserve.text.response_filter import ResponseFilter
 from glmserve.text.stop_strings import StopChecker

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glmserve.config_reader import read_whole
 from glmserve.errors import CheckpointError, InvalidRequestError
+from glmserve.model_config.reader import read_whole
 from glmserve.text.tokenizer import Tokenizer
 
 GLM4_PATTERN = (

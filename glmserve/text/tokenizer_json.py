@@ -12,8 +12,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from glmserve.config_reader import read_json_object
 from glmserve.errors import CheckpointError
+from glmserve.model_config.reader import read_json_object
 from glmserve.text.tiktoken_tokenizer import TiktokenTokenizer
 
 

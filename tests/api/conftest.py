@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import httpx
 import pytest
 
-from fake_server import client_of, serve
+from support.fake_server import client_of, serve
 
 
 @pytest.fixture

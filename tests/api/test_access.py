@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from fake_server import client_of, serve, tenants
 from glmserve.api.auth import ApiKeyMiddleware, ApiKeys
 from glmserve.api.caller import caller_of
 from glmserve.api.health import metrics
 from glmserve.config import ServerConfig
+from support.fake_server import client_of, serve, tenants
 
 PAGES = ("/v1/models", "/v1/models/fake", "/metrics", "/version", "/docs", "/openapi.json")
 KEYS = ("first", "sécret", "third")

@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from fake_server import serve
 from glmserve.api.body_memory import BodyMemory
 from glmserve.config import ServerConfig
 from glmserve.errors import NotReadyError
-from live_server import Connection, connect, listening
+from support.fake_server import serve
+from support.live_server import Connection, connect, listening
 
 LIMIT = 10_000
 

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from fakes import LIMITS, FakeRunner
 from glmserve.api.protocol import CompletionRequest, parse_request
 from glmserve.api.protocol.misfits import misfit
 from glmserve.errors import InvalidRequestError
+from support.fakes import LIMITS, FakeRunner
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"

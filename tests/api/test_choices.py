@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from fakes import FakeRunner, expected_logprobs, expected_output
 from glmserve.text.text_stream import TextStream
+from support.fakes import FakeRunner, expected_logprobs, expected_output
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"

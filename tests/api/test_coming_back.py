@@ -17,12 +17,12 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from fake_server import client_of, serve, tenants
-from fakes import FakeRunner
 from glmserve.api.journaling.unfinished import finish_unfinished
 from glmserve.config import ServerConfig
-from streaming import data_of, id_of, open_stream, texts_of
-from worker_on_thread import WorkerOnThread
+from support.fake_server import client_of, serve, tenants
+from support.fakes import FakeRunner
+from support.streaming import data_of, id_of, open_stream, texts_of
+from support.worker_on_thread import WorkerOnThread
 
 TEXT = "/v1/completions"
 BODY: dict[str, Any] = {"model": "fake", "prompt": "abc", "max_tokens": 30, "temperature": 0}

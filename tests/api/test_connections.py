@@ -9,9 +9,9 @@ import httpx
 import openai
 import pytest
 
-from fake_server import serve, tenants
 from glmserve.config import ServerConfig
-from live_server import HOST, connect, listening
+from support.fake_server import serve, tenants
+from support.live_server import HOST, connect, listening
 
 LIMIT = 1_000_000
 COMPLETIONS = "/v1/completions"

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from fake_server import client_of, serve, tenants
-from fakes import FakeRunner
 from glmserve.config import SchedulerConfig, ServerConfig
+from support.fake_server import client_of, serve, tenants
+from support.fakes import FakeRunner
 
 KEY = {"Authorization": "Bearer operator"}
 CONFIG = ServerConfig(served_model_name="fake", admin_key="operator")

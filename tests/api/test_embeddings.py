@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fakes import FakeRunner
+from support.fakes import FakeRunner
 
 EMBEDDINGS = "/v1/embeddings"
 

@@ -10,11 +10,11 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from fake_server import client_of, serve
-from fakes import LIMITS, FakeRunner
 from glmserve.config import SchedulerConfig, ServerConfig
 from glmserve.engine import Engine
 from glmserve.request import SamplingParams
+from support.fake_server import client_of, serve
+from support.fakes import LIMITS, FakeRunner
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fakes import expected_output
+from support.fakes import expected_output
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"

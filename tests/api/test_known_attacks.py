@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from fake_server import client_of, serve, tenants
-from fakes import FakeRunner
 from glmserve.config import ConnectionConfig, ServerConfig
-from live_server import HOST, connect, listening
+from support.fake_server import client_of, serve, tenants
+from support.fakes import FakeRunner
+from support.live_server import HOST, connect, listening
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"

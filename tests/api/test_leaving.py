@@ -6,11 +6,11 @@ import asyncio
 
 import msgspec
 
-from fake_server import serve
-from fakes import LIMITS, FakeRunner
 from glmserve.config import ConnectionConfig, ServerConfig
-from live_server import HOST, listening
-from rude_clients import leave_often
+from support.fake_server import serve
+from support.fakes import LIMITS, FakeRunner
+from support.live_server import HOST, listening
+from support.rude_clients import leave_often
 
 
 async def test_no_task_is_left_behind() -> None:

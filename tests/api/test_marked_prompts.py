@@ -8,8 +8,8 @@ import httpx
 import msgspec
 import pytest
 
-from fakes import LIMITS, FakeRunner, expected_output
-from glmserve.prompt_layout import PromptMarks
+from glmserve.contract.prompt_layout import PromptMarks
+from support.fakes import LIMITS, FakeRunner, expected_output
 
 MARKS = PromptMarks(gmask_id=201, mask_id=200, sop_id=204)
 PROMPT = [7, 8, 201, 204]

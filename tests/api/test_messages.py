@@ -12,16 +12,16 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
-import official_anthropic as official
-from fake_server import serve, tenants
-from fakes import LIMITS, FakeRunner, expected_output
 from glmserve.config import SchedulerConfig, ServerConfig
 from glmserve.engine import Engine
 from glmserve.request import SamplingParams
-from leaving import leave_after
-from live_server import listening
-from named_events import NamedEvent, named_events
-from scripted import ROOMY, ScriptedRunner
+from support import anthropic_schemas as official
+from support.disconnects import leave_after
+from support.fake_server import serve, tenants
+from support.fakes import LIMITS, FakeRunner, expected_output
+from support.live_server import listening
+from support.named_events import NamedEvent, named_events
+from support.scripted import ROOMY, ScriptedRunner
 
 MESSAGES = "/v1/messages"
 COUNT = "/v1/messages/count_tokens"

@@ -9,10 +9,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from fake_server import client_of, serve
 from glmserve import __version__
 from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.config import ServerConfig
+from support.fake_server import client_of, serve
 
 
 async def test_models(client: httpx.AsyncClient) -> None:

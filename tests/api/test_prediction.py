@@ -9,8 +9,8 @@ import httpx
 import msgspec
 import pytest
 
-from fakes import LIMITS, FakeRunner
 from glmserve.config import SchedulerConfig
+from support.fakes import LIMITS, FakeRunner
 
 BODY: dict[str, Any] = {
     "model": "fake",

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fake_server import client_of, serve
-from fakes import FakeRunner
 from glmserve.api.quotas import Account, Quotas
 from glmserve.config import SchedulerConfig, ServerConfig, Tenant
 from glmserve.errors import RateLimitError
 from glmserve.request import Request, SamplingParams
+from support.fake_server import client_of, serve
+from support.fakes import FakeRunner
 
 BODY = {"model": "fake", "prompt": "abcdef", "max_tokens": 4, "temperature": 0, "ignore_eos": True}
 OTHERS = {"Authorization": "Bearer other"}

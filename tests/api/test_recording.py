@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from fake_server import serve
-from fakes import FakeRunner
 from glmserve.config import SchedulerConfig
-from glmserve.prompt_layout import PromptMarks
-from glmserve.step import RunnerLimits, ScheduledSequence
-from streaming import id_of, open_stream, texts_of
+from glmserve.contract.prompt_layout import PromptMarks
+from glmserve.contract.step import RunnerLimits, ScheduledSequence
+from support.fake_server import serve
+from support.fakes import FakeRunner
+from support.streaming import id_of, open_stream, texts_of
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 CALL = b'Hm. <tool_call>{"name": "get_time", "arguments": {"zone": "UTC"}}</tool_call>'

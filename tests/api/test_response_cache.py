@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from fake_server import tenants
-from fakes import FakeRunner
 from glmserve.api.response_cache import Answer, ResponseCache
 from glmserve.config import ServerConfig
+from support.fake_server import tenants
+from support.fakes import FakeRunner
 
 CHAT = "/v1/chat/completions"
 HEADER = "x-glmserve-cache"

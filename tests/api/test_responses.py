@@ -12,14 +12,14 @@ import pytest
 from openai.types.responses import Response, ResponseItemList, ResponseStreamEvent
 from pydantic import BaseModel
 
-import official
-from fake_server import client_of, serve, tenants
-from fakes import LIMITS, FakeRunner, expected_output
 from glmserve.config import ServerConfig
 from glmserve.engine import Engine
-from leaving import leave_after
-from named_events import NamedEvent, named_events
-from scripted import ROOMY, ScriptedRunner
+from support import openai_schemas
+from support.disconnects import leave_after
+from support.fake_server import client_of, serve, tenants
+from support.fakes import LIMITS, FakeRunner, expected_output
+from support.named_events import NamedEvent, named_events
+from support.scripted import ROOMY, ScriptedRunner
 
 RESPONSES = "/v1/responses"
 CHAT = "/v1/chat/completions"
@@ -63,7 +63,7 @@ def text_of(response: dict[str, Any]) -> str:
 async def create(client: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
     answer = await client.post(RESPONSES, json=body(**fields))
     assert answer.status_code == 200, answer.text
-    official.checked(Response, answer.json())
+    openai_schemas.checked(Response, answer.json())
     return answer.json()  # type: ignore[no-any-return]
 
 
@@ -72,14 +72,14 @@ async def stream(client: httpx.AsyncClient, **fields: Any) -> list[NamedEvent]:
     assert [event.data["sequence_number"] for event in events] == list(range(len(events)))
     for name, data in events:
         assert data["type"] == name
-        official.checked(EVENTS[name], data)
+        openai_schemas.checked(EVENTS[name], data)
     return events
 
 
 async def error_of(client: httpx.AsyncClient, fields: dict[str, Any]) -> dict[str, Any]:
     answer = await client.post(RESPONSES, json=body(**fields))
     assert answer.status_code == 400, answer.text
-    official.checked_error(answer.json())
+    openai_schemas.checked_error(answer.json())
     return answer.json()["error"]  # type: ignore[no-any-return]
 
 
@@ -324,7 +324,7 @@ async def test_a_call_is_answered_in_a_later_response(make_client: Any) -> None:
     answered = await create(client, input=[result], previous_response_id=asked["id"], **shape)
     assert text_of(answered) == "It is y."
     listed = (await client.get(f"{RESPONSES}/{answered['id']}/input_items?order=asc")).json()
-    official.checked(ResponseItemList, listed)
+    openai_schemas.checked(ResponseItemList, listed)
     kinds = [item["type"] for item in listed["data"]]
     assert kinds == ["message", "function_call", "function_call_output"]
 
@@ -344,7 +344,7 @@ class TestStored:
             await client.get(f"{path}/input_items"),
         ):
             assert gone.status_code == 404
-            official.checked_error(gone.json())
+            openai_schemas.checked_error(gone.json())
 
     async def test_a_stream_is_stored_when_it_ends(self, client: httpx.AsyncClient) -> None:
         last = (await stream(client))[-1].data["response"]
@@ -393,7 +393,7 @@ class TestStored:
         response = await create(roomy, input=CONVERSATION)
         path = f"{RESPONSES}/{response['id']}/input_items"
         whole = (await roomy.get(path, params={"order": "asc"})).json()
-        official.checked(ResponseItemList, whole)
+        openai_schemas.checked(ResponseItemList, whole)
         assert len(whole["data"]) == len(CONVERSATION)
         assert whole["data"][7]["id"] == "msg_1"
         assert not whole["has_more"]

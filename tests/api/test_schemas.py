@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-import official
-from fakes import LIMITS, FakeRunner
-from glmserve.step import RunnerLimits
+from glmserve.contract.step import RunnerLimits
+from support import openai_schemas
+from support.fakes import LIMITS, FakeRunner
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -98,11 +98,11 @@ async def test_chat(
     body |= shape | logprobs
     response = await roomy.post(CHAT, json=body)
     assert response.status_code == 200, response.text
-    whole = official.checked_chat(response.json())
+    whole = openai_schemas.checked_chat(response.json())
     assert whole.usage is not None
     chunks = await events(roomy, CHAT, body)
     for chunk in chunks:
-        official.checked_chunk(chunk)
+        openai_schemas.checked_chunk(chunk)
         assert "usage" not in chunk
     assert [choice.index for choice in whole.choices] == list(range(n))
     for choice in whole.choices:
@@ -125,7 +125,7 @@ async def test_usage_is_null_until_the_last_chunk(
     assert all(chunk["usage"] is None for chunk in chunks)
     assert all(len(chunk["choices"]) == 1 for chunk in chunks)
     assert last["choices"] == []
-    usage = official.checked_chunk(last).usage
+    usage = openai_schemas.checked_chunk(last).usage
     assert usage is not None
     assert usage.completion_tokens == whole["usage"]["completion_tokens"]
 
@@ -145,9 +145,9 @@ async def test_completions(
     body |= {"n": n, "logprobs": logprobs, "echo": echo} | fields
     response = await client.post(COMPLETIONS, json=body)
     assert response.status_code == 200, response.text
-    whole = official.checked_completion(response.json())
+    whole = openai_schemas.checked_completion(response.json())
     *chunks, last = [
-        official.checked_completion(chunk)
+        openai_schemas.checked_completion(chunk)
         for chunk in await events(
             client, COMPLETIONS, body | {"stream_options": {"include_usage": True}}
         )
@@ -162,32 +162,32 @@ async def test_completions(
 
 async def test_service_tier_is_answered_to_those_who_name_one(client: httpx.AsyncClient) -> None:
     body = {"model": "fake", "messages": MESSAGES, "max_tokens": 3, "service_tier": "auto"}
-    whole = official.checked_chat((await client.post(CHAT, json=body)).json())
+    whole = openai_schemas.checked_chat((await client.post(CHAT, json=body)).json())
     assert whole.service_tier == "default"
     for chunk in await events(client, CHAT, body):
-        assert official.checked_chunk(chunk).service_tier == "default"
+        assert openai_schemas.checked_chunk(chunk).service_tier == "default"
 
 
 async def test_extensions_come_only_to_those_who_ask(client: httpx.AsyncClient) -> None:
     ids = frozenset({"prompt_token_ids", "token_ids"})
     chat = {"model": "fake", "messages": MESSAGES, "max_tokens": 3, "return_token_ids": True}
     whole = (await client.post(CHAT, json=chat)).json()
-    official.checked_chat(whole, ids)
+    openai_schemas.checked_chat(whole, ids)
     assert len(whole["choices"][0]["token_ids"]) == 3
     for chunk in await events(client, CHAT, chat):
-        official.checked_chunk(chunk, ids)
+        openai_schemas.checked_chunk(chunk, ids)
     text = {"model": "fake", "prompt": "hi", "max_tokens": 3, "return_token_ids": True}
     whole = (await client.post(COMPLETIONS, json=text)).json()
-    official.checked_completion(whole, ids)
+    openai_schemas.checked_completion(whole, ids)
     for chunk in await events(client, COMPLETIONS, text):
-        official.checked_completion(chunk, ids)
+        openai_schemas.checked_completion(chunk, ids)
 
 
 @pytest.mark.parametrize("value", ["hi", ["a", "b"], [104, 105], [[1], [2, 3]]])
 async def test_embeddings(client: httpx.AsyncClient, value: Any) -> None:
     response = await client.post("/v1/embeddings", json={"model": "fake", "input": value})
     assert response.status_code == 200, response.text
-    assert official.checked_embeddings(response.json()).data
+    assert openai_schemas.checked_embeddings(response.json()).data
 
 
 async def test_models(client: httpx.AsyncClient) -> None:
@@ -195,8 +195,8 @@ async def test_models(client: httpx.AsyncClient) -> None:
     assert listed.keys() == {"object", "data"}
     assert listed["object"] == "list"
     for model in listed["data"]:
-        official.checked_model(model)
-        official.checked_model((await client.get(f"/v1/models/{model['id']}")).json())
+        openai_schemas.checked_model(model)
+        openai_schemas.checked_model((await client.get(f"/v1/models/{model['id']}")).json())
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ async def test_errors(
 ) -> None:
     response = await client.request(method, path, json=body)
     assert response.status_code == status
-    official.checked_error(response.json())
+    openai_schemas.checked_error(response.json())
 
 
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
@@ -233,5 +233,5 @@ async def test_an_error_in_a_stream(make_client: Any, path: str, n: int) -> None
     *chunks, last, rest = response.text.split("\n\n")
     assert rest == ""
     assert len(chunks) > 1
-    error = official.checked_error(json.loads(last.removeprefix("data: ")))
+    error = openai_schemas.checked_error(json.loads(last.removeprefix("data: ")))
     assert error.type == "server_error"

@@ -9,8 +9,8 @@ import httpx
 import msgspec
 import pytest
 
-from fakes import FakeRunner, expected_logprobs
-from glmserve.step import MaskSource, StepInput, StepOutput, no_masks
+from glmserve.contract.step import MaskSource, StepInput, StepOutput, no_masks
+from support.fakes import FakeRunner, expected_logprobs
 
 END = 256
 COMPLETIONS = "/v1/completions"

@@ -7,12 +7,12 @@ import asyncio
 import msgspec
 import pytest
 
-from fake_server import serve
-from fakes import LIMITS, FakeRunner, expected_output
 from glmserve.api.choices import ChoiceDelta, Generation
-from glmserve.engine import Variant
+from glmserve.engine import ChoiceSpec
 from glmserve.request import SamplingParams
 from glmserve.text.text_stream import TextStream
+from support.fake_server import serve
+from support.fakes import LIMITS, FakeRunner, expected_output
 
 NUM_TOKENS = 100
 PROMPT = [10, 20, 30]
@@ -23,7 +23,7 @@ async def test_what_nobody_takes_is_merged(num_choices: int) -> None:
     params = SamplingParams(max_tokens=NUM_TOKENS, temperature=0.0)
     async with serve() as app:
         context = app.state.context
-        streams = context.engine.submit_group(PROMPT, [Variant(params, None)] * num_choices)
+        streams = context.engine.submit_group(PROMPT, [ChoiceSpec(params, None)] * num_choices)
         generation = Generation([[TextStream(s, context.tokenizer) for s in streams]], None)
         deltas = generation.deltas()
         taken = [await anext(deltas)]

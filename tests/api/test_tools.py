@@ -10,8 +10,8 @@ import httpx
 import jsonschema
 import pytest
 
-from fakes import FakeRunner, nearest_allowed
-from glmserve.step import RunnerLimits, StepInput, StepOutput
+from glmserve.contract.step import RunnerLimits, StepInput, StepOutput
+from support.fakes import FakeRunner, nearest_allowed
 
 CHAT = "/v1/chat/completions"
 ROOMY = RunnerLimits(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 
-from fake_server import client_of, serve
-from fakes import FakeRunner
 from glmserve.config import ServerConfig
-from glmserve.step import MaskSource, StepInput, StepOutput, no_masks
-from worker_on_thread import WorkerOnThread
+from glmserve.contract.step import MaskSource, StepInput, StepOutput, no_masks
+from support.fake_server import client_of, serve
+from support.fakes import FakeRunner
+from support.worker_on_thread import WorkerOnThread
 
 POISON = ord("!")
 GOOD = {"model": "fake", "prompt": "abc", "max_tokens": 40, "temperature": 0}

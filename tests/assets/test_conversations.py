@@ -10,8 +10,8 @@ import pytest
 import glmserve
 from glmserve.text import CHAT_FORMATS, ChatMessage, IncrementalDetokenizer, load_tokenizer
 from glmserve.text.tools import Tool, ToolCall
-from paged_model import PagedModel
-from tool_events import Reply, streamed
+from support.paged_model import PagedModel
+from support.tool_events import Reply, streamed
 
 MODEL = Path(glmserve.__file__).parent / "assets" / "glm-tiny"
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import kernel_bench
 from glmserve_kernels.operation import Arguments, Case, Maker, Operation, Work
-from glmserve_kernels.paged_prefill.work import query_tiles
+from glmserve_kernels.paged_prefill.split_plan import query_tiles
 from glmserve_kernels.registry import load
 from glmserve_kernels.tiles import Tiles, load_tiles
 from gpu_ceilings import Ceilings, measure
@@ -205,7 +205,7 @@ class TestArguments:
 
 class TestBaselines:
     @pytest.mark.parametrize(
-        "name", ["rms_norm", "silu_and_mul", "reproducible_matmul", "copy_blocks"]
+        "name", ["rms_norm", "silu_and_mul", "batch_invariant_matmul", "copy_blocks"]
     )
     def test_computes_the_same(self, name: str) -> None:
         operation = load(name)

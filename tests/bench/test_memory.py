@@ -11,9 +11,9 @@ import pytest
 import chatglm2_checkpoint
 from chatglm2_checkpoint import CONFIG, Layout, write_checkpoint
 from glmserve.config import RunnerConfig, report_nothing
+from glmserve.contract.step import SamplingInput, ScheduledSequence, StepInput
 from glmserve.devices.cpu import CpuDevice
 from glmserve.models.checkpoint_files import weight_files
-from glmserve.step import SamplingInput, ScheduledSequence, StepInput
 from memory import Peak
 
 SMALL = {
@@ -41,7 +41,7 @@ def test_checkpoints_are_read(
     config = RunnerConfig(checkpoint=str(folder), device="cpu", dtype="float32")
     runner = CpuDevice().create_runner(config, report_nothing)
     step = StepInput(5, [ScheduledSequence(0, [1, 2, 9], 0, bytes(4), SamplingInput())])
-    assert runner.execute(step).token_ids[0] >= 0  # NOT_A_NUMBER is less
+    assert runner.execute(step).token_ids[0] >= 0  # INVALID_TOKEN_ID is less
     if not as_bin:
         files = sum(path.stat().st_size for path in weight_files(folder))
         least = LINEAR_WEIGHTS * bits // 8 + 2 * EMBEDDINGS

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glmserve.cli.api_keys import read_api_keys
-from glmserve.config import ANYBODY, Tenant
+from glmserve.config import DEFAULT_TENANT, Tenant
 from glmserve.errors import OptionError
 
 
@@ -20,7 +20,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def keys_of(key: str | None, path: Path | None) -> list[str]:
-    return list(read_api_keys(key, path, ANYBODY))
+    return list(read_api_keys(key, path, DEFAULT_TENANT))
 
 
 def test_a_line_may_say_whose_key_it_is_and_what_they_may_have(file: Path) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from certificates import self_signed
 from glmserve.cli.deadline import Deadline
 from glmserve.cli.descriptors import room_for_connections
 from glmserve.config import ConnectionConfig
 from glmserve.errors import OptionError
-from live_server import HOST, Connection, connect, listening
+from support.certificates import self_signed
+from support.live_server import HOST, Connection, connect, listening
 
 SOON = 0.2
 PATIENT = ConnectionConfig(header_timeout=60, body_timeout=60, idle_timeout=60, write_timeout=60)

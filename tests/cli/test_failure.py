@@ -8,7 +8,7 @@ import re
 import pytest
 
 from glmserve.errors import CheckpointError, OptionError
-from glmserve.failure import exit_with
+from glmserve.process.failure import exit_with
 
 
 def fail(error: BaseException) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from live_server import Connection, connect, listening
+from support.live_server import Connection, connect, listening
 
 GET = b"GET /%s HTTP/1.%d\r\nHost: x\r\n\r\n"
 

@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import pytest
 
-from device_plugin import install_device
 from glmserve.cli import server
 from glmserve.config import EMBEDDED_CHECKPOINT
 from glmserve.errors import OptionError
+from support.device_plugin import install_device
 
 
 def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:

@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from certificates import encrypted, self_signed
-from fake_server import serve
 from glmserve.cli.tls import PASSWORD_VARIABLE, server_context
 from glmserve.errors import OptionError
-from live_server import HOST, listening
+from support.certificates import encrypted, self_signed
+from support.fake_server import serve
+from support.live_server import HOST, listening
 
 Pair = tuple[Path, Path]
 

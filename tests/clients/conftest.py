@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from server_process import ServerProcess
+from support.server_process import ServerProcess
 
 
 @pytest.fixture(scope="session")

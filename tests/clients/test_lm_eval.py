@@ -16,7 +16,7 @@ import pytest
 import sentencepiece
 
 from glmserve.config import EMBEDDED_CHECKPOINT
-from server_process import ServerProcess
+from support.server_process import ServerProcess
 
 pytestmark = [
     pytest.mark.clients,
@@ -58,7 +58,7 @@ def scored_by_server(server: ServerProcess, ids: list[int], start: int) -> float
 
 
 def scored_by_weights(ids: list[int], start: int) -> float:
-    from paged_model import PagedModel
+    from support.paged_model import PagedModel
 
     logits = PagedModel(EMBEDDED_CHECKPOINT).logits(ids).astype(np.float64)
     logprobs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)

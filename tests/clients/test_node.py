@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server_process import ServerProcess
+from support.server_process import ServerProcess
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(600)]
 

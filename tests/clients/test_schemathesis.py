@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from glmserve.api.operations import OPERATIONS, Operation
-from server_process import ServerProcess
+from support.server_process import ServerProcess
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(600)]
 schemathesis = pytest.importorskip("schemathesis", reason="the clients extra is missing")

@@ -22,8 +22,8 @@ from glmserve.models.names import placements
 from glmserve.models.parameters import LINEAR_MODULES, Parameters
 from glmserve.models.weights import load_weights
 from glmserve.ops.quantized import QuantizedWeight
-from paged_model import Operations, PagedModel
-from tiny_models import BASE, Config, random_weights, reference_logits, write_checkpoint
+from support.paged_model import Operations, PagedModel
+from support.tiny_models import BASE, Config, random_weights, reference_logits, write_checkpoint
 
 CPU = torch.device("cpu")
 DOWN = "transformer.encoder.layers.1.mlp.dense_4h_to_h.weight"

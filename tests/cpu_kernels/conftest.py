@@ -9,7 +9,7 @@ import torch
 
 from glmserve_cpu_kernels.build import INSTRUCTION_SETS
 from glmserve_cpu_kernels.library import Library, UnavailableError
-from native import native_library
+from support.native import native_library
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention_steps import Case, compute_step, run_step
 from glmserve.config import KvCacheDType
 from glmserve.ops.attention import LayerCache
 from glmserve.ops.native_cpu import NativeCpuAttention
 from glmserve_cpu_kernels.attention import KvCache, Step
 from glmserve_cpu_kernels.library import Library
+from support.attention_steps import Case, compute_step, run_step
 
 BLOCK = 32
 SPAN = 512

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput
 from glmserve.ops.drawing import draw_row
-from glmserve.step import NOT_A_NUMBER, SamplingInput
 from glmserve_cpu_kernels.library import Library
 from glmserve_cpu_kernels.sampling import DRAW, draw
 
@@ -79,7 +79,7 @@ def test_not_finite(library: Library, bad: float, place: int) -> None:
     rows[2] = -np.inf
     tokens = native(library, rows, [SamplingInput(temperature=1.0)] * 3)
     assert tokens[0] >= 0
-    assert tokens[1:] == [NOT_A_NUMBER] * 2
+    assert tokens[1:] == [INVALID_TOKEN_ID] * 2
 
 
 def test_nothing_ruled_out_is_ever_drawn(library: Library) -> None:

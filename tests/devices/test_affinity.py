@@ -83,4 +83,4 @@ except DeviceError as error:
 
 def test_the_worker_sets_its_environment_before_torch_is_loaded() -> None:
     """libgomp reads OMP_WAIT_POLICY once, and threads are where they were started."""
-    assert run("import sys, glmserve.worker\nprint('torch' in sys.modules)") == "False"
+    assert run("import sys, glmserve.worker.main\nprint('torch' in sys.modules)") == "False"

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from glmserve.config import RunnerConfig, report_nothing
+from glmserve.contract.step import SamplingInput, ScheduledSequence, StepInput
 from glmserve.devices import cpu
 from glmserve.devices.cpu import CpuDevice, default_threads
 from glmserve.devices.host import available_memory, cpu_name, usable_cores
@@ -17,9 +18,8 @@ from glmserve.errors import CheckpointError, DeviceError, OptionError
 from glmserve.model_config import read_model_config
 from glmserve.runner.dtypes import host_dtype, stored_dtype
 from glmserve.runner.torch_runner import TorchRunner
-from glmserve.step import SamplingInput, ScheduledSequence, StepInput
-from native import native_library
-from tiny_models import BASE, random_weights, write_checkpoint
+from support.native import native_library
+from support.tiny_models import BASE, random_weights, write_checkpoint
 
 GIB = 2**30
 

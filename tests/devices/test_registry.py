@@ -9,10 +9,10 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from glmserve.config import LoadProgress, RunnerConfig
+from glmserve.contract.step import Runner
 from glmserve.devices import registry
 from glmserve.devices.base import DeviceInfo
 from glmserve.errors import DeviceError, OptionError
-from glmserve.step import Runner
 
 
 class PluginDevice:

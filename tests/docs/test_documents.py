@@ -14,8 +14,8 @@ import pytest
 
 from glmserve.cli.api_keys import read_api_keys
 from glmserve.cli.main import build_parser
-from glmserve.config import ANYBODY
-from server_process import ServerProcess
+from glmserve.config import DEFAULT_TENANT
+from support.server_process import ServerProcess
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = (
@@ -112,5 +112,5 @@ def test_the_file_of_keys_is_one(tmp_path: Path) -> None:
     file = tmp_path / "keys.txt"
     (example,) = [b for b in blocks("README.md", "") if b.startswith("# keys.txt")]
     file.write_text(example)
-    tenants = {tenant.name for tenant in read_api_keys(None, file, ANYBODY).values()}
+    tenants = {tenant.name for tenant in read_api_keys(None, file, DEFAULT_TENANT).values()}
     assert tenants == {"research", "website", "batch"}

@@ -13,8 +13,8 @@ from glmserve.cli.doctor.advice import advise, serve_command
 from glmserve.cli.doctor.diagnose import users
 from glmserve.cli.main import build_parser
 from glmserve.cli.options import runner_config
-from glmserve.diagnosis import Attempt, Machine
-from glmserve.step import RunnerLimits
+from glmserve.contract.diagnosis import Attempt, Machine
+from glmserve.contract.step import RunnerLimits
 
 MACHINE = Machine(
     system="Linux",

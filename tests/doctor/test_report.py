@@ -9,7 +9,7 @@ import msgspec
 from glmserve.cli.doctor.diagnosis import Advice, Checkpoint, Diagnosis, Plan, Problem
 from glmserve.cli.doctor.language import Language
 from glmserve.cli.doctor.report import render
-from glmserve.diagnosis import DeviceFinding, GpuFinding, Machine, Weights
+from glmserve.contract.diagnosis import DeviceFinding, GpuFinding, Machine, Weights
 
 GIB = 2**30
 

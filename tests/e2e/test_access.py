@@ -10,8 +10,8 @@ import httpx
 import openai
 import pytest
 
-from certificates import self_signed
-from server_process import ServerProcess
+from support.certificates import self_signed
+from support.server_process import ServerProcess
 
 
 def test_https_with_keys_from_a_file(tmp_path: Path) -> None:

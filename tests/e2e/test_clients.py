@@ -11,7 +11,7 @@ import time
 import openai
 import pytest
 
-from server_process import ServerProcess
+from support.server_process import ServerProcess
 
 QUESTION = [{"role": "user", "content": "Hello! Who are you?"}]
 

@@ -11,8 +11,8 @@ import httpx
 import jsonschema
 import pytest
 
-from essence import essence, nearly
-from server_process import ServerProcess
+from support.response_compare import essence, nearly
+from support.server_process import ServerProcess
 
 SCHEMA = {
     "type": "object",

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from glmserve.config import EMBEDDED_CHECKPOINT
-from server_process import ServerProcess
+from support.server_process import ServerProcess
 
 
 def test_convert_and_serve(glm_tiny: ServerProcess, tmp_path: Path) -> None:

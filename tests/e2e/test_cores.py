@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server_process import ServerProcess
+from support.server_process import ServerProcess
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="affinity is Linux's")
 
@@ -21,7 +21,7 @@ def allowed(pid: int) -> list[set[int]]:
 def worker_of(server: int) -> int:
     """The process below the server that is its worker."""
     for pid in Path(f"/proc/{server}/task/{server}/children").read_text().split():
-        if b"glmserve.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"glmserve.worker.main" in Path(f"/proc/{pid}/cmdline").read_bytes():
             return int(pid)
     raise AssertionError("there is no worker")
 

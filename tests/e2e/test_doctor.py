@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from device_plugin import install_device
 from glmserve.config import EMBEDDED_CHECKPOINT
-from server_process import ServerProcess
+from support.device_plugin import install_device
+from support.server_process import ServerProcess
 
 
 def doctor(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

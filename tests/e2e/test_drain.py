@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from server_process import ServerProcess, worker_of
+from support.server_process import ServerProcess, worker_of
 
 Answer = asyncio.Task[httpx.Response]
 BODY = {"model": "glm-tiny", "prompt": "x", "max_tokens": 100, "ignore_eos": True}

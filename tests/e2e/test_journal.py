@@ -16,9 +16,9 @@ import pytest
 from anthropic import Anthropic
 from openai import OpenAI
 
-from server_process import ServerProcess
-from sse_client import SseClient
-from streaming import texts_of
+from support.server_process import ServerProcess
+from support.sse_client import SseClient
+from support.streaming import texts_of
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 WEATHER = {

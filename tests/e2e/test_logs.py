@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server_process import ServerProcess, worker_of
+from support.server_process import ServerProcess, worker_of
 
 SECRET = "Rumpelstilzchen"
 KEY = "sk-Rumpelstilzchen-key"

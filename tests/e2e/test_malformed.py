@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest
-from server_process import ServerProcess
+from support.server_process import ServerProcess
 
 PATHS = (
     "/v1/completions",

@@ -13,7 +13,7 @@ from openai import pydantic_function_tool
 from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel, Field
 
-from server_process import ServerProcess
+from support.server_process import ServerProcess
 
 MODEL = "glm-tiny"
 QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Is it cold outside?"}]

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from device_plugin import install_device
-from server_process import ServerProcess
+from support.device_plugin import install_device
+from support.server_process import ServerProcess
 
 PLUGIN = '''
 """The null device, a step later: `execute` queues, and somebody else waits."""

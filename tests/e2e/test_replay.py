@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mixed_requests import requests_of_mixed_lengths, streamed_text
-from server_process import ServerProcess
+from support.mixed_requests import requests_of_mixed_lengths, streamed_text
+from support.server_process import ServerProcess
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from server_process import ServerProcess
+from support.server_process import ServerProcess
 
 QUESTION = "Hello! Who are you?"
 SCHEMA = {

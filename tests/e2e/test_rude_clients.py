@@ -11,9 +11,9 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from open_resources import open_files, wait_for_open_files
-from rude_clients import leave_often
-from server_process import ServerProcess
+from support.open_resources import open_files, wait_for_open_files
+from support.rude_clients import leave_often
+from support.server_process import ServerProcess
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mixed_requests import requests_of_mixed_lengths, streamed_text
-from server_process import ServerProcess, children, worker_of
+from support.mixed_requests import requests_of_mixed_lengths, streamed_text
+from support.server_process import ServerProcess, children, worker_of
 
 
 async def test_64_streams_each_read_what_they_would_read_alone(glm_tiny: ServerProcess) -> None:

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 
 import httpx
 
-from open_resources import open_files, resident_bytes, wait_for_open_files
-from rude_clients import BODY, request
-from server_process import ServerProcess
+from support.open_resources import open_files, resident_bytes, wait_for_open_files
+from support.rude_clients import BODY, request
+from support.server_process import ServerProcess
 
 READERS, CHOICES, TOKENS = 16, 8, 2000
 MEGABYTES = 2**20

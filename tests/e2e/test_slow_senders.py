@@ -9,10 +9,10 @@ from contextlib import suppress
 
 import pytest
 
-from certificates import self_signed
-from open_resources import open_files, wait_for_open_files
-from rude_clients import BODY, request
-from server_process import ServerProcess
+from support.certificates import self_signed
+from support.open_resources import open_files, wait_for_open_files
+from support.rude_clients import BODY, request
+from support.server_process import ServerProcess
 
 LIMITS = "--header-timeout 1 --body-timeout 1 --idle-timeout 1 --write-timeout 1".split()
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"

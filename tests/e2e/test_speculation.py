@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from essence import essence, nearly
-from server_process import ServerProcess
+from support.response_compare import essence, nearly
+from support.server_process import ServerProcess
 
 WEATHER = {
     "type": "function",

@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from device_plugin import install_device
 from glmserve.config import EMBEDDED_CHECKPOINT
-from server_process import READY_TIMEOUT, ServerProcess, children, worker_of
+from support.device_plugin import install_device
+from support.server_process import READY_TIMEOUT, ServerProcess, children, worker_of
 
 SLOW = '''
 """The null device, which does not get ready while the file `wait` is there."""

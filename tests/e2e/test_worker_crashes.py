@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from crashing_worker import long_requests, read_all
-from device_plugin import install_device
-from server_process import ServerProcess, children, worker_of
+from support.crashing_worker import long_requests, read_all
+from support.device_plugin import install_device
+from support.server_process import ServerProcess, children, worker_of
 
 KILLS = 5
 
@@ -148,6 +148,6 @@ def test_all_children_die_with_a_killed_server_in_every_phase(phase: str) -> Non
 def is_worker(pid: int) -> bool:
     """Whether it is one, and alive."""
     try:
-        return b"glmserve.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"glmserve.worker.main" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False

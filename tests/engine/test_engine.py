@@ -15,15 +15,9 @@ import msgspec
 import pytest
 from prometheus_client import generate_latest
 
-from fakes import LIMITS, FakeRunner, expected_logprobs, expected_output
 from glmserve.config import LoadProgress, ReportProgress, SchedulerConfig
-from glmserve.engine import Engine, EngineState, NewTokens, TokenStream, Variant
-from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, OptionError, StartupError
-from glmserve.executor import InlineExecutor
-from glmserve.request import RequestStatus, SamplingParams
-from glmserve.scheduler.speculation import Drafter
-from glmserve.step import (
-    NOT_A_NUMBER,
+from glmserve.contract.step import (
+    INVALID_TOKEN_ID,
     Logprobs,
     MaskSource,
     Runner,
@@ -32,7 +26,13 @@ from glmserve.step import (
     StepOutput,
     no_masks,
 )
-from simulation import oracle
+from glmserve.engine import ChoiceSpec, Engine, EngineState, NewTokens, TokenStream
+from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, OptionError, StartupError
+from glmserve.executor import InlineExecutor
+from glmserve.request import RequestStatus, SamplingParams
+from glmserve.scheduler.speculation import Drafter
+from support.fakes import LIMITS, FakeRunner, expected_logprobs, expected_output
+from support.simulation import oracle
 
 
 @pytest.fixture(params=[False, True], ids=["in turn", "ahead"])
@@ -183,7 +183,7 @@ async def test_not_ready_while_loading() -> None:
 async def test_a_model_without_finite_logits_is_never_ready() -> None:
     class BrokenRunner(FakeRunner):
         def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
-            return StepOutput(step.step_id, [NOT_A_NUMBER] * len(step.sequences))
+            return StepOutput(step.step_id, [INVALID_TOKEN_ID] * len(step.sequences))
 
     engine = Engine(InlineExecutor(lambda _: BrokenRunner()), SchedulerConfig(), hash_key=b"key")
     with pytest.raises(StartupError, match="not finite"):
@@ -322,7 +322,7 @@ async def test_continuations_and_logprobs_arrive_together(limits: RunnerLimits) 
     prompt = [1, 2, 3, 4, 5, 6]
     async with running_engine(runner) as engine:
         params = msgspec.structs.replace(greedy(4), top_logprobs=2, prompt_logprobs=1)
-        streams = engine.submit_group(prompt, [Variant(params), Variant(greedy(4))])
+        streams = engine.submit_group(prompt, [ChoiceSpec(params), ChoiceSpec(greedy(4))])
         new = NewTokens([], [])
         while (more := await streams[0].next_tokens()).token_ids:
             new = NewTokens(new.token_ids + more.token_ids, new.logprobs + more.logprobs)

@@ -10,23 +10,23 @@ import msgspec
 import pytest
 from prometheus_client import generate_latest
 
-from arrivals import random_arrivals
-from fakes import LIMITS, AsyncRunner, FakeRunner, expected_output
 from glmserve.config import SchedulerConfig
-from glmserve.engine import Engine, EngineState, Variant
-from glmserve.errors import CrashingRequestError, EngineDeadError
-from glmserve.request import RequestStatus, SamplingParams
-from glmserve.scheduler import MAX_CRASHES
-from glmserve.step import (
-    NOT_A_NUMBER,
+from glmserve.contract.step import (
+    INVALID_TOKEN_ID,
     MaskSource,
     RunnerLimits,
     StepInput,
     StepOutput,
     no_masks,
 )
-from simulation import SamplingRunner, output_alone, output_of, requests_of
-from worker_on_thread import WorkerOnThread, drain, serving
+from glmserve.engine import ChoiceSpec, Engine, EngineState
+from glmserve.errors import CrashingRequestError, EngineDeadError
+from glmserve.request import RequestStatus, SamplingParams
+from glmserve.scheduler import MAX_CRASHES
+from support.arrivals import random_arrivals
+from support.fakes import LIMITS, AsyncRunner, FakeRunner, expected_output
+from support.simulation import SamplingRunner, output_alone, output_of, requests_of
+from support.worker_on_thread import WorkerOnThread, drain, serving
 
 POISON = 300
 
@@ -61,7 +61,7 @@ async def test_streams_do_not_notice_that_runners_die(limits: RunnerLimits, seed
     async with serving(executor) as engine:
         streams, owners = [], []
         for arrival in arrivals:
-            variants = [Variant(r.params, r.constraint) for r in requests_of(arrival, 0)]
+            variants = [ChoiceSpec(r.params, r.constraint) for r in requests_of(arrival, 0)]
             streams += engine.submit_group(arrival.prompt, variants)
             owners += [arrival] * len(variants)
             await asyncio.sleep(rng.choice([0, 0, 0.001]))
@@ -166,7 +166,7 @@ async def test_the_last_runner_s_death_ends_every_stream() -> None:
 async def test_a_new_runner_without_finite_logits_is_no_runner() -> None:
     class BrokenRunner(FakeRunner):
         def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
-            return StepOutput(step.step_id, [NOT_A_NUMBER] * len(step.sequences))
+            return StepOutput(step.step_id, [INVALID_TOKEN_ID] * len(step.sequences))
 
     async with serving(WorkerOnThread(failing(FakeRunner(), 3), BrokenRunner())) as engine:
         with pytest.raises(EngineDeadError, match=r"after a restart .* not finite"):

@@ -12,11 +12,8 @@ import msgspec
 import pytest
 from prometheus_client import generate_latest
 
-from fakes import LIMITS, AsyncRunner, FakeRunner, expected_output
 from glmserve.config import report_nothing
-from glmserve.errors import EngineDeadError, WorkerLostError
-from glmserve.request import RequestStatus, SamplingParams
-from glmserve.step import (
+from glmserve.contract.step import (
     MaskSource,
     PendingOutput,
     Runner,
@@ -27,10 +24,13 @@ from glmserve.step import (
     TokenMasks,
     no_masks,
 )
-from glmserve.step_loop import execute_steps
-from glmserve.wire import decode_worker_message, encode_frame, receive_frame
-from simulation import Arrival, Remainders, SamplingRunner, output_alone, requests_of
-from worker_on_thread import WorkerOnThread, drain, serving
+from glmserve.contract.wire import decode_worker_message, encode_frame, receive_frame
+from glmserve.errors import EngineDeadError, WorkerLostError
+from glmserve.request import RequestStatus, SamplingParams
+from glmserve.worker.step_loop import execute_steps
+from support.fakes import LIMITS, AsyncRunner, FakeRunner, expected_output
+from support.simulation import Arrival, Remainders, SamplingRunner, output_alone, requests_of
+from support.worker_on_thread import WorkerOnThread, drain, serving
 
 
 def greedy(max_tokens: int) -> SamplingParams:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glmserve.contract.step import Logprobs, RunnerInfo, RunnerLimits
 from glmserve.evaluation import Reading, compare
 from glmserve.evaluation.cost import divergence
-from glmserve.step import Logprobs, RunnerInfo, RunnerLimits
 
 INFO = RunnerInfo(RunnerLimits(1, 1, 1, 1, 1), "none", "float32", 0, 0, 0)
 

@@ -8,9 +8,7 @@ from array import array
 import pytest
 
 from glmserve.config import LoadProgress, ReportProgress, report_nothing
-from glmserve.errors import DeviceError
-from glmserve.evaluation import Window, score
-from glmserve.step import (
+from glmserve.contract.step import (
     Logprobs,
     RunnerInfo,
     RunnerLimits,
@@ -18,6 +16,8 @@ from glmserve.step import (
     StepOutput,
     TokenMasks,
 )
+from glmserve.errors import DeviceError
+from glmserve.evaluation import Window, score
 
 
 class Echo:

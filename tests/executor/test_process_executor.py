@@ -13,7 +13,6 @@ import msgspec
 import pytest
 import uvloop
 
-from device_plugin import install_device
 from glmserve.config import (
     EMBEDDED_CHECKPOINT,
     RunnerConfig,
@@ -21,17 +20,26 @@ from glmserve.config import (
     SupervisionConfig,
     report_nothing,
 )
+from glmserve.contract.step import (
+    PLACEHOLDER_TOKEN_ID,
+    SamplingInput,
+    ScheduledSequence,
+    StepInput,
+    TokenMasks,
+)
 from glmserve.engine import Engine
 from glmserve.errors import EngineDeadError, StartupError, WorkerLostError
 from glmserve.executor import ProcessExecutor, worker_process
 from glmserve.request import SamplingParams
-from glmserve.step import PENDING, SamplingInput, ScheduledSequence, StepInput, TokenMasks
-from worker_on_thread import drain
+from support.device_plugin import install_device
+from support.worker_on_thread import drain
 
 CONFIG = RunnerConfig(checkpoint=str(EMBEDDED_CHECKPOINT), device="null")
 BLOCK = (0).to_bytes(4, "little")
 STEP = StepInput(1, [ScheduledSequence(0, [7], 0, BLOCK, SamplingInput())])
-FAILING_STEP = StepInput(1, [ScheduledSequence(0, [PENDING], 0, BLOCK, SamplingInput())])
+FAILING_STEP = StepInput(
+    1, [ScheduledSequence(0, [PLACEHOLDER_TOKEN_ID], 0, BLOCK, SamplingInput())]
+)
 """Nothing is pending."""
 
 
@@ -56,7 +64,7 @@ def workers() -> list[int]:
     return [
         int(child)
         for child in children.read_text().split()
-        if b"glmserve.worker" in Path(f"/proc/{child}/cmdline").read_bytes()
+        if b"glmserve.worker.main" in Path(f"/proc/{child}/cmdline").read_bytes()
     ]
 
 

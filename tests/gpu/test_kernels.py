@@ -12,7 +12,7 @@ import torch
 from glmserve_kernels.operation import Arguments, Case, Maker, Operation
 from glmserve_kernels.paged_attention.cases import Heads, make_cache
 from glmserve_kernels.paged_decode.kernel import paged_decode
-from glmserve_kernels.paged_decode.work import split_work
+from glmserve_kernels.paged_decode.split_plan import split_work
 from glmserve_kernels.registry import load_all
 from glmserve_kernels.tiles import Tiles, load_tiles
 from gpu_timing import CudaTimer

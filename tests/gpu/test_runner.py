@@ -14,14 +14,20 @@ import torch
 from compile_server import CHATGLM2_6B, serve
 from triton import knobs
 
-from decoding import Decoding, run_step
 from glmserve.config import RunnerConfig
+from glmserve.contract.step import (
+    PLACEHOLDER_TOKEN_ID,
+    SamplingInput,
+    ScheduledSequence,
+    ScoreInput,
+    StepInput,
+)
 from glmserve.errors import OptionError
 from glmserve.model_config import read_model_config
 from glmserve.runner.gpu_runner import GpuRunner
 from glmserve.runner.limits import activation_bytes
-from glmserve.step import PENDING, SamplingInput, ScheduledSequence, ScoreInput, StepInput
-from golden import ATOL, PREFIXES, read_greedy, read_logits
+from support.decoding import Decoding, run_step
+from support.golden import ATOL, PREFIXES, read_greedy, read_logits
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(300)]  # kernels are compiled on first use
 
@@ -76,7 +82,9 @@ def test_steps_queued_ahead_choose_the_same_tokens(
 
     def step(number: int) -> StepInput:
         sequences = [
-            ScheduledSequence(i, [PENDING], len(prompt) + number - 1, tables[i], GREEDY)
+            ScheduledSequence(
+                i, [PLACEHOLDER_TOKEN_ID], len(prompt) + number - 1, tables[i], GREEDY
+            )
             if number
             else ScheduledSequence(i, prompt, 0, tables[i], GREEDY)
             for i, prompt in enumerate(prompts)

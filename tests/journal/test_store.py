@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from glmserve.contract.step import Logprobs
 from glmserve.errors import OptionError, StartupError
 from glmserve.journal import Delta, Entry, Phase, Store
 from glmserve.journal.store import FORMAT, Batch
-from glmserve.step import Logprobs
 
 FRAME = 24 + 4096  # bytes of a page in the log, with its header
 LOG_HEADER = 32
@@ -90,10 +90,10 @@ def test_what_was_written_is_read(store: Store) -> None:
 
 
 def test_an_ended_entry_can_be_gone_on_with(store: Store) -> None:
-    store.write(Batch([(entry(1), b"")], [(1, Delta(0, [1]))], [(1, Phase.LEFT, NOW)]))
+    store.write(Batch([(entry(1), b"")], [(1, Delta(0, [1]))], [(1, Phase.ABANDONED, NOW)]))
     store.write(Batch(deltas=[(9, Delta(0, [0]))]))
     store.write(Batch(deltas=[(1, Delta(0, [2]))], phases=[(1, Phase.RUNNING, None)]))
-    store.write(Batch(phases=[(1, Phase.OVER, NOW)]))
+    store.write(Batch(phases=[(1, Phase.COMPLETE, NOW)]))
     assert deltas_of(store, 1) == [Delta(0, [1]), Delta(0, [2])]
 
 
@@ -236,7 +236,7 @@ def test_a_full_store_keeps_what_it_has_and_works_again(store: Store) -> None:
 
 def test_finished_entries_make_room_the_oldest_first(store: Store) -> None:
     for number in range(1, 6):
-        phase = Phase.RUNNING if number == 1 else Phase.OVER
+        phase = Phase.RUNNING if number == 1 else Phase.COMPLETE
         store.write(
             Batch([(entry(number), bytes(180_000))], phases=[(number, phase, NOW + number)])
         )
@@ -245,12 +245,12 @@ def test_finished_entries_make_room_the_oldest_first(store: Store) -> None:
 
 
 def test_what_recovers_and_for_how_long(store: Store) -> None:
-    ends = {1: (Phase.RUNNING, None), 2: (Phase.OVER, NOW + 5), 3: (Phase.LEFT, NOW - 5)}
+    ends = {1: (Phase.RUNNING, None), 2: (Phase.COMPLETE, NOW + 5), 3: (Phase.ABANDONED, NOW - 5)}
     for number, (phase, expires) in ends.items():
         store.write(Batch([(entry(number), b"")], phases=[(number, phase, expires)]))
     first, second = store.recover(NOW, 60.0)
     assert (first.id, first.phase, first.expires) == (1, Phase.RUNNING, NOW + 60.0)
-    assert (second.id, second.phase, second.expires) == (2, Phase.OVER, NOW + 5)
+    assert (second.id, second.phase, second.expires) == (2, Phase.COMPLETE, NOW + 5)
 
 
 def test_a_request_that_four_servers_died_of_is_given_up(store: Store) -> None:

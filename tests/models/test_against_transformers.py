@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from paged_model import PagedModel
+from support.paged_model import PagedModel
 
 transformers = pytest.importorskip("transformers")
 

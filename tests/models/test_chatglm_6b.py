@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from glmserve.config import ConversionConfig, Quantization, report_nothing
 from glmserve.converter.convert import convert
-from golden import ATOL, FIRST_GENERATION, read_greedy, read_logits
-from paged_model import Operations, PagedModel
+from support.golden import ATOL, FIRST_GENERATION, read_greedy, read_logits
+from support.paged_model import Operations, PagedModel
 
 
 @pytest.mark.parametrize("name", FIRST_GENERATION)

@@ -13,7 +13,7 @@ from glmserve.config import report_nothing
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.models.dummy import dummy_weights
 from glmserve.models.parameters import count_parameters, parameter_shapes
-from tiny_models import BASE, random_weights, write_checkpoint
+from support.tiny_models import BASE, random_weights, write_checkpoint
 
 CPU = torch.device("cpu")
 

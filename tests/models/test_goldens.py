@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from golden import ATOL, NAMES, read_logits
-from paged_model import Operations, PagedModel
+from support.golden import ATOL, NAMES, read_logits
+from support.paged_model import Operations, PagedModel
 
 
 @pytest.mark.parametrize("name", NAMES)

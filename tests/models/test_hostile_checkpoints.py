@@ -17,12 +17,12 @@ import pytest
 import torch
 
 from glmserve.config import report_nothing
-from glmserve.config_reader import read_json_object
 from glmserve.errors import CheckpointError
 from glmserve.model_config import read_model_config
+from glmserve.model_config.reader import read_json_object
 from glmserve.models.weights import load_weights
 from glmserve.text import load_tokenizer
-from tiny_models import BASE, random_weights, write_checkpoint
+from support.tiny_models import BASE, random_weights, write_checkpoint
 
 EMBEDDING = "transformer.embedding.word_embeddings.weight"
 Header = dict[str, Any]

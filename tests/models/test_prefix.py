@@ -13,8 +13,8 @@ from torch import Tensor
 from glmserve.errors import CheckpointError
 from glmserve.model_config import read_model_config
 from glmserve.models.prefix import load_prefix
-from golden import ATOL, PREFIXES, read_greedy, read_logits
-from paged_model import Operations, PagedModel
+from support.golden import ATOL, PREFIXES, read_greedy, read_logits
+from support.paged_model import Operations, PagedModel
 
 NAME = "transformer.prefix_encoder."
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from glmserve.config import KvCacheDType
-from golden import ATOL, read_logits
-from paged_model import PagedModel
+from support.golden import ATOL, read_logits
+from support.paged_model import PagedModel
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from paged_model import Operations, PagedModel
-from tiny_models import BASE, Config, random_weights, reference_logits, write_checkpoint
+from support.paged_model import Operations, PagedModel
+from support.tiny_models import BASE, Config, random_weights, reference_logits, write_checkpoint
 
 VARIANTS: dict[str, Config] = {
     "as ChatGLM2": {},

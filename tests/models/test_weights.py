@@ -16,7 +16,7 @@ from glmserve.errors import CheckpointError
 from glmserve.model_config import read_model_config
 from glmserve.models.parameters import Parameters
 from glmserve.models.weights import load_weights
-from tiny_models import BASE, random_weights, write_checkpoint
+from support.tiny_models import BASE, random_weights, write_checkpoint
 
 CPU = torch.device("cpu")
 QKV = "transformer.encoder.layers.1.self_attention.query_key_value.weight"

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from emulated_gpu import GPU
 from glmserve.config import RunnerConfig
 from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.ops import gpu_ops
 from glmserve.ops.base import Ops
+from glmserve.ops.batch_invariant_triton import BatchInvariantPagedAttention
 from glmserve.ops.gpu_ops import Gpu, make_ops
 from glmserve.ops.paged_attention import PagedAttention
-from glmserve.ops.reproducible_triton import ReproduciblePagedAttention
 from glmserve.ops.sdpa import SdpaAttention
 from glmserve.ops.triton import ElementwiseTritonOps
+from support.emulated_gpu import GPU
 
 OLD = GPU._replace(chip="sm_75", capability=(7, 5))
 
@@ -44,7 +44,7 @@ class TestAuto:
     def test_triton_where_it_can_run(self, model: ModelConfig) -> None:
         assert isinstance(make(model).attention, PagedAttention)
         deterministic = make(model, deterministic=True)
-        assert isinstance(deterministic.attention, ReproduciblePagedAttention)
+        assert isinstance(deterministic.attention, BatchInvariantPagedAttention)
 
     @pytest.mark.parametrize("gpu", [GPU, OLD])
     def test_else_torch(self, model: ModelConfig, gpu: Gpu) -> None:

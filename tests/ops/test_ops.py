@@ -16,7 +16,7 @@ from glmserve.ops.cpu import CpuOps
 from glmserve.ops.kv_store import ExactStore
 from glmserve.ops.native_cpu import NativeCpuOps
 from glmserve.ops.sdpa import SdpaAttention
-from native import native_library
+from support.native import native_library
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

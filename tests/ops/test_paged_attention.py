@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 import torch
 
-from attention_steps import Case, run_step
-from emulated_gpu import GPU
+from glmserve.contract.step import ScheduledSequence, StepInput
 from glmserve.ops.attention import AttentionBackend
+from glmserve.ops.batch_invariant_triton import BatchInvariantPagedAttention
 from glmserve.ops.paged_attention import PagedAttention
 from glmserve.ops.paged_cache import PagedGeometry
-from glmserve.ops.reproducible_triton import ReproduciblePagedAttention
 from glmserve.ops.static_arrays import StaticArrays
 from glmserve.runner.batch import build_batch
-from glmserve.step import ScheduledSequence, StepInput
+from support.attention_steps import Case, run_step
+from support.emulated_gpu import GPU
 
 
 def make(case: Case) -> PagedAttention:
     return PagedAttention(geometry(case))
 
 
-def make_reproducible(case: Case) -> ReproduciblePagedAttention:
-    return ReproduciblePagedAttention(geometry(case))
+def make_batch_invariant(case: Case) -> BatchInvariantPagedAttention:
+    return BatchInvariantPagedAttention(geometry(case))
 
 
 def geometry(case: Case) -> PagedGeometry:
@@ -50,7 +50,7 @@ def geometry(case: Case) -> PagedGeometry:
     ],
 )
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (3, 3)])
-@pytest.mark.parametrize("make", [make, make_reproducible])
+@pytest.mark.parametrize("make", [make, make_batch_invariant])
 def test_whole_steps(
     sequences: list[tuple[int, int]],
     heads: int,

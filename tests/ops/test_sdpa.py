@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from attention_steps import Case, run_step
 from glmserve.ops.cpu import CpuAttention
 from glmserve.ops.kv_store import ExactStore, Int8Store
 from glmserve.ops.sdpa import SdpaAttention, decode_buckets
+from support.attention_steps import Case, run_step
 
 CPU = torch.device("cpu")
 

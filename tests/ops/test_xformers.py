@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention_steps import Case, run_step
 from glmserve.errors import OptionError
 from glmserve.ops.kv_store import ExactStore
+from support.attention_steps import Case, run_step
 
 CPU = torch.device("cpu")
 

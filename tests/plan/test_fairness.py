@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glmserve.config import SchedulerConfig
+from glmserve.contract.step import RunnerLimits, StepOutput
 from glmserve.errors import QueueFullError
 from glmserve.request import Request, RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler
 from glmserve.scheduler.fairness import FairShares
-from glmserve.step import RunnerLimits, StepOutput
 
 LIMITS = RunnerLimits(
     num_blocks=400, block_size=4, max_sequences=8, max_step_tokens=32, max_context=400
@@ -175,7 +175,7 @@ class TestCounters:
         shares.leave(self.request("other"))
         shares.charge(self.request("busy"), 1000, samples=True)
         shares.enter(self.request("other"))
-        assert shares.turn("other")[0] == shares.turn("busy")[0] == 1001
+        assert shares.service_order("other")[0] == shares.service_order("busy")[0] == 1001
 
     def test_nor_does_it_make_debts_forgotten(self) -> None:
         shares = FairShares({"greedy": 0.5})
@@ -184,5 +184,5 @@ class TestCounters:
         shares.charge(self.request("greedy"), 100, samples=False)
         shares.leave(self.request("greedy"))
         shares.enter(self.request("greedy"))
-        assert shares.turn("greedy")[0] == 200
-        assert shares.turn("busy")[0] == 0
+        assert shares.service_order("greedy")[0] == 200
+        assert shares.service_order("busy")[0] == 0

@@ -15,15 +15,8 @@ PACKAGE = Path(__file__).parents[2] / "glmserve"
 
 LAYERS: dict[str, int] = {
     **dict.fromkeys(
-        ("__init__", "errors", "config", "config_reader", "model_config", "request", "step"), 0
+        ("__init__", "errors", "config", "contract", "model_config", "process", "request"), 0
     ),
-    "prefix_config": 0,
-    "prompt_layout": 0,
-    "wire": 0,
-    "diagnosis": 0,
-    "failure": 0,
-    "parent_process": 0,
-    "tracebacks": 0,
     "ops": 2,
     "models": 3,
     "runner": 4,
@@ -31,20 +24,19 @@ LAYERS: dict[str, int] = {
     "devices": 5,
     "worker": 5,
     "probe": 5,
-    "step_loop": 5,
     "cache": 6,
     "journal": 6,
     "scheduler": 7,
     "executor": 8,
     "engine": 8,
-    "recording": 8,
+    "trace": 8,
     "text": 9,
     "api": 10,
     "evaluation": 10,
     "cli": 11,
     "__main__": 11,
 }
-PLAN = {"cache", "scheduler", "journal", "engine", "executor", "recording", "text", "api"}
+PLAN = {"cache", "scheduler", "journal", "engine", "executor", "trace", "text", "api"}
 PLAN |= {"evaluation", "cli"}
 COMPUTE = range(1, 6)
 KERNEL_PACKAGES = {"glmserve_kernels", "glmserve_cpu_kernels"}

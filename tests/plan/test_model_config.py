@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from glmserve.contract.prompt_layout import PromptMarks
 from glmserve.errors import CheckpointError
 from glmserve.model_config import read_model_config
-from glmserve.prefix_config import PrefixConfig
-from glmserve.prompt_layout import PromptMarks
+from glmserve.model_config.prefix import PrefixConfig
 
 CHATGLM2: dict[str, Any] = {
     "_name_or_path": "THUDM/chatglm2-6b",

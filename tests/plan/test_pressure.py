@@ -7,9 +7,9 @@ import random
 import pytest
 
 from glmserve.config import SchedulerConfig
+from glmserve.contract.step import RunnerLimits, StepOutput
 from glmserve.request import Request, SamplingParams
 from glmserve.scheduler import Scheduler
-from glmserve.step import RunnerLimits, StepOutput
 
 STOP, GO_ON = 7, 8
 

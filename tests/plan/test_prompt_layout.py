@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from fakes import LIMITS
 from glmserve.config import SchedulerConfig
+from glmserve.contract.prompt_layout import PromptLayout, PromptMarks
 from glmserve.errors import InvalidRequestError
-from glmserve.prompt_layout import PromptLayout, PromptMarks
 from glmserve.request import Request, SamplingParams
 from glmserve.scheduler import Scheduler
+from support.fakes import LIMITS
 
 MARKS = PromptMarks(gmask_id=101, mask_id=100, sop_id=104)
 

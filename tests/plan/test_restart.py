@@ -8,15 +8,15 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arrivals import arrivals, check_reports, check_updates, runner_limits
-from fakes import LIMITS
 from glmserve.config import SchedulerConfig
+from glmserve.contract.step import RunnerLimits, StepInput, StepOutput
 from glmserve.request import Request, RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler
+from glmserve.scheduler.crash_tracker import MAX_CRASHES
 from glmserve.scheduler.speculation import Drafter
-from glmserve.scheduler.suspects import MAX_CRASHES
-from glmserve.step import RunnerLimits, StepInput, StepOutput
-from simulation import Arrival, Simulation, oracle, output_alone, output_of
+from support.arrivals import arrivals, check_reports, check_updates, runner_limits
+from support.fakes import LIMITS
+from support.simulation import Arrival, Simulation, oracle, output_alone, output_of
 
 POISON = 300
 """A prompt's token that crashes the runner. No other request has or says it."""
@@ -168,9 +168,9 @@ def test_suspects_are_computed_one_at_a_time_before_anybody_else() -> None:
     assert request_ids(step) == [0]
     scheduler.update(StepOutput(step.step_id, [40]))
     assert request_ids(plan(scheduler)) == [1]
-    (convicted,) = scheduler.restart()
-    assert convicted.id == 1
-    scheduler.abort(convicted, RequestStatus.FINISHED_ERROR)
+    (poison_requests,) = scheduler.restart()
+    assert poison_requests.id == 1
+    scheduler.abort(poison_requests, RequestStatus.FINISHED_ERROR)
     assert request_ids(plan(scheduler)) == [0, 2]
 
 

@@ -7,13 +7,19 @@ from collections import deque
 import msgspec
 import pytest
 
-from fakes import LIMITS, FakeRunner, expected_output
 from glmserve.config import SchedulerConfig
+from glmserve.contract.step import (
+    PLACEHOLDER_TOKEN_ID,
+    RunnerLimits,
+    StepInput,
+    StepOutput,
+    unpack_int32,
+)
 from glmserve.errors import QueueFullError
 from glmserve.request import Request, RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler
 from glmserve.scheduler.random import noise_key
-from glmserve.step import PENDING, RunnerLimits, StepInput, StepOutput, unpack_int32
+from support.fakes import LIMITS, FakeRunner, expected_output
 
 AHEAD = msgspec.structs.replace(LIMITS, resolves_pending=True)
 
@@ -44,11 +50,11 @@ def test_a_token_that_is_being_chosen_is_pending() -> None:
     scheduler.add(make_request(0, [5, 6, 7]))
     first, second = plan(scheduler), plan(scheduler)
     assert tokens(first) == {0: [5, 6, 7]}
-    assert tokens(second) == {0: [PENDING]}
+    assert tokens(second) == {0: [PLACEHOLDER_TOKEN_ID]}
     assert second.sequences[0].start == 3
     assert len(unpack_int32(second.sequences[0].block_table)) == 1
     scheduler.update(StepOutput(first.step_id, [40]))
-    assert tokens(plan(scheduler)) == {0: [PENDING]}
+    assert tokens(plan(scheduler)) == {0: [PLACEHOLDER_TOKEN_ID]}
 
 
 def test_only_one_step_is_planned_ahead() -> None:
@@ -99,7 +105,7 @@ def test_what_is_computed_for_a_request_that_has_ended_is_passed_over() -> None:
     first, second = plan(scheduler), plan(scheduler)
     scheduler.update(StepOutput(first.step_id, [40, 50]))
     assert request.status is RequestStatus.FINISHED_STOPPED
-    assert tokens(second) == {0: [PENDING], 2: [PENDING]}
+    assert tokens(second) == {0: [PLACEHOLDER_TOKEN_ID], 2: [PLACEHOLDER_TOKEN_ID]}
     updates = scheduler.update(StepOutput(second.step_id, [41, 51]))
     assert [(u.request.id, u.token_id) for u in updates] == [(2, 51)]
     assert list(request.token_ids) == [5, 6, 7, 40]
@@ -126,7 +132,7 @@ def test_nobody_is_preempted_while_a_step_is_in_flight() -> None:
     scheduler.add(old)
     scheduler.add(young)
     first, second = plan(scheduler), plan(scheduler)
-    assert tokens(second) == {0: [PENDING], 1: [PENDING]}
+    assert tokens(second) == {0: [PLACEHOLDER_TOKEN_ID], 1: [PLACEHOLDER_TOKEN_ID]}
     scheduler.update(StepOutput(first.step_id, [40, 50]))
     assert scheduler.schedule() is None
     assert scheduler.stats.preemptions == 0
@@ -162,7 +168,7 @@ def test_only_blocks_that_are_computed_are_shared() -> None:
     scheduler.add(make_request(0, prompt))
     first = plan(scheduler)
     scheduler.add(make_request(1, prompt))
-    assert tokens(plan(scheduler)) == {0: [PENDING], 1: prompt}
+    assert tokens(plan(scheduler)) == {0: [PLACEHOLDER_TOKEN_ID], 1: prompt}
     scheduler.update(runner.execute(first))
     scheduler.add(make_request(2, prompt))
     assert tokens(plan(scheduler))[2] == [8]
@@ -199,9 +205,9 @@ def test_continuations_join_once_the_prompt_is_computed() -> None:
     scheduler, runner = make_scheduler(), FakeRunner(AHEAD)
     scheduler.add(*(make_request(i, [*range(9)]) for i in range(3)))
     first, second = plan(scheduler), plan(scheduler)
-    assert tokens(second) == {0: [PENDING]}
+    assert tokens(second) == {0: [PLACEHOLDER_TOKEN_ID]}
     scheduler.update(runner.execute(first))
-    assert tokens(plan(scheduler)) == {0: [PENDING], 1: [8], 2: [8]}
+    assert tokens(plan(scheduler)) == {0: [PLACEHOLDER_TOKEN_ID], 1: [8], 2: [8]}
 
 
 def test_steps_without_mixing_go_on_with_prompts_first() -> None:
@@ -212,4 +218,4 @@ def test_steps_without_mixing_go_on_with_prompts_first() -> None:
     second = plan(scheduler)
     assert tokens(second) == {1: [8, 9]}
     scheduler.update(StepOutput(first.step_id, [40]))
-    assert tokens(plan(scheduler)) == {0: [40], 1: [PENDING]}
+    assert tokens(plan(scheduler)) == {0: [40], 1: [PLACEHOLDER_TOKEN_ID]}

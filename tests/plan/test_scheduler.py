@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from fakes import LIMITS, FakeRunner, expected_logprobs
 from glmserve.config import SchedulerConfig
+from glmserve.contract.step import INVALID_TOKEN_ID, RunnerLimits, StepInput, StepOutput
 from glmserve.errors import ContextLengthError, InvalidRequestError, QueueFullError
 from glmserve.request import Request, RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler
-from glmserve.step import NOT_A_NUMBER, RunnerLimits, StepInput, StepOutput
+from support.fakes import LIMITS, FakeRunner, expected_logprobs
 
 
 def make_scheduler(limits: RunnerLimits = LIMITS, **options: int) -> Scheduler:
@@ -185,7 +185,7 @@ def test_not_a_number_fails_only_its_request() -> None:
     scheduler.add(good)
     step = scheduler.schedule()
     assert step is not None
-    scheduler.update(StepOutput(step.step_id, [NOT_A_NUMBER, 3]))
+    scheduler.update(StepOutput(step.step_id, [INVALID_TOKEN_ID, 3]))
     assert bad.status is RequestStatus.FINISHED_ERROR
     assert good.status is RequestStatus.RUNNING
 

@@ -10,15 +10,15 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arrivals import arrivals, check_reports, check_updates, prompts, runner_limits
-from fakes import expected_output
 from glmserve.config import SchedulerConfig
-from glmserve.prompt_layout import PromptMarks
+from glmserve.contract.prompt_layout import PromptMarks
+from glmserve.contract.step import RunnerLimits
 from glmserve.request import RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler
 from glmserve.scheduler.speculation import Drafter
-from glmserve.step import RunnerLimits
-from simulation import Arrival, Simulation, oracle, output_alone, output_of
+from support.arrivals import arrivals, check_reports, check_updates, prompts, runner_limits
+from support.fakes import expected_output
+from support.simulation import Arrival, Simulation, oracle, output_alone, output_of
 
 GREEDY = SamplingParams(max_tokens=0, temperature=0.0)
 

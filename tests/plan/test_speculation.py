@@ -5,14 +5,20 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from fakes import LIMITS
 from glmserve.config import SchedulerConfig
+from glmserve.contract.step import (
+    INVALID_TOKEN_ID,
+    RunnerLimits,
+    StepInput,
+    StepOutput,
+    unpack_int32,
+)
 from glmserve.request import Request, RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler
 from glmserve.scheduler.random import noise_key
 from glmserve.scheduler.speculation import Drafter
-from glmserve.step import NOT_A_NUMBER, RunnerLimits, StepInput, StepOutput, unpack_int32
-from simulation import Remainders
+from support.fakes import LIMITS
+from support.simulation import Remainders
 
 DRAFTING = msgspec.structs.replace(LIMITS, max_drafts=16)
 LOOP = [1, 2, 3] * 4
@@ -35,7 +41,7 @@ def started(
         scheduler.add(request)
     while any(not request.num_output_tokens for request in requests):
         step = plan(scheduler)
-        sampled = [place for s in step.sequences for place in s.places]
+        sampled = [place for s in step.sequences for place in s.sampling_inputs]
         scheduler.update(StepOutput(step.step_id, [1] * len(sampled)))
     return scheduler
 
@@ -55,7 +61,7 @@ def test_drafts_follow_the_last_token() -> None:
     step = plan(scheduler)
     assert tokens(step) == {0: [1, 2, 3, 1, 2]}
     assert step.sequences[0].start == 12
-    assert len(step.sequences[0].places) == 5
+    assert len(step.sequences[0].sampling_inputs) == 5
     assert len(unpack_int32(step.sequences[0].block_table)) * 4 >= 12 + 5
 
 
@@ -82,7 +88,7 @@ def test_a_token_behind_the_drafts_comes_for_nothing() -> None:
 def test_each_place_is_chosen_by_its_own_position() -> None:
     fields = {"temperature": 1.0, "seed": 3, "min_tokens": 3, "stop_token_ids": frozenset({9})}
     scheduler = started(make_request(0, LOOP, **fields))
-    places = plan(scheduler).sequences[0].places
+    places = plan(scheduler).sequences[0].sampling_inputs
     assert [p.noise_key for p in places] == [noise_key(3, i) for i in range(13, 18)]
     assert [p.banned for p in places] == [(9,), (9,), (), (), ()]
 
@@ -108,13 +114,13 @@ def test_nothing_is_drafted_that_could_not_be_kept() -> None:
     assert request.num_output_tokens == 4
 
 
-@pytest.mark.parametrize(("token", "end"), [(NOT_A_NUMBER, True), (50, False)])
+@pytest.mark.parametrize(("token", "end"), [(INVALID_TOKEN_ID, True), (50, False)])
 def test_numbers_that_are_not_finite_count_only_where_they_are_read(token: int, end: bool) -> None:
     """Behind a wrong guess nothing is meant."""
     request = make_request(0, LOOP)
     scheduler = started(request)
     step = plan(scheduler)
-    updates = scheduler.update(StepOutput(step.step_id, [2, token, NOT_A_NUMBER, 1, 1]))
+    updates = scheduler.update(StepOutput(step.step_id, [2, token, INVALID_TOKEN_ID, 1, 1]))
     assert [u.token_id for u in updates] == [2, token]
     assert (request.status is RequestStatus.FINISHED_ERROR) is end
 
@@ -123,11 +129,11 @@ def test_a_token_that_a_draft_may_have_spoilt_is_chosen_again_without() -> None:
     request = make_request(0, LOOP)
     scheduler = started(request)
     step = plan(scheduler)
-    assert scheduler.update(StepOutput(step.step_id, [NOT_A_NUMBER] * 5)) == []
+    assert scheduler.update(StepOutput(step.step_id, [INVALID_TOKEN_ID] * 5)) == []
     again = plan(scheduler)
     assert tokens(again) == {0: [1]}
     assert again.sequences[0].start == step.sequences[0].start
-    scheduler.update(StepOutput(again.step_id, [NOT_A_NUMBER]))
+    scheduler.update(StepOutput(again.step_id, [INVALID_TOKEN_ID]))
     assert request.status is RequestStatus.FINISHED_ERROR
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-import emulated_gpu
 from glmserve.config import EMBEDDED_CHECKPOINT, RunnerConfig, report_nothing
+from glmserve.contract.step import RunnerLimits
 from glmserve.devices import cpu
 from glmserve.devices.cpu import CpuDevice
 from glmserve.model_config import ModelConfig, read_model_config
@@ -18,8 +18,8 @@ from glmserve.probe.plans import attempt_all
 from glmserve.runner.dtypes import quantization_on_load, stored_dtype
 from glmserve.runner.gpu_memory import gpu_memory_needs
 from glmserve.runner.torch_runner import TorchTarget
-from glmserve.step import RunnerLimits
-from tiny_models import BASE
+from support import emulated_gpu
+from support.tiny_models import BASE
 
 GIB = 2**30
 

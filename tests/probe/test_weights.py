@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from glmserve.model_config import read_model_config
 from glmserve.probe.weights import look_at_weights
-from tiny_models import BASE, random_weights, write_checkpoint
+from support.tiny_models import BASE, random_weights, write_checkpoint
 
 FOLDERS = ["glm2_base", "glm2_bin_sharded", "glm3_base_sharded_st", "glm1_int8", "glm2_int4"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from glmserve.contract.step import SamplingInput
 from glmserve.runner.adjustments import gather_adjustments
 from glmserve.runner.sampler import _bias, _penalise
-from glmserve.step import SamplingInput
 
 
 def pack(tokens: list[int]) -> bytes:

@@ -7,9 +7,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glmserve.prompt_layout import PromptLayout
+from glmserve.contract.prompt_layout import PromptLayout
+from glmserve.contract.step import SamplingInput, ScheduledSequence, StepInput
 from glmserve.runner.batch import build_batch
-from glmserve.step import SamplingInput, ScheduledSequence, StepInput
 
 
 def sequence(ids: list[int], start: int, blocks: list[int], *, sampled: bool) -> ScheduledSequence:

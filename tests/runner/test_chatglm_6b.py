@@ -10,7 +10,7 @@ from glmserve.config import RunnerConfig, SchedulerConfig, report_nothing
 from glmserve.devices.cpu import CpuDevice
 from glmserve.request import Request, SamplingParams
 from glmserve.scheduler import Scheduler
-from golden import read_greedy
+from support.golden import read_greedy
 
 
 @pytest.mark.parametrize("kv_cache_tokens", [96, 128, 1024])

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput
 from glmserve.ops.attention import AttentionBackend
 from glmserve.ops.base import Ops
-from glmserve.runner.restrict import restrict
 from glmserve.runner.sampler import sample
-from glmserve.step import NOT_A_NUMBER, SamplingInput
+from glmserve.runner.token_masks import restrict
 
 pytest.importorskip("triton", reason="kernels need triton, which there is for Linux only")
 
@@ -170,7 +170,7 @@ class TestGreedy:
         logits = random_logits(np.random.default_rng(8), 20, vocabulary.size)
         greedy = [SamplingInput()] * 20
         want = on_host(logits, greedy, [], vocabulary)
-        assert NOT_A_NUMBER in want
+        assert INVALID_TOKEN_ID in want
         sampler = vocabulary.sampler()
         assert on_device(logits, greedy, [], sampler) == want
         mixed = [*greedy[:19], SamplingInput(temperature=1.0)]
@@ -216,11 +216,11 @@ class TestNotFinite:
         got = on_device(logits, inputs, masks, sampler)
         assert got == on_host(logits, inputs, masks, vocabulary)
         hidden = [True, True, False, True, not np.isnan(odd), False]
-        assert [token != NOT_A_NUMBER for token in got] == hidden
+        assert [token != INVALID_TOKEN_ID for token in got] == hidden
 
 
 def test_a_mask_that_leaves_nothing() -> None:
     sampler = VOCABULARIES[1].sampler()
     rows = [SamplingInput(constrained=True), SamplingInput(constrained=True, temperature=1.0)]
     masks = [b"\x00", b"\x09"]  # none, and only ids that are never sampled
-    assert on_device(torch.zeros(2, 40), rows, masks, sampler) == [NOT_A_NUMBER] * 2
+    assert on_device(torch.zeros(2, 40), rows, masks, sampler) == [INVALID_TOKEN_ID] * 2

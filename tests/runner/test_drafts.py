@@ -9,14 +9,14 @@ from unittest import mock
 import pytest
 
 from glmserve.config import RunnerConfig, SchedulerConfig, report_nothing
+from glmserve.contract.step import INVALID_TOKEN_ID, Runner, StepOutput
 from glmserve.devices.cpu import CpuDevice
 from glmserve.request import Request, SamplingParams
 from glmserve.scheduler import Scheduler, TokenUpdate
 from glmserve.scheduler.prompt_lookup import PromptLookup
 from glmserve.scheduler.speculation import Drafter
-from glmserve.step import NOT_A_NUMBER, Runner, StepOutput
-from golden import read_greedy
-from tiny_models import BASE, random_weights, write_checkpoint
+from support.golden import read_greedy
+from support.tiny_models import BASE, random_weights, write_checkpoint
 
 PROMPTS = [[5, 6, 7, 5, 6], [8], [*range(20), *range(20)], [11, 12, 13, 14] * 5]
 GREEDY = SamplingParams(max_tokens=30, temperature=0.0)
@@ -124,7 +124,7 @@ def test_a_wrong_guess_that_is_not_finite_harms_nobody(tmp_path: Path) -> None:
     runner = load(write_checkpoint(tmp_path, BASE, weights))
     bias = SamplingParams(max_tokens=30, temperature=0.0, logit_bias={40: -100.0})
     without = token_ids(run(runner, PROMPTS, [bias] * 4, 0)[0])
-    assert NOT_A_NUMBER not in without[0]
+    assert INVALID_TOKEN_ID not in without[0]
     with mock.patch.object(PromptLookup, "continuation", lambda *_: [40]):
         updates, scheduler = run(runner, PROMPTS, [bias] * 4, 1)
     assert scheduler.stats.drafted > 0

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-import emulated_gpu
-from decoding import Decoding, run_step
-from emulated_gpu import EmulatedAccelerator
-from glmserve.errors import OptionError
-from glmserve.runner.gpu_runner import GpuRunner
-from glmserve.runner.graphs import graph_sizes, resolve_on_device
-from glmserve.step import (
-    PENDING,
+from glmserve.contract.step import (
+    PLACEHOLDER_TOKEN_ID,
     SamplingInput,
     ScheduledSequence,
     ScoreInput,
     StepInput,
 )
-from golden import read_greedy
+from glmserve.errors import OptionError
+from glmserve.runner.gpu_runner import GpuRunner
+from glmserve.runner.graphs import graph_sizes, resolve_on_device
+from support import emulated_gpu
+from support.decoding import Decoding, run_step
+from support.emulated_gpu import EmulatedAccelerator
+from support.golden import read_greedy
 
 GREEDY = SamplingInput()
 
@@ -58,7 +58,9 @@ def decode_ahead(
         runner.execute(StepInput(0, [ScheduledSequence(request_id, prompt, 0, table, how[0])]))
     ]
     for i, sampling in enumerate(how[1:]):
-        sequence = ScheduledSequence(request_id, [PENDING], len(prompt) + i, table, sampling)
+        sequence = ScheduledSequence(
+            request_id, [PLACEHOLDER_TOKEN_ID], len(prompt) + i, table, sampling
+        )
         waits.append(runner.execute(StepInput(i + 1, [sequence])))
     return [wait().token_ids[0] for wait in waits]
 

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from glmserve.config import RunnerConfig
+from glmserve.contract.prompt_layout import PromptMarks
 from glmserve.errors import DeviceError, OptionError
 from glmserve.model_config import ModelConfig, RopeConfig
-from glmserve.prompt_layout import PromptMarks
 from glmserve.runner.limits import CacheMemory, format_bytes, plan_limits, step_tokens
 
 MODEL = ModelConfig(

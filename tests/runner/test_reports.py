@@ -11,11 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-import emulated_gpu
-from decoding import run_step
 from glmserve.config import RunnerConfig, report_nothing
-from glmserve.devices.cpu import CpuDevice
-from glmserve.step import (
+from glmserve.contract.step import (
     Logprobs,
     Runner,
     SamplingInput,
@@ -24,8 +21,11 @@ from glmserve.step import (
     StepInput,
     StepOutput,
 )
-from paged_model import PagedModel
-from tiny_models import BASE, random_weights, write_checkpoint
+from glmserve.devices.cpu import CpuDevice
+from support import emulated_gpu
+from support.decoding import run_step
+from support.paged_model import PagedModel
+from support.tiny_models import BASE, random_weights, write_checkpoint
 
 PROMPT = [5, 9, 2, 30, 41, 7, 7, 1, 16, 3]
 TABLE = np.arange(4, dtype=np.int32).tobytes()

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput
 from glmserve.ops.base import Ops
 from glmserve.ops.cpu import CpuOps
 from glmserve.ops.drawing import nucleus
@@ -22,7 +23,6 @@ from glmserve.ops.native_cpu import NativeCpuOps
 from glmserve.ops.sdpa import SdpaAttention
 from glmserve.runner.sampler import sample
 from glmserve.scheduler.random import noise_key
-from glmserve.step import NOT_A_NUMBER, SamplingInput
 from glmserve_cpu_kernels.library import UnavailableError, load
 
 BACKEND = SdpaAttention(1, torch.float32, torch.device("cpu"), 16, ExactStore(torch.float32))
@@ -271,7 +271,7 @@ class TestNotFinite:
         logits[3] = float("-inf")
         tokens = sample(logits, [SamplingInput(**options)] * 4, ops, None)
         assert tokens[0] == 0
-        assert tokens[1:] == [NOT_A_NUMBER] * 3
+        assert tokens[1:] == [INVALID_TOKEN_ID] * 3
 
     def test_beyond_the_vocabulary_it_does_not_matter(self, ops: Ops) -> None:
         logits = torch.tensor([[1.0, 2.0, float("nan")]])

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from decoding import Decoding
 from glmserve.config import LoadFormat, LoadProgress, RunnerConfig, report_nothing
+from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput, ScheduledSequence, StepInput
 from glmserve.devices.cpu import CpuDevice
 from glmserve.ops.cpu_ops import native_kernels
 from glmserve.runner.torch_runner import TorchRunner
-from glmserve.step import NOT_A_NUMBER, SamplingInput, ScheduledSequence, StepInput
-from golden import FIRST_GENERATION, NAMES, PREFIXES, read_greedy
-from native import native_library
-from tiny_models import BASE, random_weights, write_checkpoint
+from support.decoding import Decoding
+from support.golden import FIRST_GENERATION, NAMES, PREFIXES, read_greedy
+from support.native import native_library
+from support.tiny_models import BASE, random_weights, write_checkpoint
 
 
 def load(checkpoint: Path, **options: Any) -> TorchRunner:
@@ -163,7 +163,7 @@ class TestSampling:
         sound = Decoding(runner, [[1, 2]], 8).outputs(1)
         mixed = Decoding(runner, [[1, 2], [1, 40, 2], [40]], 8)
         mixed.step(100)
-        assert mixed.outputs(1) == [*sound, [NOT_A_NUMBER], [NOT_A_NUMBER]]
+        assert mixed.outputs(1) == [*sound, [INVALID_TOKEN_ID], [INVALID_TOKEN_ID]]
         # Its blocks are used again without a trace.
         again = Decoding(runner, [[40], [3], [1, 2]], 8)
         again.step(100)
@@ -200,4 +200,4 @@ def test_sixteen_layers_stay_finite(tmp_path: Path, kernels: str) -> None:
     in_half = ("bfloat16",) if kernels == "native" else ("float16", "bfloat16")
     for dtype in ("float32", *in_half):
         runner = load(tmp_path, load_format="dummy", dtype=dtype, cpu_kernels=kernels)
-        assert NOT_A_NUMBER not in Decoding(runner, [[1, 2, 3]], 30).outputs(20)[0]
+        assert INVALID_TOKEN_ID not in Decoding(runner, [[1, 2, 3]], 30).outputs(20)[0]

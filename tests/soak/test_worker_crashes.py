@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crashing_worker import long_requests, read_all
-from server_process import ServerProcess
+from support.crashing_worker import long_requests, read_all
+from support.server_process import ServerProcess
 
 KILLS = 100
 

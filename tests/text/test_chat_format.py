@@ -9,7 +9,7 @@ import pytest
 from glmserve.errors import CheckpointError, InvalidRequestError
 from glmserve.text import CHAT_FORMATS, ChatFormat, ChatMessage, Tokenizer, load_tokenizer
 from glmserve.text.tools import Tool, ToolCall
-from tool_events import Reply, streamed
+from support.tool_events import Reply, streamed
 
 WEATHER = Tool(
     "get_weather",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fakes import ByteTokenizer
+from glmserve.contract.step import Logprobs
 from glmserve.engine import NewTokens, TokenStream
 from glmserve.request import Request, RequestStatus, SamplingParams
-from glmserve.step import Logprobs
 from glmserve.text.text_stream import TextOptions, TextStream
+from support.fakes import ByteTokenizer
 
 
 def stream_of(

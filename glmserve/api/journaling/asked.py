@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from starlette.responses import Response
 
-from glmserve.api.caller import NOBODY, Caller
+from glmserve.api.caller import ANONYMOUS, Caller
 from glmserve.api.identity import Identity
 from glmserve.api.journaling.recording import Recording
 
@@ -16,7 +16,7 @@ from glmserve.api.journaling.recording import Recording
 class Asked:
     """Who asks, what the answer is called by, and where it is recorded."""
 
-    caller: Caller = NOBODY
+    caller: Caller = ANONYMOUS
     identity: Identity = field(default_factory=Identity)
     recording: Recording | None = None
 

@@ -173,9 +173,9 @@ class Recording:
         if self._unfinished < 0 and not self.is_resumed:
             self._journal.refuse(self.entry)
         elif self._unfinished == 0:
-            self._journal.end(self.entry, Phase.OVER)
+            self._journal.end(self.entry, Phase.COMPLETE)
         elif not isinstance(error, GlmserveError):
-            self._journal.end(self.entry, Phase.LEFT)
+            self._journal.end(self.entry, Phase.ABANDONED)
         elif self._may_end_well(error):
             self._journal.end(self.entry, Phase.RUNNING)  # the next server finishes it
         else:

@@ -16,7 +16,7 @@ from glmserve.api.caller import Caller
 from glmserve.api.journaling.errors import StreamTakenOverError
 from glmserve.api.journaling.recorder import AnswerRecorder
 from glmserve.api.journaling.through import UNFINISHED
-from glmserve.config import ANYBODY
+from glmserve.config import DEFAULT_TENANT
 from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, QueueFullError
 from glmserve.journal import Entry, Phase
 
@@ -91,6 +91,6 @@ def _request(app: Starlette, entry: Entry, body: bytes) -> Request:
         "query_string": b"",
         "headers": [],
         "app": app,
-        "state": {UNFINISHED: entry, "caller": Caller(entry.owner or None, ANYBODY)},
+        "state": {UNFINISHED: entry, "caller": Caller(entry.owner or None, DEFAULT_TENANT)},
     }
     return Request(scope, receive)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 from glmserve.cli.doctor.diagnosis import Advice, AdviceKind
-from glmserve.diagnosis import Attempt, Machine
+from glmserve.contract.diagnosis import Attempt, Machine
 
 _WORTH_IT = 1.3
 """Times as many tokens of KV cache, for smaller numbers to be worth a word."""

@@ -13,10 +13,10 @@ from glmserve.cli.doctor.diagnosis import Checkpoint, Diagnosis, Plan, Problem
 from glmserve.cli.doctor.probing import probe
 from glmserve.cli.text_layer import limit_vocabulary, load_text_layer
 from glmserve.config import RunnerConfig
-from glmserve.diagnosis import Attempt, Findings
+from glmserve.contract.diagnosis import Attempt, Findings
+from glmserve.contract.step import RunnerLimits
 from glmserve.errors import StartupError
 from glmserve.model_config import ModelConfig, read_model_config
-from glmserve.step import RunnerLimits
 from glmserve.text import named_chat_format, read_name_hints
 
 _CONTEXTS = (2048, 8192, 32768, 131072)

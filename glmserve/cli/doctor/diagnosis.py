@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from glmserve.diagnosis import Machine, Weights
+from glmserve.contract.diagnosis import Machine, Weights
 
 AdviceKind = Literal["fix", "longer_context", "more_users", "compile_kernels"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from glmserve.config import RunnerConfig
-from glmserve.diagnosis import Findings
+from glmserve.contract.diagnosis import Findings
 from glmserve.errors import StartupError
 from glmserve.executor.exit_status import describe_exit
 

@@ -10,7 +10,7 @@ from glmserve.cli.doctor.diagnosis import Advice, Checkpoint, Diagnosis, Plan
 from glmserve.cli.doctor.language import Language, Message
 from glmserve.cli.doctor.table import align
 from glmserve.cli.units import format_count, format_count_chinese, format_size
-from glmserve.diagnosis import Machine, Weights
+from glmserve.contract.diagnosis import Machine, Weights
 
 Say = Callable[..., str]
 Row = tuple[str, str]

@@ -25,7 +25,7 @@ import msgspec
 from llguidance import LLMatcher, LLTokenizer
 
 from glmserve.errors import InvalidRequestError
-from glmserve.parent_process import die_with
+from glmserve.process.parent import die_with
 from glmserve.text.structure.build import Opening, build_matcher, first_mask
 from glmserve.text.structure.vocabulary import ll_tokenizer
 

@@ -20,7 +20,7 @@ from glmserve_kernels.paged_attention.cases import (
 )
 from glmserve_kernels.paged_decode.kernel import paged_decode
 from glmserve_kernels.paged_decode.reference import paged_decode as reference
-from glmserve_kernels.paged_decode.work import max_fixed_items, max_items, split_work
+from glmserve_kernels.paged_decode.split_plan import max_fixed_items, max_items, split_work
 
 _MULTIPROCESSORS = 132
 

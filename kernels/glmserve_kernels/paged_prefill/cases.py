@@ -20,7 +20,7 @@ from glmserve_kernels.paged_attention.cases import (
 )
 from glmserve_kernels.paged_prefill.kernel import paged_prefill
 from glmserve_kernels.paged_prefill.reference import paged_prefill as reference
-from glmserve_kernels.paged_prefill.work import query_tiles, tokens_per_tile
+from glmserve_kernels.paged_prefill.split_plan import query_tiles, tokens_per_tile
 from glmserve_kernels.tiles import CHIPS, load_tiles
 
 

@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 
 import glmserve
-from constrained_sampling import Sampler
 from glmserve.text import Tokenizer, load_tokenizer
 from glmserve.text.structure import Structure, StructureCompiler
+from support.constrained_sampling import Sampler
 
 
 class Tried:

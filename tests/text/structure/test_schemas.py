@@ -8,9 +8,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from constrained_sampling import TASTES
 from glmserve.text.structure import JsonObject, JsonSchema
-from json_schemas import random_schema
+from support.constrained_sampling import TASTES
+from support.json_schemas import random_schema
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -17,7 +17,7 @@ from glmserve.text.tools import Tool, ToolParser
 from glmserve.text.tools.named import NamedJsonParser, NamedPythonParser
 from glmserve.text.tools.named_grammar import json_call_grammar, python_call_grammar
 from glmserve.text.tools.tagged import TaggedParser, grammar, grammar_with_text
-from tool_events import Reply, streamed
+from support.tool_events import Reply, streamed
 
 
 def function(name: str, properties: dict[str, Any], *required: str, **more: Any) -> Tool:

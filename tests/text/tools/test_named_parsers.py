@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from glmserve.text.tools import CallStarted, ContentDelta, Tool, ToolParser
 from glmserve.text.tools.named import NamedJsonParser, NamedPythonParser
 from glmserve.text.tools.python_call import write_python_call
-from tool_events import Reply, joined, streamed
+from support.tool_events import Reply, joined, streamed
 
 WEATHER = Tool("get_weather", parameters={"type": "object", "properties": {"city": {}}})
 TOOLS = (WEATHER, Tool("get_weather_map", parameters={"type": "object"}), Tool("get_time"))

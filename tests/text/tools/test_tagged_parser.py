@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from glmserve.text.tools import CallStarted, ContentDelta, Tool, ToolCall
 from glmserve.text.tools.tagged import CLOSE, OPEN, TaggedParser, call_text
-from tool_events import Reply, joined, streamed
+from support.tool_events import Reply, joined, streamed
 
 WEATHER = Tool("get_weather", parameters={"type": "object", "properties": {"city": {}}})
 TOOLS = (WEATHER, Tool("get_time"))

@@ -1,0 +1,228 @@
+"""The contract between planning and computing: plain data, serialisable, torch-free.
+
+A Runner is a pure function of its KV cache and one StepInput. Everything a step depends on is in
+the StepInput, the random numbers of sampling included, so that a step can be recorded, replayed,
+or executed again by a fresh worker. There is one exception, so that a device need not wait for the
+next plan: a step planned ahead has PLACEHOLDER_TOKEN_ID in place of a token that the step before
+it chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from glmserve.contract.prompt_layout import PromptLayout, PromptMarks
+
+INVALID_TOKEN_ID = -1
+"""Reported instead of a token id when a row of logits is not finite."""
+
+PLACEHOLDER_TOKEN_ID = -2
+"""Stands in a StepInput for the token that the step before it chooses for the same request."""
+
+
+class SamplingInput(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """How to choose one token. Defaults mean "no effect"; temperature 0 means greedy."""
+
+    noise_key: int = 0
+    """64 bits that all random numbers of this token derive from; a hash of seed and position.
+    Like `banned`, it takes a pending token before this one into account."""
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 keeps the whole vocabulary."""
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: dict[int, float] = {}
+    history: bytes = b""
+    """Prompt and output token ids so far, native int32; empty unless a penalty needs them. A
+    pending token is missing at the end: the runner adds the one that it put in its place."""
+    prompt_length: int = 0
+    """How many tokens of `history` are the prompt."""
+    banned: tuple[int, ...] = ()
+    """Ids that must not be chosen."""
+    constrained: bool = False
+    """Only ids of this token's mask may be chosen; it comes separately, see MaskSource."""
+    top_logprobs: int | None = None
+    """Report log-probabilities: of the token, and this many most likely ones; None: report none."""
+
+
+class ScoreInput(msgspec.Struct, frozen=True, array_like=True):
+    """Which log-probabilities of given tokens to report."""
+
+    targets: list[int]
+    """[m] the tokens that follow the first m of the scheduled tokens."""
+    top_logprobs: int
+    """How many most likely ones to report beside each."""
+
+
+class ScheduledSequence(msgspec.Struct, frozen=True, array_like=True):
+    """The tokens of one request that this step adds to the KV cache."""
+
+    request_id: int
+    token_ids: list[int]
+    """[n] new tokens, n >= 1; or [PLACEHOLDER_TOKEN_ID]. If the step before chose INVALID_TOKEN_ID
+    or a token that ends the request, any id may replace the placeholder: the result is dropped."""
+    start: int
+    """Position of token_ids[0]: how many tokens of this request are in the cache already."""
+    block_table: bytes
+    """Block ids, native int32; covers at least start + n tokens."""
+    sampling: SamplingInput | None
+    """None while the prompt is not complete: nothing is sampled."""
+    score: ScoreInput | None = None
+    pool: bool = False
+    """Report the sum of these tokens' last hidden states."""
+    layout: PromptLayout | None = None
+    """None: every token sees those before it, at its own position. Otherwise the sequence's first
+    step holds its whole context."""
+    drafts: list[SamplingInput] = []
+    """[k] All token_ids but the first, n = k + 1, are guesses of what comes behind it, and this is
+    how to choose a token behind each of them; `sampling` is for the one behind the first token.
+    K/V of wrong guesses are written over by a later step before anybody reads them."""
+
+    @property
+    def sampling_inputs(self) -> list[SamplingInput]:
+        """How to choose each token that this step chooses, in order: 1 + k, or none."""
+        return [] if self.sampling is None else [self.sampling, *self.drafts]
+
+    @property
+    def is_read_whole(self) -> bool:
+        """Whether something is wanted of every token."""
+        return self.score is not None or self.pool
+
+
+class StepInput(msgspec.Struct, frozen=True, array_like=True, tag="step"):
+    """One forward pass over any mix of prefill chunks and decodes: single tokens, with or without
+    drafts behind them.
+
+    Steps are executed in order. Blocks given back by a request that ended may still be written by
+    the step planned before that was known; who gets them next writes them in a later step.
+    """
+
+    step_id: int
+    sequences: list[ScheduledSequence]
+
+
+class TokenMasks(msgspec.Struct, frozen=True, array_like=True, tag="masks"):
+    """The masks of a step's constrained tokens, in order. Follows its StepInput."""
+
+    step_id: int
+    masks: list[bytes]
+    """Packed bits, little endian: bit t % 8 of byte t // 8 allows id t. Empty allows every id, as
+    in a step planned ahead for a request that has ended since."""
+
+
+MaskSource = Callable[[], list[bytes]]
+"""Waits for a step's masks. They are computed while the device runs the model."""
+
+
+def no_masks() -> list[bytes]:
+    """The MaskSource of a step without constrained tokens."""
+    return []
+
+
+class Logprobs(msgspec.Struct, frozen=True, array_like=True):
+    """Natural logarithms of what the model's softmax gives, before penalties and temperature."""
+
+    logprob: float
+    """Of the token in question; -inf if the model rules it out."""
+    top_ids: list[int]
+    """Most likely ids, falling; only ids that can be sampled."""
+    top_logprobs: list[float]
+
+
+class StepOutput(msgspec.Struct, frozen=True, array_like=True, tag="output"):
+    """What came out of a step."""
+
+    step_id: int
+    token_ids: list[int]
+    """One per sampling input of each sequence, in order; INVALID_TOKEN_ID where logits were not
+    finite. Tokens behind a wrong draft are meaningless."""
+    logprobs: list[Logprobs | None] = []
+    """Beside each of token_ids; empty when no sequence asked."""
+    scores: list[list[Logprobs]] = []
+    """One list per sequence with `score`, in order."""
+    pooled: list[bytes] = []
+    """Native float32 [H] per sequence with `pool`, in order."""
+
+
+class RunnerLimits(msgspec.Struct, frozen=True):
+    """What a Runner can execute. The scheduler obeys; it never asks which device this is."""
+
+    num_blocks: int
+    block_size: int
+    """Token slots per block."""
+    max_sequences: int
+    """Sequences in one step."""
+    max_step_tokens: int
+    """New tokens in one step."""
+    max_context: int
+    """Tokens of one request, prompt and output together."""
+    batch_sizes: tuple[int, ...] | None = None
+    """Static graph sizes for decode steps; None accepts any. The largest bounds a decode step."""
+    mixes_prefill_and_decode: bool = True
+    """False: no step holds both sequences that only lack their last token and longer chunks."""
+    chunked_prefill: bool = True
+    """False: a prompt is computed whole, in one step."""
+    prefix_cache: bool = True
+    """False: K/V of a prompt must not be reused for another prompt with the same beginning."""
+    resolves_pending: bool = False
+    """True: the runner replaces PLACEHOLDER_TOKEN_ID, so a step can be planned while the one before
+    it runs."""
+    prompt_marks: PromptMarks | None = None
+    """What tells the layout of every prompt; goes with chunked_prefill and prefix_cache False."""
+    max_drafts: int = 0
+    """Guessed tokens in one step; 0: a sequence's `drafts` are not understood."""
+
+    @property
+    def token_capacity(self) -> int:
+        """Token slots in the whole KV cache."""
+        return self.num_blocks * self.block_size
+
+
+class RunnerInfo(msgspec.Struct, frozen=True):
+    """What a started Runner reports, for the start-up message and the metrics."""
+
+    limits: RunnerLimits
+    device: str
+    """Human-readable, e.g. "cpu (AMD EPYC, 2 threads)"."""
+    dtype: str
+    num_parameters: int
+    weight_bytes: int
+    kv_cache_bytes: int
+
+
+PendingOutput = Callable[[], StepOutput]
+"""Waits for the output of a step that was launched. Called once, in the order of the steps, on
+whatever thread; the next step may be launched on another meanwhile."""
+
+
+class Runner(Protocol):
+    """Executes steps on a device. Not thread-safe: one call of `execute` at a time."""
+
+    info: RunnerInfo
+
+    def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput | PendingOutput:
+        """Write K/V of all scheduled tokens to the cache and sample where asked.
+
+        A device that works asynchronously returns a function that waits for the output, so that
+        the next step can be launched meanwhile.
+
+        `masks` is called once if any sequence is constrained, else never, and not after `execute`
+        has returned. It waits until the output of the step before has been taken note of, so a
+        runner calls it as late as it can: before it samples.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the device's memory."""
+        ...
+
+
+def unpack_int32(data: bytes) -> Sequence[int]:
+    """View packed native int32 (block tables, histories) as integers without copying."""
+    return memoryview(data).cast("i")

@@ -1,0 +1,52 @@
+"""Takes ids out of the running before a token is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glmserve.contract.step import MaskSource, SamplingInput
+from glmserve.ops.gumbel import Float32Array
+
+_NEVER = float("-inf")
+
+
+def restrict(logits: Tensor, inputs: Sequence[SamplingInput], masks: MaskSource) -> None:
+    """Set what each row of `logits` [S, V] must not choose to -inf, in place."""
+    given = iter(masks() if any(s.constrained for s in inputs) else [])
+    for row, s in zip(logits, inputs, strict=True):
+        banned = [i for i in s.banned if i < len(row)]
+        mask = next(given) if s.constrained else b""
+        if mask:  # an empty one restricts nothing
+            bounds = _upper_bounds(mask, len(row))
+            _ban(bounds, banned)
+            torch.minimum(row, torch.from_numpy(bounds).to(row.device), out=row)
+        elif banned:
+            row.index_fill_(0, torch.tensor(banned, device=row.device), _NEVER)
+
+
+def _ban(bounds: Float32Array, ids: list[int]) -> None:
+    """Also bar these ids, unless a mask allows nothing else."""
+    if ids:
+        others = bounds.copy()
+        others[ids] = _NEVER
+        if (others > 0).any():
+            bounds[ids] = _NEVER
+
+
+def _upper_bounds(mask: bytes, vocab_size: int) -> Float32Array:
+    """[V]: inf where the packed bits allow an id; -inf elsewhere, and beyond the mask's end.
+
+    Made of bits, as the sign of an infinity: with the minimum that follows it takes a fourth of
+    the time of a masked assignment.
+    """
+    blocked = np.unpackbits(~np.frombuffer(mask, dtype=np.uint8), bitorder="little")[:vocab_size]
+    if len(blocked) < vocab_size:
+        blocked = np.pad(blocked, (0, vocab_size - len(blocked)), constant_values=1)
+    bounds = blocked.astype(np.uint32)
+    bounds <<= np.uint32(31)
+    bounds |= np.uint32(0x7F80_0000)
+    return bounds.view(np.float32)

@@ -1,0 +1,150 @@
+"""What a step's output makes of its requests."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable
+from itertools import islice, repeat
+from typing import NamedTuple
+
+from glmserve.cache import BlockManager
+from glmserve.contract.step import INVALID_TOKEN_ID, Logprobs, StepOutput
+from glmserve.request import Request, RequestStatus
+from glmserve.scheduler.crash_tracker import CrashTracker
+from glmserve.scheduler.plan import Scheduled
+from glmserve.scheduler.speculation import Speculation
+
+
+class TokenUpdate(NamedTuple):
+    """A token that a step added to a request."""
+
+    request: Request
+    token_id: int | None
+    """INVALID_TOKEN_ID when the request failed because logits were not finite; None when it
+    ended without a token because only its prompt was wanted."""
+    logprobs: Logprobs | None = None
+    is_last: bool = False
+    """Whether the request is over."""
+
+
+class OutputProcessor:
+    """Adds tokens to requests, and ends those that are complete.
+
+    Args:
+        end: called with a request that is over, and how.
+        prompt_computed: called with a request whose prompt has come to be in the cache.
+    """
+
+    def __init__(
+        self,
+        blocks: BlockManager,
+        speculation: Speculation,
+        suspects: CrashTracker,
+        end: Callable[[Request, RequestStatus], None],
+        prompt_computed: Callable[[Request], None],
+    ) -> None:
+        self._blocks = blocks
+        self._speculation = speculation
+        self._suspects = suspects
+        self._end = end
+        self._prompt_computed = prompt_computed
+
+    def apply(self, step: list[Scheduled], output: StepOutput) -> list[TokenUpdate]:
+        """Record what a step computed. Requests that ended meanwhile are passed over."""
+        updates = []
+        sampled = zip(output.token_ids, output.logprobs or repeat(None), strict=False)
+        scores, pooled = iter(output.scores), iter(output.pooled)
+        for request, num_tokens, samples, is_scored, is_pooled, drafts in step:
+            token = next(sampled) if samples else None
+            behind = list(islice(sampled, len(drafts))) if drafts else []
+            score = next(scores) if is_scored else None
+            sums = next(pooled) if is_pooled else None
+            if request.status is not RequestStatus.RUNNING:
+                continue
+            if not _are_numbers(score, sums):
+                self._end(request, RequestStatus.FINISHED_ERROR)
+                updates.append(TokenUpdate(request, INVALID_TOKEN_ID, is_last=True))
+                continue
+            if drafts and token is not None and token[0] == INVALID_TOKEN_ID:
+                self._choose_again(request, num_tokens, drafts)
+                continue
+            if score is not None:
+                request.prompt_logprobs += score
+            if sums is not None:
+                _add_floats(request.pooled, sums)
+            request.num_computed_tokens += num_tokens
+            self._blocks.cache_computed(request)
+            if 0 <= request.num_computed_tokens - len(request.prompt_ids) < num_tokens:
+                self._prompt_computed(request)
+            if token is not None:
+                request.num_pending_tokens -= 1
+                updates.append(self._append_token(request, *token))
+                if drafts:
+                    updates += self._keep_foreseen(request, drafts, behind)
+            elif request.is_prompt_computed and not request.params.max_tokens:
+                self._end(request, RequestStatus.FINISHED_LENGTH)
+                updates.append(TokenUpdate(request, None, is_last=True))
+        return updates
+
+    def _choose_again(self, request: Request, num_tokens: int, drafts: tuple[int, ...]) -> None:
+        """Let the next step choose without drafts: one may have spoilt the numbers before it.
+
+        What is masked in attention counts 0 times, and that is no number if the value is none.
+        """
+        request.num_pending_tokens -= 1
+        request.num_scheduled_tokens -= num_tokens
+        self._speculation.learn(request, len(drafts), 0)
+        self._blocks.trim(request)
+
+    def _keep_foreseen(
+        self, request: Request, drafts: tuple[int, ...], tokens: list[tuple[int, Logprobs | None]]
+    ) -> list[TokenUpdate]:
+        """Add the tokens that stand behind right drafts.
+
+        Args:
+            tokens: what was chosen behind each draft; before the first, it is the request's last.
+        """
+        updates: list[TokenUpdate] = []
+        for draft, token in zip(drafts, tokens, strict=True):
+            if request.status is not RequestStatus.RUNNING or request.token_ids[-1] != draft:
+                break
+            request.num_computed_tokens += 1
+            request.num_scheduled_tokens += 1
+            self._blocks.cache_computed(request)
+            updates.append(self._append_token(request, *token))
+        self._speculation.learn(request, len(drafts), len(updates))
+        if request.status is RequestStatus.RUNNING:
+            self._blocks.trim(request)
+        return updates
+
+    def _append_token(
+        self, request: Request, token_id: int, logprobs: Logprobs | None
+    ) -> TokenUpdate:
+        if token_id == INVALID_TOKEN_ID:
+            status: RequestStatus | None = RequestStatus.FINISHED_ERROR
+        else:
+            status = request.append(token_id)
+            if request.num_crashes:
+                self._suspects.clear(request)
+        if status is None:
+            return TokenUpdate(request, token_id, logprobs)
+        self._end(request, status)
+        return TokenUpdate(request, token_id, logprobs, is_last=True)
+
+
+def _are_numbers(score: list[Logprobs] | None, sums: bytes | None) -> bool:
+    """Whether what a step reports of a prompt came from finite numbers."""
+    if score is not None and any(math.isnan(item.logprob) for item in score):
+        return False
+    return sums is None or all(map(math.isfinite, memoryview(sums).cast("f")))
+
+
+def _add_floats(total: array[float], addend: bytes) -> None:
+    """Add packed float32 to `total`, which is empty or of the same length."""
+    values = memoryview(addend).cast("f")
+    if not total:
+        total.extend(values)
+    else:
+        for i, value in enumerate(values):
+            total[i] += value

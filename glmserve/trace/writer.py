@@ -1,0 +1,138 @@
+"""Writes down what comes and what the runner does with it, on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+
+import msgspec
+
+from glmserve import __version__
+from glmserve.config import ReportProgress, RunnerConfig
+from glmserve.contract.step import RunnerInfo, StepInput, StepOutput, TokenMasks
+from glmserve.contract.wire import encode_frame
+from glmserve.errors import OptionError
+from glmserve.executor import Executor
+from glmserve.request import FINISH_REASONS, Request
+from glmserve.trace.events import MAGIC, Arrival, Beginning, End, Loss
+
+logger = logging.getLogger(__name__)
+
+
+class Recorder:
+    """The file. If it cannot be written any more the server goes on without it, and says so.
+
+    Args:
+        path: a new file, which only its owner may read: prompts are in it.
+        config: what the runner is built from.
+
+    Raises:
+        OptionError: the file is there already, or cannot be made.
+    """
+
+    def __init__(self, path: Path, config: RunnerConfig) -> None:
+        self._path = path
+        self._config = config
+        self._start = 0.0
+        self._frames: SimpleQueue[bytes | None] = SimpleQueue()
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise OptionError(f"--record {path}: {reason}") from None
+        self._writer = Thread(target=self._write, args=[descriptor], name="recorder", daemon=True)
+        self._writer.start()
+
+    def begin(self, info: RunnerInfo) -> None:
+        """The runner is up."""
+        self._start = time.monotonic()
+        self.add(Beginning(__version__, time.time(), self._config, info))
+
+    def arrived(self, requests: Iterable[Request]) -> None:
+        """Requests were queued."""
+        for request in requests:
+            self.add(Arrival.of(request, self._now))
+
+    def ended(self, request: Request) -> None:
+        """A request is over."""
+        reason = FINISH_REASONS[request.status]
+        self.add(End(self._now, request.id, reason, request.num_output_tokens))
+
+    def lost(self) -> None:
+        """The runner is gone."""
+        self.add(Loss(self._now))
+
+    def add(self, event: msgspec.Struct) -> None:
+        """Write an event once the runner has begun; what comes before proves that it runs."""
+        if self._start:
+            self._frames.put(encode_frame(event))
+
+    def close(self) -> None:
+        """Wait until everything is written. A file in which nothing has begun is removed."""
+        self._frames.put(None)
+        self._writer.join()
+        if not self._start:
+            self._path.unlink(missing_ok=True)
+
+    @property
+    def _now(self) -> float:
+        return round(time.monotonic() - self._start, 6)
+
+    def _write(self, descriptor: int) -> None:
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(MAGIC)
+                while (frame := self._frames.get()) is not None:
+                    file.write(frame)
+                    if self._frames.empty():
+                        file.flush()  # a server that is killed leaves what has happened
+        except OSError as error:
+            logger.error("--record %s: %s; the recording ends here", self._path, error.strerror)
+            while self._frames.get() is not None:
+                pass
+
+
+class RecordingExecutor:
+    """An executor that has its steps written down."""
+
+    def __init__(self, executor: Executor, recorder: Recorder) -> None:
+        self._executor = executor
+        self._recorder = recorder
+
+    async def start(self, progress: ReportProgress) -> RunnerInfo:
+        return await self._executor.start(progress)
+
+    def submit(self, step: StepInput) -> asyncio.Future[StepOutput]:
+        self._recorder.add(step)
+        output = self._executor.submit(step)
+        output.add_done_callback(self._record_output)
+        return output
+
+    def send_masks(self, masks: TokenMasks) -> None:
+        self._recorder.add(masks)
+        self._executor.send_masks(masks)
+
+    @property
+    def is_lost(self) -> bool:
+        return self._executor.is_lost
+
+    async def wait_lost(self) -> str:
+        return await self._executor.wait_lost()
+
+    async def restart(self, progress: ReportProgress, excused: int = 0) -> None:
+        self._recorder.lost()
+        await self._executor.restart(progress, excused)
+
+    async def close(self) -> None:
+        await self._executor.close()
+        self._recorder.close()
+
+    def _record_output(self, output: asyncio.Future[StepOutput]) -> None:
+        if not output.cancelled() and output.exception() is None:
+            self._recorder.add(output.result())

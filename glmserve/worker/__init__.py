@@ -1,0 +1,1 @@
+"""The worker process: builds one Runner and executes the steps that the server sends."""

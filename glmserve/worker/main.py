@@ -1,0 +1,131 @@
+"""The worker process: builds one Runner and executes steps until its executor goes away.
+
+Started by executor.process with one end of a socketpair; it opens no other connection.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import NoReturn
+
+import msgspec
+
+from glmserve.config import LoadProgress, RunnerConfig
+from glmserve.contract.step import Runner
+from glmserve.contract.wire import Failed, Loading, Ready, encode_frame, receive_frame
+from glmserve.devices.affinity import run_on
+from glmserve.devices.host import return_free_memory
+from glmserve.devices.registry import select_device
+from glmserve.errors import OptionError, StartupError
+from glmserve.process.failure import say
+from glmserve.process.parent import die_with
+from glmserve.worker.step_loop import execute_steps
+
+_SIGNS_OF_NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't allocate memory")
+"""In messages of the dynamic loader and of torch's allocators."""
+_PROGRESS_INTERVAL = 0.1  # seconds between two Loading messages
+
+
+def main(descriptor: int, parent: int) -> None:
+    """Serve the executor at the other end of the inherited socket `descriptor`.
+
+    Args:
+        parent: id of the executor's process, with which this one ends.
+    """
+    die_with(parent)
+    _ignore_signals()
+    # libgomp spins at barriers by default, which starves whatever else runs on the cores (here:
+    # the server's event loop). It reads this once, when torch loads it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Triton's own default, said aloud because it has announced another one.
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+    with socket.socket(fileno=descriptor) as connection:
+        try:
+            config = _receive_config(connection)
+            runner = _build_runner(connection, config)
+            _serve(connection, runner, debug=config.debug)
+        except (BrokenPipeError, ConnectionResetError):
+            sys.exit(0)  # the executor is gone; nobody is left to tell
+
+
+def _serve(connection: socket.socket, runner: Runner, *, debug: bool) -> None:
+    """Execute steps; one that fails is the end."""
+    try:
+        execute_steps(connection, runner)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        if debug:
+            traceback.print_exception(error)
+        say(f"the worker failed in a step: {type(error).__name__}: {error}; --debug shows where")
+        sys.exit(1)
+    finally:
+        runner.close()
+
+
+def _ignore_signals() -> None:
+    """Leave signals to the server: it decides when its worker may stop.
+
+    Ctrl-C and service managers signal the whole group; a worker that obeyed would be gone before
+    the server has ended its streams.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _receive_config(connection: socket.socket) -> RunnerConfig:
+    frame = receive_frame(connection)
+    if frame is None:
+        sys.exit(0)
+    return msgspec.msgpack.decode(frame, type=RunnerConfig)
+
+
+def _build_runner(connection: socket.socket, config: RunnerConfig) -> Runner:
+    """Build what is asked for, or report why not and exit."""
+    last_report = 0.0
+
+    def report(progress: LoadProgress) -> None:
+        nonlocal last_report
+        now = time.monotonic()
+        if progress.done >= progress.total or now - last_report >= _PROGRESS_INTERVAL:
+            last_report = now
+            connection.sendall(encode_frame(Loading(progress)))
+
+    try:
+        # Before torch loads, and any thread starts.
+        if config.cpus is not None:
+            run_on(config.cpus, config.numa_node)
+        device = select_device(config.device)
+        if config.cpus is not None and device.name != "cpu":
+            raise OptionError(f"--cpus and --numa-node are for the cpu device, not {device.name}")
+        runner = device.create_runner(config, report)
+    except StartupError as error:
+        _fail(connection, error.message, error.exit_code)
+    except ConnectionError:
+        raise
+    except Exception as error:  # whatever a hostile or damaged checkpoint can provoke
+        if config.debug:
+            traceback.print_exception(error)
+        _fail(connection, _why_not_loaded(error), 1)
+    return_free_memory()  # what loading has left
+    connection.sendall(encode_frame(Ready(runner.info)))
+    return runner
+
+
+def _why_not_loaded(error: Exception) -> str:
+    what = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _SIGNS_OF_NO_MEMORY):
+        return f"not enough memory for the model; `glmserve doctor` says what fits ({what})"
+    return f"the model could not be loaded: {what}; --debug shows where"
+
+
+def _fail(connection: socket.socket, message: str, exit_code: int) -> NoReturn:
+    """Report why there is no runner, in one line that can be encoded, and exit."""
+    line = " ".join(message.split()).encode("utf-8", "backslashreplace").decode()
+    connection.sendall(encode_frame(Failed(line, exit_code)))
+    sys.exit(exit_code)

@@ -1,0 +1,268 @@
+"""One kernel, with tiles of one shape, for one token of a sequence and for many.
+
+A context is taken in pieces that begin at fixed positions. Softmax over a piece begins anew, and
+pieces are merged in order, by one program that has them all or by a second kernel: by the same
+operations, spelled out so that the compiler has no choice in rounding. Positions that a token does
+not see change nothing, exactly: they add 0 and multiply by 1.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from glmserve_kernels.batch_invariant_attention.split_plan import ROWS, tokens_per_tile
+from glmserve_kernels.paged_attention.kernel import attend, begin, page_blocks
+from glmserve_kernels.paged_attention.launch import (
+    LOG2_E,
+    METADATA,
+    cache_strides,
+    shape_class,
+)
+from glmserve_kernels.tiles import Tiles
+
+
+@triton.jit
+def _merge(top, total, acc, piece_top, piece_total, piece_acc):
+    """(top, total, acc) with those of the next piece added. A row may see nothing of it, but each
+    sees something of the first."""
+    new_top = tl.maximum(top, piece_top)
+    shrink = tl.exp2(top - new_top)
+    piece_shrink = tl.exp2(piece_top - new_top)
+    total = tl.fma(total, shrink, piece_total * piece_shrink)
+    acc = tl.fma(acc, shrink[:, None], piece_acc * piece_shrink[:, None])
+    return new_top, total, acc
+
+
+@triton.jit(do_not_specialize=["table_stride"], do_not_specialize_on_alignment=METADATA)
+def _batch_invariant_attention(
+    q_ptr,
+    keys_ptr,
+    values_ptr,
+    key_scales_ptr,
+    value_scales_ptr,
+    tables_ptr,
+    query_start_ptr,
+    context_lens_ptr,
+    work_ptr,
+    work_start_ptr,
+    partial_out_ptr,
+    partial_top_ptr,
+    partial_total_ptr,
+    out_ptr,
+    log2_scale,
+    q_stride,
+    q_head_stride,
+    key_stride,
+    key_head_stride,
+    value_stride,
+    value_head_stride,
+    scale_stride,
+    scale_head_stride,
+    table_stride,
+    out_stride,
+    out_head_stride,
+    GROUP: tl.constexpr,
+    TOKENS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    PAGE: tl.constexpr,
+    PIECE: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    item = tl.program_id(0).to(tl.int64)
+    kv_head = tl.program_id(1).to(tl.int64)
+    sequence = tl.load(work_ptr + 4 * item).to(tl.int64)
+    if sequence < 0:
+        return
+    first_query = tl.load(work_ptr + 4 * item + 1)
+    first = tl.load(work_ptr + 4 * item + 2)
+    last = tl.load(work_ptr + 4 * item + 3) - 1
+    query_start = tl.load(query_start_ptr + sequence)
+    queries = tl.load(query_start_ptr + sequence + 1) - query_start
+    cached = tl.load(context_lens_ptr + sequence) - queries
+
+    row = tl.arange(0, BLOCK_M)
+    query = first_query + row // GROUP
+    head = kv_head * GROUP + row % GROUP
+    d = tl.arange(0, BLOCK_D)
+    row_inside = (row < TOKENS * GROUP) & (query < queries)
+    inside = row_inside[:, None] & (d < HEAD_DIM)[None, :]
+    token = (query_start + query).to(tl.int64)
+    q_at = q_ptr + (token * q_stride + head * q_head_stride)[:, None] + d[None, :]
+    q = tl.load(q_at, mask=inside, other=0.0)
+
+    keys_ptr += kv_head * key_head_stride
+    values_ptr += kv_head * value_head_stride
+    if key_scales_ptr is not None:
+        key_scales_ptr += kv_head * scale_head_stride
+        value_scales_ptr += kv_head * scale_head_stride
+    table = tables_ptr + sequence * table_stride
+    top, total, acc = begin(BLOCK_M, BLOCK_D)
+    for piece in tl.range(first, last + 1, PIECE, num_stages=1):
+        piece_top, piece_total, piece_acc = begin(BLOCK_M, BLOCK_D)
+        next_blocks = page_blocks(table, piece, last, PAGE, BLOCK_N)
+        for start in range(piece, tl.minimum(piece + PIECE, last + 1), BLOCK_N):
+            blocks = next_blocks
+            next_blocks = page_blocks(table, start + BLOCK_N, last, PAGE, BLOCK_N)
+            piece_top, piece_total, piece_acc = attend(
+                q,
+                piece_top,
+                piece_total,
+                piece_acc,
+                keys_ptr,
+                values_ptr,
+                key_scales_ptr,
+                value_scales_ptr,
+                blocks,
+                key_stride,
+                value_stride,
+                scale_stride,
+                start,
+                last,
+                cached + query,
+                log2_scale,
+                HEAD_DIM,
+                PAGE,
+                BLOCK_N,
+                MASKED=True,
+                MAY_SEE_NONE=True,
+            )
+        top, total, acc = _merge(top, total, acc, piece_top, piece_total, piece_acc)
+
+    items = tl.load(work_start_ptr + sequence + 1) - tl.load(work_start_ptr + sequence)
+    if (queries == 1) & (items > 1):
+        at = item * tl.num_programs(1) * GROUP + head
+        tl.store(partial_out_ptr + at[:, None] * HEAD_DIM + d[None, :], acc, mask=inside)
+        tl.store(partial_top_ptr + at, top, mask=row_inside)
+        tl.store(partial_total_ptr + at, total, mask=row_inside)
+    else:
+        out_at = out_ptr + (token * out_stride + head * out_head_stride)[:, None] + d[None, :]
+        found = acc / total[:, None]
+        tl.store(out_at, found.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit(do_not_specialize_on_alignment=METADATA)
+def _merge_pieces(
+    query_start_ptr,
+    work_start_ptr,
+    partial_out_ptr,
+    partial_top_ptr,
+    partial_total_ptr,
+    out_ptr,
+    out_stride,
+    out_head_stride,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    sequence = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1)
+    token = tl.load(query_start_ptr + sequence).to(tl.int64)
+    queries = tl.load(query_start_ptr + sequence + 1) - token
+    first = tl.load(work_start_ptr + sequence)
+    end = tl.load(work_start_ptr + sequence + 1)
+    if (queries != 1) | (end - first == 1):
+        return
+    d = tl.arange(0, BLOCK_D)
+    inside = (d < HEAD_DIM)[None, :]
+    top, total, acc = begin(1, BLOCK_D)
+    for item in range(first, end):
+        at = (tl.zeros([1], tl.int64) + item) * tl.num_programs(1) + head
+        piece_at = partial_out_ptr + at[:, None] * HEAD_DIM + d[None, :]
+        piece_acc = tl.load(piece_at, mask=inside, other=0.0)
+        piece_top = tl.load(partial_top_ptr + at)
+        piece_total = tl.load(partial_total_ptr + at)
+        top, total, acc = _merge(top, total, acc, piece_top, piece_total, piece_acc)
+    # The total is positive, but 0 without items: there is nothing to attend to.
+    found = acc / tl.where(total > 0.0, total, 1.0)[:, None]
+    out_at = out_ptr + token * out_stride + head * out_head_stride + d[None, :]
+    tl.store(out_at, found.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+def batch_invariant_attention(
+    *,
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    key_scales: Tensor | None,
+    value_scales: Tensor | None,
+    block_tables: Tensor,
+    query_start: Tensor,
+    context_lens: Tensor,
+    work: Tensor,
+    work_start: Tensor,
+    piece: int,
+    partial_out: Tensor,
+    partial_top: Tensor,
+    partial_total: Tensor,
+    out: Tensor,
+    scale: float,
+    tiles: Tiles,
+) -> None:
+    """out = softmax(scale * q keys^T) values, each query over the positions up to its own.
+
+    Bits of a token's result are the same for any `work` that `plan` makes with one `piece`. Only
+    the contents of tensors say how long sequences are, so that a captured graph can be replayed for
+    others. Slots and blocks beyond a context may hold anything.
+
+    Args:
+        q: [T, Hq, D], float32, float16 or bfloat16; the last dimension contiguous.
+        keys, values, key_scales, value_scales, block_tables: as in paged_decode.
+        query_start, context_lens: as in paged_prefill.
+        work: int32 [W, 4], work_start: int32 [B + 1]; see split_plan.plan.
+        piece: that `work` was made with.
+        partial_out: float32 [W, Hq, D], contiguous; scratch.
+        partial_top, partial_total: float32 [W, Hq], contiguous; scratch.
+        out: [T, Hq, D], written for tokens of sequences; 0 for a token without items.
+        scale: positive, of the scores.
+    """
+    heads, head_dim = q.shape[1:]
+    kv_heads, page = keys.shape[1:3]
+    group = heads // kv_heads
+    block_d = triton.next_power_of_2(head_dim)
+    _batch_invariant_attention[(work.shape[0], kv_heads)](
+        q,
+        keys,
+        values,
+        key_scales,
+        value_scales,
+        block_tables,
+        query_start,
+        context_lens,
+        work,
+        work_start,
+        partial_out,
+        partial_top,
+        partial_total,
+        out,
+        scale * LOG2_E,
+        q.stride(0),
+        q.stride(1),
+        *cache_strides(keys, values, key_scales),
+        block_tables.stride(0),
+        out.stride(0),
+        out.stride(1),
+        GROUP=group,
+        TOKENS=tokens_per_tile(group),
+        HEAD_DIM=head_dim,
+        PAGE=page,
+        PIECE=piece,
+        BLOCK_M=max(ROWS, triton.next_power_of_2(group)),
+        BLOCK_D=block_d,
+        **tiles[shape_class(keys)],
+    )
+    _merge_pieces[(work_start.shape[0] - 1, heads)](
+        query_start,
+        work_start,
+        partial_out,
+        partial_top,
+        partial_total,
+        out,
+        out.stride(0),
+        out.stride(1),
+        HEAD_DIM=head_dim,
+        BLOCK_D=block_d,
+        **tiles["merge"],
+    )

@@ -1,0 +1,148 @@
+"""Every number of the output is the same sum in the same order, whatever M is.
+
+K is cut into chunks. Each chunk is summed on its own by dots of one shape, and the chunks' sums are
+added in their order. With few rows every chunk gets a program of its own (`partial`), so that
+there are enough programs to read the weight at full speed; with many, one program does all chunks
+of a tile. Both do the same arithmetic.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from glmserve_kernels.split_k.kernel import merge_splits
+from glmserve_kernels.tiles import Tiles
+
+
+@triton.jit
+def _sum_chunk(
+    x_at,
+    weight_at,
+    row_inside,
+    start,
+    end,
+    width,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Product of columns start..end-1 [BLOCK_M, BLOCK_N]; x_at, weight_at: columns 0..BLOCK_K-1."""
+    total = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    columns = tl.arange(0, BLOCK_K)
+    for k in range(start, end, BLOCK_K):
+        inside = (k + columns < width)[None, :]
+        x = tl.load(x_at + k, mask=row_inside & inside, other=0.0)
+        weight = tl.load(weight_at + k, mask=inside, other=0.0)
+        total = tl.dot(x, tl.trans(weight), total, input_precision="ieee")
+    return total
+
+
+@triton.jit(do_not_specialize=["num_rows"])
+def _batch_invariant_matmul(
+    x_ptr,
+    weight_ptr,
+    bias_ptr,
+    out_ptr,
+    partial_ptr,
+    x_stride,
+    weight_stride,
+    out_stride,
+    num_rows,
+    num_outputs,
+    width,
+    HAS_BIAS: tl.constexpr,
+    CHUNK_PER_PROGRAM: tl.constexpr,
+    CHUNK: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    # Programs of neighbouring numbers share a tile of the weight.
+    rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    outputs = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    row_inside = (rows < num_rows)[:, None]
+    output_inside = outputs < num_outputs
+    columns = tl.arange(0, BLOCK_K)[None, :]
+    x_at = x_ptr + rows.to(tl.int64)[:, None] * x_stride + columns
+    real_outputs = tl.minimum(outputs, num_outputs - 1).to(tl.int64)
+    weight_at = weight_ptr + real_outputs[:, None] * weight_stride + columns
+
+    if CHUNK_PER_PROGRAM:
+        chunk = tl.program_id(2)
+        start = chunk * CHUNK
+        end = tl.minimum(start + CHUNK, width)
+        total = _sum_chunk(
+            x_at, weight_at, row_inside, start, end, width, BLOCK_M, BLOCK_N, BLOCK_K
+        )
+        partial_rows = chunk.to(tl.int64) * num_rows + rows
+        at = partial_ptr + partial_rows[:, None] * num_outputs + outputs[None, :]
+        tl.store(at, total, mask=row_inside & output_inside[None, :])
+    else:
+        total = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+        for start in range(0, width, CHUNK):
+            end = tl.minimum(start + CHUNK, width)
+            total += _sum_chunk(
+                x_at, weight_at, row_inside, start, end, width, BLOCK_M, BLOCK_N, BLOCK_K
+            )
+        if HAS_BIAS:
+            bias = tl.load(bias_ptr + outputs, mask=output_inside, other=0.0)
+            total += bias.to(tl.float32)[None, :]
+        at = out_ptr + rows.to(tl.int64)[:, None] * out_stride + outputs[None, :]
+        out = total.to(out_ptr.dtype.element_ty)
+        tl.store(at, out, mask=row_inside & output_inside[None, :])
+
+
+def count_chunks(width: int, tiles: Tiles) -> int:
+    """How many chunks K = `width` has: the first dim of `partial`."""
+    return int(triton.cdiv(width, tiles["any"]["CHUNK"]))
+
+
+def batch_invariant_matmul(
+    *,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    out: Tensor,
+    partial: Tensor | None,
+    tiles: Tiles,
+) -> None:
+    """out = x @ weight^T + bias: float32 sums, rounded once.
+
+    The bits of a row of `out` depend on this row of `x`, on K and on the tiles, and on nothing
+    else: not on M, its place, or whether there is a `partial`.
+
+    Args:
+        x: [M, K], rows contiguous.
+        weight: [N, K] of the same dtype, rows contiguous.
+        bias: [N]
+        out: [M, N] of any float dtype, written; rows contiguous.
+        partial: float32 [count_chunks(K), M, N], contiguous, overwritten. It pays for small M.
+    """
+    rows, width = x.shape
+    outputs = weight.shape[0]
+    constants = tiles["any"]
+    grid = (
+        triton.cdiv(rows, constants["BLOCK_M"]),
+        triton.cdiv(outputs, constants["BLOCK_N"]),
+        1 if partial is None else count_chunks(width, tiles),
+    )
+    _batch_invariant_matmul[grid](
+        x,
+        weight,
+        out if bias is None else bias,
+        out,
+        out if partial is None else partial,
+        x.stride(0),
+        weight.stride(0),
+        out.stride(0),
+        rows,
+        outputs,
+        width,
+        HAS_BIAS=bias is not None,
+        CHUNK_PER_PROGRAM=partial is not None,
+        **constants,
+    )
+    if partial is not None:
+        merge_splits(partial, bias, out)

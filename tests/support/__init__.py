@@ -1,0 +1,1 @@
+"""What several tests share: fakes at the seams, servers, clients, small checkpoints."""

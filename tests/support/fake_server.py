@@ -1,0 +1,75 @@
+"""An application over a fake runner, called without a network."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+from starlette.applications import Starlette
+
+from glmserve.api import ServerContext, create_app
+from glmserve.config import (
+    EMBEDDED_CHECKPOINT,
+    SchedulerConfig,
+    ServerConfig,
+    Tenant,
+    report_nothing,
+)
+from glmserve.engine import Engine
+from glmserve.executor import Executor, InlineExecutor
+from glmserve.journal import Journal, Store
+from glmserve.model_config import read_model_config
+from support.fakes import ByteTokenizer, FakeRunner, PlainChat
+
+
+@asynccontextmanager
+async def serve(
+    runner: FakeRunner | None = None,
+    scheduler: SchedulerConfig | None = None,
+    config: ServerConfig | None = None,
+    with_tokenizer: bool = True,
+    start: bool = True,
+    executor: Executor | None = None,
+    journal: Path | None = None,
+    keep: float = 600.0,
+) -> AsyncIterator[Starlette]:
+    """A started server; its context is `app.state.context`.
+
+    Args:
+        journal: folder of its journal, if it is to have one.
+        keep: see Journal.
+    """
+    tokenizer = ByteTokenizer()
+    engine = Engine(
+        executor or InlineExecutor(lambda _: runner or FakeRunner()),
+        scheduler or SchedulerConfig(),
+        hash_key=b"key",
+    )
+    context = ServerContext(
+        config or ServerConfig(served_model_name="fake"),
+        read_model_config(EMBEDDED_CHECKPOINT),
+        engine,
+        tokenizer if with_tokenizer else None,
+        PlainChat(tokenizer) if with_tokenizer else None,
+    )
+    if journal is not None:
+        context.record_to(Journal(Store(journal, "fake", 2**30), keep))
+    if start:
+        await context.start(report_nothing)
+    try:
+        yield create_app(context)
+    finally:
+        await context.close()
+
+
+def tenants(*keys: str) -> dict[str, Tenant]:
+    """A tenant for each API key."""
+    return {key: Tenant(f"holder of {key}") for key in keys}
+
+
+def client_of(app: Starlette) -> httpx.AsyncClient:
+    """A client that calls the application in this process."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")

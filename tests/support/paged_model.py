@@ -1,0 +1,187 @@
+"""Drives a model over a paged cache whose every unused slot is NaN."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glmserve.config import KvCacheDType, Quantization, RunnerConfig, report_nothing
+from glmserve.contract.prompt_layout import PromptLayout
+from glmserve.contract.step import SamplingInput, ScheduledSequence, StepInput
+from glmserve.model_config import ModelConfig, read_model_config
+from glmserve.models.packing import pack_parameters
+from glmserve.models.prefix import load_prefix
+from glmserve.models.registry import build_model
+from glmserve.models.weights import load_weights
+from glmserve.ops.attention import LayerCache
+from glmserve.ops.base import Ops
+from glmserve.ops.cpu import CpuAttention, CpuOps
+from glmserve.ops.cpu_ops import NativeKernels, make_cpu_ops
+from glmserve.ops.gpu_ops import make_ops
+from glmserve.ops.inputs import upload
+from glmserve.ops.kv_store import Int8Cache, make_store
+from glmserve.ops.paged_cache import PagedCache
+from glmserve.ops.sdpa import SdpaAttention
+from glmserve.ops.slot_cache import SlotBackend
+from glmserve.runner.batch import build_batch
+from glmserve_cpu_kernels.attention import BLOCK, KvCache
+from support.emulated_gpu import GPU
+from support.native import native_library
+
+CPU = torch.device("cpu")
+
+Operations = Literal["plain", "packed", "native", "triton"]
+"""plain: ops/base.py; packed: torch's CPU kernels; native: our own for CPUs; triton: a GPU's."""
+
+
+@dataclasses.dataclass
+class PagedSequence:
+    block_table: bytes
+    length: int = 0
+    layout: PromptLayout | None = None
+    """That of the tokens in the first step."""
+
+
+class PagedModel:
+    """A model from a checkpoint, its cache poisoned, its blocks handed out in random order."""
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        *,
+        operations: Operations = "packed",
+        dtype: torch.dtype = torch.float32,
+        block_size: int | None = None,
+        num_blocks: int = 64,
+        kv_cache_dtype: KvCacheDType = "auto",
+        quantization: Quantization | None = None,
+        ptuning: Path | None = None,
+    ) -> None:
+        config = read_model_config(checkpoint, None, ptuning and str(ptuning))
+        options = RunnerConfig(checkpoint=str(checkpoint), kv_cache_dtype=kv_cache_dtype)
+        self.block_size = block_size or (BLOCK if operations == "native" else 16)
+        self.ops = make_operations(operations, options, config, dtype, self.block_size)
+        stored = load_weights(config, checkpoint, dtype, CPU, report_nothing)
+        parameters = pack_parameters(stored, config, self.ops, quantization)
+        self.model = build_model(config, parameters, self.ops, config.max_context)
+        self.marks = config.prompt_marks
+        self.free = np.random.default_rng(0).permutation(num_blocks).astype(np.int32)
+        self.caches = self.ops.attention.allocate(config.num_layers, num_blocks, config.head_dim)
+        for cache in self.caches:
+            poison(cache)
+        if config.prefix is not None:
+            assert isinstance(self.ops.attention, SlotBackend)
+            prefix = load_prefix(config, config.prefix, dtype)
+            self.ops.attention.write_prefix(self.caches, prefix)
+
+    def sequence(self, tokens: int) -> PagedSequence:
+        """Blocks for one sequence of that many tokens."""
+        count = -(-tokens // self.block_size)
+        table, self.free = self.free[:count], self.free[count:]
+        assert len(table) == count, "not enough blocks"
+        return PagedSequence(table.tobytes())
+
+    @torch.inference_mode()
+    def feed(self, *work: tuple[PagedSequence, list[int]]) -> list[NDArray[np.float32]]:
+        """One step over new tokens of several sequences: logits [n, V] of each."""
+        for sequence, ids in work:
+            if self.marks is not None and not sequence.length:
+                sequence.layout = self.marks.layout(ids)
+        step = StepInput(
+            0,
+            [
+                ScheduledSequence(i, ids, s.length, s.block_table, SamplingInput(), layout=s.layout)
+                for i, (s, ids) in enumerate(work)
+            ],
+        )
+        batch = build_batch(step, self.block_size)
+        last_rows = batch.output_rows
+        every_row = np.arange(len(batch.input_ids))
+        batch = dataclasses.replace(batch, output_rows=every_row)
+        inputs = upload(batch, self.ops.attention, self.caches[0])
+        hidden = self.model.forward(inputs, self.caches)
+        logits = self.model.logits(hidden).numpy()
+        for sequence, ids in work:
+            sequence.length += len(ids)
+        return [
+            logits[last + 1 - len(ids) : last + 1]
+            for last, (_, ids) in zip(last_rows, work, strict=True)
+        ]
+
+    def logits(self, ids: list[int], chunk: int | None = None) -> NDArray[np.float32]:
+        """[len(ids), V], computed `chunk` tokens at a time."""
+        sequence, chunk = self.sequence(len(ids)), chunk or len(ids)
+        parts = [self.feed((sequence, ids[i : i + chunk]))[0] for i in range(0, len(ids), chunk)]
+        return np.concatenate(parts)
+
+    def continued(
+        self, prompts: list[list[int]], answers: list[list[int]], chunk: int
+    ) -> list[NDArray[np.float32]]:
+        """Logits of sequences side by side: each prompt whole, then `chunk` tokens at a time."""
+        lengths = [len(p) + len(a) for p, a in zip(prompts, answers, strict=True)]
+        sequences = [self.sequence(length) for length in lengths]
+        parts = [[logits] for logits in self.feed(*zip(sequences, prompts, strict=True))]
+        for start in range(0, len(answers[0]), chunk):
+            new = [answer[start : start + chunk] for answer in answers]
+            for part, logits in zip(
+                parts, self.feed(*zip(sequences, new, strict=True)), strict=True
+            ):
+                part.append(logits)
+        return [np.concatenate(part) for part in parts]
+
+
+def make_operations(
+    operations: Operations,
+    options: RunnerConfig,
+    config: ModelConfig,
+    dtype: torch.dtype,
+    block_size: int,
+) -> Ops:
+    """Those that are asked for; without native ones the test is skipped."""
+    if operations == "triton":
+        return make_ops(options, config, dtype, block_size, GPU)
+    if operations == "native":
+        kernels = NativeKernels(native_library(), "")
+        return make_cpu_ops(options, config, dtype, block_size, kernels)
+    store = make_store(options.kv_cache_dtype, dtype)
+    where = (config.num_kv_heads, dtype, CPU, block_size, store, config.prefix_length)
+    if operations == "plain":
+        return Ops(SdpaAttention(*where))
+    return CpuOps(CpuAttention(*where), dtype)
+
+
+def poison(cache: LayerCache) -> None:
+    """Make every slot NaN, but for the null slot of those that have one."""
+    match cache:
+        case PagedCache(keys, values, None, None):
+            keys.fill_(torch.nan)
+            values.fill_(torch.nan)
+        case PagedCache(_, _, key_scales, value_scales):
+            key_scales.fill_(torch.nan)
+            value_scales.fill_(torch.nan)
+        case Int8Cache(_, scales):
+            scales[:-1] = torch.nan
+        case KvCache(scales=None):
+            poison_numbers(cache)
+        case KvCache():
+            cache.scales.fill_(torch.nan)
+        case Tensor():
+            cache[:-1] = torch.nan
+
+
+def poison_numbers(cache: KvCache) -> None:
+    """All but the padding of heads, which nobody ever writes."""
+    blocks, heads, _, size = cache.numbers.shape
+    per_step = 4 // cache.numbers.element_size()
+    dims = torch.arange(size // BLOCK)
+    keys, values = cache.numbers.unbind(2)
+    padding = (dims >= cache.dim).view(-1, 1, per_step).expand(-1, BLOCK, -1)
+    keys.view(blocks, heads, -1, BLOCK, per_step).masked_fill_(~padding, torch.nan)
+    padding = (dims >= cache.dim).view(-1, 1, BLOCK, 1).expand(-1, BLOCK // per_step, -1, per_step)
+    values.view(blocks, heads, *padding.shape).masked_fill_(~padding, torch.nan)

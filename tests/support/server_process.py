@@ -1,0 +1,120 @@
+"""Runs `glmserve serve` for tests, and never leaves it behind."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+READY_TIMEOUT = 90.0
+
+
+class ServerProcess:
+    """`with ServerProcess("--device", "null") as server:` waits until the server is ready."""
+
+    def __init__(self, *arguments: str, wait: bool = True) -> None:
+        self._wait = wait
+        self.output: list[str] = []
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "glmserve", "serve", "--port", "0", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._announced = threading.Event()
+        self.url = ""
+        self._reader = threading.Thread(target=self._read_output, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """For sockets."""
+        host, port = self.url.partition("//")[2].rsplit(":", 1)
+        return host, int(port)
+
+    @property
+    def text(self) -> str:
+        """Everything printed so far."""
+        return "".join(self.output)
+
+    def __enter__(self) -> ServerProcess:
+        if self._wait and not self._announced.wait(READY_TIMEOUT):
+            self.stop()
+            raise AssertionError(f"the server did not become ready:\n{self.text}")
+        if self._wait and not self.url:
+            raise AssertionError(f"the server ended:\n{self.text}")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> int:
+        """SIGTERM, then SIGKILL if that does not help; the exit code."""
+        self._process.terminate()
+        return self.wait()
+
+    def wait(self, timeout: float = 20.0) -> int:
+        """Wait for the process to end by itself; its exit code."""
+        try:
+            code = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise
+        self._reader.join(5)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        return code
+
+    def metric(self, name: str) -> float:
+        """The value of a metric without labels."""
+        text = httpx.get(f"{self.url}/metrics").text
+        match = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+        assert match, f"no metric {name}"
+        return float(match[1])
+
+    def wait_until_idle(self, timeout: float = 10.0) -> None:
+        """Until no request holds a block any more."""
+        deadline = time.monotonic() + timeout
+        while self.metric("glmserve_kv_blocks_used") or self.metric("glmserve_requests_running"):
+            assert time.monotonic() < deadline, "blocks are still in use"
+            time.sleep(0.02)
+
+    def _read_output(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.output.append(line)
+            if match := re.search(r"URL +(https?://[\w.:]+)/v1", line):
+                self.url = match[1]
+            if line.strip().startswith("curl"):
+                self._announced.set()
+        self._announced.set()
+
+
+def children(pid: int) -> list[int]:
+    """The worker, and the process that tries structures."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def worker_of(pid: int) -> int:
+    (worker,) = (
+        child
+        for child in children(pid)
+        if b"glmserve.worker.main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    )
+    return worker

@@ -1,0 +1,220 @@
+"""What is written down is computed again, token by token, and a difference is named."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from glmserve.config import RunnerConfig, SchedulerConfig, report_nothing
+from glmserve.contract.step import RunnerLimits, ScheduledSequence, StepOutput
+from glmserve.engine import ChoiceSpec, SchedulingAttributes
+from glmserve.errors import OptionError
+from glmserve.executor import InlineExecutor
+from glmserve.request import SamplingParams
+from glmserve.trace import (
+    Arrival,
+    Comparison,
+    Difference,
+    End,
+    Loss,
+    Recorder,
+    RecordingExecutor,
+    read_recording,
+    replay_alone,
+    replay_steps,
+)
+from support.arrivals import random_arrivals
+from support.fakes import LIMITS, AsyncRunner, FakeRunner
+from support.simulation import SamplingRunner, requests_of
+from support.worker_on_thread import WorkerOnThread, drain, serving
+
+CONFIG = RunnerConfig(checkpoint="nowhere")
+TIGHT = msgspec.structs.replace(
+    LIMITS, num_blocks=12, max_sequences=6, max_step_tokens=16, max_drafts=6
+)
+
+
+class AsyncSamplingRunner(AsyncRunner, SamplingRunner):
+    """A step ahead, and heeding random numbers."""
+
+
+async def record(
+    path: Path, *runners: FakeRunner, speculative_tokens: int = 0, seed: int = 0
+) -> None:
+    """Requests of all kinds, more than the cache holds; some are closed early."""
+    recorder = Recorder(path, CONFIG)
+    executor = RecordingExecutor(WorkerOnThread(*runners), recorder)
+    config = SchedulerConfig(speculative_tokens=speculative_tokens)
+    rng = random.Random(seed)
+    async with serving(executor, config, recorder) as engine:
+        streams = []
+        for arrival in random_arrivals(rng, 25):
+            variants = [ChoiceSpec(r.params, r.constraint) for r in requests_of(arrival, 0)]
+            streams += engine.submit_group(
+                arrival.prompt, variants, SchedulingAttributes("tenant", 3, b"s")
+            )
+            await asyncio.sleep(rng.choice([0, 0, 0.001]))
+            if len(streams) % 5 == 0:
+                streams[-1].close()
+        await asyncio.gather(*map(drain, streams))
+
+
+def failing(limits: RunnerLimits, step: int) -> FakeRunner:
+    runner = SamplingRunner(limits)
+    runner.fail_at_step = step
+    return runner
+
+
+async def replayed(path: Path, runner: FakeRunner) -> Comparison:
+    executor = InlineExecutor(lambda _: runner)
+    await executor.start(report_nothing)
+    try:
+        return await replay_steps(executor, read_recording(path)[1])
+    finally:
+        await executor.close()
+
+
+async def replayed_alone(path: Path, runner: FakeRunner) -> list[Difference | None]:
+    executor = InlineExecutor(lambda _: runner)
+    await executor.start(report_nothing)
+    try:
+        events = read_recording(path)[1]
+        return [found async for found in replay_alone(executor, runner.info.limits, events)]
+    finally:
+        await executor.close()
+
+
+@pytest.fixture(params=["in turn", "ahead", "drafts", "crashes"])
+async def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A recording of each way in which steps follow each other."""
+    path = tmp_path / "recording"
+    match request.param:
+        case "in turn":
+            await record(path, SamplingRunner(TIGHT))
+        case "ahead":
+            await record(path, AsyncSamplingRunner(TIGHT))
+        case "drafts":
+            await record(path, SamplingRunner(TIGHT), speculative_tokens=4)
+        case "crashes":
+            failed = [failing(TIGHT, step) for step in (4, 12, 14, 30)]
+            await record(path, *failed, SamplingRunner(TIGHT))
+    return path
+
+
+async def test_every_token_comes_again(path: Path) -> None:
+    found = await replayed(path, SamplingRunner(TIGHT))
+    assert found.num_steps > 20
+    assert found.num_tokens > 100
+    assert (found.first, found.num_different, found.request_ids) == (None, 0, set())
+    assert found.largest_change == 0
+
+
+async def test_and_alone(path: Path) -> None:
+    differences = await replayed_alone(path, SamplingRunner(LIMITS))
+    assert len(differences) > 20
+    assert set(differences) == {None}
+
+
+class WrongRunner(SamplingRunner):
+    """Chooses another token behind every 23rd position."""
+
+    def _choose(self, sequence: ScheduledSequence) -> int:
+        position = sequence.start + len(sequence.token_ids)
+        return super()._choose(sequence) + (position == 23)
+
+
+async def test_the_first_difference_is_named(path: Path) -> None:
+    found = await replayed(path, WrongRunner(TIGHT))
+    assert found.first is not None
+    assert found.first.position == 23
+    assert 0 < found.num_different == len(found.request_ids) < found.num_tokens
+    differences = [d for d in await replayed_alone(path, WrongRunner(LIMITS)) if d is not None]
+    assert {d.position for d in differences} == {23}
+    assert {d.request_id for d in differences} <= found.request_ids
+
+
+class OtherOdds(SamplingRunner):
+    def execute(self, *arguments: object) -> StepOutput:
+        output = super().execute(*arguments)  # type: ignore[arg-type]
+        changed = [
+            item and msgspec.structs.replace(item, logprob=item.logprob - 0.25)
+            for item in output.logprobs
+        ]
+        return msgspec.structs.replace(output, logprobs=changed)
+
+
+async def test_changes_of_probabilities_are_told(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "file", CONFIG)
+    executor = RecordingExecutor(WorkerOnThread(SamplingRunner(LIMITS)), recorder)
+    async with serving(executor, observer=recorder) as engine:
+        await drain(engine.submit([1, 2], SamplingParams(max_tokens=5, top_logprobs=2)))
+    found = await replayed(tmp_path / "file", OtherOdds(LIMITS))
+    assert (found.first, found.largest_change) == (None, 0.25)
+
+
+async def test_what_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "recording"
+    await record(path, failing(TIGHT, 9), SamplingRunner(TIGHT))
+    beginning, events = read_recording(path)
+    assert (beginning.config, beginning.info.limits) == (CONFIG, TIGHT)
+    kinds = [type(event) for event in events]
+    assert kinds.count(Loss) == 1
+    assert kinds.count(Arrival) == kinds.count(End) > 25
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_file_that_was_cut_off_anywhere_is_read_up_to_there(tmp_path: Path) -> None:
+    path = tmp_path / "recording"
+    await record(path, SamplingRunner(TIGHT))
+    whole = path.read_bytes()
+    num_events = sum(1 for _ in read_recording(path)[1])
+    ends = [*range(len(whole) - 300, len(whole)), *range(2000, len(whole) - 300, 1009)]
+    for end in ends:
+        path.write_bytes(whole[:end])
+        assert sum(1 for _ in read_recording(path)[1]) < num_events
+    path.write_bytes(whole[: len(whole) // 2])
+    assert (await replayed(path, SamplingRunner(TIGHT))).first is None
+    assert set(await replayed_alone(path, SamplingRunner(LIMITS))) == {None}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no recording"),
+        (b"glmserve recording 1\n", "never ready"),
+        (b"glmserve recording 1\n\x01\0\0\0\xc1", "is damaged"),
+        (b"glmserve recording 1\n\xff\xff\xff\xff", "never ready"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(OptionError, match=said):
+        read_recording(path)
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("precious")
+    with pytest.raises(OptionError, match="file exists"):
+        Recorder(path, CONFIG)
+    assert path.read_text() == "precious"
+    with pytest.raises(OptionError, match="no such file"):
+        Recorder(tmp_path / "no" / "folder", CONFIG)
+
+
+def test_a_server_that_was_never_ready_leaves_no_file(tmp_path: Path) -> None:
+    Recorder(tmp_path / "file", CONFIG).close()
+    assert not (tmp_path / "file").exists()
+
+
+async def test_a_full_disk_ends_the_recording_and_nothing_else(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.O_EXCL", 0)
+    await record(Path("/dev/full"), SamplingRunner(TIGHT))
+    assert caplog.text.count("no space left on device".capitalize()) == 1
