@@ -21,7 +21,9 @@ GlmserveError                      500 server_error
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, Self
 
 
 class GlmserveError(Exception):
@@ -31,7 +33,7 @@ class GlmserveError(Exception):
     error_type: ClassVar[str] = "server_error"
     code: ClassVar[str | None] = None
     retry_after: float | None = None
-    """Seconds after which trying again may help; None: it will not, or nobody knows."""
+    """Seconds after which trying again may help; None: it will not, or that is not known."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -44,6 +46,45 @@ class InvalidRequestError(GlmserveError):
 
     http_status = 400
     error_type = "invalid_request_error"
+
+    _template: str | None = None
+    _values: Mapping[str, Any] = {}
+
+    @classmethod
+    def about(cls, param: str, template: str, **values: Any) -> Self:
+        """An error whose message names its field, so that the field can be renamed.
+
+        Args:
+            template: the message; `{param}` stands for the field, other names for `values`.
+        """
+        error = cls(template.format(param=param, **values), param)
+        error._template, error._values = template, values
+        return error
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """The same error about the same field by another API's name.
+
+        Args:
+            names: new names by old ones; a field that is not among them keeps its name.
+        """
+        name = names.get(self.param or "")
+        if name is None:
+            return self
+        if self._template is None:
+            return type(self)(self.message, name)
+        return self.about(name, self._template, **self._values)
+
+
+@contextmanager
+def rename_fields(names: Mapping[str, str]) -> Iterator[None]:
+    """Let the errors of a block name the client's own fields; see InvalidRequestError.renamed."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        renamed = error.renamed(names)
+        if renamed is error:
+            raise
+        raise renamed from None
 
 
 class ContextLengthError(InvalidRequestError):

@@ -1,4 +1,4 @@
-"""The ASGI application: routes, and what stands in front of them."""
+"""The ASGI application: its routes, and the middleware around them."""
 
 from __future__ import annotations
 
@@ -8,55 +8,62 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
-from glmserve.api.admin import start_draining, stop_draining
-from glmserve.api.anthropic import AnthropicErrorsMiddleware, count_tokens, create_message
-from glmserve.api.auth import ApiKeyMiddleware
-from glmserve.api.body_memory import BodyMemory
-from glmserve.api.cached import CACHE_HEADER
-from glmserve.api.chat import chat_completions
-from glmserve.api.completions import completions
-from glmserve.api.context import ServerContext
-from glmserve.api.cors import CorsMiddleware
-from glmserve.api.embeddings import embeddings
-from glmserve.api.errors import (
+from glmserve.api.answering.client import ClientGoneError
+from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.pipeline import CACHE_HEADER, REPLAYED_HEADER
+from glmserve.api.anthropic.errors import PATH as ANTHROPIC_PATH
+from glmserve.api.anthropic.errors import AnthropicRequestIdMiddleware, anthropic_error_body
+from glmserve.api.anthropic.handlers import MessagesEndpoint, count_tokens
+from glmserve.api.http.auth import ApiKeyMiddleware
+from glmserve.api.http.body_memory import BodyMemory
+from glmserve.api.http.cors import CorsMiddleware
+from glmserve.api.http.endpoint import answering
+from glmserve.api.http.errors import (
     UnexpectedErrorMiddleware,
     answer_client_gone,
     answer_glmserve_error,
     answer_http_error,
 )
-from glmserve.api.health import live, metrics, ready, version
-from glmserve.api.journaling.through import REPLAYED
-from glmserve.api.models import list_models, retrieve_model
-from glmserve.api.openai_responses import (
-    ResponseStore,
-    create_response,
+from glmserve.api.http.quota_headers import QuotaHeadersMiddleware
+from glmserve.api.http.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
+from glmserve.api.http.unread_body import UnreadBodyMiddleware
+from glmserve.api.openai.chat import ChatEndpoint
+from glmserve.api.openai.completions import CompletionsEndpoint
+from glmserve.api.openai.embeddings import embeddings
+from glmserve.api.openai.models import list_models, retrieve_model
+from glmserve.api.openai.responses.endpoint import ResponsesEndpoint
+from glmserve.api.openai.responses.handlers import (
     delete_response,
     list_input_items,
     retrieve_response,
 )
-from glmserve.api.openapi import docs, openapi
-from glmserve.api.quotas import QuotaHeadersMiddleware
-from glmserve.api.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
-from glmserve.api.tokenizer_info import tokenizer_info
-from glmserve.api.tokens import detokenize, tokenize
-from glmserve.api.unread_body import UnreadBodyMiddleware
+from glmserve.api.openai.responses.store import ResponseStore
+from glmserve.api.operator.admin import start_draining, stop_draining
+from glmserve.api.operator.health import live, metrics, ready, version
+from glmserve.api.operator.openapi import docs, openapi
+from glmserve.api.tokenizer.info import tokenizer_info
+from glmserve.api.tokenizer.tokens import detokenize, tokenize
 from glmserve.errors import GlmserveError
 
 _MOST_LARGEST_BODIES = 64
-"""That may be received at the same time; of smaller ones as many more."""
+"""Bodies of the largest size that may be received at the same time; more if they are smaller."""
 
 
 def create_app(context: ServerContext) -> Starlette:
     """The application that serves this context."""
+    responses = ResponseStore(context.config.response_store_size)
+    endpoints = (
+        ChatEndpoint(),
+        CompletionsEndpoint(),
+        ResponsesEndpoint(responses),
+        MessagesEndpoint(),
+    )
     app = Starlette(
         routes=[
-            Route("/v1/chat/completions", chat_completions, methods=["POST"]),
-            Route("/v1/completions", completions, methods=["POST"]),
-            Route("/v1/responses", create_response, methods=["POST"]),
+            *(Route(e.path, answering(e), methods=["POST"]) for e in endpoints),
             Route("/v1/responses/{response_id}", retrieve_response, methods=["GET"]),
             Route("/v1/responses/{response_id}", delete_response, methods=["DELETE"]),
             Route("/v1/responses/{response_id}/input_items", list_input_items),
-            Route("/v1/messages", create_message, methods=["POST"]),
             Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
             Route("/v1/embeddings", embeddings, methods=["POST"]),
             Route("/v1/models", list_models),
@@ -79,33 +86,37 @@ def create_app(context: ServerContext) -> Starlette:
             GlmserveError: answer_glmserve_error,
             HTTPException: answer_http_error,
             ClientDisconnect: answer_client_gone,
+            ClientGoneError: answer_client_gone,
         },
     )
     # A redirect names a scheme and a host, and behind a proxy those are not the client's.
     app.router.redirect_slashes = False
     app.state.context = context
+    app.state.endpoints = {endpoint.path: endpoint for endpoint in endpoints}
+    app.state.error_shapes = {ANTHROPIC_PATH: anthropic_error_body}
     app.state.body_memory = BodyMemory(_MOST_LARGEST_BODIES * context.config.max_body_size)
-    app.state.responses = ResponseStore(context.config.response_store_size)
+    app.state.responses = responses
     return app
 
 
 def _middleware(context: ServerContext) -> list[Middleware]:
-    """Outermost first: whoever answers, the layers before it add their headers."""
+    """Outermost first: a layer adds its headers to the answers of the layers behind it."""
     config = context.config
     layers = [Middleware(RequestIdMiddleware)]
     if config.cors_origins:  # before the keys: a browser's preflight request carries none
+        exposed = [REQUEST_ID_HEADER, "Retry-After", CACHE_HEADER, REPLAYED_HEADER]
         layers.append(
             Middleware(
                 CorsMiddleware,
                 allow_origins=config.cors_origins,
                 allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["*"],
-                expose_headers=[REQUEST_ID_HEADER, "Retry-After", CACHE_HEADER, REPLAYED],
+                expose_headers=exposed,
             )
         )
     layers += [
         Middleware(UnreadBodyMiddleware),
-        Middleware(AnthropicErrorsMiddleware),
+        Middleware(AnthropicRequestIdMiddleware),
         Middleware(UnexpectedErrorMiddleware),
     ]
     if config.api_keys:
@@ -114,7 +125,7 @@ def _middleware(context: ServerContext) -> list[Middleware]:
             *(["/metrics"] if config.public_metrics else []),
             *(["/docs", "/openapi.json"] if config.public_docs else []),
         ]
-        hash_key = context.recorder.journal.secret if context.recorder else None
+        hash_key = context.answers.journal.secret if context.answers else None
         layers += [
             Middleware(
                 ApiKeyMiddleware, keys=config.api_keys, open_paths=open_paths, hash_key=hash_key

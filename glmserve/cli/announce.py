@@ -65,9 +65,9 @@ def announce(context: ServerContext, url: str) -> None:
 
 def _journal(context: ServerContext) -> list[str]:
     """Where the journal is, and what the last server has left to do."""
-    if context.recorder is None:
+    if context.answers is None:
         return []
-    journal = context.recorder.journal
+    journal = context.answers.journal
     kept, unfinished = len(list(journal.index)), len(journal.unfinished)
     return [f"  journal   {journal.folder}; {kept} answers kept, {unfinished} of them to finish"]
 

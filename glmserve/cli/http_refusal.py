@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from glmserve.api.errors import error_body
-from glmserve.api.request_id import REQUEST_ID_HEADER, new_request_id
+from glmserve.api.answering.failure import Failure, openai_error
+from glmserve.api.http.request_id import REQUEST_ID_HEADER, new_request_id
 from glmserve.errors import NotReadyError
 
 
@@ -19,7 +19,7 @@ def refusal(status: int, message: str, headers: Iterable[tuple[bytes, bytes]]) -
         headers: that every response has.
     """
     error_type = "server_error" if status >= 500 else "invalid_request_error"
-    body = msgspec.json.encode(error_body(message, error_type))
+    body = msgspec.json.encode(openai_error(Failure(status, message, error_type)))
     headers = [
         *headers,
         (b"content-type", b"application/json"),

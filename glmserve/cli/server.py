@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from glmserve.api import ServerContext, create_app
-from glmserve.api.journaling.unfinished import finish_unfinished
+from glmserve.api.answering.unfinished import finish_unfinished
 from glmserve.cli.announce import LoadingBar, announce
 from glmserve.cli.http_server import HttpServer
 from glmserve.cli.journal import open_journal
@@ -227,7 +227,7 @@ async def _supervise(
         is_up.set()
         with contextlib.suppress(OSError):  # that nobody reads it is no reason not to serve
             announce(context, url)
-        finishing = asyncio.create_task(finish_unfinished(app))
+        finishing = asyncio.create_task(finish_unfinished(context, app.state.endpoints))
         await context.engine.died.wait()
         if server.should_exit:
             return

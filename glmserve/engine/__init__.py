@@ -1,10 +1,12 @@
 """The loop that turns requests into tokens, and the streams those tokens arrive on."""
 
+from glmserve.engine.answer_tokens import AnswerTokens
 from glmserve.engine.engine import ChoiceSpec, Engine, EngineState, SchedulingAttributes
 from glmserve.engine.open_streams import EngineObserver
 from glmserve.engine.token_stream import NewTokens, TokenStream
 
 __all__ = [
+    "AnswerTokens",
     "ChoiceSpec",
     "Engine",
     "EngineObserver",

@@ -10,12 +10,13 @@ from glmserve.contract.step import Logprobs
 from glmserve.errors import GlmserveError
 from glmserve.request import Request, RequestStatus
 
-_MOST_AT_ONCE = 256
-"""Tokens that a consumer is given."""
+_LARGEST_PORTION = 256
+"""Tokens that a consumer takes at once. After a long pause it takes several portions: text and
+log-probabilities of thousands of tokens at a time would delay every other stream."""
 
 
 class NewTokens(NamedTuple):
-    """Tokens of one or more steps."""
+    """Tokens of one or more steps. No tokens: the request is over."""
 
     token_ids: list[int]
     logprobs: list[Logprobs]
@@ -23,9 +24,9 @@ class NewTokens(NamedTuple):
 
 
 class TokenStream:
-    """Filled by the engine once per step, drained by one consumer.
+    """The engine adds tokens once per step; one consumer takes them.
 
-    A consumer that is slower than the model finds several tokens at once; nobody waits for it.
+    A slow consumer finds several tokens at once, and delays neither the engine nor other streams.
     """
 
     def __init__(
@@ -40,7 +41,10 @@ class TokenStream:
         self.arrival = arrival
         """Clock reading when the request was submitted, seconds."""
         self.last_token: float | None = None
-        """Clock reading when the newest token was delivered."""
+        """Clock reading when the newest token was delivered, seconds."""
+        self.on_news: Callable[[], None] | None = None
+        """Called when there is something to `take`. One consumer at a time: either this is set, or
+        `next_tokens` is awaited."""
         self._on_close = on_close
         self._tokens: list[int] = []
         self._logprobs: list[Logprobs] = []
@@ -52,35 +56,40 @@ class TokenStream:
         """Whether any request of the answer has ever been given blocks."""
         return any(request.status.has_begun for request in self.answer)
 
-    async def wait_first(self) -> None:
-        """Wait until there is something to tell: a token, or the end.
+    @property
+    def has_news(self) -> bool:
+        """Whether `take` gives tokens, the end, or an error."""
+        return bool(self._tokens) or self._error is not None or self.request.status.is_finished
+
+    @property
+    def failed_without_tokens(self) -> GlmserveError | None:
+        """The error of a request that failed before its consumer got a token."""
+        return None if self._tokens else self._error
+
+    def take(self) -> NewTokens | None:
+        """The tokens that have arrived; None: none has arrived yet.
 
         Raises:
-            GlmserveError: the request failed before its first token.
+            GlmserveError: the request failed, and all tokens before that are taken.
         """
-        while not self._tokens and not self.request.status.is_finished:
-            await self._wait()
-        if self._error is not None and not self._tokens:
+        if self._tokens:
+            new = NewTokens(self._tokens[:_LARGEST_PORTION], self._logprobs[:_LARGEST_PORTION])
+            self._tokens = self._tokens[_LARGEST_PORTION:]
+            self._logprobs = self._logprobs[_LARGEST_PORTION:]
+            return new
+        if self._error is not None:
             raise self._error
+        return NewTokens([], []) if self.request.status.is_finished else None
 
     async def next_tokens(self) -> NewTokens:
-        """What has arrived, at least one token; none once the request is over.
-
-        After a long pause it takes several calls: text and log-probabilities of thousands of tokens
-        at a time would hold up everybody else.
+        """Wait for `take` to give something.
 
         Raises:
             GlmserveError: the request failed.
         """
-        while not self._tokens:
-            if self._error is not None:
-                raise self._error
-            if self.request.status.is_finished:
-                return NewTokens([], [])
-            await self._wait()
-        new = NewTokens(self._tokens[:_MOST_AT_ONCE], self._logprobs[:_MOST_AT_ONCE])
-        self._tokens = self._tokens[_MOST_AT_ONCE:]
-        self._logprobs = self._logprobs[_MOST_AT_ONCE:]
+        while (new := self.take()) is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
         return new
 
     def close(self, status: RequestStatus = RequestStatus.FINISHED_ABORTED) -> None:
@@ -100,14 +109,12 @@ class TokenStream:
         self._wake()
 
     def fail(self, error: GlmserveError) -> None:
-        """Engine only: make the consumer see an error after the tokens it has."""
+        """Engine only: the consumer gets an error after the tokens that have arrived."""
         self._error = error
         self._wake()
 
-    async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
-
     def _wake(self) -> None:
+        if self.on_news is not None:
+            self.on_news()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from glmserve.api.auth import ApiKeyMiddleware, ApiKeys
-from glmserve.api.caller import caller_of
-from glmserve.api.health import metrics
+from glmserve.api.http.auth import ApiKeyMiddleware, ApiKeys
+from glmserve.api.http.state import caller_of
+from glmserve.api.operator.health import metrics
 from glmserve.config import ServerConfig
 from support.fake_server import client_of, serve, tenants
 

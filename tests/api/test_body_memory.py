@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from glmserve.api.body_memory import BodyMemory
+from glmserve.api.http.body_memory import BodyMemory
 from glmserve.config import ServerConfig
 from glmserve.errors import NotReadyError
 from support.fake_server import serve

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from glmserve.text.text_stream import TextStream
+from glmserve.text.text_assembler import TextAssembler
 from support.fakes import FakeRunner, expected_logprobs, expected_output
 
 CHAT = "/v1/chat/completions"
@@ -297,6 +297,6 @@ async def test_a_choice_that_breaks_ends_the_stream_of_all(
         raise ZeroDivisionError
 
     client = await make_client()
-    monkeypatch.setattr(TextStream, "_read", broken)
+    monkeypatch.setattr(TextAssembler, "_read", broken)
     response = await asyncio.wait_for(client.post(CHAT, json=chat(n=2, stream=True)), timeout=5)
     assert "[DONE]" not in response.text

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from glmserve.api.journaling.unfinished import finish_unfinished
+from glmserve.api.answering.unfinished import finish_unfinished
 from glmserve.config import ServerConfig
 from support.fake_server import client_of, serve, tenants
 from support.fakes import FakeRunner
@@ -137,7 +137,7 @@ async def test_an_entry_is_kept_for_a_while_and_no_longer(tmp_path: Path) -> Non
             whole = await stream.rest()
         async with open_stream(app, TEXT, STREAM, last(whole[0])) as stream:
             assert len(await stream.rest()) == len(whole) - 1
-        journal = app.state.context.recorder.journal
+        journal = app.state.context.answers.journal
         while list(journal.index):
             await asyncio.sleep(0.05)
         assert (await post(app, STREAM, **last(whole[0]))).status_code == 404
@@ -187,7 +187,7 @@ async def test_equal_requests_without_a_name_are_different_requests(tmp_path: Pa
     async with serve(journal=tmp_path) as app:
         answers = await asyncio.gather(*(post(app, BODY) for _ in range(5)))
         assert len({answer.json()["id"] for answer in answers}) == 5
-        assert not list(app.state.context.recorder.journal.index)
+        assert not list(app.state.context.answers.journal.index)
 
 
 async def test_what_a_killed_server_had_accepted_is_finished_once(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ async def test_what_a_killed_server_had_accepted_is_finished_once(tmp_path: Path
         runner.gate.set()
         expected = [answer.json() for answer in await asyncio.gather(*asking)]
     async with serve(journal=tmp_path / "left") as app:
-        await finish_unfinished(app)
+        await finish_unfinished(app.state.context, app.state.endpoints)
         assert metric(app, "journal_finished_after_restart_total") == 3
         finished = metric(app, "output_tokens_total")
         answers = [await post(app, BODY) for _ in range(3)]
@@ -227,7 +227,7 @@ async def test_a_request_of_its_own_fault_is_not_kept(tmp_path: Path) -> None:
             (event,) = await stream.rest()
         assert b"worker_crashed" in event
         assert b"id:" not in event
-        assert not list(app.state.context.recorder.journal.index)
+        assert not list(app.state.context.answers.journal.index)
 
 
 async def test_a_client_that_left_early_gets_its_whole_answer(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ async def test_a_full_disk_stops_no_stream(
 ) -> None:
     runner = GatedRunner(stop_at=6)
     async with serve(runner, journal=tmp_path) as app:
-        database = app.state.context.recorder.journal._store._db
+        database = app.state.context.answers.journal._store._db
         async with open_stream(app, TEXT, STREAM) as stream:
             events = [await stream.event()]
             await runner.wait()

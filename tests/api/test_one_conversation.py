@@ -9,15 +9,15 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glmserve.api.answering.conversation import chat_messages
 from glmserve.api.anthropic.content import Content
 from glmserve.api.anthropic.conversation import chat_request as of_messages
 from glmserve.api.anthropic.protocol import MessagesRequest
-from glmserve.api.conversation import chat_messages
-from glmserve.api.identity import Identity
-from glmserve.api.openai_responses.conversation import chat_request as of_responses
-from glmserve.api.openai_responses.conversation import input_items
-from glmserve.api.openai_responses.output import Output
-from glmserve.api.openai_responses.protocol import ResponsesRequest
+from glmserve.api.journaling.identity import Identity
+from glmserve.api.openai.responses.conversation import chat_request as of_responses
+from glmserve.api.openai.responses.conversation import input_items
+from glmserve.api.openai.responses.output import Output
+from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.protocol import ChatCompletionRequest, parse_data
 from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta, ToolEvent
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glmserve.api.quotas import Account, Quotas
+from glmserve.api.answering.quotas import Account, Quotas
 from glmserve.config import SchedulerConfig, ServerConfig, Tenant
 from glmserve.errors import RateLimitError
 from glmserve.request import Request, SamplingParams

@@ -143,7 +143,7 @@ async def test_a_server_may_die_after_any_event(name: str, tmp_path: Path) -> No
                 both = events[:count] + await stream.rest()
             assert stream.status == 200
             assert texts_of(both) == texts_of(events)
-            journal = app.state.context.recorder.journal
+            journal = app.state.context.answers.journal
             (entry,) = journal.index
             record = await journal.load(entry)
             everything = {"Last-Event-ID": f"{id_of(events[0]).split(':')[0]}:0:0"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from glmserve.api.response_cache import Answer, ResponseCache
+from glmserve.api.answering.response_cache import KeptAnswer, ResponseCache
 from glmserve.config import ServerConfig
 from support.fake_server import tenants
 from support.fakes import FakeRunner
@@ -27,25 +27,25 @@ def body(**fields: Any) -> dict[str, Any]:
 def test_the_oldest_request_is_forgotten_and_a_used_one_is_not() -> None:
     cache = ResponseCache(size=2, list_size=1)
     for key in (b"a", b"b"):
-        cache.add(key, Answer(key, "text/plain"))
+        cache.add(key, KeptAnswer(key, "text/plain"))
     assert cache.find(b"a") is not None
-    cache.add(b"c", Answer(b"c", "text/plain"))
+    cache.add(b"c", KeptAnswer(b"c", "text/plain"))
     assert cache.find(b"b") is None
-    assert cache.find(b"a") == Answer(b"a", "text/plain")
+    assert cache.find(b"a") == KeptAnswer(b"a", "text/plain")
 
 
 def test_answers_are_collected_before_any_is_given() -> None:
     cache = ResponseCache(size=1, list_size=3)
     for number in range(5):
         assert (cache.find(b"k") is None) is (number < 3)
-        cache.add(b"k", Answer(b"%d" % number, "text/plain"))
+        cache.add(b"k", KeptAnswer(b"%d" % number, "text/plain"))
     given = {cache.find(b"k") for _ in range(100)}
-    assert given == {Answer(b"%d" % number, "text/plain") for number in range(3)}
+    assert given == {KeptAnswer(b"%d" % number, "text/plain") for number in range(3)}
 
 
 def test_a_huge_answer_is_not_kept() -> None:
     cache = ResponseCache(size=1, list_size=1)
-    cache.add(b"k", Answer(bytes(2**20 + 1), "text/plain"))
+    cache.add(b"k", KeptAnswer(bytes(2**20 + 1), "text/plain"))
     assert cache.find(b"k") is None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glmserve.api.openai_responses.store import ResponseStore, StoredResponse
+from glmserve.api.openai.responses.store import ResponseStore, StoredResponse
 
 OWNERS = (None, "one", "two")
 IDS = tuple("abcde")

@@ -7,10 +7,10 @@ import asyncio
 import msgspec
 import pytest
 
-from glmserve.api.choices import ChoiceDelta, Generation
+from glmserve.api.answering.generation import Choice, ChoiceDelta, Generation
 from glmserve.engine import ChoiceSpec
 from glmserve.request import SamplingParams
-from glmserve.text.text_stream import TextStream
+from glmserve.text.text_assembler import TextAssembler
 from support.fake_server import serve
 from support.fakes import LIMITS, FakeRunner, expected_output
 
@@ -24,7 +24,8 @@ async def test_what_nobody_takes_is_merged(num_choices: int) -> None:
     async with serve() as app:
         context = app.state.context
         streams = context.engine.submit_group(PROMPT, [ChoiceSpec(params, None)] * num_choices)
-        generation = Generation([[TextStream(s, context.tokenizer) for s in streams]], None)
+        choices = [Choice(s, TextAssembler(params, context.tokenizer)) for s in streams]
+        generation = Generation([choices])
         deltas = generation.deltas()
         taken = [await anext(deltas)]
         while not all(s.request.status.is_finished for s in streams):

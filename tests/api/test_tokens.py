@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from glmserve.api.offload import offload
+from glmserve.api.answering.threads import run_in_thread_if_large
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -114,9 +114,9 @@ async def test_without_a_tokenizer(make_client: Any) -> None:
 
 @pytest.mark.parametrize("size", [1, 100_000])
 async def test_offloaded_work_gives_and_raises_what_it_would_have(size: int) -> None:
-    assert await offload(lambda: size + 1, size) == size + 1
+    assert await run_in_thread_if_large(lambda: size + 1, size) == size + 1
     with pytest.raises(ZeroDivisionError):
-        await offload(lambda: 1 // 0, size)
+        await run_in_thread_if_large(lambda: 1 // 0, size)
 
 
 async def test_offered_tools_are_part_of_a_conversation(client: httpx.AsyncClient) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from glmserve.api.operations import OPERATIONS, Operation
+from glmserve.api.operator.operations import OPERATIONS, Operation
 from support.server_process import ServerProcess
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(600)]

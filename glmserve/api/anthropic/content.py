@@ -18,7 +18,7 @@ from glmserve.api.anthropic.objects import (
     TextDeltaObject,
     ToolUseBlock,
 )
-from glmserve.api.identity import Identity
+from glmserve.api.journaling.identity import Identity
 from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta, ToolEvent
 
 

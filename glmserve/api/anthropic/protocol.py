@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from glmserve.api.only_type import only_type
 from glmserve.api.protocol.base import (
     FAIL_FAST,
     INT32_MAX,
     MAX_PARTS,
     MAX_TOOLS,
     StrictModel,
+    only_type,
     wrong_field,
 )
 from glmserve.api.protocol.sampling import StopString

@@ -1,13 +1,16 @@
-"""One message: what is said about it before, while and after its content is generated."""
+"""Writes one message: before, while and after its content is generated."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
-from starlette.requests import Request
-
+from glmserve.api.answering.chat_generation import ChatGeneration
+from glmserve.api.answering.failure import failure_of
+from glmserve.api.answering.generation import WholeText
+from glmserve.api.answering.sse import encode_json, named_event
+from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.anthropic.content import Content
-from glmserve.api.anthropic.errors import error_of
+from glmserve.api.anthropic.errors import anthropic_error
 from glmserve.api.anthropic.objects import (
     Event,
     MessageDeltaEvent,
@@ -19,8 +22,6 @@ from glmserve.api.anthropic.objects import (
     StopDelta,
     StopReason,
 )
-from glmserve.api.chat_generation import ChatGeneration
-from glmserve.api.named_events import named_event
 from glmserve.errors import GlmserveError
 
 _STOP_REASONS: dict[str, StopReason] = {"length": "max_tokens", "tool_calls": "tool_use"}
@@ -32,34 +33,37 @@ class MessageWriter:
 
     def __init__(self, model: str, answering: ChatGeneration) -> None:
         self._model = model
+        self.generation = answering.generation
         self._answering = answering
         identity = answering.generation.identity
         self._content = Content(identity)
         self._id = identity.new_id("msg_")
 
-    async def whole(self, request: Request) -> MessageObject:
-        """The message when it is complete, unless the client leaves first.
-
-        Raises:
-            ClientDisconnect: it left.
-            GlmserveError: the generation failed.
-        """
-        (answer,) = await self._answering.collect(request)
+    async def whole(self, texts: Sequence[WholeText]) -> bytes:
+        """The message as one JSON body."""
+        (answer,) = await run_in_thread_if_large(
+            lambda: self._answering.read_whole(texts), self._answering.reading_size(texts)
+        )
         self._content.push(answer.events)
         self._content.finish()
         message = self._message()
         message.content = self._content.blocks
         end = self._end(answer.finish_reason)
         message.stop_reason, message.stop_sequence = end.stop_reason, end.stop_sequence
-        return message
+        return encode_json(message)
 
     async def events(self) -> AsyncIterator[bytes]:
-        """The same as a stream of server-sent events."""
-        try:
-            async for event in self._events():
-                yield _sent(event)
-        except GlmserveError as error:
-            yield _sent(error_of(error.http_status, error.message))
+        """The same as a stream of server-sent events.
+
+        Raises:
+            GlmserveError: the generation failed.
+        """
+        async for event in self._events():
+            yield _sent(event)
+
+    def failure(self, error: GlmserveError) -> list[bytes]:
+        """The last event of a stream that has failed."""
+        return [_sent(anthropic_error(failure_of(error)))]
 
     async def _events(self) -> AsyncIterator[Event]:
         has_begun = False
@@ -80,13 +84,13 @@ class MessageWriter:
         return MessageObject(id=self._id, model=self._model, content=[], usage=self._usage())
 
     def _end(self, reason: str) -> StopDelta:
-        (stream,) = self._answering.generation.streams
-        if stream.stop_string is not None:
-            return StopDelta("stop_sequence", stream.stop_string)
+        stop_string = self.generation.choices[0].text.stop_string
+        if stop_string is not None:
+            return StopDelta("stop_sequence", stop_string)
         return StopDelta(_STOP_REASONS.get(reason, "end_turn"), None)
 
     def _usage(self) -> MessageUsage:
-        usage = self._answering.generation.usage()
+        usage = self.generation.usage()
         cached = usage.prompt_tokens_details.cached_tokens
         return MessageUsage(usage.prompt_tokens - cached, cached, usage.completion_tokens)
 

@@ -1,4 +1,4 @@
-"""Why an answer cannot be gone on with."""
+"""Why an answer cannot be resumed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from glmserve.errors import GlmserveError, InvalidRequestError
 
 
 class StreamGoneError(GlmserveError):
-    """404: there is no such stream, or it is somebody else's, or it was not asked for in time."""
+    """404: the stream does not exist, belongs to another API key, or has expired."""
 
     http_status = 404
     error_type = "invalid_request_error"
@@ -14,13 +14,13 @@ class StreamGoneError(GlmserveError):
 
 
 class StreamMismatchError(InvalidRequestError):
-    """400: a stream is asked for with another request than its own."""
+    """400: Last-Event-ID names the stream of another request."""
 
     code = "stream_mismatch"
 
 
 class StreamTakenOverError(GlmserveError):
-    """409: a later connection goes on with the stream."""
+    """409: a later connection has resumed the stream."""
 
     http_status = 409
     error_type = "invalid_request_error"

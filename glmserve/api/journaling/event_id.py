@@ -1,4 +1,4 @@
-"""Ids of events: where a client is in which stream."""
+"""Event ids: the position of a client in a stream."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ _PATTERN = re.compile(r"([0-9a-f]{32}):(\d{1,9}):(\d{1,9})")
 
 
 class EventId(NamedTuple):
-    """What `id:` and `Last-Event-ID` say."""
+    """The value of `id:` and of `Last-Event-ID`."""
 
     stream_id: str
     number: int
     """The event's place in its stream, from 1 on."""
     num_deltas: int
-    """How many deltas were recorded when it was sent; all that it follows from are among them.
-    Where fewer are left, the machine itself went down and took the last ones with it."""
+    """Deltas recorded when the event was sent; the event follows from these. A journal that has
+    fewer has lost its last commits, which happens only when the machine itself goes down."""
 
     def __str__(self) -> str:
         return f"{self.stream_id}:{self.number}:{self.num_deltas}"
 
 
 def parse_event_id(text: str) -> EventId | None:
-    """The id, if it is one of ours."""
+    """The id; None if the text is not an id of this server's."""
     match = _PATTERN.fullmatch(text)
     return EventId(match[1], int(match[2]), int(match[3])) if match else None

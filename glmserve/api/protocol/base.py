@@ -59,6 +59,17 @@ def wrong_field(field: str, reason: str) -> PydanticCustomError:
     return PydanticCustomError(_WRONG_FIELD, "{reason}", {"field": field, "reason": reason})
 
 
+def only_type(known: str) -> BeforeValidator:
+    """Refuses other types of a part by name, before anything is said about their fields."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, dict) and value.get("type", known) != known:
+            raise wrong_field("type", f"must be {known!r}; this server knows no other")
+        return value
+
+    return BeforeValidator(check)
+
+
 class StrictModel(BaseModel):
     """Every field is honoured, any other is refused by name.
 
@@ -129,15 +140,16 @@ def _first_error(error: ValidationError, data: object) -> InvalidRequestError:
     param = ".".join(str(part)[:_LONGEST_NAME] for part in path)
     kind, context = first["type"], first.get("ctx", {})
     if kind == _UNKNOWN_FIELD:
-        message = f"{param!r} is not supported by this server; leave it out"
-    elif kind in ("missing", "union_tag_not_found"):
-        message = f"{param} is required"
-    elif kind == "union_tag_invalid":
-        message = f"{param}: must be one of {context['expected_tags']}"
+        return InvalidRequestError.about(
+            param, "{param!r} is not supported by this server; leave it out"
+        )
+    if kind in ("missing", "union_tag_not_found"):
+        return InvalidRequestError.about(param, "{param} is required")
+    if kind == "union_tag_invalid":
+        reason = f"must be one of {context['expected_tags']}"
     else:
-        said = _IN_JSON.get(kind) or first["msg"].removeprefix("Value error, ")
-        message = f"{param}: {said}"
-    return InvalidRequestError(message, param)
+        reason = _IN_JSON.get(kind) or first["msg"].removeprefix("Value error, ")
+    return InvalidRequestError.about(param, "{param}: {reason}", reason=reason)
 
 
 def _path(error: ErrorDetails, data: Any) -> list[str | int]:

@@ -84,8 +84,11 @@ class StructureCompiler:
                 lead_in = "" if grammar.may_open_with_space else lead_in
             grammar = await self._grammar(structure, lead_in)
         except InvalidRequestError as error:
-            message = f"{param}: {error.message}" if param else error.message
-            raise InvalidRequestError(message, param) from None
+            if param is None:
+                raise
+            raise InvalidRequestError.about(
+                param, "{param}: {reason}", reason=error.message
+            ) from None
         return CompiledStructure(grammar, stop_ids, bool(lead_in))
 
     async def close(self) -> None:

@@ -1,0 +1,24 @@
+"""What an answer belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from glmserve.api.answering.caller import ANONYMOUS, Caller
+from glmserve.api.journaling.identity import Identity
+from glmserve.api.journaling.journaled_answer import JournaledAnswer
+
+
+@dataclass
+class AnswerContext:
+    """The caller of an answer, its ids, and its record in the journal."""
+
+    caller: Caller = ANONYMOUS
+    identity: Identity = field(default_factory=Identity)
+    journaled: JournaledAnswer | None = None
+    """None without a journal."""
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the answer began with an earlier request, or in an earlier server."""
+        return self.journaled is not None and self.journaled.is_resumed

@@ -1,0 +1,214 @@
+"""Starts the answer to a conversation: puts messages, tools and structure together.
+
+Every endpoint that answers conversations uses this, and writes the result in its own shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NamedTuple
+
+from glmserve.api.answering.answer_context import AnswerContext
+from glmserve.api.answering.answer_structure import answer_structure, keeps_text
+from glmserve.api.answering.bounds import check_characters
+from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.conversation import chat_messages, num_characters
+from glmserve.api.answering.generation import Generation, WholeText
+from glmserve.api.answering.prediction import prediction_ids
+from glmserve.api.answering.submission import GenerationSpec, submit_generation
+from glmserve.api.answering.threads import run_in_thread_if_large
+from glmserve.api.answering.tool_choice import ToolUse, tool_use
+from glmserve.api.protocol import ChatCompletionRequest
+from glmserve.errors import InvalidRequestError
+from glmserve.text.chat_format import ChatFormat
+from glmserve.text.response_filter import ResponseFilter, StripLeading
+from glmserve.text.structure import CompiledStructure
+from glmserve.text.text_assembler import ScoredToken
+from glmserve.text.tools import (
+    ArgumentsDelta,
+    CallStarted,
+    ContentDelta,
+    ToolEvent,
+    ToolParser,
+)
+
+
+class ChatDelta(NamedTuple):
+    """New text and calls of one choice."""
+
+    number: int
+    events: Sequence[ToolEvent]
+    token_ids: list[int]
+    scored: list[ScoredToken]
+    finish_reason: str | None = None
+    """Set once per choice, in its last delta: stop, length or tool_calls."""
+
+
+class ChatAnswer(NamedTuple):
+    """A complete choice."""
+
+    content: str
+    calls: list[tuple[str, str]]
+    """Name and arguments of each call."""
+    events: Sequence[ToolEvent]
+    """Content and calls in the order in which they were written."""
+    token_ids: list[int]
+    scored: list[ScoredToken]
+    finish_reason: str
+
+
+class ChatGeneration:
+    """The choices that answer one conversation. The generation must be closed on every path."""
+
+    def __init__(
+        self, generation: Generation, parsers: Sequence[ToolParser] | None, use: ToolUse
+    ) -> None:
+        self.generation = generation
+        self.may_call = parsers is not None
+        """Whether the events may have tool calls."""
+        self._readers = [
+            _CallReader(parsers[number] if parsers else None, use.parallel)
+            for number in range(len(generation.choices))
+        ]
+
+    async def deltas(self) -> AsyncIterator[ChatDelta]:
+        """Deltas of all choices as they grow.
+
+        Raises:
+            GlmserveError: a choice failed.
+        """
+        async for number, delta in self.generation.deltas():
+            reader = self._readers[number]
+            if delta is not None:
+                events = reader.push(delta.text)
+                yield ChatDelta(number, events, delta.token_ids, delta.scored)
+            else:
+                events = reader.flush()
+                reason = reader.finish_reason(self.generation.choices[number].finish_reason)
+                yield ChatDelta(number, events, [], [], reason)
+
+    def read_whole(self, texts: Sequence[WholeText]) -> list[ChatAnswer]:
+        """All choices when their texts are complete."""
+        return [
+            reader.whole(whole.text, whole.token_ids, whole.scored, whole.choice.finish_reason)
+            for reader, whole in zip(self._readers, texts, strict=True)
+        ]
+
+    def reading_size(self, texts: Sequence[WholeText]) -> int:
+        """Characters and scored tokens that it takes to make a response of these texts."""
+        characters = sum(len(whole.text) for whole in texts) if self.may_call else 0
+        return max(characters, sum(len(whole.scored) for whole in texts))
+
+
+class _CallReader:
+    """Finds the calls in one choice's text."""
+
+    def __init__(self, parser: ToolParser | None, parallel: bool) -> None:
+        self._parser = parser
+        self._parallel = parallel
+        self._has_called = False
+
+    def push(self, text: str) -> Sequence[ToolEvent]:
+        if self._parser is None:
+            return [ContentDelta(text)] if text else []
+        return self._allowed(self._parser.push(text))
+
+    def flush(self) -> Sequence[ToolEvent]:
+        return self._allowed(self._parser.flush()) if self._parser else []
+
+    def finish_reason(self, reason: str) -> str:
+        return "tool_calls" if self._has_called and reason == "stop" else reason
+
+    def whole(
+        self, text: str, token_ids: list[int], scored: list[ScoredToken], reason: str
+    ) -> ChatAnswer:
+        content, calls = list[str](), list[tuple[str, list[str]]]()
+        events = (*self.push(text), *self.flush())
+        for event in events:
+            match event:
+                case ContentDelta(more):
+                    content.append(more)
+                case CallStarted(_, name):
+                    calls.append((name, []))
+                case ArgumentsDelta(index, more):
+                    calls[index][1].append(more)
+        return ChatAnswer(
+            "".join(content),
+            [(name, "".join(arguments)) for name, arguments in calls],
+            events,
+            token_ids,
+            scored,
+            self.finish_reason(reason),
+        )
+
+    def _allowed(self, events: list[ToolEvent]) -> list[ToolEvent]:
+        """Without parallel_tool_calls, the first call and what comes before it."""
+        if not self._parallel and self._has_called:
+            events = [e for e in events if isinstance(e, ArgumentsDelta) and e.index == 0]
+        elif not self._parallel:
+            events = [e for e in events if isinstance(e, ContentDelta) or e.index == 0]
+        self._has_called = self._has_called or any(isinstance(e, CallStarted) for e in events)
+        return events
+
+
+async def chat_prompt(server: ServerContext, chat: ChatCompletionRequest) -> list[int]:
+    """Token ids of a conversation and the tools it offers, up to where the answer begins.
+
+    Raises:
+        InvalidRequestError: there is no tokenizer, or the conversation cannot be formatted.
+    """
+    return await _render(server, _chat_format(server), chat, tool_use(chat))
+
+
+async def start_chat(
+    server: ServerContext, chat: ChatCompletionRequest, answer: AnswerContext
+) -> ChatGeneration:
+    """Start answering. The result's generation must be closed on every path.
+
+    Raises:
+        GlmserveError: the request cannot be honoured now, or at all.
+    """
+    chat_format = _chat_format(server)
+    use = tool_use(chat)
+    stop_ids = frozenset(chat_format.stop_ids) | frozenset(server.model.eos_token_ids)
+    structure = await answer_structure(server, chat, chat_format, use, stop_ids)
+    spec = GenerationSpec(
+        prompts=[await _render(server, chat_format, chat, use)],
+        prompts_param="messages",
+        max_tokens=chat.output_limit,
+        stop_ids=stop_ids,
+        num_choices=chat.n,
+        top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
+        structure=structure,
+        prediction=await prediction_ids(chat, server, chat_format.tokenizer, structure),
+        new_filter=_new_filter(chat_format, structure, chat),
+    )
+    generation = submit_generation(server, chat, spec, answer)
+    parsers = [chat_format.tool_parser(use.offered) for _ in range(chat.n)] if use.offered else None
+    return ChatGeneration(generation, parsers, use)
+
+
+def _chat_format(server: ServerContext) -> ChatFormat:
+    if server.chat_format is None:
+        raise InvalidRequestError(
+            "this server has no tokenizer; send token ids to /v1/completions", "messages"
+        )
+    return server.chat_format
+
+
+async def _render(
+    server: ServerContext, chat_format: ChatFormat, chat: ChatCompletionRequest, use: ToolUse
+) -> list[int]:
+    messages = chat_messages(chat.messages)
+    size = num_characters(messages, use.offered)
+    check_characters(size, server.engine.info.limits.max_context, "messages")
+    return await run_in_thread_if_large(lambda: chat_format.render(messages, use.offered), size)
+
+
+def _new_filter(
+    chat_format: ChatFormat, structure: CompiledStructure | None, chat: ChatCompletionRequest
+) -> Callable[[], ResponseFilter] | None:
+    """The rewrite of the text; a structured text gets none that could break its structure."""
+    if structure is None or not keeps_text(structure, chat):
+        return chat_format.response_filter
+    return StripLeading if structure.has_lead_in else None

@@ -1,0 +1,91 @@
+"""The parts of a running server that answering uses."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from dataclasses import dataclass, field
+
+from glmserve.api.answering.quotas import Quotas
+from glmserve.api.answering.response_cache import ResponseCache
+from glmserve.api.journaling.answer_registry import AnswerRegistry
+from glmserve.config import ReportProgress, ServerConfig
+from glmserve.engine import Engine
+from glmserve.errors import ModelNotFoundError
+from glmserve.journal import Journal
+from glmserve.model_config import ModelConfig
+from glmserve.text.chat_format import ChatFormat
+from glmserve.text.structure import StructureCompiler
+from glmserve.text.tokenizer import Tokenizer
+
+
+@dataclass
+class ServerContext:
+    """The parts of a running server, put together by the cli."""
+
+    config: ServerConfig
+    model: ModelConfig
+    engine: Engine
+    tokenizer: Tokenizer | None
+    """None with --skip-tokenizer-init: prompts are token ids only."""
+    chat_format: ChatFormat | None
+    structures: StructureCompiler | None = field(init=False)
+    """None without a tokenizer."""
+    response_cache: ResponseCache | None = field(init=False)
+    """None unless the operator wants one."""
+    quotas: Quotas = field(default_factory=Quotas)
+    answers: AnswerRegistry | None = field(init=False, default=None)
+    """None without a journal."""
+    started: int = field(default_factory=lambda: int(time.time()))
+    """Unix seconds."""
+    _tidying: asyncio.Task[None] | None = field(init=False, default=None)
+    _seeds: itertools.count[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.structures = StructureCompiler(self.tokenizer) if self.tokenizer else None
+        size, list_size = self.config.cache_size, self.config.cache_list_size
+        self.response_cache = ResponseCache(size, list_size) if size else None
+        self._seeds = itertools.count(self.config.seed)
+
+    def record_to(self, journal: Journal) -> None:
+        """Let answers outlive this server. Before an application is made of it."""
+        self.answers = AnswerRegistry(journal)
+        self.engine.stats.registry.register(journal.metrics)
+
+    async def start(self, progress: ReportProgress) -> None:
+        """Become ready to answer.
+
+        Raises:
+            StartupError: see Engine.start.
+        """
+        if self.answers is not None:
+            self._tidying = asyncio.create_task(self.answers.journal.tidy_forever())
+        starting = [self.engine.start(progress)]
+        if self.structures is not None:
+            starting.append(self.structures.prepare())
+        await asyncio.gather(*starting)
+
+    async def close(self) -> None:
+        """End everything that runs."""
+        await self.engine.close()
+        if self.structures is not None:
+            await self.structures.close()
+        if self._tidying is not None:
+            self._tidying.cancel()
+        if self.answers is not None:
+            await self.answers.journal.close()
+
+    def next_seed(self) -> int:
+        """A seed for a request that brought none: the server's own, counted up."""
+        return next(self._seeds)
+
+    def check_model(self, name: str) -> None:
+        """Raise ModelNotFoundError unless we serve a model of this name."""
+        names = self.config.model_names
+        if name not in names:
+            raise ModelNotFoundError(
+                f"the model {name[:200]!r} does not exist here; this server serves "
+                + ", ".join(map(repr, names)),
+                "model",
+            )

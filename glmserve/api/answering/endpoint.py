@@ -1,0 +1,105 @@
+"""An API that answers with generated text, as data for the pipeline; requests and writers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from glmserve.api.answering.answer_context import AnswerContext
+from glmserve.api.answering.caller import Caller
+from glmserve.api.answering.client import ClientSignal, never
+from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.generation import Generation, WholeText
+from glmserve.api.protocol import StrictModel
+from glmserve.errors import GlmserveError
+from glmserve.journal import Entry
+
+
+class TextRequest(Protocol):
+    """The fields that all requests for text have."""
+
+    model: str
+    stream: bool
+
+
+class AnswerWriter(Protocol):
+    """Writes one answer in the shape of its API."""
+
+    generation: Generation
+
+    def events(self) -> AsyncIterator[bytes]:
+        """The answer as server-sent events, in bytes.
+
+        Raises:
+            GlmserveError: the generation failed; `failure` has the events that follow.
+        """
+        ...
+
+    def failure(self, error: GlmserveError) -> Iterable[bytes]:
+        """The last events of a stream that has failed."""
+        ...
+
+    async def whole(self, texts: Sequence[WholeText]) -> bytes:
+        """The answer as one JSON body."""
+        ...
+
+
+Parsed = TypeVar("Parsed", bound=TextRequest)
+
+
+class Endpoint(ABC, Generic[Parsed]):
+    """How one API parses requests, makes generations of them, and writes answers."""
+
+    path: ClassVar[str]
+    request_type: ClassVar[type[StrictModel]]
+    """A TextRequest."""
+    field_names: ClassVar[Mapping[str, str]] = {}
+    """This API's names of the fields of a chat completion request, where they differ: errors that
+    come from answering name these."""
+    is_cacheable: ClassVar[bool] = False
+    """Whether the response cache may answer."""
+
+    def check_request(self, server: ServerContext, request: Parsed) -> None:
+        """Check what the fields' own types do not.
+
+        Raises:
+            ModelNotFoundError: this server does not serve the model.
+            InvalidRequestError: fields contradict each other.
+        """
+        server.check_model(request.model)
+
+    @abstractmethod
+    async def start(
+        self, server: ServerContext, request: Parsed, answer: AnswerContext
+    ) -> AnswerWriter:
+        """Start generating. The writer's generation must be closed on every path.
+
+        Raises:
+            GlmserveError: the request cannot be honoured now, or at all.
+        """
+
+
+@dataclass(frozen=True)
+class AnswerRequest:
+    """A request that is parsed and checked, with what else matters to its answer."""
+
+    endpoint: Endpoint[Any]
+    parsed: Any
+    """Of the endpoint's request type."""
+    body: bytes
+    """The request as it was sent; used with a journal only."""
+    caller: Caller
+    client_left: ClientSignal = never
+    last_event_id: str | None = None
+    """The header Last-Event-ID: go on with this stream."""
+    idempotency_key: str | None = None
+    """The header Idempotency-Key."""
+    unfinished: Entry | None = None
+    """The entry to finish, where the server itself asks for an answer that no client waits for."""
+
+    @property
+    def is_stream(self) -> bool:
+        stream: bool = self.parsed.stream
+        return stream

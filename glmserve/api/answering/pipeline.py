@@ -1,0 +1,89 @@
+"""Answering a request: record or resume, cache, start, stream or collect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from glmserve.api.answering.answer_context import AnswerContext
+from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.endpoint import AnswerRequest
+from glmserve.api.answering.outcome import AnswerStream, WholeAnswer
+from glmserve.api.answering.record_or_resume import record_or_resume
+from glmserve.api.answering.response_cache import JSON, KeptAnswer, cache_key
+from glmserve.errors import rename_fields
+
+CACHE_HEADER = "X-Glmserve-Cache"
+"""`hit` on answers from the response cache, `miss` on others while there is a cache."""
+REPLAYED_HEADER = "Idempotent-Replayed"
+"""`true` on answers to requests that were accepted before; the name is Stripe's."""
+
+_LONGEST_SILENCE = 10.0
+"""Seconds after which a stream begins even without a token: proxies wait for a response's head."""
+
+
+async def answer(server: ServerContext, request: AnswerRequest) -> WholeAnswer | AnswerStream:
+    """Answer a request, or go on with its answer.
+
+    A stream begins with its first token. Until then a failure is raised, so that the response can
+    still have a status of its own.
+
+    Raises:
+        ClientGoneError: the client left.
+        GlmserveError: the request cannot be honoured, or the generation failed.
+    """
+    journaled = await record_or_resume(server.answers, request)
+    context = AnswerContext(request.caller)
+    if journaled is not None:
+        context = AnswerContext(request.caller, journaled.identity, journaled)
+    try:
+        outcome = await _answer(server, request, context)
+    except BaseException as error:
+        if journaled is not None:
+            journaled.close(error)
+        raise
+    if journaled is None or isinstance(outcome, AnswerStream):
+        return outcome
+    if request.unfinished is not None:
+        journaled.close()
+        return outcome
+    if journaled.is_resumed:
+        outcome.headers[REPLAYED_HEADER] = "true"
+    outcome.on_sent = journaled.delivered
+    return outcome
+
+
+async def _answer(
+    server: ServerContext, request: AnswerRequest, context: AnswerContext
+) -> WholeAnswer | AnswerStream:
+    """Answer from the response cache, or generate."""
+    cache = server.response_cache if request.endpoint.is_cacheable else None
+    if cache is None or context.is_resumed:
+        return await _generate(server, request, context, None)
+    key = cache_key(request.caller, request.endpoint.path, request.parsed)
+    if (kept := cache.find(key)) is not None:
+        return WholeAnswer(*kept, {CACHE_HEADER: "hit"})
+    outcome = await _generate(server, request, context, lambda kept: cache.add(key, kept))
+    outcome.headers[CACHE_HEADER] = "miss"
+    return outcome
+
+
+async def _generate(
+    server: ServerContext,
+    request: AnswerRequest,
+    context: AnswerContext,
+    keep: Callable[[KeptAnswer], None] | None,
+) -> WholeAnswer | AnswerStream:
+    """Generate an answer, and stream or collect it.
+
+    Args:
+        keep: called with the answer when it is complete; None: it is not kept.
+    """
+    with rename_fields(request.endpoint.field_names):
+        writer = await request.endpoint.start(server, request.parsed, context)
+    if request.is_stream:
+        await writer.generation.wait_first(request.client_left, _LONGEST_SILENCE)
+        return AnswerStream(writer, context.journaled, keep)
+    body = await writer.whole(await writer.generation.collect(request.client_left))
+    if keep is not None:
+        keep(KeptAnswer(body, JSON))
+    return WholeAnswer(body)

@@ -1,0 +1,135 @@
+"""The first step of answering: find out whether the request is new, or asks for the rest."""
+
+from __future__ import annotations
+
+import re
+
+from glmserve.api.answering.client import unless_client_leaves
+from glmserve.api.answering.endpoint import AnswerRequest
+from glmserve.api.answering.threads import run_in_thread_if_large
+from glmserve.api.journaling.answer_registry import AnswerRegistry
+from glmserve.api.journaling.errors import (
+    KeyReusedError,
+    StreamGoneError,
+    StreamMismatchError,
+    StreamTakenOverError,
+)
+from glmserve.api.journaling.event_id import EventId, parse_event_id
+from glmserve.api.journaling.journaled_answer import JournaledAnswer
+from glmserve.errors import InvalidRequestError
+from glmserve.journal import Entry, digest_of
+
+_LIGHT_BYTES = 64
+"""Bytes that are hashed in less time than a character is tokenized; see run_in_thread_if_large."""
+_KEY = re.compile(r"[!-~]{1,255}")
+
+LAST_EVENT_ID = "Last-Event-ID"
+IDEMPOTENCY_KEY = "Idempotency-Key"
+
+
+async def record_or_resume(
+    registry: AnswerRegistry | None, request: AnswerRequest
+) -> JournaledAnswer | None:
+    """A new record for a new request, or the record of the answer that the request asks for.
+
+    None without a journal.
+
+    Raises:
+        StreamGoneError, StreamMismatchError, KeyReusedError, InvalidRequestError: the headers name
+            an answer that this client cannot resume.
+        ClientGoneError: the client left while an equal request was being answered.
+    """
+    if registry is None:
+        if request.last_event_id:
+            raise StreamGoneError("this server keeps no journal of streams (--journal); ask anew")
+        return None
+    if request.unfinished is not None:
+        if registry.live(request.unfinished) is not None:
+            raise StreamTakenOverError("the client is back")
+        return await registry.resume(request.unfinished)
+    path, body = request.endpoint.path, request.body
+    digest = await run_in_thread_if_large(lambda: digest_of(path, body), len(body) // _LIGHT_BYTES)
+    if request.last_event_id:
+        if not request.is_stream:
+            raise InvalidRequestError("only a stream can be gone on with", LAST_EVENT_ID)
+        return await _resume_stream(registry, request, request.last_event_id, digest)
+    return await _find_or_begin(registry, request, digest)
+
+
+async def _resume_stream(
+    registry: AnswerRegistry, request: AnswerRequest, event_id: str, digest: bytes
+) -> JournaledAnswer:
+    last = parse_event_id(event_id)
+    entry = registry.journal.index.find_stream(_owner(request), last.stream_id) if last else None
+    if last is None or entry is None:
+        raise StreamGoneError(
+            "there is no such stream here, or no longer; leave out Last-Event-ID to ask anew"
+        )
+    if entry.digest != digest:
+        raise StreamMismatchError(
+            "Last-Event-ID names the stream of another request; send that one's path and body "
+            "again, byte for byte"
+        )
+    return await _resume(registry, entry, last)
+
+
+async def _find_or_begin(
+    registry: AnswerRegistry, request: AnswerRequest, digest: bytes
+) -> JournaledAnswer:
+    """The answer with the same Idempotency-Key, or one that lost its client, or a new one."""
+    index, owner, key = registry.journal.index, _owner(request), _idempotency_key(request)
+    while (entry := index.find_key(owner, key) if key else None) is not None:
+        if entry.digest != digest:
+            raise KeyReusedError(
+                "this Idempotency-Key was used for another request; send a new key, or the same "
+                "path and body, byte for byte"
+            )
+        if request.is_stream or registry.live(entry) is None:
+            return await _resume(registry, entry)
+        await _wait_for(registry, entry, request)
+    is_unnamed = not request.is_stream and key is None
+    while (entry := index.find_orphan(owner, digest) if is_unnamed else None) is not None:
+        if registry.live(entry) is None:
+            index.claim_orphan(entry)
+            return await registry.resume(entry)
+        await _wait_for(registry, entry, request)
+    entry = registry.journal.new_entry(
+        owner,
+        request.endpoint.path,
+        digest,
+        is_stream=request.is_stream,
+        idempotency_key=key,
+    )
+    return registry.begin(entry, request.body)
+
+
+async def _resume(
+    registry: AnswerRegistry, entry: Entry, last: EventId | None = None
+) -> JournaledAnswer:
+    answer = await registry.resume(entry, last)
+    registry.journal.metrics.resumed += entry.is_stream
+    return answer
+
+
+def _owner(request: AnswerRequest) -> str:
+    return request.caller.key_id or ""
+
+
+def _idempotency_key(request: AnswerRequest) -> str | None:
+    key = request.idempotency_key
+    if key is not None and not _KEY.fullmatch(key):
+        raise InvalidRequestError(
+            "Idempotency-Key must have 1 to 255 visible ASCII characters", IDEMPOTENCY_KEY
+        )
+    return key
+
+
+async def _wait_for(registry: AnswerRegistry, entry: Entry, request: AnswerRequest) -> None:
+    """Wait until the handler that answers this entry is done.
+
+    Raises:
+        ClientGoneError: the client left first.
+    """
+    answer = registry.live(entry)
+    if answer is not None:
+        await unless_client_leaves(request.client_left, answer.closed.wait())

@@ -1,0 +1,74 @@
+"""Keeps answers for requests that come again, word for word.
+
+For demonstrations and for clients that retry. The cache answers a request once it holds
+--cache-list-size answers to it, and then with one of them at random. It never gives an answer to
+another API key than the one that the answer was made for.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from hashlib import blake2b
+from typing import NamedTuple
+
+from glmserve.api.answering.caller import Caller
+from glmserve.api.protocol import StrictModel
+
+JSON, EVENT_STREAM = "application/json", "text/event-stream"
+
+LONGEST_ANSWER = 2**20
+"""Bytes of an answer; longer ones are not kept."""
+
+
+class KeptAnswer(NamedTuple):
+    """A complete response, streamed or not."""
+
+    body: bytes
+    media_type: str
+
+
+class ResponseCache:
+    """Least recently used requests are forgotten first.
+
+    Args:
+        size: requests to remember.
+        list_size: answers to each.
+    """
+
+    def __init__(self, size: int, list_size: int) -> None:
+        self._size = size
+        self._list_size = list_size
+        self._answers: OrderedDict[bytes, list[KeptAnswer]] = OrderedDict()
+        self._random = random.Random()
+
+    def find(self, key: bytes) -> KeptAnswer | None:
+        """One of the answers, if there are enough of them."""
+        answers = self._answers.get(key)
+        if answers is None or len(answers) < self._list_size:
+            return None
+        self._answers.move_to_end(key)
+        return self._random.choice(answers)
+
+    def add(self, key: bytes, answer: KeptAnswer) -> None:
+        """Keep an answer, unless there are enough already."""
+        if len(answer.body) > LONGEST_ANSWER:
+            return
+        answers = self._answers.setdefault(key, [])
+        self._answers.move_to_end(key)
+        if len(answers) < self._list_size:
+            answers.append(answer)
+        if len(self._answers) > self._size:
+            self._answers.popitem(last=False)
+
+
+_WITHOUT_EFFECT = {"user", "metadata", "safety_identifier", "prompt_cache_key", "priority"}
+"""Fields that change nothing about the answer."""
+
+
+def cache_key(caller: Caller, path: str, request: StrictModel) -> bytes:
+    """A hash of everything that an answer depends on."""
+    # Without defaults: that a field was sent may itself show in the answer, as service_tier does.
+    content = request.model_dump_json(exclude=_WITHOUT_EFFECT, exclude_unset=True)
+    text = f"{caller.key_id or ''}\n{path}\n{content}"
+    return blake2b(text.encode(), digest_size=32).digest()

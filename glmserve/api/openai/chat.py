@@ -1,0 +1,222 @@
+"""POST /v1/chat/completions"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, Literal
+
+from msgspec import UNSET, UnsetType
+
+from glmserve.api.answering.answer_context import AnswerContext
+from glmserve.api.answering.chat_generation import (
+    ChatAnswer,
+    ChatDelta,
+    ChatGeneration,
+    start_chat,
+)
+from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.endpoint import Endpoint
+from glmserve.api.answering.failure import failure_of, openai_error
+from glmserve.api.answering.generation import WholeText
+from glmserve.api.answering.sse import DONE, encode_json, event
+from glmserve.api.answering.threads import run_in_thread_if_large
+from glmserve.api.journaling.identity import Identity
+from glmserve.api.openai.chat_objects import (
+    AssistantMessageObject,
+    ChatChoice,
+    ChatChunk,
+    ChatCompletion,
+    ChunkChoice,
+    Function,
+    FunctionDelta,
+    MessageDelta,
+    ToolCallDelta,
+    ToolCallObject,
+)
+from glmserve.api.openai.logprobs import ChatLogprobs
+from glmserve.api.protocol import ChatCompletionRequest
+from glmserve.errors import GlmserveError
+from glmserve.text.tokenizer import Tokenizer
+from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta, ToolEvent
+
+
+class ChatEndpoint(Endpoint[ChatCompletionRequest]):
+    """Answers the last message of a conversation, streamed or whole."""
+
+    path = "/v1/chat/completions"
+    request_type = ChatCompletionRequest
+    is_cacheable = True
+
+    async def start(
+        self, server: ServerContext, request: ChatCompletionRequest, answer: AnswerContext
+    ) -> ChatWriter:
+        return ChatWriter(server.tokenizer, request, await start_chat(server, request, answer))
+
+
+def _service_tier(chat: ChatCompletionRequest) -> Literal["default"] | UnsetType:
+    """There is one tier; a request that names a tier is told its name."""
+    return "default" if "service_tier" in chat.model_fields_set else UNSET
+
+
+class ChatWriter:
+    """Writes one answer; its objects share id, time and model.
+
+    Args:
+        tokenizer: spells the tokens of log-probabilities.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer | None, chat: ChatCompletionRequest, answering: ChatGeneration
+    ) -> None:
+        self.generation = answering.generation
+        self._chat = chat
+        self._answering = answering
+        self._identity = answering.generation.identity
+        self._head: dict[str, Any] = {
+            "id": self._identity.new_id("chatcmpl-"),
+            "created": self._identity.created,
+            "model": chat.model,
+            "service_tier": _service_tier(chat),
+        }
+        self._no_usage = None if chat.include_usage else UNSET
+        """In chunks before the last one."""
+        self._is_plain = not (chat.logprobs or chat.return_token_ids or answering.may_call)
+        self._has_role = [False] * chat.n
+        self._logprobs = [
+            ChatLogprobs(tokenizer) if chat.logprobs and tokenizer else None for _ in range(chat.n)
+        ]
+
+    async def whole(self, texts: Sequence[WholeText]) -> bytes:
+        """The answer as one JSON body."""
+        return await run_in_thread_if_large(
+            lambda: encode_json(self._completion(texts)), self._answering.reading_size(texts)
+        )
+
+    def _completion(self, texts: Sequence[WholeText]) -> ChatCompletion:
+        answers = self._answering.read_whole(texts)
+        return ChatCompletion(
+            **self._head,
+            choices=[self._choice(index, answer) for index, answer in enumerate(answers)],
+            usage=self.generation.usage(),
+            prompt_token_ids=self._prompt_ids if self._chat.return_token_ids else UNSET,
+        )
+
+    def _choice(self, index: int, answer: ChatAnswer) -> ChatChoice:
+        identity = self._identity
+        calls = [ToolCallObject(identity.new_call_id(), Function(*call)) for call in answer.calls]
+        message = AssistantMessageObject(
+            content=answer.content or (None if calls else ""), tool_calls=calls or UNSET
+        )
+        writer = self._logprobs[index]
+        logprobs = writer.push(answer.scored) if writer is not None else None
+        token_ids = answer.token_ids if self._chat.return_token_ids else UNSET
+        return ChatChoice(index, message, logprobs, answer.finish_reason, token_ids)
+
+    @property
+    def _prompt_ids(self) -> list[int]:
+        return self.generation.choices[0].request.prompt_ids
+
+    def events(self) -> AsyncIterator[bytes]:
+        """The events of the stream."""
+        return self._plain_events() if self._is_plain else self._rich_events()
+
+    def failure(self, error: GlmserveError) -> list[bytes]:
+        """The last event of a stream that has failed."""
+        return [event(openai_error(failure_of(error)))]
+
+    async def _plain_events(self) -> AsyncIterator[bytes]:
+        """Nothing but text, as in most streams: written as fast as can be."""
+        for data in self._opening():
+            yield data
+        frames = [self._content_frame(index) for index in range(self._chat.n)]
+        async for index, delta in self.generation.deltas():
+            if delta is None:
+                reason = self.generation.choices[index].finish_reason
+                last = ChunkChoice(index, MessageDelta(), finish_reason=reason)
+                yield self._choice_event(last)
+            elif delta.text:
+                before, after = frames[index]
+                yield before + encode_json(delta.text) + after
+        for data in self._closing():
+            yield data
+
+    async def _rich_events(self) -> AsyncIterator[bytes]:
+        for data in self._opening():
+            yield data
+        async for delta in self._answering.deltas():
+            for data in self._events_of(delta):
+                yield data
+        for data in self._closing():
+            yield data
+
+    def _opening(self) -> Iterator[bytes]:
+        """Each choice's role. Where a call may come, content may be null: the role waits for it."""
+        if not self._answering.may_call:
+            for index in range(self._chat.n):
+                message = self._with_role(index, MessageDelta(content=""))
+                yield self._choice_event(ChunkChoice(index, message))
+
+    def _closing(self) -> Iterator[bytes]:
+        if self._chat.include_usage:
+            usage = self.generation.usage()
+            yield event(ChatChunk(**self._head, choices=[], usage=usage))
+        yield DONE
+
+    def _events_of(self, delta: ChatDelta) -> list[bytes]:
+        """The events of one delta: one each for what it brings, and one for the end."""
+        index = delta.number
+        deltas = [_message_delta(item, self._identity) for item in delta.events]
+        if not deltas and (delta.scored or (delta.token_ids and self._chat.return_token_ids)):
+            deltas = [MessageDelta()]
+        data = []
+        logprobs = self._logprobs[index]
+        for number, message in enumerate(deltas):
+            choice = ChunkChoice(index, self._with_role(index, message))
+            if number == 0:
+                if logprobs is not None and delta.scored:
+                    choice.logprobs = logprobs.push(delta.scored)
+                if self._chat.return_token_ids:
+                    choice.token_ids = delta.token_ids
+            data.append(self._choice_event(choice))
+        if delta.finish_reason is not None:
+            last = self._with_role(index, MessageDelta())
+            data.append(
+                self._choice_event(ChunkChoice(index, last, finish_reason=delta.finish_reason))
+            )
+        return data
+
+    def _with_role(self, index: int, message: MessageDelta) -> MessageDelta:
+        """The message, with what only a choice's first chunk says."""
+        if not self._has_role[index]:
+            self._has_role[index] = True
+            message.role = "assistant"
+            message.refusal = None
+            if message.content is UNSET:
+                # A call has none, and as long as nothing is said a call may follow.
+                message.content = None if self._answering.may_call else ""
+        return message
+
+    def _choice_event(self, choice: ChunkChoice) -> bytes:
+        chunk = ChatChunk(**self._head, choices=[choice], usage=self._no_usage)
+        if self._chat.return_token_ids and choice.delta.role is not UNSET:
+            chunk.prompt_token_ids = self._prompt_ids
+        return event(chunk)
+
+    def _content_frame(self, index: int) -> tuple[bytes, bytes]:
+        """A content event cut at its text: everything else is the same for every token."""
+        chunk = self._choice_event(ChunkChoice(index, MessageDelta(content="\0")))
+        before, after = chunk.split(rb'"\u0000"')
+        return before, after
+
+
+def _message_delta(item: ToolEvent, identity: Identity) -> MessageDelta:
+    match item:
+        case ContentDelta(text):
+            return MessageDelta(content=text)
+        case CallStarted(index, name):
+            function = FunctionDelta("", name)
+            return MessageDelta(
+                tool_calls=[ToolCallDelta(index, function, identity.new_call_id(), "function")]
+            )
+        case ArgumentsDelta(index, text):
+            return MessageDelta(tool_calls=[ToolCallDelta(index, FunctionDelta(text))])

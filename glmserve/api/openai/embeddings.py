@@ -1,0 +1,109 @@
+"""POST /v1/embeddings: the model's last hidden states, averaged over each input."""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from array import array
+from functools import partial
+from typing import Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from glmserve.api.answering.caller import Caller
+from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.generation import Choice, Generation
+from glmserve.api.answering.submission import encode_prompts, scheduling_attributes
+from glmserve.api.answering.threads import run_in_thread_if_large
+from glmserve.api.http.body import read_request
+from glmserve.api.http.responses import json_response
+from glmserve.api.http.state import caller_of, context_of, disconnected
+from glmserve.api.protocol.embeddings import EmbeddingRequest
+from glmserve.engine import TokenStream
+from glmserve.errors import rename_fields
+from glmserve.request import SamplingParams
+from glmserve.text.text_assembler import TextAssembler
+
+_PROMPT_ALONE = SamplingParams(max_tokens=0, temperature=0.0, pool=True)
+
+
+class Embedding(msgspec.Struct):
+    """The vector of one input; its length is 1."""
+
+    index: int
+    embedding: list[float] | str
+    """Numbers, or base64 of little-endian float32."""
+    object: Literal["embedding"] = "embedding"
+
+
+class EmbeddingUsage(msgspec.Struct):
+    """Token counts."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(msgspec.Struct):
+    """The vectors of all inputs, in order."""
+
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+    object: Literal["list"] = "list"
+
+
+async def embeddings(request: Request) -> Response:
+    """A vector for each input."""
+    context = context_of(request)
+    wanted, _ = await read_request(request, EmbeddingRequest)
+    context.check_model(wanted.model)
+    inputs = await encode_prompts(context, wanted.inputs, "input")
+    generation = _start(context, caller_of(request), wanted, inputs)
+    wholes = await generation.collect(partial(disconnected, request))
+    num_tokens = sum(map(len, inputs))
+    usage = EmbeddingUsage(num_tokens, num_tokens)
+
+    def answer() -> Response:
+        data = [
+            Embedding(index, _encoded(_unit(whole.choice.request.pooled), wanted.encoding_format))
+            for index, whole in enumerate(wholes)
+        ]
+        return json_response(EmbeddingList(data, wanted.model, usage))
+
+    return await run_in_thread_if_large(answer, len(wholes) * context.model.hidden_size)
+
+
+def _start(
+    context: ServerContext, caller: Caller, wanted: EmbeddingRequest, inputs: list[list[int]]
+) -> Generation:
+    """Compute every input, or none."""
+    lease = context.quotas.admit(caller.tenant, sum(map(len, inputs)))
+    attributes = scheduling_attributes(context, caller, wanted.priority, wanted.cache_salt)
+    streams: list[TokenStream] = []
+    try:
+        with rename_fields({"prompt": "input"}):  # the scheduler's only name for it
+            for ids in inputs:
+                streams.append(context.engine.submit(ids, _PROMPT_ALONE, attributes))
+    except BaseException:
+        for stream in streams:
+            stream.close()
+        if lease is not None:
+            lease.release()
+        raise
+    groups = [[Choice(stream, TextAssembler(_PROMPT_ALONE, None))] for stream in streams]
+    return Generation(groups, lease=lease)
+
+
+def _unit(total: array[float]) -> list[float]:
+    """The mean, scaled to length 1; it has the direction of the sum."""
+    length = math.sqrt(sum(x * x for x in total)) or 1.0
+    return [x / length for x in total]
+
+
+def _encoded(vector: list[float], encoding_format: str) -> list[float] | str:
+    if encoding_format == "float":
+        return vector
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

@@ -1,0 +1,156 @@
+"""The objects that responses consist of, as OpenAI has published them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from glmserve.api.openai.chat_objects import ContentLogprob
+from glmserve.api.openai.responses.input_items import ItemStatus
+
+
+class InputText(msgspec.Struct, tag_field="type", tag="input_text"):
+    """A piece of what a client says."""
+
+    text: str
+
+
+class OutputText(msgspec.Struct, tag_field="type", tag="output_text"):
+    """A piece of what the model says."""
+
+    text: str
+    annotations: list[Any] = []
+    logprobs: list[ContentLogprob] = []
+
+
+class ResponseMessage(msgspec.Struct, kw_only=True, tag_field="type", tag="message"):
+    """What somebody says."""
+
+    id: str
+    role: Literal["user", "system", "developer", "assistant"]
+    status: ItemStatus
+    content: list[InputText | OutputText]
+    """Output texts of the assistant, input texts of all others."""
+
+
+class ResponseFunctionCall(msgspec.Struct, kw_only=True, tag_field="type", tag="function_call"):
+    """What the model calls."""
+
+    id: str
+    status: ItemStatus
+    call_id: str
+    name: str
+    arguments: str
+
+
+class ResponseFunctionOutput(
+    msgspec.Struct, kw_only=True, tag_field="type", tag="function_call_output"
+):
+    """What a call gave."""
+
+    id: str
+    status: ItemStatus
+    call_id: str
+    output: str | list[InputText]
+
+
+OutputItem: TypeAlias = ResponseMessage | ResponseFunctionCall
+Item: TypeAlias = ResponseMessage | ResponseFunctionCall | ResponseFunctionOutput
+
+
+class InputTokensDetails(msgspec.Struct):
+    """Where the prompt's tokens came from."""
+
+    cached_tokens: int
+    """Found in the prefix cache."""
+    cache_write_tokens: int = 0
+    """Always 0: nobody pays for what is added to the cache."""
+
+
+class OutputTokensDetails(msgspec.Struct):
+    """What the generated tokens are."""
+
+    reasoning_tokens: int = 0
+
+
+class ResponseUsage(msgspec.Struct):
+    """Token counts."""
+
+    input_tokens: int
+    input_tokens_details: InputTokensDetails
+    output_tokens: int
+    output_tokens_details: OutputTokensDetails
+    total_tokens: int
+
+
+class ResponseFailure(msgspec.Struct):
+    """Why there is no answer."""
+
+    code: Literal["server_error"]
+    message: str
+
+
+class IncompleteDetails(msgspec.Struct):
+    """Why an answer is not whole."""
+
+    reason: Literal["max_output_tokens"] = "max_output_tokens"
+
+
+class ResponseReasoning(msgspec.Struct):
+    """How the model has reasoned: not at all."""
+
+    effort: Literal["none"] | None = None
+    summary: None = None
+
+
+class ResponseObject(msgspec.Struct, kw_only=True):
+    """A response: what was asked for, and as much of the answer as there is."""
+
+    id: str
+    object: Literal["response"] = "response"
+    created_at: int
+    status: Literal["in_progress", "completed", "incomplete", "failed"] = "in_progress"
+    completed_at: int | None = None
+    background: bool = False
+    error: ResponseFailure | None = None
+    incomplete_details: IncompleteDetails | None = None
+    instructions: str | None
+    max_output_tokens: int | None
+    max_tool_calls: None = None
+    model: str
+    output: list[OutputItem] = []
+    parallel_tool_calls: bool
+    previous_response_id: str | None
+    prompt_cache_key: str | None
+    reasoning: ResponseReasoning
+    safety_identifier: str | None
+    service_tier: Literal["default"] = "default"
+    temperature: float
+    text: dict[str, Any]
+    tool_choice: str | dict[str, Any]
+    tools: list[dict[str, Any]]
+    top_logprobs: int
+    top_p: float
+    truncation: Literal["disabled"] = "disabled"
+    usage: ResponseUsage | None = None
+    user: str | None
+    metadata: dict[str, str]
+
+
+class DeletedResponse(msgspec.Struct):
+    """What is left of a response."""
+
+    id: str
+    object: Literal["response"] = "response"
+    deleted: bool = True
+
+
+class InputItemList(msgspec.Struct, kw_only=True):
+    """A page of the items that a response answers."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool

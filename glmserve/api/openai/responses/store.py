@@ -1,0 +1,101 @@
+"""Responses that later requests can ask for or go on from, for as long as there is room."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from glmserve.api.openai.responses.objects import Item
+from glmserve.errors import GlmserveError, InvalidRequestError
+
+MAX_BYTES = 256 * 2**20
+"""Of all stored responses together, as JSON."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class ResponseNotFoundError(GlmserveError):
+    """404: there is no such response, or it is somebody else's, or it was forgotten."""
+
+    http_status = 404
+    error_type = "invalid_request_error"
+
+
+class PreviousResponseNotFoundError(InvalidRequestError):
+    """400: there is nothing to go on from."""
+
+    code = "previous_response_not_found"
+
+
+@dataclass(frozen=True)
+class StoredResponse:
+    """A response and the conversation that it is the end of.
+
+    Attributes:
+        body: the response as JSON.
+        input: items that it answers, those of earlier turns included.
+        output: items of its answer.
+    """
+
+    body: bytes
+    input: Sequence[Item]
+    output: Sequence[Item]
+
+    @property
+    def size(self) -> int:
+        """Bytes, as JSON. Earlier turns count in full, although responses share them."""
+        return len(self.body) + sum(len(_encode(item)) for item in self.input)
+
+
+class ResponseStore:
+    """Keeps responses in memory, the least recently used of them go first.
+
+    Every response belongs to an owner; for others it does not exist.
+
+    Args:
+        max_responses: 0 keeps none.
+        max_bytes: see StoredResponse.size.
+    """
+
+    def __init__(self, max_responses: int, max_bytes: int = MAX_BYTES) -> None:
+        self._max_responses = max_responses
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+        self._entries: OrderedDict[tuple[str | None, str], tuple[StoredResponse, int]] = (
+            OrderedDict()
+        )
+
+    @property
+    def is_on(self) -> bool:
+        return self._max_responses > 0
+
+    def add(self, owner: str | None, response_id: str, response: StoredResponse) -> None:
+        """Keep it, at the cost of the oldest ones; not if it were to cost all of them."""
+        size = response.size
+        if size > self._max_bytes:
+            return
+        self.remove(owner, response_id)  # a recorded response may end twice
+        self._entries[owner, response_id] = response, size
+        self._num_bytes += size
+        while len(self._entries) > self._max_responses or self._num_bytes > self._max_bytes:
+            _, (_, freed) = self._entries.popitem(last=False)
+            self._num_bytes -= freed
+
+    def find(self, owner: str | None, response_id: str) -> StoredResponse | None:
+        """The response, which counts as used by that."""
+        entry = self._entries.get((owner, response_id))
+        if entry is None:
+            return None
+        self._entries.move_to_end((owner, response_id))
+        return entry[0]
+
+    def remove(self, owner: str | None, response_id: str) -> bool:
+        """Forget it; False if there was none."""
+        _, size = self._entries.pop((owner, response_id), (None, None))
+        if size is None:
+            return False
+        self._num_bytes -= size
+        return True

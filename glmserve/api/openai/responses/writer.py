@@ -1,0 +1,147 @@
+"""Writes one response: before, while and after its output is generated."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
+
+from glmserve.api.answering.chat_generation import ChatGeneration
+from glmserve.api.answering.generation import WholeText
+from glmserve.api.answering.sse import encode_json, named_event
+from glmserve.api.answering.threads import run_in_thread_if_large
+from glmserve.api.journaling.identity import Identity
+from glmserve.api.openai.logprobs import ChatLogprobs
+from glmserve.api.openai.responses.events import ErrorEvent, Event, ResponseEvent
+from glmserve.api.openai.responses.objects import (
+    IncompleteDetails,
+    InputTokensDetails,
+    OutputTokensDetails,
+    ResponseFailure,
+    ResponseObject,
+    ResponseReasoning,
+    ResponseUsage,
+)
+from glmserve.api.openai.responses.output import Output
+from glmserve.api.openai.responses.protocol import ResponsesRequest
+from glmserve.errors import GlmserveError
+
+
+class ResponseWriter:
+    """Writes a response, streamed or whole.
+
+    Args:
+        request: the request that is answered.
+        answering: its generation, with one choice.
+        logprobs: None if the request wants none.
+        on_end: called with the response once it has ended well, before a client knows of it.
+    """
+
+    def __init__(
+        self,
+        request: ResponsesRequest,
+        answering: ChatGeneration,
+        logprobs: ChatLogprobs | None,
+        on_end: Callable[[ResponseObject], None],
+    ) -> None:
+        self.generation = answering.generation
+        self._answering = answering
+        self._identity = answering.generation.identity
+        self._output = Output(self._identity, logprobs)
+        self._on_end = on_end
+        self._numbers = itertools.count()
+        self._response = _beginning(request, self._identity)
+
+    async def whole(self, texts: Sequence[WholeText]) -> bytes:
+        """The response as one JSON body."""
+
+        def read() -> str:
+            (answer,) = self._answering.read_whole(texts)
+            self._output.push(answer.events, answer.scored)
+            return answer.finish_reason
+
+        self._finish(await run_in_thread_if_large(read, self._answering.reading_size(texts)))
+        return encode_json(self._response)
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """The same as a stream of server-sent events.
+
+        Raises:
+            GlmserveError: the generation failed.
+        """
+        yield self._state("response.created")
+        yield self._state("response.in_progress")
+        async for delta in self._answering.deltas():
+            for event in self._output.push(delta.events, delta.scored):
+                yield self._sent(event)
+            if delta.finish_reason is not None:
+                for event in self._finish(delta.finish_reason):
+                    yield self._sent(event)
+        yield self._state(f"response.{self._response.status}")
+
+    def failure(self, error: GlmserveError) -> Iterator[bytes]:
+        """The last events of a stream that has failed."""
+        self._response.status = "failed"
+        self._response.error = ResponseFailure("server_error", error.message)
+        self._close()
+        yield self._sent(ErrorEvent(code=error.code, message=error.message, param=error.param))
+        yield self._state("response.failed")
+
+    def _finish(self, reason: str) -> list[Event]:
+        is_cut = reason == "length"
+        events = self._output.finish("incomplete" if is_cut else "completed")
+        response = self._response
+        response.status = "incomplete" if is_cut else "completed"
+        response.incomplete_details = IncompleteDetails() if is_cut else None
+        response.completed_at = None if is_cut else self._identity.end_time
+        self._close()
+        self._on_end(response)
+        return events
+
+    def _close(self) -> None:
+        self._response.output = self._output.items
+        self._response.usage = _usage(self._answering)
+
+    def _state(self, kind: Any) -> bytes:
+        return self._sent(ResponseEvent(type=kind, response=self._response))
+
+    def _sent(self, event: Event) -> bytes:
+        event.sequence_number = next(self._numbers)
+        return named_event(event.type, event)
+
+
+def _beginning(request: ResponsesRequest, identity: Identity) -> ResponseObject:
+    """A response without output, which repeats the fields of the request."""
+    choice = request.tool_choice
+    reasoning = request.reasoning
+    return ResponseObject(
+        id=identity.new_id("resp_"),
+        created_at=identity.created,
+        instructions=request.instructions,
+        max_output_tokens=request.max_output_tokens,
+        model=request.model,
+        parallel_tool_calls=request.parallel_tool_calls,
+        previous_response_id=request.previous_response_id,
+        prompt_cache_key=request.prompt_cache_key,
+        reasoning=ResponseReasoning(reasoning.effort if reasoning else None),
+        safety_identifier=request.safety_identifier,
+        temperature=request.temperature,
+        text=request.text.model_dump(by_alias=True),
+        tool_choice=choice if isinstance(choice, str) else choice.model_dump(),
+        tools=[tool.model_dump() for tool in request.tools],
+        top_logprobs=request.top_logprobs or 0,
+        top_p=request.top_p,
+        user=request.user,
+        metadata=request.metadata,
+    )
+
+
+def _usage(answering: ChatGeneration) -> ResponseUsage:
+    usage = answering.generation.usage()
+    return ResponseUsage(
+        input_tokens=usage.prompt_tokens,
+        input_tokens_details=InputTokensDetails(usage.prompt_tokens_details.cached_tokens),
+        output_tokens=usage.completion_tokens,
+        output_tokens_details=OutputTokensDetails(),
+        total_tokens=usage.total_tokens,
+    )

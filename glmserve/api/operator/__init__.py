@@ -1,0 +1,1 @@
+"""What operators use: health, metrics, draining, and the description of the API."""

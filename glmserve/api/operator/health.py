@@ -1,0 +1,68 @@
+"""GET /health/live, /health/ready, /metrics, /version"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from glmserve import __version__
+from glmserve.api.http.responses import json_response
+from glmserve.api.http.state import context_of
+from glmserve.engine import EngineState
+from glmserve.errors import NotReadyError
+
+Share = Annotated[float, Meta(ge=0, le=1, description="Of the weights: how much is loaded.")]
+
+
+class Health(msgspec.Struct):
+    """How the server is: `live`, or its engine: `loading`, `ready`, `restarting` or `dead`; or
+    `draining` where it would be ready, but takes no more requests."""
+
+    status: str
+    reason: str | UnsetType = UNSET
+    phase: str | UnsetType = UNSET
+    progress: Share | UnsetType = UNSET
+
+
+class Version(msgspec.Struct):
+    """Which glmserve this is."""
+
+    version: str
+
+
+async def live(request: Request) -> Response:
+    """200 as long as this process answers at all."""
+    return json_response(Health("live"))
+
+
+async def ready(request: Request) -> Response:
+    """200 once a real token came out of the model and as long as it can make more; else 503."""
+    engine = context_of(request).engine
+    health = Health(engine.state.value)
+    if engine.state is EngineState.READY and engine.is_draining:
+        health.status = "draining"
+    elif engine.state is EngineState.READY:
+        return json_response(health)
+    if engine.state is EngineState.RESTARTING:
+        health.reason = f"the worker {engine.loss}"
+    if engine.state in (EngineState.LOADING, EngineState.RESTARTING):
+        phase, done, total = engine.load_progress
+        health.phase = phase
+        health.progress = round(done / total, 3) if total else 0.0
+    return json_response(health, 503, {"Retry-After": f"{NotReadyError.retry_after:.0f}"})
+
+
+async def metrics(request: Request) -> Response:
+    """The engine's statistics in Prometheus' text format."""
+    registry = context_of(request).engine.stats.registry
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def version(request: Request) -> Response:
+    """The version of glmserve."""
+    return json_response(Version(__version__))

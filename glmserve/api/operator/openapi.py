@@ -1,0 +1,129 @@
+"""GET /openapi.json and /docs: made from the very types that check requests and make answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from glmserve import __version__
+from glmserve.api.http.request_id import REQUEST_ID_HEADER
+from glmserve.api.http.responses import json_response
+from glmserve.api.operator.operations import OPERATIONS, Body, Operation
+
+_DOCS_PAGE = Path(__file__).parents[2] / "web" / "docs.html"
+_REF = "#/components/schemas/{name}"
+
+_MEANING = {
+    400: "The request cannot be honoured; the message says what to change, param where.",
+    401: "The API key is missing or wrong.",
+    403: "This server has no admin key, so nobody has it.",
+    404: "There is no such model or response.",
+    413: "The body is too large.",
+    415: "The body is compressed.",
+    429: "The queue is full; the server may be set to another status for this.",
+    500: "The server has failed.",
+    503: "The model is loading, or the server takes no more requests.",
+}
+
+
+async def openapi(request: Request) -> Response:
+    """The OpenAPI 3.1 description of this server."""
+    return json_response(openapi_document())
+
+
+async def docs(request: Request) -> Response:
+    """A page that shows /openapi.json; it needs nothing from the internet."""
+    return FileResponse(_DOCS_PAGE, media_type="text/html")
+
+
+@cache
+def openapi_document() -> dict[str, Any]:
+    """Build the description; on first use, as it takes longer than answering a request."""
+    paths: dict[str, Any] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "glmserve",
+            "version": __version__,
+            "description": "OpenAI-compatible server for the ChatGLM family.",
+        },
+        "security": [{}, {"bearer": []}, {"apiKey": []}],
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(),
+            "headers": {
+                REQUEST_ID_HEADER: {
+                    "description": "The request's own, or a new one where it brought none.",
+                    "schema": {"type": "string"},
+                }
+            },
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+        },
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    """Every named type: pydantic's of the requests, msgspec's of the responses."""
+    requests = [operation.request for operation in OPERATIONS if operation.request]
+    bodies = [b for o in OPERATIONS for b in (*o.responses.values(), o.failure)]
+    kinds = [k for body in bodies for k in (body if isinstance(body, tuple) else (body,))]
+    _, read = models_json_schema(
+        [(request, "validation") for request in requests],
+        ref_template=_REF.format(name="{model}"),
+    )
+    _, written = msgspec.json.schema_components(
+        [kind for kind in kinds if isinstance(kind, type)], ref_template=_REF
+    )
+    return {**read["$defs"], **written}
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    failure = {"application/json": operation.failure}
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "responses": {
+            "200": _response("The answer.", operation.responses),
+            **{str(s): _response(_MEANING[s], failure) for s in operation.failures},
+        },
+    }
+    if operation.request:
+        content = _content({"application/json": operation.request})
+        described["requestBody"] = {"required": True, "content": content}
+    if operation.parameters:
+        described["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in operation.parameters
+        ]
+    if operation.is_open:
+        described["security"] = []
+    return described
+
+
+def _response(description: str, bodies: Mapping[str, Body]) -> dict[str, Any]:
+    headers = {REQUEST_ID_HEADER: {"$ref": f"#/components/headers/{REQUEST_ID_HEADER}"}}
+    return {"description": description, "headers": headers, "content": _content(bodies)}
+
+
+def _content(bodies: Mapping[str, Body]) -> dict[str, Any]:
+    return {media_type: {"schema": _schema(body)} for media_type, body in bodies.items()}
+
+
+def _schema(body: Body) -> dict[str, Any]:
+    if isinstance(body, str):
+        return {"type": body}
+    if isinstance(body, tuple):
+        return {"anyOf": [_schema(kind) for kind in body]}
+    return {"$ref": _REF.format(name=body.__name__)}

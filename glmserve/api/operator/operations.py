@@ -1,0 +1,247 @@
+"""What each route takes and gives, for /openapi.json."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import msgspec
+from pydantic import BaseModel
+
+from glmserve.api.anthropic.objects import AnthropicError, MessageObject, TokenCount
+from glmserve.api.anthropic.objects import Event as MessagesEvent
+from glmserve.api.anthropic.protocol import CountTokensRequest, MessagesRequest
+from glmserve.api.openai.chat_objects import ChatChunk, ChatCompletion
+from glmserve.api.openai.completion_objects import Completion
+from glmserve.api.openai.embeddings import EmbeddingList
+from glmserve.api.openai.models import Model, ModelList
+from glmserve.api.openai.responses.events import Event as ResponsesEvent
+from glmserve.api.openai.responses.objects import (
+    DeletedResponse,
+    InputItemList,
+    ResponseObject,
+)
+from glmserve.api.openai.responses.protocol import ResponsesRequest
+from glmserve.api.operator.admin import DrainStatus
+from glmserve.api.operator.health import Health, Version
+from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest
+from glmserve.api.protocol.embeddings import EmbeddingRequest
+from glmserve.api.tokenizer.info import TokenizerInfo
+from glmserve.api.tokenizer.tokens import (
+    DetokenizeRequest,
+    DetokenizeResponse,
+    TokenizeRequest,
+    TokenizeResponse,
+)
+
+
+class ErrorDetail(msgspec.Struct):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Error(msgspec.Struct):
+    """The body of every error, in OpenAI's shape."""
+
+    error: ErrorDetail
+
+
+Body = type | tuple[type, ...] | Literal["object", "string"]
+"""What msgspec can describe, several such things, or the name of a JSON type."""
+
+_GENERATION_FAILURES = (400, 401, 404, 413, 415, 429, 500, 503)
+_TOKENS_FAILURES = (400, 401, 404, 413, 415, 500, 503)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One method of one path."""
+
+    method: Literal["get", "post", "delete"] = "get"
+    path: str
+    summary: str
+    request: type[BaseModel] | None = None
+    responses: Mapping[str, Body]
+    """Bodies of a 200 by their media types; of a stream, the data of one event."""
+    failures: tuple[int, ...] = (401,)
+    failure: type = Error
+    """Body of every failure."""
+    is_open: bool = False
+    """No API key is ever needed."""
+
+    @property
+    def name(self) -> str:
+        """An identifier for generated clients."""
+        return "_".join((self.method, *re.findall(r"\w+", self.path)))
+
+    @property
+    def parameters(self) -> list[str]:
+        """Names of the path's variable parts."""
+        return re.findall(r"{(\w+)}", self.path)
+
+
+def _health(path: str, summary: str, *failures: int) -> Operation:
+    return Operation(
+        path=path,
+        summary=summary,
+        responses={"application/json": Health},
+        failures=failures,
+        failure=Health,
+        is_open=True,
+    )
+
+
+OPERATIONS = (
+    Operation(
+        method="post",
+        path="/v1/chat/completions",
+        summary="Answer the last message of a conversation, streamed or whole.",
+        request=ChatCompletionRequest,
+        responses={"application/json": ChatCompletion, "text/event-stream": ChatChunk},
+        failures=_GENERATION_FAILURES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/completions",
+        summary="Continue a prompt, streamed or whole.",
+        request=CompletionRequest,
+        responses={"application/json": Completion, "text/event-stream": Completion},
+        failures=_GENERATION_FAILURES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/responses",
+        summary="Answer a list of items, streamed or whole; may go on from an earlier response.",
+        request=ResponsesRequest,
+        responses={
+            "application/json": ResponseObject,
+            "text/event-stream": get_args(ResponsesEvent),
+        },
+        failures=_GENERATION_FAILURES,
+    ),
+    Operation(
+        path="/v1/responses/{response_id}",
+        summary="A response that is still stored.",
+        responses={"application/json": ResponseObject},
+        failures=(400, 401, 404),
+    ),
+    Operation(
+        method="delete",
+        path="/v1/responses/{response_id}",
+        summary="Forget a stored response.",
+        responses={"application/json": DeletedResponse},
+        failures=(401, 404),
+    ),
+    Operation(
+        path="/v1/responses/{response_id}/input_items",
+        summary="What a stored response answers, in pages: after, limit, order.",
+        responses={"application/json": InputItemList},
+        failures=(400, 401, 404),
+    ),
+    Operation(
+        method="post",
+        path="/v1/messages",
+        summary="Answer the last message of a conversation, as Anthropic does.",
+        request=MessagesRequest,
+        responses={
+            "application/json": MessageObject,
+            "text/event-stream": get_args(MessagesEvent),
+        },
+        failures=_GENERATION_FAILURES,
+        failure=AnthropicError,
+    ),
+    Operation(
+        method="post",
+        path="/v1/messages/count_tokens",
+        summary="How many tokens the model would read to answer.",
+        request=CountTokensRequest,
+        responses={"application/json": TokenCount},
+        failures=(400, 401, 404, 413, 415, 500),
+        failure=AnthropicError,
+    ),
+    Operation(
+        method="post",
+        path="/v1/embeddings",
+        summary="The last hidden states, averaged over each input.",
+        request=EmbeddingRequest,
+        responses={"application/json": EmbeddingList},
+        failures=_GENERATION_FAILURES,
+    ),
+    Operation(
+        path="/v1/models",
+        summary="The names under which the model is served.",
+        responses={"application/json": ModelList},
+        failures=(401, 503),
+    ),
+    Operation(
+        path="/v1/models/{model_id}",
+        summary="One of them; an id may contain slashes.",
+        responses={"application/json": Model},
+        failures=(401, 404, 503),
+    ),
+    Operation(
+        method="post",
+        path="/tokenize",
+        summary="The tokens of a text, or of a conversation as the model would read it.",
+        request=TokenizeRequest,
+        responses={"application/json": TokenizeResponse},
+        failures=_TOKENS_FAILURES,
+    ),
+    Operation(
+        method="post",
+        path="/detokenize",
+        summary="The text of tokens.",
+        request=DetokenizeRequest,
+        responses={"application/json": DetokenizeResponse},
+        failures=_TOKENS_FAILURES,
+    ),
+    Operation(
+        path="/tokenizer_info",
+        summary="Names and sizes of the tokenizer.",
+        responses={"application/json": TokenizerInfo},
+        failures=(400, 401, 503),
+    ),
+    _health("/health", "The same as /health/ready.", 503),
+    _health("/health/live", "Whether the process answers."),
+    _health("/health/ready", "Whether the model generates.", 503),
+    Operation(
+        method="post",
+        path="/admin/drain",
+        summary="Take no more requests, and finish those that have begun. Needs the admin key.",
+        responses={"application/json": DrainStatus},
+        failures=(401, 403),
+    ),
+    Operation(
+        method="delete",
+        path="/admin/drain",
+        summary="Take requests again. Needs the admin key.",
+        responses={"application/json": DrainStatus},
+        failures=(401, 403),
+    ),
+    Operation(
+        path="/metrics",
+        summary="Statistics for Prometheus.",
+        responses={"text/plain": "string"},
+    ),
+    Operation(
+        path="/version",
+        summary="The version of glmserve.",
+        responses={"application/json": Version},
+    ),
+    Operation(
+        path="/openapi.json",
+        summary="This document.",
+        responses={"application/json": "object"},
+    ),
+    Operation(
+        path="/docs",
+        summary="This document as a page.",
+        responses={"text/html": "string"},
+    ),
+)

@@ -1,0 +1,1 @@
+"""The tokenizer's own routes, in the shapes that vLLM gave them."""

@@ -1,0 +1,159 @@
+"""POST /tokenize and /detokenize, in the shape that vLLM gave them"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import msgspec
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from glmserve.api.answering.bounds import check_tokenizable
+from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.conversation import chat_messages, num_characters
+from glmserve.api.answering.threads import run_in_thread_if_large
+from glmserve.api.answering.tool_choice import known_tools
+from glmserve.api.http.body import read_request
+from glmserve.api.http.responses import json_response
+from glmserve.api.http.state import context_of
+from glmserve.api.openai.models import MaxModelLen
+from glmserve.api.protocol import StrictModel
+from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, MAX_TOOLS
+from glmserve.api.protocol.messages import Message
+from glmserve.api.protocol.sampling import TokenId
+from glmserve.api.protocol.tools import ToolModel
+from glmserve.errors import InvalidRequestError
+from glmserve.text.tokenizer import Tokenizer
+
+
+class _Request(StrictModel):
+    model: str | None = Field(None, description="Checked if it is given.")
+
+
+class TokenizeRequest(_Request):
+    """POST /tokenize: a text, or a conversation as the model would read it."""
+
+    prompt: str | None = None
+    messages: (
+        Annotated[list[Message], FAIL_FAST, Field(min_length=1, max_length=MAX_PARTS)] | None
+    ) = None
+    tools: Annotated[list[ToolModel], FAIL_FAST, Field(max_length=MAX_TOOLS)] = []
+    add_special_tokens: bool = Field(
+        True, description="With a prompt: the tokens around every text, as /v1/completions does."
+    )
+    add_generation_prompt: Literal[True] = Field(
+        True, description="With messages: they end where the answer begins."
+    )
+    return_token_strs: bool = Field(False, description="Add each token's own text.")
+
+
+class TokenizeResponse(msgspec.Struct):
+    """The tokens of a text or a conversation."""
+
+    count: int
+    max_model_len: MaxModelLen
+    tokens: list[int]
+    token_strs: list[str] | None
+
+
+class DetokenizeRequest(_Request):
+    """POST /detokenize"""
+
+    tokens: Annotated[list[TokenId], FAIL_FAST]
+
+
+class DetokenizeResponse(msgspec.Struct):
+    """The text of the tokens, names of special tokens included."""
+
+    prompt: str
+
+
+async def tokenize(request: Request) -> Response:
+    """The ids that a prompt or a conversation becomes."""
+    context = context_of(request)
+    body, _ = await read_request(request, TokenizeRequest)
+    _check_model(context, body)
+    tokenizer = _tokenizer_of(context, "prompt")
+    max_model_len = context.engine.info.limits.max_context
+    if body.messages is None:
+        encode, size = _prompt_encoder(tokenizer, body)
+    else:
+        encode, size = _chat_encoder(context, body, body.messages)
+    check_tokenizable(size, max_model_len, "prompt" if body.messages is None else "messages")
+
+    def answer() -> Response:
+        tokens = encode()
+        strings = [_text_of(tokenizer, t) for t in tokens] if body.return_token_strs else None
+        return json_response(TokenizeResponse(len(tokens), max_model_len, tokens, strings))
+
+    return await run_in_thread_if_large(answer, size)
+
+
+async def detokenize(request: Request) -> Response:
+    """The text that ids stand for."""
+    context = context_of(request)
+    body, _ = await read_request(request, DetokenizeRequest)
+    _check_model(context, body)
+    tokenizer = _tokenizer_of(context, "tokens")
+    tokens = body.tokens
+    if tokens and max(tokens) >= tokenizer.vocab_size:
+        raise InvalidRequestError(
+            f"token id {max(tokens)} is outside this tokenizer's vocabulary of "
+            f"{tokenizer.vocab_size}",
+            "tokens",
+        )
+    text = await run_in_thread_if_large(
+        lambda: tokenizer.decode(tokens, skip_special_tokens=False), len(tokens)
+    )
+    return json_response(DetokenizeResponse(text))
+
+
+def _prompt_encoder(
+    tokenizer: Tokenizer, body: TokenizeRequest
+) -> tuple[Callable[[], list[int]], int]:
+    """What makes ids of the prompt, and the number of characters it goes through."""
+    prompt = body.prompt
+    if prompt is None:
+        raise InvalidRequestError("prompt or messages is required", "prompt")
+    for name in ("add_generation_prompt", "tools"):
+        if name in body.model_fields_set:
+            raise InvalidRequestError(f"{name} goes with messages", name)
+    encode = tokenizer.encode_prompt if body.add_special_tokens else tokenizer.encode
+    return lambda: encode(prompt), len(prompt)
+
+
+def _chat_encoder(
+    context: ServerContext, body: TokenizeRequest, messages: list[Message]
+) -> tuple[Callable[[], list[int]], int]:
+    """The same for a conversation."""
+    chat_format = context.chat_format
+    assert chat_format is not None  # there is one wherever there is a tokenizer
+    if body.prompt is not None:
+        raise InvalidRequestError("send prompt or messages, not both", "messages")
+    if "add_special_tokens" in body.model_fields_set:
+        raise InvalidRequestError(
+            "add_special_tokens goes with prompt; a conversation's tokens are the chat format's",
+            "add_special_tokens",
+        )
+    conversation, tools = chat_messages(messages), known_tools(body.tools)
+    return lambda: chat_format.render(conversation, tools), num_characters(conversation, tools)
+
+
+def _check_model(context: ServerContext, body: _Request) -> None:
+    if body.model is not None:
+        context.check_model(body.model)
+
+
+def _tokenizer_of(context: ServerContext, param: str) -> Tokenizer:
+    if context.tokenizer is None:
+        raise InvalidRequestError(
+            "this server has no tokenizer: it was started with --skip-tokenizer-init", param
+        )
+    return context.tokenizer
+
+
+def _text_of(tokenizer: Tokenizer, token_id: int) -> str:
+    """One token alone: U+FFFD stands where it is a part of a character."""
+    return tokenizer.token_bytes(token_id, skip_special_tokens=False).decode(errors="replace")
