@@ -14,7 +14,7 @@ _ID = re.compile(r"(?<![0-9a-f])(?:[0-9a-f]{32}|[0-9a-f]{24})(?![0-9a-f])")
 """What glmserve puts behind chatcmpl-, resp_, call_ and the like; ids of requests and streams."""
 _TIMES = re.compile(r'("(?:created|created_at|completed_at)": ?)\d{10}\b')
 _HEADERS = re.compile(
-    r"^(date|x-ratelimit-remaining-tokens|x-ratelimit-reset-tokens): .*$",
+    r"^(date|last-modified|x-ratelimit-remaining-tokens|x-ratelimit-reset-tokens): .*$",
     re.MULTILINE | re.IGNORECASE,
 )
 _PORT = re.compile(r"\b(127\.0\.0\.1|localhost):\d+")

@@ -50,7 +50,7 @@ SERVERS = (
             *http.requests(),
         ],
     ),
-    WireServer("journal", ("--device", "cpu", "--journal", "{folder}"), journal.requests()),
-    WireServer("access", access.OPTIONS, access.requests(), access.FILES),
-    WireServer("bare", bare.OPTIONS, bare.requests()),
+    WireServer("journal", ("--device", "cpu", "--journal", "{folder}"), [*journal.requests()]),
+    WireServer("access", access.OPTIONS, [*access.requests()], access.FILES),
+    WireServer("bare", bare.OPTIONS, [*bare.requests()]),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from wire_requests.request import (
     CHAT,
@@ -91,12 +92,13 @@ def _cache() -> Iterator[WireRequest]:
 
 def _predictions() -> Iterator[WireRequest]:
     guess = {"type": "content", "content": "Hello! Who are you?"}
-    for name, fields in {
+    cases: dict[str, dict[str, Any]] = {
         "whole": {},
         "penalty": {"presence_penalty": 1},
         "structure": {"guided_regex": "a"},
         "kind": {"prediction": {"type": "text"}},
-    }.items():
+    }
+    for name, fields in cases.items():
         body = chat_body(**{"prediction": guess} | fields)
         yield post(f"prediction {name}", CHAT, body, Authorization=_OPEN)
 
