@@ -149,6 +149,7 @@ _REFUSED: tuple[dict[str, Any], ...] = (
     {"messages": [*HELLO, {"role": "tool", "content": "x"}]},
     {"messages": [{"role": "user", "content": "x", "mood": "good"}]},
     {"messages": [{"role": "user", "content": "word " * 3000}]},
+    {"messages": [{"role": "user", "content": "word " * 3000}], "max_tokens": None},
     {"messages": [{"role": "user", "content": "x" * 70000}]},
     {"max_tokens": 8, "max_completion_tokens": 8},
     {"max_completion_tokens": 0},

@@ -131,6 +131,7 @@ _REFUSED: tuple[dict[str, Any], ...] = (
     {"input": [RESULT]},
     {"input": [{"role": "user", "content": "x", "mood": "good"}]},
     {"input": "word " * 3000},
+    {"input": "word " * 3000, "max_output_tokens": None},
     {"input": "x" * 70000},
     {"max_output_tokens": 0},
     {"max_output_tokens": 100000},
