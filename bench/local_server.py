@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import TracebackType
 
 
 class LocalServer:
-    """`with LocalServer("--device", "null") as server:` runs `glmserve serve` on a free port."""
+    """`with LocalServer("--device", "null") as server:` runs `glmserve serve` on a free port.
 
-    def __init__(self, *arguments: str) -> None:
+    Args:
+        arguments: of `glmserve serve`.
+        checkout: folder with the source that runs; None is the installed glmserve.
+    """
+
+    def __init__(self, *arguments: str, checkout: Path | None = None) -> None:
         command = [sys.executable, "-m", "glmserve", "serve", "--port", "0", *arguments]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        environment = dict(os.environ)
+        if checkout is not None:
+            environment["PYTHONPATH"] = f"{checkout}{os.pathsep}{checkout / 'kernels'}"
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, cwd=checkout, env=environment
+        )
         self.url = ""
 
     @property
