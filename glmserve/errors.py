@@ -21,8 +21,7 @@ GlmserveError                      500 server_error
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 
@@ -73,18 +72,6 @@ class InvalidRequestError(GlmserveError):
         if self._template is None:
             return type(self)(self.message, name)
         return self.about(name, self._template, **self._values)
-
-
-@contextmanager
-def rename_fields(names: Mapping[str, str]) -> Iterator[None]:
-    """Let the errors of a block name the client's own fields; see InvalidRequestError.renamed."""
-    try:
-        yield
-    except InvalidRequestError as error:
-        renamed = error.renamed(names)
-        if renamed is error:
-            raise
-        raise renamed from None
 
 
 class ContextLengthError(InvalidRequestError):

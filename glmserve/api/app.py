@@ -15,7 +15,7 @@ from glmserve.api.anthropic.errors import PATH as ANTHROPIC_PATH
 from glmserve.api.anthropic.errors import AnthropicRequestIdMiddleware, anthropic_error_body
 from glmserve.api.anthropic.handlers import MessagesEndpoint, count_tokens
 from glmserve.api.http.auth import ApiKeyMiddleware
-from glmserve.api.http.body_memory import BodyMemory
+from glmserve.api.http.body import BodyMemory
 from glmserve.api.http.cors import CorsMiddleware
 from glmserve.api.http.endpoint import answering
 from glmserve.api.http.errors import (
@@ -94,7 +94,8 @@ def create_app(context: ServerContext) -> Starlette:
     app.state.context = context
     app.state.endpoints = {endpoint.path: endpoint for endpoint in endpoints}
     app.state.error_shapes = {ANTHROPIC_PATH: anthropic_error_body}
-    app.state.body_memory = BodyMemory(_MOST_LARGEST_BODIES * context.config.max_body_size)
+    largest_body = context.config.max_body_size
+    app.state.body_memory = BodyMemory(_MOST_LARGEST_BODIES * largest_body, largest_body)
     app.state.responses = responses
     return app
 

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from glmserve.api.http.body_memory import BodyMemory
+from glmserve.api.http.body import BodyMemory
 from glmserve.config import ServerConfig
 from glmserve.errors import NotReadyError
 from support.fake_server import serve
@@ -18,7 +18,7 @@ LIMIT = 10_000
 
 
 def test_what_is_taken_is_given_back() -> None:
-    memory = BodyMemory(100)
+    memory = BodyMemory(100, 100)
     with memory.share() as first, memory.share() as second:
         first.take(60)
         second.take(40)

@@ -172,6 +172,11 @@ async def start_chat(
     use = tool_use(chat)
     stop_ids = frozenset(chat_format.stop_ids) | frozenset(server.model.eos_token_ids)
     structure = await answer_structure(server, chat, chat_format, use, stop_ids)
+    prediction: Sequence[int] = ()
+    if chat.prediction is not None:
+        prediction = await prediction_ids(
+            chat, chat.prediction.text, server, chat_format.tokenizer, structure
+        )
     spec = GenerationSpec(
         prompts=[await _render(server, chat_format, chat, use)],
         prompts_param="messages",
@@ -180,7 +185,7 @@ async def start_chat(
         num_choices=chat.n,
         top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
         structure=structure,
-        prediction=await prediction_ids(chat, server, chat_format.tokenizer, structure),
+        prediction=prediction,
         new_filter=_new_filter(chat_format, structure, chat),
     )
     generation = submit_generation(server, chat, spec, answer)

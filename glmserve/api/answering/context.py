@@ -41,12 +41,14 @@ class ServerContext:
     """Unix seconds."""
     _tidying: asyncio.Task[None] | None = field(init=False, default=None)
     _seeds: itertools.count[int] = field(init=False)
+    _model_names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.structures = StructureCompiler(self.tokenizer) if self.tokenizer else None
         size, list_size = self.config.cache_size, self.config.cache_list_size
         self.response_cache = ResponseCache(size, list_size) if size else None
         self._seeds = itertools.count(self.config.seed)
+        self._model_names = self.config.model_names
 
     def record_to(self, journal: Journal) -> None:
         """Let answers outlive this server. Before an application is made of it."""
@@ -82,10 +84,9 @@ class ServerContext:
 
     def check_model(self, name: str) -> None:
         """Raise ModelNotFoundError unless we serve a model of this name."""
-        names = self.config.model_names
-        if name not in names:
+        if name not in self._model_names:
             raise ModelNotFoundError(
                 f"the model {name[:200]!r} does not exist here; this server serves "
-                + ", ".join(map(repr, names)),
+                + ", ".join(map(repr, self._model_names)),
                 "model",
             )

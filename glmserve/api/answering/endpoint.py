@@ -61,7 +61,7 @@ class Endpoint(ABC, Generic[Parsed]):
     is_cacheable: ClassVar[bool] = False
     """Whether the response cache may answer."""
 
-    def check_request(self, server: ServerContext, request: Parsed) -> None:
+    def check(self, server: ServerContext, request: Parsed) -> None:
         """Check what the fields' own types do not.
 
         Raises:

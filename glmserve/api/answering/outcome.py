@@ -46,11 +46,14 @@ class AnswerStream:
         keep: Callable[[KeptAnswer], None] | None,
     ) -> None:
         self.headers: dict[str, str] = {}
-        self.has_begun = False
-        """Whether an event of a journaled answer has been asked for."""
         self._writer = writer
         self._journaled = journaled
         self._keep = keep
+
+    @property
+    def is_journaled(self) -> bool:
+        """Whether a later connection may go on with the answer."""
+        return self._journaled is not None
 
     def events(self) -> AsyncIterator[bytes]:
         """The events as bytes. With a journal they have ids, and those the client has are left out.
@@ -90,7 +93,6 @@ class AnswerStream:
         """
         number, has_id = 0, journaled.skip > 0
         async for item in events:
-            self.has_begun = True
             if self._writer.generation.has_failed:
                 yield item
                 continue

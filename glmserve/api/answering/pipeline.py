@@ -10,7 +10,7 @@ from glmserve.api.answering.endpoint import AnswerRequest
 from glmserve.api.answering.outcome import AnswerStream, WholeAnswer
 from glmserve.api.answering.record_or_resume import record_or_resume
 from glmserve.api.answering.response_cache import JSON, KeptAnswer, cache_key
-from glmserve.errors import rename_fields
+from glmserve.errors import InvalidRequestError
 
 CACHE_HEADER = "X-Glmserve-Cache"
 """`hit` on answers from the response cache, `miss` on others while there is a cache."""
@@ -78,8 +78,10 @@ async def _generate(
     Args:
         keep: called with the answer when it is complete; None: it is not kept.
     """
-    with rename_fields(request.endpoint.field_names):
+    try:
         writer = await request.endpoint.start(server, request.parsed, context)
+    except InvalidRequestError as error:
+        raise error.renamed(request.endpoint.field_names) from None
     if request.is_stream:
         await writer.generation.wait_first(request.client_left, _LONGEST_SILENCE)
         return AnswerStream(writer, context.journaled, keep)

@@ -12,24 +12,22 @@ from glmserve.text.tokenizer import Tokenizer
 
 async def prediction_ids(
     chat: ChatCompletionRequest,
+    text: str,
     server: ServerContext,
     tokenizer: Tokenizer,
     structure: CompiledStructure | None,
 ) -> list[int]:
-    """Token ids of the predicted text; empty without a prediction.
+    """Token ids of the predicted text.
 
     Raises:
         InvalidRequestError: this server or this request cannot use a prediction.
     """
-    if chat.prediction is None:
-        return []
     if not server.engine.speculates:
         raise _refused("this server guesses no tokens; it would with --speculative-tokens")
     if structure is not None:
         raise _refused("cannot be combined with a structure or a tool call that is required")
     if chat.penalises:
         raise _refused("cannot be combined with a penalty")
-    text = chat.prediction.text
     return await run_in_thread_if_large(lambda: tokenizer.encode(text), len(text))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -12,10 +12,11 @@ from glmserve.api.answering.bounds import check_characters, check_scores
 from glmserve.api.answering.caller import Caller
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.generation import Choice, Generation
+from glmserve.api.answering.quotas import Lease
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.protocol import GenerationRequest
 from glmserve.engine import ChoiceSpec, SchedulingAttributes, TokenStream
-from glmserve.errors import ContextLengthError, InvalidRequestError, rename_fields
+from glmserve.errors import ContextLengthError, InvalidRequestError
 from glmserve.request import SamplingParams
 from glmserve.scheduler.random import noise_key
 from glmserve.text.response_filter import ResponseFilter
@@ -103,19 +104,16 @@ def submit_generation(
     lease = server.quotas.admit(answer.caller.tenant, sum(map(len, spec.prompts)))
     groups: list[list[TokenStream]] = []
     try:
-        with rename_fields({"prompt": spec.prompts_param}):  # the scheduler's only name for it
-            for prompt_ids in spec.prompts:
-                params = _sampling_params(server, request, spec, len(prompt_ids))
-                first = len(groups) * spec.num_choices
-                choices = _choice_specs(spec, params, seed, answer, first)
-                groups.append(
-                    server.engine.submit_group(prompt_ids, choices, attributes, spec.prediction)
-                )
-    except BaseException:
-        for stream in (stream for group in groups for stream in group):
-            stream.close()
-        if lease is not None:
-            lease.release()
+        for prompt_ids in spec.prompts:
+            params = _sampling_params(server, request, spec, len(prompt_ids))
+            first = len(groups) * spec.num_choices
+            choices = _choice_specs(spec, params, seed, answer, first)
+            streams = server.engine.submit_group(prompt_ids, choices, attributes, spec.prediction)
+            groups.append(streams)
+    except BaseException as error:
+        take_back(groups, lease)
+        if isinstance(error, InvalidRequestError):  # the scheduler knows nothing but prompts
+            raise error.renamed({"prompt": spec.prompts_param}) from None
         raise
     if answer.journaled is not None:
         answer.journaled.begin([[stream.request for stream in group] for group in groups])
@@ -124,6 +122,14 @@ def submit_generation(
         answer,
         lease,
     )
+
+
+def take_back(groups: Iterable[Iterable[TokenStream]], lease: Lease | None) -> None:
+    """Close the streams of a request that could not be submitted as a whole."""
+    for stream in (stream for group in groups for stream in group):
+        stream.close()
+    if lease is not None:
+        lease.release()
 
 
 def scheduling_attributes(
@@ -204,6 +210,8 @@ def _check_token_ids(server: ServerContext, request: GenerationRequest) -> None:
 
 
 def _check_scores(server: ServerContext, spec: GenerationSpec) -> None:
+    if spec.top_logprobs is None and spec.prompt_logprobs is None:
+        return
     max_tokens = server.engine.info.limits.max_context
     if spec.max_tokens is not None:
         max_tokens = min(max_tokens, spec.max_tokens)

@@ -1,4 +1,4 @@
-"""Which tools a request really offers, and whether one must be called."""
+"""The tools that a request offers to the model, and whether one of them must be called."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ from glmserve.text.tools import Tool
 
 
 class ToolUse(NamedTuple):
-    """What tools, tool_choice and parallel_tool_calls come to."""
+    """The combined effect of tools, tool_choice and parallel_tool_calls."""
 
     offered: list[Tool]
     is_required: bool
     parallel: bool
     """Whether one answer may have several calls."""
-
-    @property
-    def needs_grammar(self) -> bool:
-        """Whether calls must be held to their tools while they are written."""
-        return self.is_required or any(tool.strict for tool in self.offered)
+    needs_grammar: bool
+    """Whether a grammar must constrain calls to their tools."""
 
 
 def tool_use(chat: ChatCompletionRequest) -> ToolUse:
@@ -34,7 +31,7 @@ def tool_use(chat: ChatCompletionRequest) -> ToolUse:
     tools = {tool.name: tool for tool in known_tools(chat.tools)}
     choice = chat.tool_choice or "auto"
     if choice == "none" or (not tools and choice == "auto"):
-        return ToolUse([], is_required=False, parallel=True)
+        return ToolUse([], is_required=False, parallel=True, needs_grammar=False)
     if not tools:
         raise InvalidRequestError("tool_choice is only allowed with tools", "tool_choice")
     match choice:
@@ -50,7 +47,9 @@ def tool_use(chat: ChatCompletionRequest) -> ToolUse:
             raise InvalidRequestError(f"there is no tool named {name!r}", "tool_choice")
     # A named tool is meant to be called once, as at OpenAI.
     parallel = chat.parallel_tool_calls and not isinstance(choice, NamedTool)
-    return ToolUse([tools[name] for name in names], is_required, parallel)
+    offered = [tools[name] for name in names]
+    needs_grammar = is_required or any(tool.strict for tool in offered)
+    return ToolUse(offered, is_required, parallel, needs_grammar)
 
 
 def known_tools(tools: Sequence[ToolModel]) -> list[Tool]:

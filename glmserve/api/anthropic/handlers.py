@@ -18,7 +18,7 @@ from glmserve.api.http.body import read_request
 from glmserve.api.http.responses import json_response
 from glmserve.api.http.state import context_of
 from glmserve.api.protocol import ChatCompletionRequest
-from glmserve.errors import rename_fields
+from glmserve.errors import InvalidRequestError
 
 
 class MessagesEndpoint(Endpoint[MessagesRequest]):
@@ -40,8 +40,10 @@ async def count_tokens(request: Request) -> Response:
     server = context_of(request)
     counted, _ = await read_request(request, CountTokensRequest)
     server.check_model(counted.model)
-    with rename_fields(FIELD_NAMES):
+    try:
         prompt_ids = await chat_prompt(server, await _chat(counted))
+    except InvalidRequestError as error:
+        raise error.renamed(FIELD_NAMES) from None
     return json_response(TokenCount(len(prompt_ids)))
 
 

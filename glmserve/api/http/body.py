@@ -1,15 +1,14 @@
-"""The body of a request, read within a bound."""
+"""The body of a request, read and checked within bounds of size and memory."""
 
 from __future__ import annotations
 
 import asyncio
+from types import TracebackType
 
 from starlette.requests import Request
 
-from glmserve.api.http.body_memory import BodyMemory, Share
-from glmserve.api.http.state import context_of
 from glmserve.api.protocol.base import Parsed, parse_request
-from glmserve.errors import GlmserveError
+from glmserve.errors import GlmserveError, NotReadyError
 
 _LONG_BODY = 64 * 1024
 """Bytes from which on a thread checks the body, so that streams are not delayed."""
@@ -33,7 +32,22 @@ class BodyEncodingError(GlmserveError):
     code = "unsupported_content_encoding"
 
 
-async def _read_body(request: Request, share: Share) -> bytes:
+async def read_request(request: Request, model: type[Parsed]) -> tuple[Parsed, bytes]:
+    """The body, checked, and its bytes.
+
+    Raises:
+        InvalidRequestError: it is no such request; the message says where and why.
+        BodyTooLargeError, BodyEncodingError, NotReadyError, ClientDisconnect: see `_read_body`.
+    """
+    memory: BodyMemory = request.app.state.body_memory
+    with memory.share() as share:
+        body = await _read_body(request, share, memory.largest_body)
+        if len(body) < _LONG_BODY:
+            return parse_request(model, body), body
+        return await asyncio.to_thread(parse_request, model, body), body
+
+
+async def _read_body(request: Request, share: Share, limit: int) -> bytes:
     """The request's whole body.
 
     Raises:
@@ -47,7 +61,6 @@ async def _read_body(request: Request, share: Share) -> bytes:
         raise BodyEncodingError(
             f"Content-Encoding {encoding[:_LONGEST_NAME]!r} is not supported; send the body plain"
         )
-    limit = context_of(request).config.max_body_size
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
         raise _too_large(limit)
@@ -64,16 +77,53 @@ def _too_large(limit: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"the body is larger than this server's limit of {limit} bytes")
 
 
-async def read_request(request: Request, model: type[Parsed]) -> tuple[Parsed, bytes]:
-    """The body, checked, and its bytes.
+class BodyMemory:
+    """The memory for all bodies that are being received and checked.
 
-    Raises:
-        InvalidRequestError: it is no such request; the message says where and why.
-        BodyTooLargeError, BodyEncodingError, NotReadyError, ClientDisconnect: see `_read_body`.
+    Args:
+        limit: bytes.
+        largest_body: bytes of one body.
     """
-    memory: BodyMemory = request.app.state.body_memory
-    with memory.share() as share:
-        body = await _read_body(request, share)
-        if len(body) < _LONG_BODY:
-            return parse_request(model, body), body
-        return await asyncio.to_thread(parse_request, model, body), body
+
+    def __init__(self, limit: int, largest_body: int) -> None:
+        self.free = limit
+        """Bytes."""
+        self.largest_body = largest_body
+
+    def share(self) -> Share:
+        """One request's share of the memory; to be used in a `with` statement."""
+        return Share(self)
+
+
+class Share:
+    """The memory of one request's body; leaving it gives everything back."""
+
+    def __init__(self, memory: BodyMemory) -> None:
+        self._memory = memory
+        self._taken = 0
+
+    def take(self, num_bytes: int) -> None:
+        """Account for bytes that have arrived.
+
+        Raises:
+            NotReadyError: there is no memory for them.
+        """
+        if num_bytes > self._memory.free:
+            raise NotReadyError(
+                "other requests' bodies fill the memory that is kept for them; try again in a "
+                "moment"
+            )
+        self._memory.free -= num_bytes
+        self._taken += num_bytes
+
+    def __enter__(self) -> Share:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._memory.free += self._taken
+        self._taken = 0

@@ -21,14 +21,14 @@ def answering(endpoint: Endpoint[Any]) -> Callable[[Request], Awaitable[Response
     """The handler for POST requests of this endpoint."""
 
     async def handle(request: Request) -> Response:
-        server = context_of(request)
+        server, caller = context_of(request), caller_of(request)
         parsed, body = await read_request(request, endpoint.request_type)
-        endpoint.check_request(server, parsed)
+        endpoint.check(server, parsed)
         wanted = AnswerRequest(
             endpoint,
             parsed,
             body if server.answers is not None else b"",
-            caller_of(request),
+            caller,
             partial(disconnected, request),
             request.headers.get(LAST_EVENT_ID),
             request.headers.get(IDEMPOTENCY_KEY),

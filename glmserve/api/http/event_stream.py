@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 from sse_starlette.sse import AppStatus, EventSourceResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from glmserve.api.answering.outcome import AnswerStream
 
@@ -18,23 +18,37 @@ _LAST_WORD = 1.0
 class EventStreamResponse(EventSourceResponse):
     """Sends a stream, and closes it however the response ends.
 
-    A generator that was never started runs no `finally`; this response closes the stream then too.
+    A journaled stream also ends when a later connection goes on with it. A generator that was never
+    started runs no `finally`; this response closes the stream even then.
     """
 
     def __init__(self, stream: AnswerStream) -> None:
-        super().__init__(stream.events(), sep="\n", headers=stream.headers)
+        super().__init__(stream.events(), sep="\n")
         del self.headers["connection"]  # the HTTP server's to decide
         self.headers["Cache-Control"] = "no-cache, no-store"
+        self.headers.update(stream.headers)
         self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream until it ends, or until a later connection goes on with it."""
         try:
-            with anyio.CancelScope() as sending:
-                self._stream.on_supersede(sending.cancel)
+            if self._stream.is_journaled:
+                await self._send_until_superseded(scope, receive, send)
+            else:
                 await super().__call__(scope, receive, send)
-            if sending.cancelled_caught and self._stream.has_begun:
-                with anyio.move_on_after(_LAST_WORD):
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._stream.close()
+
+    async def _send_until_superseded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_open = False  # between the head and the last piece of the body
+
+        async def watched_send(message: Message) -> None:
+            nonlocal is_open
+            is_open = message["type"] == "http.response.start" or message.get("more_body", False)
+            await send(message)
+
+        with anyio.CancelScope() as sending:
+            self._stream.on_supersede(sending.cancel)
+            await super().__call__(scope, receive, watched_send)
+        if sending.cancelled_caught and is_open:
+            with anyio.move_on_after(_LAST_WORD):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -26,6 +26,6 @@ def answer_response(outcome: WholeAnswer | AnswerStream) -> Response:
     if isinstance(outcome, AnswerStream):
         return EventStreamResponse(outcome)
     background = BackgroundTask(outcome.on_sent) if outcome.on_sent is not None else None
-    return Response(
-        outcome.body, headers=outcome.headers, media_type=outcome.media_type, background=background
-    )
+    response = Response(outcome.body, media_type=outcome.media_type, background=background)
+    response.headers.update(outcome.headers)
+    return response

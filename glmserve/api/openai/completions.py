@@ -39,8 +39,8 @@ class CompletionsEndpoint(Endpoint[CompletionRequest]):
     request_type = CompletionRequest
     is_cacheable = True
 
-    def check_request(self, server: ServerContext, request: CompletionRequest) -> None:
-        super().check_request(server, request)
+    def check(self, server: ServerContext, request: CompletionRequest) -> None:
+        super().check(server, request)
         _check_choices(request)
 
     async def start(

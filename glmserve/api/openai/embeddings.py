@@ -16,14 +16,18 @@ from starlette.responses import Response
 from glmserve.api.answering.caller import Caller
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.generation import Choice, Generation
-from glmserve.api.answering.submission import encode_prompts, scheduling_attributes
+from glmserve.api.answering.submission import (
+    encode_prompts,
+    scheduling_attributes,
+    take_back,
+)
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.http.body import read_request
 from glmserve.api.http.responses import json_response
 from glmserve.api.http.state import caller_of, context_of, disconnected
 from glmserve.api.protocol.embeddings import EmbeddingRequest
 from glmserve.engine import TokenStream
-from glmserve.errors import rename_fields
+from glmserve.errors import InvalidRequestError
 from glmserve.request import SamplingParams
 from glmserve.text.text_assembler import TextAssembler
 
@@ -84,14 +88,12 @@ def _start(
     attributes = scheduling_attributes(context, caller, wanted.priority, wanted.cache_salt)
     streams: list[TokenStream] = []
     try:
-        with rename_fields({"prompt": "input"}):  # the scheduler's only name for it
-            for ids in inputs:
-                streams.append(context.engine.submit(ids, _PROMPT_ALONE, attributes))
-    except BaseException:
-        for stream in streams:
-            stream.close()
-        if lease is not None:
-            lease.release()
+        for ids in inputs:
+            streams.append(context.engine.submit(ids, _PROMPT_ALONE, attributes))
+    except BaseException as error:
+        take_back([streams], lease)
+        if isinstance(error, InvalidRequestError):  # only the input can be wrong
+            raise error.renamed({error.param or "": "input"}) from None
         raise
     groups = [[Choice(stream, TextAssembler(_PROMPT_ALONE, None))] for stream in streams]
     return Generation(groups, lease=lease)
