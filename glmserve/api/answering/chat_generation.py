@@ -9,14 +9,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from glmserve.api.answering.answer_context import AnswerContext
-from glmserve.api.answering.answer_structure import answer_structure, keeps_text
-from glmserve.api.answering.bounds import check_characters
 from glmserve.api.answering.context import ServerContext
-from glmserve.api.answering.conversation import chat_messages, num_characters
+from glmserve.api.answering.conversation import render
 from glmserve.api.answering.generation import Generation, WholeText
 from glmserve.api.answering.prediction import prediction_ids
+from glmserve.api.answering.structure import answer_structure, keeps_text
 from glmserve.api.answering.submission import GenerationSpec, submit_generation
-from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.answering.tool_choice import ToolUse, tool_use
 from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.errors import InvalidRequestError
@@ -157,7 +155,7 @@ async def chat_prompt(server: ServerContext, chat: ChatCompletionRequest) -> lis
     Raises:
         InvalidRequestError: there is no tokenizer, or the conversation cannot be formatted.
     """
-    return await _render(server, _chat_format(server), chat, tool_use(chat))
+    return await render(server, _chat_format(server), chat.messages, tool_use(chat).offered)
 
 
 async def start_chat(
@@ -178,7 +176,7 @@ async def start_chat(
             chat, chat.prediction.text, server, chat_format.tokenizer, structure
         )
     spec = GenerationSpec(
-        prompts=[await _render(server, chat_format, chat, use)],
+        prompts=[await render(server, chat_format, chat.messages, use.offered)],
         prompts_param="messages",
         max_tokens=chat.output_limit,
         stop_ids=stop_ids,
@@ -199,15 +197,6 @@ def _chat_format(server: ServerContext) -> ChatFormat:
             "this server has no tokenizer; send token ids to /v1/completions", "messages"
         )
     return server.chat_format
-
-
-async def _render(
-    server: ServerContext, chat_format: ChatFormat, chat: ChatCompletionRequest, use: ToolUse
-) -> list[int]:
-    messages = chat_messages(chat.messages)
-    size = num_characters(messages, use.offered)
-    check_characters(size, server.engine.info.limits.max_context, "messages")
-    return await run_in_thread_if_large(lambda: chat_format.render(messages, use.offered), size)
 
 
 def _new_filter(

@@ -1,4 +1,4 @@
-"""A request's messages as chat formats know them."""
+"""From the messages of a request to the token ids that the model reads."""
 
 from __future__ import annotations
 
@@ -6,23 +6,43 @@ from collections.abc import Sequence
 
 import msgspec
 
+from glmserve.api.answering.bounds import check_characters
+from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.protocol.messages import AssistantMessage, Message, ToolMessage
-from glmserve.text.chat_format import ChatMessage
+from glmserve.text.chat_format import ChatFormat, ChatMessage
 from glmserve.text.tools import Tool, ToolCall
 
 _ROLES = {"developer": "system"}
 
 _MESSAGE_COST = 16
-"""Characters that take about as long to tokenise as what is around a message."""
+"""Characters that take as long to tokenise as the marks around a message."""
+
+
+async def render(
+    server: ServerContext,
+    chat_format: ChatFormat,
+    messages: Sequence[Message],
+    tools: Sequence[Tool],
+) -> list[int]:
+    """Token ids of a conversation and the tools it offers.
+
+    Raises:
+        InvalidRequestError: the conversation cannot be formatted, or is longer than any context.
+    """
+    conversation = chat_messages(messages)
+    size = num_characters(conversation, tools)
+    check_characters(size, server.engine.info.limits.max_context, "messages")
+    return await run_in_thread_if_large(lambda: chat_format.render(conversation, tools), size)
 
 
 def chat_messages(messages: Sequence[Message]) -> list[ChatMessage]:
-    """The same conversation in plain data."""
+    """The messages as plain data, as chat formats take them."""
     return [_chat_message(message) for message in messages]
 
 
 def num_characters(messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
-    """About how much text there is to be tokenised."""
+    """Characters to be tokenised, about."""
     of_messages = sum(
         len(m.content) + _MESSAGE_COST + sum(len(call.arguments) for call in m.tool_calls)
         for m in messages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -12,7 +12,6 @@ from glmserve.api.answering.caller import Caller
 from glmserve.api.answering.client import ClientSignal, never
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.generation import Generation, WholeText
-from glmserve.api.protocol import StrictModel
 from glmserve.errors import GlmserveError
 from glmserve.journal import Entry
 
@@ -53,22 +52,17 @@ class Endpoint(ABC, Generic[Parsed]):
     """How one API parses requests, makes generations of them, and writes answers."""
 
     path: ClassVar[str]
-    request_type: ClassVar[type[StrictModel]]
-    """A TextRequest."""
+    request_type: ClassVar[type[Any]]
+    """A StrictModel that is a TextRequest."""
     field_names: ClassVar[Mapping[str, str]] = {}
     """This API's names of the fields of a chat completion request, where they differ: errors that
     come from answering name these."""
     is_cacheable: ClassVar[bool] = False
     """Whether the response cache may answer."""
 
-    def check(self, server: ServerContext, request: Parsed) -> None:
-        """Check what the fields' own types do not.
-
-        Raises:
-            ModelNotFoundError: this server does not serve the model.
-            InvalidRequestError: fields contradict each other.
-        """
-        server.check_model(request.model)
+    checks: ClassVar[Sequence[Callable[[Any], None]]] = ()
+    """Called with a parsed request; they raise InvalidRequestError if its fields contradict each
+    other."""
 
     @abstractmethod
     async def start(

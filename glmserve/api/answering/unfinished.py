@@ -75,6 +75,6 @@ def _request(
 ) -> AnswerRequest:
     """The request as it came, from a client that never leaves."""
     parsed = parse_request(endpoint.request_type, body)
-    endpoint.check(server, parsed)
+    server.check_model(parsed.model)
     caller = Caller(entry.owner or None, DEFAULT_TENANT)
     return AnswerRequest(endpoint, parsed, body, caller, unfinished=entry)

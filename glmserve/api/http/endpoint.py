@@ -23,7 +23,9 @@ def answering(endpoint: Endpoint[Any]) -> Callable[[Request], Awaitable[Response
     async def handle(request: Request) -> Response:
         server, caller = context_of(request), caller_of(request)
         parsed, body = await read_request(request, endpoint.request_type)
-        endpoint.check(server, parsed)
+        server.check_model(parsed.model)
+        for check in endpoint.checks:
+            check(parsed)
         wanted = AnswerRequest(
             endpoint,
             parsed,

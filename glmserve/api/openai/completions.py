@@ -13,7 +13,7 @@ from glmserve.api.answering.endpoint import Endpoint
 from glmserve.api.answering.failure import failure_of, openai_error
 from glmserve.api.answering.generation import Choice, Generation, WholeText
 from glmserve.api.answering.sse import DONE, encode_json, event
-from glmserve.api.answering.structure_spec import compile_structure, structure_spec
+from glmserve.api.answering.structure import compile_structure, structure_spec
 from glmserve.api.answering.submission import (
     GenerationSpec,
     encode_prompts,
@@ -30,25 +30,6 @@ from glmserve.text.text_assembler import ScoredToken
 from glmserve.text.tokenizer import Tokenizer
 
 _DEFAULT_MAX_TOKENS = 16  # OpenAI's
-
-
-class CompletionsEndpoint(Endpoint[CompletionRequest]):
-    """Continues one or several prompts, streamed or whole."""
-
-    path = "/v1/completions"
-    request_type = CompletionRequest
-    is_cacheable = True
-
-    def check(self, server: ServerContext, request: CompletionRequest) -> None:
-        super().check(server, request)
-        _check_choices(request)
-
-    async def start(
-        self, server: ServerContext, request: CompletionRequest, answer: AnswerContext
-    ) -> CompletionWriter:
-        prompts = await encode_prompts(server, request.prompts, "prompt")
-        generation = await _start(server, request, prompts, answer)
-        return CompletionWriter(server.tokenizer, request, generation)
 
 
 def _check_choices(request: CompletionRequest) -> None:
@@ -72,6 +53,22 @@ def _check_choices(request: CompletionRequest) -> None:
         raise InvalidRequestError(
             "max_tokens: 0 makes no text; with echo: true the prompt is returned", "max_tokens"
         )
+
+
+class CompletionsEndpoint(Endpoint[CompletionRequest]):
+    """Continues one or several prompts, streamed or whole."""
+
+    path = "/v1/completions"
+    request_type = CompletionRequest
+    is_cacheable = True
+    checks = (_check_choices,)
+
+    async def start(
+        self, server: ServerContext, request: CompletionRequest, answer: AnswerContext
+    ) -> CompletionWriter:
+        prompts = await encode_prompts(server, request.prompts, "prompt")
+        generation = await _start(server, request, prompts, answer)
+        return CompletionWriter(server.tokenizer, request, generation)
 
 
 async def _start(
