@@ -33,19 +33,21 @@ def add_command(commands: Commands) -> None:
     """Add `replay` to the command line."""
     parser = commands.add_parser(
         "replay",
-        help="compute again what serve --record has written down",
-        description="Compute the steps of a recording again, exactly as they were, and name the "
-        "first token that is another one. Each step goes on from the recorded tokens. Exit code 0: "
-        "there is none; 1: there is. Options of serve replace the recorded ones, to compare "
-        "devices, number formats and kernels.",
+        help="repeat the steps of a file that serve --record has written",
+        description="Repeat the steps of a recording exactly, and report the first token that "
+        "differs. Each step continues from the recorded tokens. Exit code 0: all tokens are equal; "
+        "1: a token differs. Options of serve replace the recorded ones, to compare devices, "
+        "number formats and kernels.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("file", type=Path, metavar="FILE", help="what serve --record wrote")
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="file that serve --record has written"
+    )
     parser.add_argument(
         "--alone",
         action="store_true",
-        help="compute each request with nobody beside it, instead: the text has to be the same",
+        help="compute each request in a batch of its own; its text must be the same",
     )
     add_model_options(parser)
     add_device_options(parser)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from glmserve.cli import values
 from glmserve.cli.main import build_parser
 from glmserve.cli.options import connection_config, runner_config, scheduler_config
+from glmserve.cli.options.names import names_of, with_official_names
 from glmserve.cli.serve import server_config
 from glmserve.config import EMBEDDED_CHECKPOINT, ConnectionConfig, ServerConfig
 
@@ -19,6 +21,17 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "glmserve", *arguments], capture_output=True, text=True, timeout=60
     )
+
+
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of one command."""
+    (commands,) = (
+        action
+        for action in build_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    parser: argparse.ArgumentParser = commands.choices[name]
+    return parser
 
 
 def test_help_and_version() -> None:
@@ -54,6 +67,56 @@ def test_defaults() -> None:
     options = build_parser().parse_args(["serve"])
     assert options.checkpoint == EMBEDDED_CHECKPOINT
     assert server_config(options) == ServerConfig(served_model_name="glm-tiny")
+
+
+ALIASES = {
+    "--checkpoint a/b": ["--model a/b", "--model-path a/b", "-m a/b", "a/b"],
+    "--max-batch-size 7": ["--max-num-seqs 7", "--max-running-requests 7"],
+    "--max-step-tokens 99": ["--max-num-batched-tokens 99", "--max-num-batched-tokens=99"],
+    "--max-model-len 77": ["--context-length 77"],
+    "--block-size 8": ["--page-size 8"],
+    "--kv-cache-tokens 640": ["--max-total-tokens 640"],
+    "--prefix-cache": ["--enable-prefix-caching"],
+    "--no-prefix-cache": ["--no-enable-prefix-caching"],
+}
+
+
+@pytest.mark.parametrize(("official", "alias"), [(o, a) for o in ALIASES for a in ALIASES[o]])
+def test_an_alias_means_the_same_as_its_option(official: str, alias: str) -> None:
+    parse = build_parser().parse_args
+    assert parse(["serve", *alias.split()]) == parse(["serve", *official.split()])
+
+
+def test_every_alias_is_tested() -> None:
+    parser = command_parser("serve")
+    aliases = {alias for action in parser._actions for alias in names_of(action).aliases}
+    tested = {alias.split()[0].partition("=")[0] for group in ALIASES.values() for alias in group}
+    assert aliases == tested - {"a/b"}
+
+
+def test_help_shows_the_official_name_and_its_aliases() -> None:
+    text = " ".join(command_parser("serve").format_help().split())
+    assert "--max-batch-size N largest number" in text
+    assert "(alias: --max-num-seqs, --max-running-requests; default: 64)" in text
+
+
+def test_a_positional_model_leaves_other_options_alone() -> None:
+    options = build_parser().parse_args(["serve", "a/b", "--served-model-name", "x", "--port", "1"])
+    assert (str(options.checkpoint), options.served_model_name, options.port) == ("a/b", ["x"], 1)
+
+
+@pytest.mark.parametrize("arguments", ["a --checkpoint b", "--model b a"])
+def test_a_model_is_named_once(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["serve", *arguments.split()])
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_the_doctor_answers_in_official_names() -> None:
+    given = "x --context-length=9 --max-num-seqs 3 --no-enable-prefix-caching --port 1".split()
+    assert with_official_names(given, command_parser("serve")._actions) == (
+        "x --max-model-len=9 --max-batch-size 3 --no-prefix-cache --port 1".split()
+    )
 
 
 def test_help_names_defaults_where_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
