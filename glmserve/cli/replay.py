@@ -71,13 +71,13 @@ async def _replay(options: argparse.Namespace) -> int:
     print(f"recorded  {when}, glmserve {beginning.glmserve}, {_where(beginning.info)}")
     async with _runner(config) as (executor, info):
         if info.limits.token_capacity != beginning.info.limits.token_capacity:
-            raise StartupError("this runner has another KV cache than the recorded one")
+            raise StartupError("this runner's KV cache differs in size from the recorded one")
         print(f"replayed  {_where(info)}", flush=True)
         if options.alone:
             return await _replay_alone(executor, info, options.file, tokenizer)
         found = await replay_steps(executor, events)
     if not found.num_steps:
-        raise OptionError(f"{options.file}: there is no step in this recording")
+        raise OptionError(f"{options.file}: this recording contains no step")
     return _report(found, tokenizer)
 
 
@@ -139,23 +139,23 @@ async def _replay_alone(
         if difference is not None:
             different.append(difference)
     if not num_requests:
-        raise OptionError(f"{file}: no request has ended in this recording")
+        raise OptionError(f"{file}: this recording contains no finished request")
     if not different:
-        print(f"{num_requests} requests alone: every token is the same")
+        print(f"{num_requests} requests alone: all tokens are the same")
         return 0
-    print(f"{len(different)} of {num_requests} requests alone have other tokens; the first:")
+    print(f"{len(different)} of {num_requests} requests alone differ; the first:")
     print(f"  {_described(different[0], tokenizer)}")
     return 1
 
 
 def _report(found: Comparison, tokenizer: Tokenizer | None) -> int:
     if found.largest_change:
-        print(f"log-probabilities of equal tokens are off by {found.largest_change:.2g} at most")
+        print(f"log-probabilities of equal tokens differ by at most {found.largest_change:.2g}")
     if found.first is None:
-        print(f"{found.num_steps} steps, {found.num_tokens} tokens: every token is the same")
+        print(f"{found.num_steps} steps, {found.num_tokens} tokens: all tokens are the same")
         return 0
     print(
-        f"{found.num_different} of {found.num_tokens} tokens are others, in "
+        f"{found.num_different} of {found.num_tokens} tokens differ, in "
         f"{len(found.request_ids)} requests; the first:"
     )
     first = found.first
