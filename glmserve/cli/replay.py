@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_FIXED = {"max_model_len", "block_size", "kv_cache_memory", "kv_cache_tokens", "cpus", "numa_node"}
+_FIXED = {
+    "max_model_len",
+    "block_size",
+    "kv_cache_memory",
+    "kv_cache_tokens",
+    "gpu_memory_utilization",
+    "cpus",
+    "numa_node",
+}
 """Options of the server's that a replay takes from the recording: steps name its blocks."""
 
 
@@ -94,6 +102,7 @@ def _config(options: argparse.Namespace, beginning: Beginning) -> RunnerConfig:
         block_size=limits.block_size,
         kv_cache_tokens=limits.token_capacity,
         kv_cache_memory=None,
+        gpu_memory_utilization=None,
         cpus=None,
         numa_node=None,
     )

@@ -47,12 +47,13 @@ def test_options_reach_their_owners() -> None:
         "--queue-full-status 406 --api-key k --block-size 8 --max-model-len 77 "
         "--max-body-size 2K --public-metrics --public-docs "
         "--cors-origin https://a.org --cors-origin * --header-timeout 1 --body-timeout 2.5 "
-        "--idle-timeout 3 --write-timeout 0 --max-connections 5".split()
+        "--idle-timeout 3 --write-timeout 0 --max-connections 5 --gpu-memory-utilization .5".split()
     )
     runner = runner_config(options)
     assert (runner.checkpoint, runner.device, runner.dtype) == ("x/y", "null", "bfloat16")
     assert (runner.kv_cache_memory, runner.seed, runner.block_size) == (2 * 2**30, 3, 8)
     assert (runner.max_batch_size, runner.max_step_tokens, runner.max_model_len) == (7, 99, 77)
+    assert runner.gpu_memory_utilization == 0.5
     scheduler = scheduler_config(options, ())
     assert (scheduler.max_batch_size, scheduler.max_step_tokens) == (7, 99)
     assert (scheduler.queue_size, scheduler.prefix_cache) == (5, False)
@@ -167,6 +168,8 @@ def test_sizes(text: str, expected: int) -> None:
         (["serve", "--api-key", ""], "must not be empty"),
         (["serve", "--api-key", "a b"], "blanks"),
         (["serve", "--api-key-file", "/nowhere/keys"], "/nowhere/keys: no such file"),
+        (["serve", "--gpu-memory-utilization", "90"], "like 0.9"),
+        (["serve", "--gpu-memory-utilization", "0.9", "--device", "cpu"], "is for GPUs"),
         (["serve", "--host", ""], "must not be empty"),
         (["serve", "--cors-origin", "example.org"], "https://example.org:8443"),
         (["serve", "--cors-origin", "https://example.org/"], "without a path"),

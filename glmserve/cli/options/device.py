@@ -104,6 +104,13 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         help="size of the KV cache in tokens; an alternative to --kv-cache-memory",
     )
     group.add_argument(
+        "--gpu-memory-utilization",
+        type=values.share,
+        metavar="SHARE",
+        help="share of the GPU's total memory for weights, activations and KV cache together, such "
+        "as 0.9; it must be free at the start; default: all memory that is free",
+    )
+    group.add_argument(
         "--prefix-cache",
         "--enable-prefix-caching",
         action=argparse.BooleanOptionalAction,

@@ -37,6 +37,7 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
         deterministic=options.deterministic,
         kv_cache_memory=options.kv_cache_memory,
         kv_cache_tokens=options.kv_cache_tokens,
+        gpu_memory_utilization=options.gpu_memory_utilization,
         threads=options.threads,
         debug=options.debug,
         cpus=placement.cpus,
