@@ -44,8 +44,9 @@ def add_http_options(parser: argparse.ArgumentParser) -> None:
         type=values.non_negative,
         default=0,
         metavar="N",
-        help="keep the answers of the last N different chat and text completions, and use them "
-        "when the same request comes again; never across API keys; 0: off",
+        help="keep the answers of the last N different chat and text completions, and send them "
+        "again when the same request comes again, marked with X-Glmserve-Cache: hit; never across "
+        "API keys; 0: off",
     )
     group.add_argument(
         "--cache-list-size",
