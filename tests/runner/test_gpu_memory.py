@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import emulated_gpu
 from glmserve.config import RunnerConfig
 from glmserve.errors import DeviceError
 from glmserve.runner.gpu_memory import gpu_memory_budget, refuse_unfree_budget
+from support import emulated_gpu
 
 GIB = 2**30
 
