@@ -11,7 +11,6 @@ from typing import NoReturn
 
 from glmserve import __version__
 from glmserve.cli import bench, convert, doctor, replay, serve
-from glmserve.cli.options import HelpFormatter
 from glmserve.process.failure import exit_with, repair_streams
 
 
@@ -54,6 +53,8 @@ class _Parser(argparse.ArgumentParser):
     """The parser of a command: knows --debug, and reports an error in one line."""
 
     def __init__(self, **settings: object) -> None:
+        from glmserve.cli.options import HelpFormatter
+
         super().__init__(**settings, formatter_class=HelpFormatter)  # type: ignore[arg-type]
         self.add_argument(
             "--debug",
