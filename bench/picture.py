@@ -1,6 +1,6 @@
 """Takes the README's picture: a terminal with a real server and a real stream, as SVG.
 
-    python bench/picture.py --output glmserve/guide/images/terminal.svg
+    python bench/picture.py --output glmserve/guide/terminal.svg
 
 The server listens on a free port, which the picture shows as 8000. Lines that are too long for the
 picture are wrapped, and a long stream is cut; nothing else is changed.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-OUTPUT = REPOSITORY / "glmserve" / "guide" / "images" / "terminal.svg"
+OUTPUT = REPOSITORY / "glmserve" / "guide" / "terminal.svg"
 _URL = "http://127.0.0.1:8000"
 _BODY = (
     '{"model": "glm-tiny", "stream": true, '

@@ -185,7 +185,7 @@ def test_the_metrics_of_the_guide_are_served(server: ServerProcess) -> None:
 
 
 def test_the_picture_shows_this_version() -> None:
-    picture = (GUIDE / "images" / "terminal.svg").read_text()
+    picture = (GUIDE / "terminal.svg").read_text()
     assert f">glmserve {__version__}</text>" in picture
 
 
