@@ -78,6 +78,9 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes for the KV cache; None lets the device choose."""
     kv_cache_tokens: int | None = None
     """Token slots instead of bytes."""
+    gpu_memory_utilization: float | None = None
+    """Share of a GPU's total memory for weights, activations and KV cache together; None: all that
+    is free."""
     threads: int | None = None
     """CPU threads for compute; None lets the device choose."""
     cpus: tuple[int, ...] | None = None

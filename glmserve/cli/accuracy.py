@@ -36,12 +36,12 @@ def add_command(commands: Commands) -> None:
     """Add `accuracy` to the benchmarks."""
     parser = commands.add_parser(
         "accuracy",
-        help="what smaller weights or a smaller KV cache cost in accuracy",
-        description="Let the checkpoint read a text, as it is and with each option that is named, "
-        "one at a time; without any, with every --quantization and --kv-cache-dtype there is. "
-        "Differences are means over all predicted tokens, in nats: how far the token's "
-        "log-probability is off, and the Kullback-Leibler divergence of all that may come next. "
-        "Unlikely tokens are counted as one, so the true divergence is at least what is printed.",
+        help="accuracy of quantised weights and KV caches, compared with the plain model",
+        description="Let the model predict a text, first as it is, then with each of the given "
+        "options, one at a time. Without options: with every --quantization and --kv-cache-dtype. "
+        "Differences are means over all predicted tokens, in nats: of the token's log-probability, "
+        "and the Kullback-Leibler divergence of the next token's distribution. Unlikely tokens are "
+        "merged into one, so the printed divergence is a lower bound.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
@@ -77,29 +77,46 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=EMBEDDED_CHECKPOINT,
         metavar="PATH",
-        help="folder with config.json and weights; default: glm-tiny",
+        help="local path of the model: a folder with config.json and weights",
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, ...; default: the first found")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="cpu, cuda, ...; auto: the first that works",
+    )
     parser.add_argument(
         "--dtype",
         choices=("auto", "float32", "float16", "bfloat16"),
         default="auto",
-        help="of activations, and of all that is not made smaller",
+        help="number format of activations, and of weights that are not quantised",
     )
     parser.add_argument("--threads", type=values.positive, metavar="N", help="CPU threads")
 
 
 def _add_way_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("ways to compare with the plain model")
-    group.add_argument("--quantization", nargs="+", choices=get_args(Quantization), default=[])
-    group.add_argument("--kv-cache-dtype", nargs="+", choices=_KV_CACHE_DTYPES, default=[])
+    group.add_argument(
+        "--quantization",
+        nargs="+",
+        choices=get_args(Quantization),
+        default=[],
+        help="values of serve --quantization to compare",
+    )
+    group.add_argument(
+        "--kv-cache-dtype",
+        nargs="+",
+        choices=_KV_CACHE_DTYPES,
+        default=[],
+        help="values of serve --kv-cache-dtype to compare",
+    )
     group.add_argument(
         "--converted",
         nargs="+",
         type=Path,
         default=[],
         metavar="PATH",
-        help="what glmserve convert made of the checkpoint",
+        help="checkpoints that glmserve convert has made of this one",
     )
 
 
@@ -109,16 +126,20 @@ def _add_text_options(parser: argparse.ArgumentParser) -> None:
         "--text",
         type=Path,
         metavar="FILE",
-        help="UTF-8; default: questions and answers in Chinese and English that come with glmserve "
-        "(glm-tiny learnt them), of which the answers are predicted",
+        help="text to predict, UTF-8; default: the answers of Chinese and English conversations "
+        "that come with glmserve and that glm-tiny was trained on",
     )
     group.add_argument(
         "--chat-format",
         metavar="NAME",
-        help="how conversations are written; default: what the checkpoint tells",
+        help="prompt format of conversations; default: the format that the checkpoint's files name",
     )
     group.add_argument(
-        "--tokens", type=values.positive, default=4000, metavar="N", help="to read, at most; 4000"
+        "--tokens",
+        type=values.positive,
+        default=4000,
+        metavar="N",
+        help="read at most N tokens",
     )
 
 

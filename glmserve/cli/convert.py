@@ -26,8 +26,8 @@ def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
         "convert",
         help="write a checkpoint with smaller weights",
-        description="Round the layers' linear weights of a checkpoint, and write one that glmserve "
-        "serves as it is, in the layout of the official int8 and int4 checkpoints.",
+        description="Quantise the linear weights of a checkpoint's layers, and write a checkpoint "
+        "in the layout of the official int8 and int4 ones. glmserve serves it without options.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
@@ -38,17 +38,15 @@ def add_command(commands: Commands) -> None:
         help="folder with config.json and weights, or one weights file with config.json beside it",
     )
     parser.add_argument(
-        "target", type=Path, metavar="TARGET", help="folder to write; must not hold anything"
+        "target", type=Path, metavar="TARGET", help="folder to write; it must be empty or not exist"
     )
-    parser.add_argument(
-        "--quantization", choices=tuple(_BITS), required=True, help="to 8 bits, or to 4"
-    )
+    parser.add_argument("--quantization", choices=tuple(_BITS), required=True, help="8 or 4 bits")
     parser.add_argument(
         "--group-size",
         type=values.positive,
         metavar="COLUMNS",
-        help="that share a scale, 64 for example: more exact, and only for int4 and glmserve; "
-        "default: one scale for each row, as officially",
+        help="columns that share one scale, such as 64; more exact than the default, one scale per "
+        "row; for int4 only, and only glmserve reads such a checkpoint",
     )
 
 

@@ -50,15 +50,17 @@ def _run(arguments: list[str]) -> int | None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Of any command: all know --debug, and say in one line what is wrong."""
+    """The parser of a command: knows --debug, and reports an error in one line."""
 
     def __init__(self, **settings: object) -> None:
-        super().__init__(**settings)  # type: ignore[arg-type]
+        from glmserve.cli.options import HelpFormatter
+
+        super().__init__(**settings, formatter_class=HelpFormatter)  # type: ignore[arg-type]
         self.add_argument(
             "--debug",
             action="store_true",
             default=argparse.SUPPRESS,
-            help="show tracebacks of errors, and log more",
+            help="show tracebacks of errors, and write more to the log",
         )
 
     def error(self, message: str) -> NoReturn:

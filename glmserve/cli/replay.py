@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_FIXED = {"max_model_len", "block_size", "kv_cache_memory", "kv_cache_tokens", "cpus", "numa_node"}
+_FIXED = {
+    "max_model_len",
+    "block_size",
+    "kv_cache_memory",
+    "kv_cache_tokens",
+    "gpu_memory_utilization",
+    "cpus",
+    "numa_node",
+}
 """Options of the server's that a replay takes from the recording: steps name its blocks."""
 
 
@@ -33,19 +41,21 @@ def add_command(commands: Commands) -> None:
     """Add `replay` to the command line."""
     parser = commands.add_parser(
         "replay",
-        help="compute again what serve --record has written down",
-        description="Compute the steps of a recording again, exactly as they were, and name the "
-        "first token that is another one. Each step goes on from the recorded tokens. Exit code 0: "
-        "there is none; 1: there is. Options of serve replace the recorded ones, to compare "
-        "devices, number formats and kernels.",
+        help="repeat the steps of a file that serve --record has written",
+        description="Repeat the steps of a recording exactly, and report the first token that "
+        "differs. Each step continues from the recorded tokens. Exit code 0: all tokens are equal; "
+        "1: a token differs. Options of serve replace the recorded ones, to compare devices, "
+        "number formats and kernels.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("file", type=Path, metavar="FILE", help="what serve --record wrote")
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="file that serve --record has written"
+    )
     parser.add_argument(
         "--alone",
         action="store_true",
-        help="compute each request with nobody beside it, instead: the text has to be the same",
+        help="compute each request in a batch of its own; its text must be the same",
     )
     add_model_options(parser)
     add_device_options(parser)
@@ -69,13 +79,13 @@ async def _replay(options: argparse.Namespace) -> int:
     print(f"recorded  {when}, glmserve {beginning.glmserve}, {_where(beginning.info)}")
     async with _runner(config) as (executor, info):
         if info.limits.token_capacity != beginning.info.limits.token_capacity:
-            raise StartupError("this runner has another KV cache than the recorded one")
+            raise StartupError("this runner's KV cache differs in size from the recorded one")
         print(f"replayed  {_where(info)}", flush=True)
         if options.alone:
             return await _replay_alone(executor, info, options.file, tokenizer)
         found = await replay_steps(executor, events)
     if not found.num_steps:
-        raise OptionError(f"{options.file}: there is no step in this recording")
+        raise OptionError(f"{options.file}: this recording contains no step")
     return _report(found, tokenizer)
 
 
@@ -92,6 +102,7 @@ def _config(options: argparse.Namespace, beginning: Beginning) -> RunnerConfig:
         block_size=limits.block_size,
         kv_cache_tokens=limits.token_capacity,
         kv_cache_memory=None,
+        gpu_memory_utilization=None,
         cpus=None,
         numa_node=None,
     )
@@ -137,23 +148,23 @@ async def _replay_alone(
         if difference is not None:
             different.append(difference)
     if not num_requests:
-        raise OptionError(f"{file}: no request has ended in this recording")
+        raise OptionError(f"{file}: this recording contains no finished request")
     if not different:
-        print(f"{num_requests} requests alone: every token is the same")
+        print(f"{num_requests} requests alone: all tokens are the same")
         return 0
-    print(f"{len(different)} of {num_requests} requests alone have other tokens; the first:")
+    print(f"{len(different)} of {num_requests} requests alone differ; the first:")
     print(f"  {_described(different[0], tokenizer)}")
     return 1
 
 
 def _report(found: Comparison, tokenizer: Tokenizer | None) -> int:
     if found.largest_change:
-        print(f"log-probabilities of equal tokens are off by {found.largest_change:.2g} at most")
+        print(f"log-probabilities of equal tokens differ by at most {found.largest_change:.2g}")
     if found.first is None:
-        print(f"{found.num_steps} steps, {found.num_tokens} tokens: every token is the same")
+        print(f"{found.num_steps} steps, {found.num_tokens} tokens: all tokens are the same")
         return 0
     print(
-        f"{found.num_different} of {found.num_tokens} tokens are others, in "
+        f"{found.num_different} of {found.num_tokens} tokens differ, in "
         f"{len(found.request_ids)} requests; the first:"
     )
     first = found.first

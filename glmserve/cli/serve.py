@@ -32,27 +32,17 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Names a default where there is one to name."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or action.default is False:
-            return action.help
-        return super()._get_help_string(action)
-
-
 def add_command(commands: Commands) -> None:
     """Add `serve` to the command line."""
     parser = commands.add_parser(
         "serve",
         help="serve a model over HTTP",
-        description="Serve a checkpoint behind an OpenAI-compatible API. Without --checkpoint: "
-        "glm-tiny, a tiny model that comes with glmserve.",
-        formatter_class=_HelpFormatter,
+        description="Serve a checkpoint behind an OpenAI-compatible API. The default is glm-tiny, "
+        "a tiny model that comes with glmserve.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
-    add_model_options(parser)
+    add_model_options(parser, positional=True)
     add_device_options(parser)
     add_scheduling_options(parser)
     add_worker_options(parser)

@@ -59,6 +59,17 @@ def seconds(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A part of a whole: more than 0, at most 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share; write a number up to 1, like 0.9")
+    return value
+
+
 def weight(text: str) -> float:
     """A share in relation to others, within bounds that leave everybody some."""
     try:

@@ -12,6 +12,7 @@ import torch
 from glmserve.config import Quantization, ReportProgress, RunnerConfig
 from glmserve.devices.base import DeviceInfo
 from glmserve.devices.host import available_memory, cpu_name, usable_cores
+from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.models.parameters import count_parameters, weight_bytes
 from glmserve.ops.cpu import CpuOps
@@ -92,6 +93,10 @@ def _choose(config: RunnerConfig, model: ModelConfig) -> _Choice:
     Raises:
         OptionError: an option cannot be had here.
     """
+    if config.gpu_memory_utilization is not None:
+        raise OptionError(
+            "--gpu-memory-utilization is for GPUs; on a CPU, --kv-cache-memory sets the KV cache"
+        )
     native = native_kernels(config)
     fast_bfloat16 = native.library is not None or _computes_bfloat16()
     dtype = host_dtype(config, model, fast_bfloat16=fast_bfloat16)

@@ -15,7 +15,12 @@ from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.ops.gpu_ops import Gpu, make_ops
 from glmserve.runner.accelerator import CudaAccelerator
 from glmserve.runner.dtypes import quantization_on_load, stored_dtype
-from glmserve.runner.gpu_memory import gpu_memory_needs, refuse_drafts
+from glmserve.runner.gpu_memory import (
+    gpu_memory_budget,
+    gpu_memory_needs,
+    refuse_drafts,
+    refuse_unfree_budget,
+)
 from glmserve.runner.limits import MemoryNeeds
 from glmserve.runner.torch_runner import TorchTarget
 
@@ -106,8 +111,11 @@ def _block_size(config: RunnerConfig) -> int:
 def _memory_needs(config: RunnerConfig, model: ModelConfig, gpu: Gpu) -> MemoryNeeds:
     refuse_drafts(config)
     target = _target(config, model, gpu, "")
-    free = CudaAccelerator(target.device).free_memory()
-    return gpu_memory_needs(config, model, target, _block_size(config), free)
+    accelerator = CudaAccelerator(target.device)
+    free, total = accelerator.free_memory(), accelerator.total_memory()
+    refuse_unfree_budget(config, free, total)
+    available = min(free, gpu_memory_budget(config, total))
+    return gpu_memory_needs(config, model, target, _block_size(config), available)
 
 
 def _create_runner(

@@ -41,7 +41,10 @@ class ProcessExecutor:
         self._limits = info.limits
         # What is free when a later worker starts may be more or less.
         self._config = msgspec.structs.replace(
-            self._config, kv_cache_tokens=info.limits.token_capacity, kv_cache_memory=None
+            self._config,
+            kv_cache_tokens=info.limits.token_capacity,
+            kv_cache_memory=None,
+            gpu_memory_utilization=None,
         )
         return info
 

@@ -17,7 +17,13 @@ Changes = dict[str, str | None]
 
 _QUANTIZATIONS = (None, "int8", "int4")
 _KV_CACHE_DTYPES = ("auto", "int8")
-_LEFT_OUT = ("dtype", "max_model_len", "kv_cache_tokens", "kv_cache_memory")
+_LEFT_OUT = (
+    "dtype",
+    "max_model_len",
+    "kv_cache_tokens",
+    "kv_cache_memory",
+    "gpu_memory_utilization",
+)
 
 
 def attempt_all(config: RunnerConfig, model: ModelConfig) -> list[Attempt]:

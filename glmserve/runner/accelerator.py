@@ -37,6 +37,10 @@ class Accelerator(Protocol):
         """Bytes that can still be allocated."""
         ...
 
+    def total_memory(self) -> int:
+        """Bytes of the device, free or not."""
+        ...
+
 
 class CudaAccelerator:
     """A GPU under torch.cuda, which is also what torch calls AMD's."""
@@ -72,6 +76,9 @@ class CudaAccelerator:
     def free_memory(self) -> int:
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info(self.device)[0]
+
+    def total_memory(self) -> int:
+        return torch.cuda.mem_get_info(self.device)[1]
 
 
 class _CudaGraph:

@@ -12,7 +12,12 @@ from glmserve.models.registry import build_model
 from glmserve.runner.accelerator import Accelerator
 from glmserve.runner.device_sampler import DeviceSampler
 from glmserve.runner.dtypes import dtype_name
-from glmserve.runner.gpu_memory import gpu_memory_needs, gpu_weight_bytes, refuse_drafts
+from glmserve.runner.gpu_memory import (
+    gpu_memory_budget,
+    gpu_memory_needs,
+    gpu_weight_bytes,
+    refuse_drafts,
+)
 from glmserve.runner.gpu_runner import GpuRunner
 from glmserve.runner.graphs import DecodeGraphs, StaticAttention, graph_sizes
 from glmserve.runner.logprobs import LogprobReader
@@ -41,7 +46,8 @@ def load_gpu_runner(
     parameters = make_parameters(config, model_config, target, progress)
     model = build_model(model_config, parameters, target.ops, model_config.max_context)
     # What is free now is known exactly; what there was before is what the plan began with.
-    available = accelerator.free_memory() + gpu_weight_bytes(model_config, target)
+    free = accelerator.free_memory() + gpu_weight_bytes(model_config, target)
+    available = min(free, gpu_memory_budget(config, accelerator.total_memory()))
     needs = gpu_memory_needs(config, model_config, target, block_size, available)
     limits = msgspec.structs.replace(needs.plan(config, model_config), resolves_pending=True)
     caches = allocate_caches(model_config, target, limits.num_blocks)

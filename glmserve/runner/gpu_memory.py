@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from glmserve.config import RunnerConfig
-from glmserve.errors import OptionError
+from glmserve.errors import DeviceError, OptionError
 from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import count_parameters, weight_bytes
 from glmserve.runner.dtypes import dtype_name
-from glmserve.runner.limits import CacheMemory, MemoryNeeds, activation_bytes, step_tokens
+from glmserve.runner.limits import (
+    CacheMemory,
+    MemoryNeeds,
+    activation_bytes,
+    format_bytes,
+    step_tokens,
+)
 from glmserve.runner.torch_runner import TorchTarget
 
 _STEP_TOKENS = 2048
@@ -24,6 +30,29 @@ def refuse_drafts(config: RunnerConfig) -> None:
         )
 
 
+def gpu_memory_budget(config: RunnerConfig, total: int) -> int:
+    """Bytes that weights, activations and KV cache may take together of a GPU with `total` bytes.
+
+    This is what --gpu-memory-utilization means in vLLM, where the option comes from.
+    """
+    return int(total * (config.gpu_memory_utilization or 1))
+
+
+def refuse_unfree_budget(config: RunnerConfig, free: int, total: int) -> None:
+    """Check --gpu-memory-utilization before the weights are loaded.
+
+    Raises:
+        DeviceError: that share of the `total` bytes is not free.
+    """
+    budget = gpu_memory_budget(config, total)
+    if config.gpu_memory_utilization is not None and budget > free:
+        raise DeviceError(
+            f"--gpu-memory-utilization {config.gpu_memory_utilization:g} asks for "
+            f"{format_bytes(budget)}, {format_bytes(free)} of {format_bytes(total)} are free; "
+            "lower it, or stop what else uses this GPU"
+        )
+
+
 def gpu_weight_bytes(model: ModelConfig, target: TorchTarget) -> int:
     """Bytes of the weights as the GPU keeps them."""
     return weight_bytes(model, target.dtype.itemsize, target.quantization)
@@ -35,7 +64,7 @@ def gpu_memory_needs(
     """What the KV cache gets beside weights and activations.
 
     Args:
-        available: bytes that are free before the weights are loaded.
+        available: bytes that may be taken, counted before the weights are loaded.
     """
     max_step_tokens = step_tokens(config, model, _STEP_TOKENS)
     workspace = activation_bytes(config, model, target.dtype.itemsize, max_step_tokens)

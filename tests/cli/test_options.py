@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from glmserve.cli import values
 from glmserve.cli.main import build_parser
 from glmserve.cli.options import connection_config, runner_config, scheduler_config
+from glmserve.cli.options.names import names_of, with_official_names
 from glmserve.cli.serve import server_config
 from glmserve.config import EMBEDDED_CHECKPOINT, ConnectionConfig, ServerConfig
 
@@ -19,6 +21,17 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "glmserve", *arguments], capture_output=True, text=True, timeout=60
     )
+
+
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of one command."""
+    (commands,) = (
+        action
+        for action in build_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    parser: argparse.ArgumentParser = commands.choices[name]
+    return parser
 
 
 def test_help_and_version() -> None:
@@ -34,12 +47,13 @@ def test_options_reach_their_owners() -> None:
         "--queue-full-status 406 --api-key k --block-size 8 --max-model-len 77 "
         "--max-body-size 2K --public-metrics --public-docs "
         "--cors-origin https://a.org --cors-origin * --header-timeout 1 --body-timeout 2.5 "
-        "--idle-timeout 3 --write-timeout 0 --max-connections 5".split()
+        "--idle-timeout 3 --write-timeout 0 --max-connections 5 --gpu-memory-utilization .5".split()
     )
     runner = runner_config(options)
     assert (runner.checkpoint, runner.device, runner.dtype) == ("x/y", "null", "bfloat16")
     assert (runner.kv_cache_memory, runner.seed, runner.block_size) == (2 * 2**30, 3, 8)
     assert (runner.max_batch_size, runner.max_step_tokens, runner.max_model_len) == (7, 99, 77)
+    assert runner.gpu_memory_utilization == 0.5
     scheduler = scheduler_config(options, ())
     assert (scheduler.max_batch_size, scheduler.max_step_tokens) == (7, 99)
     assert (scheduler.queue_size, scheduler.prefix_cache) == (5, False)
@@ -54,6 +68,56 @@ def test_defaults() -> None:
     options = build_parser().parse_args(["serve"])
     assert options.checkpoint == EMBEDDED_CHECKPOINT
     assert server_config(options) == ServerConfig(served_model_name="glm-tiny")
+
+
+ALIASES = {
+    "--checkpoint a/b": ["--model a/b", "--model-path a/b", "-m a/b", "a/b"],
+    "--max-batch-size 7": ["--max-num-seqs 7", "--max-running-requests 7"],
+    "--max-step-tokens 99": ["--max-num-batched-tokens 99", "--max-num-batched-tokens=99"],
+    "--max-model-len 77": ["--context-length 77"],
+    "--block-size 8": ["--page-size 8"],
+    "--kv-cache-tokens 640": ["--max-total-tokens 640"],
+    "--prefix-cache": ["--enable-prefix-caching"],
+    "--no-prefix-cache": ["--no-enable-prefix-caching"],
+}
+
+
+@pytest.mark.parametrize(("official", "alias"), [(o, a) for o in ALIASES for a in ALIASES[o]])
+def test_an_alias_means_the_same_as_its_option(official: str, alias: str) -> None:
+    parse = build_parser().parse_args
+    assert parse(["serve", *alias.split()]) == parse(["serve", *official.split()])
+
+
+def test_every_alias_is_tested() -> None:
+    parser = command_parser("serve")
+    aliases = {alias for action in parser._actions for alias in names_of(action).aliases}
+    tested = {alias.split()[0].partition("=")[0] for group in ALIASES.values() for alias in group}
+    assert aliases == tested - {"a/b"}
+
+
+def test_help_shows_the_official_name_and_its_aliases() -> None:
+    text = " ".join(command_parser("serve").format_help().split())
+    assert "--max-batch-size N largest number" in text
+    assert "(alias: --max-num-seqs, --max-running-requests; default: 64)" in text
+
+
+def test_a_positional_model_leaves_other_options_alone() -> None:
+    options = build_parser().parse_args(["serve", "a/b", "--served-model-name", "x", "--port", "1"])
+    assert (str(options.checkpoint), options.served_model_name, options.port) == ("a/b", ["x"], 1)
+
+
+@pytest.mark.parametrize("arguments", ["a --checkpoint b", "--model b a"])
+def test_a_model_is_named_once(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["serve", *arguments.split()])
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_the_doctor_answers_in_official_names() -> None:
+    given = "x --context-length=9 --max-num-seqs 3 --no-enable-prefix-caching --port 1".split()
+    assert with_official_names(given, command_parser("serve")._actions) == (
+        "x --max-model-len=9 --max-batch-size 3 --no-prefix-cache --port 1".split()
+    )
 
 
 def test_help_names_defaults_where_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,6 +168,8 @@ def test_sizes(text: str, expected: int) -> None:
         (["serve", "--api-key", ""], "must not be empty"),
         (["serve", "--api-key", "a b"], "blanks"),
         (["serve", "--api-key-file", "/nowhere/keys"], "/nowhere/keys: no such file"),
+        (["serve", "--gpu-memory-utilization", "90"], "like 0.9"),
+        (["serve", "--gpu-memory-utilization", "0.9", "--device", "cpu"], "is for GPUs"),
         (["serve", "--host", ""], "must not be empty"),
         (["serve", "--cors-origin", "example.org"], "https://example.org:8443"),
         (["serve", "--cors-origin", "https://example.org/"], "without a path"),

@@ -1,4 +1,4 @@
-"""Every command and snippet that the documents show is run, or at least understood."""
+"""The documents: commands and snippets are run or parsed, and links lead somewhere."""
 
 from __future__ import annotations
 
@@ -10,34 +10,49 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
+from glmserve import __version__
 from glmserve.cli.api_keys import read_api_keys
 from glmserve.cli.main import build_parser
+from glmserve.cli.reference import render_reference
 from glmserve.config import DEFAULT_TENANT
+from glmserve.contract.step import RunnerLimits
 from support.server_process import ServerProcess
 
 REPOSITORY = Path(__file__).parents[2]
+GUIDE = REPOSITORY / "glmserve" / "guide"
+READMES = ("README.md", "README.zh.md")
 DOCUMENTS = (
-    "README.md",
+    *READMES,
     "CONTRIBUTING.md",
     "ARCHITECTURE.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
     "bench/README.md",
     "kernels/README.md",
+    *(str(page.relative_to(REPOSITORY)) for page in sorted(GUIDE.glob("*.md"))),
 )
+SHELL = ("", "bash")
 ADDRESS = "http://127.0.0.1:8000"
 
 
-def blocks(document: str, language: str = "") -> list[str]:
+def blocks(document: str, *languages: str) -> list[str]:
     text = (REPOSITORY / document).read_text()
     found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [content for kind, content in found if kind == language]
+    return [content for kind, content in found if kind in languages]
 
 
 def commands(word: str) -> list[str]:
-    """Shell lines of all documents that begin with this word."""
-    lines = [line for d in DOCUMENTS for block in blocks(d) for line in block.splitlines()]
-    return [line for line in lines if line.startswith(word + " ")]
+    """Shell lines of all documents that begin with this word, each once."""
+    lines = [line for d in DOCUMENTS for block in blocks(d, *SHELL) for line in block.splitlines()]
+    return list(dict.fromkeys(line for line in lines if line.startswith(word + " ")))
+
+
+def python_snippets() -> list[str]:
+    """Python of all documents, each snippet once."""
+    return list(dict.fromkeys(block for d in DOCUMENTS for block in blocks(d, "python")))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +78,7 @@ def test_curl_lines_work(server: ServerProcess, command: str) -> None:
     assert result.stdout.strip()
 
 
-@pytest.mark.parametrize("snippet", blocks("README.md", "python"))
+@pytest.mark.parametrize("snippet", python_snippets())
 def test_python_snippets_work(server: ServerProcess, snippet: str) -> None:
     code = snippet.replace(ADDRESS, server.url)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -75,7 +90,7 @@ def test_python_snippets_work(server: ServerProcess, snippet: str) -> None:
 def test_scripts_that_are_named_exist_and_know_their_options(command: str) -> None:
     _, script, *arguments = shlex.split(command, comments=True)
     if script == "-m":
-        assert arguments[0] in ("venv", "glmserve")
+        assert arguments[0] in ("venv", "glmserve", "glmserve.cli.reference")
         return
     usage = usage_of(script)
     for option in (a for a in arguments if a.startswith("--")):
@@ -91,26 +106,93 @@ def usage_of(script: str) -> str:
     return result.stdout
 
 
-def test_the_table_of_options_is_complete() -> None:
-    """README names every option of `glmserve serve`."""
+def test_the_page_of_options_is_what_the_parser_says() -> None:
+    """If this fails: python -m glmserve.cli.reference"""
+    assert (GUIDE / "options.md").read_text() == render_reference(build_parser())
+
+
+def test_the_page_of_options_is_complete() -> None:
     usage = subprocess.run(
         [sys.executable, "-m", "glmserve", "serve", "--help"], capture_output=True, text=True
     ).stdout
-    readme = (REPOSITORY / "README.md").read_text()
-    for option in set(re.findall(r"--[a-z][a-z-]+", usage)) - {"--help", "--no-prefix-cache"}:
-        assert option in readme, f"README does not mention {option}"
+    page = (GUIDE / "options.md").read_text()
+    for option in set(re.findall(r"(?<!\S)--[a-z][a-z-]+", usage)) - {"--help"}:
+        assert f"`{option}" in page, f"options.md does not mention {option}"
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_a_readme_has_at_most_200_lines(readme: str) -> None:
+    assert len((REPOSITORY / readme).read_text().splitlines()) <= 200
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_to_files_and_headings(document: str) -> None:
+    page = REPOSITORY / document
+    for target in links(page.read_text()):
+        if re.match(r"[a-z]+:", target):
+            continue  # another site: tests use no network
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.is_relative_to(REPOSITORY), target
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def links(text: str) -> list[str]:
+    """Targets of links and pictures, outside of code."""
+    prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"\]\(([^)\s]+)\)", prose)
+
+
+def anchors(file: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    prose = re.sub(r"^```.*?^```$", "", file.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_index_of_the_guide_is_complete() -> None:
+    index = set(links((GUIDE / "README.md").read_text()))
+    assert index == {page.name for page in GUIDE.glob("*.md")} - {"README.md"}
 
 
 def test_what_proves_a_promise_is_there() -> None:
-    proofs = re.findall(r"`pytest ([^`]+)`", (REPOSITORY / "README.md").read_text())
+    proofs = re.findall(r"`pytest ([^`]+)`", (GUIDE / "guarantees.md").read_text())
     assert proofs
     for path in (word for proof in proofs for word in proof.split() if "/" in word):
         assert (REPOSITORY / path).exists(), path
 
 
+def test_the_limits_of_a_runner_have_the_names_that_the_guide_gives() -> None:
+    rows = re.findall(
+        r"^\| (`\w+`(?:, `\w+`)*) \|", (GUIDE / "device-plugins.md").read_text(), re.M
+    )
+    named = {name for row in rows for name in re.findall(r"\w+", row)}
+    assert named
+    assert named <= set(RunnerLimits.__struct_fields__)
+
+
+def test_the_metrics_of_the_guide_are_served(server: ServerProcess) -> None:
+    page = (GUIDE / "operations.md").read_text()
+    named = set(re.findall(r"`(glmserve_\w+)", page))
+    served = httpx.get(f"{server.url}/metrics").text
+    families = set(re.findall(r"^# TYPE (\w+) ", served, re.MULTILINE))
+    journal = {name for name in named if name.startswith("glmserve_journal_")}
+    assert named - journal <= families
+    assert {name for name in families if name.startswith("glmserve_")} <= named | {
+        name for name in families if name.endswith("_created")
+    }
+
+
+def test_the_picture_shows_this_version() -> None:
+    picture = (GUIDE / "terminal.svg").read_text()
+    assert f">glmserve {__version__}</text>" in picture
+
+
 def test_the_file_of_keys_is_one(tmp_path: Path) -> None:
     file = tmp_path / "keys.txt"
-    (example,) = [b for b in blocks("README.md", "") if b.startswith("# keys.txt")]
+    page = "glmserve/guide/operations.md"
+    (example,) = [b for b in blocks(page, "") if b.startswith("# keys.txt")]
     file.write_text(example)
     tenants = {tenant.name for tenant in read_api_keys(None, file, DEFAULT_TENANT).values()}
     assert tenants == {"research", "website", "batch"}

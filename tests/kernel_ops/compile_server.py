@@ -62,6 +62,9 @@ class AbsentAccelerator:
     def free_memory(self) -> int:
         return 100 * 2**30
 
+    def total_memory(self) -> int:
+        return 128 * 2**30
+
 
 class AbsentGraph:
     def __init__(self, output: Tensor) -> None:

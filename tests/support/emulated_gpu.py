@@ -68,6 +68,9 @@ class EmulatedAccelerator:
     def free_memory(self) -> int:
         return 2**32
 
+    def total_memory(self) -> int:
+        return 2**33
+
 
 def load(
     checkpoint: Path, accelerator: EmulatedAccelerator | None = None, **options: Any

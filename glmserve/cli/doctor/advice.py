@@ -11,10 +11,11 @@ from glmserve.contract.diagnosis import Attempt, Machine
 _WORTH_IT = 1.3
 """Times as many tokens of KV cache, for smaller numbers to be worth a word."""
 _COMPILE = "GLMSERVE_CPU_KERNELS=required pip install ."
+_LIMITS = {"max_model_len", "kv_cache_tokens", "kv_cache_memory", "gpu_memory_utilization"}
 _FIXES: tuple[Callable[[Set[str]], bool], ...] = (
     lambda changed: changed <= {"dtype"},
     lambda changed: changed <= {"quantization", "kv_cache_dtype"},
-    lambda changed: changed <= {"max_model_len", "kv_cache_tokens", "kv_cache_memory"},
+    lambda changed: changed <= _LIMITS,
     lambda changed: "device" in changed,
 )
 """The device's own choice, smaller numbers, limits left out, elsewhere: one of each is enough."""

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from glmserve.cli.options import (
@@ -13,6 +14,7 @@ from glmserve.cli.options import (
     add_model_options,
     add_scheduling_options,
     runner_config,
+    with_official_names,
 )
 
 if TYPE_CHECKING:
@@ -23,23 +25,23 @@ def add_command(commands: Commands) -> None:
     """Add `doctor` to the command line."""
     parser = commands.add_parser(
         "doctor",
-        help="say what can be served here, and what to change if it cannot",
-        description="Look at this machine and at a checkpoint, load nothing, and say whether "
-        "`glmserve serve` with the same options will work, for how many users, and what to change. "
-        "Exit code 0: it will; 1: it will not; 2: an option is wrong. In Chinese where the "
-        "environment's LC_ALL, LC_MESSAGES or LANG begins with zh.",
+        help="check whether a checkpoint can be served on this machine",
+        description="Inspect this machine and a checkpoint without loading the model. Say whether "
+        "`glmserve serve` with the same options will work, for how many users, and what to change "
+        "if not. Exit code 0: it will work; 1: it will not; 2: an option is wrong. The report is "
+        "in Chinese if LC_ALL, LC_MESSAGES or LANG begins with zh.",
         allow_abbrev=False,
     )
-    parser.set_defaults(run=run)
-    add_model_options(parser)
+    parser.set_defaults(run=partial(run, parser))
+    add_model_options(parser, positional=True)
     add_device_options(parser)
     add_scheduling_options(parser)
     group = parser.add_argument_group("output")
-    group.add_argument("--json", action="store_true", help="the same for machines, on one line")
+    group.add_argument("--json", action="store_true", help="print the report as one line of JSON")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Print what there is to say; the exit code of `glmserve serve` with these options."""
+def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """Print the report; returns the exit code of `glmserve serve` with these options."""
     config = runner_config(options)
     # Not before it is needed: --help must not wait for it.
     import msgspec
@@ -48,7 +50,8 @@ def run(options: argparse.Namespace) -> int:
     from glmserve.cli.doctor.language import choose_language
     from glmserve.cli.doctor.report import render
 
-    diagnosis = diagnose(config, options, _serve_arguments(options.arguments))
+    arguments = with_official_names(_serve_arguments(options.arguments), parser._actions)
+    diagnosis = diagnose(config, options, arguments)
     if options.json:
         print(msgspec.json.encode(diagnosis).decode())
     else:
@@ -58,6 +61,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _serve_arguments(arguments: Sequence[str]) -> list[str]:
-    """Those of `glmserve serve` that say the same."""
+    """The arguments of `glmserve serve` that mean the same."""
     after = arguments[arguments.index("doctor") + 1 :]  # nothing but flags can stand before it
     return [argument for argument in after if argument not in ("--json", "--debug")]

@@ -1,4 +1,4 @@
-"""Who may ask, and how connections are secured."""
+"""Options for access: API keys, limits of keys, TLS."""
 
 from __future__ import annotations
 
@@ -10,67 +10,69 @@ from glmserve.cli.api_keys import ADMIN_KEY_VARIABLE, KEY_VARIABLE
 
 
 def add_access_options(parser: argparse.ArgumentParser) -> None:
-    """Add their group to a command."""
+    """Add the group "access" to a command."""
     group = parser.add_argument_group("access")
     group.add_argument(
         "--api-key",
         type=values.api_key,
         metavar="KEY",
-        help=f"clients must send it; better kept in the environment as {KEY_VARIABLE}",
+        help="key that clients must send; the environment variable "
+        f"{KEY_VARIABLE} is safer, because a command line is visible to other users",
     )
     group.add_argument(
         "--api-key-file",
         type=Path,
         metavar="FILE",
-        help="one key a line, # begins a comment; any of the keys will do. Behind a key may stand "
-        "name=, weight=, priority=, max-requests= and tokens-per-minute=",
+        help="file with one API key per line; # begins a comment. name=, weight=, priority=, "
+        "max-requests= and tokens-per-minute= may follow a key",
     )
     group.add_argument(
         "--key-max-requests",
         type=values.non_negative,
         default=0,
         metavar="N",
-        help="requests that a key may have under way at once, unless its line says otherwise; 0: "
-        "any number",
+        help="requests of one key that may wait or run at once, if the key's line sets no "
+        "max-requests; 0: no limit",
     )
     group.add_argument(
         "--key-tokens-per-minute",
         type=values.non_negative,
         default=0,
         metavar="N",
-        help="tokens of prompts and answers for a key, unless its line says otherwise; 0: any "
-        "number",
+        help="prompt and answer tokens of one key per minute, if the key's line sets no "
+        "tokens-per-minute; 0: no limit",
     )
     group.add_argument(
         "--share-prefixes",
         action="store_true",
-        help="keys find each other's prompts in the prefix cache; saves work where their prompts "
-        "begin alike, and lets them learn from the time to the first token what others have asked",
+        help="use one prefix cache for all keys. Saves work if keys send prompts with the same "
+        "beginning, but the time to the first token then reveals what other keys have sent",
     )
     group.add_argument(
         "--admin-key",
         type=values.api_key,
         metavar="KEY",
-        help="the operator's, for /admin; better kept in the environment as "
-        f"{ADMIN_KEY_VARIABLE}; without one, /admin is refused",
+        help="key for /admin; the environment variable "
+        f"{ADMIN_KEY_VARIABLE} is safer; without an admin key, /admin is disabled",
     )
-    group.add_argument("--public-metrics", action="store_true", help="/metrics needs no key")
+    group.add_argument("--public-metrics", action="store_true", help="/metrics needs no API key")
     group.add_argument(
-        "--public-docs", action="store_true", help="/docs and /openapi.json need no key"
+        "--public-docs", action="store_true", help="/docs and /openapi.json need no API key"
     )
     group.add_argument(
-        "--ssl-certfile", type=Path, metavar="FILE", help="PEM; the server then speaks https"
+        "--ssl-certfile", type=Path, metavar="FILE", help="certificate, PEM; serves https"
     )
     group.add_argument(
         "--ssl-keyfile",
         type=Path,
         metavar="FILE",
-        help="PEM; default: the key is in --ssl-certfile. The password of an encrypted key is "
-        f"taken from the environment's {tls.PASSWORD_VARIABLE}",
+        help="private key, PEM; default: the key is in --ssl-certfile. The password of an "
+        f"encrypted key is read from the environment variable {tls.PASSWORD_VARIABLE}",
     )
     group.add_argument(
         "--ssl-ca-certs",
         type=Path,
         metavar="FILE",
-        help="PEM; clients must show a certificate that one of these has signed",
+        help="certificate authorities, PEM; clients must then present a certificate that one of "
+        "them has signed",
     )

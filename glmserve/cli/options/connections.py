@@ -1,4 +1,4 @@
-"""How long clients may take, and how many there may be."""
+"""Options for connections: time limits, and their number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from glmserve.config import ConnectionConfig
 
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
-    """Add their group to a command."""
+    """Add the group "connections" to a command."""
     group = parser.add_argument_group("connections")
     defaults = ConnectionConfig()
 
@@ -22,36 +22,37 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     add_time(
         "--header-timeout",
         defaults.header_timeout,
-        "from the first byte of a request's head to its last, and for a TLS handshake; 0: no limit",
+        "longest time from the first byte of a request's head to its last, and for a TLS "
+        "handshake; a late request gets 408; 0: no limit",
     )
     add_time(
         "--body-timeout",
         defaults.body_timeout,
-        "a body that brings no byte for so long, or less than 500 bytes a second, gets 408; "
-        "0: no limit",
+        "a request gets 408 if its body sends nothing for so long, or less than 500 bytes per "
+        "second; 0: no limit",
     )
     add_time(
         "--idle-timeout",
         defaults.idle_timeout,
-        "a connection without a request is closed after it; 0: never",
+        "a connection without a request is closed after so long; 0: never",
     )
     add_time(
         "--write-timeout",
         defaults.write_timeout,
-        "a client that takes less than 500 bytes a second for so long, though more is there, is "
-        "cut off; 0: never",
+        "a client that reads less than 500 bytes per second for so long, although more is ready, "
+        "is disconnected; 0: never",
     )
     group.add_argument(
         "--max-connections",
         type=values.positive,
         metavar="N",
-        help="more get 503, but for /health; default: 4096, or what the limit of open files has "
-        "room for",
+        help="connections at once; further ones get 503, except for /health; default: 4096, or "
+        "fewer if the limit of open files is lower (the server raises it as far as it may)",
     )
 
 
 def connection_config(options: argparse.Namespace) -> ConnectionConfig:
-    """What connections have to keep to. Raises the process's limit of open files."""
+    """The limits of connections. Raises the process's limit of open files."""
     return ConnectionConfig(
         header_timeout=options.header_timeout,
         body_timeout=options.body_timeout,

@@ -1,4 +1,4 @@
-"""How to find out what happened."""
+"""Options for debugging."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def add_debug_options(parser: argparse.ArgumentParser) -> None:
-    """Add their group to a command."""
+    """Add the group "debugging" to a command."""
     group = parser.add_argument_group("debugging")
     group.add_argument(
         "--record",
         type=Path,
         metavar="FILE",
-        help="write down requests, prompts included, and every step, for glmserve replay",
+        help="write all requests, with their prompts, and all steps to a file for glmserve replay",
     )

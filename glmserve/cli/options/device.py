@@ -1,4 +1,4 @@
-"""Where the model runs, and in which numbers."""
+"""Options for the device, number formats, kernels and memory."""
 
 from __future__ import annotations
 
@@ -10,74 +10,110 @@ from glmserve.config import AttentionName, CpuKernels, KvCacheDType, Quantizatio
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
-    """Add their group to a command."""
+    """Add the group "device and memory" to a command."""
     group = parser.add_argument_group("device and memory")
-    group.add_argument("--device", default="auto", help="cpu, cuda, ...; auto: the first there is")
+    group.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="cpu, cuda, rocm, or the name of a device plugin; auto: cuda, rocm or cpu, the first "
+        "that works here",
+    )
     group.add_argument(
         "--dtype",
         choices=("auto", "float32", "float16", "bfloat16"),
         default="auto",
-        help="of weights and KV cache",
+        help="number format of weights and activations; auto: float32 for a small model on a CPU, "
+        "otherwise the format that suits the device",
     )
     group.add_argument(
         "--quantization",
         choices=get_args(Quantization),
-        help="round the weights of matrix products while loading: to 8 bits (int8), to 4 (int4), "
-        "or these and activations to 8 (w8a8, w4a8)",
+        help="quantise the weights of matrix products while loading: to 8 bits (int8) or 4 bits "
+        "(int4); w8a8 and w4a8 also quantise activations to 8 bits, on a CPU only; w4a8 needs the "
+        "native CPU kernels, w8a8 these or bfloat16",
     )
-    group.add_argument("--threads", type=values.positive, metavar="N", help="CPU threads")
+    group.add_argument(
+        "--threads",
+        type=values.positive,
+        metavar="N",
+        help="CPU threads of the model; default: one per physical core, less one for the server "
+        "process",
+    )
     where = group.add_mutually_exclusive_group()
     where.add_argument(
         "--cpus",
         type=values.cpu_list,
         metavar="LIST",
-        help="logical CPUs for the cpu device, like 0-15,32; the server process keeps to the "
-        "others if there are any",
+        help="logical CPUs that the model runs on, such as 0-15,32, with --device cpu; the server "
+        "process uses the other CPUs if there are any",
     )
     where.add_argument(
         "--numa-node",
         type=values.non_negative,
         metavar="N",
-        help="the CPUs of this node, and its memory while there is any",
+        help="run the model on the CPUs of this NUMA node, and allocate its memory first; with "
+        "--device cpu",
     )
     group.add_argument(
         "--deterministic",
         action="store_true",
-        help="a request's numbers are the same bits whatever shares its batch; slower, but not on "
-        "a CPU with native kernels",
+        help="batch-invariant results: a request gets the same bits whatever else is in its batch. "
+        "Slower on a GPU and with torch's kernels; always so with the native CPU kernels",
     )
     group.add_argument(
         "--attention-backend",
         choices=get_args(AttentionName),
         default="auto",
-        help="who computes attention; auto: native on a CPU, triton on a GPU, else sdpa (torch's "
-        "own)",
+        help="implementation of attention: native (CPU), triton, xformers or sdpa (torch's own); "
+        "auto: native on a CPU, triton on a GPU, sdpa elsewhere",
     )
     group.add_argument(
         "--cpu-kernels",
         choices=get_args(CpuKernels),
         default="auto",
-        help="native: glmserve's own, compiled when it was installed; auto: these if there are any",
+        help="native: glmserve's own C++ kernels, compiled during installation; torch: torch's; "
+        "auto: native if they are installed and run on this CPU",
     )
     group.add_argument(
         "--kv-cache-dtype",
         choices=get_args(KvCacheDType),
         default="auto",
-        help="int8 and fp8 keep twice the tokens of 16-bit numbers; auto: as --dtype",
+        help="number format of the KV cache; int8 and fp8 hold twice the tokens of a 16-bit "
+        "format; fp8 needs an NVIDIA GPU of compute capability 8.9 or later; auto: as --dtype",
     )
     group.add_argument(
         "--block-size",
+        "--page-size",
         type=values.positive,
         metavar="TOKENS",
-        help="token slots per KV block; default: the device's choice",
+        help="tokens per block of the KV cache; default: 32 on a CPU (16 with torch's kernels), 64 "
+        "on a GPU",
     )
     group.add_argument(
-        "--kv-cache-memory", type=values.num_bytes, metavar="BYTES", help="for example 4G"
+        "--kv-cache-memory",
+        type=values.num_bytes,
+        metavar="BYTES",
+        help="size of the KV cache, such as 4G; default: the memory that is left",
     )
-    group.add_argument("--kv-cache-tokens", type=values.positive, metavar="N")
+    group.add_argument(
+        "--kv-cache-tokens",
+        "--max-total-tokens",
+        type=values.positive,
+        metavar="N",
+        help="size of the KV cache in tokens; an alternative to --kv-cache-memory",
+    )
+    group.add_argument(
+        "--gpu-memory-utilization",
+        type=values.share,
+        metavar="SHARE",
+        help="share of the GPU's total memory for weights, activations and KV cache together, such "
+        "as 0.9; it must be free at the start; default: all memory that is free",
+    )
     group.add_argument(
         "--prefix-cache",
+        "--enable-prefix-caching",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="reuse the K/V of earlier prompts that begin alike",
+        help="reuse the KV cache of earlier prompts with the same beginning",
     )

@@ -1,4 +1,4 @@
-"""How clients are listened to, and what is kept for them."""
+"""Options for HTTP: address, bodies, caches of answers, CORS."""
 
 from __future__ import annotations
 
@@ -8,52 +8,67 @@ from glmserve.cli import values
 
 
 def add_http_options(parser: argparse.ArgumentParser) -> None:
-    """Add their group to a command."""
-    group = parser.add_argument_group("http")
-    group.add_argument("--host", type=values.non_empty, default="127.0.0.1")
-    group.add_argument("--port", type=values.port, default=8000)
+    """Add the group "HTTP" to a command."""
+    group = parser.add_argument_group("HTTP")
+    group.add_argument(
+        "--host",
+        type=values.non_empty,
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen on; 0.0.0.0: all IPv4 interfaces",
+    )
+    group.add_argument(
+        "--port",
+        type=values.port,
+        default=8000,
+        metavar="N",
+        help="TCP port to listen on; 0: any free port",
+    )
     group.add_argument(
         "--drain-timeout",
         type=values.seconds,
         default=30.0,
         metavar="SECONDS",
-        help="after SIGTERM or SIGINT, requests under way get as long to come to their end; a "
-        "second signal ends them at once",
+        help="time that running requests have to finish after SIGTERM or SIGINT; a second signal "
+        "ends them at once",
     )
     group.add_argument(
         "--max-body-size",
         type=values.num_bytes,
         default="8M",
         metavar="BYTES",
-        help="of a request; larger ones get 413",
+        help="largest body of a request; larger ones get 413",
     )
     group.add_argument(
         "--cache-size",
         type=values.non_negative,
         default=0,
         metavar="N",
-        help="answer the last N different chat and text completions from a cache when they come "
-        "again; 0: never",
+        help="keep the answers of the last N different chat and text completions, and send them "
+        "again when the same request comes again, marked with X-Glmserve-Cache: hit; never across "
+        "API keys; 0: off",
     )
     group.add_argument(
         "--cache-list-size",
         type=values.positive,
         default=1,
         metavar="N",
-        help="answers to collect for a request before it is answered with one of them at random",
+        help="with --cache-size: compute this many answers to a request before answering it with "
+        "one of them, chosen at random",
     )
     group.add_argument(
         "--response-store-size",
         type=values.non_negative,
         default=1000,
         metavar="N",
-        help="responses of /v1/responses to keep in memory for later ones to go on from; 0: none",
+        help="responses of /v1/responses to keep in memory, for previous_response_id and GET; 0: "
+        "none",
     )
     group.add_argument(
         "--cors-origin",
         type=values.origin,
         action="append",
         metavar="ORIGIN",
-        help="web pages from there may call the server, like https://example.org, or * for any; "
-        "repeatable",
+        help="origin of web pages that may call the server, such as https://example.org; * allows "
+        "all; may be given several times",
     )

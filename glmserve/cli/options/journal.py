@@ -1,4 +1,4 @@
-"""What outlives the server."""
+"""Options for the journal, which outlives the server process."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from glmserve.config import JournalConfig
 
 
 def add_journal_options(parser: argparse.ArgumentParser) -> None:
-    """Add their group to a command."""
+    """Add the group "journal" to a command."""
     group = parser.add_argument_group("journal")
     group.add_argument(
         "--journal",
         type=Path,
         metavar="DIR",
-        help="keep accepted requests and their answers so far in a folder of this server's own: "
-        "after a crash or a restart, clients get the rest (Last-Event-ID, Idempotency-Key)",
+        help="folder for accepted requests and their answers so far; after a crash or a restart, "
+        "clients get the rest (Last-Event-ID, Idempotency-Key); one server per folder",
     )
     group.add_argument(
         "--journal-keep",
         type=values.seconds,
         default=600.0,
         metavar="SECONDS",
-        help="for which clients may come back for an answer",
+        help="how long an answer is kept for a client that comes back",
     )
     group.add_argument(
         "--journal-size",
         type=values.num_bytes,
         default="1G",
         metavar="BYTES",
-        help="of the journal; beyond them finished answers go first, and then requests go on "
-        "without it",
+        help="largest size of the journal. When it is full, finished answers are deleted first; "
+        "then requests are served without the journal",
     )
 
 
 def journal_config(options: argparse.Namespace) -> JournalConfig | None:
-    """Where the journal is and how long it remembers; None without one."""
+    """The journal's folder and limits; None without a journal."""
     if options.journal is None:
         return None
     return JournalConfig(options.journal, options.journal_keep, options.journal_size)

@@ -1,29 +1,48 @@
-"""What is served."""
+"""Options for the model: its files, its name, its tokenizer and its context length."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from glmserve.cli import values
 from glmserve.config import EMBEDDED_CHECKPOINT
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add their group to a command."""
+def add_model_options(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
+    """Add the group "model" to a command.
+
+    Args:
+        positional: accept the checkpoint as an argument without a name, too.
+    """
     group = parser.add_argument_group("model")
-    group.add_argument(
+    checkpoint = group.add_mutually_exclusive_group()
+    if positional:
+        checkpoint.add_argument(
+            "model",
+            nargs="?",
+            action=_StoreCheckpoint,
+            type=Path,
+            metavar="MODEL",
+            help="the same as --checkpoint",
+        )
+    checkpoint.add_argument(
         "--checkpoint",
+        "--model",
+        "--model-path",
+        "-m",
         type=Path,
         default=EMBEDDED_CHECKPOINT,
         metavar="PATH",
-        help="folder with config.json and weights, or one weights file with config.json beside it",
+        help="local path of the model: a folder with config.json and weights, or one weights file "
+        "with config.json beside it; nothing is downloaded",
     )
     group.add_argument(
         "--ptuning-checkpoint",
         type=Path,
         metavar="PATH",
-        help="folder of a P-Tuning v2 prefix that was trained for the checkpoint",
+        help="folder of a P-Tuning v2 prefix that was trained for this checkpoint",
     )
     group.add_argument(
         "--served-model-name",
@@ -31,38 +50,59 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="what clients call it, the model's own name first; default: the folder's name",
+        help="names of the model in requests; answers carry the first one; default: the name of "
+        "the checkpoint's folder",
     )
     group.add_argument(
         "--load-format",
         choices=("auto", "dummy"),
         default="auto",
-        help="dummy: seeded random weights from config.json alone",
+        help="dummy: make random weights of the shapes in config.json; no weights file is needed",
     )
     group.add_argument(
         "--skip-tokenizer-init",
         action="store_true",
-        help="serve token ids on /v1/completions only; needs no tokenizer files",
+        help="serve token ids on /v1/completions only; no tokenizer file is needed",
     )
     group.add_argument(
         "--chat-format",
         metavar="NAME",
-        help="chatglm, chatglm2, chatglm3, glm4 or codegeex2; default: what the checkpoint tells",
+        help="prompt format of conversations: chatglm, chatglm2, chatglm3, glm4 or codegeex2; "
+        "default: the format that the checkpoint's files name",
     )
     group.add_argument(
         "--rope-scaling",
         choices=("positions", "base"),
-        help="what the config's rope_ratio means; default: what the checkpoint tells",
+        help="meaning of rope_ratio in config.json: it divides the positions (ChatGLM2-6B-32k) or "
+        "multiplies the base (ChatGLM3, GLM-4); required only if the checkpoint does not say which",
     )
     group.add_argument(
         "--max-model-len",
+        "--context-length",
         type=values.positive,
         metavar="TOKENS",
-        help="longest prompt and answer together; default: the model's, if the cache holds it",
+        help="longest prompt and answer together; default: the model's own limit, or less if the "
+        "KV cache is smaller",
     )
     group.add_argument(
         "--seed",
         type=values.seed,
         default=0,
-        help="seeds dummy weights, and requests without a seed in order of arrival",
+        metavar="N",
+        help="seed of dummy weights, and of the seeds that requests without one get in order of "
+        "arrival",
     )
+
+
+class _StoreCheckpoint(argparse.Action):
+    """Stores a positional MODEL where --checkpoint stores its value."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[object] | None,
+        option_string: str | None = None,
+    ) -> None:
+        if values is not None:
+            namespace.checkpoint = values

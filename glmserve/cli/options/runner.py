@@ -1,4 +1,4 @@
-"""What the options for model and device say to the worker."""
+"""The worker's config, made of the options for model, device and scheduling."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from glmserve.errors import OptionError
 
 
 def runner_config(options: argparse.Namespace) -> RunnerConfig:
-    """What the worker is told.
+    """The config of the worker process.
 
     Raises:
-        OptionError: the CPUs it is to run on cannot be had, or options contradict each other.
+        OptionError: the process may not use these CPUs, or two options contradict each other.
     """
     _check(options)
     placement = place_worker(options.cpus, options.numa_node)
@@ -37,6 +37,7 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
         deterministic=options.deterministic,
         kv_cache_memory=options.kv_cache_memory,
         kv_cache_tokens=options.kv_cache_tokens,
+        gpu_memory_utilization=options.gpu_memory_utilization,
         threads=options.threads,
         debug=options.debug,
         cpus=placement.cpus,

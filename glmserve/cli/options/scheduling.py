@@ -1,4 +1,4 @@
-"""How requests share the model."""
+"""Options for scheduling: batch size, token budget, queue, speculation."""
 
 from __future__ import annotations
 
@@ -10,55 +10,60 @@ from glmserve.config import SchedulerConfig, Tenant
 
 
 def add_scheduling_options(parser: argparse.ArgumentParser) -> None:
-    """Add their group to a command."""
+    """Add the group "scheduling" to a command."""
     group = parser.add_argument_group("scheduling")
     group.add_argument(
         "--max-batch-size",
+        "--max-num-seqs",
+        "--max-running-requests",
         type=values.positive,
         default=64,
         metavar="N",
-        help="requests that run at the same time",
+        help="largest number of requests that run at the same time",
     )
     group.add_argument(
         "--max-step-tokens",
+        "--max-num-batched-tokens",
         type=values.positive,
         metavar="N",
-        help="new tokens in one step; longer prompts are computed in chunks; default: 512 on a "
-        "CPU, 2048 on a GPU; for ChatGLM-6B, which has no chunks, what its longest prompt needs",
+        help="token budget of one step, prefill and decode together. A longer prompt is computed "
+        "in chunks, so this bounds how long it delays other requests. Default: 512 on a CPU, 2048 "
+        "on a GPU; for ChatGLM-6B, which has no chunks, its context and one token per request",
     )
     group.add_argument(
         "--queue-size",
         type=values.non_negative,
         default=4096,
         metavar="N",
-        help="requests that may wait, of each API key; 0: no bound",
+        help="requests of one API key that may wait; 0: no limit",
     )
     group.add_argument(
         "--queue-timeout",
         type=values.seconds,
         default=600.0,
         metavar="SECONDS",
-        help="a request that has waited as long without being begun gets 503; 0: never",
+        help="a request that waits longer than this gets 503 with Retry-After; 0: no limit",
     )
     group.add_argument(
         "--queue-full-status",
         type=values.http_error_status,
         default=429,
         metavar="STATUS",
-        help="what a request gets when the queue is full",
+        help="HTTP status of a request that finds the queue full; it comes with Retry-After",
     )
     group.add_argument(
         "--speculative-tokens",
         type=values.non_negative,
         default=0,
         metavar="N",
-        help="guess up to N tokens of a request ahead in each step, from where its text stood "
-        "before, and keep those that the model would have chosen (prompt lookup); 0: never",
+        help="draft up to N tokens of a request per step by prompt lookup: copy what followed the "
+        "last tokens earlier in the text. Only tokens that the model would have chosen are kept, "
+        "so the text stays the same. On a CPU only; 0: off",
     )
 
 
 def scheduler_config(options: argparse.Namespace, tenants: Iterable[Tenant]) -> SchedulerConfig:
-    """What the scheduler is told."""
+    """The config of the scheduler."""
     return SchedulerConfig(
         max_batch_size=options.max_batch_size,
         max_step_tokens=options.max_step_tokens,

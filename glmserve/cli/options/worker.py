@@ -1,4 +1,4 @@
-"""How the worker process is looked after."""
+"""Options for the supervision of the worker process."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from glmserve.config import SupervisionConfig
 
 
 def add_worker_options(parser: argparse.ArgumentParser) -> None:
-    """Add their group to a command."""
+    """Add the group "worker" to a command."""
     group = parser.add_argument_group("worker")
     group.add_argument(
         "--step-timeout",
         type=values.seconds,
         default=300.0,
         metavar="SECONDS",
-        help="a worker whose step takes longer is killed, and replaced; 0: never",
+        help="a worker whose step takes longer is killed and replaced; 0: never",
     )
     group.add_argument(
         "--load-timeout",
         type=values.seconds,
         default=900.0,
         metavar="SECONDS",
-        help="a worker that loads, and makes no progress for so long, is killed; 0: never",
+        help="a worker that makes no progress for so long while loading is killed; 0: never",
     )
     group.add_argument(
         "--max-worker-restarts",
         type=values.non_negative,
         default=5,
         metavar="N",
-        help="replace a worker that has died, at most N times within ten minutes; requests go on "
-        "where they were",
+        help="replacements of a dead worker within ten minutes. Requests continue on the new "
+        "worker. When one more dies, the server exits with code 1",
     )
 
 
 def supervision_config(options: argparse.Namespace) -> SupervisionConfig:
-    """How the worker is looked after."""
+    """The limits of the supervision."""
     return SupervisionConfig(
         step_timeout=options.step_timeout,
         load_timeout=options.load_timeout,
