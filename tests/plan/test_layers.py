@@ -36,6 +36,19 @@ LAYERS: dict[str, int] = {
     "cli": 11,
     "__main__": 11,
 }
+API_LAYERS = {
+    "protocol": 0,
+    "journaling": 1,
+    "answering": 2,
+    "http": 3,
+    "openai": 4,
+    "anthropic": 4,
+    "tokenizer": 5,
+    "operator": 6,
+    "app": 7,
+    "__init__": 8,
+}
+"""Rooms of glmserve.api; each imports itself and lower ones."""
 PLAN = {"cache", "scheduler", "journal", "engine", "executor", "trace", "text", "api"}
 PLAN |= {"evaluation", "cli"}
 COMPUTE = range(1, 6)
@@ -82,6 +95,47 @@ def test_imports_go_down(path: Path) -> None:
 
 def test_every_module_has_a_layer() -> None:
     assert {layer_name(path) for path in MODULES} <= LAYERS.keys()
+
+
+API_MODULES = sorted((PACKAGE / "api").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", API_MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_within_the_api_go_down(path: Path) -> None:
+    own = path.relative_to(PACKAGE / "api").parts[0].removesuffix(".py")
+    for module in imports(path):
+        if module.startswith("glmserve.api."):
+            other = module.split(".")[2]
+            assert other == own or API_LAYERS[other] < API_LAYERS[own], f"{own} imports {module}"
+
+
+def test_answering_knows_no_http() -> None:
+    for path in API_MODULES:
+        if {"answering", "journaling", "protocol"} & set(path.parts):
+            libraries = {module.split(".")[0] for module in imports(path)}
+            assert not libraries & {"starlette", "sse_starlette", "uvicorn"}, path
+
+
+def test_no_module_of_the_api_imports_itself_through_others() -> None:
+    """At run time: imports under TYPE_CHECKING would hide a circle, and there are none."""
+    graph = {module_name(path): set(imports(path)) for path in API_MODULES}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join([*trail, module])
+        if module in done or module not in graph:
+            return
+        for other in graph[module]:
+            visit(other, (*trail, module))
+        done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
 
 
 @pytest.mark.parametrize("path", KERNEL_MODULES, ids=lambda p: str(p.relative_to(KERNELS)))

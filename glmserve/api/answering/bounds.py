@@ -1,4 +1,4 @@
-"""What a request may ask for in all, where each of its fields is within its own bounds."""
+"""Bounds of a request as a whole; each field has bounds of its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_characters(num_characters: int, max_context: int, param: str) -> None:
 
 
 def check_tokenizable(num_characters: int, max_context: int, param: str) -> None:
-    """The same where text is counted and not answered: it may be longer than the context.
+    """Refuse text that takes too long to tokenise where it is only counted, not answered.
 
     Raises:
         InvalidRequestError: it would hold up others.

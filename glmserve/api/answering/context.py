@@ -33,7 +33,7 @@ class ServerContext:
     structures: StructureCompiler | None = field(init=False)
     """None without a tokenizer."""
     response_cache: ResponseCache | None = field(init=False)
-    """None unless the operator wants one."""
+    """None unless the operator configured one."""
     quotas: Quotas = field(default_factory=Quotas)
     answers: AnswerRegistry | None = field(init=False, default=None)
     """None without a journal."""
@@ -51,7 +51,7 @@ class ServerContext:
         self._model_names = self.config.model_names
 
     def record_to(self, journal: Journal) -> None:
-        """Let answers outlive this server. Before an application is made of it."""
+        """Record answers in this journal. Must be called before `create_app`."""
         self.answers = AnswerRegistry(journal)
         self.engine.stats.registry.register(journal.metrics)
 
@@ -79,11 +79,11 @@ class ServerContext:
             await self.answers.journal.close()
 
     def next_seed(self) -> int:
-        """A seed for a request that brought none: the server's own, counted up."""
+        """A seed for a request without one: the server's seed, counted up."""
         return next(self._seeds)
 
     def check_model(self, name: str) -> None:
-        """Raise ModelNotFoundError unless we serve a model of this name."""
+        """Raise ModelNotFoundError unless this server serves a model of this name."""
         if name not in self._model_names:
             raise ModelNotFoundError(
                 f"the model {name[:200]!r} does not exist here; this server serves "

@@ -71,7 +71,7 @@ class AnswerStream:
             self._journaled.on_supersede(cancel)
 
     def close(self) -> None:
-        """End the generation if it is not over, and leave the record to whoever resumes it."""
+        """End the generation if it is not over, and leave the record to a later request."""
         self._writer.generation.close()
         if self._journaled is not None:
             self._journaled.close()

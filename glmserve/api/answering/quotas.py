@@ -13,7 +13,7 @@ _MINUTE = 60.0
 
 
 class Lease:
-    """One HTTP request under way: a place is taken, and its output counts as it grows."""
+    """One request that counts against its tenant's limits; its output is charged as it grows."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -21,7 +21,7 @@ class Lease:
         self._num_charged = 0
 
     def watch(self, requests: Sequence[Request]) -> None:
-        """These are the sequences whose output counts."""
+        """Charge the output of these sequences."""
         self._requests = requests
 
     def newly_generated(self) -> int:
@@ -36,10 +36,10 @@ class Lease:
 
 
 class Account:
-    """What a tenant has under way, and a bucket that fills with tokens steadily.
+    """A tenant's running requests, and a bucket that fills steadily with tokens.
 
-    Prompts are taken out when they come, output as it is generated: that may leave less than
-    nothing, and the next request waits until it is made up for.
+    Prompts are taken out when they arrive, output as it is generated. Output may take the level
+    below 0; then the next request waits until the bucket has filled up.
     """
 
     def __init__(self, tenant: Tenant, clock: Callable[[], float]) -> None:
@@ -76,7 +76,7 @@ class Account:
 
     @property
     def level(self) -> float:
-        """Tokens that can be had now; below 0, those to be made up for."""
+        """Tokens in the bucket; below 0: tokens that were used in advance."""
         now = self._clock()
         most = float(self._tenant.tokens_per_minute)
         filled = self._level + (now - self._last) * most / _MINUTE
@@ -85,7 +85,7 @@ class Account:
         return self._level
 
     def seconds_until(self, level: float) -> float:
-        """How long it takes to fill up to this level if nothing is taken out."""
+        """Seconds until the bucket reaches this level if nothing is taken out."""
         return max(0.0, level - self._level) * _MINUTE / self._tenant.tokens_per_minute
 
     def _take(self, num_tokens: int) -> None:

@@ -162,7 +162,7 @@ def _of_values(
     choice: tuple[str, list[str] | None],
     grammar: tuple[str, str | None],
 ) -> Iterator[StructureSpec]:
-    """What each of four fields asks for; None asks for nothing."""
+    """The structure that each of four fields asks for; None asks for nothing."""
     if schema[1] is not None:
         yield StructureSpec(JsonSchema(_schema(schema[1], schema[0])), schema[0])
     if regex[1] is not None:
@@ -174,7 +174,7 @@ def _of_values(
 
 
 def _schema(value: dict[str, Any] | bool | str, param: str) -> dict[str, Any] | bool:
-    """A JSON schema that may come as its text."""
+    """A JSON schema, which may be sent as JSON text."""
     if not isinstance(value, str):
         return value
     try:

@@ -7,19 +7,19 @@ from msgspec import UNSET, UnsetType
 
 
 class PromptTokensDetails(msgspec.Struct):
-    """Where the prompt's tokens came from."""
+    """Details of the prompt's tokens."""
 
     cached_tokens: int
     """Found in the prefix cache."""
 
 
 class CompletionTokensDetails(msgspec.Struct):
-    """What became of a prediction."""
+    """How much of a prediction was right."""
 
     accepted_prediction_tokens: int
-    """Guessed ahead, and right."""
+    """Drafted tokens that were right."""
     rejected_prediction_tokens: int
-    """Guessed ahead, and wrong."""
+    """Drafted tokens that were wrong."""
 
 
 class Usage(msgspec.Struct):

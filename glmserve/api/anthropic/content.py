@@ -1,4 +1,4 @@
-"""The content of a message while it grows: its blocks, and the events that tell of them."""
+"""The content of a message while it grows: its blocks, and the events that report them."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Content:
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
         self.blocks: list[Block] = []
-        """The last one may still lack its text or input."""
+        """The text or input of the last block is set when the block ends."""
         self._is_open = False
         self._pieces: list[str] = []
-        """Of the last block's text, or of its input's."""
+        """Pieces of the last block's text, or of its input's JSON."""
 
     def push(self, events: Iterable[ToolEvent]) -> list[ContentEvent]:
-        """Take note of what is new, and tell of it."""
+        """Add what is new; the events that report it."""
         told: list[ContentEvent] = []
         for event in events:
             match event:

@@ -1,4 +1,4 @@
-"""From Anthropic's requests to the chat requests that they amount to."""
+"""Converts Anthropic's requests to the chat requests with the same meaning."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ FIELD_NAMES = {
     "response_format.json_schema.schema": "output_config.format.schema",
     "stop": "stop_sequences",
 }
-"""What errors about a chat request name, by the names of this API."""
+"""This API's names of chat request fields, for errors."""
 
 
 def chat_request(request: CountTokensRequest) -> ChatCompletionRequest:
-    """The same request of chat completions.
+    """The chat completion request with the same meaning.
 
     Raises:
         InvalidRequestError: a result belongs to no call, or fields contradict each other.

@@ -27,13 +27,13 @@ StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
 
 
 class MessageUsage(msgspec.Struct):
-    """Token counts. What was found in the prefix cache is not among the input tokens."""
+    """Token counts. Tokens found in the prefix cache do not count as input tokens."""
 
     input_tokens: int
     cache_read_input_tokens: int
     output_tokens: int
     cache_creation_input_tokens: int = 0
-    """Always 0: nobody pays for what is added to the cache."""
+    """Always 0: additions to the cache are free."""
 
 
 class MessageObject(msgspec.Struct, kw_only=True):
@@ -62,7 +62,7 @@ class MessageStart(msgspec.Struct, tag_field="type", tag="message_start"):
 
 
 class Ping(msgspec.Struct, tag_field="type", tag="ping"):
-    """Nothing has happened."""
+    """Keeps the connection alive."""
 
 
 class ContentBlockStart(msgspec.Struct, tag_field="type", tag="content_block_start"):
@@ -92,7 +92,7 @@ class ContentBlockDelta(msgspec.Struct, tag_field="type", tag="content_block_del
 
 
 class ContentBlockStop(msgspec.Struct, tag_field="type", tag="content_block_stop"):
-    """A block is whole."""
+    """A block is complete."""
 
     index: int
 
@@ -105,7 +105,7 @@ class StopDelta(msgspec.Struct):
 
 
 class MessageDeltaEvent(msgspec.Struct, tag_field="type", tag="message_delta"):
-    """The message is whole."""
+    """The message is complete."""
 
     delta: StopDelta
     usage: MessageUsage

@@ -54,7 +54,7 @@ class ToolUseBlockParam(_Block):
 
 
 class ToolResultBlockParam(_Block):
-    """What a call gave."""
+    """The result of a call."""
 
     type: Literal["tool_result"]
     tool_use_id: str
@@ -63,7 +63,7 @@ class ToolResultBlockParam(_Block):
 
 
 class UserMessageParam(StrictModel):
-    """What the user says and what the user's tools have given."""
+    """What the user says, and the results of the user's tools."""
 
     role: Literal["user"]
     content: (
@@ -154,7 +154,7 @@ class JsonOutputFormat(StrictModel):
 
 
 class OutputConfig(StrictModel):
-    """What the text is to be."""
+    """The format of the text."""
 
     format: JsonOutputFormat | None = None
 

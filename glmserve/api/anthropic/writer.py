@@ -25,7 +25,7 @@ from glmserve.api.anthropic.objects import (
 from glmserve.errors import GlmserveError
 
 _STOP_REASONS: dict[str, StopReason] = {"length": "max_tokens", "tool_calls": "tool_use"}
-"""By the finish reasons of chat completions; all others are the end of the turn."""
+"""By chat completions' finish reasons; all other reasons end the turn."""
 
 
 class MessageWriter:
@@ -96,5 +96,5 @@ class MessageWriter:
 
 
 def _sent(event: Event) -> bytes:
-    """A stream tells the type of an event twice."""
+    """One event; its name is the type in its data."""
     return named_event(str(event.__struct_config__.tag), event)

@@ -1,4 +1,4 @@
-"""API keys, in front of every route that is not open."""
+"""Checks API keys in front of every route that is not open."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEALTH = "/health"
 
 
 class ApiKeys:
-    """The keys that are valid, kept as keyed hashes.
+    """The valid keys, kept as keyed hashes.
 
     Args:
         hash_key: random bytes that make ids the same in another server's life; None makes new ones.

@@ -1,4 +1,4 @@
-"""A name for every request, for the client's log and for ours."""
+"""An id for every request, for the logs of the client and of the server."""
 
 from __future__ import annotations
 

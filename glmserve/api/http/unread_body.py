@@ -1,4 +1,4 @@
-"""Answers that come before the request's body was read, and clients that are still sending it."""
+"""Answers that are sent before the request's body has been read."""
 
 from __future__ import annotations
 

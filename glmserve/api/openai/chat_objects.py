@@ -1,7 +1,7 @@
 """The objects that chat completions answer with, as OpenAI has published them.
 
-Fields that may be null are there as null; fields that may be absent are UNSET. What is not OpenAI's
-comes only to those who ask for it.
+Fields that may be null are there as null; fields that may be absent are UNSET. Other fields
+are sent only on request.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The objects that text completions answer with, as OpenAI has published them.
 
-What is not OpenAI's comes only to those who ask for it, or who have no tokenizer.
+Other fields are sent only on request, or by a server without a tokenizer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class LegacyLogprobs(msgspec.Struct):
     top_logprobs: list[dict[str, float] | None]
 
     def joined(self, more: LegacyLogprobs) -> LegacyLogprobs:
-        """These tokens and then those."""
+        """These tokens followed by others."""
         return LegacyLogprobs(
             self.text_offset + more.text_offset,
             self.token_logprobs + more.token_logprobs,

@@ -12,7 +12,7 @@ from glmserve.text.text_assembler import ScoredToken
 from glmserve.text.tokenizer import Tokenizer
 
 _LOWEST = -9999.0
-"""OpenAI's number for a token that is ruled out: JSON has no infinity."""
+"""OpenAI's number for a token with probability 0: JSON has no infinity."""
 
 _UNKNOWN = Logprobs(0.0, [], [])
 
@@ -59,7 +59,7 @@ class CompletionLogprobs:
     def push_prompt(
         self, prompt_ids: Sequence[int], logprobs: Sequence[Logprobs]
     ) -> LegacyLogprobs:
-        """The object for an echoed prompt; nothing is known of its first token."""
+        """The object for an echoed prompt; its first token has no log-probability."""
         scored = zip(prompt_ids, [_UNKNOWN, *logprobs], strict=True)
         shape = self.push(ScoredToken(*pair) for pair in scored)
         shape.token_logprobs[0] = shape.top_logprobs[0] = None
@@ -94,6 +94,6 @@ class CompletionLogprobs:
 
 
 def _spell(tokenizer: Tokenizer, token_id: int, at_start: bool) -> bytes:
-    """The bytes of a token, less the blank in front of a text that the text does not show."""
+    """The bytes of a token, without a leading blank that the text does not show."""
     data = tokenizer.token_bytes(token_id, skip_special_tokens=False)
     return data[1:] if at_start and tokenizer.opens_with_blank(token_id) else data

@@ -16,27 +16,27 @@ from glmserve.errors import AdminDisabledError, AuthenticationError
 
 
 class DrainStatus(msgspec.Struct):
-    """Whether new requests are sent away."""
+    """Whether the server refuses new requests."""
 
     status: Literal["draining", "serving"]
 
 
 async def start_draining(request: Request) -> Response:
-    """Send new and waiting requests away with 503, and let those go on that have begun."""
+    """Refuse new and waiting requests with 503; running requests go on."""
     _check_key(request)
     context_of(request).engine.drain("this server is being drained; try another, or later")
     return json_response(DrainStatus("draining"))
 
 
 async def stop_draining(request: Request) -> Response:
-    """Take requests again."""
+    """Accept requests again."""
     _check_key(request)
     context_of(request).engine.stop_draining()
     return json_response(DrainStatus("serving"))
 
 
 def _check_key(request: Request) -> None:
-    """Raise unless the request carries the operator's key, as an API key is carried."""
+    """Raise unless the request has the admin key, sent as an API key is sent."""
     key = context_of(request).config.admin_key
     if key is None:
         raise AdminDisabledError(

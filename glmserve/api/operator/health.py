@@ -20,8 +20,8 @@ Share = Annotated[float, Meta(ge=0, le=1, description="Of the weights: how much 
 
 
 class Health(msgspec.Struct):
-    """How the server is: `live`, or its engine: `loading`, `ready`, `restarting` or `dead`; or
-    `draining` where it would be ready, but takes no more requests."""
+    """The state of the server (`live`) or of its engine: `loading`, `ready`, `restarting`, `dead`,
+    or `draining` if it is ready but accepts no more requests."""
 
     status: str
     reason: str | UnsetType = UNSET
@@ -30,7 +30,7 @@ class Health(msgspec.Struct):
 
 
 class Version(msgspec.Struct):
-    """Which glmserve this is."""
+    """The version of glmserve."""
 
     version: str
 
@@ -41,7 +41,7 @@ async def live(request: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """200 once a real token came out of the model and as long as it can make more; else 503."""
+    """200 after a real token came out of the model and as long as it can make more; else 503."""
     engine = context_of(request).engine
     health = Health(engine.state.value)
     if engine.state is EngineState.READY and engine.is_draining:

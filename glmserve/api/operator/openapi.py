@@ -1,4 +1,4 @@
-"""GET /openapi.json and /docs: made from the very types that check requests and make answers."""
+"""GET /openapi.json and /docs, made from the types that check requests and write answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REF = "#/components/schemas/{name}"
 _MEANING = {
     400: "The request cannot be honoured; the message says what to change, param where.",
     401: "The API key is missing or wrong.",
-    403: "This server has no admin key, so nobody has it.",
+    403: "This server has no admin key.",
     404: "There is no such model or response.",
     413: "The body is too large.",
     415: "The body is compressed.",

@@ -1,4 +1,4 @@
-"""What each route takes and gives, for /openapi.json."""
+"""The requests and responses of each route, for /openapi.json."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Error(msgspec.Struct):
 
 
 Body = type | tuple[type, ...] | Literal["object", "string"]
-"""What msgspec can describe, several such things, or the name of a JSON type."""
+"""A type that msgspec describes, several such types, or the name of a JSON type."""
 
 _GENERATION_FAILURES = (400, 401, 404, 413, 415, 429, 500, 503)
 _TOKENS_FAILURES = (400, 401, 404, 413, 415, 500, 503)

@@ -1,4 +1,4 @@
-"""How a request body becomes a checked model, and what is said of one that does not."""
+"""Parses request bodies into checked models, and explains what is wrong with a body."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAIL_FAST = Field(fail_fast=True)
 INT32_MAX = 2**31 - 1
 
 MAX_PARTS = 2048
-"""Pieces that a text may come in: parts of a message, messages, items of an input."""
+"""The most parts of a message, messages of a conversation, or items of an input."""
 MAX_TOOLS = 128  # OpenAI's
 
 _LONGEST_NAME = 100  # characters of a name that an error message repeats
@@ -37,14 +37,14 @@ _IN_JSON = {
     "list_type": "must be a list",
     "none_required": "is not supported by this server; leave it out",
 }
-"""What pydantic says in the words of Python."""
+"""JSON's words for what pydantic says in Python's."""
 
 _UNKNOWN_FIELD = "unknown_field"
 _WRONG_FIELD = "wrong_field"
 
 
 def at_most(count: int, what: str) -> BeforeValidator:
-    """Refuses a larger dict before its members are looked at, which would complain one by one."""
+    """Refuses a larger dict at once; pydantic would report every member of it."""
 
     def check(value: Any) -> Any:
         if isinstance(value, dict) and len(value) > count:
@@ -55,12 +55,12 @@ def at_most(count: int, what: str) -> BeforeValidator:
 
 
 def wrong_field(field: str, reason: str) -> PydanticCustomError:
-    """What a validator of a whole model raises to name one of its fields."""
+    """The error that a validator of a whole model raises about one of its fields."""
     return PydanticCustomError(_WRONG_FIELD, "{reason}", {"field": field, "reason": reason})
 
 
 def only_type(known: str) -> BeforeValidator:
-    """Refuses other types of a part by name, before anything is said about their fields."""
+    """Refuses other types of a part by name, before their fields are checked."""
 
     def check(value: Any) -> Any:
         if isinstance(value, dict) and value.get("type", known) != known:
@@ -71,7 +71,7 @@ def only_type(known: str) -> BeforeValidator:
 
 
 class StrictModel(BaseModel):
-    """Every field is honoured, any other is refused by name.
+    """Every field is honoured; an unknown field is refused by name.
 
     A field that is null is as good as absent, which is how OpenAI's own clients mean it.
     """
@@ -83,7 +83,7 @@ class StrictModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _drop_nulls(cls, data: Any) -> Any:
-        """Also stops at the first unknown field, where pydantic would report on each of them."""
+        """Drop null fields, and stop at the first unknown field; pydantic would report all of them."""
         if not isinstance(data, dict):
             return data
         known = _field_names(cls)
@@ -128,10 +128,10 @@ def parse_data(model: type[Parsed], data: dict[str, Any]) -> Parsed:
 
 
 def _first_error(error: ValidationError, data: object) -> InvalidRequestError:
-    """pydantic's complaint in our words, with the field's path as OpenAI writes it.
+    """The first error in plain words, with the field's path as OpenAI writes it.
 
-    Each member of a union complains for itself; who got deepest into the value was meant, or who
-    does not complain of its type.
+    Every member of a union reports errors of its own. The member that got deepest into the value was
+    meant, or one that does not report a wrong type.
     """
     errors = error.errors(include_url=False, include_input=False)
     field = errors[0]["loc"][:1]
@@ -153,9 +153,9 @@ def _first_error(error: ValidationError, data: object) -> InvalidRequestError:
 
 
 def _path(error: ErrorDetails, data: Any) -> list[str | int]:
-    """Where the error is, without the names that pydantic gives to the members of a union.
+    """The path of the error, without the names that pydantic gives to the members of a union.
 
-    What can be followed through the data is no such name.
+    A name that leads to a value in the data is a field's.
     """
     path: list[str | int] = []
     is_missing = error["type"] == "missing"  # or null, and then its name would be found

@@ -34,7 +34,7 @@ class JsonObjectFormat(StrictModel):
 
 
 class JsonSchemaSpec(StrictModel):
-    """A schema and what it is called."""
+    """A schema and its name."""
 
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     description: str | None = None
@@ -55,7 +55,7 @@ ResponseFormat = Annotated[
 
 
 class Prediction(StrictModel):
-    """A text that the answer will be like, such as a file that it will change a little."""
+    """A text that the answer will resemble, such as a file that it changes a little."""
 
     type: Literal["content"]
     content: Content

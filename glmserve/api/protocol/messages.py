@@ -81,7 +81,7 @@ class ToolCallModel(StrictModel):
 
 
 class AssistantMessage(_MessageModel):
-    """What the model has said or called. What it lacks, such as content beside calls, is null."""
+    """What the model has said or called; content is null beside calls alone."""
 
     role: Literal["assistant"]
     content: str | Annotated[list[TextPart | RefusalPart], FAIL_FAST, _PARTS] | None = None
@@ -105,7 +105,7 @@ class AssistantMessage(_MessageModel):
 
 
 class ToolMessage(_MessageModel):
-    """What a call gave."""
+    """The result of a call."""
 
     role: Literal["tool"]
     content: Content

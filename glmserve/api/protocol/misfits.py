@@ -1,4 +1,4 @@
-"""Finds the value that makes a body no JSON, where a laxer reader gets past it."""
+"""Finds the value that makes a body invalid JSON, where Python's reader accepts the value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_NAMES = 64
 
 
 class _Place(NamedTuple):
-    """Where a value stands. A path is put together for one value only: keys may be long."""
+    """The position of a value. Its path is built only if it is needed, as keys may be long."""
 
     parent: _Place | None
     key: str | int
@@ -20,7 +20,7 @@ class _Place(NamedTuple):
 
 
 def misfit(body: bytes) -> str | None:
-    """Path of the first string with half a surrogate pair, or number that is not finite.
+    """The path of the first string with half a surrogate pair, or number that is not finite.
 
     Python's reader takes both, unlike ours and unlike the standard. None if it cannot read the body
     either, or finds neither.

@@ -13,7 +13,7 @@ MAX_PROMPTS = 2048  # OpenAI's
 
 
 def check_prompt_kind(value: Any) -> Any:
-    """Say what is wrong in a few words, where a union of four would say it four times.
+    """Check the kind of a prompt; a union of four types would report every error four times.
 
     Raises:
         ValueError: the value is of none of the four kinds.

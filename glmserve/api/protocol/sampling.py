@@ -1,4 +1,4 @@
-"""What chat and text completions have in common."""
+"""The fields that chat completions and text completions share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SEED_MAX = 2**63 - 1
 _MAX_STOP_STRINGS = 16
 _MAX_BAD_WORDS = 64
 _MAX_BIASES = 1024
-"""They go to the worker with every token."""
+"""The limit exists because biases are sent to the worker with every token."""
 _MAX_STOP_TOKENS = 1024
 LONGEST_SALT = 1024
 _TOKEN_ID = re.compile("0|[1-9][0-9]{0,9}")  # one spelling each: no key hides another
@@ -42,7 +42,7 @@ class StreamOptions(StrictModel):
 
 
 class StructuredOutputs(StrictModel):
-    """What the text must be, one of these; the fields guided_* are their older names."""
+    """The structure of the text, as one of these; the fields guided_* are their older names."""
 
     json_schema: dict[str, Any] | bool | str | None = Field(
         None, alias="json", description="A JSON schema, as an object or as its text."
@@ -54,7 +54,7 @@ class StructuredOutputs(StrictModel):
 
 
 class GenerationRequest(StrictModel):
-    """The fields that both kinds of completion know."""
+    """The fields of chat completions and of text completions."""
 
     model: str
     max_tokens: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = None

@@ -13,7 +13,7 @@ from glmserve.errors import InvalidRequestError
 
 
 class TokenizerInfo(msgspec.Struct):
-    """What the tokenizer is. Null is what these models do not have."""
+    """The names and sizes of the tokenizer; null for what these models do not have."""
 
     tokenizer_class: str
     vocab_size: int

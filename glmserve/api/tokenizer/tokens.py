@@ -71,7 +71,7 @@ class DetokenizeResponse(msgspec.Struct):
 
 
 async def tokenize(request: Request) -> Response:
-    """The ids that a prompt or a conversation becomes."""
+    """The token ids of a prompt or of a conversation."""
     context = context_of(request)
     body, _ = await read_request(request, TokenizeRequest)
     _check_model(context, body)
@@ -92,7 +92,7 @@ async def tokenize(request: Request) -> Response:
 
 
 async def detokenize(request: Request) -> Response:
-    """The text that ids stand for."""
+    """The text of token ids."""
     context = context_of(request)
     body, _ = await read_request(request, DetokenizeRequest)
     _check_model(context, body)
@@ -113,7 +113,7 @@ async def detokenize(request: Request) -> Response:
 def _prompt_encoder(
     tokenizer: Tokenizer, body: TokenizeRequest
 ) -> tuple[Callable[[], list[int]], int]:
-    """What makes ids of the prompt, and the number of characters it goes through."""
+    """The function that encodes the prompt, and the number of characters that it reads."""
     prompt = body.prompt
     if prompt is None:
         raise InvalidRequestError("prompt or messages is required", "prompt")
@@ -155,5 +155,5 @@ def _tokenizer_of(context: ServerContext, param: str) -> Tokenizer:
 
 
 def _text_of(tokenizer: Tokenizer, token_id: int) -> str:
-    """One token alone: U+FFFD stands where it is a part of a character."""
+    """The text of one token; U+FFFD replaces a part of a character."""
     return tokenizer.token_bytes(token_id, skip_special_tokens=False).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""From items to the chat request that they amount to."""
+"""Converts items to the chat request with the same meaning."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FIELD_NAMES = {
     "response_format": "text.format",
     "response_format.json_schema.schema": "text.format.schema",
 }
-"""What errors about a chat request name, by the names of this API."""
+"""This API's names of chat request fields, for errors."""
 
 
 def input_items(request: ResponsesRequest, identity: Identity) -> list[Item]:
@@ -53,7 +53,7 @@ def input_items(request: ResponsesRequest, identity: Identity) -> list[Item]:
 
 
 def num_parts(request: ResponsesRequest) -> int:
-    """About how much work it is to make items of the input and messages of these."""
+    """The number of parts of the input, which determines the work of converting it."""
     if isinstance(request.input, str):
         return 1
     return sum(
@@ -63,7 +63,7 @@ def num_parts(request: ResponsesRequest) -> int:
 
 
 def chat_request(request: ResponsesRequest, items: Sequence[Item]) -> ChatCompletionRequest:
-    """The same request of chat completions.
+    """The chat completion request with the same meaning.
 
     Args:
         request: everything but the conversation.
@@ -123,7 +123,7 @@ def _item(item: InputItem, identity: Identity) -> Item:
 
 
 def _messages(items: Iterable[Item]) -> list[dict[str, Any]]:
-    """Calls join the assistant's message before them: it was one answer."""
+    """Calls join the assistant's message before them, as both are one answer."""
     messages: list[dict[str, Any]] = []
     call_ids = set()
     for item in items:

@@ -12,11 +12,11 @@ from glmserve.api.openai.responses.objects import OutputItem, OutputText, Respon
 class _Event(msgspec.Struct, kw_only=True):
     type: str
     sequence_number: int = -1
-    """Its place in the stream; set when it is sent."""
+    """The event's place in the stream; set when it is sent."""
 
 
 class ResponseEvent(_Event, kw_only=True):
-    """The response as a whole has come to a new state."""
+    """The response changes its state."""
 
     type: Literal[
         "response.created",
@@ -29,7 +29,7 @@ class ResponseEvent(_Event, kw_only=True):
 
 
 class OutputItemEvent(_Event, kw_only=True):
-    """An item begins or is whole."""
+    """An item begins or is complete."""
 
     type: Literal["response.output_item.added", "response.output_item.done"]
     output_index: int
@@ -37,7 +37,7 @@ class OutputItemEvent(_Event, kw_only=True):
 
 
 class ContentPartEvent(_Event, kw_only=True):
-    """The text of a message begins or is whole."""
+    """The text of a message begins or is complete."""
 
     type: Literal["response.content_part.added", "response.content_part.done"]
     item_id: str

@@ -49,7 +49,7 @@ class _ItemModel(StrictModel):
 
 
 class MessageItem(_ItemModel):
-    """What somebody says."""
+    """A message of any role."""
 
     type: Literal["message"]
     role: Literal["user", "system", "developer", "assistant"]
@@ -89,7 +89,7 @@ class FunctionCallItem(_ItemModel):
 
 
 class FunctionCallOutputItem(_ItemModel):
-    """What a call gave."""
+    """The result of a call."""
 
     type: Literal["function_call_output"]
     call_id: str

@@ -25,7 +25,7 @@ class OutputText(msgspec.Struct, tag_field="type", tag="output_text"):
 
 
 class ResponseMessage(msgspec.Struct, kw_only=True, tag_field="type", tag="message"):
-    """What somebody says."""
+    """A message of any role."""
 
     id: str
     role: Literal["user", "system", "developer", "assistant"]
@@ -47,7 +47,7 @@ class ResponseFunctionCall(msgspec.Struct, kw_only=True, tag_field="type", tag="
 class ResponseFunctionOutput(
     msgspec.Struct, kw_only=True, tag_field="type", tag="function_call_output"
 ):
-    """What a call gave."""
+    """The result of a call."""
 
     id: str
     status: ItemStatus
@@ -65,7 +65,7 @@ class InputTokensDetails(msgspec.Struct):
     cached_tokens: int
     """Found in the prefix cache."""
     cache_write_tokens: int = 0
-    """Always 0: nobody pays for what is added to the cache."""
+    """Always 0: additions to the cache are free."""
 
 
 class OutputTokensDetails(msgspec.Struct):
@@ -98,7 +98,7 @@ class IncompleteDetails(msgspec.Struct):
 
 
 class ResponseReasoning(msgspec.Struct):
-    """How the model has reasoned: not at all."""
+    """These models do not reason."""
 
     effort: Literal["none"] | None = None
     summary: None = None
@@ -139,7 +139,7 @@ class ResponseObject(msgspec.Struct, kw_only=True):
 
 
 class DeletedResponse(msgspec.Struct):
-    """What is left of a response."""
+    """Confirms that a response is deleted."""
 
     id: str
     object: Literal["response"] = "response"

@@ -1,4 +1,4 @@
-"""The output of a response while it grows: its items, and the events that tell of them."""
+"""The output of a response while it grows: its items, and the events that report them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Output:
     def __init__(self, identity: Identity, logprobs: ChatLogprobs | None) -> None:
         self._identity = identity
         self.items: list[OutputItem] = []
-        """Those that are whole."""
+        """The complete items."""
         self._logprobs = logprobs
         self._open: _Message | _Call | None = None
 
     def push(self, events: Iterable[ToolEvent], scored: Sequence[ScoredToken]) -> list[Event]:
-        """Take note of what is new, and tell of it."""
+        """Add what is new; the events that report it."""
         told: list[Event] = []
         logprobs = self._logprobs.push(scored).content if self._logprobs and scored else []
         for event in events:

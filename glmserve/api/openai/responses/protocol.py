@@ -33,7 +33,7 @@ class FlatJsonSchemaFormat(JsonSchemaSpec):
 
 
 class TextConfig(StrictModel):
-    """What the text is to be."""
+    """The format of the text."""
 
     format: Annotated[
         TextFormat | JsonObjectFormat | FlatJsonSchemaFormat, Field(discriminator="type")
@@ -82,7 +82,7 @@ class ResponseStreamOptions(StreamOptions):
 
 
 def _check_input(value: Any) -> Any:
-    """Say what is wrong in a few words, where a union would say it once per member."""
+    """Check the kind of the input; a union would report an error per member."""
     if not isinstance(value, str | list):
         raise ValueError("must be a string or a list of items")
     if not value and isinstance(value, list):

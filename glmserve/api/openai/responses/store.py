@@ -1,4 +1,4 @@
-"""Responses that later requests can ask for or go on from, for as long as there is room."""
+"""Keeps responses that later requests may retrieve or continue, as long as there is room."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ResponseNotFoundError(GlmserveError):
-    """404: there is no such response, or it is somebody else's, or it was forgotten."""
+    """404: the response does not exist, belongs to another API key, or has been forgotten."""
 
     http_status = 404
     error_type = "invalid_request_error"
 
 
 class PreviousResponseNotFoundError(InvalidRequestError):
-    """400: there is nothing to go on from."""
+    """400: the response to continue does not exist."""
 
     code = "previous_response_not_found"
 
 
 @dataclass(frozen=True)
 class StoredResponse:
-    """A response and the conversation that it is the end of.
+    """A response, and the conversation that it answers.
 
     Attributes:
         body: the response as JSON.
@@ -73,7 +73,7 @@ class ResponseStore:
         return self._max_responses > 0
 
     def add(self, owner: str | None, response_id: str, response: StoredResponse) -> None:
-        """Keep it, at the cost of the oldest ones; not if it were to cost all of them."""
+        """Keep a response, and forget the oldest ones for it; not if it is larger than the store."""
         size = response.size
         if size > self._max_bytes:
             return
@@ -85,7 +85,7 @@ class ResponseStore:
             self._num_bytes -= freed
 
     def find(self, owner: str | None, response_id: str) -> StoredResponse | None:
-        """The response, which counts as used by that."""
+        """The response, which becomes the most recently used."""
         entry = self._entries.get((owner, response_id))
         if entry is None:
             return None
