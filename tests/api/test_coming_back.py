@@ -16,12 +16,13 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.types import Message
 
 from glmserve.api.answering.unfinished import finish_unfinished
 from glmserve.config import ServerConfig
 from support.fake_server import client_of, serve, tenants
 from support.fakes import FakeRunner
-from support.streaming import data_of, id_of, open_stream, texts_of
+from support.streaming import OpenStream, data_of, id_of, open_stream, texts_of
 from support.worker_on_thread import WorkerOnThread
 
 TEXT = "/v1/completions"
@@ -129,6 +130,36 @@ async def test_the_later_connection_gets_the_stream(tmp_path: Path) -> None:
         whole = [event for event in begun if event] + rest
         assert texts_of(whole)[0, "text"] == (await post(app, BODY)).json()["choices"][0]["text"]
         assert len(left) < len(rest)  # what was sent before the second came
+
+
+async def test_a_stream_that_is_ending_is_not_ended_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = list[Message]()
+
+    class Ending(OpenStream):
+        """Its last piece is on its way when the stream is resumed."""
+
+        async def send(self, message: Message) -> None:
+            if message["type"] == "http.response.body" and not message["more_body"]:
+                ends.append(message)
+                await asyncio.Event().wait()
+            await super().send(message)
+
+    async with serve(journal=tmp_path) as app:
+        with monkeypatch.context() as patch:
+            patch.setattr("support.streaming.OpenStream", Ending)
+            opening = open_stream(app, TEXT, STREAM)
+            first = await opening.__aenter__()
+        events = [await first.event() for _ in range(2)]
+        reading = asyncio.create_task(first.rest())
+        while not ends:
+            await asyncio.sleep(0)
+        assert events[0] is not None
+        async with open_stream(app, TEXT, STREAM, last(events[0])) as second:
+            assert len(await second.rest()) == len(await reading) + 1
+        await opening.__aexit__(None, None, None)
+    assert len(ends) == 1
 
 
 async def test_an_entry_is_kept_for_a_while_and_no_longer(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ class ChatWriter:
             yield data
 
     def _opening(self) -> Iterator[bytes]:
-        """Each choice's role. If a call may follow, the role waits for the first content or call."""
+        """Each choice's role. If a call may follow, it waits for the first content or call."""
         if not self._answering.may_call:
             for index in range(self._chat.n):
                 message = self._with_role(index, MessageDelta(content=""))

@@ -83,7 +83,7 @@ class StrictModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _drop_nulls(cls, data: Any) -> Any:
-        """Drop null fields, and stop at the first unknown field; pydantic would report all of them."""
+        """Drop null fields and stop at the first unknown field; pydantic would report all."""
         if not isinstance(data, dict):
             return data
         known = _field_names(cls)
@@ -130,8 +130,8 @@ def parse_data(model: type[Parsed], data: dict[str, Any]) -> Parsed:
 def _first_error(error: ValidationError, data: object) -> InvalidRequestError:
     """The first error in plain words, with the field's path as OpenAI writes it.
 
-    Every member of a union reports errors of its own. The member that got deepest into the value was
-    meant, or one that does not report a wrong type.
+    Every member of a union reports errors of its own. The member that got deepest into the value
+    was meant, or one that does not report a wrong type.
     """
     errors = error.errors(include_url=False, include_input=False)
     field = errors[0]["loc"][:1]

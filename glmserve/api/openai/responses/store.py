@@ -73,7 +73,7 @@ class ResponseStore:
         return self._max_responses > 0
 
     def add(self, owner: str | None, response_id: str, response: StoredResponse) -> None:
-        """Keep a response, and forget the oldest ones for it; not if it is larger than the store."""
+        """Keep a response and forget the oldest ones; not if it is larger than the store."""
         size = response.size
         if size > self._max_bytes:
             return
