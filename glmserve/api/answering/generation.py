@@ -88,6 +88,7 @@ class Generation:
         """Whether the answer's next events no longer follow from its tokens."""
         self.groups = groups
         self.choices = [choice for group in groups for choice in group]
+        self._num_incomplete = len(self.choices)
         self._leaders = [group[0].request for group in groups for _ in group]
         self._journaled = answer.journaled
         self._tokens = AnswerTokens([choice.tokens for choice in self.choices])
@@ -142,7 +143,7 @@ class Generation:
         for delta in self._replay():
             yield delta
         try:
-            while not all(choice.is_complete for choice in self.choices):
+            while self._num_incomplete:
                 number, new = await self._tokens.next()
                 for delta in self._advance(number, new):
                     yield delta
@@ -223,6 +224,7 @@ class Generation:
             rest = choice.text.finish()
             deltas = [ChoiceDelta(number, rest)] if rest is not None else []
         choice.is_complete = True
+        self._num_incomplete -= 1
         return [*deltas, ChoiceDelta(number, None)]
 
     def _record(self, number: int, new: NewTokens) -> None:
