@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from glmserve.config import WeightBits
-from glmserve.ops.quantized import LARGEST_CODE, QuantizedWeight, pack_codes
+from glmserve.ops.linear.quantized import LARGEST_CODE, QuantizedWeight, pack_codes
 
 _ROWS_AT_ONCE = 1024
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import torch
@@ -14,14 +14,14 @@ from glmserve.devices.base import DeviceInfo
 from glmserve.devices.host import available_memory, cpu_name, usable_cores
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.models.parameters import count_parameters, weight_bytes
-from glmserve.ops.cpu import CpuOps
-from glmserve.ops.cpu_ops import (
+from glmserve.ops.cpu.select_ops import (
     NativeKernels,
     default_block_size,
     kernels_for,
     make_cpu_ops,
     native_kernels,
 )
+from glmserve.ops.cpu.torch_ops import AnyCpuOps
 from glmserve.runner.dtypes import dtype_name, host_dtype, quantization_on_load
 from glmserve.runner.limits import CacheMemory, MemoryNeeds, step_bytes, step_tokens
 from glmserve.runner.torch_runner import TorchRunner, TorchTarget, load_torch_runner
@@ -52,7 +52,9 @@ class CpuDevice:
     def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
         return _memory_needs(config, model, _choose(config, model))
 
-    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> TorchRunner:
+    def create_runner(
+        self, config: RunnerConfig, progress: ReportProgress
+    ) -> TorchRunner[Any, Any]:
         model = read_model_config(
             Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
         )
@@ -83,7 +85,7 @@ class _Choice(NamedTuple):
     quantization: Quantization | None
     block_size: int
     native: NativeKernels
-    ops: CpuOps
+    ops: AnyCpuOps
 
 
 def _choose(config: RunnerConfig, model: ModelConfig) -> _Choice:
@@ -124,7 +126,7 @@ def _description(threads: int, native: NativeKernels) -> str:
 
 
 def _weight_bytes(
-    model: ModelConfig, dtype: torch.dtype, quantization: Quantization | None, ops: CpuOps
+    model: ModelConfig, dtype: torch.dtype, quantization: Quantization | None, ops: AnyCpuOps
 ) -> int:
     """What `ops` keeps: codes only where it multiplies with them."""
     if not ops.keeps_codes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,7 +12,7 @@ from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.devices.base import DeviceInfo
 from glmserve.errors import DeviceError
 from glmserve.model_config import ModelConfig, read_model_config
-from glmserve.ops.gpu_ops import Gpu, make_ops
+from glmserve.ops.gpu.select_ops import Gpu, make_ops
 from glmserve.runner.accelerator import CudaAccelerator
 from glmserve.runner.dtypes import quantization_on_load, stored_dtype
 from glmserve.runner.gpu_memory import gpu_memory_needs, refuse_drafts
@@ -41,7 +41,7 @@ class CudaDevice:
     def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
         return _memory_needs(config, model, self._gpu())
 
-    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GpuRunner:
+    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GpuRunner[Any, Any]:
         return _create_runner(self.name, config, progress, self._gpu())
 
     def _gpu(self) -> Gpu:
@@ -64,7 +64,7 @@ class RocmDevice:
     def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
         return _memory_needs(config, model, self._gpu())
 
-    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GpuRunner:
+    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GpuRunner[Any, Any]:
         return _create_runner(self.name, config, progress, self._gpu())
 
     def _gpu(self) -> Gpu:
@@ -112,7 +112,7 @@ def _memory_needs(config: RunnerConfig, model: ModelConfig, gpu: Gpu) -> MemoryN
 
 def _create_runner(
     name: str, config: RunnerConfig, progress: ReportProgress, gpu: Gpu
-) -> GpuRunner:
+) -> GpuRunner[Any, Any]:
     # Not before it is needed: this imports triton, which only machines with a GPU must have.
     from glmserve.runner.gpu_loading import load_gpu_runner
 

@@ -19,14 +19,14 @@ from glmserve.models.parameters import (
     QUANTIZED_BITS,
     Parameters,
 )
-from glmserve.ops.base import Ops
-from glmserve.ops.quantized import QuantizedWeight, quantize
+from glmserve.ops.base import AnyOps
+from glmserve.ops.linear.quantized import QuantizedWeight, quantize
 
 
 def pack_parameters(
     parameters: Iterable[tuple[str, Tensor]],
     config: ModelConfig,
-    ops: Ops,
+    ops: AnyOps,
     quantization: Quantization | None,
 ) -> Parameters:
     """Pack linear weights for `ops`; everything else stays as it is.

@@ -13,7 +13,7 @@ from glmserve.contract.diagnosis import DeviceFinding, GpuFinding, Machine
 from glmserve.devices import host
 from glmserve.devices.registry import device_names, load_device, probe
 from glmserve.errors import StartupError
-from glmserve.ops.cpu_ops import native_kernels
+from glmserve.ops.cpu.select_ops import native_kernels
 
 _INSTRUCTION_SETS = (
     *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"),

@@ -37,7 +37,7 @@ def build_batch(step: StepInput, block_size: int) -> Batch:
         num_decodes=int((counts == 1).sum()),
         output_rows=_output_rows(step.sequences, order, query_start),
         rotary_positions=rotary_positions,
-        pending=tuple(
+        placeholders=tuple(
             (row, sequences[owners[row]].request_id)
             for row in np.flatnonzero(input_ids == PLACEHOLDER_TOKEN_ID).tolist()
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import torch
 
@@ -29,7 +31,7 @@ def load_gpu_runner(
     chip: str,
     block_size: int,
     progress: ReportProgress,
-) -> GpuRunner:
+) -> GpuRunner[Any, Any]:
     """Load or make up the weights, and give the KV cache what memory they leave.
 
     Raises:

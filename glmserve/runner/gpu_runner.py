@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Generic
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from glmserve.contract.step import (
     no_masks,
 )
 from glmserve.models.registry import Model
-from glmserve.ops.attention import AttentionBackend, LayerCache
+from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
 from glmserve.ops.batch import Batch
 from glmserve.ops.inputs import Inputs, upload
 from glmserve.runner.accelerator import Accelerator
@@ -34,7 +35,7 @@ from glmserve.runner.output import OutputTensors, read_prompts
 from glmserve.runner.pending import needs_chosen, with_history
 
 
-class GpuRunner:
+class GpuRunner(Generic[Cache, Plan]):
     """Runs one model over its paged KV cache, a step ahead of its results.
 
     Args:
@@ -46,18 +47,18 @@ class GpuRunner:
     def __init__(
         self,
         *,
-        model: Model,
-        caches: list[LayerCache],
-        attention: AttentionBackend,
+        model: Model[Cache, Plan],
+        caches: list[Cache],
+        attention: AttentionBackend[Cache, Plan],
         sampler: DeviceSampler,
         logprob_reader: LogprobReader,
         accelerator: Accelerator,
-        graphs: DecodeGraphs | None,
+        graphs: DecodeGraphs[Cache, Plan] | None,
         last_tokens: Tensor,
         info: RunnerInfo,
     ) -> None:
         self.info = info
-        self._model: Model | None = model
+        self._model: Model[Cache, Plan] | None = model
         self._caches = caches
         self._attention = attention
         self._sampler = sampler
@@ -99,16 +100,18 @@ class GpuRunner:
     def _point_to_pending(self, batch: Batch) -> None:
         """Say where in the last step's tokens a pending one is, as resolve_on_device reads it."""
         rows = self._last_step.rows
-        for row, request_id in batch.pending:
+        for row, request_id in batch.placeholders:
             batch.input_ids[row] = -1 - rows[request_id]
 
-    def _forward(self, model: Model, batch: Batch, num_sampled: int) -> tuple[Tensor, Tensor]:
+    def _forward(
+        self, model: Model[Cache, Plan], batch: Batch, num_sampled: int
+    ) -> tuple[Tensor, Tensor]:
         """Logits of the sampled rows [S, V], and last hidden states of prompts that are read."""
         if self._graphs is not None and num_sampled and self._graphs.fits(batch, num_sampled):
             return self._graphs.run(batch), self._last_tokens[:0]
         inputs = upload(batch, self._attention, self._caches[0])
         input_ids = inputs.input_ids
-        if batch.pending:
+        if batch.placeholders:
             input_ids = resolve_on_device(input_ids, self._last_tokens)
         hidden = model.forward(
             Inputs(input_ids, inputs.positions, inputs.output_rows, inputs.attention), self._caches

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ from torch import Tensor
 
 from glmserve.config import LoadProgress, ReportProgress
 from glmserve.models.registry import Model
-from glmserve.ops.attention import AttentionPlan, LayerCache
+from glmserve.ops.attention.backend import Cache, Plan
 from glmserve.ops.batch import Batch
 from glmserve.ops.inputs import Inputs
-from glmserve.ops.static_arrays import ArraySpec, StaticArrays
+from glmserve.ops.packed_arrays import ArraySpec, StaticArrays
 from glmserve.runner.accelerator import Accelerator, Graph
 
 _NONE = np.empty(0, dtype=np.int64)
@@ -38,8 +38,11 @@ _NO_TOKENS = Batch(
 """All padding: what graphs are recorded with."""
 
 
+StaticPlan = TypeVar("StaticPlan", covariant=True)
+
+
 @runtime_checkable
-class StaticAttention(Protocol):
+class StaticAttention(Protocol[StaticPlan]):
     """An attention backend that can plan decode steps of a fixed shape."""
 
     def static_specs(self, batch_size: int, max_context: int) -> dict[str, ArraySpec]:
@@ -50,7 +53,7 @@ class StaticAttention(Protocol):
         """Write a step of decodes; rows beyond it become padding."""
         ...
 
-    def static_plan(self, arrays: Mapping[str, Tensor], positions: Tensor) -> AttentionPlan:
+    def static_plan(self, arrays: Mapping[str, Tensor], positions: Tensor) -> StaticPlan:
         """The plan that reads what `fill_static` wrote."""
         ...
 
@@ -65,15 +68,15 @@ def graph_sizes(max_batch_size: int) -> list[int]:
     return [*(size for size in sizes if size < max_batch_size), max_batch_size]
 
 
-class _RecordedStep(NamedTuple):
+class _RecordedStep(NamedTuple, Generic[Plan]):
     """A graph, and everything whose memory it reads and writes."""
 
     arrays: StaticArrays
-    plan: AttentionPlan
+    plan: Plan
     graph: Graph
 
 
-class DecodeGraphs:
+class DecodeGraphs(Generic[Cache, Plan]):
     """One graph per batch size, from the step's tokens to the logits.
 
     Args:
@@ -84,9 +87,9 @@ class DecodeGraphs:
 
     def __init__(
         self,
-        model: Model,
-        caches: Sequence[LayerCache],
-        attention: StaticAttention,
+        model: Model[Cache, Plan],
+        caches: Sequence[Cache],
+        attention: StaticAttention[Plan],
         accelerator: Accelerator,
         max_context: int,
         last_tokens: Tensor,
@@ -97,7 +100,7 @@ class DecodeGraphs:
         self._accelerator = accelerator
         self._max_context = max_context
         self._last_tokens = last_tokens
-        self._steps: dict[int, _RecordedStep] = {}
+        self._steps: dict[int, _RecordedStep[Plan]] = {}
         self._sizes: list[int] = []
 
     def record(self, sizes: Sequence[int], progress: ReportProgress) -> None:
@@ -141,7 +144,7 @@ class DecodeGraphs:
         own = dict.fromkeys(("input_ids", "positions", "output_rows"), ArraySpec((size,), "int64"))
         return {**own, **self._attention.static_specs(size, self._max_context)}
 
-    def _work(self, arrays: Mapping[str, Tensor], plan: AttentionPlan) -> Callable[[], Tensor]:
+    def _work(self, arrays: Mapping[str, Tensor], plan: Plan) -> Callable[[], Tensor]:
         def work() -> Tensor:
             inputs = Inputs(
                 input_ids=resolve_on_device(arrays["input_ids"], self._last_tokens),

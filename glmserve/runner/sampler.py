@@ -3,7 +3,7 @@
 The order of operations, as in transformers and vLLM:
 
     repetition penalty -> presence and frequency penalty -> logit bias -> temperature
-    -> top_k -> top_p -> min_p -> draw (see ops/gumbel.py)
+    -> top_k -> top_p -> min_p -> draw (see ops/sampling/gumbel.py)
 
 * Ids from `vocab_limit` on do not exist for any of this.
 * repetition_penalty divides positive and multiplies negative logits of every token that occurs in
@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput
-from glmserve.ops.base import Ops
-from glmserve.ops.gumbel import Float32Array
+from glmserve.ops.base import AnyOps
+from glmserve.ops.sampling.gumbel import Float32Array
 
 _GREEDY_BELOW = 1e-5
 """Temperatures below are greedy: dividing by them would only overflow."""
 
 
 def sample(
-    logits: Tensor, inputs: Sequence[SamplingInput], ops: Ops, vocab_limit: int | None
+    logits: Tensor, inputs: Sequence[SamplingInput], ops: AnyOps, vocab_limit: int | None
 ) -> list[int]:
     """One token id per row of `logits` float32 [S, V]; a row that is not finite: INVALID_TOKEN_ID.
 

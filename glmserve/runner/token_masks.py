@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from glmserve.contract.step import MaskSource, SamplingInput
-from glmserve.ops.gumbel import Float32Array
+from glmserve.ops.sampling.gumbel import Float32Array
 
 _NEVER = float("-inf")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
@@ -30,10 +30,10 @@ from glmserve.models.parameters import Parameters, count_parameters, weight_byte
 from glmserve.models.prefix import load_prefix
 from glmserve.models.registry import Model, build_model
 from glmserve.models.weights import load_weights
-from glmserve.ops.attention import LayerCache
-from glmserve.ops.base import Ops
+from glmserve.ops.attention.backend import Cache, Plan
+from glmserve.ops.attention.slot_cache import SlotBackend
+from glmserve.ops.base import AnyOps, Ops
 from glmserve.ops.inputs import upload
-from glmserve.ops.slot_cache import SlotBackend
 from glmserve.runner.batch import build_batch
 from glmserve.runner.dtypes import dtype_name
 from glmserve.runner.logprobs import LogprobReader
@@ -49,25 +49,25 @@ class TorchTarget:
     device: torch.device
     description: str
     dtype: torch.dtype
-    ops: Ops
+    ops: AnyOps
     quantization: Quantization | None
     """What `ops` is to be given in place of plain linear weights."""
 
 
-class TorchRunner:
+class TorchRunner(Generic[Cache, Plan]):
     """Runs one model over its paged KV cache."""
 
     def __init__(
         self,
-        model: Model,
-        caches: list[LayerCache],
-        ops: Ops,
+        model: Model[Cache, Plan],
+        caches: list[Cache],
+        ops: Ops[Cache, Plan],
         vocab_limit: int | None,
         never_sampled: Tensor,
         info: RunnerInfo,
     ) -> None:
         self.info = info
-        self._model: Model | None = model
+        self._model: Model[Cache, Plan] | None = model
         self._caches = caches
         self._ops = ops
         self._vocab_limit = vocab_limit
@@ -116,7 +116,7 @@ def load_torch_runner(
     target: TorchTarget,
     limits: RunnerLimits,
     progress: ReportProgress,
-) -> TorchRunner:
+) -> TorchRunner[Any, Any]:
     """Load or make up the weights, build the model, allocate the KV cache.
 
     Raises:
@@ -139,20 +139,21 @@ def load_torch_runner(
     return TorchRunner(model, caches, target.ops, config.vocab_limit, never_sampled, info)
 
 
-def allocate_caches(
-    model_config: ModelConfig, target: TorchTarget, num_blocks: int
-) -> list[LayerCache]:
+def allocate_caches(model_config: ModelConfig, target: TorchTarget, num_blocks: int) -> list[Any]:
     """The KV cache of each layer, with the model's prefix in it if it has one.
 
     Raises:
         CheckpointError: the prefix cannot be read or is not of this model.
     """
     attention = target.ops.attention
-    caches = attention.allocate(model_config.num_layers, num_blocks, model_config.head_dim)
+    caches: list[Any] = attention.allocate(
+        model_config.num_layers, num_blocks, model_config.head_dim
+    )
     if model_config.prefix is not None:
         prefix = load_prefix(model_config, model_config.prefix, target.dtype)
-        # No other backends are given a model with a prefix.
-        cast(SlotBackend, attention).write_prefix(caches, prefix.to(target.device))
+        if not isinstance(attention, SlotBackend):
+            raise TypeError(f"{type(attention).__name__} has no slots for a prefix")
+        attention.write_prefix(caches, prefix.to(target.device))
     return caches
 
 

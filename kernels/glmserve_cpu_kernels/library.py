@@ -51,7 +51,7 @@ class CAttentionStep(ctypes.Structure):
         ("tokens", c_int32),
         ("sequences", c_int32),
         ("table_stride", c_int32),
-        ("blocks_per_page", c_int32),
+        ("subblocks_per_block", c_int32),
         ("slots", c_void_p),
         ("last_visible", c_void_p),
         ("query_start", c_void_p),
@@ -84,8 +84,8 @@ class Library:
         """How many threads share the work of a call, the caller's among them."""
         self.functions.glm_set_threads(count)
 
-    def ask_for_large_pages(self, memory: torch.Tensor) -> None:
-        """For memory that nothing has been written to yet."""
+    def ask_for_huge_pages(self, memory: torch.Tensor) -> None:
+        """Ask for huge pages behind `memory`, before anything is written to it."""
         self.functions.glm_ask_for_large_pages(memory.data_ptr(), memory.nbytes)
 
 

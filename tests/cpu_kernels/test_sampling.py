@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput
-from glmserve.ops.drawing import draw_row
+from glmserve.ops.sampling.draw import draw_row
 from glmserve_cpu_kernels.library import Library
 from glmserve_cpu_kernels.sampling import DRAW, draw
 

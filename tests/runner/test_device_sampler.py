@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput
-from glmserve.ops.attention import AttentionBackend
+from glmserve.ops.attention.backend import AnyAttentionBackend
 from glmserve.ops.base import Ops
 from glmserve.runner.sampler import sample
 from glmserve.runner.token_masks import restrict
@@ -52,7 +52,7 @@ def on_host(
     rows[:, list(vocabulary.never_sampled)] = float("-inf")
     restrict(rows, inputs, lambda: masks)
     rows = rows[:, : vocabulary.limit]
-    return sample(rows, inputs, Ops(cast(AttentionBackend, None)), None)
+    return sample(rows, inputs, Ops(cast(AnyAttentionBackend, None)), None)
 
 
 def on_device(

@@ -14,13 +14,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput
-from glmserve.ops.base import Ops
-from glmserve.ops.cpu import CpuOps
-from glmserve.ops.drawing import nucleus
-from glmserve.ops.gumbel import draw, gumbel_noise
-from glmserve.ops.kv_store import ExactStore
-from glmserve.ops.native_cpu import NativeCpuOps
-from glmserve.ops.sdpa import SdpaAttention
+from glmserve.ops.attention.kv_store import ExactStore
+from glmserve.ops.attention.sdpa import SdpaAttention
+from glmserve.ops.base import AnyOps, Ops
+from glmserve.ops.cpu.native_ops import NativeCpuOps
+from glmserve.ops.cpu.torch_ops import TorchCpuOps
+from glmserve.ops.sampling.draw import nucleus
+from glmserve.ops.sampling.gumbel import draw, gumbel_noise
 from glmserve.runner.sampler import sample
 from glmserve.scheduler.random import noise_key
 from glmserve_cpu_kernels.library import UnavailableError, load
@@ -29,12 +29,12 @@ BACKEND = SdpaAttention(1, torch.float32, torch.device("cpu"), 16, ExactStore(to
 
 
 @pytest.fixture(params=["torch", "cpu", "native"])
-def ops(request: pytest.FixtureRequest) -> Ops:
+def ops(request: pytest.FixtureRequest) -> AnyOps:
     match request.param:
         case "torch":
             return Ops(BACKEND)
         case "cpu":
-            return CpuOps(BACKEND, torch.float32)
+            return TorchCpuOps(BACKEND, torch.float32)
     try:
         return NativeCpuOps(BACKEND, torch.float32, load())
     except UnavailableError as error:
@@ -43,14 +43,16 @@ def ops(request: pytest.FixtureRequest) -> Ops:
 
 def choose(logits: list[float] | np.ndarray, vocab_limit: int | None = None, **options: Any) -> int:
     rows = torch.tensor(np.asarray(logits), dtype=torch.float32)[None]
-    return sample(rows, [SamplingInput(**options)], CpuOps(BACKEND, torch.float32), vocab_limit)[0]
+    return sample(
+        rows, [SamplingInput(**options)], TorchCpuOps(BACKEND, torch.float32), vocab_limit
+    )[0]
 
 
 def sweep(logits: list[float] | np.ndarray, steps: int = 2000, **options: Any) -> Counter[int]:
     """How often each id is chosen with as many different keys, the same in every run."""
     rows = torch.tensor(np.asarray(logits), dtype=torch.float32).expand(steps, -1).clone()
     inputs = [SamplingInput(noise_key=noise_key(1, i), **options) for i in range(steps)]
-    return Counter(sample(rows, inputs, CpuOps(BACKEND, torch.float32), None))
+    return Counter(sample(rows, inputs, TorchCpuOps(BACKEND, torch.float32), None))
 
 
 def history(prompt: list[int], output: list[int]) -> dict[str, Any]:
@@ -301,7 +303,7 @@ def test_rows_are_independent(seed: int) -> None:
         )
         for _ in rows
     ]
-    ops = CpuOps(BACKEND, torch.float32)
+    ops = TorchCpuOps(BACKEND, torch.float32)
     together = sample(rows.clone(), inputs, ops, None)
     alone = [
         sample(row[None].clone(), [s], ops, None)[0] for row, s in zip(rows, inputs, strict=True)

@@ -12,7 +12,7 @@ import torch
 from glmserve.config import LoadFormat, LoadProgress, RunnerConfig, report_nothing
 from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput, ScheduledSequence, StepInput
 from glmserve.devices.cpu import CpuDevice
-from glmserve.ops.cpu_ops import native_kernels
+from glmserve.ops.cpu.select_ops import native_kernels
 from glmserve.runner.torch_runner import TorchRunner
 from support.decoding import Decoding
 from support.golden import FIRST_GENERATION, NAMES, PREFIXES, read_greedy

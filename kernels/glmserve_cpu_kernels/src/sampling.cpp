@@ -1,5 +1,5 @@
 // Chooses one token per row of logits: temperature, top_k, top_p, min_p, then a draw by the Gumbel-max
-// trick, as glmserve/ops/{drawing,gumbel}.py do it; each row by one thread.
+// trick, as glmserve/ops/sampling/{draw,gumbel}.py do it; each row by one thread.
 
 #include "sampling.h"
 

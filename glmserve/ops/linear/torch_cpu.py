@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from glmserve.ops.quantized import QuantizedWeight
+from glmserve.ops.linear.quantized import QuantizedWeight
 
 _ROWS_AT_ONCE = 512
 """Rows of a weight that are dequantised at a time; they stay in the cache."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput
-from glmserve.ops.gumbel import Float32Array, IdArray, draw
+from glmserve.ops.sampling.gumbel import Float32Array, IdArray, draw
 
 _ROUNDING = 0.999
 """Slack of a float32 weight that is compared with a float64 bound."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from glmserve.ops.quantized import QuantizedWeight
+from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve_kernels.dequantize_weight.kernel import dequantize_weight
 from glmserve_kernels.quantized_matmul.kernel import count_splits, quantized_matmul
 from glmserve_kernels.quantized_matmul.packing import pack_int4
