@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from glmserve.contract.prompt_layout import PromptLayout
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import Logprobs
 
 
@@ -21,15 +22,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """0 only computes the prompt."""
     min_tokens: int = 0
     """Output tokens before which no stop token is chosen."""
-    temperature: float = 1.0
-    """0 is greedy."""
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0
-    logit_bias: dict[int, float] = {}
+    sampling: Sampling = Sampling()
     seed: int = 0
     stop_token_ids: frozenset[int] = frozenset()
     """Ids that end the request; they are not part of its text."""
@@ -38,27 +31,12 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     prompt_logprobs: int | None = None
     """The same for the prompt's tokens but the first."""
     pool: bool = False
-    """Sum up the last hidden states of the prompt."""
+    """Report the sum of the last hidden states of the prompt."""
 
     @property
-    def is_plain_greedy(self) -> bool:
-        """Whether the most likely token is taken as it is, and nothing is said about it."""
-        return (
-            self.temperature == 0.0
-            and not self.logit_bias
-            and not self.penalises
-            and not self.min_tokens
-            and self.top_logprobs is None
-        )
-
-    @property
-    def penalises(self) -> bool:
-        """Whether choosing a token needs the tokens before it."""
-        return (
-            self.presence_penalty != 0.0
-            or self.frequency_penalty != 0.0
-            or self.repetition_penalty != 1.0
-        )
+    def has_default_sampling(self) -> bool:
+        """Whether all tokens are chosen by the default SamplingInput, constraints aside."""
+        return self.sampling.is_plain_greedy and self.top_logprobs is None and not self.min_tokens
 
 
 class TokenConstraint(Protocol):

@@ -24,7 +24,7 @@ from glmserve.errors import InvalidRequestError
 from glmserve.request import SamplingParams
 from glmserve.text.text_stream import TextStream
 
-_PROMPT_ALONE = SamplingParams(max_tokens=0, temperature=0.0, pool=True)
+_PROMPT_ALONE = SamplingParams(max_tokens=0, pool=True)
 
 
 class Embedding(msgspec.Struct):

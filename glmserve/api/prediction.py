@@ -27,7 +27,7 @@ async def prediction_ids(
         raise _refused("this server guesses no tokens; it would with --speculative-tokens")
     if structure is not None:
         raise _refused("cannot be combined with a structure or a tool call that is required")
-    if chat.penalises:
+    if chat.sampling.penalises:
         raise _refused("cannot be combined with a penalty")
     text = chat.prediction.text
     return await offload(lambda: tokenizer.encode(text), len(text))

@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from glmserve.contract.prompt_layout import PromptLayout, PromptMarks
+from glmserve.contract.sampling import Sampling
 
 INVALID_TOKEN_ID = -1
 """Reported instead of a token id when a row of logits is not finite."""
@@ -23,32 +24,26 @@ PLACEHOLDER_TOKEN_ID = -2
 """Stands in a StepInput for the token that the step before it chooses for the same request."""
 
 
-class SamplingInput(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """How to choose one token. Defaults mean "no effect"; temperature 0 means greedy."""
+class SamplingInput(msgspec.Struct, frozen=True, array_like=True):
+    """How to choose one token: the parameters of its request, and what is particular to the
+    token."""
 
     noise_key: int = 0
-    """64 bits that all random numbers of this token derive from; a hash of seed and position.
-    Like `banned`, it takes a pending token before this one into account."""
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    """0 keeps the whole vocabulary."""
-    min_p: float = 0.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0
-    logit_bias: dict[int, float] = {}
+    """64 bits from which all random numbers of this token are derived; a hash of seed and position.
+    A token before this one that is still a placeholder counts for the position."""
+    sampling: Sampling = Sampling()
     history: bytes = b""
     """Prompt and output token ids so far, native int32; empty unless a penalty needs them. A
-    pending token is missing at the end: the runner adds the one that it put in its place."""
+    placeholder is missing at the end: the runner appends the token that replaces it."""
     prompt_length: int = 0
     """How many tokens of `history` are the prompt."""
     banned: tuple[int, ...] = ()
     """Ids that must not be chosen."""
     constrained: bool = False
-    """Only ids of this token's mask may be chosen; it comes separately, see MaskSource."""
+    """Only ids of this token's mask may be chosen. The mask is sent separately, see MaskSource."""
     top_logprobs: int | None = None
-    """Report log-probabilities: of the token, and this many most likely ones; None: report none."""
+    """Report log-probabilities of the chosen token and of this many most likely ones; None: report
+    none."""
 
 
 class ScoreInput(msgspec.Struct, frozen=True, array_like=True):

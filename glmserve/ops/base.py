@@ -173,7 +173,10 @@ class Ops(Generic[Cache, Plan]):
             One id for each of `rows`. INVALID_TOKEN_ID for a row that is not finite, see
             runner/sampler.py.
         """
-        return [draw_row(logits[row], s) for row, s in zip(rows, inputs, strict=True)]
+        return [
+            draw_row(logits[row], s.noise_key, s.sampling)
+            for row, s in zip(rows, inputs, strict=True)
+        ]
 
 
 AnyOps = Ops[Any, Any]

@@ -35,17 +35,18 @@ class Adjustments(NamedTuple):
     bias: NDArray[np.float32]
 
 
-def adjusts(s: SamplingInput) -> bool:
-    """Whether a row's options change its logits."""
-    return s.repetition_penalty != 1.0 or _counts(s) or bool(s.logit_bias)
-
-
 def gather_adjustments(
     inputs: Sequence[SamplingInput], banned: Sequence[Sequence[int]], vocab_size: int
 ) -> Adjustments | None:
     """Of all rows; `banned` ids become -inf. None if nothing changes."""
-    repeating = ((row, _tokens(s)) for row, s in enumerate(inputs) if s.repetition_penalty != 1.0)
-    counting = ((row, _tokens(s)[s.prompt_length :]) for row, s in enumerate(inputs) if _counts(s))
+    repeating = (
+        (row, _tokens(s)) for row, s in enumerate(inputs) if s.sampling.repetition_penalty != 1.0
+    )
+    counting = (
+        (row, _tokens(s)[s.prompt_length :])
+        for row, s in enumerate(inputs)
+        if s.sampling.penalises_output
+    )
     seen, _ = _count(repeating, vocab_size)
     counted, counts = _count(counting, vocab_size)
     biases = _biases(inputs, banned, vocab_size)
@@ -55,11 +56,11 @@ def gather_adjustments(
         return None
     keys = keys[np.diff(keys, prepend=-1) != 0]
     repetition = np.ones(len(keys), dtype=np.float32)
-    penalties = np.array([s.repetition_penalty for s in inputs], dtype=np.float32)
+    penalties = np.array([s.sampling.repetition_penalty for s in inputs], dtype=np.float32)
     repetition[_places(seen, keys)] = penalties[seen // vocab_size]
     subtract = np.zeros(len(keys), dtype=np.float32)
     presence, frequency = (
-        np.array([getattr(s, name) for s in inputs])[counted // vocab_size]
+        np.array([getattr(s.sampling, name) for s in inputs])[counted // vocab_size]
         for name in ("presence_penalty", "frequency_penalty")
     )
     subtract[_places(counted, keys)] = presence + frequency * counts
@@ -72,10 +73,6 @@ def gather_adjustments(
 def _places(part: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.intp] | slice:
     """Where each of `part` is among `keys`; both are ascending."""
     return slice(None) if len(part) == len(keys) else np.searchsorted(keys, part)
-
-
-def _counts(s: SamplingInput) -> bool:
-    return s.presence_penalty != 0.0 or s.frequency_penalty != 0.0
 
 
 def _tokens(s: SamplingInput) -> NDArray[np.int32]:
@@ -105,7 +102,7 @@ def _biases(
     biases = {
         row * vocab_size + token: value
         for row, s in enumerate(inputs)
-        for token, value in s.logit_bias.items()
+        for token, value in s.sampling.logit_bias.items()
         if 0 <= token < vocab_size
     }
     barred = (row * vocab_size + token for row, ids in enumerate(banned) for token in ids)

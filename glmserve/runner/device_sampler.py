@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glmserve.contract.step import SamplingInput
-from glmserve.runner.adjustments import Adjustments, adjusts, gather_adjustments
+from glmserve.runner.adjustments import Adjustments, gather_adjustments
 from glmserve.runner.packed_upload import upload_together
 from glmserve.runner.token_bitmask import Words, ban, bits_of_mask, bits_of_range
 from glmserve_kernels.adjust_logits.kernel import adjust_logits
@@ -63,7 +63,7 @@ class DeviceSampler:
             masks: of the constrained inputs, in order.
         """
         out = torch.empty(len(inputs), dtype=torch.int64, device=self._device)
-        if all(map(_is_plainly_greedy, inputs)):
+        if all(map(_is_unrestricted_greedy, inputs)):
             most_likely_token(
                 logits=logits,
                 allowed=self._allowed,
@@ -106,17 +106,19 @@ class DeviceSampler:
         return rows, bits, banned
 
 
-def _is_plainly_greedy(s: SamplingInput) -> bool:
-    return s.temperature == 0.0 and not s.constrained and not s.banned and not adjusts(s)
+def _is_unrestricted_greedy(s: SamplingInput) -> bool:
+    return s.sampling.is_plain_greedy and not s.constrained and not s.banned
 
 
 def _options(inputs: Sequence[SamplingInput], vocab_size: int) -> dict[str, NDArray[Any]]:
-    """As the kernel takes them."""
+    """The arguments of the sample kernel, one number per row each."""
     keys = np.array([s.noise_key for s in inputs], dtype=np.uint64)
+    rows = [s.sampling for s in inputs]
+    temperatures = [0.0 if row.is_greedy else row.temperature for row in rows]
     return {
-        "temperature": np.array([s.temperature for s in inputs], dtype=np.float32),
-        "top_k": np.array([min(s.top_k, vocab_size) for s in inputs], dtype=np.int32),
-        "top_p": np.array([s.top_p for s in inputs], dtype=np.float64),
-        "min_p": np.array([s.min_p for s in inputs], dtype=np.float32),
+        "temperature": np.array(temperatures, dtype=np.float32),
+        "top_k": np.array([min(row.top_k, vocab_size) for row in rows], dtype=np.int32),
+        "top_p": np.array([row.top_p for row in rows], dtype=np.float64),
+        "min_p": np.array([row.min_p for row in rows], dtype=np.float32),
         "noise_key": keys.view(np.int64),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from glmserve.contract.prompt_layout import PromptLayout
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import (
     PendingOutput,
     Runner,
@@ -21,14 +22,16 @@ _PROMPT_LENGTHS = (1, 2, 17, 65, 129)
 
 _VARIETY = SamplingInput(
     noise_key=1,
-    temperature=1.0,
-    top_p=0.9,
-    top_k=5,
-    min_p=0.01,
-    presence_penalty=0.1,
-    frequency_penalty=0.1,
-    repetition_penalty=1.1,
-    logit_bias={0: 1.0},
+    sampling=Sampling(
+        temperature=1.0,
+        top_p=0.9,
+        top_k=5,
+        min_p=0.01,
+        presence_penalty=0.1,
+        frequency_penalty=0.1,
+        repetition_penalty=1.1,
+        logit_bias={0: 1.0},
+    ),
     history=np.zeros(2, dtype=np.int32).tobytes(),
     prompt_length=1,
     banned=(0,),

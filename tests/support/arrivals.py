@@ -6,6 +6,7 @@ import random
 
 from hypothesis import strategies as st
 
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import RunnerLimits
 from glmserve.request import Request, RequestStatus, SamplingParams
 from glmserve.scheduler import TokenUpdate
@@ -27,12 +28,14 @@ def sampling_params(draw: st.DrawFn) -> SamplingParams:
     return SamplingParams(
         max_tokens=max_tokens,
         min_tokens=draw(st.sampled_from([0, 0, 2, 5])),
-        temperature=draw(st.sampled_from([0.0, 0.0, 1.0])),
         seed=draw(st.integers(0, 3)),
-        presence_penalty=draw(st.sampled_from([0.0, 0.0, 0.5])),
         stop_token_ids=draw(st.sampled_from([frozenset(), frozenset(range(32, 47))])),
         top_logprobs=draw(st.sampled_from([None, None, 2])),
         pool=not max_tokens,
+        sampling=Sampling(
+            temperature=draw(st.sampled_from([0.0, 0.0, 1.0])),
+            presence_penalty=draw(st.sampled_from([0.0, 0.0, 0.5])),
+        ),
     )
 
 
@@ -101,10 +104,11 @@ def random_arrivals(rng: random.Random, number: int) -> list[Arrival]:
             prompt=[rng.randrange(3) for _ in range(rng.randrange(1, 16))],
             params=SamplingParams(
                 max_tokens=rng.randrange(1, 20),
-                temperature=rng.choice([0.0, 1.0]),
                 seed=rng.randrange(100),
-                presence_penalty=rng.choice([0.0, 0.5]),
                 stop_token_ids=rng.choice([frozenset(), frozenset(range(32, 40))]),
+                sampling=Sampling(
+                    temperature=rng.choice([0.0, 1.0]), presence_penalty=rng.choice([0.0, 0.5])
+                ),
             ),
             constraint_length=rng.choice([None, None, 7]),
             continuations=rng.choice([1, 1, 3]),

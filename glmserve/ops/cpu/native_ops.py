@@ -109,5 +109,6 @@ class NativeCpuOps(TorchCpuOps[Cache, Plan]):
     def draw(
         self, logits: Float32Array, rows: Sequence[int], inputs: Sequence[SamplingInput]
     ) -> list[int]:
-        how = [(s.noise_key, s.top_p, s.temperature, s.min_p, s.top_k) for s in inputs]
+        pairs = [(s.noise_key, s.sampling) for s in inputs]
+        how = [(key, p.top_p, p.temperature, p.min_p, p.top_k) for key, p in pairs]
         return sampling.draw(self.library, logits, rows, np.array(how, dtype=sampling.DRAW))
