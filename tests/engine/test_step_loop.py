@@ -13,7 +13,6 @@ import pytest
 from prometheus_client import generate_latest
 
 from glmserve.config import report_nothing
-from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import (
     MaskSource,
     PendingOutput,
@@ -184,13 +183,12 @@ async def test_requests_of_all_kinds_that_fill_the_cache() -> None:
         Arrival(
             tick=0,
             prompt=[rng.randrange(3) for _ in range(rng.randrange(1, 16))],
-            params=SamplingParams(
+            params=sampling_params(
                 max_tokens=rng.randrange(1, 20),
+                temperature=rng.choice([0.0, 1.0]),
                 seed=rng.randrange(100),
+                presence_penalty=rng.choice([0.0, 0.5]),
                 stop_token_ids=rng.choice([frozenset(), frozenset(range(32, 40))]),
-                sampling=Sampling(
-                    temperature=rng.choice([0.0, 1.0]), presence_penalty=rng.choice([0.0, 0.5])
-                ),
             ),
             constraint_length=rng.choice([None, None, 7]),
         )
