@@ -119,6 +119,8 @@ class Request:
     tenant: str = ""
     """Whose it is: tenants get shares of the model, however many requests they have."""
     status: RequestStatus = RequestStatus.WAITING
+    has_default_sampling: bool = field(init=False)
+    """As in `params`; looked up for every token."""
     token_ids: array[int] = field(init=False)
     """Prompt and output so far, int32."""
     num_computed_tokens: int = 0
@@ -145,6 +147,7 @@ class Request:
     """[H] float32, the sum over the prompt's tokens computed so far, if the request wants it."""
 
     def __post_init__(self) -> None:
+        self.has_default_sampling = self.params.has_default_sampling
         self.token_ids = array("i", self.prompt_ids)
 
     def append(self, token_id: int) -> RequestStatus | None:

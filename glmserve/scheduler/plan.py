@@ -93,7 +93,7 @@ def _sampling_input(request: Request, position: int) -> SamplingInput:
     """How to choose the token at a position; the one before it may be pending."""
     params, sampling = request.params, request.params.sampling
     constrained = request.constraint is not None
-    if params.has_default_sampling:
+    if request.has_default_sampling:
         return _GREEDY_CONSTRAINED if constrained else _GREEDY
     penalises = sampling.penalises
     too_early_to_stop = position - request.num_prompt_tokens < params.min_tokens
