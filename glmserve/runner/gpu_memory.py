@@ -1,4 +1,4 @@
-"""What a model takes of a GPU's memory, and what GPUs cannot have."""
+"""The memory that a model needs on a GPU, and options that GPUs do not support."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from glmserve.runner.torch_runner import TorchTarget
 
 _STEP_TOKENS = 2048
 _CACHE_SHARE = 0.97
-"""Of what is left beside weights and activations; allocators lose some to fragments."""
+"""Part of the memory beside weights and activations; the rest is for fragmentation of the
+allocator."""
 
 
 def refuse_drafts(config: RunnerConfig) -> None:
-    """Raises OptionError: drafts are asked for."""
+    """Refuse speculative decoding.
+
+    Raises:
+        OptionError: --speculative-tokens is given.
+    """
     if config.drafts:
         raise OptionError(
             "--speculative-tokens works on a CPU only so far: a GPU's steps are planned before the "
@@ -25,17 +30,17 @@ def refuse_drafts(config: RunnerConfig) -> None:
 
 
 def gpu_weight_bytes(model: ModelConfig, target: TorchTarget) -> int:
-    """Bytes of the weights as the GPU keeps them."""
+    """Bytes of the weights on the GPU."""
     return weight_bytes(model, target.dtype.itemsize, target.quantization)
 
 
 def gpu_memory_needs(
     config: RunnerConfig, model: ModelConfig, target: TorchTarget, block_size: int, available: int
 ) -> MemoryNeeds:
-    """What the KV cache gets beside weights and activations.
+    """The memory that the model needs, and what remains for the KV cache.
 
     Args:
-        available: bytes that are free before the weights are loaded.
+        available: free bytes before the weights are loaded.
     """
     max_step_tokens = step_tokens(config, model, _STEP_TOKENS)
     workspace = activation_bytes(config, model, target.dtype.itemsize, max_step_tokens)

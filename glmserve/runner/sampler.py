@@ -3,16 +3,16 @@
 The order of operations, as in transformers and vLLM:
 
     repetition penalty -> presence and frequency penalty -> logit bias -> temperature
-    -> top_k -> top_p -> min_p -> draw (see ops/sampling/gumbel.py)
+    -> top_k -> top_p -> min_p -> draw (see ops/sampling/draw.py)
 
-* Ids from `vocab_limit` on do not exist for any of this.
+* Ids from `vocab_limit` on are never chosen.
 * repetition_penalty divides positive and multiplies negative logits of every token that occurs in
   prompt or output; presence_penalty and frequency_penalty (OpenAI) count the output only.
 * top_k keeps the k most likely; top_p the fewest most likely ones of those that have at least
   top_p of their probability; min_p those at least min_p times as likely as the most likely.
   Equally likely tokens count as more likely the lower their id, so that top_k = 1 is greedy.
 
-Every row is worked on by itself: what shares a step with it cannot change its result.
+Rows are independent: the result of a row does not depend on the other rows of the step.
 """
 
 from __future__ import annotations
@@ -32,9 +32,17 @@ from glmserve.ops.sampling.gumbel import Float32Array
 def sample(
     logits: Tensor, inputs: Sequence[SamplingInput], ops: AnyOps, vocab_limit: int | None
 ) -> list[int]:
-    """One token id per row of `logits` float32 [S, V]; a row that is not finite: INVALID_TOKEN_ID.
+    """Choose one token id for each row.
 
-    A row is not finite when it holds a NaN or +inf, or nothing but -inf. May overwrite `logits`.
+    Args:
+        logits: float32 [S, V]; may be overwritten.
+        inputs: how to choose, for each row.
+        ops: computes the argmax and the draw.
+        vocab_limit: ids from here on are never chosen; None: no limit.
+
+    Returns:
+        Token ids [S]; INVALID_TOKEN_ID for a row that is not finite: it holds a NaN or +inf, or
+        only -inf.
     """
     logits = logits[:, :vocab_limit]
     greedy = [i for i, s in enumerate(inputs) if s.sampling.is_plain_greedy]

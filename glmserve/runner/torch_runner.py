@@ -1,7 +1,7 @@
-"""The Runner of every device that torch can drive eagerly.
+"""The Runner of devices on which torch computes eagerly.
 
-It waits for each step, and the scheduler plans none ahead of it: that would save half a millisecond
-of planning a step, and cost new requests up to one more step before their first token.
+It waits for each step, and no step is planned ahead. Planning ahead would save half a millisecond a
+step and delay the first token of a new request by up to one step.
 """
 
 from __future__ import annotations
@@ -39,23 +39,29 @@ from glmserve.runner.dtypes import dtype_name
 from glmserve.runner.logprobs import LogprobReader
 from glmserve.runner.output import OutputTensors, read_prompts
 from glmserve.runner.sampler import sample
-from glmserve.runner.token_masks import restrict
+from glmserve.runner.token_masks import apply_token_masks
 
 
 @dataclass(frozen=True)
 class TorchTarget:
-    """What a device contributes to a TorchRunner."""
+    """Where and how a device computes a model."""
 
     device: torch.device
     description: str
     dtype: torch.dtype
     ops: AnyOps
     quantization: Quantization | None
-    """What `ops` is to be given in place of plain linear weights."""
+    """What plain linear weights are quantised to before `ops` packs them; None: nothing."""
 
 
 class TorchRunner(Generic[Cache, Plan]):
-    """Runs one model over its paged KV cache."""
+    """Runs one model over its paged KV cache.
+
+    Args:
+        caches: the KV cache of each layer.
+        vocab_limit: ids from here on are never chosen; None: no limit.
+        never_sampled: int64 [n], further ids that are never chosen.
+    """
 
     def __init__(
         self,
@@ -71,18 +77,22 @@ class TorchRunner(Generic[Cache, Plan]):
         self._caches = caches
         self._ops = ops
         self._vocab_limit = vocab_limit
-        self._never_sampled = never_sampled  # int64 ids
+        self._never_sampled = never_sampled
         self._logprob_reader = LogprobReader(vocab_limit, never_sampled)
 
     @torch.inference_mode()
     def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
-        """Write K/V of all scheduled tokens to the cache and sample where asked."""
+        """See Runner.
+
+        Raises:
+            RuntimeError: the runner is closed.
+        """
         if self._model is None:
             raise RuntimeError("the runner is closed")
         model, attention = self._model, self._ops.attention
         batch = build_batch(step, self.info.limits.block_size)
         hidden = model.forward(upload(batch, attention, self._caches[0]), self._caches)  # [O, H]
-        sampling = [place for sequence in step.sequences for place in sequence.sampling_inputs]
+        sampling = [s for sequence in step.sequences for s in sequence.sampling_inputs]
         asking = {i: s.top_logprobs for i, s in enumerate(sampling) if s.top_logprobs is not None}
         token_ids, chosen = torch.empty(0, dtype=torch.int64), None
         if sampling:
@@ -98,14 +108,14 @@ class TorchRunner(Generic[Cache, Plan]):
         return output.to_output(tensor.cpu() for tensor in output.tensors)
 
     def _choose(self, logits: Tensor, sampling: list[SamplingInput], masks: MaskSource) -> Tensor:
-        """A token for each row of [S, V]: int64 [S], on the host."""
+        """Choose a token for each row of [S, V]: int64 [S], on the host."""
         if len(self._never_sampled):
             logits.index_fill_(1, self._never_sampled, float("-inf"))
-        restrict(logits, sampling, masks)
+        apply_token_masks(logits, sampling, masks)
         return torch.tensor(sample(logits, sampling, self._ops, self._vocab_limit))
 
     def close(self) -> None:
-        """Drop weights and cache."""
+        """Free weights and cache."""
         self._model = None
         self._caches = []
 
@@ -117,7 +127,7 @@ def load_torch_runner(
     limits: RunnerLimits,
     progress: ReportProgress,
 ) -> TorchRunner[Any, Any]:
-    """Load or make up the weights, build the model, allocate the KV cache.
+    """Load or generate the weights, build the model, allocate the KV cache.
 
     Raises:
         CheckpointError: the weights cannot be read or do not fit config.json.
@@ -143,7 +153,8 @@ def allocate_caches(model_config: ModelConfig, target: TorchTarget, num_blocks: 
     """The KV cache of each layer, with the model's prefix in it if it has one.
 
     Raises:
-        CheckpointError: the prefix cannot be read or is not of this model.
+        CheckpointError: the prefix cannot be read or belongs to another model.
+        TypeError: the attention backend has no slots for a prefix.
     """
     attention = target.ops.attention
     caches: list[Any] = attention.allocate(
@@ -160,10 +171,10 @@ def allocate_caches(model_config: ModelConfig, target: TorchTarget, num_blocks: 
 def make_parameters(
     config: RunnerConfig, model_config: ModelConfig, target: TorchTarget, progress: ReportProgress
 ) -> Parameters:
-    """Read the checkpoint's weights, or make some up.
+    """Read the checkpoint's weights, or generate random ones (--load-format dummy).
 
     Raises:
-        CheckpointError: they cannot be read or do not fit config.json.
+        CheckpointError: the weights cannot be read or do not fit config.json.
     """
     if config.load_format == "auto":
         stored = load_weights(

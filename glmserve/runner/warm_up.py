@@ -1,4 +1,4 @@
-"""Steps that a runner executes before it serves, so that nothing is compiled or set up later."""
+"""Steps that a runner executes before it serves, so that no kernel is compiled while it serves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from glmserve.contract.step import (
 )
 
 _PROMPT_LENGTHS = (1, 2, 17, 65, 129)
-"""Of each size for which some kernel has tiles of its own."""
+"""One for each size class for which a kernel has other tile sizes."""
 
 _VARIETY = SamplingInput(
     noise_key=1,
@@ -38,13 +38,14 @@ _VARIETY = SamplingInput(
     constrained=True,
     top_logprobs=1,
 )
-"""Everything that choosing a token can need."""
+"""Every parameter has an effect."""
 
 
 def warm_up(runner: Runner) -> None:
-    """Execute a step of every kind: prompts of all sizes, beside decodes as well, all of sampling.
+    """Execute a step of every kind: prompts of all sizes, alone and beside decodes, and all of
+    sampling.
 
-    What they write to the KV cache belongs to nobody.
+    No request owns the blocks that they write to the KV cache.
     """
     limits = runner.info.limits
     longest = min(limits.max_step_tokens, limits.max_context - 1, limits.token_capacity)

@@ -17,7 +17,7 @@ from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput
 from glmserve.ops.attention.backend import AnyAttentionBackend
 from glmserve.ops.base import Ops
 from glmserve.runner.sampler import sample
-from glmserve.runner.token_masks import restrict
+from glmserve.runner.token_masks import apply_token_masks
 from support.flat_sampling import sampling_input
 
 pytest.importorskip("triton", reason="kernels need triton, which there is for Linux only")
@@ -52,7 +52,7 @@ def on_host(
 ) -> list[int]:
     rows = logits.clone()
     rows[:, list(vocabulary.never_sampled)] = float("-inf")
-    restrict(rows, inputs, lambda: masks)
+    apply_token_masks(rows, inputs, lambda: masks)
     rows = rows[:, : vocabulary.limit]
     return sample(rows, inputs, Ops(cast(AnyAttentionBackend, None)), None)
 
