@@ -1,4 +1,4 @@
-"""GPUs under torch.cuda, which is also torch's name for AMD's: one device class for each maker."""
+"""GPUs under torch.cuda, which stands for AMD's GPUs as well: one device class per vendor."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def _gpu(chip: str, capability: tuple[int, int] | None) -> Gpu:
 
 
 def _target(config: RunnerConfig, model: ModelConfig, gpu: Gpu, description: str) -> TorchTarget:
-    """How a model is computed here.
+    """How a model is computed on this GPU.
 
     Raises:
-        OptionError: an option cannot be had here.
+        OptionError: an option is not supported on this GPU.
     """
     dtype = stored_dtype(config, model)
     return TorchTarget(
@@ -113,13 +113,15 @@ def _memory_needs(config: RunnerConfig, model: ModelConfig, gpu: Gpu) -> MemoryN
 def _create_runner(
     name: str, config: RunnerConfig, progress: ReportProgress, gpu: Gpu
 ) -> GpuRunner[Any, Any]:
-    # Not before it is needed: this imports triton, which only machines with a GPU must have.
+    # Imported here because it imports triton, which only machines with a GPU need.
     from glmserve.runner.gpu_loading import load_gpu_runner
 
     model = read_model_config(
         Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
     )
-    _memory_needs(config, model, gpu).plan(config, model)  # says now what will not fit
+    _memory_needs(config, model, gpu).plan(
+        config, model
+    )  # raises before loading if it does not fit
     target = _target(config, model, gpu, f"{name} ({torch.cuda.get_device_name(0)})")
     accelerator = CudaAccelerator(gpu.device)
     block_size = _block_size(config)
