@@ -80,7 +80,7 @@ void pack(Format format, const void* weight, int outputs, int inputs, int group,
         if (output < outputs)
           pack_step(format, rows + output * stride, inputs, s * per_step, step);
         else
-          std::memset(step, 0, kBytes);  // whatever comes of it is not written anywhere
+          std::memset(step, 0, kBytes);  // its result is not written
       }
   });
 }

@@ -183,7 +183,7 @@ size_t draw_one(size_t count, uint64_t key, Weight weight, Index index) {
 }
 
 // First a block of neighbouring ids by the sum of its weights, then one of them: the same odds as
-// drawing among all, at the price of some 500 hashes. Of `count` places, whose ids ascend.
+// drawing among all, for some 500 hashes. `count` weights; their ids ascend.
 template <class Id, class Sum>
 int32_t draw_among(const float* weights, int count, Id id, Sum sum, uint64_t key) {
   std::vector<int> starts;

@@ -1,4 +1,4 @@
-"""Makes paged caches, and the models whose shapes are served."""
+"""Makes paged caches, in the shapes of the served models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FP8_CHIPS = ("sm_90",)
 
 @dataclass(frozen=True)
 class Heads:
-    """What a model's attention looks like."""
+    """Shapes of a model's attention."""
 
     query: int
     key: int

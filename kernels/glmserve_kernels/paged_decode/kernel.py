@@ -1,7 +1,7 @@
 """One program attends to a piece of one sequence's context for the query heads of one key head.
 
-What the programs of a sequence found is merged by a second kernel, in order: results do not depend
-on which program ends first.
+A second kernel merges the results of a sequence's programs in order, so they do not depend on which
+program ends first.
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ def paged_decode(
 ) -> None:
     """out = softmax(scale * q keys^T) values, for the newest token of each sequence.
 
-    Only the contents of `items` and `item_start` say how long the contexts are, so that a captured
-    graph can be replayed for others. Slots and blocks beyond a context may hold anything.
+    The lengths of contexts are in the contents of `items` and `item_start` only, so a captured
+    graph can be replayed for other lengths. Slots and blocks beyond a context may hold any numbers.
 
     Args:
         q: [B, Hq, D], float32, float16 or bfloat16; the last dimension contiguous.

@@ -1,5 +1,5 @@
-"""One program attends for a tile of rows: some new tokens, and each one's query heads of one key
-head. So keys and values are read once for all of them."""
+"""One program computes a tile of rows: some new tokens, with the query heads of one key head each.
+So it reads keys and values once for all these rows."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from glmserve_kernels.rope_cache.reference import rope_cache as reference
 _8_BIT = (torch.int8, torch.float8_e4m3fn)
 _HALF = (torch.bfloat16, torch.float16)
 
-# A code whose exact value is halfway between two may be rounded to either.
+# An exact value halfway between two codes may be rounded to either.
 _CODES = {torch.float32: 2e-3, torch.float16: 2e-3, torch.bfloat16: 5e-3}
 
 

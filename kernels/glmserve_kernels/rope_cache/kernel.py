@@ -10,7 +10,7 @@ from torch import Tensor
 from glmserve_kernels.tiles import Tiles
 
 LARGEST_CODE = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
-"""What the largest number of a vector becomes in an 8-bit cache."""
+"""Code of the largest magnitude of a vector in an 8-bit cache."""
 
 
 @triton.jit
@@ -24,7 +24,7 @@ def _load_rotation(cos_sin_ptr, positions_ptr, token, R: tl.constexpr, BLOCK: tl
 
 @triton.jit
 def _rotate(x, cos_sin, R: tl.constexpr, HEADS: tl.constexpr, BLOCK: tl.constexpr):
-    """x [HEADS, BLOCK] with the pairs of its first R columns turned."""
+    """x [HEADS, BLOCK] with the pairs of its first R columns rotated."""
     even, odd = tl.split(tl.reshape(x, [HEADS, BLOCK // 2, 2]))
     cos, sin = tl.split(tl.reshape(cos_sin, [1, BLOCK // 2, 2]))
     turned = tl.join(even * cos - odd * sin, odd * cos + even * sin)
