@@ -24,14 +24,16 @@ from torch import Tensor
 from cpu_ceilings import Clock, CpuCeilings, measure
 from glmserve.config import RunnerConfig
 from glmserve.contract.step import ScheduledSequence, StepInput
-from glmserve.ops.attention import AttentionBackend
-from glmserve.ops.base import Ops
+from glmserve.ops.attention.backend import AnyAttentionBackend
+from glmserve.ops.attention.kv_store import make_store
+from glmserve.ops.attention.native_cpu import NativeCpuAttention
+from glmserve.ops.attention.sdpa import CpuSdpaAttention
+from glmserve.ops.base import AnyOps
 from glmserve.ops.batch import Batch
-from glmserve.ops.cpu import CpuAttention, CpuOps
-from glmserve.ops.cpu_ops import native_kernels
-from glmserve.ops.kv_store import make_store
-from glmserve.ops.native_cpu import NativeCpuAttention, NativeCpuOps
-from glmserve.ops.quantized import QuantizedWeight, quantize
+from glmserve.ops.cpu.native_ops import NativeCpuOps
+from glmserve.ops.cpu.select_ops import native_kernels
+from glmserve.ops.cpu.torch_ops import TorchCpuOps
+from glmserve.ops.linear.quantized import QuantizedWeight, quantize
 from glmserve.runner.batch import build_batch
 
 _HOST = torch.device("cpu")
@@ -91,7 +93,7 @@ def main() -> int:
     with torch.inference_mode():
         for form in FORMATS:
             weight = torch.randn(outputs, inputs).mul_(0.02).to(_DTYPE)
-            both = [ours, CpuOps(no_attention, _DTYPE)][: 1 + form.has_torch]
+            both = [ours, TorchCpuOps(no_attention, _DTYPE)][: 1 + form.has_torch]
             compare_products(form, weight, options.rows, both, clock, ceilings)
         for case in ATTENTION:
             compare_attention(case, ours, clock)
@@ -102,7 +104,7 @@ def compare_products(
     form: Format,
     weight: Tensor,
     rows: Sequence[int],
-    both: Sequence[Ops],
+    both: Sequence[AnyOps],
     clock: Clock,
     ceilings: CpuCeilings,
 ) -> None:
@@ -124,7 +126,7 @@ def compare_products(
         )
 
 
-def _all(ops: Ops, x: Tensor, weights: list[object]) -> Callable[[], None]:
+def _all(ops: AnyOps, x: Tensor, weights: list[object]) -> Callable[[], None]:
     def work() -> None:
         for weight in weights:
             ops.linear(x, weight)
@@ -150,9 +152,9 @@ _HEADS, _KV_HEADS, _DIM = 32, 2, 128
 def compare_attention(case: AttentionCase, ours: NativeCpuOps, clock: Clock) -> None:
     """Print a line."""
     store = make_store("auto", _DTYPE)
-    backends: list[AttentionBackend] = [
+    backends: list[AnyAttentionBackend] = [
         NativeCpuAttention(_KV_HEADS, _BLOCK, _DTYPE, "auto", ours.library),
-        CpuAttention(_KV_HEADS, _DTYPE, _HOST, _BLOCK, store),
+        CpuSdpaAttention(_KV_HEADS, _DTYPE, _HOST, _BLOCK, store),
     ]
     batch = _batch(case)
     qkv = torch.randn(len(batch.input_ids), _HEADS + 2 * _KV_HEADS, _DIM).to(_DTYPE)
@@ -177,7 +179,7 @@ def _batch(case: AttentionCase) -> Batch:
 
 
 def _attention(
-    backend: AttentionBackend, batch: Batch, qkv: Tensor, blocks: int
+    backend: AnyAttentionBackend, batch: Batch, qkv: Tensor, blocks: int
 ) -> Callable[[], object]:
     cache = backend.allocate(1, blocks, _DIM)[0]
     plan = backend.plan(batch, cache)

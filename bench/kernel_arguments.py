@@ -76,5 +76,5 @@ def _query_tiles(arguments: Arguments, tiles: Tiles) -> Arguments:
     heads, kv_heads = arguments["q"].shape[1], arguments["keys"].shape[1]
     tokens = tokens_per_tile(heads // kv_heads, tiles[shape_class(arguments["keys"])])
     lengths: np.ndarray = arguments["query_start"].diff().cpu().numpy()
-    work = torch.from_numpy(query_tiles(lengths, tokens)).to(arguments["q"].device)
-    return {"work": work, "tokens_per_tile": tokens}
+    items = torch.from_numpy(query_tiles(lengths, tokens)).to(arguments["q"].device)
+    return {"items": items, "tokens_per_tile": tokens}

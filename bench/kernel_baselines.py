@@ -63,9 +63,9 @@ def _most_likely_token(arguments: Arguments) -> tuple[str, Launch]:
 
 
 def _decode(arguments: Arguments) -> tuple[str, Launch]:
-    """Over K and V in one piece, without pages: what paging must not cost."""
-    q, work = arguments["q"], arguments["work"]
-    return _sdpa(q[:, :, None], int(work[:, 2].max()), arguments["keys"].shape, causal=False)
+    """Over K and V in one piece, without blocks: what paging must not cost."""
+    q, items = arguments["q"], arguments["items"]
+    return _sdpa(q[:, :, None], int(items[:, 2].max()), arguments["keys"].shape, causal=False)
 
 
 def _prefill(arguments: Arguments) -> tuple[str, Launch] | None:

@@ -12,6 +12,7 @@ import time
 from statistics import median
 
 from glmserve.config import SchedulerConfig
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import RunnerLimits, StepOutput
 from glmserve.contract.wire import encode_frame
 from glmserve.request import Request, SamplingParams
@@ -58,7 +59,9 @@ def full_scheduler(options: argparse.Namespace) -> Scheduler:
     )
     config = SchedulerConfig(max_batch_size=options.running, max_step_tokens=limits.max_step_tokens)
     scheduler = Scheduler(config, limits, hash_key=b"benchmark")
-    params = SamplingParams(max_tokens=options.steps + 8, temperature=options.temperature)
+    params = SamplingParams(
+        max_tokens=options.steps + 8, sampling=Sampling(temperature=options.temperature)
+    )
     for i in range(options.running):
         scheduler.add(Request(i, [(i * 31 + j) % 1000 for j in range(options.context)], params))
     while (step := scheduler.schedule()) and any(len(s.token_ids) > 1 for s in step.sequences):

@@ -1,4 +1,4 @@
-"""A request as the planning half sees it: token ids in, token ids out."""
+"""A request in the planning half: token ids in, token ids out."""
 
 from __future__ import annotations
 
@@ -11,75 +11,54 @@ from typing import Protocol
 import msgspec
 
 from glmserve.contract.prompt_layout import PromptLayout
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import Logprobs
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
-    """How the tokens of a request are chosen and when they end."""
+    """How the tokens of a request are chosen, and when the request ends."""
 
     max_tokens: int
-    """0 only computes the prompt."""
+    """0: only the prompt is computed."""
     min_tokens: int = 0
-    """Output tokens before which no stop token is chosen."""
-    temperature: float = 1.0
-    """0 is greedy."""
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0
-    logit_bias: dict[int, float] = {}
+    """Number of output tokens before which no stop token is chosen."""
+    sampling: Sampling = Sampling()
     seed: int = 0
     stop_token_ids: frozenset[int] = frozenset()
     """Ids that end the request; they are not part of its text."""
     top_logprobs: int | None = None
-    """Log-probabilities of each output token and this many most likely ones; None: none at all."""
+    """Report log-probabilities of each output token and of this many most likely ones; None: report
+    none."""
     prompt_logprobs: int | None = None
-    """The same for the prompt's tokens but the first."""
+    """The same for the prompt's tokens except the first."""
     pool: bool = False
-    """Sum up the last hidden states of the prompt."""
+    """Report the sum of the last hidden states of the prompt."""
 
     @property
-    def is_plain_greedy(self) -> bool:
-        """Whether the most likely token is taken as it is, and nothing is said about it."""
-        return (
-            self.temperature == 0.0
-            and not self.logit_bias
-            and not self.penalises
-            and not self.min_tokens
-            and self.top_logprobs is None
-        )
-
-    @property
-    def penalises(self) -> bool:
-        """Whether choosing a token needs the tokens before it."""
-        return (
-            self.presence_penalty != 0.0
-            or self.frequency_penalty != 0.0
-            or self.repetition_penalty != 1.0
-        )
+    def has_default_sampling(self) -> bool:
+        """Whether all tokens are chosen by the default SamplingInput, constraints aside."""
+        return self.sampling.is_plain_greedy and self.top_logprobs is None and not self.min_tokens
 
 
 class TokenConstraint(Protocol):
-    """Which tokens may come next in one request's output. Stateful; never used by two at once."""
+    """Limits the next token of one request's output. It has state and belongs to one request."""
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing but the end can follow."""
+        """Whether the output is complete."""
         ...
 
     def allowed(self) -> bytes:
-        """The mask of the next token, as TokenMasks has it. Called on a thread."""
+        """The mask of the next token, see TokenMasks. Called on a thread."""
         ...
 
     def accept(self, token_id: int) -> None:
-        """Take note of the token that was chosen."""
+        """Advance by the chosen token."""
         ...
 
 
 class RequestStatus(enum.IntEnum):
-    """Ordered: everything from FINISHED_STOPPED on is finished."""
+    """States in order; all from FINISHED_STOPPED on are finished."""
 
     HELD = 0
     """Not queued yet: another request computes the same prompt, to be shared."""
@@ -94,7 +73,7 @@ class RequestStatus(enum.IntEnum):
 
     @property
     def has_begun(self) -> bool:
-        """Whether it has ever been given blocks."""
+        """Whether the request has ever had blocks."""
         return self > RequestStatus.WAITING
 
     @property
@@ -112,12 +91,12 @@ FINISH_REASONS: dict[RequestStatus, str] = {
 
 @dataclass
 class Progress:
-    """What came of a request before it is submitted once more, to go on from there."""
+    """The progress of a request that is submitted again, to continue from there."""
 
     token_ids: list[int] = field(default_factory=list)
     """Output so far."""
     status: RequestStatus | None = None
-    """How it has ended, if that is known already."""
+    """The final status if the request has ended; else None."""
     num_cached_tokens: int = 0
     num_drafted_tokens: int = 0
     num_accepted_tokens: int = 0
@@ -137,10 +116,13 @@ class Request:
     """Prefix-cache entries are shared only between requests with equal salt."""
     constraint: TokenConstraint | None = None
     prediction: Sequence[int] = ()
-    """Token ids that the output may be like: where to look for drafts beside the prompt."""
+    """Token ids that the output may repeat: a source of drafts beside the prompt."""
     tenant: str = ""
-    """Whose it is: tenants get shares of the model, however many requests they have."""
+    """The tenant that sent it. Tenants share the model equally, regardless of their numbers
+    of requests."""
     status: RequestStatus = RequestStatus.WAITING
+    has_default_sampling: bool = field(init=False)
+    """As in `params`; looked up for every token."""
     token_ids: array[int] = field(init=False)
     """Prompt and output so far, int32."""
     num_computed_tokens: int = 0
@@ -148,29 +130,34 @@ class Request:
     num_scheduled_tokens: int = 0
     """Tokens whose K/V will be in the cache when the steps in flight are done."""
     num_pending_tokens: int = 0
-    """Tokens that the steps in flight choose; they are not in `token_ids` yet."""
+    """Tokens that the steps in flight choose, not yet in `token_ids`."""
     num_cached_tokens: int = 0
     """Prompt tokens that the first admission found in the prefix cache."""
     num_preemptions: int = 0
-    """Times it lost its blocks, to others or with the runner."""
+    """How often it lost its blocks, to other requests or with the runner."""
     num_crashes: int = 0
-    """Steps with it that crashed the runner since its last token."""
+    """Steps with this request that crashed the runner since its last token."""
     layout: PromptLayout | None = None
-    """Of the prompt, where the model wants it to have one."""
+    """Layout of the prompt, if the model's prompts have one."""
     num_drafted_tokens: int = 0
-    """Output tokens that were guessed ahead."""
+    """Drafts of output tokens so far."""
     num_accepted_tokens: int = 0
-    """Those of them that were right."""
+    """Drafts that were right."""
     prompt_logprobs: list[Logprobs] = field(default_factory=list)
-    """Of prompt tokens 1, 2, ... as far as they are computed, if the request wants them."""
+    """Of prompt tokens 1, 2, ... as far as they are computed, if `params` request them."""
     pooled: array[float] = field(default_factory=lambda: array("f"))
-    """[H] float32, the sum over the prompt's tokens computed so far, if the request wants it."""
+    """[H] float32: sum over the prompt's tokens computed so far, if `params` request it."""
 
     def __post_init__(self) -> None:
+        self.has_default_sampling = self.params.has_default_sampling
         self.token_ids = array("i", self.prompt_ids)
 
     def append(self, token_id: int) -> RequestStatus | None:
-        """Add a token; the status with which it ends the request, if it does."""
+        """Append a token.
+
+        Returns:
+            The final status if the token ends the request, else None.
+        """
         self.token_ids.append(token_id)
         if token_id in self.params.stop_token_ids:
             return RequestStatus.FINISHED_STOPPED
@@ -183,7 +170,10 @@ class Request:
         return None
 
     def restore(self, progress: Progress) -> None:
-        """Be as far as that, as after a preemption; perhaps it is over. Before it is queued."""
+        """Restore earlier progress, as after a preemption; the request may be finished then.
+
+        Called before the request is queued.
+        """
         self.prompt_logprobs = progress.prompt_logprobs
         self.num_drafted_tokens = progress.num_drafted_tokens
         self.num_accepted_tokens = progress.num_accepted_tokens
@@ -208,9 +198,9 @@ class Request:
 
     @property
     def num_unscheduled_tokens(self) -> int:
-        """Tokens to be brought into the cache by steps to come: 1 for a request that decodes.
+        """Tokens that steps not yet planned must compute: 1 for a request that decodes.
 
-        0 when nothing is left but to wait: what follows the last token is not wanted.
+        0 if the steps in flight choose the last token, as no token after it is needed.
         """
         known = len(self.token_ids)
         pending = self.num_pending_tokens
@@ -220,7 +210,7 @@ class Request:
 
     @property
     def needs_whole_prompt(self) -> bool:
-        """Whether every prompt token has to be computed for this request, cached or not."""
+        """Whether all prompt tokens must be computed, also those in the prefix cache."""
         params = self.params
         scores_missing = (
             params.prompt_logprobs is not None
@@ -229,7 +219,7 @@ class Request:
         return params.pool or scores_missing
 
     def forget_prompt(self) -> None:
-        """Drop what was reported of the prompt so far: it will be computed again."""
+        """Drop the reports about the prompt: it will be computed again."""
         self.prompt_logprobs.clear()
         del self.pooled[:]
 
@@ -239,5 +229,5 @@ class Request:
 
     @property
     def max_total_tokens(self) -> int:
-        """Tokens this request can ever hold, prompt and output."""
+        """Largest number of tokens of this request, prompt and output."""
         return len(self.prompt_ids) + self.params.max_tokens

@@ -1,7 +1,7 @@
 """Compiles the CPU kernels while glmserve is installed or packed into a wheel.
 
 Where that fails the wheel is one of plain Python, and a CPU computes with torch's own kernels.
-GLMSERVE_CPU_KERNELS=off leaves them out; =required makes a failure an error, for those who publish.
+GLMSERVE_CPU_KERNELS=off leaves them out; =required makes a failure an error, for published wheels.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `glmserve doctor` learns from a process of its own. Crosses to the command line as JSON."""
+"""Findings of the probe process, which `glmserve doctor` starts. They are sent as JSON."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from glmserve.contract.step import RunnerLimits
 
 
 class DeviceFinding(msgspec.Struct, frozen=True):
-    """Whether a device can be used here."""
+    """Whether a device can be used on this machine."""
 
     name: str
     available: bool
     reason: str
-    """Why, or why not."""
+    """Reason, for people."""
 
 
 class GpuFinding(msgspec.Struct, frozen=True):
-    """A GPU that torch sees."""
+    """A GPU that torch finds."""
 
     name: str
     total_bytes: int
@@ -25,7 +25,7 @@ class GpuFinding(msgspec.Struct, frozen=True):
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is to compute with, as far as this process may use it."""
+    """The machine, within the limits of this process."""
 
     system: str
     architecture: str
@@ -33,39 +33,40 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     cores: int
     """Physical cores: affinity and the container's quota respected."""
     logical_cpus: int
-    """That this process may run on."""
+    """Logical CPUs in the affinity of this process."""
     cpu_quota: float | None
-    """CPUs' worth of time that the container may take."""
+    """CPU time per time that the container may use, in CPUs; None: no limit."""
     instruction_sets: list[str]
-    """Of those that matter for kernels."""
+    """Those that matter for kernels, by their names in Linux."""
     kernels: str | None
-    """The set that glmserve's own CPU kernels would run with."""
+    """The instruction set of glmserve's own CPU kernels; None: they cannot be used."""
     no_kernels_reason: str
+    """Empty if they can."""
     total_bytes: int
     available_bytes: int
     limit_bytes: int | None
-    """The container's."""
+    """Memory limit of the container; None: none."""
     versions: dict[str, str | None]
-    """Of Python and packages; None: not installed."""
+    """Versions of Python and packages by name; None: not installed."""
     devices: list[DeviceFinding]
     gpus: list[GpuFinding]
 
 
 class Weights(msgspec.Struct, frozen=True):
-    """What lies in a checkpoint's weight files, read without the numbers."""
+    """The weight files of a checkpoint, by names, shapes and dtypes of their tensors."""
 
     files: int
     total_bytes: int
-    """Of the files."""
+    """Size of the files."""
     problem: str
-    """Why they cannot be served; empty: every tensor is there, in its shape."""
+    """Why they cannot be served; empty: all tensors exist with the right shapes."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """What the options, changed in some places, would come to."""
+    """The limits that a server would have with some options changed."""
 
     changes: dict[str, str | None] = {}
-    """Fields of RunnerConfig that are not as asked; None: the option is left out."""
+    """Changed fields of RunnerConfig; None: the option is left out."""
     device: str = ""
     dtype: str = ""
     num_parameters: int = 0
@@ -73,12 +74,12 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     workspace_bytes: int = 0
     available_bytes: int = 0
     token_bytes: int = 0
-    """Of one token's K and V in all layers."""
+    """Bytes of one token's K and V in all layers."""
     limits: RunnerLimits | None = None
-    """What could be served; None: nothing, because of `problem`."""
+    """None: the server would not start, because of `problem`."""
     problem: str = ""
     exit_code: int = 0
-    """That `glmserve serve` would end with because of it."""
+    """Exit code of `glmserve serve` because of the problem."""
 
     @property
     def kv_cache_bytes(self) -> int:
@@ -86,11 +87,11 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Findings(msgspec.Struct, frozen=True):
-    """Everything."""
+    """The answer of the probe process."""
 
     machine: Machine
     weights: Weights | None
-    """None: there is no checkpoint to look into."""
+    """None: there are no weight files to check."""
     attempts: list[Attempt]
-    """The options as they were given come first. Empty: the device does not say what it takes, or
-    there is no model."""
+    """The given options first, then changed ones. Empty: the device is no PlanningDevice, or the
+    model cannot be read."""

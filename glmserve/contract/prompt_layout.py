@@ -1,6 +1,6 @@
 """Prompts of ChatGLM-6B: a context that is read in both directions, then a text that follows it.
 
-Plain data of the contract. Later models read a prompt from left to right and have none of this.
+Plain data of the contract. Later models read a prompt from left to right and have no layout.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from glmserve.errors import InvalidRequestError
 
 
 class PromptLayout(msgspec.Struct, frozen=True, array_like=True):
-    """Which tokens of a sequence see what, and where they stand.
+    """The visibility and the rotary positions of the tokens of a sequence.
 
-    The context is everything before <sop>; all tokens see all of it. From <sop> on a token sees
-    what is not after it. Rotary positions are pairs: (i, 0) for token i of the context, then
-    (mask_position, 1), (mask_position, 2), ... from <sop> on.
+    The context is everything before <sop>; all tokens attend to all of it. A token from <sop> on
+    also attends to the tokens from <sop> up to itself. Rotary positions are pairs: (i, 0) for token
+    i of the context, then (mask_position, 1), (mask_position, 2), ... from <sop> on.
     """
 
     context_length: int
     mask_position: int
-    """Of the token that the following text stands for."""
+    """Position of the mark that the text after <sop> replaces."""
 
 
 class PromptMarks(msgspec.Struct, frozen=True, array_like=True):
-    """The tokens that tell a prompt's layout."""
+    """The special tokens that determine a prompt's layout."""
 
     gmask_id: int
-    """[gMASK]: a text of any length belongs here."""
+    """[gMASK]: stands for a text of any length."""
     mask_id: int
-    """[MASK]: a short one does; it counts where there is no [gMASK]."""
+    """[MASK]: stands for a short text; used if there is no [gMASK]."""
     sop_id: int
-    """<sop>: here the text begins."""
+    """<sop>: the text begins here."""
 
     @property
     def shortest_prompt(self) -> list[int]:
-        """An empty context."""
+        """The token ids of a prompt with an empty context."""
         return [self.gmask_id, self.sop_id]
 
     def layout(self, prompt_ids: Sequence[int]) -> PromptLayout:
-        """The layout of a prompt, by its first marks as in the original code.
+        """The layout of a prompt, by the first of each mark, as in the original code.
 
         Raises:
             InvalidRequestError: a mark is missing.

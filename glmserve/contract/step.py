@@ -3,8 +3,8 @@
 A Runner is a pure function of its KV cache and one StepInput. Everything a step depends on is in
 the StepInput, the random numbers of sampling included, so that a step can be recorded, replayed,
 or executed again by a fresh worker. There is one exception, so that a device need not wait for the
-next plan: a step planned ahead has PLACEHOLDER_TOKEN_ID in place of a token that the step before
-it chooses.
+next plan: a step planned ahead has PLACEHOLDER_TOKEN_ID in place of a token that the previous step
+chooses.
 """
 
 from __future__ import annotations
@@ -15,49 +15,44 @@ from typing import Protocol
 import msgspec
 
 from glmserve.contract.prompt_layout import PromptLayout, PromptMarks
+from glmserve.contract.sampling import Sampling
 
 INVALID_TOKEN_ID = -1
 """Reported instead of a token id when a row of logits is not finite."""
 
 PLACEHOLDER_TOKEN_ID = -2
-"""Stands in a StepInput for the token that the step before it chooses for the same request."""
+"""Stands in a StepInput for the token that the previous step chooses for the same request."""
 
 
-class SamplingInput(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """How to choose one token. Defaults mean "no effect"; temperature 0 means greedy."""
+class SamplingInput(msgspec.Struct, frozen=True, array_like=True):
+    """How to choose one token: the parameters of its request, and what is particular to the
+    token."""
 
     noise_key: int = 0
-    """64 bits that all random numbers of this token derive from; a hash of seed and position.
-    Like `banned`, it takes a pending token before this one into account."""
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    """0 keeps the whole vocabulary."""
-    min_p: float = 0.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0
-    logit_bias: dict[int, float] = {}
+    """64 bits from which all random numbers of this token are derived; a hash of seed and position.
+    A token before this one that is still a placeholder counts for the position."""
+    sampling: Sampling = Sampling()
     history: bytes = b""
     """Prompt and output token ids so far, native int32; empty unless a penalty needs them. A
-    pending token is missing at the end: the runner adds the one that it put in its place."""
+    placeholder is missing at the end: the runner appends the token that replaces it."""
     prompt_length: int = 0
     """How many tokens of `history` are the prompt."""
     banned: tuple[int, ...] = ()
     """Ids that must not be chosen."""
     constrained: bool = False
-    """Only ids of this token's mask may be chosen; it comes separately, see MaskSource."""
+    """Only ids of this token's mask may be chosen. The mask is sent separately, see MaskSource."""
     top_logprobs: int | None = None
-    """Report log-probabilities: of the token, and this many most likely ones; None: report none."""
+    """Report log-probabilities of the chosen token and of this many most likely ones; None: report
+    none."""
 
 
 class ScoreInput(msgspec.Struct, frozen=True, array_like=True):
     """Which log-probabilities of given tokens to report."""
 
     targets: list[int]
-    """[m] the tokens that follow the first m of the scheduled tokens."""
+    """[m]: the tokens that follow the first m of the scheduled tokens."""
     top_logprobs: int
-    """How many most likely ones to report beside each."""
+    """How many most likely tokens to report beside each target."""
 
 
 class ScheduledSequence(msgspec.Struct, frozen=True, array_like=True):
@@ -65,10 +60,11 @@ class ScheduledSequence(msgspec.Struct, frozen=True, array_like=True):
 
     request_id: int
     token_ids: list[int]
-    """[n] new tokens, n >= 1; or [PLACEHOLDER_TOKEN_ID]. If the step before chose INVALID_TOKEN_ID
-    or a token that ends the request, any id may replace the placeholder: the result is dropped."""
+    """[n]: new tokens, n >= 1; or [PLACEHOLDER_TOKEN_ID]. If the previous step chose
+    INVALID_TOKEN_ID or a token that ends the request, any id may replace the placeholder: the
+    result is dropped."""
     start: int
-    """Position of token_ids[0]: how many tokens of this request are in the cache already."""
+    """Position of token_ids[0]: the number of this request's tokens in the cache already."""
     block_table: bytes
     """Block ids, native int32; covers at least start + n tokens."""
     sampling: SamplingInput | None
@@ -80,27 +76,27 @@ class ScheduledSequence(msgspec.Struct, frozen=True, array_like=True):
     """None: every token sees those before it, at its own position. Otherwise the sequence's first
     step holds its whole context."""
     drafts: list[SamplingInput] = []
-    """[k] All token_ids but the first, n = k + 1, are guesses of what comes behind it, and this is
-    how to choose a token behind each of them; `sampling` is for the one behind the first token.
-    K/V of wrong guesses are written over by a later step before anybody reads them."""
+    """[k]: how to choose the token after each draft. token_ids is then one known token and k
+    drafts, which are guesses of the tokens after it; `sampling` is for the token after the known
+    one. A later step overwrites K/V of wrong drafts before they are read."""
 
     @property
     def sampling_inputs(self) -> list[SamplingInput]:
-        """How to choose each token that this step chooses, in order: 1 + k, or none."""
+        """`sampling`, then `drafts`: one for each token that this step chooses."""
         return [] if self.sampling is None else [self.sampling, *self.drafts]
 
     @property
     def is_read_whole(self) -> bool:
-        """Whether something is wanted of every token."""
+        """Whether the last hidden states of all tokens are needed: for scores or pooling."""
         return self.score is not None or self.pool
 
 
 class StepInput(msgspec.Struct, frozen=True, array_like=True, tag="step"):
-    """One forward pass over any mix of prefill chunks and decodes: single tokens, with or without
-    drafts behind them.
+    """One forward pass over any mix of prefill chunks and decodes, which are single tokens with or
+    without drafts.
 
-    Steps are executed in order. Blocks given back by a request that ended may still be written by
-    the step planned before that was known; who gets them next writes them in a later step.
+    Steps are executed in order. A step planned ahead may write to blocks of a request that has
+    ended since; the next owner of these blocks writes them in a later step.
     """
 
     step_id: int
@@ -108,7 +104,7 @@ class StepInput(msgspec.Struct, frozen=True, array_like=True, tag="step"):
 
 
 class TokenMasks(msgspec.Struct, frozen=True, array_like=True, tag="masks"):
-    """The masks of a step's constrained tokens, in order. Follows its StepInput."""
+    """The masks of a step's constrained tokens, in order. Sent after its StepInput."""
 
     step_id: int
     masks: list[bytes]
@@ -126,24 +122,24 @@ def no_masks() -> list[bytes]:
 
 
 class Logprobs(msgspec.Struct, frozen=True, array_like=True):
-    """Natural logarithms of what the model's softmax gives, before penalties and temperature."""
+    """Natural logarithms of the model's softmax, before penalties and temperature."""
 
     logprob: float
-    """Of the token in question; -inf if the model rules it out."""
+    """Of the token itself; -inf if its probability is 0."""
     top_ids: list[int]
-    """Most likely ids, falling; only ids that can be sampled."""
+    """Most likely ids that can be sampled, by descending probability."""
     top_logprobs: list[float]
 
 
 class StepOutput(msgspec.Struct, frozen=True, array_like=True, tag="output"):
-    """What came out of a step."""
+    """The result of a step."""
 
     step_id: int
     token_ids: list[int]
     """One per sampling input of each sequence, in order; INVALID_TOKEN_ID where logits were not
-    finite. Tokens behind a wrong draft are meaningless."""
+    finite. Tokens after a wrong draft have no meaning."""
     logprobs: list[Logprobs | None] = []
-    """Beside each of token_ids; empty when no sequence asked."""
+    """One for each of token_ids, None if not requested; empty if no sequence requests any."""
     scores: list[list[Logprobs]] = []
     """One list per sequence with `score`, in order."""
     pooled: list[bytes] = []
@@ -151,7 +147,7 @@ class StepOutput(msgspec.Struct, frozen=True, array_like=True, tag="output"):
 
 
 class RunnerLimits(msgspec.Struct, frozen=True):
-    """What a Runner can execute. The scheduler obeys; it never asks which device this is."""
+    """What a Runner can execute. The scheduler keeps to it and knows nothing else of the device."""
 
     num_blocks: int
     block_size: int
@@ -171,12 +167,13 @@ class RunnerLimits(msgspec.Struct, frozen=True):
     prefix_cache: bool = True
     """False: K/V of a prompt must not be reused for another prompt with the same beginning."""
     resolves_pending: bool = False
-    """True: the runner replaces PLACEHOLDER_TOKEN_ID, so a step can be planned while the one before
-    it runs."""
+    """True: the runner replaces PLACEHOLDER_TOKEN_ID, so a step can be planned while the previous
+    one runs."""
     prompt_marks: PromptMarks | None = None
-    """What tells the layout of every prompt; goes with chunked_prefill and prefix_cache False."""
+    """The tokens that determine the layout of every prompt; chunked_prefill and prefix_cache are
+    False then. None: prompts have no layout."""
     max_drafts: int = 0
-    """Guessed tokens in one step; 0: a sequence's `drafts` are not understood."""
+    """Drafts in one step; 0: the runner does not support them."""
 
     @property
     def token_capacity(self) -> int:
@@ -185,7 +182,7 @@ class RunnerLimits(msgspec.Struct, frozen=True):
 
 
 class RunnerInfo(msgspec.Struct, frozen=True):
-    """What a started Runner reports, for the start-up message and the metrics."""
+    """Facts about a started Runner, for the start-up message and the metrics."""
 
     limits: RunnerLimits
     device: str
@@ -198,7 +195,7 @@ class RunnerInfo(msgspec.Struct, frozen=True):
 
 PendingOutput = Callable[[], StepOutput]
 """Waits for the output of a step that was launched. Called once, in the order of the steps, on
-whatever thread; the next step may be launched on another meanwhile."""
+any thread; the next step may be launched on another thread meanwhile."""
 
 
 class Runner(Protocol):
@@ -207,14 +204,16 @@ class Runner(Protocol):
     info: RunnerInfo
 
     def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput | PendingOutput:
-        """Write K/V of all scheduled tokens to the cache and sample where asked.
+        """Write K/V of all scheduled tokens to the cache, and choose the requested tokens.
 
-        A device that works asynchronously returns a function that waits for the output, so that
-        the next step can be launched meanwhile.
+        Args:
+            masks: called once if any token is constrained, else never, and not after `execute` has
+                returned. It waits until the output of the previous step has been processed, so a
+                runner calls it as late as possible: before it samples.
 
-        `masks` is called once if any sequence is constrained, else never, and not after `execute`
-        has returned. It waits until the output of the step before has been taken note of, so a
-        runner calls it as late as it can: before it samples.
+        Returns:
+            The output; or, from a device with queued work, a function that waits for it, so that
+            the next step can be launched meanwhile.
         """
         ...
 

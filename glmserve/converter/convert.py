@@ -1,4 +1,5 @@
-"""Converts a checkpoint, tensor by tensor: never more in memory than a few and one file's worth."""
+"""Converts a checkpoint tensor by tensor. At most a few tensors and one output file are in
+memory."""
 
 from __future__ import annotations
 
@@ -28,10 +29,10 @@ _COPIED_PREFIXES = ("LICENSE", "MODEL_LICENSE")
 
 @dataclass
 class Report:
-    """What a conversion did."""
+    """The result of a conversion."""
 
     errors: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Kind of module (qkv, dense, ...) to the relative error of each of its weights."""
+    """Kind of module (qkv, dense, ...) to the relative errors of its weights, see RoundedWeight."""
     source_bytes: int = 0
     target_bytes: int = 0
     files: int = 0
@@ -40,19 +41,19 @@ class Report:
 def convert(
     conversion: ConversionConfig, progress: ReportProgress, shard_bytes: int = SHARD_BYTES
 ) -> Report:
-    """Write the target folder; it appears when it is whole.
+    """Write the target folder. It gets its name when it is complete.
 
     Args:
-        progress: called with bytes of stored tensors done, and of the files they are in.
-        shard_bytes: that a file of weights may have, unless a tensor alone has more.
+        progress: called with bytes of stored tensors done, and bytes of the source files.
+        shard_bytes: largest size of a file of weights, unless a single tensor is larger.
 
     Raises:
-        CheckpointError: the source is broken, not understood, or quantised already.
-        OptionError: weights cannot be grouped like that.
-        OSError: something cannot be read or written, or the target is not empty.
+        CheckpointError: the source is broken, not supported, or quantised already.
+        OptionError: --group-size does not fit the weights.
+        OSError: a file cannot be read or written, or the target is not empty.
     """
     source = Path(conversion.source)
-    # What rope_ratio means is of no importance here, so a checkpoint need not tell.
+    # The meaning of rope_ratio does not matter here, so any value will do.
     model = read_model_config(source, rope_scaling="base")
     _check(conversion, model)
     report = Report()
@@ -84,7 +85,7 @@ def _check(conversion: ConversionConfig, model: ModelConfig) -> None:
 
 @contextmanager
 def _appearing_whole(folder: Path, target: Path) -> Iterator[Path]:
-    """A new folder that takes the name `target` in the end, or is removed if that fails."""
+    """A new folder that is renamed to `target` at the end, or removed on an error."""
     folder.mkdir(parents=True)
     try:
         yield folder
@@ -111,7 +112,7 @@ def _convert_tensor(
 
 
 def _copy_other_files(source: Path, folder: Path) -> None:
-    """Tokenizer, templates, licence, and the publisher's code, which glmserve never runs."""
+    """Copy tokenizer, templates, licence, and the publisher's code, which glmserve never runs."""
     for path in sorted(source.iterdir()):
         is_wanted = path.suffix in _COPIED_SUFFIXES or path.name.startswith(_COPIED_PREFIXES)
         if path.is_file() and is_wanted and not path.name.endswith(".index.json"):
@@ -119,11 +120,11 @@ def _copy_other_files(source: Path, folder: Path) -> None:
 
 
 def _write_config(conversion: ConversionConfig, source: Path, folder: Path) -> None:
-    """The source's config.json, and how its weights are kept now."""
+    """Write the source's config.json with the fields of the quantisation added."""
     fields = read_json_object(source) | {"quantization_bit": conversion.bits}
     if conversion.group_size is not None:
         fields["quantization_group_size"] = conversion.group_size
-    # A checkpoint may be known by its folder's name alone, which is another one now.
+    # The folder's name may be the only hint to the generation, and the new folder has another name.
     fields["_name_or_path"] = fields.get("_name_or_path") or source.parent.resolve().name
     text = json.dumps(fields, indent=2, ensure_ascii=False)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The process of `glmserve convert`: its progress, its report, and one line for what went wrong."""
+"""The process of `glmserve convert`: progress bar, report, and one line for an error."""
 
 from __future__ import annotations
 
@@ -18,9 +18,16 @@ _TERMINATED = 143  # as a shell reports SIGTERM
 
 
 def main(conversion_json: str, *, debug: bool) -> NoReturn:
-    """Convert as the JSON of a ConversionConfig says, and exit."""
+    """Convert a checkpoint and exit.
+
+    Args:
+        conversion_json: a ConversionConfig.
+        debug: print a traceback on errors.
+    """
     repair_streams()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # leaving nothing half done
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(_TERMINATED)
+    )  # raises SystemExit, which removes unfinished files
     conversion = ConversionConfig(**json.loads(conversion_json))
     exit_with(partial(_convert, conversion), debug=debug)
 
@@ -46,7 +53,7 @@ def render(conversion: ConversionConfig, report: Report) -> str:
 
 
 def _convert_with_bar(conversion: ConversionConfig) -> Report:
-    # Not before it can be interrupted: this takes seconds.
+    # Imported here, after the signal handler is set: this takes seconds.
     from tqdm import tqdm
 
     from glmserve.converter.convert import convert

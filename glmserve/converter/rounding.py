@@ -1,4 +1,4 @@
-"""Rounds a weight as the official quantised checkpoints were."""
+"""Rounds a weight in the same way as the official quantised checkpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from glmserve.config import WeightBits
-from glmserve.ops.quantized import LARGEST_CODE, QuantizedWeight, pack_codes
+from glmserve.ops.linear.quantized import LARGEST_CODE, QuantizedWeight, pack_codes
 
 _ROWS_AT_ONCE = 1024
 
@@ -18,22 +18,22 @@ class RoundedWeight(NamedTuple):
     """A weight in the layout of the official quantised checkpoints."""
 
     codes: Tensor
-    """int8 [N, K], or of 4 bits [N, K/2]."""
+    """int8 [N, K]; of 4 bits [N, K/2]."""
     scales: Tensor
-    """float16 [N], or of groups of columns [N, G]."""
+    """float16 [N]; of groups of columns [N, G]."""
     relative_error: float
-    """Frobenius norm of the difference over that of the weight."""
+    """Frobenius norm of the difference, divided by that of the weight."""
 
 
 def round_weight(weight: Tensor, bits: WeightBits, group_size: int | None) -> RoundedWeight:
     """Round a weight [N, K] to the nearest symmetric codes.
 
-    Quotients of a float16 weight are rounded to float16 first, as officially, so that codes are the
-    same as there; of any other weight they are float32.
+    Quotients of a float16 weight are rounded to float16 first, which gives the codes of the
+    official checkpoints. Quotients of other weights are float32.
 
     Args:
         weight: floating point.
-        group_size: columns that share a scale; divides K. None: whole rows.
+        group_size: columns that share a scale; divides K. None: all columns.
 
     Raises:
         ValueError: numbers are not finite, or too large for a scale in float16.
@@ -62,8 +62,10 @@ def _round_rows(weight: Tensor, bits: WeightBits, group_size: int) -> QuantizedW
     scales = (groups.abs().amax(-1) / largest).half()
     if not scales.isfinite().all():
         raise ValueError("holds numbers that are not finite, or too large for a scale in float16")
-    divisors = scales.masked_fill(scales == 0, 1)  # of numbers so small that all codes are 0
+    divisors = scales.masked_fill(
+        scales == 0, 1
+    )  # the group's numbers are so small that all codes are 0
     quotients = (groups / divisors[..., None]).round_()
-    # A scale below float16's normal numbers is inexact, and codes may run over.
+    # A scale below float16's normal numbers is inexact, so quotients may exceed the largest code.
     codes = quotients.clamp_(-largest, largest).to(torch.int8).flatten(1)
     return QuantizedWeight(pack_codes(codes, bits), scales, bits)

@@ -12,11 +12,16 @@ from torch import Tensor
 from glmserve.errors import StartupError
 
 SHARD_BYTES = 2 * 2**30
-"""Half of what a file may have: some versions of safetensors copy what they write."""
+"""Some versions of safetensors copy what they write, so a file takes twice its size in memory."""
 
 
 class ShardWriter:
-    """Collects tensors up to one file's worth, and writes them."""
+    """Collects tensors up to the size of one file, then writes the file.
+
+    Args:
+        folder: exists.
+        shard_bytes: largest size of a file, unless a single tensor is larger.
+    """
 
     def __init__(self, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
         self._folder = folder
@@ -24,11 +29,15 @@ class ShardWriter:
         self._waiting: dict[str, Tensor] = {}
         self._waiting_bytes = 0
         self._shards: list[list[str]] = []
-        """Names of the tensors in each file."""
+        """Names of the tensors in each written file."""
         self.total_bytes = 0
 
     def add(self, name: str, tensor: Tensor) -> None:
-        """Take a tensor that owns its memory."""
+        """Add a tensor that owns its memory.
+
+        Raises:
+            StartupError: a file cannot be written.
+        """
         if self._waiting and self._waiting_bytes + tensor.nbytes > self._shard_bytes:
             self._write()
         self._waiting[name] = tensor
@@ -36,7 +45,14 @@ class ShardWriter:
         self.total_bytes += tensor.nbytes
 
     def finish(self) -> int:
-        """Write the rest, and the index if there is more than one file; the number of files."""
+        """Write the remaining tensors, and the index if there is more than one file.
+
+        Returns:
+            The number of files.
+
+        Raises:
+            StartupError: a file cannot be written.
+        """
         self._write()
         count = len(self._shards)
         if count == 1:
@@ -62,10 +78,10 @@ class ShardWriter:
             raise StartupError(
                 f"{path}: cannot be written: {error}; is there space left?"
             ) from None
-        path.chmod(usual_mode)  # some versions of safetensors leave it readable to its owner alone
+        path.chmod(usual_mode)  # some versions of safetensors make it readable to its owner only
         self._shards.append(list(self._waiting))
         self._waiting, self._waiting_bytes = {}, 0
 
     def _path(self, number: int) -> Path:
-        """Of a file while nobody knows how many there will be."""
+        """Temporary path of a file, until the number of files is known."""
         return self._folder / f"shard-{number}.safetensors"

@@ -1,1 +1,1 @@
-"""Device plugins: each says whether it can be used here, and builds its Runner."""
+"""Device plugins: each checks whether it can be used on this machine, and builds its Runner."""

@@ -1,4 +1,4 @@
-"""Keeps the worker to some CPUs and to their memory. Linux only."""
+"""Binds the worker to some CPUs and to their memory. Linux only."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from collections.abc import Collection
 from glmserve.errors import DeviceError
 
 _SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
-"""Number of the system call, which libc has no function for: <asm/unistd.h>."""
+"""Number of the system call in <asm/unistd.h>; libc has no function for it."""
 _MPOL_PREFERRED = 1  # <linux/mempolicy.h>
 
 
 def run_on(cpus: Collection[int], numa_node: int | None) -> None:
-    """Keep this thread, and all that it starts, to these logical CPUs and to a node's memory.
+    """Bind this thread, and the threads it starts, to logical CPUs and to the memory of a node.
 
-    Threads that are running already stay where they are.
+    Other running threads are not bound.
+
+    Args:
+        cpus: numbers of logical CPUs.
+        numa_node: the preferred node for memory; None: no preference.
 
     Raises:
         DeviceError: the system does not allow it.
@@ -31,7 +35,7 @@ def run_on(cpus: Collection[int], numa_node: int | None) -> None:
 
 
 def _prefer_memory(node: int) -> None:
-    """Take memory of this node first, and of others when it has none left: set_mempolicy(2)."""
+    """Prefer memory of this node, and use other nodes when it is full: set_mempolicy(2)."""
     number = _SET_MEMPOLICY.get(platform.machine())
     if number is None:
         raise DeviceError(f"--numa-node is not known on {platform.machine()}; use --cpus")
@@ -40,7 +44,7 @@ def _prefer_memory(node: int) -> None:
     mask = (ctypes.c_ulong * words)()
     mask[node // bits] = 1 << node % bits
     libc = ctypes.CDLL(None, use_errno=True)
-    # The kernel counts the mask's bits from one.
+    # The kernel expects the number of bits plus one.
     if libc.syscall(number, _MPOL_PREFERRED, mask, ctypes.c_ulong(words * bits + 1)):
         reason = os.strerror(ctypes.get_errno())
         raise DeviceError(

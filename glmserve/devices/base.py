@@ -1,4 +1,4 @@
-"""What a device plugin is."""
+"""The interface of a device plugin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class DeviceInfo(NamedTuple):
 
     available: bool
     reason: str
-    """Why, or why not; people read it."""
+    """Reason, for people."""
 
 
 class Device(Protocol):
@@ -24,7 +24,7 @@ class Device(Protocol):
     name: str
 
     def probe(self) -> DeviceInfo:
-        """Look whether the device is usable, without holding on to it."""
+        """Check whether the device is usable, without keeping it open."""
         ...
 
     def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> Runner:
@@ -38,12 +38,12 @@ class Device(Protocol):
 
 @runtime_checkable
 class PlanningDevice(Device, Protocol):
-    """A device that also says what a model will take, for `glmserve doctor`."""
+    """A device that can compute the memory a model needs, for `glmserve doctor`."""
 
     def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
-        """What `create_runner` would go by now; nothing is loaded.
+        """The memory needs that `create_runner` would plan with; nothing is loaded.
 
         Raises:
-            StartupError: an option cannot be had here.
+            StartupError: an option is not supported on this device.
         """
         ...

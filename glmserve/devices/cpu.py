@@ -1,10 +1,10 @@
-"""The CPU: our own kernels where they were compiled, else torch with packed linear weights."""
+"""The CPU: our own kernels if they were compiled, else torch with packed linear weights."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import torch
@@ -15,35 +15,35 @@ from glmserve.devices.host import available_memory, cpu_name, usable_cores
 from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.models.parameters import count_parameters, weight_bytes
-from glmserve.ops.cpu import CpuOps
-from glmserve.ops.cpu_ops import (
+from glmserve.ops.cpu.select_ops import (
     NativeKernels,
     default_block_size,
     kernels_for,
     make_cpu_ops,
     native_kernels,
 )
+from glmserve.ops.cpu.torch_ops import AnyCpuOps
 from glmserve.runner.dtypes import dtype_name, host_dtype, quantization_on_load
 from glmserve.runner.limits import CacheMemory, MemoryNeeds, step_bytes, step_tokens
 from glmserve.runner.torch_runner import TorchRunner, TorchTarget, load_torch_runner
 
 _CACHE_SHARE = 0.25
-"""Of the memory left beside the weights: a CPU's memory is everybody's."""
+"""Part of the memory beside the weights: other processes need memory too."""
 
 _STEP_TOKENS = 512
-"""Prompts of 2000 tokens are computed 1.1x as fast in one step, but hold up everybody's next token
-four times as long."""
+"""Prompts of 2000 tokens are computed 1.1x as fast in one step, but that step delays the next
+tokens of running requests four times as long."""
 _MAX_DRAFTS = 64
-"""One request's drafts cost next to nothing. At 16 at once a draft costs three quarters of a token
-(12 layers, hidden size 768), so right ones make four for each at most 1.4x as fast."""
+"""Drafts of one request take hardly any time. With 16 requests a draft takes 3/4 of the time of a
+token (12 layers, hidden size 768), so four right drafts each make decoding at most 1.4x as fast."""
 _HOST = torch.device("cpu")
 
 _TINY_MODEL = 2**25
-"""Bytes of weights below which handing work to a second thread costs more than it saves."""
+"""Bytes of weights below which a second thread costs more time than it saves."""
 
 
 class CpuDevice:
-    """Always there."""
+    """The CPU of this machine; always available."""
 
     name = "cpu"
 
@@ -53,7 +53,9 @@ class CpuDevice:
     def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
         return _memory_needs(config, model, _choose(config, model))
 
-    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> TorchRunner:
+    def create_runner(
+        self, config: RunnerConfig, progress: ReportProgress
+    ) -> TorchRunner[Any, Any]:
         model = read_model_config(
             Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
         )
@@ -78,20 +80,20 @@ class CpuDevice:
 
 
 class _Choice(NamedTuple):
-    """How a model is computed."""
+    """How a model is computed on this CPU."""
 
     dtype: torch.dtype
     quantization: Quantization | None
     block_size: int
     native: NativeKernels
-    ops: CpuOps
+    ops: AnyCpuOps
 
 
 def _choose(config: RunnerConfig, model: ModelConfig) -> _Choice:
-    """What the options say, else the best there is.
+    """By the options, else the fastest available way.
 
     Raises:
-        OptionError: an option cannot be had here.
+        OptionError: an option is not supported on this CPU.
     """
     if config.gpu_memory_utilization is not None:
         raise OptionError(
@@ -129,19 +131,24 @@ def _description(threads: int, native: NativeKernels) -> str:
 
 
 def _weight_bytes(
-    model: ModelConfig, dtype: torch.dtype, quantization: Quantization | None, ops: CpuOps
+    model: ModelConfig, dtype: torch.dtype, quantization: Quantization | None, ops: AnyCpuOps
 ) -> int:
-    """What `ops` keeps: codes only where it multiplies with them."""
+    """Bytes of the weights in memory. Weights stay quantised only if `ops` multiplies with
+    codes."""
     if not ops.keeps_codes:
         model, quantization = replace(model, stored_bits=None), None
     return weight_bytes(model, dtype.itemsize, quantization)
 
 
 def default_threads(cores: int, num_bytes: int, *, alone: bool = False) -> int:
-    """All but one, which the server process needs; both of two; one for a tiny model.
+    """Threads for the computation: all cores but one, which the server process needs.
+
+    But both of two cores, and one for a tiny model.
 
     Args:
-        alone: the server process has been told to run elsewhere.
+        cores: usable physical cores.
+        num_bytes: of the weights.
+        alone: the server process runs on other cores.
     """
     if num_bytes < _TINY_MODEL:
         return 1
@@ -149,6 +156,6 @@ def default_threads(cores: int, num_bytes: int, *, alone: bool = False) -> int:
 
 
 def _computes_bfloat16() -> bool:
-    """Whether the CPU has instructions for bfloat16; without, it is slower than float32."""
+    """Whether the CPU has instructions for bfloat16; without them it is slower than float32."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

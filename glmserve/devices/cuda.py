@@ -1,10 +1,10 @@
-"""GPUs under torch.cuda, which is also torch's name for AMD's: one device class for each maker."""
+"""GPUs under torch.cuda, which stands for AMD's GPUs as well: one device class per vendor."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,7 +12,7 @@ from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.devices.base import DeviceInfo
 from glmserve.errors import DeviceError
 from glmserve.model_config import ModelConfig, read_model_config
-from glmserve.ops.gpu_ops import Gpu, make_ops
+from glmserve.ops.gpu.select_ops import Gpu, make_ops
 from glmserve.runner.accelerator import CudaAccelerator
 from glmserve.runner.dtypes import quantization_on_load, stored_dtype
 from glmserve.runner.gpu_memory import (
@@ -46,7 +46,7 @@ class CudaDevice:
     def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
         return _memory_needs(config, model, self._gpu())
 
-    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GpuRunner:
+    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GpuRunner[Any, Any]:
         return _create_runner(self.name, config, progress, self._gpu())
 
     def _gpu(self) -> Gpu:
@@ -69,7 +69,7 @@ class RocmDevice:
     def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
         return _memory_needs(config, model, self._gpu())
 
-    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GpuRunner:
+    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GpuRunner[Any, Any]:
         return _create_runner(self.name, config, progress, self._gpu())
 
     def _gpu(self) -> Gpu:
@@ -89,10 +89,10 @@ def _gpu(chip: str, capability: tuple[int, int] | None) -> Gpu:
 
 
 def _target(config: RunnerConfig, model: ModelConfig, gpu: Gpu, description: str) -> TorchTarget:
-    """How a model is computed here.
+    """How a model is computed on this GPU.
 
     Raises:
-        OptionError: an option cannot be had here.
+        OptionError: an option is not supported on this GPU.
     """
     dtype = stored_dtype(config, model)
     return TorchTarget(
@@ -120,14 +120,16 @@ def _memory_needs(config: RunnerConfig, model: ModelConfig, gpu: Gpu) -> MemoryN
 
 def _create_runner(
     name: str, config: RunnerConfig, progress: ReportProgress, gpu: Gpu
-) -> GpuRunner:
-    # Not before it is needed: this imports triton, which only machines with a GPU must have.
+) -> GpuRunner[Any, Any]:
+    # Imported here because it imports triton, which only machines with a GPU need.
     from glmserve.runner.gpu_loading import load_gpu_runner
 
     model = read_model_config(
         Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
     )
-    _memory_needs(config, model, gpu).plan(config, model)  # says now what will not fit
+    _memory_needs(config, model, gpu).plan(
+        config, model
+    )  # raises before loading if it does not fit
     target = _target(config, model, gpu, f"{name} ({torch.cuda.get_device_name(0)})")
     accelerator = CudaAccelerator(gpu.device)
     block_size = _block_size(config)

@@ -1,4 +1,4 @@
-"""What this machine, or the container we are in, lets us use. Linux first; guesses elsewhere."""
+"""Cores and memory that this process may use. Exact on Linux, estimates on other systems."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 class _MemoryFiles(NamedTuple):
-    """Where a version of cgroups says what a container may take and has taken, in bytes."""
+    """Files of a version of cgroups with a container's memory limit and use, in bytes."""
 
     limit: str
     used: str
     stat: str
     cached: str
-    """The line of `stat` with the page cache."""
+    """Pattern of the line of `stat` with the page cache."""
 
 
 _MEMORY_FILES = (
@@ -36,13 +36,13 @@ _MEMORY_FILES = (
 
 
 def cpu_name() -> str:
-    """ "AMD EPYC 9654 96-Core Processor", or at least the architecture."""
+    """For example "AMD EPYC 9654 96-Core Processor"; the architecture if no name is found."""
     match = re.search(r"^model name\s*:\s*(.+)$", _read(Path("/proc/cpuinfo")), re.MULTILINE)
     return match[1].strip() if match else platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:
-    """Physical cores that this process may run on: affinity and container quota respected."""
+    """Physical cores that this process may use, within affinity and container quota."""
     try:
         cpus = os.sched_getaffinity(0)
     except AttributeError:  # not on this platform
@@ -53,26 +53,26 @@ def usable_cores() -> int:
 
 
 def instruction_sets() -> frozenset[str]:
-    """What the CPU's cores can do, as Linux names it: avx2, avx512_vnni, bf16."""
+    """Instruction sets of the CPU by their names in Linux: avx2, avx512_vnni, bf16."""
     text = _read(Path("/proc/cpuinfo"))
     match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
     return frozenset(match[1].split()) if match else frozenset()
 
 
 def total_memory() -> int:
-    """Bytes of memory that the machine has."""
+    """Bytes of memory of the machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def memory_limit() -> int | None:
-    """Bytes that the container may take in all; None: as many as there are."""
+    """Memory limit of the container in bytes; None: none below that of the machine."""
     limits = [_read(_CGROUP / files.limit).strip() for files in _MEMORY_FILES]
     found = [int(limit) for limit in limits if limit.isdigit() and int(limit) < total_memory()]
     return min(found, default=None)
 
 
 def return_free_memory() -> None:
-    """Give pages that the allocator keeps for later back to the system, where it can (glibc)."""
+    """Return unused memory of the allocator to the system, if it is glibc's."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -88,7 +88,7 @@ def available_memory() -> int:
     for files in _MEMORY_FILES:
         limit, used = _read(_CGROUP / files.limit).strip(), _read(_CGROUP / files.used).strip()
         if limit.isdigit() and used.isdigit():
-            # The page cache counts as used but gives way.
+            # The page cache counts as used, but the system can drop it.
             cached = re.search(files.cached, _read(_CGROUP / files.stat), re.MULTILINE)
             taken = int(used) - (int(cached[1]) if cached else 0)
             available = min(available, int(limit) - taken)
@@ -96,7 +96,7 @@ def available_memory() -> int:
 
 
 def _address_space() -> int:
-    """Bytes that this process may still map (ulimit -v)."""
+    """Bytes that this process may still map: the limit of ulimit -v less what is mapped."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     pages = re.match(r"\d+", _read(Path("/proc/self/statm")))
     if limit == resource.RLIM_INFINITY or pages is None:
@@ -105,7 +105,7 @@ def _address_space() -> int:
 
 
 def cpu_quota() -> float | None:
-    """CPUs' worth of time that the container may take; None: no limit."""
+    """CPU time per time that the container may use, in CPUs; None: no limit."""
     quota = re.match(r"(\d+) (\d+)", _read(_CGROUP / "cpu.max"))  # version 2
     if quota:
         return int(quota[1]) / int(quota[2])
@@ -116,7 +116,7 @@ def cpu_quota() -> float | None:
 
 
 def _core_of(cpu: int) -> str:
-    """Hyper-threads of one core give the same text."""
+    """A text that identifies the physical core of a logical CPU."""
     topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
     return _read(topology).strip() or str(cpu)
 

@@ -1,4 +1,4 @@
-"""A device without a model: answers at once, for measuring and testing everything else.
+"""A device without a model, which answers at once: to measure and test the rest of the server.
 
 It is also the smallest complete device plugin.
 """
@@ -31,7 +31,7 @@ _MAX_DRAFTS = 1024
 
 
 class NullDevice:
-    """Always there."""
+    """Always available."""
 
     name = "null"
 
@@ -43,7 +43,7 @@ class NullDevice:
 
 
 class NullRunner:
-    """Answers every token with one that follows from the last token and its position."""
+    """Chooses each token by a function of the previous token and the position."""
 
     def __init__(self, config: RunnerConfig) -> None:
         model = read_model_config(
@@ -71,7 +71,7 @@ class NullRunner:
 
     def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
         token_ids = [token for s in step.sequences for token in self._next_tokens(s)]
-        sampling = [place for s in step.sequences for place in s.sampling_inputs]
+        sampling = [inputs for s in step.sequences for inputs in s.sampling_inputs]
         constrained = [i for i, s in enumerate(sampling) if s.constrained]
         if constrained:
             for i, mask in zip(constrained, masks(), strict=True):
@@ -90,7 +90,7 @@ class NullRunner:
         """Nothing to free."""
 
     def _next_tokens(self, sequence: ScheduledSequence) -> list[int]:
-        """What follows the tokens at the sequence's places."""
+        """The token for each SamplingInput of the sequence."""
         first = len(sequence.token_ids) - len(sequence.sampling_inputs)
         return [
             self._next_token(sequence.request_id, token, sequence.start + first + i + 1)
@@ -104,7 +104,7 @@ class NullRunner:
 
 
 def _first_allowed(mask: bytes, token_id: int) -> int:
-    """`token_id` if it is allowed, else the lowest id that is."""
+    """`token_id` if the mask allows it, else the lowest allowed id."""
     bits = int.from_bytes(mask, "little")
     if not bits or bits >> token_id & 1:
         return token_id
@@ -112,7 +112,7 @@ def _first_allowed(mask: bytes, token_id: int) -> int:
 
 
 def _reports(token_ids: list[int], sampling: list[SamplingInput]) -> list[Logprobs | None]:
-    """Beside each token if it is asked for; nothing if none is."""
+    """Log-probabilities, see StepOutput."""
     if all(s.top_logprobs is None for s in sampling):
         return []
     pairs = zip(token_ids, sampling, strict=True)
@@ -120,5 +120,5 @@ def _reports(token_ids: list[int], sampling: list[SamplingInput]) -> list[Logpro
 
 
 def _certain(token_id: int) -> Logprobs:
-    """Without a model there is no doubt about any token."""
+    """Log-probability 0: every token has probability 1."""
     return Logprobs(0.0, [token_id], [0.0])

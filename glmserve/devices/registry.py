@@ -20,7 +20,7 @@ _AUTO_ORDER = ("cuda", "rocm", "cpu")
 
 
 def device_names() -> list[str]:
-    """Every name that --device accepts, besides auto."""
+    """All names that --device accepts besides auto."""
     plugins = [entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)]
     return [*_BUILT_IN, *sorted(set(plugins) - _BUILT_IN.keys())]
 
@@ -30,7 +30,7 @@ def select_device(name: str) -> Device:
 
     Raises:
         OptionError: no device has this name.
-        DeviceError: it cannot be used here; the message gives its reason.
+        DeviceError: it cannot be used on this machine; the message has the reason.
     """
     if name == "auto":
         return _first_available()
@@ -42,10 +42,10 @@ def select_device(name: str) -> Device:
 
 
 def probe(device: Device) -> DeviceInfo:
-    """Whether the device can be used here; one that fails at telling cannot."""
+    """Whether the device can be used. If its own check fails, it cannot."""
     try:
         return device.probe()
-    except Exception as error:  # other people's code
+    except Exception as error:  # code of a plugin
         return DeviceInfo(False, f"asking it failed: {type(error).__name__}: {error}")
 
 
@@ -68,7 +68,7 @@ def load_device(name: str) -> Device:
 def _load_plugin(entry: EntryPoint) -> Device:
     try:
         plugin: Device = entry.load()()
-    except Exception as error:  # other people's code
+    except Exception as error:  # code of a plugin
         raise DeviceError(
             f"--device {entry.name}: its plugin {entry.value} cannot be loaded: "
             f"{type(error).__name__}: {error}; repair that package, or choose another device"

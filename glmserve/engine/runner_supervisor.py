@@ -74,7 +74,7 @@ class RunnerSupervisor:
     async def _make_token(self, limits: RunnerLimits) -> None:
         scheduler = Scheduler(self._config, limits, hash_key=b"")
         prompt_ids = limits.prompt_marks.shortest_prompt if limits.prompt_marks else [0]
-        scheduler.add(Request(0, prompt_ids, SamplingParams(max_tokens=1, temperature=0.0)))
+        scheduler.add(Request(0, prompt_ids, SamplingParams(max_tokens=1)))
         step = scheduler.schedule()
         if step is None:
             raise StartupError("nothing can be scheduled within the runner's limits")

@@ -1,7 +1,7 @@
-"""What a checkpoint's config.json says about its architecture, checked once for everybody.
+"""Reads and checks the architecture in a checkpoint's config.json.
 
-Pure Python: the server process reads it for the context length and the end tokens before any
-worker starts; the worker builds the model from the same object.
+Pure Python: the server process reads the context length and the end tokens from it before a worker
+starts; the worker builds the model from an equal ModelConfig.
 """
 
 from glmserve.model_config.config import ModelConfig, RopeConfig

@@ -19,7 +19,15 @@ from glmserve.model_config.reader import ConfigReader
 
 
 def read_chatglm(reader: ConfigReader, rope_scaling: RopeScaling | None) -> ModelConfig:
-    """Everything since the second generation."""
+    """Read the config.json of the second and later generations.
+
+    Args:
+        reader: of the file.
+        rope_scaling: the meaning of rope_ratio; None: it is derived from the checkpoint.
+
+    Raises:
+        CheckpointError: a field is missing, of a wrong type, or not supported.
+    """
     _refuse_unserved_chatglm(reader)
     heads = reader.integer("num_attention_heads")
     grouped = reader.boolean("multi_query_attention", False)
@@ -60,7 +68,7 @@ def read_chatglm(reader: ConfigReader, rope_scaling: RopeScaling | None) -> Mode
 
 
 def _refuse_unserved_chatglm(reader: ConfigReader) -> None:
-    """Name the fields that would change the maths in a way that is not implemented."""
+    """Refuse fields that change the computation in a way that is not implemented."""
     reader.require_equal("pre_seq_len", 0, PREFIX_ALONE)
     reader.require_equal("interleaved_qkv", False, "this layout of query_key_value is not known")
     reader.require_equal("rotary_percent", 0.5, "the family rotates half of each head")
@@ -70,10 +78,13 @@ def _refuse_unserved_chatglm(reader: ConfigReader) -> None:
 def chatglm_rope(
     reader: ConfigReader, head_dim: int, rope_scaling: RopeScaling | None
 ) -> RopeConfig:
-    """Half of each head rotates; rope_ratio stretches it in one of two ways.
+    """The rotary embedding: half of each head rotates, and rope_ratio has one of two meanings.
 
     ChatGLM2-6B-32k divides positions by rope_ratio; ChatGLM3-6B-32k/128k and GLM-4 multiply the
-    base by it. model_type is the same, so the checkpoint's name or its tokenizer must tell.
+    base by it. model_type is the same, so the checkpoint's name or its tokenizer decides.
+
+    Raises:
+        CheckpointError: neither decides, or a field is of a wrong type.
     """
     ratio = reader.number("rope_ratio", 1.0)
     base = reader.number("rope_theta", ROPE_BASE)

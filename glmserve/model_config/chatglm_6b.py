@@ -18,7 +18,11 @@ from glmserve.model_config.reader import ConfigReader
 
 
 def read_chatglm_6b(reader: ConfigReader) -> ModelConfig:
-    """Most of its block is fixed."""
+    """Read the config.json of ChatGLM-6B. Most properties of its block are fixed.
+
+    Raises:
+        CheckpointError: a field is missing, of a wrong type, or not supported.
+    """
     reader.require_equal("position_encoding_2d", True, "ChatGLM-6B always has two positions")
     reader.require_equal("quantization_embeddings", False, "only linear weights may be quantised")
     reader.require_equal("pre_seq_len", 0, PREFIX_ALONE)

@@ -1,4 +1,4 @@
-"""What all formats of config.json have in common."""
+"""Fields and checks that all formats of config.json share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from glmserve.model_config.reader import ConfigReader
 
 MOST_LAYERS = 10_000
 LONGEST_CONTEXT = 2**24
-"""Tokens; the family's longest has 2**20. Tables are made for as many."""
+"""Tokens. The longest context of the family is 2**20; tables are allocated for this length."""
 
 PREFIX_ALONE = (
     "a P-Tuning v2 prefix belongs to a base model; name that by --checkpoint, and this by "
@@ -20,7 +20,7 @@ WITHOUT_EFFECT = frozenset(
     # Bookkeeping, training-only fields, and switches that the original code stores but never uses
     # at inference (original_rope, fp32_residual_connection) or that cancel out
     # (apply_query_key_layer_scaling divides by the layer number and multiplies back). The original
-    # code never ties its embeddings, whatever tie_word_embeddings says.
+    # code ignores tie_word_embeddings: it never ties them.
     "_name_or_path architectures auto_map transformers_version use_cache attention_dropout "
     "hidden_dropout bias_dropout_fusion classifier_dropout apply_query_key_layer_scaling "
     "attention_softmax_in_fp32 fp32_residual_connection original_rope pad_token_id bos_token_id "
@@ -30,7 +30,14 @@ WITHOUT_EFFECT = frozenset(
 
 
 def checked(reader: ConfigReader, config: ModelConfig) -> ModelConfig:
-    """Refuse numbers that do not go together."""
+    """Check that the fields are consistent.
+
+    Returns:
+        `config`
+
+    Raises:
+        CheckpointError: they are not; the message names the field.
+    """
     if config.num_heads % config.num_kv_heads:
         raise CheckpointError(
             f"{reader.path}: {config.num_heads} attention heads cannot share "
@@ -52,13 +59,21 @@ def checked(reader: ConfigReader, config: ModelConfig) -> ModelConfig:
 
 
 def stored_dtype(reader: ConfigReader) -> str | None:
-    """`torch_dtype`, which newer transformers calls `dtype`."""
+    """`torch_dtype`, or `dtype` as newer versions of transformers call it.
+
+    Raises:
+        CheckpointError: it is no string.
+    """
     key = "torch_dtype" if "torch_dtype" in reader else "dtype"
     return reader.text(key) if key in reader else None
 
 
 def stored_bits(reader: ConfigReader) -> WeightBits | None:
-    """quantization_bit; 0 and none mean that weights are plain."""
+    """`quantization_bit`; None for 0 or a missing field: weights are not quantised.
+
+    Raises:
+        CheckpointError: it is neither 4 nor 8.
+    """
     known: dict[tuple[int, ...], WeightBits | None] = {(): None, (0,): None, (4,): 4, (8,): 8}
     bits = reader.integers("quantization_bit")
     if bits not in known:
@@ -67,6 +82,10 @@ def stored_bits(reader: ConfigReader) -> WeightBits | None:
 
 
 def stored_group_size(reader: ConfigReader) -> int | None:
-    """quantization_group_size, a field of ours; official checkpoints have one scale per row."""
+    """`quantization_group_size`, which only glmserve writes; None: one scale per row.
+
+    Raises:
+        CheckpointError: it is no positive whole number.
+    """
     key = "quantization_group_size"
     return reader.integer(key) if key in reader else None

@@ -11,7 +11,7 @@ from glmserve.contract.prompt_layout import PromptMarks
 from glmserve.model_config.prefix import PrefixConfig
 
 ROPE_BASE = 10000.0
-"""The family's rotary base before rope_ratio; the remote code has it as a literal."""
+"""The family's rotary base before rope_ratio: a literal in the code of its publishers."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class RopeConfig:
     dim: int
     base: float
     position_divisor: float
-    """ChatGLM2-6B-32k divides positions; every other model leaves 1."""
+    """rope_ratio of ChatGLM2-6B-32k; 1 in all other models."""
     axes: Literal[1, 2] = 1
-    """2: a second position turns the next `dim` dims in the same way."""
+    """2: a second position rotates the next `dim` dims in the same way."""
     rounded_frequencies: bool = False
-    """Frequencies are rounded to float16, as the original code of ChatGLM-6B has them."""
+    """Frequencies are rounded to float16, as in the original code of ChatGLM-6B."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ModelConfig:
     """The config.json it was read from."""
     model_type: Literal["chatglm-6b", "chatglm", "glm"]
     """Names and layout of the stored tensors: THUDM's of the first generation and since the second,
-    or transformers' in-tree Glm. It also tells the block."""
+    or transformers' in-tree Glm. It also selects the model class."""
     vocab_size: int
     """Rows of the output layer; may exceed the tokenizer's vocabulary."""
     hidden_size: int
@@ -61,24 +61,26 @@ class ModelConfig:
     stored_dtype: str | None
     eos_token_ids: tuple[int, ...]
     unknown_fields: tuple[str, ...]
-    """Fields of config.json that we do not know; worth a warning."""
+    """Fields of config.json that are not known; the server warns about them."""
     stored_bits: WeightBits | None = None
-    """Of the layers' linear weights, if the checkpoint is a quantised one."""
+    """Bits of the layers' linear weights in a quantised checkpoint; None: weights are not
+    quantised."""
     stored_group_size: int | None = None
-    """Columns of such a weight that share a scale; None: whole rows, as officially."""
+    """Columns of such a weight that share a scale; None: all columns, as in official
+    checkpoints."""
     gated_ffn: bool = True
     """The MLP has a gate projection beside the up projection."""
     prompt_marks: PromptMarks | None = None
-    """What tells a prompt's layout; None: prompts are read from left to right."""
+    """The tokens that determine a prompt's layout; None: prompts are read from left to right."""
     prefix: PrefixConfig | None = None
     """Learnt keys and values before every sequence."""
 
     @property
     def prefix_length(self) -> int:
-        """Slots of the prefix, if there is one."""
+        """Slots of the prefix; 0: there is none."""
         return self.prefix.length if self.prefix else 0
 
     @property
     def linear_widths(self) -> frozenset[int]:
-        """Columns that the layers' linear weights have."""
+        """The different numbers of columns of the layers' linear weights."""
         return frozenset({self.hidden_size, self.num_heads * self.head_dim, self.ffn_size})

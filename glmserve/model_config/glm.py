@@ -17,7 +17,11 @@ from glmserve.model_config.reader import ConfigReader
 
 
 def read_glm(reader: ConfigReader) -> ModelConfig:
-    """The in-tree format has its own names for everything."""
+    """Read the config.json of transformers' in-tree Glm.
+
+    Raises:
+        CheckpointError: a field is missing, of a wrong type, or not supported.
+    """
     heads = reader.integer("num_attention_heads")
     hidden_size = reader.integer("hidden_size")
     head_dim = reader.integer("head_dim", max(1, hidden_size // heads))
@@ -56,7 +60,11 @@ def read_glm(reader: ConfigReader) -> ModelConfig:
 
 
 def glm_rope(reader: ConfigReader, head_dim: int) -> RopeConfig:
-    """rope_parameters (transformers 5) or the older flat fields."""
+    """The rotary embedding: rope_parameters (transformers 5) or the older flat fields.
+
+    Raises:
+        CheckpointError: a value is out of range, or the kind of scaling is not supported.
+    """
     parameters = reader.mapping("rope_parameters")
     kind = parameters.get("rope_type", "default")
     if kind != "default":

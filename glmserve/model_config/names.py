@@ -1,4 +1,4 @@
-"""What a checkpoint's names and files tell about its generation."""
+"""Derives a checkpoint's generation from its names and files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from glmserve.model_config.reader import read_json_object
 
 
 def rope_meaning(folder: Path) -> RopeScaling | None:
-    """What rope_ratio means for the checkpoint in `folder`; None when nothing tells."""
+    """The meaning of rope_ratio for the checkpoint in `folder`; None: names and files do not show
+    it.
+
+    Raises:
+        CheckpointError: a JSON file cannot be read.
+    """
     if _is_tiktoken(folder / "tokenizer.model"):
         return "base"
     meanings: set[RopeScaling] = set()
@@ -23,7 +28,11 @@ def rope_meaning(folder: Path) -> RopeScaling | None:
 
 
 def name_hints(folder: Path) -> list[str]:
-    """Names a checkpoint goes by: those it was published under, then its folder's own."""
+    """Names of a checkpoint: those in its JSON files, then the name of its folder.
+
+    Raises:
+        CheckpointError: a JSON file cannot be read.
+    """
     hints = []
     for key in ("_name_or_path", "name_or_path"):
         for file in ("tokenizer_config.json", "config.json"):
@@ -33,7 +42,7 @@ def name_hints(folder: Path) -> list[str]:
 
 
 def _is_tiktoken(path: Path) -> bool:
-    """GLM-4's tokenizer.model is text: lines of base64 and a rank."""
+    """Whether the file is in tiktoken's format, as GLM-4's is: lines of base64 and a rank."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

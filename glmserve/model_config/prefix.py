@@ -1,4 +1,4 @@
-"""P-Tuning v2: learnt keys and values that stand before every sequence."""
+"""P-Tuning v2: learnt keys and values before every sequence."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from glmserve.model_config.reader import ConfigReader, locate_config
 
 @dataclass(frozen=True)
 class PrefixConfig:
-    """What a P-Tuning checkpoint's config.json says about its prefix."""
+    """The prefix of a P-Tuning checkpoint, by its config.json."""
 
     checkpoint: Path
     """Folder, or one weights file with config.json beside it."""
     length: int
-    """Slots of keys and values; they take no positions."""
+    """Slots of keys and values; they have no positions."""
     projection: bool
-    """What is stored goes through a two-layer network first."""
+    """The stored embedding is the input of a two-layer network that computes keys and values."""
 
 
 def read_prefix_config(checkpoint: Path) -> PrefixConfig:
-    """Read what upstream's P-Tuning writes beside the prefix.
+    """Read the config.json that the publisher's P-Tuning code writes beside the prefix.
 
     Raises:
-        CheckpointError: there is no config.json, or it has no prefix.
+        CheckpointError: there is no config.json, or it has no pre_seq_len.
     """
     reader = ConfigReader(locate_config(checkpoint))
     if "pre_seq_len" not in reader:

@@ -1,4 +1,4 @@
-"""Finds out which format a config.json has, and reads it."""
+"""Detects the format of a config.json and reads it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def read_model_config(
 
     Args:
         checkpoint: folder, or one weights file with config.json beside it.
-        rope_scaling: what rope_ratio means, when the checkpoint itself does not tell.
-        ptuning_checkpoint: where a P-Tuning v2 prefix for this model is.
+        rope_scaling: the meaning of rope_ratio; None: it is derived from the checkpoint.
+        ptuning_checkpoint: path of a P-Tuning v2 prefix for this model.
 
     Raises:
-        CheckpointError: a field is missing, has the wrong type, or asks for something we do not do.
+        CheckpointError: a field is missing, of a wrong type, or not supported.
     """
     config = _read_architecture(ConfigReader(locate_config(checkpoint)), rope_scaling)
     if ptuning_checkpoint is None:

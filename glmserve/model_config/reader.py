@@ -1,4 +1,4 @@
-"""Typed reading of a checkpoint's config.json: every complaint names the file and the field."""
+"""Typed reading of a checkpoint's config.json. Every error names the file and the field."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from glmserve.errors import CheckpointError
 
 _MISSING: Any = object()
 _LARGEST = 1e30
-"""No number of an architecture comes near; float32 still holds it."""
+"""Far above every number of an architecture, and within the range of float32."""
 _LARGEST_ID = 2**31 - 1
 _LARGEST_FILE = 256 * 2**20
-"""Bytes of a configuration, an index or a tokenizer; the largest known has 20 MB."""
+"""Bytes of a configuration, an index or a tokenizer file; the largest known one has 20 MB."""
 _LONGEST_VALUE = 100  # characters that an error message repeats
 
 
@@ -35,10 +35,10 @@ def locate_config(checkpoint: Path) -> Path:
 
 
 def read_whole(path: Path) -> bytes:
-    """All of a file that is no weights file.
+    """The content of a file other than a weights file.
 
     Raises:
-        CheckpointError: it is missing, unreadable, too large, or no file but a pipe or a device.
+        CheckpointError: the file is missing, unreadable, too large, or a pipe or device.
     """
     if path.exists() and not path.is_file():
         raise CheckpointError(f"{path}: not a file")
@@ -55,7 +55,7 @@ def read_whole(path: Path) -> bytes:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Parse a JSON file whose root is an object.
+    """Parse a JSON file with an object as its root.
 
     Raises:
         CheckpointError: the file is missing, unreadable, or not a JSON object.
@@ -70,7 +70,11 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 class ConfigReader:
-    """Reads fields one by one and remembers which were read, so that none is ignored in silence."""
+    """Reads fields one by one and remembers which were read, so that unread ones can be reported.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, or not a JSON object.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -81,14 +85,18 @@ class ConfigReader:
         return self._data.get(key) is not None
 
     def refuse(self, key: str, why: str) -> CheckpointError:
-        """Build the error that names this field."""
+        """The error for a field with an unsupported value; the caller raises it."""
         value = repr(self._data.get(key))
         if len(value) > _LONGEST_VALUE:
             value = f"{value[:_LONGEST_VALUE]}..."
         return CheckpointError(f"{self.path}: {key} = {value}: {why}")
 
     def integer(self, key: str, default: int = _MISSING, *, maximum: int = 2**31 - 1) -> int:
-        """A whole number from 1 to `maximum`. A missing or null field takes the default."""
+        """A whole number from 1 to `maximum`. A missing or null field has the default.
+
+        Raises:
+            CheckpointError: there is no default, or the value is of another type or out of range.
+        """
         value = self._value(key, default, "a whole number")
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.refuse(key, "expected a whole number")
@@ -99,7 +107,11 @@ class ConfigReader:
         return value
 
     def number(self, key: str, default: float = _MISSING) -> float:
-        """A positive finite number."""
+        """A positive number below 1e30. A missing or null field has the default.
+
+        Raises:
+            CheckpointError: there is no default, or the value is of another type or out of range.
+        """
         value = self._value(key, default, "a number")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.refuse(key, "expected a number")
@@ -110,19 +122,33 @@ class ConfigReader:
         return float(value)
 
     def boolean(self, key: str, default: bool = _MISSING) -> bool:
+        """true or false. A missing or null field has the default.
+
+        Raises:
+            CheckpointError: there is no default, or the value is of another type.
+        """
         value = self._value(key, default, "true or false")
         if not isinstance(value, bool):
             raise self.refuse(key, "expected true or false")
         return value
 
     def text(self, key: str, default: str = _MISSING) -> str:
+        """A string. A missing or null field has the default.
+
+        Raises:
+            CheckpointError: there is no default, or the value is of another type.
+        """
         value = self._value(key, default, "a string")
         if not isinstance(value, str):
             raise self.refuse(key, "expected a string")
         return value
 
     def integers(self, key: str) -> tuple[int, ...]:
-        """A whole number or a list of them; missing means none."""
+        """A whole number from 0, or a list of them; () if the field is missing.
+
+        Raises:
+            CheckpointError: a value is of another type or out of range.
+        """
         value = self._value(key, [], "a whole number or a list of them")
         values = value if isinstance(value, list) else [value]
         if any(isinstance(v, bool) or not isinstance(v, int) or v < 0 for v in values):
@@ -132,20 +158,28 @@ class ConfigReader:
         return tuple(values)
 
     def mapping(self, key: str) -> dict[str, Any]:
-        """A JSON object; missing means an empty one."""
+        """A JSON object; empty if the field is missing.
+
+        Raises:
+            CheckpointError: the value is of another type.
+        """
         value = self._value(key, {}, "an object")
         if not isinstance(value, dict):
             raise self.refuse(key, "expected an object")
         return value
 
     def require_equal(self, key: str, supported: object, why: str) -> None:
-        """Refuse a field that asks for anything but the one behaviour we have."""
+        """Check that a field is missing or has the only supported value.
+
+        Raises:
+            CheckpointError: it has another value; the message ends with `why`.
+        """
         self._read.add(key)
         if key in self and self._data[key] != supported:
             raise self.refuse(key, why)
 
     def unread(self, known_without_effect: Collection[str]) -> list[str]:
-        """Fields present in the file that nobody asked for and that are not known to be idle."""
+        """Names of fields in the file that were not read and are not in `known_without_effect`."""
         return sorted(set(self._data) - self._read - set(known_without_effect))
 
     def _value(self, key: str, default: Any, expected: str) -> Any:

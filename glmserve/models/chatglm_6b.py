@@ -3,9 +3,9 @@
     n = norm(h);  a = dense(attention(qkv(n)));       h = alpha * n + a
     n = norm(h);  m = down(gelu(up));                 h = alpha * n + m
 
-That its prompts are read in both directions, at pairs of positions, is in the inputs (see
-PromptLayout); loading sorts the rows of its query_key_value so that the rotation is the one of
-all models (see Placement).
+Its prompts are read in both directions, at pairs of positions; the inputs say so (see
+PromptLayout). Loading reorders the rows of its query_key_value, so that the rotation is that of all
+models (see Placement).
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import math
 from torch import Tensor
 
 from glmserve.models.glm import Glm
+from glmserve.ops.attention.backend import Cache, Plan
 
 _ALPHA = math.sqrt(2 * 28)
-"""sqrt(2 * layers), which the original code fixes at ChatGLM-6B's 28, whatever num_layers is."""
+"""sqrt(2 * layers). The original code uses ChatGLM-6B's 28 layers for any num_layers."""
 
 
-class ChatGlm6B(Glm):
-    """Weights and the forward pass over one step's batch."""
+class ChatGlm6B(Glm[Cache, Plan]):
+    """Weights and the forward pass over one step's batch; see build_model for its arguments."""
 
     def _residual(self, hidden: Tensor, normed: Tensor) -> Tensor:
         return normed * _ALPHA

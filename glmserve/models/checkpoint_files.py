@@ -1,4 +1,4 @@
-"""The weight files of a checkpoint: which there are, and the tensors inside, memory-mapped."""
+"""Finds the weight files of a checkpoint and reads their tensors, memory-mapped."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _LFS_POINTER = b"version https://git-lfs"
 
 
 def weight_files(checkpoint: Path) -> dict[Path, frozenset[str] | None]:
-    """Files to read, each with the names its index promises (None: there is no index).
+    """Files to read, each with the tensor names that the index lists for it (None: no index).
 
     Preferred in this order: model.safetensors, its shards, pytorch_model.bin, its shards.
 
     Raises:
-        CheckpointError: there are none, or the index is broken.
+        CheckpointError: there are no weight files, or the index is broken.
     """
     if checkpoint.is_file():
         if checkpoint.suffix not in _SUFFIXES:
@@ -48,10 +48,10 @@ def weight_files(checkpoint: Path) -> dict[Path, frozenset[str] | None]:
 
 
 def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Name and memory-mapped tensor, one after the other.
+    """Yield the name of each tensor and the tensor, memory-mapped if the format allows it.
 
     Raises:
-        CheckpointError: the file is missing, truncated, or not a weights file.
+        CheckpointError: the file is missing, damaged, truncated, or not a weights file.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
@@ -109,11 +109,13 @@ def _read_pickle(path: Path) -> Iterator[tuple[str, Tensor]]:
     try:
         # Only the zip format of torch >= 1.6 can be memory-mapped. weights_only: no code is run.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about files that are refused here anyway
+            warnings.simplefilter("ignore")  # the files that torch warns about are refused below
             data = torch.load(path, map_location="cpu", mmap=is_zip, weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception:  # a damaged pickle may raise anything; torch's own advice is to run its code
+    except (
+        Exception
+    ):  # a damaged pickle may raise any error; torch's message suggests running its code
         raise CheckpointError(
             f"{path}: damaged, truncated, or holding more than tensors, which is never loaded"
         ) from None
@@ -128,11 +130,11 @@ def _read_pickle(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _check_archive(path: Path) -> None:
-    """torch never compresses, so what is larger inside than outside is made to fill memory."""
+    """Refuse compressed archives: torch never compresses, so such a file is made to fill memory."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return  # torch will say that it is damaged
+        return  # torch.load reports the damage
     if sum(member.file_size for member in members) > path.stat().st_size:
         raise CheckpointError(f"{path}: compressed or overlapping parts, which torch never writes")

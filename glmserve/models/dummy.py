@@ -1,4 +1,5 @@
-"""Seeded random weights from the configuration alone, for measuring and for tests."""
+"""Random weights from config.json alone, by seed: --load-format dummy, for measuring and for
+tests."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import Shape, count_parameters, parameter_shapes
 
 _PERIOD = 1_048_573
-"""Random numbers drawn per parameter; longer ones repeat them. Prime: no two rows become equal."""
+"""Random numbers per parameter; larger parameters repeat them. It is prime, so no two rows are
+equal."""
 
 
 def dummy_weights(
@@ -23,10 +25,15 @@ def dummy_weights(
     progress: ReportProgress,
     seed: int,
 ) -> Iterator[tuple[str, Tensor]]:
-    """Names and parameters whose activations stay finite at any depth.
+    """Yield the name and the tensor of each parameter. Activations stay finite at any depth.
 
-    Linear weights are uniform with variance 1/(columns), the two that feed the residual stream
-    another 1/(2*layers) less; norms are 1; biases are small.
+    Linear weights are uniform with variance 1/(columns); the variance of the two with results that
+    are added to the residual stream is smaller by 1/(2*layers). Norms are 1, biases are small.
+
+    Args:
+        dtype: of all parameters.
+        progress: called with bytes done and in all.
+        seed: of the random numbers.
     """
     generator = torch.Generator(device="cpu").manual_seed(seed)
     residual_scale = 1.0 / math.sqrt(2 * config.num_layers)

@@ -1,4 +1,4 @@
-"""The block of ChatGLM2, ChatGLM3, CodeGeeX2 and GLM-4, in every variant ModelConfig can say.
+"""The block of ChatGLM2, ChatGLM3, CodeGeeX2 and GLM-4, in every variant of ModelConfig.
 
 T new tokens, H hidden size, Hq query heads, Hkv key/value heads, D head dim, F ffn size, V
 vocabulary, O output rows.
@@ -8,21 +8,21 @@ vocabulary, O output rows.
     n = norm(h);  m = down(silu(gate) * up);          h = (n or h) + m
     logits = output(norm(h[output rows]))                    [O, V]
 
-The residual is the stream h, or with residual_post_norm the normed tensor n. Each sum is carried
-out by the norm that follows it, in one pass over memory where Ops can.
+The residual is the stream h, or with residual_post_norm the normed tensor n. The norm that follows
+a sum computes the sum as well, in one pass over memory if Ops has such a kernel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple
 
 from torch import Tensor
 
 from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import Parameters
-from glmserve.ops.attention import LayerCache
+from glmserve.ops.attention.backend import Cache, Plan
 from glmserve.ops.base import Ops, PackedWeight
 from glmserve.ops.inputs import Inputs
 
@@ -50,30 +50,29 @@ class Layer:
 
 
 class Stream(NamedTuple):
-    """The residual stream between two blocks: a sum that the next norm carries out."""
+    """The residual stream between two blocks: a sum that the next norm computes."""
 
     hidden: Tensor
     """[T, H]; overwritten by the sum."""
     addend: Tensor | None
-    """[T, H]: what the last block adds."""
+    """[T, H]: the result of the last block."""
 
     def sum(self) -> Tensor:
         return self.hidden if self.addend is None else self.hidden.add_(self.addend)
 
     def rows(self, rows: Tensor | None) -> Stream:
-        """Only these; None: all."""
+        """Only these rows; None: all."""
         if rows is None:
             return self
         return Stream(self.hidden[rows], None if self.addend is None else self.addend[rows])
 
 
-class Glm:
-    """Weights and the forward pass over one step's batch."""
+class Glm(Generic[Cache, Plan]):
+    """Weights and the forward pass over one step's batch; see build_model for its arguments."""
 
     def __init__(
-        self, config: ModelConfig, parameters: Parameters, ops: Ops, max_context: int
+        self, config: ModelConfig, parameters: Parameters, ops: Ops[Cache, Plan], max_context: int
     ) -> None:
-        """Take `parameters` over and empty it; linear weights are packed for `ops`."""
         self.config = config
         self.ops = ops
         self.embedding = parameters.pop("embedding.weight")
@@ -83,8 +82,8 @@ class Glm:
         self.output = ops.pack_linear(self.embedding) if tied else parameters.pop("output.weight")
         self.rope_table = ops.rope_table(config.rope, max_context, self.embedding.device)
 
-    def forward(self, inputs: Inputs, caches: Sequence[LayerCache]) -> Tensor:
-        """Write K/V of all tokens to the cache; last hidden states of the output rows, [O, H]."""
+    def forward(self, inputs: Inputs[Plan], caches: Sequence[Cache]) -> Tensor:
+        """Write K/V of all tokens to the caches; last hidden states of the output rows, [O, H]."""
         ops = self.ops
         rope_rows = ops.rope_rows(self.rope_table, inputs.positions)
         stream = Stream(ops.embedding(inputs.input_ids, self.embedding), None)
@@ -102,11 +101,11 @@ class Glm:
         return self._norm(stream, self.final_norm)[1]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """What comes next after each of the last hidden states [O, H]: float32 [O, V]."""
+        """Logits of the token after each of the last hidden states [O, H]: float32 [O, V]."""
         return self.ops.linear(hidden, self.output).float()
 
     def _attend(
-        self, layer: Layer, stream: Stream, rope_rows: Tensor, cache: LayerCache, plan: Any
+        self, layer: Layer, stream: Stream, rope_rows: Tensor, cache: Cache, plan: Plan
     ) -> Stream:
         hidden, normed = self._norm(stream, layer.input_norm)
         qkv = self.ops.linear(normed, layer.qkv.weight, layer.qkv.bias)
@@ -123,7 +122,7 @@ class Glm:
         return Stream(self._residual(hidden, normed), down)
 
     def _residual(self, hidden: Tensor, normed: Tensor) -> Tensor:
-        """What a block's result is added to, and may overwrite."""
+        """The tensor that a block's result is added to; it may be overwritten."""
         return normed if self.config.residual_post_norm else hidden
 
     def _activate(self, gate_up: Tensor) -> Tensor:

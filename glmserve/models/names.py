@@ -1,4 +1,4 @@
-"""Where each tensor of a checkpoint belongs: stored names and layouts to canonical parameters."""
+"""Maps the stored tensors of a checkpoint, by name and layout, to canonical parameters."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from glmserve.models.parameters import Shape, stored_parameters
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A stored tensor is some rows of one parameter."""
+    """The place of a stored tensor: some rows of one parameter."""
 
     parameter: str
     first_row: int
     shape: Shape
-    """What must be stored."""
+    """Shape of the stored tensor."""
     heads: int = 0
-    """Non-zero: the rows are [q k v] head by head, to be sorted into all q, all k, all v."""
+    """Non-zero: the stored rows are q, k, v of head 0, then q, k, v of head 1, ... `copy` sorts
+    them into all q, all k, all v."""
     rotary_runs: int = 0
-    """Non-zero, and of such rows: those of a q or k head are this many runs, each turned by a
-    position of its own, of first numbers of pairs and then second ones. The two of a pair are to
-    be neighbours, which changes no product of q and k."""
+    """Non-zero: the rows of each q and k head are so many runs, one for each of a token's
+    positions. Stored are first all first numbers of the rotated pairs of a run, then all second
+    ones: a0 a1 ... b0 b1 ... `copy` makes neighbours of them, a0 b0 a1 b1 ..., in q and k alike,
+    which changes no product of q and k."""
     optional: bool = False
-    """Need not be stored."""
+    """The checkpoint may lack the tensor."""
     dtype: torch.dtype | None = None
-    """What must be stored; None: any floating point numbers."""
+    """Dtype of the stored tensor; None: any floating point dtype."""
 
     def copy(self, stored: Tensor, parameter: Tensor) -> None:
-        """Write `stored` into its rows, cast on the way."""
+        """Copy `stored` into its rows of `parameter`, and cast it."""
         rows = parameter.narrow(0, self.first_row, self.shape[0])
         if self.heads:
             columns = self.shape[1:]
@@ -44,7 +46,8 @@ class Placement:
 
 
 def interleave_halves(x: Tensor, dim: int, runs: int) -> Tensor:
-    """Cut `dim` into runs, and make neighbours of number i of a run's first and second half."""
+    """Cut dimension `dim` into runs and interleave the halves of each: a0 a1 b0 b1 to a0 b0 a1
+    b1."""
     halves = x.view(*x.shape[:dim], runs, 2, -1, *x.shape[dim + 1 :])
     return halves.transpose(dim + 1, dim + 2).flatten(dim, dim + 2)
 
@@ -52,7 +55,8 @@ def interleave_halves(x: Tensor, dim: int, runs: int) -> Tensor:
 def placements(config: ModelConfig) -> dict[str, Placement]:
     """Stored name to placement, for every tensor that the checkpoint may hold.
 
-    An output layer that is stored in spite of tied embeddings is used, as transformers does.
+    With tied embeddings an output layer may be stored nevertheless. It is used then, as in
+    transformers.
     """
     if config.model_type != "glm":
         return _thudm_placements(config)
@@ -64,7 +68,8 @@ def placements(config: ModelConfig) -> dict[str, Placement]:
 
 
 def is_ignorable(name: str) -> bool:
-    """Rotary frequencies that older code saved as a buffer; they are computed, never loaded."""
+    """Whether the tensor holds rotary frequencies, which older code saved; glmserve computes
+    them."""
     return name.endswith(".inv_freq")
 
 
@@ -126,7 +131,7 @@ def _thudm_placements(config: ModelConfig) -> dict[str, Placement]:
 
 
 def _hf_placements(config: ModelConfig) -> dict[str, Placement]:
-    """transformers' in-tree Glm: queries, keys and values are stored apart."""
+    """transformers' in-tree Glm: queries, keys and values are stored as three tensors."""
     found = {}
     for parameter, stored in stored_parameters(config).items():
         layer, module, kind = _split(parameter)
@@ -150,6 +155,6 @@ def _hf_placements(config: ModelConfig) -> dict[str, Placement]:
 
 
 def _split(parameter: str) -> tuple[str | None, str, str]:
-    """("3", "qkv", "bias") of "layers.3.qkv.bias"; the layer is None outside the layers."""
+    """ "layers.3.qkv.bias" to ("3", "qkv", "bias"); the layer of other parameters is None."""
     *layers, module, kind = parameter.split(".")
     return (layers[1] if layers else None), module, kind

@@ -1,6 +1,6 @@
-"""From stored parameters to what a model computes with, one at a time.
+"""Quantises and packs parameters one at a time, as they are read.
 
-So a model never exists twice: a weight is quantised and packed as soon as it has been read.
+So a model never exists twice in memory.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from glmserve.models.parameters import (
     QUANTIZED_BITS,
     Parameters,
 )
-from glmserve.ops.base import Ops
-from glmserve.ops.quantized import QuantizedWeight, quantize
+from glmserve.ops.base import AnyOps
+from glmserve.ops.linear.quantized import QuantizedWeight, quantize
 
 
 def pack_parameters(
     parameters: Iterable[tuple[str, Tensor]],
     config: ModelConfig,
-    ops: Ops,
+    ops: AnyOps,
     quantization: Quantization | None,
 ) -> Parameters:
-    """Pack linear weights for `ops`; everything else stays as it is.
+    """Pack linear weights for `ops`; other parameters stay as they are.
 
     Args:
-        parameters: canonical name and tensor; a quantised weight comes as its codes and scales.
-        quantization: what to make of weights that are not quantised yet.
+        parameters: canonical names and tensors; a quantised weight is two of them, codes and
+            scales.
+        quantization: what plain weights are quantised to; None: nothing.
     """
     packed: Parameters = {}
     halves: dict[str, Tensor] = {}
@@ -42,7 +43,7 @@ def pack_parameters(
         is_linear = module.rpartition(".")[2] in LINEAR_MODULES
         if kind in ("codes", "scales"):
             halves[name] = parameter
-            weight = _whole(halves, module, config, quantization)
+            weight = _assembled(halves, module, config, quantization)
             if weight is not None:
                 packed[f"{module}.weight"] = ops.pack_linear(weight)
         elif is_linear and kind == "weight":
@@ -52,13 +53,13 @@ def pack_parameters(
     return packed
 
 
-def _whole(
+def _assembled(
     halves: dict[str, Tensor],
     module: str,
     config: ModelConfig,
     quantization: Quantization | None,
 ) -> QuantizedWeight | None:
-    """The module's weight, once both codes and scales are there."""
+    """The module's weight, or None until both codes and scales were read."""
     names = f"{module}.codes", f"{module}.scales"
     if not all(name in halves for name in names) or config.stored_bits is None:
         return None

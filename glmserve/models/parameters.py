@@ -1,4 +1,4 @@
-"""Names and shapes of a model's parameters, whatever the checkpoint calls them."""
+"""Canonical names and shapes of a model's parameters; checkpoints have names of their own."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from glmserve.config import Quantization, WeightBits
 from glmserve.model_config import ModelConfig
 
 Parameters = dict[str, Any]
-"""Canonical name to a tensor, or to what Ops.pack_linear made of it."""
+"""Canonical name to a Tensor, or to the PackedWeight of a linear module."""
 
 Shape = tuple[int, ...]
 
 LINEAR_MODULES = frozenset({"qkv", "dense", "gate_up", "down", "output"})
-"""Modules whose weight is multiplied with."""
+"""Modules with a linear weight."""
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, Shape]:
-    """Every parameter of the model.
+    """Name and shape of every parameter of the model.
 
     `output.weight` is absent with tied embeddings; `qkv` rows are all query heads, all key heads,
     all value heads; `gate_up` rows are the gate, if there is one, then the up projection.
@@ -43,11 +43,12 @@ QUANTIZED_BITS: dict[Quantization | None, WeightBits] = {
     "w8a8": 8,
     "w4a8": 4,
 }
-"""Of the layers' linear weights; the output layer always gets 8."""
+"""Bits of the layers' linear weights by --quantization. The output layer always gets 8 bits."""
 
 
 INT4_GROUP = 64
-"""Columns that share a scale when we quantise to 4 bits; less is more exact, and larger."""
+"""Columns that share a scale when weights are quantised to 4 bits while loading. Fewer columns are
+more exact and take more memory."""
 
 
 class StoredParameter(NamedTuple):
@@ -55,11 +56,11 @@ class StoredParameter(NamedTuple):
 
     shape: Shape
     dtype: torch.dtype | None
-    """None: that of the activations."""
+    """None: the dtype of the activations."""
 
 
 def stored_parameters(config: ModelConfig) -> dict[str, StoredParameter]:
-    """Every parameter that a checkpoint holds.
+    """Name, shape and dtype of every parameter that a checkpoint holds.
 
     In place of the `weight` of a layer's linear module, quantised checkpoints hold its `codes` int8
     [out, in] (4 bits: [out, in/2]) and its `scales` float16 [out], or of groups of columns
@@ -87,7 +88,7 @@ def is_layer_weight(name: str) -> bool:
 
 
 def count_parameters(config: ModelConfig) -> int:
-    """Numbers in all parameters together."""
+    """Count of the numbers in all parameters."""
     return sum(math.prod(shape) for shape in parameter_shapes(config).values())
 
 
@@ -95,7 +96,7 @@ def weight_bytes(config: ModelConfig, itemsize: int, quantization: Quantization 
     """Bytes of all parameters in memory, scales included, up to the padding of packed layouts.
 
     Args:
-        itemsize: of floating point numbers.
+        itemsize: bytes of a floating point number.
         quantization: what unquantised linear weights become.
     """
     layer_bits = config.stored_bits or QUANTIZED_BITS.get(quantization)

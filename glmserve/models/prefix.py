@@ -1,4 +1,4 @@
-"""Reads a P-Tuning v2 prefix: keys and values of every layer, which no rotation ever turns."""
+"""Reads a P-Tuning v2 prefix: keys and values of every layer, without rotary embedding."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _PREFIX = "transformer.prefix_encoder."
 
 
 def load_prefix(config: ModelConfig, prefix: PrefixConfig, dtype: torch.dtype) -> Tensor:
-    """[layers, P, 2*Hkv, D], the key heads before the value heads, as a layer's cache has them.
+    """Read or compute the prefix of P slots, in float32, rounded once.
 
-    Computed in float32, rounded once.
+    Returns:
+        [layers, P, 2*Hkv, D], key heads before value heads, as in a layer's cache.
 
     Raises:
         CheckpointError: a tensor is missing, unexpected, damaged, or not of this model's shape.

@@ -1,16 +1,16 @@
-"""Which class runs which model_type, imported only when it is needed."""
+"""The model class of each model_type, imported when it is used."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
 from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import Parameters
-from glmserve.ops.attention import LayerCache
+from glmserve.ops.attention.backend import Cache, Plan
 from glmserve.ops.base import Ops
 from glmserve.ops.inputs import Inputs
 
@@ -21,22 +21,37 @@ _MODELS = {
 }
 
 
-class Model(Protocol):
-    """What a TorchRunner runs."""
+CacheT = TypeVar("CacheT", contravariant=True)
 
-    def forward(self, inputs: Inputs, caches: Sequence[LayerCache]) -> Tensor:
-        """Write K/V of all tokens to the cache; last hidden states of the output rows, [O, H]."""
+
+class Model(Protocol[CacheT, Plan]):
+    """The interface between a runner and a model. T tokens, O output rows, H hidden size, V
+    vocabulary."""
+
+    def forward(self, inputs: Inputs[Plan], caches: Sequence[CacheT]) -> Tensor:
+        """Write K/V of all tokens to the caches, one per layer.
+
+        Returns:
+            Last hidden states of the output rows, [O, H].
+        """
         ...
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """What comes next after each of the last hidden states [O, H]: float32 [O, V]."""
+        """Logits of the token after each of the last hidden states [O, H]: float32 [O, V]."""
         ...
 
 
-def build_model(config: ModelConfig, parameters: Parameters, ops: Ops, max_context: int) -> Model:
-    """Build the model that `config` describes; takes `parameters` over and empties it."""
+def build_model(
+    config: ModelConfig, parameters: Parameters, ops: Ops[Cache, Plan], max_context: int
+) -> Model[Cache, Plan]:
+    """Build the model that `config` describes.
+
+    Args:
+        parameters: linear weights packed for `ops`. The model takes them and empties the dict.
+        max_context: positions of the rotary table.
+    """
     module, _, name = _MODELS[config.model_type].partition(":")
-    model: Model = getattr(importlib.import_module(module), name)(
+    model: Model[Cache, Plan] = getattr(importlib.import_module(module), name)(
         config, parameters, ops, max_context
     )
     return model

@@ -1,7 +1,7 @@
-"""What the safetensors library lets through: a tensor that is described twice.
+"""Refuses safetensors files with a tensor name that appears twice, which the library accepts.
 
-It checks the rest: the header's size, offsets within the file, without gaps or overlaps, and shapes
-that go with them. https://github.com/huggingface/safetensors#format
+The library checks the rest: the size of the header, offsets within the file without gaps or
+overlaps, and shapes that match them. https://github.com/huggingface/safetensors#format
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class _StoredTwiceError(ValueError):
 
 
 def check_header(path: Path) -> None:
-    """Refuse names that stand twice in a header, of which readers take the first or the last.
+    """Check that no name appears twice in a header: readers differ in which of the two they take.
 
     Raises:
-        CheckpointError: one does, or the file cannot be read.
+        CheckpointError: a name does, the header is damaged, or the file cannot be read.
     """
     try:
         with path.open("rb") as file:

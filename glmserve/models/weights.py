@@ -1,7 +1,7 @@
 """Reads a checkpoint into canonical parameters, one at a time.
 
-Stored tensors are memory-mapped and cast while they are copied into their place, so that no second
-copy of the model ever exists.
+Stored tensors are memory-mapped, and cast while they are copied into parameters. So the model never
+exists twice in memory.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ def load_weights(
     device: torch.device,
     progress: ReportProgress,
 ) -> Iterator[tuple[str, Tensor]]:
-    """Canonical name and tensor of each parameter, on `device`, as soon as it is whole.
+    """Yield the canonical name and the tensor of each parameter, as soon as all its parts are read.
 
     Args:
         checkpoint: folder, or one weights file.
         dtype: of floating point parameters.
+        device: of the parameters.
         progress: called with bytes of stored tensors read and in all.
 
     Raises:
@@ -51,21 +52,21 @@ def load_weights(
 
 
 class StoredTensor(NamedTuple):
-    """A tensor of a checkpoint, with the shape and the kind of numbers its placement asks for."""
+    """A tensor of a checkpoint; its shape and dtype match its placement."""
 
     path: Path
     name: str
     placement: Placement | None
-    """None: the model has no use for it."""
+    """None: the model does not use the tensor."""
     tensor: Tensor
-    """Memory-mapped where the file's format allows."""
+    """Memory-mapped if the file's format allows it."""
 
 
 def stored_tensors(config: ModelConfig, checkpoint: Path) -> Iterator[StoredTensor]:
-    """Every tensor of the checkpoint, one at a time.
+    """Yield every tensor of the checkpoint.
 
     Raises:
-        CheckpointError: as `load_weights`.
+        CheckpointError: see `load_weights`.
     """
     files = weight_files(checkpoint)
     missing = placements(config)
@@ -89,7 +90,7 @@ def stored_tensors(config: ModelConfig, checkpoint: Path) -> Iterator[StoredTens
 
 
 class _Assembly:
-    """Parameters of which some rows are still to come."""
+    """Parameters with rows that are not read yet."""
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
         self._dtype = dtype
@@ -104,7 +105,7 @@ class _Assembly:
         )
 
     def add(self, placement: Placement, stored: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Copy a stored tensor into its rows; the parameter, if it is whole now."""
+        """Copy a stored tensor into its rows; yield the parameter if all its rows are read."""
         name = placement.parameter
         shape = self._shapes.get(name, placement.shape)
         if name not in self._parts:

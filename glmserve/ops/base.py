@@ -1,14 +1,14 @@
-"""The operations a GLM block needs, in plain torch: the reference, and the default of every device.
+"""The operations of a GLM block in plain torch: the reference, and the default of every device.
 
-A device subclasses Ops and overrides one method at a time; each override is held to the method
-here by the same tests. Shapes: T tokens of one step, H hidden size, Hq query heads, Hkv key/value
-heads, D head dim, R rotary dims.
+A device subclasses Ops and overrides methods one by one. The same tests compare each override
+with the method here. Shapes: T tokens of one step, H hidden size, Hq query heads, Hkv key/value
+heads, D head dim, R rotary dims, S sampled rows, V vocabulary size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -16,33 +16,38 @@ from torch import Tensor
 
 from glmserve.contract.step import SamplingInput
 from glmserve.model_config import RopeConfig
-from glmserve.ops.attention import AttentionBackend, AttentionPlan, LayerCache
-from glmserve.ops.drawing import draw_row
-from glmserve.ops.gumbel import Float32Array
-from glmserve.ops.quantized import QuantizedWeight
+from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
+from glmserve.ops.linear.quantized import QuantizedWeight
+from glmserve.ops.sampling.draw import draw_row
+from glmserve.ops.sampling.gumbel import Float32Array
 
-PackedWeight = Any
-"""What `pack_linear` made of a weight; only `linear` of the same Ops looks inside."""
+PackedWeight = object
+"""A linear weight in the layout of one Ops: the result of its `pack_linear`, read by its `linear`
+only."""
 
 
-class Ops:
-    """Plain torch, on whatever device the tensors are."""
+class Ops(Generic[Cache, Plan]):
+    """Plain torch, on the device of the tensors.
 
-    def __init__(self, attention: AttentionBackend) -> None:
+    Args:
+        attention: the backend that plans steps, keeps K and V and attends.
+    """
+
+    def __init__(self, attention: AttentionBackend[Cache, Plan]) -> None:
         self.attention = attention
 
     # --- once, while loading -------------------------------------------------------------------
 
     def pack_linear(self, weight: Tensor | QuantizedWeight) -> PackedWeight:
-        """Bring a linear weight [out, in] into the layout that `linear` wants."""
+        """Bring a linear weight [out, in] into the layout that `linear` reads."""
         return weight
 
     def rope_table(self, rope: RopeConfig, length: int, device: torch.device) -> Tensor:
         """Rotations of positions 0..length-1: complex64 [length, R/2].
 
         Entry (t, i) is exp(j * t / position_divisor * base^(-2i/R)); the angle is computed in
-        float32, as ChatGLM3's and GLM-4's own code do (half precision is off by 0.5 at position
-        1024).
+        float32, as in the code of ChatGLM3 and GLM-4. (In half precision it is off by 0.5 at
+        position 1024.)
         """
         exponents = torch.arange(0, rope.dim, 2, dtype=torch.float32, device=device) / rope.dim
         frequencies = 1.0 / rope.base**exponents
@@ -59,9 +64,16 @@ class Ops:
         return F.embedding(token_ids, weight)
 
     def rope_rows(self, table: Tensor, positions: Tensor) -> Tensor:
-        """Rotations of this step's tokens, shared by all layers; opaque like the table.
+        """Rotations of this step's tokens, the same for all layers.
 
-        Of pairs of positions [2, T] the first turns dims 0..R-1 of a head, the second R..2R-1.
+        Args:
+            table: from `rope_table`.
+            positions: int64 [T]; or [2, T], where the first position of a token rotates dims
+                0..R-1 of a head and the second rotates dims R..2R-1.
+
+        Returns:
+            complex64 [T, 1, R/2], or [T, 1, R] for two positions. Subclasses may use another
+            layout, as only `rope` and `self_attention` read it.
         """
         rows = table[positions]  # [T, R/2] or [2, T, R/2]
         return rows.movedim(-2, 0).flatten(1).unsqueeze(1)  # [T, 1, R/2] or [T, 1, R]
@@ -69,54 +81,60 @@ class Ops:
     # --- per layer -----------------------------------------------------------------------------
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """x / sqrt(mean(x^2) + eps) * weight over the last dim: float32 inside, rounded once."""
+        """x / sqrt(mean(x^2) + eps) * weight over the last dim, computed in float32, rounded once.
+
+        Args:
+            x: [T, H]
+            weight: [H]
+
+        Returns:
+            [T, H], in the dtype of x.
+        """
         return torch.rms_norm(x, weight.shape, weight, eps)
 
     def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """rms_norm of x + residual, which becomes the new `residual`, rounded to its dtype."""
+        """rms_norm of x + residual, [T, H]. The sum is written to `residual`, in its dtype."""
         return self.rms_norm(residual.add_(x), weight, eps)
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        """LayerNorm over the last dim; torch computes it in float32 and rounds once."""
+        """LayerNorm over the last dim of [T, H]; torch computes it in float32 and rounds once."""
         return torch.layer_norm(x, weight.shape, weight, bias, eps)
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
         """x [T, in] @ weight^T + bias: [T, out]. `weight` comes from `pack_linear`."""
         if isinstance(weight, QuantizedWeight):
             weight = weight.dequantized(x.dtype)
-        return F.linear(x, weight, bias)
+        return F.linear(x, cast(Tensor, weight), bias)
 
     def silu_and_mul(self, x: Tensor) -> Tensor:
-        """silu(first half) * second half of the last dim: [T, 2F] to [T, F]."""
+        """[T, 2F] to [T, F]: silu(first half of the last dim) * second half."""
         gate, up = x.chunk(2, dim=-1)
         return F.silu(gate).mul_(up)
 
     def gelu(self, x: Tensor) -> Tensor:
-        """GELU by its tanh approximation."""
+        """GELU by its tanh approximation (Hendrycks, Gimpel 2016), elementwise."""
         return F.gelu(x, approximate="tanh")
 
     def rope(self, heads: Tensor, rows: Tensor) -> None:
         """Rotate adjacent pairs of the first R dims of `heads` [T, heads, D], in place.
 
-        Pair (2i, 2i+1) is one complex number, turned by entry i of the token's row. Computed in
-        float32 and rounded once; dims from R on pass through.
+        Pair (2i, 2i+1) is one complex number; it is multiplied by entry i of the token's row of
+        `rows`. Computed in float32 and rounded once. Dims from R on stay unchanged.
         """
         rotary = heads[..., : 2 * rows.shape[-1]]  # [T, heads, R]
         if heads.dtype == torch.float32:
             _as_complex(rotary).mul_(rows)
         else:
-            turned = _as_complex(rotary.float()).mul_(rows)
-            rotary.copy_(torch.view_as_real(turned).flatten(-2))
+            rotated = _as_complex(rotary.float()).mul_(rows)
+            rotary.copy_(torch.view_as_real(rotated).flatten(-2))
 
-    def self_attention(
-        self, qkv: Tensor, rope_rows: Tensor, cache: LayerCache, plan: AttentionPlan
-    ) -> Tensor:
+    def self_attention(self, qkv: Tensor, rope_rows: Tensor, cache: Cache, plan: Plan) -> Tensor:
         """Rotate queries and keys, store keys and values, attend.
 
         Args:
-            qkv: [T, Hq + 2*Hkv, D], all queries, all keys, all values; overwritten.
+            qkv: [T, Hq + 2*Hkv, D]: all query heads, all key heads, all value heads; overwritten.
             rope_rows: from `rope_rows`.
-            cache: this layer's cache, from `attention.allocate`; slots of the step are written.
+            cache: this layer's cache, from `attention.allocate`. The step's slots are written.
             plan: from `attention.plan`.
 
         Returns:
@@ -131,9 +149,9 @@ class Ops:
     # --- per step, at the end ------------------------------------------------------------------
 
     def argmax(self, logits: Tensor) -> tuple[list[int], list[float]]:
-        """The first largest entry of each row of [S, V]: ids, and the values there.
+        """Index and value of the largest entry of each row of [S, V]; of equals, the lowest index.
 
-        A row that holds a NaN gives NaN as its value.
+        The value of a row that holds a NaN is NaN.
         """
         values, ids = logits.max(dim=-1)
         return ids.tolist(), values.tolist()
@@ -141,12 +159,29 @@ class Ops:
     def draw(
         self, logits: Float32Array, rows: Sequence[int], inputs: Sequence[SamplingInput]
     ) -> list[int]:
-        """Ids drawn from some `rows` of [S, V], each by its SamplingInput; penalties aside.
+        """Draw a token id from each of `rows` of [S, V].
 
-        Temperatures are more than 0. A row that is not finite gives INVALID_TOKEN_ID, see
-        runner/sampler.py.
+        Temperature, top_k, top_p and min_p are applied; penalties and biases are in the logits
+        already.
+
+        Args:
+            logits: float32 [S, V]
+            rows: indices of the rows to draw from.
+            inputs: how to draw from each of `rows`; no temperature is 0.
+
+        Returns:
+            One id for each of `rows`. INVALID_TOKEN_ID for a row that is not finite, see
+            runner/sampler.py.
         """
-        return [draw_row(logits[row], s) for row, s in zip(rows, inputs, strict=True)]
+        return [
+            draw_row(logits[row], s.noise_key, s.sampling)
+            for row, s in zip(rows, inputs, strict=True)
+        ]
+
+
+AnyOps = Ops[Any, Any]
+"""Operations that an option selects at run time, with the attention backend that belongs to
+them."""
 
 
 def _as_complex(x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""One step's sequences as flat arrays on the host: what Ops and models work from.
+"""One step's sequences as flat arrays on the host, from which attention and models work.
 
 T tokens, B sequences, O output rows. Sequences with one new token (decodes) come first, longest
-context first, so that attention can take them in contiguous runs of similar length; then those with
-several (prefill chunks), in the order of the step.
+context first, so that attention can take them in contiguous runs of similar length. Sequences with
+several new tokens (prefill chunks) follow in the order of the step.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Int64Array = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tokens of all sequences one after the other."""
+    """Tokens of all sequences, one sequence after the other."""
 
     input_ids: Int64Array
     """[T]"""
@@ -26,24 +26,24 @@ class Batch:
     slot_mapping: Int64Array
     """[T]: cache slot of the token, block_id * block_size + offset."""
     last_visible: Int64Array
-    """[T]: position of the last token that it attends to: itself, unless it is read in both
-    directions with those behind it."""
+    """[T]: position of the last token that it attends to. This is the token itself, except in a
+    context that is read in both directions (see PromptLayout)."""
     query_start: Int64Array
-    """[B + 1]: where each sequence's tokens begin."""
+    """[B + 1]: index of each sequence's first token; then T."""
     context_lens: Int64Array
     """[B]: tokens of the sequence in the cache after this step."""
     block_tables: Int64Array
-    """[B, most blocks of any]: block ids; what is beyond a sequence's own is 0."""
+    """[B, blocks of the longest sequence]: block ids; 0 behind a sequence's own."""
     block_size: int
     num_decodes: int
     output_rows: Int64Array
-    """[O]: rows whose last hidden states are wanted. In the order of the step: the rows of each
-    sequence's places, then all rows of each sequence that is scored or pooled."""
+    """[O]: tokens of which the last hidden states are needed. In the order of the step: the tokens
+    with a SamplingInput, then all tokens of the sequences that are scored or pooled."""
 
     rotary_positions: Int64Array | None = None
-    """[2, T]: see PromptLayout; None: `positions` are meant."""
-    pending: tuple[tuple[int, int], ...] = ()
-    """(row, request id) of tokens that the step before chose; their input_ids are
+    """[2, T]: see PromptLayout. None: the rotary positions are `positions`."""
+    placeholders: tuple[tuple[int, int], ...] = ()
+    """(row, request id) of tokens that the step before chooses. Their input_ids are
     PLACEHOLDER_TOKEN_ID."""
 
     def slots(self, first: int, last: int, length: int) -> Int64Array:

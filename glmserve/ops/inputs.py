@@ -1,33 +1,37 @@
-"""One step on the device, as a model takes it."""
+"""One step on the device, as a model reads it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic
 
 import torch
 from torch import Tensor
 
-from glmserve.ops.attention import AttentionBackend
+from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
 from glmserve.ops.batch import Batch, Int64Array
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
-    """T tokens of a step, O output rows. Shapes and contents are those of Batch."""
+class Inputs(Generic[Plan]):
+    """T tokens of a step, O output rows; contents as in Batch."""
 
     input_ids: Tensor
     """int64 [T]"""
     positions: Tensor
     """int64 [T], or rotary_positions int64 [2, T]"""
     output_rows: Tensor | None
-    """int64 [O]; None: every row, in order."""
-    attention: Any
-    """What the attention backend's `plan` made of the step."""
+    """int64 [O]. None: every row, in order."""
+    attention: Plan
+    """The attention backend's plan of the step."""
 
 
-def upload(batch: Batch, attention: AttentionBackend, cache: Any) -> Inputs:
-    """Bring a step to the device of `attention`; `cache` is any layer's."""
+def upload(batch: Batch, attention: AttentionBackend[Cache, Plan], cache: Cache) -> Inputs[Plan]:
+    """Copy a step to the device of `attention` and plan its attention.
+
+    Args:
+        cache: the KV cache of any layer.
+    """
 
     def send(array: Int64Array) -> Tensor:
         # Does not wait: the driver has copied pageable memory when this returns.

@@ -1,1 +1,1 @@
-"""The process behind `glmserve doctor`: looks at machine and checkpoint, and loads nothing."""
+"""The process of `glmserve doctor` that checks machine and checkpoint, without loading weights."""

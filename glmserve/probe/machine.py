@@ -1,4 +1,4 @@
-"""What there is to compute with."""
+"""Describes the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from glmserve.contract.diagnosis import DeviceFinding, GpuFinding, Machine
 from glmserve.devices import host
 from glmserve.devices.registry import device_names, load_device, probe
 from glmserve.errors import StartupError
-from glmserve.ops.cpu_ops import native_kernels
+from glmserve.ops.cpu.select_ops import native_kernels
 
 _INSTRUCTION_SETS = (
     *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"),
@@ -21,14 +21,14 @@ _INSTRUCTION_SETS = (
 )
 _PACKAGES = ("torch", "triton", "transformers", "xformers")
 _INTERNAL_DEVICES = {"null"}
-"""For measuring; nobody has to be told that they are there."""
+"""Devices for measuring only, left out of the list of devices."""
 
 
 def look_at_machine(config: RunnerConfig) -> Machine:
-    """Everything that does not depend on the checkpoint.
+    """Describe the machine, independently of the checkpoint.
 
     Args:
-        config: may leave out CPU kernels, or name a device that is not announced otherwise.
+        config: its cpu_kernels option decides about our kernels; its device is always listed.
     """
     kernels, reason = _kernels(config)
     found = host.instruction_sets()
@@ -56,10 +56,10 @@ def _logical_cpus() -> int:
 
 
 def _kernels(config: RunnerConfig) -> tuple[str | None, str]:
-    """The instruction set of our CPU kernels, or why there are none."""
+    """The instruction set of our CPU kernels, or None and the reason."""
     try:
         native = native_kernels(config)
-    except StartupError as error:  # asked for by name
+    except StartupError as error:  # --cpu-kernels native
         return None, error.message
     return (native.library.instruction_set, "") if native.library else (None, native.reason)
 
@@ -84,7 +84,7 @@ def _look_at(name: str) -> DeviceFinding:
 
 
 def _gpus() -> list[GpuFinding]:
-    """All that torch sees; glmserve takes the first."""
+    """All GPUs that torch finds; glmserve uses the first."""
     if not torch.cuda.is_available():
         return []
     found = []

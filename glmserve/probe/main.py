@@ -1,4 +1,4 @@
-"""The entry of the process: a RunnerConfig comes in, Findings go out, both as JSON."""
+"""Entry point of the probe process: reads a RunnerConfig and writes Findings, both as JSON."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from glmserve.process.failure import exit_with
 
 
 def main() -> NoReturn:
-    """Read the configuration from stdin, and write what there is to say to stdout."""
+    """Read the configuration from stdin, write the findings to stdout, and exit."""
     exit_with(_answer)
 
 
 def _answer() -> None:
     with os.fdopen(os.dup(1), "wb") as answer:
-        os.dup2(2, 1)  # what libraries print is no part of it
+        os.dup2(2, 1)  # output of libraries must not mix with the answer
         config = msgspec.json.decode(sys.stdin.buffer.read(), type=RunnerConfig)
         if config.cpus is not None:
             run_on(config.cpus, config.numa_node)
@@ -32,8 +32,8 @@ def _answer() -> None:
 
 
 def diagnose(config: RunnerConfig) -> Findings:
-    """Look at everything."""
-    # Not before it can be interrupted: torch takes seconds.
+    """Check the machine, the checkpoint's weights and the memory needs."""
+    # Imported here, where an interrupt is handled: torch takes seconds.
     from glmserve.probe.machine import look_at_machine
     from glmserve.probe.plans import attempt_all
     from glmserve.probe.weights import look_at_weights
@@ -49,7 +49,7 @@ def diagnose(config: RunnerConfig) -> Findings:
 
 
 def _read_model(config: RunnerConfig) -> ModelConfig | None:
-    """None: it cannot be read, which the command line says by itself."""
+    """None: it cannot be read, which the command line reports itself."""
     try:
         return read_model_config(
             Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint

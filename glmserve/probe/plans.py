@@ -1,4 +1,4 @@
-"""What a model would take, as the options are and in other number formats."""
+"""The memory that a model needs with the given options and with other number formats."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ _LEFT_OUT = (
 
 
 def attempt_all(config: RunnerConfig, model: ModelConfig) -> list[Attempt]:
-    """The options as they are, then with changes; nothing where a device does not plan."""
+    """Attempts with the given options, then with changes; none if the device is no
+    PlanningDevice."""
     first = _attempt(config, model, {})
     if first is None:
         return []
@@ -36,7 +37,7 @@ def attempt_all(config: RunnerConfig, model: ModelConfig) -> list[Attempt]:
 
 
 def _changes(config: RunnerConfig, model: ModelConfig) -> Iterator[Changes]:
-    """What is worth trying, the changes that cost least accuracy first."""
+    """Changes worth trying, least loss of accuracy first."""
     device = _name_of(config.device)
     elsewhere: Changes = {} if device else {"device": "cpu"}
     quantizations = _QUANTIZATIONS if model.stored_bits is None else (config.quantization,)
@@ -62,7 +63,7 @@ def _difference(config: RunnerConfig, quantization: str | None, kv_cache_dtype: 
 
 
 def _name_of(device: str) -> str | None:
-    """What "auto" comes to, say; None: it cannot be used."""
+    """The name of the selected device, also for "auto"; None: it cannot be used."""
     try:
         return select_device(device).name
     except StartupError:
@@ -70,7 +71,7 @@ def _name_of(device: str) -> str | None:
 
 
 def _attempt(config: RunnerConfig, model: ModelConfig, changes: Changes) -> Attempt | None:
-    """What would come of it; None: the device does not say."""
+    """Plan with some options changed; None: the device is no PlanningDevice."""
     changed = apply_changes(config, changes)
     attempt = Attempt(changes=changes)
     try:
@@ -94,7 +95,7 @@ def _attempt(config: RunnerConfig, model: ModelConfig, changes: Changes) -> Atte
 
 
 def apply_changes(config: RunnerConfig, changes: Changes) -> RunnerConfig:
-    """The options as they would be; one that is left out has its default again."""
+    """The options with the changes; an option that is left out has its default."""
     defaults = RunnerConfig(checkpoint=config.checkpoint)
     values = {
         name: getattr(defaults, name) if value is None else value for name, value in changes.items()

@@ -1,4 +1,4 @@
-"""Whether a checkpoint's weights are whole: names, shapes and kinds of numbers, not the numbers."""
+"""Checks that a checkpoint's weights are complete: names, shapes and dtypes, not the numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from glmserve.models.weights import stored_tensors
 
 
 def look_at_weights(model: ModelConfig, checkpoint: Path) -> Weights:
-    """What loading would find, by the code that loads; tensors stay where they are, on disk."""
+    """Find the errors that loading would raise, by the same code. Tensors are memory-mapped, not
+    read."""
     try:
         files = list(weight_files(checkpoint))
     except CheckpointError as error:
@@ -37,7 +38,8 @@ def look_at_weights(model: ModelConfig, checkpoint: Path) -> Weights:
 
 
 def _all_missing_files(checkpoint: Path) -> str:
-    """Every file that an index names and that is not there; empty: that is not what is wrong."""
+    """A message with all files that an index lists and that do not exist; empty: none is
+    missing."""
     for index in sorted(checkpoint.glob("*.index.json")):
         promised = read_json_object(index).get("weight_map")
         names = set(promised.values()) if isinstance(promised, dict) else set()

@@ -1,4 +1,4 @@
-"""What an asynchronous device adds to torch: copies that do not wait, and graphs."""
+"""Asynchronous copies and graphs of a device with queued work."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ from torch import Tensor
 
 
 class Graph(Protocol):
-    """Work recorded once, on tensors that stay where they are."""
+    """Recorded work on tensors with fixed addresses."""
 
     output: Tensor
-    """What the recorded work returned; overwritten by each replay."""
+    """The result of the recorded work; each replay overwrites it."""
 
     def replay(self) -> None:
-        """Do it again, with what the input tensors hold now."""
+        """Queue the work again, with the present contents of the input tensors."""
         ...
 
 
 class Accelerator(Protocol):
-    """A device whose work is queued; nothing here waits for it, except where it says so."""
+    """A device with queued work. Methods do not wait for it unless they say so."""
 
     device: torch.device
 
     def read_back(self, tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
-        """Queue copies to the host. The function returned waits for them, on any thread."""
+        """Queue copies to the host.
+
+        Returns:
+            A function that waits for them, on any thread.
+        """
         ...
 
     def capture(self, work: Callable[[], Tensor]) -> Graph:
-        """Do `work` once for real, then record it."""
+        """Call `work` once, then record it."""
         ...
 
     def free_memory(self) -> int:
@@ -43,7 +47,7 @@ class Accelerator(Protocol):
 
 
 class CudaAccelerator:
-    """A GPU under torch.cuda, which is also what torch calls AMD's."""
+    """A GPU under torch.cuda, which stands for AMD's GPUs as well."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

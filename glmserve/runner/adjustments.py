@@ -1,8 +1,8 @@
-"""What penalties, biases and bans change in single logits, gathered for a device.
+"""Changes of single logits by penalties, biases and bans, as arrays for a device.
 
-sampler.py and restrict.py say what they mean. What can be is done for all rows at once, a logit's
-key being row * vocab_size + id: there may be hundreds of rows, and a dozen numpy calls for each
-would take longer than the model.
+The rules are those of sampler.py and token_masks.py. Most of the work is done for all rows at once,
+with row * vocab_size + id as the key of a logit: there may be hundreds of rows, and a dozen numpy
+calls for each row would take longer than the model.
 """
 
 from __future__ import annotations
@@ -17,35 +17,54 @@ from glmserve.contract.step import SamplingInput
 
 _NOTHING = np.zeros(0, dtype=np.int64)
 
-_IDS_PASSED_WHILE_ONE_IS_SORTED = 32
+_SORT_COST = 32
+"""Sorting one id takes as long as passing over so many counters of a vocabulary."""
 
 
 class _Counts(NamedTuple):
+    """How often ids occur in the histories of rows."""
+
     keys: NDArray[np.int64]
+    """[n], ascending, each once."""
     counts: NDArray[np.int64]
+    """[n]"""
 
 
 class Adjustments(NamedTuple):
-    """One entry for each logit that changes; see adjust_logits."""
+    """E entries, one for each logit that changes: arguments of the adjust_logits kernel."""
 
     rows: NDArray[np.int32]
+    """[E]"""
     ids: NDArray[np.int32]
+    """[E]: token ids."""
     repetition: NDArray[np.float32]
+    """[E]: repetition penalty; 1: none."""
     subtract: NDArray[np.float32]
+    """[E]: presence penalty + frequency penalty * occurrences."""
     bias: NDArray[np.float32]
-
-
-def adjusts(s: SamplingInput) -> bool:
-    """Whether a row's options change its logits."""
-    return s.repetition_penalty != 1.0 or _counts(s) or bool(s.logit_bias)
+    """[E]: what is added; -inf for banned ids."""
 
 
 def gather_adjustments(
     inputs: Sequence[SamplingInput], banned: Sequence[Sequence[int]], vocab_size: int
 ) -> Adjustments | None:
-    """Of all rows; `banned` ids become -inf. None if nothing changes."""
-    repeating = ((row, _tokens(s)) for row, s in enumerate(inputs) if s.repetition_penalty != 1.0)
-    counting = ((row, _tokens(s)[s.prompt_length :]) for row, s in enumerate(inputs) if _counts(s))
+    """The changes of all rows.
+
+    Args:
+        inputs: for each row.
+        banned: for each row, ids within the vocabulary that become -inf.
+
+    Returns:
+        None if no logit changes.
+    """
+    repeating = (
+        (row, _tokens(s)) for row, s in enumerate(inputs) if s.sampling.repetition_penalty != 1.0
+    )
+    counting = (
+        (row, _tokens(s)[s.prompt_length :])
+        for row, s in enumerate(inputs)
+        if s.sampling.penalises_output
+    )
     seen, _ = _count(repeating, vocab_size)
     counted, counts = _count(counting, vocab_size)
     biases = _biases(inputs, banned, vocab_size)
@@ -55,27 +74,23 @@ def gather_adjustments(
         return None
     keys = keys[np.diff(keys, prepend=-1) != 0]
     repetition = np.ones(len(keys), dtype=np.float32)
-    penalties = np.array([s.repetition_penalty for s in inputs], dtype=np.float32)
-    repetition[_places(seen, keys)] = penalties[seen // vocab_size]
+    penalties = np.array([s.sampling.repetition_penalty for s in inputs], dtype=np.float32)
+    repetition[_indices(seen, keys)] = penalties[seen // vocab_size]
     subtract = np.zeros(len(keys), dtype=np.float32)
     presence, frequency = (
-        np.array([getattr(s, name) for s in inputs])[counted // vocab_size]
+        np.array([getattr(s.sampling, name) for s in inputs])[counted // vocab_size]
         for name in ("presence_penalty", "frequency_penalty")
     )
-    subtract[_places(counted, keys)] = presence + frequency * counts
+    subtract[_indices(counted, keys)] = presence + frequency * counts
     bias = np.zeros(len(keys), dtype=np.float32)
-    bias[_places(biased, keys)] = list(biases.values())
+    bias[_indices(biased, keys)] = list(biases.values())
     rows, ids = (part.astype(np.int32) for part in np.divmod(keys, vocab_size))
     return Adjustments(rows, ids, repetition, subtract, bias)
 
 
-def _places(part: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.intp] | slice:
-    """Where each of `part` is among `keys`; both are ascending."""
+def _indices(part: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.intp] | slice:
+    """Index in `keys` of each element of `part`; both are ascending."""
     return slice(None) if len(part) == len(keys) else np.searchsorted(keys, part)
-
-
-def _counts(s: SamplingInput) -> bool:
-    return s.presence_penalty != 0.0 or s.frequency_penalty != 0.0
 
 
 def _tokens(s: SamplingInput) -> NDArray[np.int32]:
@@ -83,11 +98,11 @@ def _tokens(s: SamplingInput) -> NDArray[np.int32]:
 
 
 def _count(ids_by_row: Iterable[tuple[int, NDArray[np.int32]]], vocab_size: int) -> _Counts:
-    """Keys of different ids in the vocabulary, ascending, and how often each occurs."""
+    """Count the ids of each row; ids outside the vocabulary are left out."""
     keys, counts = [_NOTHING], [_NOTHING]
     for row, ids in ids_by_row:
         known = ids[(ids >= 0) & (ids < vocab_size)]
-        if len(known) < vocab_size // _IDS_PASSED_WHILE_ONE_IS_SORTED:
+        if len(known) < vocab_size // _SORT_COST:
             different, count = np.unique(known, return_counts=True)
         else:
             every = np.bincount(known, minlength=vocab_size)
@@ -101,11 +116,11 @@ def _count(ids_by_row: Iterable[tuple[int, NDArray[np.int32]]], vocab_size: int)
 def _biases(
     inputs: Sequence[SamplingInput], banned: Sequence[Sequence[int]], vocab_size: int
 ) -> dict[int, float]:
-    """By key, ascending."""
+    """Key to what is added to the logit, ascending by key."""
     biases = {
         row * vocab_size + token: value
         for row, s in enumerate(inputs)
-        for token, value in s.logit_bias.items()
+        for token, value in s.sampling.logit_bias.items()
         if 0 <= token < vocab_size
     }
     barred = (row * vocab_size + token for row, ids in enumerate(banned) for token in ids)

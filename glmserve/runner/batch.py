@@ -1,4 +1,4 @@
-"""From a StepInput to the Batch that a model takes."""
+"""Makes the Batch of a StepInput."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from glmserve.ops.batch import Batch, Int64Array
 
 
 def build_batch(step: StepInput, block_size: int) -> Batch:
-    """Lay the tokens of all sequences one after the other.
+    """The tokens of all sequences of a step, one sequence after the other.
 
-    Costs Python time per sequence, never per token.
+    Python time is spent per sequence, not per token; only token ids are copied one by one.
     """
     order = _order(step.sequences)
     sequences = [step.sequences[i] for i in order]
@@ -19,7 +19,7 @@ def build_batch(step: StepInput, block_size: int) -> Batch:
     starts = np.array([s.start for s in sequences], dtype=np.int64)
     query_start = np.zeros(len(sequences) + 1, dtype=np.int64)
     np.cumsum(counts, out=query_start[1:])
-    owners = np.repeat(np.arange(len(sequences)), counts)  # [T]: which sequence a token belongs to
+    owners = np.repeat(np.arange(len(sequences)), counts)  # [T]: index of a token's sequence
     positions = np.arange(query_start[-1]) + (starts - query_start[:-1])[owners]
     block_tables = _block_tables(sequences)
     input_ids = np.array([t for s in sequences for t in s.token_ids], dtype=np.int64)
@@ -37,7 +37,7 @@ def build_batch(step: StepInput, block_size: int) -> Batch:
         num_decodes=int((counts == 1).sum()),
         output_rows=_output_rows(step.sequences, order, query_start),
         rotary_positions=rotary_positions,
-        pending=tuple(
+        placeholders=tuple(
             (row, sequences[owners[row]].request_id)
             for row in np.flatnonzero(input_ids == PLACEHOLDER_TOKEN_ID).tolist()
         ),
@@ -45,14 +45,14 @@ def build_batch(step: StepInput, block_size: int) -> Batch:
 
 
 def _order(sequences: list[ScheduledSequence]) -> list[int]:
-    """Decodes by falling context length, then the rest as they come."""
+    """Indices of decodes by descending context length, then of the others in their order."""
     decodes = [i for i, s in enumerate(sequences) if len(s.token_ids) == 1]
     decodes.sort(key=lambda i: -sequences[i].start)
     return decodes + [i for i, s in enumerate(sequences) if len(s.token_ids) != 1]
 
 
 def _block_tables(sequences: list[ScheduledSequence]) -> Int64Array:
-    """[B, most blocks of any], padded with 0."""
+    """[B, blocks of the longest sequence], padded with 0."""
     tables = np.zeros((len(sequences), max(len(s.block_table) for s in sequences) // 4), np.int64)
     for row, sequence in zip(tables, sequences, strict=True):
         row[: len(sequence.block_table) // 4] = np.frombuffer(sequence.block_table, dtype=np.int32)
@@ -62,7 +62,8 @@ def _block_tables(sequences: list[ScheduledSequence]) -> Int64Array:
 def _lay_out(
     sequences: list[ScheduledSequence], positions: Int64Array, owners: Int64Array
 ) -> tuple[Int64Array, Int64Array | None]:
-    """Batch's last_visible and rotary_positions; all sequences have a layout, or none has."""
+    """`last_visible` and `rotary_positions` of Batch. Either all sequences have a layout or
+    none."""
     layouts = [s.layout for s in sequences if s.layout is not None]
     if not layouts:
         return positions, None
@@ -77,13 +78,13 @@ def _lay_out(
 def _output_rows(
     sequences: list[ScheduledSequence], order: list[int], query_start: Int64Array
 ) -> Int64Array:
-    """The rows of each sequence's places, then all rows of those that are read whole."""
+    """The rows with a SamplingInput, then all rows of sequences that are scored or pooled."""
     first_rows, end_rows = np.empty((2, len(order)), dtype=np.int64)
     first_rows[order], end_rows[order] = query_start[:-1], query_start[1:]
-    num_places = np.array([len(s.sampling_inputs) for s in sequences])
-    ends = np.cumsum(num_places)
-    places = np.arange(ends[-1]) + np.repeat(end_rows - ends, num_places)
+    num_sampled = np.array([len(s.sampling_inputs) for s in sequences])
+    ends = np.cumsum(num_sampled)
+    sampled = np.arange(ends[-1]) + np.repeat(end_rows - ends, num_sampled)
     whole = [
         np.arange(first_rows[i], end_rows[i]) for i, s in enumerate(sequences) if s.is_read_whole
     ]
-    return np.concatenate([places, *whole]) if whole else places
+    return np.concatenate([sampled, *whole]) if whole else sampled

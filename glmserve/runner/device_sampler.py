@@ -1,7 +1,7 @@
-"""Chooses tokens on the device, by the rules of sampler.py and restrict.py.
+"""Chooses tokens on the device, by the rules of sampler.py and token_masks.py.
 
-Nothing here waits for the device. What a step's options say travels there in one transfer; a batch
-of which every row is greedy needs none.
+Nothing here waits for the device. The options of all rows are copied to it in one transfer; if all
+rows are greedy there is nothing to copy.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glmserve.contract.step import SamplingInput
-from glmserve.runner.adjustments import Adjustments, adjusts, gather_adjustments
-from glmserve.runner.packed_upload import upload_together
+from glmserve.ops.packed_arrays import upload_together
+from glmserve.runner.adjustments import Adjustments, gather_adjustments
 from glmserve.runner.token_bitmask import Words, ban, bits_of_mask, bits_of_range
 from glmserve_kernels.adjust_logits.kernel import adjust_logits
 from glmserve_kernels.most_likely_token.kernel import most_likely_token
@@ -28,9 +28,9 @@ class DeviceSampler:
     """Samples rows of logits over one vocabulary.
 
     Args:
-        vocab_limit: ids from here on do not exist; None: all do.
-        never_sampled: further ids that do not.
-        chip: whose tiles the kernels use, see load_tiles.
+        vocab_limit: ids from here on are never chosen; None: no limit.
+        never_sampled: further ids that are never chosen.
+        chip: selects the tile sizes of the kernels, see load_tiles.
     """
 
     def __init__(
@@ -55,15 +55,18 @@ class DeviceSampler:
     def sample(
         self, logits: Tensor, inputs: Sequence[SamplingInput], masks: Sequence[bytes]
     ) -> Tensor:
-        """One id per row of `logits` float32 [S, V], int64 [S] on the device; overwrites `logits`.
-
-        INVALID_TOKEN_ID for a row that is not finite.
+        """Choose one id for each row.
 
         Args:
-            masks: of the constrained inputs, in order.
+            logits: float32 [S, V] on the device; overwritten.
+            inputs: how to choose, for each row.
+            masks: one for each constrained input, in order; see TokenMasks.
+
+        Returns:
+            int64 [S] on the device; INVALID_TOKEN_ID for a row that is not finite.
         """
         out = torch.empty(len(inputs), dtype=torch.int64, device=self._device)
-        if all(map(_is_plainly_greedy, inputs)):
+        if all(map(_is_unrestricted_greedy, inputs)):
             most_likely_token(
                 logits=logits,
                 allowed=self._allowed,
@@ -89,7 +92,12 @@ class DeviceSampler:
     def _restrictions(
         self, inputs: Sequence[SamplingInput], masks: Sequence[bytes]
     ) -> tuple[NDArray[np.int32], list[Words], list[Sequence[int]]]:
-        """Each row's mask or -1, the masks, and the ids that are banned where there is no mask."""
+        """What limits the ids of each row.
+
+        Returns:
+            int32 [S]: index of the row's mask, or -1; the masks as bits; and for each row the
+            banned ids that are not part of its mask.
+        """
         rows = np.full(len(inputs), -1, dtype=np.int32)
         bits: list[Words] = []
         banned: list[Sequence[int]] = []
@@ -106,17 +114,19 @@ class DeviceSampler:
         return rows, bits, banned
 
 
-def _is_plainly_greedy(s: SamplingInput) -> bool:
-    return s.temperature == 0.0 and not s.constrained and not s.banned and not adjusts(s)
+def _is_unrestricted_greedy(s: SamplingInput) -> bool:
+    return s.sampling.is_plain_greedy and not s.constrained and not s.banned
 
 
 def _options(inputs: Sequence[SamplingInput], vocab_size: int) -> dict[str, NDArray[Any]]:
-    """As the kernel takes them."""
+    """The arguments of the sample kernel, one number per row each."""
     keys = np.array([s.noise_key for s in inputs], dtype=np.uint64)
+    rows = [s.sampling for s in inputs]
+    temperatures = [0.0 if row.is_greedy else row.temperature for row in rows]
     return {
-        "temperature": np.array([s.temperature for s in inputs], dtype=np.float32),
-        "top_k": np.array([min(s.top_k, vocab_size) for s in inputs], dtype=np.int32),
-        "top_p": np.array([s.top_p for s in inputs], dtype=np.float64),
-        "min_p": np.array([s.min_p for s in inputs], dtype=np.float32),
+        "temperature": np.array(temperatures, dtype=np.float32),
+        "top_k": np.array([min(row.top_k, vocab_size) for row in rows], dtype=np.int32),
+        "top_p": np.array([row.top_p for row in rows], dtype=np.float64),
+        "min_p": np.array([row.min_p for row in rows], dtype=np.float32),
         "noise_key": keys.view(np.int64),
     }

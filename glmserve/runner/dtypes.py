@@ -1,4 +1,4 @@
-"""Which number format the weights, the activations and the KV cache have."""
+"""Selects the number formats of weights and activations."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ DTYPES = {
 }
 
 _WITH_ACTIVATIONS: dict[WeightBits, Quantization] = {8: "w8a8", 4: "w4a8"}
-"""What may be asked of a quantised checkpoint: to round activations as well."""
+"""The --quantization that a quantised checkpoint of so many bits accepts: its activations are
+rounded."""
 
 _SMALL_MODEL = 2**30  # bytes of float32 weights
 
 
 def host_dtype(config: RunnerConfig, model: ModelConfig, *, fast_bfloat16: bool) -> torch.dtype:
-    """`auto` on a CPU: float32 for small models, else bfloat16 where the CPU computes with it."""
+    """The dtype of activations on a CPU.
+
+    `auto` is float32 for small models, else bfloat16 if the CPU is fast with it.
+    """
     if config.dtype != "auto":
         return DTYPES[config.dtype]
     small = count_parameters(model) * torch.float32.itemsize < _SMALL_MODEL
@@ -30,18 +34,23 @@ def host_dtype(config: RunnerConfig, model: ModelConfig, *, fast_bfloat16: bool)
 
 
 def stored_dtype(config: RunnerConfig, model: ModelConfig) -> torch.dtype:
-    """`auto` on an accelerator: as stored; bfloat16 where config.json does not say."""
+    """The dtype of activations on a GPU.
+
+    `auto` is that of config.json, or bfloat16 if config.json names none.
+    """
     name = config.dtype if config.dtype != "auto" else model.stored_dtype
     return DTYPES.get(name or "bfloat16", torch.bfloat16)
 
 
 def quantization_on_load(config: RunnerConfig, model: ModelConfig) -> Quantization | None:
-    """What plain linear weights become.
+    """What plain linear weights are quantised to while loading; None: nothing.
 
-    Dummy weights of a quantised checkpoint's shape are made plain, and quantised as it would be.
+    Dummy weights for the config.json of a quantised checkpoint are generated as floating point
+    numbers, then quantised to its bits.
 
     Raises:
-        OptionError: the checkpoint is quantised already.
+        OptionError: the checkpoint is quantised already, and --quantization asks for another
+            format.
     """
     if model.stored_bits is None:
         return config.quantization

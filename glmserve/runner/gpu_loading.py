@@ -1,6 +1,8 @@
-"""Builds a GpuRunner: weights, KV cache in the memory that is left, graphs, compiled kernels."""
+"""Builds a GpuRunner: weights, KV cache in the remaining memory, graphs, compiled kernels."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 import torch
@@ -34,18 +36,18 @@ def load_gpu_runner(
     chip: str,
     block_size: int,
     progress: ReportProgress,
-) -> GpuRunner:
-    """Load or make up the weights, and give the KV cache what memory they leave.
+) -> GpuRunner[Any, Any]:
+    """Load or generate the weights, and give the KV cache the remaining memory.
 
     Raises:
         CheckpointError: the weights cannot be read or do not fit config.json.
-        DeviceError: the memory left holds no useful cache.
-        OptionError: drafts are asked for.
+        DeviceError: the remaining memory is too small for the cache.
+        OptionError: --speculative-tokens is given.
     """
     refuse_drafts(config)
     parameters = make_parameters(config, model_config, target, progress)
     model = build_model(model_config, parameters, target.ops, model_config.max_context)
-    # What is free now is known exactly; what there was before is what the plan began with.
+    # Free memory is measured after loading, and the needs count from before.
     free = accelerator.free_memory() + gpu_weight_bytes(model_config, target)
     available = min(free, gpu_memory_budget(config, accelerator.total_memory()))
     needs = gpu_memory_needs(config, model_config, target, block_size, available)

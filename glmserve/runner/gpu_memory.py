@@ -1,4 +1,4 @@
-"""What a model takes of a GPU's memory, and what GPUs cannot have."""
+"""The memory that a model needs on a GPU, and options that GPUs do not support."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ from glmserve.runner.torch_runner import TorchTarget
 
 _STEP_TOKENS = 2048
 _CACHE_SHARE = 0.97
-"""Of what is left beside weights and activations; allocators lose some to fragments."""
+"""Part of the memory beside weights and activations; the rest is for fragmentation of the
+allocator."""
 
 
 def refuse_drafts(config: RunnerConfig) -> None:
-    """Raises OptionError: drafts are asked for."""
+    """Refuse speculative decoding.
+
+    Raises:
+        OptionError: --speculative-tokens is given.
+    """
     if config.drafts:
         raise OptionError(
             "--speculative-tokens works on a CPU only so far: a GPU's steps are planned before the "
@@ -54,14 +59,14 @@ def refuse_unfree_budget(config: RunnerConfig, free: int, total: int) -> None:
 
 
 def gpu_weight_bytes(model: ModelConfig, target: TorchTarget) -> int:
-    """Bytes of the weights as the GPU keeps them."""
+    """Bytes of the weights on the GPU."""
     return weight_bytes(model, target.dtype.itemsize, target.quantization)
 
 
 def gpu_memory_needs(
     config: RunnerConfig, model: ModelConfig, target: TorchTarget, block_size: int, available: int
 ) -> MemoryNeeds:
-    """What the KV cache gets beside weights and activations.
+    """The memory that the model needs, and what remains for the KV cache.
 
     Args:
         available: bytes that may be taken, counted before the weights are loaded.

@@ -1,4 +1,4 @@
-"""Decode steps as graphs: recorded once for a few batch sizes, replayed with other contents.
+"""Decode steps as graphs, which are recorded once for a few batch sizes and replayed for each step.
 
 A replay costs the host one transfer and one launch instead of some three hundred launches.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ from torch import Tensor
 
 from glmserve.config import LoadProgress, ReportProgress
 from glmserve.models.registry import Model
-from glmserve.ops.attention import AttentionPlan, LayerCache
+from glmserve.ops.attention.backend import Cache, Plan
 from glmserve.ops.batch import Batch
 from glmserve.ops.inputs import Inputs
-from glmserve.ops.static_arrays import ArraySpec, StaticArrays
+from glmserve.ops.packed_arrays import ArraySpec, StaticArrays
 from glmserve.runner.accelerator import Accelerator, Graph
 
 _NONE = np.empty(0, dtype=np.int64)
@@ -35,58 +35,74 @@ _NO_TOKENS = Batch(
     num_decodes=0,
     output_rows=_NONE,
 )
-"""All padding: what graphs are recorded with."""
+"""A batch of padding only, with which graphs are recorded."""
+
+
+StaticPlan = TypeVar("StaticPlan", covariant=True)
 
 
 @runtime_checkable
-class StaticAttention(Protocol):
+class StaticAttention(Protocol[StaticPlan]):
     """An attention backend that can plan decode steps of a fixed shape."""
 
     def static_specs(self, batch_size: int, max_context: int) -> dict[str, ArraySpec]:
-        """Arrays that a step of `batch_size` decodes needs, padding included."""
+        """Shapes of the arrays of a step with `batch_size` rows, padding included.
+
+        Args:
+            max_context: tokens of the longest request.
+        """
         ...
 
     def fill_static(self, batch: Batch, host: Mapping[str, NDArray[Any]]) -> None:
-        """Write a step of decodes; rows beyond it become padding."""
+        """Write a step of decodes to `host`. Rows behind the step's become padding.
+
+        Args:
+            host: arrays of `static_specs`, on the host.
+        """
         ...
 
-    def static_plan(self, arrays: Mapping[str, Tensor], positions: Tensor) -> AttentionPlan:
-        """The plan that reads what `fill_static` wrote."""
+    def static_plan(self, arrays: Mapping[str, Tensor], positions: Tensor) -> StaticPlan:
+        """The plan that reads what `fill_static` wrote, after the upload.
+
+        Args:
+            arrays: arrays of `static_specs`, on the device.
+            positions: int64 [batch_size]
+        """
         ...
 
 
 def graph_sizes(max_batch_size: int) -> list[int]:
     """Batch sizes to record: 1, 2, 4, then multiples of 8, beyond 64 of 32.
 
-    A step is padded to the next size; its padding rows cost little, as decoding reads the same
-    weights for any of them.
+    A step is padded to the next size. Padding costs little: decoding takes mostly the time to read
+    the weights, which is the same for any number of rows.
     """
     sizes = [1, 2, 4, *range(8, 64, 8), *range(64, max_batch_size, 32)]
     return [*(size for size in sizes if size < max_batch_size), max_batch_size]
 
 
-class _RecordedStep(NamedTuple):
-    """A graph, and everything whose memory it reads and writes."""
+class _RecordedStep(NamedTuple, Generic[Plan]):
+    """A graph and the tensors that it reads and writes."""
 
     arrays: StaticArrays
-    plan: AttentionPlan
+    plan: Plan
     graph: Graph
 
 
-class DecodeGraphs:
+class DecodeGraphs(Generic[Cache, Plan]):
     """One graph per batch size, from the step's tokens to the logits.
 
     Args:
         attention: plans static steps.
         max_context: tokens of the longest request.
-        last_tokens: int64; what the step before chose, by row, see `resolve_on_device`.
+        last_tokens: int64, the tokens that the step before chose; see `resolve_on_device`.
     """
 
     def __init__(
         self,
-        model: Model,
-        caches: Sequence[LayerCache],
-        attention: StaticAttention,
+        model: Model[Cache, Plan],
+        caches: Sequence[Cache],
+        attention: StaticAttention[Plan],
         accelerator: Accelerator,
         max_context: int,
         last_tokens: Tensor,
@@ -97,7 +113,7 @@ class DecodeGraphs:
         self._accelerator = accelerator
         self._max_context = max_context
         self._last_tokens = last_tokens
-        self._steps: dict[int, _RecordedStep] = {}
+        self._steps: dict[int, _RecordedStep[Plan]] = {}
         self._sizes: list[int] = []
 
     def record(self, sizes: Sequence[int], progress: ReportProgress) -> None:
@@ -114,7 +130,8 @@ class DecodeGraphs:
         progress(LoadProgress("graphs", len(sizes), len(sizes)))
 
     def fits(self, batch: Batch, num_sampled: int) -> bool:
-        """Whether the step only decodes, every row to be sampled, and is not too large."""
+        """Whether all rows are decodes that are sampled, and there is a graph of that size or
+        larger."""
         rows = len(batch.input_ids)
         return (
             batch.num_decodes == rows == num_sampled == len(batch.output_rows)
@@ -123,9 +140,13 @@ class DecodeGraphs:
         )
 
     def run(self, batch: Batch) -> Tensor:
-        """Queue a step that `fits`: logits float32 [O, V], valid until the next step of this size.
+        """Queue a step that `fits`.
 
-        Tokens that are pending are given as `resolve_on_device` wants them.
+        Args:
+            batch: placeholders are references to the last tokens, see `resolve_on_device`.
+
+        Returns:
+            Logits float32 [O, V], valid until the next step of this size.
         """
         rows = len(batch.input_ids)
         arrays, _, graph = self._steps[self._sizes[bisect_left(self._sizes, rows)]]
@@ -141,7 +162,7 @@ class DecodeGraphs:
         own = dict.fromkeys(("input_ids", "positions", "output_rows"), ArraySpec((size,), "int64"))
         return {**own, **self._attention.static_specs(size, self._max_context)}
 
-    def _work(self, arrays: Mapping[str, Tensor], plan: AttentionPlan) -> Callable[[], Tensor]:
+    def _work(self, arrays: Mapping[str, Tensor], plan: Plan) -> Callable[[], Tensor]:
         def work() -> Tensor:
             inputs = Inputs(
                 input_ids=resolve_on_device(arrays["input_ids"], self._last_tokens),

@@ -1,4 +1,4 @@
-"""How large the KV cache is, and what a Runner therefore can execute. Pure arithmetic, no torch."""
+"""The size of the KV cache, and the RunnerLimits that follow from it. Arithmetic only, no torch."""
 
 from __future__ import annotations
 
@@ -10,32 +10,31 @@ from glmserve.errors import DeviceError, OptionError
 from glmserve.model_config import ModelConfig
 
 _SHARE_FOR_ONE_REQUEST = 0.8
-"""Of the available memory: as much may be taken so that one request of full length fits."""
-
-
+"""Part of the available memory that the cache may take so that one full-length request fits."""
 _LOGIT_COPIES = 4
+"""Tensors of the size of the logits that exist at the same time."""
 
 _WORKSPACE = 2**29
-"""cuBLAS, graphs and the fragments of the allocator, bytes."""
+"""Bytes for cuBLAS, graphs and fragmentation of the allocator."""
 
 
 @dataclass(frozen=True)
 class MemoryNeeds:
-    """What a model takes of a device's memory: known from config.json, before anything is loaded.
+    """The memory that a model needs on a device, computed from config.json before loading.
 
-    Sizes are bytes.
+    Sizes are in bytes.
     """
 
     dtype: str
-    """Of the activations."""
+    """Name of the activations' dtype."""
     num_parameters: int
     weights: int
     workspace: int
-    """Of the largest step, beside weights and KV cache."""
+    """Memory of the largest step beside weights and KV cache."""
     available: int
-    """What the device can give now."""
+    """Free memory of the device, before loading."""
     cache: CacheMemory
-    """What the KV cache gets of it."""
+    """The part for the KV cache."""
     max_step_tokens: int
 
     def plan(self, config: RunnerConfig, model: ModelConfig) -> RunnerLimits:
@@ -56,12 +55,12 @@ class MemoryNeeds:
 
 @dataclass(frozen=True)
 class CacheMemory:
-    """What a device can give to the KV cache when no option says it."""
+    """Memory for the KV cache, if no option sets its size."""
 
     available: int
     """Bytes left beside the weights."""
     share: float
-    """Part of `available` to take."""
+    """Part of `available` that the cache takes."""
     token_bytes: int
     """Bytes of one token's K and V in all layers."""
     block_size: int
@@ -69,9 +68,10 @@ class CacheMemory:
 
 
 def step_tokens(config: RunnerConfig, model: ModelConfig, default: int) -> int:
-    """New tokens in one step: what the option says, else the device's `default`; enough for all.
+    """New tokens in one step: --max-step-tokens, else the device's `default`.
 
-    A prompt that cannot be computed in chunks gets room beside everybody's next token.
+    The default is raised so that every running request can get its next token, beside the longest
+    prompt if the model cannot compute prompts in chunks.
     """
     if config.max_step_tokens is not None:
         return config.max_step_tokens
@@ -86,8 +86,7 @@ def activation_bytes(
 ) -> int:
     """Bytes of GPU memory that the largest step takes beside weights and KV cache.
 
-    The widest moment of a layer, the logits of all sequences in float32 with copies for
-    log-probabilities, and what libraries want as workspace.
+    This is `step_bytes` and the workspace of libraries.
     """
     return step_bytes(config, model, itemsize, max_step_tokens) + _WORKSPACE
 
@@ -95,7 +94,14 @@ def activation_bytes(
 def step_bytes(
     config: RunnerConfig, model: ModelConfig, itemsize: int, max_step_tokens: int
 ) -> int:
-    """Bytes of the largest step's own tensors."""
+    """Bytes of the largest step's own tensors.
+
+    These are the largest activations of a layer, and the logits of all sequences in float32 with
+    copies for log-probabilities.
+
+    Args:
+        itemsize: bytes of an activation.
+    """
     heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_dim
     widest = 4 * model.hidden_size + max(heads, 3 * model.ffn_size)
     layer = max_step_tokens * widest * itemsize
@@ -106,10 +112,10 @@ def step_bytes(
 def plan_limits(
     config: RunnerConfig, model: ModelConfig, memory: CacheMemory, max_step_tokens: int
 ) -> RunnerLimits:
-    """Size the KV cache: what the options say, else what the device can give.
+    """Size the KV cache by the options, else by the memory of the device.
 
-    A context length that was asked for is kept or refused; the model's own is cut to what fits,
-    which is one step where prompts are not computed in chunks.
+    --max-model-len is honoured or refused. The context length of the model is reduced to what fits:
+    the cache, and one step if prompts are not computed in chunks.
 
     Raises:
         OptionError: an option cannot be honoured.
@@ -156,7 +162,7 @@ def plan_limits(
 
 
 def _num_blocks(config: RunnerConfig, context: int, memory: CacheMemory) -> int:
-    """Blocks of the cache; may be too few for `context`, or 0."""
+    """Number of blocks; may be too few for `context`, or 0."""
     block_bytes = memory.token_bytes * memory.block_size
     if config.kv_cache_tokens is not None:
         return _blocks(config.kv_cache_tokens, memory.block_size)
@@ -171,14 +177,14 @@ def _num_blocks(config: RunnerConfig, context: int, memory: CacheMemory) -> int:
 
 
 def _blocks(tokens: int, block_size: int) -> int:
-    """Blocks that hold `tokens`."""
+    """Number of blocks that hold `tokens`."""
     return -(-tokens // block_size)
 
 
 def _too_small(
     config: RunnerConfig, context: int, capacity: int, memory: CacheMemory
 ) -> OptionError | DeviceError:
-    """The error that says which number to change."""
+    """The error that names the option to change."""
     needed = _blocks(context, memory.block_size) * memory.block_size * memory.token_bytes
     need = f"one request of {context} tokens needs {format_bytes(needed)} of KV cache"
     if config.kv_cache_tokens is not None:

@@ -1,7 +1,7 @@
-"""Reports log-probabilities of chosen and of given tokens.
+"""Log-probabilities of chosen and of given tokens.
 
-They are those of the model's softmax over its whole vocabulary, before penalties, temperature and
-masks change anything: what other implementations of the model give for the same tokens.
+They are logarithms of the model's softmax over its whole vocabulary, before penalties, temperature
+and masks. So they equal those of other implementations of the model.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from torch import Tensor
 from glmserve.contract.step import Logprobs, ScoreInput
 
 _ROWS_AT_ONCE = 64
-"""Logits of a long prompt would take gigabytes: 2048 tokens of GLM-4's vocabulary are 1.2 GB."""
+"""Logits of a whole prompt could take gigabytes: 2048 tokens of GLM-4's vocabulary take 1.2 GB."""
 
 
 class TokenScores(NamedTuple):
     """Log-probabilities of n tokens, on the device or the host."""
 
     own: Tensor
-    """[n]: of the token in question."""
+    """[n]: of the tokens themselves."""
     top_ids: Tensor
-    """int64 [n, k]: most likely ids that can be sampled, falling."""
+    """int64 [n, k]: the most likely ids that can be sampled, by descending log-probability."""
     top: Tensor
     """[n, k]"""
 
     def as_logprobs(self, counts: Sequence[int]) -> list[Logprobs]:
-        """`counts` alternatives of each, at most k. Waits for the device."""
+        """As plain data, with `counts[i]` <= k alternatives for token i. Waits for the device."""
         rows = zip(self.own.tolist(), self.top_ids.tolist(), self.top.tolist(), counts, strict=True)
         return [Logprobs(own, ids[:n], top[:n]) for own, ids, top, n in rows]
 
 
 class LogprobReader:
-    """Knows which ids may be shown as alternatives.
+    """Computes log-probabilities over one vocabulary.
 
     Args:
-        vocab_limit: ids from here on are never shown; None shows all.
-        never_sampled: further ids that are not, int64.
+        vocab_limit: ids from here on are no alternatives; None: no limit.
+        never_sampled: int64 [n], further ids that are no alternatives.
     """
 
     def __init__(self, vocab_limit: int | None, never_sampled: Tensor) -> None:
@@ -47,9 +47,12 @@ class LogprobReader:
         self._never_sampled = never_sampled
 
     def read(self, log_probs: Tensor, token_ids: Tensor, count: int) -> TokenScores:
-        """Of one token per row of `log_probs` float32 [n, V], with `count` alternatives.
+        """Log-probabilities of one token per row.
 
-        Overwrites `log_probs`.
+        Args:
+            log_probs: float32 [n, V]; overwritten.
+            token_ids: int64 [n]
+            count: how many alternatives.
         """
         own = log_probs.gather(1, token_ids.clamp(min=0)[:, None]).flatten()
         shown = log_probs[:, : self._vocab_limit]
@@ -61,7 +64,13 @@ class LogprobReader:
     def score(
         self, hidden: Tensor, score: ScoreInput, to_logits: Callable[[Tensor], Tensor]
     ) -> TokenScores:
-        """Of the tokens that follow the last hidden states [n, H], n >= the number of targets."""
+        """Log-probabilities of given tokens.
+
+        Args:
+            hidden: last hidden states [n, H]; row i predicts target i. n >= the number of targets.
+            score: the targets.
+            to_logits: the output layer of the model, [m, H] to [m, V].
+        """
         if not score.targets:
             nothing = hidden.new_empty(0, 0)
             return TokenScores(nothing.flatten(), nothing.long(), nothing)

@@ -1,4 +1,4 @@
-"""What a step reports, while it is still tensors."""
+"""The output of a step as tensors, before it is copied to the host."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from glmserve.runner.logprobs import LogprobReader, TokenScores
 
 @dataclass(frozen=True)
 class OutputTensors:
-    """A StepOutput to be: tensors on the device, to be brought to the host together."""
+    """A future StepOutput: tensors on the device, copied to the host together."""
 
     step: StepInput
     token_ids: Tensor
-    """int64 [S]: of the sequences' places, in order."""
+    """int64 [S]: the chosen tokens, in the order of the sampling inputs."""
     asking: Mapping[int, int]
-    """Of these, the rows that want log-probabilities, and how many alternatives."""
+    """Index of a chosen token to the number of alternatives, where log-probabilities are
+    reported."""
     chosen: TokenScores | None
-    """Of the tokens in the asking rows."""
+    """Log-probabilities of these tokens, in order; None: there are none."""
     scores: list[TokenScores]
-    """Of the prompts that are scored, in order."""
+    """One for each scored sequence, in order."""
     sums: list[Tensor]
-    """float32 [H]: of the prompts that are pooled, in order."""
+    """float32 [H]: sums of last hidden states, one for each pooled sequence, in order."""
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All of them, in the order that `to_output` takes them."""
+        """All tensors, in the order of `to_output`."""
         scores = [*([self.chosen] if self.chosen else []), *self.scores]
         return [self.token_ids, *(t for score in scores for t in score), *self.sums]
 
     def to_output(self, tensors: Iterable[Tensor]) -> StepOutput:
-        """Lay out `tensors`, by now on the host."""
+        """Make the StepOutput of `tensors` on the host, in the order of the property."""
         rest = iter(tensors)
         token_ids = next(rest).tolist()
         logprobs: list[Logprobs | None] = []
@@ -63,11 +64,11 @@ def read_prompts(
     reader: LogprobReader,
     to_logits: Callable[[Tensor], Tensor],
 ) -> tuple[list[TokenScores], list[Tensor]]:
-    """`scores` and `sums` of OutputTensors.
+    """Compute `scores` and `sums` of OutputTensors.
 
     Args:
-        hidden: last hidden states of all tokens of the sequences that are read whole, [O, H].
-        reader: knows which ids may be shown.
+        hidden: [n, H], last hidden states of all tokens of scored or pooled sequences, in order.
+        reader: computes log-probabilities.
         to_logits: the model's output layer.
     """
     scores, sums, start = [], [], 0

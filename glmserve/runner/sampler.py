@@ -3,16 +3,16 @@
 The order of operations, as in transformers and vLLM:
 
     repetition penalty -> presence and frequency penalty -> logit bias -> temperature
-    -> top_k -> top_p -> min_p -> draw (see ops/gumbel.py)
+    -> top_k -> top_p -> min_p -> draw (see ops/sampling/draw.py)
 
-* Ids from `vocab_limit` on do not exist for any of this.
+* Ids from `vocab_limit` on are never chosen.
 * repetition_penalty divides positive and multiplies negative logits of every token that occurs in
   prompt or output; presence_penalty and frequency_penalty (OpenAI) count the output only.
 * top_k keeps the k most likely; top_p the fewest most likely ones of those that have at least
   top_p of their probability; min_p those at least min_p times as likely as the most likely.
   Equally likely tokens count as more likely the lower their id, so that top_k = 1 is greedy.
 
-Every row is worked on by itself: what shares a step with it cannot change its result.
+Rows are independent: the result of a row does not depend on the other rows of the step.
 """
 
 from __future__ import annotations
@@ -25,23 +25,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput
-from glmserve.ops.base import Ops
-from glmserve.ops.gumbel import Float32Array
-
-_GREEDY_BELOW = 1e-5
-"""Temperatures below are greedy: dividing by them would only overflow."""
+from glmserve.ops.base import AnyOps
+from glmserve.ops.sampling.gumbel import Float32Array
 
 
 def sample(
-    logits: Tensor, inputs: Sequence[SamplingInput], ops: Ops, vocab_limit: int | None
+    logits: Tensor, inputs: Sequence[SamplingInput], ops: AnyOps, vocab_limit: int | None
 ) -> list[int]:
-    """One token id per row of `logits` float32 [S, V]; a row that is not finite: INVALID_TOKEN_ID.
+    """Choose one token id for each row.
 
-    A row is not finite when it holds a NaN or +inf, or nothing but -inf. May overwrite `logits`.
+    Args:
+        logits: float32 [S, V]; may be overwritten.
+        inputs: how to choose, for each row.
+        ops: computes the argmax and the draw.
+        vocab_limit: ids from here on are never chosen; None: no limit.
+
+    Returns:
+        Token ids [S]; INVALID_TOKEN_ID for a row that is not finite: it holds a NaN or +inf, or
+        only -inf.
     """
     logits = logits[:, :vocab_limit]
-    greedy = [i for i, s in enumerate(inputs) if _is_plain_greedy(s)]
-    others = [i for i, s in enumerate(inputs) if not _is_plain_greedy(s)]
+    greedy = [i for i, s in enumerate(inputs) if s.sampling.is_plain_greedy]
+    others = [i for i, s in enumerate(inputs) if not s.sampling.is_plain_greedy]
     tokens = [INVALID_TOKEN_ID] * len(inputs)
     if greedy:
         rows = logits if not others else logits[greedy]
@@ -51,8 +56,8 @@ def sample(
         host = _to_host(logits)
         for i in others:
             _penalise(host[i], inputs[i])
-            _bias(host[i], inputs[i].logit_bias)
-        drawn = [i for i in others if inputs[i].temperature >= _GREEDY_BELOW]
+            _bias(host[i], inputs[i].sampling.logit_bias)
+        drawn = [i for i in others if not inputs[i].sampling.is_greedy]
         for i in set(others).difference(drawn):
             best = int(host[i].argmax())  # stops at the first NaN
             tokens[i] = best if np.isfinite(host[i, best]) else INVALID_TOKEN_ID
@@ -61,32 +66,22 @@ def sample(
     return tokens
 
 
-def _is_plain_greedy(s: SamplingInput) -> bool:
-    return (
-        s.temperature == 0.0
-        and not s.logit_bias
-        and s.presence_penalty == 0.0
-        and s.frequency_penalty == 0.0
-        and s.repetition_penalty == 1.0
-    )
-
-
 def _to_host(rows: Tensor) -> Float32Array:
     array: Float32Array = rows.cpu().numpy()
     return array
 
 
 def _penalise(logits: Float32Array, s: SamplingInput) -> None:
-    history = np.frombuffer(s.history, dtype=np.int32)
-    if s.repetition_penalty != 1.0:
+    history, sampling = np.frombuffer(s.history, dtype=np.int32), s.sampling
+    if sampling.repetition_penalty != 1.0:
         seen = _within(np.unique(history), len(logits))
         values = logits[seen]
-        penalty = np.float32(s.repetition_penalty)
+        penalty = np.float32(sampling.repetition_penalty)
         logits[seen] = np.where(values > 0, values / penalty, values * penalty)
-    if s.presence_penalty != 0.0 or s.frequency_penalty != 0.0:
+    if sampling.penalises_output:
         ids, counts = np.unique(history[s.prompt_length :], return_counts=True)
         known = (ids >= 0) & (ids < len(logits))
-        logits[ids[known]] -= s.presence_penalty + s.frequency_penalty * counts[known]
+        logits[ids[known]] -= sampling.presence_penalty + sampling.frequency_penalty * counts[known]
 
 
 def _within(ids: NDArray[np.int32], limit: int) -> NDArray[np.int32]:

@@ -11,7 +11,7 @@ Words = NDArray[np.int32]
 
 
 def bits_of_range(size: int, vocab_size: int, without: Iterable[int] = ()) -> Words:
-    """[ceil(vocab_size / 32)]: the ids below `size`, but not those in `without`."""
+    """The ids below `size` except those in `without`: [ceil(vocab_size / 32)]."""
     bits = np.zeros(count_words(vocab_size) * 32, dtype=np.bool_)
     bits[:size] = True
     bits[list(without)] = False
@@ -19,12 +19,12 @@ def bits_of_range(size: int, vocab_size: int, without: Iterable[int] = ()) -> Wo
 
 
 def count_words(vocab_size: int) -> int:
-    """How many words hold a bit for every id."""
+    """Number of words with a bit for every id."""
     return -(-vocab_size // 32)
 
 
 def bits_of_mask(mask: bytes, vocab_size: int) -> Words:
-    """A mask (see TokenMasks) as words; none of the ids beyond its end."""
+    """A mask (see TokenMasks) as words. Ids beyond its end are not in the set."""
     size = min(len(mask), -(-vocab_size // 8))
     padded = np.zeros(count_words(vocab_size) * 4, dtype=np.uint8)
     padded[:size] = np.frombuffer(mask, dtype=np.uint8, count=size)
@@ -32,7 +32,7 @@ def bits_of_mask(mask: bytes, vocab_size: int) -> Words:
 
 
 def ban(bits: Words, ids: Sequence[int], everything: Words) -> Words:
-    """`bits` without `ids`; or as they are, if nothing of `everything` would be left."""
+    """`bits` without `ids`; `bits` unchanged if no id of `everything` would be left."""
     others = bits.copy()
     by_eight = others.view(np.uint8)
     for token in ids:

@@ -1,14 +1,14 @@
-"""The Runner of every device that torch can drive eagerly.
+"""The Runner of devices on which torch computes eagerly.
 
-It waits for each step, and the scheduler plans none ahead of it: that would save half a millisecond
-of planning a step, and cost new requests up to one more step before their first token.
+It waits for each step, and no step is planned ahead. Planning ahead would save half a millisecond a
+step and delay the first token of a new request by up to one step.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
@@ -30,59 +30,69 @@ from glmserve.models.parameters import Parameters, count_parameters, weight_byte
 from glmserve.models.prefix import load_prefix
 from glmserve.models.registry import Model, build_model
 from glmserve.models.weights import load_weights
-from glmserve.ops.attention import LayerCache
-from glmserve.ops.base import Ops
+from glmserve.ops.attention.backend import Cache, Plan
+from glmserve.ops.attention.slot_cache import SlotBackend
+from glmserve.ops.base import AnyOps, Ops
 from glmserve.ops.inputs import upload
-from glmserve.ops.slot_cache import SlotBackend
 from glmserve.runner.batch import build_batch
 from glmserve.runner.dtypes import dtype_name
 from glmserve.runner.logprobs import LogprobReader
 from glmserve.runner.output import OutputTensors, read_prompts
 from glmserve.runner.sampler import sample
-from glmserve.runner.token_masks import restrict
+from glmserve.runner.token_masks import apply_token_masks
 
 
 @dataclass(frozen=True)
 class TorchTarget:
-    """What a device contributes to a TorchRunner."""
+    """Where and how a device computes a model."""
 
     device: torch.device
     description: str
     dtype: torch.dtype
-    ops: Ops
+    ops: AnyOps
     quantization: Quantization | None
-    """What `ops` is to be given in place of plain linear weights."""
+    """What plain linear weights are quantised to before `ops` packs them; None: nothing."""
 
 
-class TorchRunner:
-    """Runs one model over its paged KV cache."""
+class TorchRunner(Generic[Cache, Plan]):
+    """Runs one model over its paged KV cache.
+
+    Args:
+        caches: the KV cache of each layer.
+        vocab_limit: ids from here on are never chosen; None: no limit.
+        never_sampled: int64 [n], further ids that are never chosen.
+    """
 
     def __init__(
         self,
-        model: Model,
-        caches: list[LayerCache],
-        ops: Ops,
+        model: Model[Cache, Plan],
+        caches: list[Cache],
+        ops: Ops[Cache, Plan],
         vocab_limit: int | None,
         never_sampled: Tensor,
         info: RunnerInfo,
     ) -> None:
         self.info = info
-        self._model: Model | None = model
+        self._model: Model[Cache, Plan] | None = model
         self._caches = caches
         self._ops = ops
         self._vocab_limit = vocab_limit
-        self._never_sampled = never_sampled  # int64 ids
+        self._never_sampled = never_sampled
         self._logprob_reader = LogprobReader(vocab_limit, never_sampled)
 
     @torch.inference_mode()
     def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
-        """Write K/V of all scheduled tokens to the cache and sample where asked."""
+        """See Runner.
+
+        Raises:
+            RuntimeError: the runner is closed.
+        """
         if self._model is None:
             raise RuntimeError("the runner is closed")
         model, attention = self._model, self._ops.attention
         batch = build_batch(step, self.info.limits.block_size)
         hidden = model.forward(upload(batch, attention, self._caches[0]), self._caches)  # [O, H]
-        sampling = [place for sequence in step.sequences for place in sequence.sampling_inputs]
+        sampling = [s for sequence in step.sequences for s in sequence.sampling_inputs]
         asking = {i: s.top_logprobs for i, s in enumerate(sampling) if s.top_logprobs is not None}
         token_ids, chosen = torch.empty(0, dtype=torch.int64), None
         if sampling:
@@ -98,14 +108,14 @@ class TorchRunner:
         return output.to_output(tensor.cpu() for tensor in output.tensors)
 
     def _choose(self, logits: Tensor, sampling: list[SamplingInput], masks: MaskSource) -> Tensor:
-        """A token for each row of [S, V]: int64 [S], on the host."""
+        """Choose a token for each row of [S, V]: int64 [S], on the host."""
         if len(self._never_sampled):
             logits.index_fill_(1, self._never_sampled, float("-inf"))
-        restrict(logits, sampling, masks)
+        apply_token_masks(logits, sampling, masks)
         return torch.tensor(sample(logits, sampling, self._ops, self._vocab_limit))
 
     def close(self) -> None:
-        """Drop weights and cache."""
+        """Free weights and cache."""
         self._model = None
         self._caches = []
 
@@ -116,8 +126,8 @@ def load_torch_runner(
     target: TorchTarget,
     limits: RunnerLimits,
     progress: ReportProgress,
-) -> TorchRunner:
-    """Load or make up the weights, build the model, allocate the KV cache.
+) -> TorchRunner[Any, Any]:
+    """Load or generate the weights, build the model, allocate the KV cache.
 
     Raises:
         CheckpointError: the weights cannot be read or do not fit config.json.
@@ -139,30 +149,32 @@ def load_torch_runner(
     return TorchRunner(model, caches, target.ops, config.vocab_limit, never_sampled, info)
 
 
-def allocate_caches(
-    model_config: ModelConfig, target: TorchTarget, num_blocks: int
-) -> list[LayerCache]:
+def allocate_caches(model_config: ModelConfig, target: TorchTarget, num_blocks: int) -> list[Any]:
     """The KV cache of each layer, with the model's prefix in it if it has one.
 
     Raises:
-        CheckpointError: the prefix cannot be read or is not of this model.
+        CheckpointError: the prefix cannot be read or belongs to another model.
+        TypeError: the attention backend has no slots for a prefix.
     """
     attention = target.ops.attention
-    caches = attention.allocate(model_config.num_layers, num_blocks, model_config.head_dim)
+    caches: list[Any] = attention.allocate(
+        model_config.num_layers, num_blocks, model_config.head_dim
+    )
     if model_config.prefix is not None:
         prefix = load_prefix(model_config, model_config.prefix, target.dtype)
-        # No other backends are given a model with a prefix.
-        cast(SlotBackend, attention).write_prefix(caches, prefix.to(target.device))
+        if not isinstance(attention, SlotBackend):
+            raise TypeError(f"{type(attention).__name__} has no slots for a prefix")
+        attention.write_prefix(caches, prefix.to(target.device))
     return caches
 
 
 def make_parameters(
     config: RunnerConfig, model_config: ModelConfig, target: TorchTarget, progress: ReportProgress
 ) -> Parameters:
-    """Read the checkpoint's weights, or make some up.
+    """Read the checkpoint's weights, or generate random ones (--load-format dummy).
 
     Raises:
-        CheckpointError: they cannot be read or do not fit config.json.
+        CheckpointError: the weights cannot be read or do not fit config.json.
     """
     if config.load_format == "auto":
         stored = load_weights(

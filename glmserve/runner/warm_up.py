@@ -1,10 +1,11 @@
-"""Steps that a runner executes before it serves, so that nothing is compiled or set up later."""
+"""Steps that a runner executes before it serves, so that no kernel is compiled while it serves."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from glmserve.contract.prompt_layout import PromptLayout
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import (
     PendingOutput,
     Runner,
@@ -17,31 +18,34 @@ from glmserve.contract.step import (
 )
 
 _PROMPT_LENGTHS = (1, 2, 17, 65, 129)
-"""Of each size for which some kernel has tiles of its own."""
+"""One for each size class for which a kernel has other tile sizes."""
 
 _VARIETY = SamplingInput(
     noise_key=1,
-    temperature=1.0,
-    top_p=0.9,
-    top_k=5,
-    min_p=0.01,
-    presence_penalty=0.1,
-    frequency_penalty=0.1,
-    repetition_penalty=1.1,
-    logit_bias={0: 1.0},
+    sampling=Sampling(
+        temperature=1.0,
+        top_p=0.9,
+        top_k=5,
+        min_p=0.01,
+        presence_penalty=0.1,
+        frequency_penalty=0.1,
+        repetition_penalty=1.1,
+        logit_bias={0: 1.0},
+    ),
     history=np.zeros(2, dtype=np.int32).tobytes(),
     prompt_length=1,
     banned=(0,),
     constrained=True,
     top_logprobs=1,
 )
-"""Everything that choosing a token can need."""
+"""Every parameter has an effect."""
 
 
 def warm_up(runner: Runner) -> None:
-    """Execute a step of every kind: prompts of all sizes, beside decodes as well, all of sampling.
+    """Execute a step of every kind: prompts of all sizes, alone and beside decodes, and all of
+    sampling.
 
-    What they write to the KV cache belongs to nobody.
+    No request owns the blocks that they write to the KV cache.
     """
     limits = runner.info.limits
     longest = min(limits.max_step_tokens, limits.max_context - 1, limits.token_capacity)

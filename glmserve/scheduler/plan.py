@@ -91,22 +91,15 @@ class Plan:
 
 def _sampling_input(request: Request, position: int) -> SamplingInput:
     """How to choose the token at a position; the one before it may be pending."""
-    params = request.params
+    params, sampling = request.params, request.params.sampling
     constrained = request.constraint is not None
-    if params.is_plain_greedy:
+    if request.has_default_sampling:
         return _GREEDY_CONSTRAINED if constrained else _GREEDY
-    penalises = params.penalises
+    penalises = sampling.penalises
     too_early_to_stop = position - request.num_prompt_tokens < params.min_tokens
     return SamplingInput(
         noise_key=noise_key(params.seed, position),
-        temperature=params.temperature,
-        top_p=params.top_p,
-        top_k=params.top_k,
-        min_p=params.min_p,
-        presence_penalty=params.presence_penalty,
-        frequency_penalty=params.frequency_penalty,
-        repetition_penalty=params.repetition_penalty,
-        logit_bias=params.logit_bias,
+        sampling=sampling,
         history=request.token_ids.tobytes() if penalises else b"",
         prompt_length=request.num_prompt_tokens if penalises else 0,
         banned=tuple(sorted(params.stop_token_ids)) if too_early_to_stop else (),

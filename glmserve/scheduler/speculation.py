@@ -118,5 +118,5 @@ class Speculation:
 def _can_draft(request: Request) -> bool:
     """Only once it decodes. Not with a structure, whose mask needs the token before; nor with a
     penalty, whose whole history would travel once more with each draft."""
-    is_free = request.constraint is None and not request.params.penalises
+    is_free = request.constraint is None and not request.params.sampling.penalises
     return is_free and request.num_output_tokens > 0

@@ -12,7 +12,7 @@ from glmserve.config import RunnerConfig
 from glmserve.contract.step import RunnerInfo, StepInput, StepOutput, TokenMasks
 from glmserve.request import Request, SamplingParams, TokenConstraint
 
-MAGIC = b"glmserve recording 1\n"
+MAGIC = b"glmserve recording 2\n"
 
 
 class Beginning(msgspec.Struct, frozen=True, array_like=True, tag="beginning"):
@@ -38,8 +38,8 @@ class Arrival(msgspec.Struct, frozen=True, array_like=True, tag="arrival"):
     params: SamplingParams
     prediction: list[int]
     is_constrained: bool
-    is_taken_up: bool
-    """Whether it went on with what an earlier server had begun."""
+    is_resumed: bool
+    """Whether it continues an answer that an earlier server began."""
 
     @classmethod
     def of(cls, request: Request, time: float) -> Arrival:

@@ -215,7 +215,7 @@ def _answers(events: Iterable[Event]) -> list[_Answer]:
                 for chosen in _chosen(steps.pop(event.step_id), event):
                     if answer := answers.get(chosen.sequence.request_id):
                         answer.tokens[chosen.position] = event.token_ids[chosen.place]
-    return [a for a in answers.values() if a.num_tokens and not a.arrival.is_taken_up]
+    return [a for a in answers.values() if a.num_tokens and not a.arrival.is_resumed]
 
 
 def _note_masks(answers: dict[int, _Answer], step: StepInput, masks: TokenMasks) -> None:

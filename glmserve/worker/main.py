@@ -1,6 +1,6 @@
 """The worker process: builds one Runner and executes steps until its executor goes away.
 
-Started by executor.process with one end of a socketpair; it opens no other connection.
+`executor/process.py` starts it with one end of a socketpair; it opens no other connection.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ _PROGRESS_INTERVAL = 0.1  # seconds between two Loading messages
 
 
 def main(descriptor: int, parent: int) -> None:
-    """Serve the executor at the other end of the inherited socket `descriptor`.
+    """Execute steps for the executor until it closes the connection.
 
     Args:
-        parent: id of the executor's process, with which this one ends.
+        descriptor: of the inherited socket, connected to the executor.
+        parent: id of the executor's process; this process ends with it.
     """
     die_with(parent)
     _ignore_signals()
-    # libgomp spins at barriers by default, which starves whatever else runs on the cores (here:
-    # the server's event loop). It reads this once, when torch loads it.
+    # libgomp spins at barriers by default, which takes the cores from other threads, here from the
+    # server's event loop. It reads the variable once, when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Triton's own default, said aloud because it has announced another one.
+    # The present default of Triton, set because Triton has announced to change it.
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
     with socket.socket(fileno=descriptor) as connection:
         try:
@@ -50,11 +51,11 @@ def main(descriptor: int, parent: int) -> None:
             runner = _build_runner(connection, config)
             _serve(connection, runner, debug=config.debug)
         except (BrokenPipeError, ConnectionResetError):
-            sys.exit(0)  # the executor is gone; nobody is left to tell
+            sys.exit(0)  # the executor is gone, so no error can be reported
 
 
 def _serve(connection: socket.socket, runner: Runner, *, debug: bool) -> None:
-    """Execute steps; one that fails is the end."""
+    """Execute steps; the process exits if one fails."""
     try:
         execute_steps(connection, runner)
     except ConnectionError:
@@ -69,10 +70,10 @@ def _serve(connection: socket.socket, runner: Runner, *, debug: bool) -> None:
 
 
 def _ignore_signals() -> None:
-    """Leave signals to the server: it decides when its worker may stop.
+    """Ignore signals, because the server decides when its worker stops.
 
-    Ctrl-C and service managers signal the whole group; a worker that obeyed would be gone before
-    the server has ended its streams.
+    Ctrl-C and service managers signal the whole process group. A worker that stopped then would be
+    gone before the server has ended its streams.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -86,7 +87,7 @@ def _receive_config(connection: socket.socket) -> RunnerConfig:
 
 
 def _build_runner(connection: socket.socket, config: RunnerConfig) -> Runner:
-    """Build what is asked for, or report why not and exit."""
+    """Build the runner; on an error report it to the executor and exit."""
     last_report = 0.0
 
     def report(progress: LoadProgress) -> None:
@@ -108,11 +109,11 @@ def _build_runner(connection: socket.socket, config: RunnerConfig) -> Runner:
         _fail(connection, error.message, error.exit_code)
     except ConnectionError:
         raise
-    except Exception as error:  # whatever a hostile or damaged checkpoint can provoke
+    except Exception as error:  # a hostile or damaged checkpoint can cause any error
         if config.debug:
             traceback.print_exception(error)
         _fail(connection, _why_not_loaded(error), 1)
-    return_free_memory()  # what loading has left
+    return_free_memory()  # memory that only loading needed
     connection.sendall(encode_frame(Ready(runner.info)))
     return runner
 

@@ -1,4 +1,4 @@
-"""The worker's loop: receives steps, executes them, sends what came out of them.
+"""The worker's loop: receives steps, executes them, sends their outputs.
 
 While a device computes one step, the loop launches the next.
 """
@@ -23,11 +23,11 @@ from glmserve.contract.wire import (
 
 
 def execute_steps(connection: socket.socket, runner: Runner) -> None:
-    """Execute what the executor sends until it closes its end.
+    """Execute the executor's steps until it closes the connection.
 
     Raises:
-        ConnectionError: it closed its end in the middle of a step.
-        Exception: whatever the runner raises, while launching a step or while waiting for one.
+        ConnectionError: it closed the connection in the middle of a step.
+        Exception: an error of the runner, while launching a step or while waiting for its output.
     """
     inbox = _Inbox(connection)
     with _Outbox(connection) as outbox:
@@ -36,14 +36,14 @@ def execute_steps(connection: socket.socket, runner: Runner) -> None:
 
 
 class _Inbox:
-    """Steps and masks, each when it is asked for."""
+    """Receives steps and masks in the order in which they are needed."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._early: deque[StepInput] = deque()  # came before the masks of the step ahead of them
+        self._early: deque[StepInput] = deque()  # received before the masks of the previous step
 
     def next_step(self) -> StepInput | None:
-        """Wait for a step; None when the executor has closed its end."""
+        """Wait for a step; None: the executor has closed the connection."""
         if self._early:
             return self._early.popleft()
         while (message := self._receive()) is not None:
@@ -52,7 +52,11 @@ class _Inbox:
         return None
 
     def masks_of(self, step_id: int) -> list[bytes]:
-        """Wait for the masks of a step."""
+        """Wait for the masks of a step.
+
+        Raises:
+            ConnectionResetError: the executor has closed the connection.
+        """
         while (message := self._receive()) is not None:
             if isinstance(message, StepInput):
                 self._early.append(message)
@@ -68,8 +72,8 @@ class _Inbox:
 class _Outbox:
     """Sends outputs in the order of their steps.
 
-    Those that have to be waited for are waited for on a thread. If that fails, the connection is
-    closed to the inbox, and leaving the outbox raises what went wrong.
+    A thread waits for outputs of queued steps. If that fails, the connection is closed to the
+    inbox, and leaving the outbox raises the error.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -94,7 +98,7 @@ class _Outbox:
             raise self._error
 
     def put(self, output: StepOutput | PendingOutput) -> None:
-        """Send an output as soon as it and those before it are there."""
+        """Send an output as soon as it and all earlier ones are ready."""
         if self._thread is None:
             if isinstance(output, StepOutput):
                 self._send(output)

@@ -1,6 +1,6 @@
 """Paged attention; src/attention.cpp has the layout of the cache and the arithmetic.
 
-A token's result is the same bits however its sequence was cut into steps and whatever else is in a
+A token's result has the same bits for any cut of its sequence into steps and any other tokens in a
 step.
 """
 
@@ -15,11 +15,11 @@ from torch import Tensor
 
 from glmserve_cpu_kernels.library import TYPES, CAttentionStep, CKvCache, Library
 
-BLOCK = 32
-"""Token slots of a block: a page of the cache is one, or several."""
+SUBBLOCK = 32
+"""Token slots that the kernels take together; a block of the cache is one subblock or several."""
 
 LARGEST_DIM = 512
-"""Of a head."""
+"""Largest head dim."""
 
 _PANEL = 32
 
@@ -30,7 +30,7 @@ class KvCache:
     """One layer's K and V, zeroed.
 
     Args:
-        num_blocks: of BLOCK slots.
+        num_subblocks: of SUBBLOCK slots each.
         dtype: float32 or bfloat16, of activations.
         is_int8: numbers are kept as codes, with one scale per token and head.
     """
@@ -38,7 +38,7 @@ class KvCache:
     def __init__(
         self,
         library: Library,
-        num_blocks: int,
+        num_subblocks: int,
         kv_heads: int,
         dim: int,
         dtype: torch.dtype,
@@ -46,11 +46,11 @@ class KvCache:
         is_int8: bool,
     ) -> None:
         self.dim = dim
-        heads = (num_blocks, kv_heads, 2)
+        heads = (num_subblocks, kv_heads, 2)
         stored = torch.int8 if is_int8 else dtype
-        self.numbers = torch.zeros((*heads, _padded(dim) * BLOCK), dtype=stored)
-        library.ask_for_large_pages(self.numbers)  # zeros are written when they are first needed
-        self.scales = torch.zeros((*heads, BLOCK)) if is_int8 else None
+        self.numbers = torch.zeros((*heads, _padded(dim) * SUBBLOCK), dtype=stored)
+        library.ask_for_huge_pages(self.numbers)  # zeros are written when they are first needed
+        self.scales = torch.zeros((*heads, SUBBLOCK)) if is_int8 else None
         scales = None if self.scales is None else self.scales.data_ptr()
         self._struct = CKvCache(
             TYPES[dtype], is_int8, kv_heads, dim, self.numbers.data_ptr(), scales
@@ -59,20 +59,21 @@ class KvCache:
 
 
 def token_bytes(kv_heads: int, dim: int, dtype: torch.dtype, *, is_int8: bool) -> int:
-    """What a token takes in a KvCache."""
+    """Bytes that a token takes in one layer's KvCache."""
     number = 1 if is_int8 else dtype.itemsize
     return 2 * kv_heads * (_padded(dim) * number + (4 if is_int8 else 0))
 
 
 class Step:
-    """What all layers of a step share. T tokens, B sequences; arrays are int64.
+    """The plan that all layers of a step share. T tokens, B sequences; arrays are int64.
 
     Args:
-        slots: [T] where each token goes.
+        slots: [T] cache slot of each token.
         last_visible: [T] position of the last token that each attends to.
-        query_start: [B + 1] where each sequence's tokens begin.
+        query_start: [B + 1] index of each sequence's first token; then T.
         contexts: [B] tokens of the sequence in the cache.
-        block_tables: [B, n] pages of `page` slots each.
+        block_tables: [B, n] block ids.
+        block_size: token slots of a block, a multiple of SUBBLOCK.
     """
 
     def __init__(
@@ -82,26 +83,30 @@ class Step:
         query_start: Int64Array,
         contexts: Int64Array,
         block_tables: Int64Array,
-        page: int,
+        block_size: int,
     ) -> None:
         given = (slots, last_visible, query_start, contexts, block_tables)
         self._arrays = [np.ascontiguousarray(array, dtype=np.int64) for array in given]
         self._struct = CAttentionStep(
-            *(len(slots), len(contexts), block_tables.shape[1], page // BLOCK),
+            *(len(slots), len(contexts), block_tables.shape[1], block_size // SUBBLOCK),
             *(array.ctypes.data for array in self._arrays),
         )
         self.address = ctypes.addressof(self._struct)
 
 
 def write(library: Library, cache: KvCache, step: Step, key_values: Tensor) -> None:
-    """Store [T, 2*Hkv, D], the key heads before the value heads; tokens may lie apart."""
+    """Store `key_values` [T, 2*Hkv, D], key heads before value heads; the stride of T is free."""
     library.functions.glm_write(
         cache.address, step.address, key_values.data_ptr(), key_values.stride(0)
     )
 
 
 def attend(library: Library, cache: KvCache, step: Step, qkv: Tensor, num_kv_heads: int) -> Tensor:
-    """[T, Hq, D] from the queries of qkv [T, Hq + 2*Hkv, D], whose K and V are in the cache."""
+    """Attend from the queries of qkv [T, Hq + 2*Hkv, D] to K and V in the cache.
+
+    Returns:
+        [T, Hq, D]
+    """
     tokens, heads, dim = qkv.shape
     out = torch.empty((tokens, heads - 2 * num_kv_heads, dim), dtype=qkv.dtype)
     library.functions.glm_attend(cache.address, step.address, qkv.data_ptr(), heads, out.data_ptr())

@@ -3,7 +3,7 @@
     python build.py
 
 Needs a C++20 compiler: g++ or clang++, or the one that $CXX names. Run by the installation, which
-goes on without these kernels if there is none.
+continues without these kernels if there is none.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ INSTRUCTION_SETS = {
 _FOR_EVERY_SET = ("attention.cpp", "elementwise.cpp", "linear.cpp", "sampling.cpp")
 """Sources that hold kernels; the others run on any CPU."""
 
-# No contraction: a product and a sum are fused where the source says so, whatever the compiler.
+# No contraction: every compiler fuses a product and a sum only where the source says so.
 _FLAGS = ("-std=c++20", "-O3", "-fPIC", "-pthread", "-fno-math-errno", "-ffp-contract=off")
 
 
 class BuildError(Exception):
-    """Why the kernels could not be compiled."""
+    """The kernels could not be compiled; the message says why."""
 
 
 def build(target: Path = LIBRARY) -> None:
@@ -61,7 +61,7 @@ def build(target: Path = LIBRARY) -> None:
 
 
 def is_current(target: Path = LIBRARY) -> bool:
-    """Whether `target` is younger than everything it is made of."""
+    """Whether `target` is newer than all files that it is compiled from."""
     if not target.exists():
         return False
     built = target.stat().st_mtime
@@ -69,7 +69,7 @@ def is_current(target: Path = LIBRARY) -> bool:
 
 
 def _jobs(folder: Path) -> list[tuple[str, ...]]:
-    """What to give the compiler for each object file; the last argument is its name."""
+    """The compiler's arguments for each object file; the last one is its name."""
     jobs: list[tuple[str, ...]] = [
         (str(source), "-o", str(folder / f"{source.stem}.o"))
         for source in sorted(SOURCES.glob("*.cpp"))

@@ -1,6 +1,6 @@
-"""What lies between the matrix products of a block. Tensors are float32 or bfloat16, in rows.
+"""Operations between the matrix products of a block, for rows of float32 or bfloat16.
 
-Computed in float32 and rounded once; a row's result does not depend on the others.
+They compute in float32 and round once. The result for a row does not depend on the other rows.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ def gelu(library: Library, x: Tensor) -> Tensor:
 
 
 def rope(library: Library, heads: Tensor, rows: Tensor) -> None:
-    """Turn pair (2i, 2i+1) of each of `heads` [T, heads, D] by rows complex64 [T, 1, i], in place.
+    """Rotate pair (2i, 2i+1) of each of `heads` [T, heads, D] by rows complex64 [T, 1, i], in
+    place.
 
-    Heads of a token must follow one another; tokens may lie apart.
+    The heads of a token must be contiguous; the stride of tokens is free.
     """
     tokens, num_heads, dim = heads.shape
     if heads.stride(1) != dim:

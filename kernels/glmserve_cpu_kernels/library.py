@@ -1,4 +1,4 @@
-"""The compiled kernels, loaded."""
+"""Loads the compiled kernels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glmserve_cpu_kernels.build import LIBRARY
 
 
 class UnavailableError(Exception):
-    """Why there are no kernels for this CPU."""
+    """The kernels cannot be used on this machine; the message says why."""
 
 
 class CLinear(ctypes.Structure):
@@ -51,7 +51,7 @@ class CAttentionStep(ctypes.Structure):
         ("tokens", c_int32),
         ("sequences", c_int32),
         ("table_stride", c_int32),
-        ("blocks_per_page", c_int32),
+        ("subblocks_per_block", c_int32),
         ("slots", c_void_p),
         ("last_visible", c_void_p),
         ("query_start", c_void_p),
@@ -61,7 +61,8 @@ class CAttentionStep(ctypes.Structure):
 
 
 class Library:
-    """One per process: threads and the instruction set in use belong to all callers."""
+    """The loaded kernels. One per process: all callers share the threads and the instruction
+    set."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         _declare(library)
@@ -69,7 +70,7 @@ class Library:
         self.instruction_set = self.use(None)
 
     def use(self, name: str | None) -> str:
-        """Compute with one of build.INSTRUCTION_SETS; None: with the best there is.
+        """Select one of build.INSTRUCTION_SETS; None: the best that this CPU has.
 
         Raises:
             UnavailableError: this CPU does not have it.
@@ -81,20 +82,20 @@ class Library:
         return self.instruction_set
 
     def set_threads(self, count: int) -> None:
-        """How many threads share the work of a call, the caller's among them."""
+        """Set the number of threads of a call, the calling one included."""
         self.functions.glm_set_threads(count)
 
-    def ask_for_large_pages(self, memory: torch.Tensor) -> None:
-        """For memory that nothing has been written to yet."""
+    def ask_for_huge_pages(self, memory: torch.Tensor) -> None:
+        """Ask for huge pages behind `memory`, before anything is written to it."""
         self.functions.glm_ask_for_large_pages(memory.data_ptr(), memory.nbytes)
 
 
 @cache
 def load() -> Library:
-    """The library that was built when this package was installed.
+    """Load the library that was compiled when this package was installed.
 
     Raises:
-        UnavailableError: there is none, or it cannot run here.
+        UnavailableError: there is none, or this CPU cannot run it.
     """
     if not LIBRARY.exists():
         raise UnavailableError("they were not compiled: glmserve was installed without a compiler")

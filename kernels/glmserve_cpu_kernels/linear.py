@@ -1,9 +1,9 @@
-"""Packed weights that multiply; src/linear.cpp has the layout and the arithmetic.
+"""Products with packed weights; src/linear.cpp has the layout and the arithmetic.
 
-A row's result is the same bits whatever other rows there are. Weights of integers are exact, and so
-are sums within a group of columns; activations are rounded, group by group, to `activation_bits`.
-8 bits are what W8A8 and W4A8 mean, 15 are more than bfloat16 has, and 22 leave an error of some
-4e-7, about float32's own.
+The result for a row does not depend on the other rows. Integer weights are exact, and so are sums
+within a group of columns. Activations are rounded to `activation_bits`, with one scale per group.
+8 bits are those of W8A8 and W4A8, 15 are more than bfloat16 has, and 22 leave an error of some
+4e-7, about that of float32.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Format(IntEnum):
 
 
 class PackedLinear:
-    """A weight [N, K] in the kernels' layout. Made by the functions below."""
+    """A weight [N, K] in the kernels' layout, from `pack_floats` or `pack_codes`."""
 
     def __init__(
         self,
@@ -84,7 +84,8 @@ class PackedLinear:
 
 
 def pack_floats(library: Library, weight: Tensor) -> PackedLinear:
-    """weight [N, K] float32, or bfloat16 with K even; activations must be of that dtype."""
+    """Pack a weight [N, K] of float32, or of bfloat16 with K even; activations have the same
+    dtype."""
     form = _Format.FLOAT32 if weight.dtype == torch.float32 else _Format.BFLOAT16
     return PackedLinear(library, form, weight, (weight.shape[0], weight.shape[1]))
 
@@ -92,12 +93,12 @@ def pack_floats(library: Library, weight: Tensor) -> PackedLinear:
 def pack_codes(
     library: Library, codes: Tensor, scales: Tensor, bits: int, activation_bits: ActivationBits
 ) -> PackedLinear:
-    """Integers of 8 or 4 bits.
+    """Pack a weight of 8-bit or 4-bit codes.
 
     Args:
-        codes: int8 [N, K], or [N, K/2]: two of 4 bits, the even column in the high half.
-        scales: [N, G], one for each row and each of G equal groups of columns. Where G is more than
-            one they are kept in float16.
+        codes: int8 [N, K]; or [N, K/2] pairs of 4 bits, the even column in the high half.
+        scales: [N, G], one for each row and each of G equal groups of columns. With more than
+            one group they are stored as float16.
     """
     columns = codes.shape[1] * 8 // bits
     group = activation_group(columns, scales.shape[1], bits)
@@ -110,7 +111,7 @@ def pack_codes(
 
 
 def activation_group(columns: int, weight_groups: int, bits: int) -> int | None:
-    """Columns of activations that are rounded with one scale; None: the kernels cannot do it."""
+    """Columns of activations that share a scale; None: the kernels do not support this weight."""
     multiple = 32 // bits  # of columns, in one step of a panel
     if weight_groups == 1:
         return min(_GROUP, -(-columns // multiple) * multiple)
@@ -120,7 +121,7 @@ def activation_group(columns: int, weight_groups: int, bits: int) -> int | None:
 
 
 def _packed_scales(scales: Tensor) -> Tensor:
-    """[N, G] as the kernels read it, N padded to whole panels."""
+    """Scales [N, G] in the layout of the kernels, N padded to whole panels."""
     padded = F.pad(scales, (0, 0, 0, -len(scales) % PANEL))
     if scales.shape[1] == 1:
         return padded[:, 0].float().contiguous()

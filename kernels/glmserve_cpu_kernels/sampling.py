@@ -28,9 +28,15 @@ def draw(
     rows: Sequence[int],
     how: NDArray[np.void],
 ) -> list[int]:
-    """Ids from some `rows` of `logits` [S, V], each as its entry of `how`, of DRAW, says.
+    """Draw an id from each of `rows` of `logits`.
 
-    V are side by side. -1 for a row that holds a NaN or +inf, or nothing but -inf.
+    Args:
+        logits: [S, V], rows contiguous.
+        rows: indices.
+        how: [rows] of DRAW.
+
+    Returns:
+        Ids; -1 for a row that holds a NaN or +inf, or only -inf.
     """
     pointers = logits.ctypes.data + np.asarray(rows, dtype=np.int64) * logits.strides[0]
     ids = np.empty(len(rows), dtype=np.int32)

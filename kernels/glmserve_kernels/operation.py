@@ -1,5 +1,4 @@
-"""What every operation provides, so that tests, ahead-of-time compilation and benchmarks can walk
-over all of them."""
+"""The common interface of operations, for tests, ahead-of-time compilation and benchmarks."""
 
 from __future__ import annotations
 
@@ -15,23 +14,23 @@ Arguments = dict[str, Any]
 
 
 class Work(NamedTuple):
-    """What a perfect implementation has to do."""
+    """The least memory traffic and arithmetic of an operation."""
 
     bytes: int
-    """Read and written once each."""
+    """Bytes that must be read or written, each once."""
     flops: int = 0
 
 
 class Maker:
-    """Makes the tensors of a case, always the same ones.
+    """Makes the tensors of a case, the same ones each time.
 
-    On the `meta` device they have shapes and no contents: enough to compile for.
+    On the `meta` device they have shapes and no contents, which is enough for compiling.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype, seed: int = 0) -> None:
         self.device = device
         self.dtype = dtype
-        """Of activations; also the name under which a case's tolerance is found."""
+        """Of activations. The tolerances of a case are looked up by it."""
         self._generator = torch.Generator().manual_seed(seed)
 
     @property
@@ -58,12 +57,12 @@ class Maker:
         return order
 
     def given(self, values: Any, dtype: torch.dtype) -> Tensor:
-        """These very numbers."""
+        """A tensor of these numbers."""
         tensor = torch.tensor(values, dtype=dtype)
         return torch.empty_like(tensor, device="meta") if self.is_meta else tensor.to(self.device)
 
     def poisoned(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-        """To be written: full of NaN, or of the lowest integer."""
+        """A tensor to be written, filled with NaN or with the lowest integer."""
         dtype = dtype or self.dtype
         poison = float("nan") if dtype.is_floating_point else torch.iinfo(dtype).min
         return torch.full(shape, poison, dtype=dtype, device=self.device)
@@ -104,6 +103,6 @@ class Operation:
     work: Callable[..., Work]
     """From the same arguments."""
     scratch: tuple[str, ...] = ()
-    """Arguments that it overwrites with whatever it needs."""
+    """Names of arguments that are scratch memory: overwritten, and not compared."""
     chips: tuple[str, ...] = ("sm_80", "sm_90", "gfx942")
     """Where it compiles."""

@@ -1,4 +1,4 @@
-"""Every operation by name, imported only when it is wanted."""
+"""All operations by name, imported when they are used."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def load(name: str) -> Operation:
 
 
 def load_all() -> list[Operation]:
-    """In the order of NAMES."""
+    """All operations, in the order of NAMES."""
     return [load(name) for name in NAMES]

@@ -17,16 +17,16 @@ CHIPS = ("sm_80", "sm_90", "gfx942")
 
 
 def load_tiles(operation: str, chip: str) -> Tiles:
-    """Constants of an operation on `chip`, or on its closest relative that has some."""
+    """Constants of an operation on `chip`, or on the most similar chip with entries."""
     table: dict[str, Tiles] = json.loads((_folder(operation) / "tiles.json").read_text())
     return table[closest_chip(chip)]
 
 
 def closest_chip(chip: str) -> str:
-    """Whose tiles to use for `chip`, named "sm_" and its number or AMD's "gfx" name.
+    """The chip with the tile sizes to use for `chip`: "sm_" and its number, or AMD's "gfx" name.
 
-    NVIDIA's data centre chips after sm_90 have at least its shared memory. All its others get
-    sm_80's small tiles.
+    NVIDIA's data centre chips after sm_90 use the tiles of sm_90, as they have at least its shared
+    memory. All other chips of NVIDIA use the small tiles of sm_80.
     """
     if chip in CHIPS:
         return chip

@@ -20,7 +20,7 @@ PROMPT = [10, 20, 30]
 
 @pytest.mark.parametrize("num_choices", [1, 5])
 async def test_what_nobody_takes_is_merged(num_choices: int) -> None:
-    params = SamplingParams(max_tokens=NUM_TOKENS, temperature=0.0)
+    params = SamplingParams(max_tokens=NUM_TOKENS)
     async with serve() as app:
         context = app.state.context
         streams = context.engine.submit_group(PROMPT, [ChoiceSpec(params, None)] * num_choices)
@@ -44,7 +44,7 @@ def tokens_of(deltas: list[ChoiceDelta], number: int) -> list[int]:
 
 async def test_what_was_merged_comes_in_portions() -> None:
     """A portion is worked on at a stretch, and everybody waits meanwhile."""
-    params = SamplingParams(max_tokens=1000, temperature=0.0)
+    params = SamplingParams(max_tokens=1000)
     limits = msgspec.structs.replace(LIMITS, num_blocks=1024, max_context=2048)
     async with serve(FakeRunner(limits)) as app:
         stream = app.state.context.engine.submit(PROMPT, params)

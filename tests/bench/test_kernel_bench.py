@@ -191,7 +191,7 @@ class TestArguments:
             refit = fit("paged_prefill", arguments, {"16-bit cache": {"BLOCK_M": block}})
             assert refit["tokens_per_tile"] == tokens
             wanted = query_tiles(np.array([5, 66]), tokens)
-            np.testing.assert_array_equal(refit["work"].numpy(), wanted)
+            np.testing.assert_array_equal(refit["items"].numpy(), wanted)
 
     def test_products_are_split_as_the_chip_wants(self) -> None:
         operation = load("quantized_matmul")

@@ -21,7 +21,7 @@ from glmserve.models.checkpoint_files import weight_files
 from glmserve.models.names import placements
 from glmserve.models.parameters import LINEAR_MODULES, Parameters
 from glmserve.models.weights import load_weights
-from glmserve.ops.quantized import QuantizedWeight
+from glmserve.ops.linear.quantized import QuantizedWeight
 from support.paged_model import Operations, PagedModel
 from support.tiny_models import BASE, Config, random_weights, reference_logits, write_checkpoint
 

@@ -7,7 +7,7 @@ import torch
 
 from glmserve.config import WeightBits
 from glmserve.converter.rounding import RoundedWeight, round_weight
-from glmserve.ops.quantized import QuantizedWeight
+from glmserve.ops.linear.quantized import QuantizedWeight
 
 
 def numbers(rounded: RoundedWeight, bits: WeightBits) -> torch.Tensor:

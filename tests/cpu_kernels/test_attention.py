@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from glmserve.config import KvCacheDType
-from glmserve.ops.attention import LayerCache
-from glmserve.ops.native_cpu import NativeCpuAttention
+from glmserve.ops.attention.native_cpu import NativeCpuAttention
 from glmserve_cpu_kernels.attention import KvCache, Step
 from glmserve_cpu_kernels.library import Library
 from support.attention_steps import Case, compute_step, run_step
 
-BLOCK = 32
+SUBBLOCK = 32
 SPAN = 512
 """Tokens that have a softmax of their own."""
 
@@ -45,33 +44,38 @@ def test_head_groups(
     library: Library, stored: KvCacheDType, dtype: torch.dtype, heads: int, kv_heads: int
 ) -> None:
     """Sequences that begin, end, or go on at, before and behind the edges of blocks."""
-    sequences = [(0, 1), (BLOCK - 1, 1), (BLOCK, 1), (0, 9), (5, 30), (7, 1), (7, 1), (63, 2)]
-    check(library, Case(sequences, heads, kv_heads, block_size=BLOCK, dtype=dtype), stored)
+    sequences = [(0, 1), (SUBBLOCK - 1, 1), (SUBBLOCK, 1), (0, 9), (5, 30), (7, 1), (7, 1), (63, 2)]
+    check(library, Case(sequences, heads, kv_heads, block_size=SUBBLOCK, dtype=dtype), stored)
 
 
-@pytest.mark.parametrize("sequences", [[(0, 1)], [(BLOCK - 1, 1)], [(BLOCK, 1)], [(0, 2 * BLOCK)]])
+@pytest.mark.parametrize(
+    "sequences", [[(0, 1)], [(SUBBLOCK - 1, 1)], [(SUBBLOCK, 1)], [(0, 2 * SUBBLOCK)]]
+)
 def test_alone(library: Library, sequences: list[tuple[int, int]]) -> None:
-    check(library, Case(sequences, block_size=BLOCK))
+    check(library, Case(sequences, block_size=SUBBLOCK))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("dim", "page"), [(36, BLOCK), (64, 2 * BLOCK), (128, BLOCK), (256, 3 * BLOCK), (512, BLOCK)]
+    ("dim", "block_size"),
+    [(36, SUBBLOCK), (64, 2 * SUBBLOCK), (128, SUBBLOCK), (256, 3 * SUBBLOCK), (512, SUBBLOCK)],
 )
-def test_dims_and_pages(library: Library, dtype: torch.dtype, dim: int, page: int) -> None:
-    check(library, Case([(0, 40), (99, 1), (3, 2)], 6, 2, dim, page, dtype))
+def test_dims_and_block_sizes(
+    library: Library, dtype: torch.dtype, dim: int, block_size: int
+) -> None:
+    check(library, Case([(0, 40), (99, 1), (3, 2)], 6, 2, dim, block_size, dtype))
 
 
 @pytest.mark.parametrize(
     ("before", "new"), [(SPAN - 1, 1), (SPAN, 1), (SPAN - 1, 3), (2 * SPAN + 40, 50)]
 )
 def test_spans(library: Library, before: int, new: int) -> None:
-    check(library, Case([(before, new), (3, 1)], 4, 2, 32, BLOCK))
+    check(library, Case([(before, new), (3, 1)], 4, 2, 32, SUBBLOCK))
 
 
 def test_contexts_seen_by_all(library: Library) -> None:
     sequences, contexts = [(0, 90), (70, 1), (0, 5), (67, 4)], [80, 66, 5, 64]
-    check(library, Case(sequences, block_size=BLOCK, contexts=contexts))
+    check(library, Case(sequences, block_size=SUBBLOCK, contexts=contexts))
 
 
 @pytest.mark.parametrize("stored", ["auto", "int8"])
@@ -83,7 +87,7 @@ def test_bits_do_not_depend_on_the_step(
 
     def last_row(sequences: list[tuple[int, int]], threads: int) -> Tensor:
         library.set_threads(threads)
-        got = compute_step(Case(sequences, 6, 2, 64, BLOCK, dtype), maker(library, stored))
+        got = compute_step(Case(sequences, 6, 2, 64, SUBBLOCK, dtype), maker(library, stored))
         return got[sequences[0][1] - 1]
 
     total = 2 * SPAN + 77
@@ -101,9 +105,9 @@ def test_bits_do_not_depend_on_the_step(
 class SpoiltAttention(NativeCpuAttention):
     """Puts a NaN into K of head 0, in one slot of each block, before it attends."""
 
-    def run(self, qkv: Tensor, cache: LayerCache, plan: Step) -> Tensor:
+    def run(self, qkv: Tensor, cache: KvCache, plan: Step) -> Tensor:
         assert isinstance(cache, KvCache)
-        cache.numbers[:, 0, 0].view(-1, 32, BLOCK)[..., 5] = torch.nan
+        cache.numbers[:, 0, 0].view(-1, 32, SUBBLOCK)[..., 5] = torch.nan
         return super().run(qkv, cache, plan)
 
 
@@ -113,7 +117,7 @@ def test_nan_stays_in_its_head(library: Library) -> None:
     def make(case: Case) -> SpoiltAttention:
         return SpoiltAttention(case.kv_heads, case.block_size, case.dtype, "auto", library)
 
-    got = compute_step(Case([(40, 1), (10, 1)], 4, 2, 32, BLOCK), make)
+    got = compute_step(Case([(40, 1), (10, 1)], 4, 2, 32, SUBBLOCK), make)
     assert got[:, :2].isnan().all()  # the query heads that share K/V head 0
     assert not got[:, 2:].isnan().any()
 
@@ -121,15 +125,15 @@ def test_nan_stays_in_its_head(library: Library) -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_nan_alone_in_the_last_span(library: Library, threads: int) -> None:
     """All scores of a span are NaN, so it has no largest one: it counts none the less."""
-    attention = NativeCpuAttention(1, BLOCK, torch.float32, "auto", library)
-    cache = attention.allocate(1, SPAN // BLOCK + 1, 32)[0]
-    blocks = np.arange(SPAN // BLOCK + 1)[None]
+    attention = NativeCpuAttention(1, SUBBLOCK, torch.float32, "auto", library)
+    cache = attention.allocate(1, SPAN // SUBBLOCK + 1, 32)[0]
+    blocks = np.arange(SPAN // SUBBLOCK + 1)[None]
     library.set_threads(threads)
 
     def feed(positions: range, qkv: Tensor) -> Tensor:
         where = np.array(positions)
         step = Step(
-            where, where, np.array([0, len(where)]), np.array([where[-1] + 1]), blocks, BLOCK
+            where, where, np.array([0, len(where)]), np.array([where[-1] + 1]), blocks, SUBBLOCK
         )
         attention.write(qkv[:, 1:], cache, step)
         return attention.run(qkv, cache, step)
@@ -144,10 +148,10 @@ def test_nan_alone_in_the_last_span(library: Library, threads: int) -> None:
 @pytest.mark.parametrize("is_value", [False, True])
 def test_bad_numbers_in_an_int8_cache(library: Library, bad: float, is_value: bool) -> None:
     """Codes cannot say so, but their scale can; subnormal numbers beside them do no harm."""
-    attention = NativeCpuAttention(2, BLOCK, torch.float32, "int8", library)
+    attention = NativeCpuAttention(2, SUBBLOCK, torch.float32, "int8", library)
     cache = attention.allocate(1, 1, 32)[0]
     places = np.arange(3)
-    step = Step(places, places, np.array([0, 3]), np.array([3]), np.zeros((1, 1)), BLOCK)
+    step = Step(places, places, np.array([0, 3]), np.array([3]), np.zeros((1, 1)), SUBBLOCK)
     qkv = torch.randn(3, 6, 32)  # heads: two of queries, keys, values
     qkv[1, 4 if is_value else 2, 7] = bad
     qkv[:, 5] = 1e-42

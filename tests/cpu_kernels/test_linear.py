@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from glmserve.config import WeightBits
-from glmserve.ops.quantized import QuantizedWeight, pack_codes
+from glmserve.ops.linear.quantized import QuantizedWeight, pack_codes
 from glmserve_cpu_kernels import linear
 from glmserve_cpu_kernels.library import Library
 from glmserve_cpu_kernels.linear import ActivationBits, PackedLinear, activation_group

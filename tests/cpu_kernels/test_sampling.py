@@ -7,10 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput
-from glmserve.ops.drawing import draw_row
+from glmserve.ops.sampling.draw import draw_row
 from glmserve_cpu_kernels.library import Library
 from glmserve_cpu_kernels.sampling import DRAW, draw
+from support.flat_sampling import sampling_input
 
 OPTIONS = st.fixed_dictionaries(
     {
@@ -24,7 +26,8 @@ OPTIONS = st.fixed_dictionaries(
 
 
 def native(library: Library, logits: np.ndarray, inputs: list[SamplingInput]) -> list[int]:
-    how = [(s.noise_key, s.top_p, s.temperature, s.min_p, s.top_k) for s in inputs]
+    pairs = [(s.noise_key, s.sampling) for s in inputs]
+    how = [(key, p.top_p, p.temperature, p.min_p, p.top_k) for key, p in pairs]
     return draw(library, logits, range(len(inputs)), np.array(how, dtype=DRAW))
 
 
@@ -57,8 +60,10 @@ def test_same_as_the_reference(
 ) -> None:
     rng = np.random.default_rng(seed)
     rows = np.stack([random_logits(rng, vocab, kind) for _ in inputs])
-    given_inputs = [SamplingInput(**options) for options in inputs]  # type: ignore[arg-type]
-    want = [draw_row(row, s) for row, s in zip(rows, given_inputs, strict=True)]
+    given_inputs = [sampling_input(**options) for options in inputs]
+    want = [
+        draw_row(row, s.noise_key, s.sampling) for row, s in zip(rows, given_inputs, strict=True)
+    ]
     assert native(library, rows, given_inputs) == want
 
 
@@ -66,8 +71,8 @@ def test_a_whole_vocabulary(library: Library) -> None:
     rng = np.random.default_rng(0)
     rows = rng.normal(0, 3, (8, 65024)).astype(np.float32)
     for options in ({}, {"top_p": 0.9}, {"top_k": 50}, {"top_p": 0.8, "top_k": 1000}):
-        inputs = [SamplingInput(noise_key=i, temperature=0.9, **options) for i in range(8)]
-        want = [draw_row(row, s) for row, s in zip(rows, inputs, strict=True)]
+        inputs = [sampling_input(noise_key=i, temperature=0.9, **options) for i in range(8)]
+        want = [draw_row(row, s.noise_key, s.sampling) for row, s in zip(rows, inputs, strict=True)]
         assert native(library, rows, inputs) == want
 
 
@@ -77,7 +82,7 @@ def test_not_finite(library: Library, bad: float, place: int) -> None:
     rows = np.zeros((3, 40), dtype=np.float32)
     rows[1, place] = bad
     rows[2] = -np.inf
-    tokens = native(library, rows, [SamplingInput(temperature=1.0)] * 3)
+    tokens = native(library, rows, [SamplingInput(sampling=Sampling(temperature=1.0))] * 3)
     assert tokens[0] >= 0
     assert tokens[1:] == [INVALID_TOKEN_ID] * 2
 
@@ -85,5 +90,5 @@ def test_not_finite(library: Library, bad: float, place: int) -> None:
 def test_nothing_ruled_out_is_ever_drawn(library: Library) -> None:
     rows = np.full((64, 700), -np.inf, dtype=np.float32)
     rows[:, [3, 650]] = 0.0
-    inputs = [SamplingInput(noise_key=i, temperature=100.0) for i in range(64)]
+    inputs = [SamplingInput(noise_key=i, sampling=Sampling(temperature=100.0)) for i in range(64)]
     assert set(native(library, rows, inputs)) == {3, 650}

@@ -56,7 +56,7 @@ async def running_engine(runner: FakeRunner) -> AsyncIterator[Engine]:
 
 
 def greedy(max_tokens: int) -> SamplingParams:
-    return SamplingParams(max_tokens=max_tokens, temperature=0.0)
+    return SamplingParams(max_tokens=max_tokens)
 
 
 async def drain(stream: TokenStream) -> list[int]:

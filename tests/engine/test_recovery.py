@@ -32,7 +32,7 @@ POISON = 300
 
 
 def greedy(max_tokens: int) -> SamplingParams:
-    return SamplingParams(max_tokens=max_tokens, temperature=0.0)
+    return SamplingParams(max_tokens=max_tokens)
 
 
 def failing(runner: FakeRunner, step: int) -> FakeRunner:

@@ -29,12 +29,13 @@ from glmserve.errors import EngineDeadError, WorkerLostError
 from glmserve.request import RequestStatus, SamplingParams
 from glmserve.worker.step_loop import execute_steps
 from support.fakes import LIMITS, AsyncRunner, FakeRunner, expected_output
+from support.flat_sampling import sampling_params
 from support.simulation import Arrival, Remainders, SamplingRunner, output_alone, requests_of
 from support.worker_on_thread import WorkerOnThread, drain, serving
 
 
 def greedy(max_tokens: int) -> SamplingParams:
-    return SamplingParams(max_tokens=max_tokens, temperature=0.0)
+    return SamplingParams(max_tokens=max_tokens)
 
 
 async def test_every_step_is_launched_before_the_output_of_the_one_before_it(
@@ -44,7 +45,7 @@ async def test_every_step_is_launched_before_the_output_of_the_one_before_it(
     runner = AsyncRunner()
     async with serving(WorkerOnThread(runner)) as engine:
         runner.last_step = 12
-        penalised = msgspec.structs.replace(greedy(12), presence_penalty=0.5)
+        penalised = sampling_params(12, presence_penalty=0.5)
         stopping = msgspec.structs.replace(greedy(12), stop_token_ids=frozenset(range(32, 48)))
         streams = [
             engine.submit([1, 2], greedy(12)),
@@ -182,7 +183,7 @@ async def test_requests_of_all_kinds_that_fill_the_cache() -> None:
         Arrival(
             tick=0,
             prompt=[rng.randrange(3) for _ in range(rng.randrange(1, 16))],
-            params=SamplingParams(
+            params=sampling_params(
                 max_tokens=rng.randrange(1, 20),
                 temperature=rng.choice([0.0, 1.0]),
                 seed=rng.randrange(100),

@@ -239,7 +239,7 @@ async def test_closing_while_another_worker_starts() -> None:
 
 async def test_an_engine_goes_on_over_killed_stopped_and_failing_workers() -> None:
     supervision = SupervisionConfig(step_timeout=0.3)
-    params = SamplingParams(max_tokens=1500, temperature=0.0)
+    params = SamplingParams(max_tokens=1500)
     outputs = []
     for disturbances in ([], [signal.SIGKILL, signal.SIGSTOP, signal.SIGBUS]):
         engine = Engine(ProcessExecutor(CONFIG, supervision), SchedulerConfig(), hash_key=b"key")

@@ -12,7 +12,7 @@ import torch
 from glmserve_kernels.operation import Arguments, Case, Maker, Operation
 from glmserve_kernels.paged_attention.cases import Heads, make_cache
 from glmserve_kernels.paged_decode.kernel import paged_decode
-from glmserve_kernels.paged_decode.split_plan import split_work
+from glmserve_kernels.paged_decode.split_plan import split_contexts
 from glmserve_kernels.registry import load_all
 from glmserve_kernels.tiles import Tiles, load_tiles
 from gpu_timing import CudaTimer
@@ -91,18 +91,20 @@ def test_a_decode_graph_serves_other_lengths(gpu: torch.device, chip: str, cache
     maker = DeviceMaker(gpu, torch.float16)
     lengths = [[700, 1, 64, 65], [1, 2000, 0, 129], [0, 0, 0, 0], [2000, 1999, 1937, 1]]
     longest = [max(of_one) for of_one in zip(*lengths, strict=True)]
-    items = 40
+    num_items = 40
     kept = make_cache(maker, heads, longest)
     shape = (len(longest), heads.query, heads.dim)
 
     def arguments(contexts: list[int]) -> Arguments:
-        work, work_start = split_work(np.array(contexts), items, page=heads.page)
+        items, item_start = split_contexts(
+            np.array(contexts), num_items, block_size=heads.block_size
+        )
         return {
             **kept,
-            "work": maker.given(work.tolist(), torch.int32),
-            "work_start": maker.given(work_start.tolist(), torch.int32),
-            "partial_out": maker.poisoned(items, heads.query, heads.dim, dtype=torch.float32),
-            "partial_lse": maker.poisoned(items, heads.query, dtype=torch.float32),
+            "items": maker.given(items.tolist(), torch.int32),
+            "item_start": maker.given(item_start.tolist(), torch.int32),
+            "partial_out": maker.poisoned(num_items, heads.query, heads.dim, dtype=torch.float32),
+            "partial_lse": maker.poisoned(num_items, heads.query, dtype=torch.float32),
             "out": maker.poisoned(*shape),
         }
 
@@ -116,7 +118,7 @@ def test_a_decode_graph_serves_other_lengths(gpu: torch.device, chip: str, cache
     replay = CudaTimer().record([partial(launch, **recorded)])
     for contexts in lengths:
         other = arguments(contexts)
-        for name in ("work", "work_start", "partial_out", "partial_lse", "out"):
+        for name in ("items", "item_start", "partial_out", "partial_lse", "out"):
             recorded[name].copy_(other[name])
         replay()
         launch(**other)

@@ -22,9 +22,10 @@ from compiler import CHIPS, compiling_for
 from torch import Tensor
 
 from glmserve.config import RunnerConfig, report_nothing
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import SamplingInput, ScheduledSequence, ScoreInput, StepInput
 from glmserve.model_config import read_model_config
-from glmserve.ops.gpu_ops import Gpu, make_ops
+from glmserve.ops.gpu.select_ops import Gpu, make_ops
 from glmserve.runner.gpu_loading import load_gpu_runner
 from glmserve.runner.gpu_runner import GpuRunner
 from glmserve.runner.torch_runner import TorchTarget
@@ -109,10 +110,19 @@ def _sequence(request_id: int, tokens: int, start: int, rng: random.Random) -> S
         [
             None,
             SamplingInput(),
-            SamplingInput(temperature=0.8, top_p=rng.random(), noise_key=rng.getrandbits(64)),
-            SamplingInput(temperature=1.0, top_k=rng.randint(1, 300), min_p=0.1),
-            SamplingInput(repetition_penalty=1.1, history=history, prompt_length=1),
-            SamplingInput(temperature=0.5, banned=(2,), logit_bias={5: 1.0}, top_logprobs=20),
+            SamplingInput(
+                noise_key=rng.getrandbits(64),
+                sampling=Sampling(temperature=0.8, top_p=rng.random()),
+            ),
+            SamplingInput(sampling=Sampling(temperature=1.0, top_k=rng.randint(1, 300), min_p=0.1)),
+            SamplingInput(
+                history=history, prompt_length=1, sampling=Sampling(repetition_penalty=1.1)
+            ),
+            SamplingInput(
+                banned=(2,),
+                top_logprobs=20,
+                sampling=Sampling(temperature=0.5, logit_bias={5: 1.0}),
+            ),
         ]
     )
     score = ScoreInput([0] * (tokens - 1), 3) if rng.random() < 0.05 else None

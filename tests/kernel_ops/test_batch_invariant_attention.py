@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glmserve_kernels.batch_invariant_attention.kernel import batch_invariant_attention
-from glmserve_kernels.batch_invariant_attention.split_plan import max_items, plan
+from glmserve_kernels.batch_invariant_attention.split_plan import max_items, split_step
 from glmserve_kernels.operation import Arguments, Maker
 from glmserve_kernels.paged_attention.cases import Heads, make_cache
 from glmserve_kernels.tiles import load_tiles
@@ -57,8 +57,8 @@ class Model(NamedTuple):
         contexts = np.array([chunk.end for chunk in chunks])
         group = self.heads.query // self.heads.key
         num_items = max_items(queries, int(contexts.max()), group, PIECE)
-        work, work_start = plan(
-            queries, contexts, num_items, group=group, page=self.heads.page, piece=PIECE
+        items, item_start = split_step(
+            queries, contexts, num_items, group=group, block_size=self.heads.block_size, piece=PIECE
         )
         q = torch.cat([self.queries[chunk.sequence][chunk.first : chunk.end] for chunk in chunks])
         make = Maker(q.device, q.dtype)
@@ -69,8 +69,8 @@ class Model(NamedTuple):
             q=q,
             query_start=make.given([0, *accumulate(queries.tolist())], torch.int32),
             context_lens=make.given(contexts.tolist(), torch.int32),
-            work=make.given(work.tolist(), torch.int32),
-            work_start=make.given(work_start.tolist(), torch.int32),
+            items=make.given(items.tolist(), torch.int32),
+            item_start=make.given(item_start.tolist(), torch.int32),
             piece=PIECE,
             partial_out=make.poisoned(num_items, *q.shape[1:], dtype=torch.float32),
             partial_top=make.poisoned(num_items, q.shape[1], dtype=torch.float32),

@@ -34,7 +34,7 @@ def make(device: torch.device, dtype: torch.dtype, cache: torch.dtype | None) ->
         kv_heads=3,
         dim=48,
         rotary=20,
-        page=16,
+        block_size=16,
         cache=cache,
     )
 
@@ -63,7 +63,7 @@ def cached(arguments: Arguments) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def at_slots(cache: Tensor, slots: Tensor) -> Tensor:
-    """What a cache [num_blocks, Hkv, PAGE, D] holds for the tokens that are not padding."""
+    """What a cache [num_blocks, Hkv, BLOCK_SIZE, D] holds for the tokens that are not padding."""
     used = slots[slots >= 0]
     return cache[used // cache.shape[2], :, used % cache.shape[2]]
 

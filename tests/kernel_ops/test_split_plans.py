@@ -1,4 +1,4 @@
-"""How attention's work is cut up: everything once, in order, within the promised bounds."""
+"""Attention's split plans: every position once, in order, within the documented bounds."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from glmserve_kernels.paged_decode.split_plan import (
     SHORTEST_PIECE,
     max_fixed_items,
     max_items,
-    split_work,
+    split_contexts,
 )
 from glmserve_kernels.paged_prefill.split_plan import query_tiles, tokens_per_tile
 
-PAGES = st.sampled_from([16, 32, 64, 128])
+BLOCK_SIZES = st.sampled_from([16, 32, 64, 128])
 CONTEXTS = st.lists(st.integers(0, 40_000) | st.integers(0, 300), min_size=1, max_size=40)
 
 Piece = tuple[int, int]
 """First and end position."""
 
 
-def pieces_of(work: np.ndarray, work_start: np.ndarray) -> list[list[Piece]]:
-    """By sequence; all that is wrong with the frame of a list of items fails here."""
-    assert work.dtype == work_start.dtype == np.int32
-    assert work_start[0] == 0
-    assert (work[work_start[-1] :] == -1).all()
+def pieces_of(items: np.ndarray, item_start: np.ndarray) -> list[list[Piece]]:
+    """The pieces of each sequence, after checking dtypes, padding and order of the items."""
+    assert items.dtype == item_start.dtype == np.int32
+    assert item_start[0] == 0
+    assert (items[item_start[-1] :] == -1).all()
     pieces = []
-    for sequence, (begin, end) in enumerate(pairwise(work_start)):
-        items = work[begin:end]
-        assert (items[:, 0] == sequence).all()
-        pieces.append([(int(first), int(last)) for first, last in items[:, -2:]])
+    for sequence, (begin, end) in enumerate(pairwise(item_start)):
+        own = items[begin:end]
+        assert (own[:, 0] == sequence).all()
+        pieces.append([(int(first), int(last)) for first, last in own[:, -2:]])
     return pieces
 
 
@@ -50,44 +50,46 @@ def check_cover(pieces: list[Piece], context: int) -> None:
         assert not pieces
 
 
-@given(CONTEXTS, PAGES, st.sampled_from([1, 2, 32]), st.integers(1, 200))
+@given(CONTEXTS, BLOCK_SIZES, st.sampled_from([1, 2, 32]), st.integers(1, 200))
 def test_balanced_pieces(
-    contexts: list[int], page: int, kv_heads: int, multiprocessors: int
+    contexts: list[int], block_size: int, kv_heads: int, multiprocessors: int
 ) -> None:
     num_items = max_items(len(contexts), kv_heads, multiprocessors)
-    work, work_start = split_work(np.array(contexts), num_items, page=page)
-    assert work.shape == (num_items, 3)
+    items, item_start = split_contexts(np.array(contexts), num_items, block_size=block_size)
+    assert items.shape == (num_items, 3)
     longest = 0
-    for pieces, context in zip(pieces_of(work, work_start), contexts, strict=True):
+    for pieces, context in zip(pieces_of(items, item_start), contexts, strict=True):
         check_cover(pieces, context)
-        assert all(first % page == 0 for first, _ in pieces)
+        assert all(first % block_size == 0 for first, _ in pieces)
         lengths = [end - first for first, end in pieces]
         # Within a sequence they are equal, but for the last one.
         assert len(set(lengths[:-1])) <= 1
         assert all(length >= SHORTEST_PIECE // 2 for length in lengths[:-1])
         longest = max(longest, *lengths, 0)
     to_fill = num_items - len(contexts)
-    rounded = sum(-(-context // page) * page for context in contexts)
-    assert longest <= max(-(-rounded // to_fill) + page, SHORTEST_PIECE)
+    rounded = sum(-(-context // block_size) * block_size for context in contexts)
+    assert longest <= max(-(-rounded // to_fill) + block_size, SHORTEST_PIECE)
 
 
-@given(CONTEXTS, PAGES, st.integers(1, 20))
+@given(CONTEXTS, BLOCK_SIZES, st.integers(1, 20))
 def test_fixed_pieces_do_not_depend_on_the_batch(
-    contexts: list[int], page: int, pages: int
+    contexts: list[int], block_size: int, blocks: int
 ) -> None:
-    piece = page * pages
+    piece = block_size * blocks
     num_items = max_fixed_items(len(contexts), max(contexts), piece)
-    work, work_start = split_work(np.array(contexts), num_items, page=page, piece=piece)
-    for pieces, context in zip(pieces_of(work, work_start), contexts, strict=True):
+    items, item_start = split_contexts(
+        np.array(contexts), num_items, block_size=block_size, piece=piece
+    )
+    for pieces, context in zip(pieces_of(items, item_start), contexts, strict=True):
         starts = range(0, context, piece)
         assert pieces == [(first, min(first + piece, context)) for first in starts]
 
 
 def test_one_long_context_fills_the_chip() -> None:
     num_items = max_items(1, 2, 132)
-    work, work_start = split_work(np.array([65_536]), num_items, page=64)
-    assert work_start.tolist() == [0, 256]
-    assert work[255].tolist() == [0, 65_280, 65_536]
+    items, item_start = split_contexts(np.array([65_536]), num_items, block_size=64)
+    assert item_start.tolist() == [0, 256]
+    assert items[255].tolist() == [0, 65_280, 65_536]
 
 
 @pytest.mark.parametrize(
@@ -95,13 +97,13 @@ def test_one_long_context_fills_the_chip() -> None:
     [
         (2, None, "2 items are not more than 2 sequences"),
         (3, 64, "4 pieces of 64 positions, but only 3 items"),
-        (9, 24, "pieces of 24 positions are no multiple of the page, 16"),
+        (9, 24, "pieces of 24 positions are no multiple of the block size, 16"),
         (9, 0, "pieces of 0 positions"),
     ],
 )
 def test_refusals(num_items: int, piece: int | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        split_work(np.array([100, 100]), num_items, page=16, piece=piece)
+        split_contexts(np.array([100, 100]), num_items, block_size=16, piece=piece)
 
 
 @given(st.lists(st.integers(0, 500), min_size=1, max_size=20), st.integers(1, 64))
@@ -124,21 +126,23 @@ def test_tokens_per_tile(group: int, expected: int) -> None:
 
 @given(
     st.lists(st.tuples(st.integers(0, 3) | st.integers(0, 200), st.integers(0, 3000)), min_size=1),
-    PAGES,
+    BLOCK_SIZES,
     st.sampled_from([1, 3, 16]),
 )
-def test_batch_invariant_plan(sequences: list[tuple[int, int]], page: int, group: int) -> None:
+def test_batch_invariant_plan(
+    sequences: list[tuple[int, int]], block_size: int, group: int
+) -> None:
     queries = np.array([new for new, _ in sequences])
     contexts = queries + np.array([cached for _, cached in sequences])
     num_items = batch_invariant.max_items(queries, int(contexts.max()), group, 256)
-    work, work_start = batch_invariant.plan(
-        queries, contexts, num_items, group=group, page=page, piece=256
+    items, item_start = batch_invariant.split_step(
+        queries, contexts, num_items, group=group, block_size=block_size, piece=256
     )
-    assert work.shape == (num_items, 4)
+    assert items.shape == (num_items, 4)
     tokens = batch_invariant.tokens_per_tile(group)
-    by_sequence = pieces_of(work, work_start)
+    by_sequence = pieces_of(items, item_start)
     for sequence, (new, cached) in enumerate(sequences):
-        firsts = work[work_start[sequence] : work_start[sequence + 1], 1].tolist()
+        firsts = items[item_start[sequence] : item_start[sequence + 1], 1].tolist()
         if new == 1:
             check_cover(by_sequence[sequence], cached + 1)
             assert all(first % 256 == 0 for first, _ in by_sequence[sequence])
@@ -150,17 +154,19 @@ def test_batch_invariant_plan(sequences: list[tuple[int, int]], page: int, group
 
 
 def test_batch_invariant_plan_of_padding() -> None:
-    work, work_start = batch_invariant.plan(
-        np.array([1, 1]), np.array([0, 5]), 3, group=2, page=16, piece=64
+    items, item_start = batch_invariant.split_step(
+        np.array([1, 1]), np.array([0, 5]), 3, group=2, block_size=16, piece=64
     )
-    assert work.tolist() == [[1, 0, 0, 5], [-1] * 4, [-1] * 4]
-    assert work_start.tolist() == [0, 0, 1]
+    assert items.tolist() == [[1, 0, 0, 5], [-1] * 4, [-1] * 4]
+    assert item_start.tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize(("piece", "message"), [(96, "multiple of 64"), (64, "2 pieces and tiles")])
 def test_batch_invariant_refusals(piece: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        batch_invariant.plan(np.array([1]), np.array([70]), 1, group=1, page=16, piece=piece)
+        batch_invariant.split_step(
+            np.array([1]), np.array([70]), 1, group=1, block_size=16, piece=piece
+        )
 
 
 def test_planning_needs_neither_torch_nor_triton() -> None:

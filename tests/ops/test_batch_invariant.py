@@ -13,10 +13,11 @@ import torch
 from glmserve.config import RunnerConfig, report_nothing
 from glmserve.contract.step import Logprobs, SamplingInput, ScheduledSequence, ScoreInput, StepInput
 from glmserve.devices.cpu import CpuDevice
-from glmserve.ops.batch_invariant import BatchInvariantAttention, BatchInvariantCpuOps
-from glmserve.ops.cpu import CpuOps
-from glmserve.ops.kv_store import ExactStore
-from glmserve.ops.native_cpu import ACTIVATION_DTYPES, NativeCpuOps
+from glmserve.ops.attention.batch_invariant import BatchInvariantAttention
+from glmserve.ops.attention.kv_store import ExactStore
+from glmserve.ops.cpu.batch_invariant_ops import BatchInvariantCpuOps
+from glmserve.ops.cpu.native_ops import ACTIVATION_DTYPES, NativeCpuOps
+from glmserve.ops.cpu.torch_ops import TorchCpuOps
 from glmserve.runner.torch_runner import TorchRunner
 from support.attention_steps import Case, run_step
 from support.golden import PREFIXES, read_greedy
@@ -47,7 +48,7 @@ def test_contexts_seen_by_all() -> None:
     torch.testing.assert_close(got.double(), want, rtol=0, atol=1e-5)
 
 
-def make_operations(kernels: str, dtype: torch.dtype) -> CpuOps:
+def make_operations(kernels: str, dtype: torch.dtype) -> TorchCpuOps:
     """Those of --deterministic with or without our own kernels."""
     if kernels == "torch":
         return BatchInvariantCpuOps(make(Case([])), dtype)

@@ -12,13 +12,13 @@ import torch
 from glmserve.config import RunnerConfig
 from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig, read_model_config
-from glmserve.ops import gpu_ops
-from glmserve.ops.base import Ops
-from glmserve.ops.batch_invariant_triton import BatchInvariantPagedAttention
-from glmserve.ops.gpu_ops import Gpu, make_ops
-from glmserve.ops.paged_attention import PagedAttention
-from glmserve.ops.sdpa import SdpaAttention
-from glmserve.ops.triton import ElementwiseTritonOps
+from glmserve.ops.attention.batch_invariant_paged import BatchInvariantPagedAttention
+from glmserve.ops.attention.paged import PagedAttention
+from glmserve.ops.attention.sdpa import SdpaAttention
+from glmserve.ops.base import AnyOps
+from glmserve.ops.gpu import select_ops
+from glmserve.ops.gpu.select_ops import Gpu, make_ops
+from glmserve.ops.gpu.triton_ops import ElementwiseTritonOps
 from support.emulated_gpu import GPU
 
 OLD = GPU._replace(chip="sm_75", capability=(7, 5))
@@ -29,7 +29,7 @@ def model(golden_models: Path) -> ModelConfig:
     return read_model_config(golden_models / "glm2_base")
 
 
-def make(model: ModelConfig, gpu: Gpu = GPU, block_size: int = 16, **options: Any) -> Ops:
+def make(model: ModelConfig, gpu: Gpu = GPU, block_size: int = 16, **options: Any) -> AnyOps:
     config = RunnerConfig(checkpoint="x", **options)
     return make_ops(config, model, torch.float16, block_size, gpu)
 
@@ -54,7 +54,7 @@ class TestAuto:
         assert not isinstance(ops, ElementwiseTritonOps)
 
     def test_without_the_package(self, model: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(gpu_ops, "find_spec", lambda name: None)
+        monkeypatch.setattr(select_ops, "find_spec", lambda name: None)
         assert "pip install 'glmserve[xformers]'" in refusal(model, attention_backend="xformers")
 
 

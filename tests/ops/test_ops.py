@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from glmserve.model_config import RopeConfig
-from glmserve.ops.base import Ops
-from glmserve.ops.cpu import CpuOps
-from glmserve.ops.kv_store import ExactStore
-from glmserve.ops.native_cpu import NativeCpuOps
-from glmserve.ops.sdpa import SdpaAttention
+from glmserve.ops.attention.kv_store import ExactStore
+from glmserve.ops.attention.sdpa import SdpaAttention
+from glmserve.ops.base import AnyOps, Ops
+from glmserve.ops.cpu.native_ops import NativeCpuOps
+from glmserve.ops.cpu.torch_ops import TorchCpuOps
 from support.native import native_library
 
 CPU = torch.device("cpu")
@@ -23,13 +23,13 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
 @pytest.fixture(params=["torch", "cpu", "native"])
-def ops(request: pytest.FixtureRequest) -> Ops:
+def ops(request: pytest.FixtureRequest) -> AnyOps:
     attention = SdpaAttention(2, torch.float32, CPU, 16, ExactStore(torch.float32))
     match request.param:
         case "torch":
             return Ops(attention)
         case "cpu":
-            return CpuOps(attention, torch.float32)
+            return TorchCpuOps(attention, torch.float32)
     if "dtype" in request.fixturenames and request.getfixturevalue("dtype") == torch.float16:
         pytest.skip("native kernels compute in float32 and bfloat16")
     return NativeCpuOps(attention, torch.float32, native_library())
@@ -66,7 +66,7 @@ class TestNorms:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [1, 3, 16, 70])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_linear(ops: Ops, dtype: torch.dtype, rows: int, with_bias: bool) -> None:
+def test_linear(ops: AnyOps, dtype: torch.dtype, rows: int, with_bias: bool) -> None:
     x = torch.randn(rows, 48).to(dtype)
     weight = (torch.randn(40, 48) / 7).to(dtype)
     bias = torch.randn(40).to(dtype) if with_bias else None
@@ -79,7 +79,7 @@ def test_linear(ops: Ops, dtype: torch.dtype, rows: int, with_bias: bool) -> Non
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_silu_and_mul(ops: Ops, dtype: torch.dtype) -> None:
+def test_silu_and_mul(ops: AnyOps, dtype: torch.dtype) -> None:
     x = torch.randn(3, 20).to(dtype)
     gate, up = x.double().chunk(2, dim=-1)
     got = ops.silu_and_mul(x.clone())
@@ -90,7 +90,7 @@ def test_silu_and_mul(ops: Ops, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gelu(ops: Ops, dtype: torch.dtype) -> None:
+def test_gelu(ops: AnyOps, dtype: torch.dtype) -> None:
     """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))"""
     x = (3 * torch.randn(3, 20)).to(dtype)
     wide = x.double()

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from glmserve.contract.step import ScheduledSequence, StepInput
-from glmserve.ops.attention import AttentionBackend
-from glmserve.ops.batch_invariant_triton import BatchInvariantPagedAttention
-from glmserve.ops.paged_attention import PagedAttention
-from glmserve.ops.paged_cache import PagedGeometry
-from glmserve.ops.static_arrays import StaticArrays
+from glmserve.ops.attention.backend import AnyAttentionBackend
+from glmserve.ops.attention.batch_invariant_paged import BatchInvariantPagedAttention
+from glmserve.ops.attention.paged import PagedAttention
+from glmserve.ops.attention.paged_cache import PagedGeometry
+from glmserve.ops.packed_arrays import StaticArrays
 from glmserve.runner.batch import build_batch
 from support.attention_steps import Case, run_step
 from support.emulated_gpu import GPU
@@ -55,7 +55,7 @@ def test_whole_steps(
     sequences: list[tuple[int, int]],
     heads: int,
     kv_heads: int,
-    make: Callable[[Case], AttentionBackend],
+    make: Callable[[Case], AnyAttentionBackend],
 ) -> None:
     case = Case(sequences, heads, kv_heads, dim=16, block_size=16)
     got, want = run_step(case, make)
@@ -76,10 +76,10 @@ def test_a_static_plan_is_the_plan_of_the_same_step() -> None:
     assert static.decode is not None
     assert plan.decode is not None
     assert static.slots.tolist() == [*plan.slots.tolist(), -1, -1]
-    items = int(plan.decode.work_start[-1])
-    assert static.decode.work_start.tolist() == [*plan.decode.work_start.tolist(), items, items]
-    assert torch.equal(static.decode.work[:items], plan.decode.work[:items])
-    assert (static.decode.work[items:] == -1).all()
+    used = int(plan.decode.item_start[-1])
+    assert static.decode.item_start.tolist() == [*plan.decode.item_start.tolist(), used, used]
+    assert torch.equal(static.decode.items[:used], plan.decode.items[:used])
+    assert (static.decode.items[used:] == -1).all()
     width = plan.decode.block_tables.shape[1]
     assert torch.equal(static.decode.block_tables[:2, :width], plan.decode.block_tables)
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from glmserve.config import WeightBits
-from glmserve.ops.cpu_quantized import (
+from glmserve.ops.linear.quantized import QuantizedWeight, quantize
+from glmserve.ops.linear.torch_cpu import (
     DequantizingLinear,
     Int4Linear,
     Int8Linear,
     W8A8Linear,
     pack_quantized,
 )
-from glmserve.ops.quantized import QuantizedWeight, quantize
 
 
 class TestCodes:

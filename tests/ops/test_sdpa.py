@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from glmserve.ops.cpu import CpuAttention
-from glmserve.ops.kv_store import ExactStore, Int8Store
-from glmserve.ops.sdpa import SdpaAttention, decode_buckets
+from glmserve.ops.attention.kv_store import ExactStore, Int8Store
+from glmserve.ops.attention.sdpa import CpuSdpaAttention, SdpaAttention, decode_buckets
 from support.attention_steps import Case, run_step
 
 CPU = torch.device("cpu")
@@ -32,7 +31,7 @@ def check(case: Case, backend: type[SdpaAttention], store: str = "exact", seed: 
         torch.testing.assert_close(got.double(), want, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("backend", [SdpaAttention, CpuAttention])
+@pytest.mark.parametrize("backend", [SdpaAttention, CpuSdpaAttention])
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (4, 4), (6, 1), (9, 3), (1, 1)])
@@ -77,7 +76,7 @@ CONTEXTS = [9, 4, 3, 5, 0]
 """All of the step, some before it, some of it, some before several new tokens, none."""
 
 
-@pytest.mark.parametrize("backend", [SdpaAttention, CpuAttention])
+@pytest.mark.parametrize("backend", [SdpaAttention, CpuSdpaAttention])
 @pytest.mark.parametrize("store", STORES)
 def test_contexts_seen_by_all(backend: type[SdpaAttention], store: str) -> None:
     check(Case(CONTEXTS_FIRST, contexts=CONTEXTS), backend, store)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from glmserve.errors import OptionError
-from glmserve.ops.kv_store import ExactStore
+from glmserve.ops.attention.kv_store import ExactStore
 from support.attention_steps import Case, run_step
 
 CPU = torch.device("cpu")
 
-xformers = pytest.importorskip("glmserve.ops.xformers", reason="needs the xformers extra")
+xformers = pytest.importorskip("glmserve.ops.attention.xformers", reason="needs the xformers extra")
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Any) -> Tensor:
@@ -56,4 +56,4 @@ def test_whole_steps(
 def test_says_why_it_cannot_run() -> None:
     backend = xformers.XformersAttention(2, CPU, 16, ExactStore(torch.float32))
     with pytest.raises(OptionError, match="cannot be used here: No operator found"):
-        backend.prove_it_runs(4, 16, torch.float32)
+        backend.check_supported(4, 16, torch.float32)

@@ -34,7 +34,7 @@ class Bench:
     ) -> Request:
         number = len(self.requests)
         prompt = [number * 1000 + i for i in range(num_prompt_tokens)]
-        params = SamplingParams(max_tokens=max_tokens, temperature=0.0)
+        params = SamplingParams(max_tokens=max_tokens)
         request = Request(number, prompt, params, priority, tenant=tenant)
         self.scheduler.add(request)
         self.requests.append(request)

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from glmserve.config import SchedulerConfig
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import RunnerLimits, StepOutput
 from glmserve.request import Request, SamplingParams
 from glmserve.scheduler import Scheduler
@@ -28,7 +29,9 @@ class Load:
         )
         config = SchedulerConfig(prefix_cache=prefix_cache)
         self.scheduler = Scheduler(config, limits, hash_key=b"key")
-        params = SamplingParams(max_tokens=2000, stop_token_ids=frozenset([STOP]))
+        params = SamplingParams(
+            max_tokens=2000, sampling=Sampling(temperature=1.0), stop_token_ids=frozenset([STOP])
+        )
         self.requests: list[Request] = []
         self.lengths: list[int] = []
         for number in range(num_requests):

@@ -127,7 +127,7 @@ def test_only_what_crashes_the_runner_is_given_up(
 
 
 def greedy(request_id: int, prompt: list[int], max_tokens: int = 8) -> Request:
-    return Request(request_id, prompt, SamplingParams(max_tokens=max_tokens, temperature=0.0))
+    return Request(request_id, prompt, SamplingParams(max_tokens=max_tokens))
 
 
 def plan(scheduler: Scheduler) -> StepInput:

@@ -16,10 +16,11 @@ from glmserve.contract.step import (
     unpack_int32,
 )
 from glmserve.errors import QueueFullError
-from glmserve.request import Request, RequestStatus, SamplingParams
+from glmserve.request import Request, RequestStatus
 from glmserve.scheduler import Scheduler
 from glmserve.scheduler.random import noise_key
 from support.fakes import LIMITS, FakeRunner, expected_output
+from support.flat_sampling import sampling_params
 
 AHEAD = msgspec.structs.replace(LIMITS, resolves_pending=True)
 
@@ -31,8 +32,7 @@ def make_scheduler(limits: RunnerLimits = AHEAD, max_batch_size: int = 16) -> Sc
 def make_request(
     request_id: int, prompt: list[int], max_tokens: int = 8, **fields: object
 ) -> Request:
-    params = SamplingParams(max_tokens=max_tokens, temperature=0.0)
-    return Request(request_id, prompt, msgspec.structs.replace(params, **fields))
+    return Request(request_id, prompt, sampling_params(max_tokens, **fields))
 
 
 def plan(scheduler: Scheduler) -> StepInput:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from glmserve.config import SchedulerConfig
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import INVALID_TOKEN_ID, RunnerLimits, StepInput, StepOutput
 from glmserve.errors import ContextLengthError, InvalidRequestError, QueueFullError
 from glmserve.request import Request, RequestStatus, SamplingParams
@@ -20,7 +21,7 @@ def make_scheduler(limits: RunnerLimits = LIMITS, **options: int) -> Scheduler:
 def make_request(
     request_id: int, num_prompt: int = 4, max_tokens: int = 4, first: int = 0, **fields: object
 ) -> Request:
-    params = SamplingParams(max_tokens=max_tokens, temperature=0.0)
+    params = SamplingParams(max_tokens=max_tokens)
     return Request(request_id, list(range(first, first + num_prompt)), params, **fields)  # type: ignore[arg-type]
 
 
@@ -165,7 +166,7 @@ def test_the_queue_is_bounded_by_requests_that_cannot_run_yet() -> None:
 
 def test_stop_token_and_length_end_a_request() -> None:
     scheduler = make_scheduler()
-    params = SamplingParams(max_tokens=2, temperature=0.0, stop_token_ids=frozenset({9}))
+    params = SamplingParams(max_tokens=2, stop_token_ids=frozenset({9}))
     stopping, long = Request(0, [1], params), Request(1, [2], params)
     scheduler.add(stopping)
     scheduler.add(long)
@@ -201,7 +202,9 @@ def test_what_can_never_fit_is_refused() -> None:
 def test_only_penalties_send_the_history() -> None:
     scheduler = make_scheduler()
     for request_id, penalty in ((0, 0.0), (1, 0.5)):
-        params = SamplingParams(max_tokens=4, presence_penalty=penalty, seed=3)
+        params = SamplingParams(
+            max_tokens=4, seed=3, sampling=Sampling(temperature=1.0, presence_penalty=penalty)
+        )
         scheduler.add(Request(request_id, [5, 6], params))
     step = scheduler.schedule()
     assert step is not None

@@ -20,7 +20,7 @@ from support.arrivals import arrivals, check_reports, check_updates, prompts, ru
 from support.fakes import expected_output
 from support.simulation import Arrival, Simulation, oracle, output_alone, output_of
 
-GREEDY = SamplingParams(max_tokens=0, temperature=0.0)
+GREEDY = SamplingParams(max_tokens=0)
 
 
 def simulate(limits: RunnerLimits, config: SchedulerConfig, plan: list[Arrival]) -> Scheduler:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from glmserve.config import SchedulerConfig
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import (
     INVALID_TOKEN_ID,
     RunnerLimits,
@@ -18,6 +19,7 @@ from glmserve.scheduler import Scheduler
 from glmserve.scheduler.random import noise_key
 from glmserve.scheduler.speculation import Drafter
 from support.fakes import LIMITS
+from support.flat_sampling import sampling_params
 from support.simulation import Remainders
 
 DRAFTING = msgspec.structs.replace(LIMITS, max_drafts=16)
@@ -26,8 +28,7 @@ LOOP = [1, 2, 3] * 4
 
 
 def make_request(request_id: int, prompt: list[int], **fields: object) -> Request:
-    params = SamplingParams(max_tokens=40, temperature=0.0)
-    return Request(request_id, prompt, msgspec.structs.replace(params, **fields))
+    return Request(request_id, prompt, sampling_params(**{"max_tokens": 40, **fields}))
 
 
 def started(
@@ -145,7 +146,12 @@ def test_who_gets_none(fields: dict[str, object]) -> None:
 
 
 def test_a_structure_gets_none() -> None:
-    request = Request(0, LOOP, SamplingParams(max_tokens=40), constraint=Remainders(20))
+    request = Request(
+        0,
+        LOOP,
+        SamplingParams(max_tokens=40, sampling=Sampling(temperature=1.0)),
+        constraint=Remainders(20),
+    )
     scheduler = Scheduler(SchedulerConfig(speculative_tokens=4), DRAFTING, hash_key=b"key")
     scheduler.add(request)
     scheduler.update(StepOutput(plan(scheduler).step_id, [3]))
@@ -180,9 +186,7 @@ def test_drafts_leave_a_block_for_each_running_request() -> None:
 
 
 def test_a_prediction_is_where_drafts_come_from() -> None:
-    request = Request(
-        0, [40, 41], SamplingParams(max_tokens=40, temperature=0.0), prediction=[7, 1, 1, 8, 9]
-    )
+    request = Request(0, [40, 41], SamplingParams(max_tokens=40), prediction=[7, 1, 1, 8, 9])
     scheduler = started(request)
     scheduler.update(StepOutput(plan(scheduler).step_id, [1]))
     step = plan(scheduler)

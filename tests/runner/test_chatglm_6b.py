@@ -26,7 +26,7 @@ def test_greedy_text_where_blocks_run_out(golden_models: Path, kv_cache_tokens: 
     )
     runner = CpuDevice().create_runner(config, report_nothing)
     scheduler = Scheduler(SchedulerConfig(), runner.info.limits, hash_key=b"key")
-    params = SamplingParams(max_tokens=24, temperature=0.0)
+    params = SamplingParams(max_tokens=24)
     requests = [Request(i, prompt, params) for i, prompt in enumerate(prompts)]
     for request in requests:
         scheduler.add(request)

@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput
-from glmserve.ops.attention import AttentionBackend
+from glmserve.ops.attention.backend import AnyAttentionBackend
 from glmserve.ops.base import Ops
 from glmserve.runner.sampler import sample
-from glmserve.runner.token_masks import restrict
+from glmserve.runner.token_masks import apply_token_masks
+from support.flat_sampling import sampling_input
 
 pytest.importorskip("triton", reason="kernels need triton, which there is for Linux only")
 
@@ -50,9 +52,9 @@ def on_host(
 ) -> list[int]:
     rows = logits.clone()
     rows[:, list(vocabulary.never_sampled)] = float("-inf")
-    restrict(rows, inputs, lambda: masks)
+    apply_token_masks(rows, inputs, lambda: masks)
     rows = rows[:, : vocabulary.limit]
-    return sample(rows, inputs, Ops(cast(AttentionBackend, None)), None)
+    return sample(rows, inputs, Ops(cast(AnyAttentionBackend, None)), None)
 
 
 def on_device(
@@ -101,7 +103,7 @@ def random_input(rng: np.random.Generator, size: int) -> SamplingInput:
         "banned": sometimes(tuple(rng.integers(0, size + 2, 3).tolist()), ()),
         "constrained": sometimes(True, False),
     }
-    return SamplingInput(**options)  # type: ignore[arg-type]
+    return sampling_input(**options)
 
 
 def random_mask(rng: np.random.Generator, size: int) -> bytes:
@@ -119,9 +121,12 @@ def nudged(s: SamplingInput) -> list[SamplingInput]:
     return [
         msgspec.structs.replace(
             s,
-            temperature=s.temperature * (1 + change),
-            top_p=min(1.0, max(0.0, s.top_p * (1 + change))),
-            min_p=s.min_p * (1 + change),
+            sampling=msgspec.structs.replace(
+                s.sampling,
+                temperature=s.sampling.temperature * (1 + change),
+                top_p=min(1.0, max(0.0, s.sampling.top_p * (1 + change))),
+                min_p=s.sampling.min_p * (1 + change),
+            ),
         )
         for change in (-1e-6, 1e-6)
     ]
@@ -173,7 +178,7 @@ class TestGreedy:
         assert INVALID_TOKEN_ID in want
         sampler = vocabulary.sampler()
         assert on_device(logits, greedy, [], sampler) == want
-        mixed = [*greedy[:19], SamplingInput(temperature=1.0)]
+        mixed = [*greedy[:19], SamplingInput(sampling=Sampling(temperature=1.0))]
         assert on_device(logits, mixed, [], sampler)[:19] == want[:19]
 
     def test_logits_are_only_read(self) -> None:
@@ -186,7 +191,9 @@ class TestGreedy:
         sampler = VOCABULARIES[1].sampler()
         monkeypatch.setattr("glmserve.runner.device_sampler.upload_together", None)
         logits = torch.zeros(2, 40, device=DEVICE)
-        assert sampler.sample(logits, [SamplingInput(), SamplingInput(top_p=0.5)], []).tolist() == [
+        assert sampler.sample(
+            logits, [SamplingInput(), SamplingInput(sampling=Sampling(top_p=0.5))], []
+        ).tolist() == [
             1,
             1,
         ]
@@ -199,7 +206,7 @@ class TestNotFinite:
         """Not at ids that do not exist, and of masked and banned ones only NaN behind a mask."""
         vocabulary = Vocabulary(40, 37, (0,))
         sampler = vocabulary.sampler()
-        plain = SamplingInput(temperature=temperature)
+        plain = SamplingInput(sampling=Sampling(temperature=temperature))
         rows = [
             (plain, 38, b""),
             (plain, 0, b""),
@@ -221,6 +228,9 @@ class TestNotFinite:
 
 def test_a_mask_that_leaves_nothing() -> None:
     sampler = VOCABULARIES[1].sampler()
-    rows = [SamplingInput(constrained=True), SamplingInput(constrained=True, temperature=1.0)]
+    rows = [
+        SamplingInput(constrained=True),
+        SamplingInput(constrained=True, sampling=Sampling(temperature=1.0)),
+    ]
     masks = [b"\x00", b"\x09"]  # none, and only ids that are never sampled
     assert on_device(torch.zeros(2, 40), rows, masks, sampler) == [INVALID_TOKEN_ID] * 2

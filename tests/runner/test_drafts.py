@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 
 from glmserve.config import RunnerConfig, SchedulerConfig, report_nothing
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import INVALID_TOKEN_ID, Runner, StepOutput
 from glmserve.devices.cpu import CpuDevice
 from glmserve.request import Request, SamplingParams
@@ -19,12 +20,14 @@ from support.golden import read_greedy
 from support.tiny_models import BASE, random_weights, write_checkpoint
 
 PROMPTS = [[5, 6, 7, 5, 6], [8], [*range(20), *range(20)], [11, 12, 13, 14] * 5]
-GREEDY = SamplingParams(max_tokens=30, temperature=0.0)
+GREEDY = SamplingParams(max_tokens=30)
 RULES = [
     GREEDY,
-    SamplingParams(max_tokens=30, temperature=1.0, seed=4, top_logprobs=2),
-    SamplingParams(max_tokens=30, temperature=0.7, top_p=0.9, top_k=12, seed=5),
-    SamplingParams(max_tokens=30, temperature=0.3, logit_bias={3: 1.0}, min_p=0.1, seed=6),
+    SamplingParams(max_tokens=30, seed=4, top_logprobs=2, sampling=Sampling(temperature=1.0)),
+    SamplingParams(max_tokens=30, seed=5, sampling=Sampling(temperature=0.7, top_p=0.9, top_k=12)),
+    SamplingParams(
+        max_tokens=30, seed=6, sampling=Sampling(temperature=0.3, logit_bias={3: 1.0}, min_p=0.1)
+    ),
 ]
 
 
@@ -97,7 +100,7 @@ def test_same_tokens(checkpoint: Path, error_every: int) -> None:
 def test_greedy_text_of_the_original(golden_models: Path, name: str) -> None:
     folder = golden_models / name
     prompts, want = read_greedy(folder)
-    rules = [SamplingParams(max_tokens=len(want[0]), temperature=0.0)] * len(prompts)
+    rules = [SamplingParams(max_tokens=len(want[0]))] * len(prompts)
     known: list[list[int | None]] = [[*tokens] for tokens in want]
     with mock.patch.object(Drafter, "draft", erring(known, 4)):
         updates, scheduler = run(load(folder), prompts, rules, 8)
@@ -108,7 +111,8 @@ def test_greedy_text_of_the_original(golden_models: Path, name: str) -> None:
 def test_deterministic_numbers_are_the_same_bits(checkpoint: Path) -> None:
     runner = load(checkpoint, deterministic=True)
     rules = [
-        SamplingParams(max_tokens=30, temperature=1.0, seed=i, top_logprobs=3) for i in range(4)
+        SamplingParams(max_tokens=30, seed=i, top_logprobs=3, sampling=Sampling(temperature=1.0))
+        for i in range(4)
     ]
     without, _ = run(runner, PROMPTS, rules, 0)
     with mock.patch.object(Drafter, "draft", erring(token_ids(without), 3)):
@@ -122,7 +126,9 @@ def test_a_wrong_guess_that_is_not_finite_harms_nobody(tmp_path: Path) -> None:
     weights = random_weights(BASE)
     weights["transformer.embedding.word_embeddings.weight"][40] = float("nan")
     runner = load(write_checkpoint(tmp_path, BASE, weights))
-    bias = SamplingParams(max_tokens=30, temperature=0.0, logit_bias={40: -100.0})
+    bias = SamplingParams(
+        max_tokens=30, sampling=Sampling(temperature=0.0, logit_bias={40: -100.0})
+    )
     without = token_ids(run(runner, PROMPTS, [bias] * 4, 0)[0])
     assert INVALID_TOKEN_ID not in without[0]
     with mock.patch.object(PromptLookup, "continuation", lambda *_: [40]):

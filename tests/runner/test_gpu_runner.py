@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import (
     PLACEHOLDER_TOKEN_ID,
     SamplingInput,
@@ -91,7 +92,9 @@ class TestQueuedAhead:
 
         def penalised(history: list[int]) -> SamplingInput:
             packed = np.array(history, dtype=np.int32).tobytes()
-            return SamplingInput(repetition_penalty=50.0, history=packed, prompt_length=3)
+            return SamplingInput(
+                history=packed, prompt_length=3, sampling=Sampling(repetition_penalty=50.0)
+            )
 
         for i in range(4):
             ids = [chosen[-1]] if chosen else prompt

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from glmserve.config import RunnerConfig, report_nothing
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import (
     Logprobs,
     Runner,
@@ -89,7 +90,7 @@ def test_logprobs_of_the_chosen_token(
 ) -> None:
     """They are the model's own, whatever temperature and bias make of them."""
     sampling = SamplingInput(
-        noise_key=3, temperature=temperature, logit_bias={1: 3.0}, top_logprobs=4
+        noise_key=3, top_logprobs=4, sampling=Sampling(temperature=temperature, logit_bias={1: 3.0})
     )
     silent = ScheduledSequence(1, [4], 0, np.array([5], dtype=np.int32).tobytes(), SamplingInput())
     output = run(load(checkpoint), ScheduledSequence(0, PROMPT, 0, TABLE, sampling), silent)
@@ -167,7 +168,7 @@ def test_masks_restrict_their_own_rows_only(
     best = np.argsort(-log_probs[-1], kind="stable").tolist()
     tables = [np.array([2 * i, 2 * i + 1], dtype=np.int32).tobytes() for i in range(4)]
     constrained = SamplingInput(constrained=True)
-    drawn = SamplingInput(temperature=2.0, noise_key=1, constrained=True)
+    drawn = SamplingInput(noise_key=1, constrained=True, sampling=Sampling(temperature=2.0))
     rows = [SamplingInput(), constrained, drawn, constrained]
     output = run(
         runner,

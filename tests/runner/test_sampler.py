@@ -13,28 +13,30 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput
-from glmserve.ops.base import Ops
-from glmserve.ops.cpu import CpuOps
-from glmserve.ops.drawing import nucleus
-from glmserve.ops.gumbel import draw, gumbel_noise
-from glmserve.ops.kv_store import ExactStore
-from glmserve.ops.native_cpu import NativeCpuOps
-from glmserve.ops.sdpa import SdpaAttention
+from glmserve.ops.attention.kv_store import ExactStore
+from glmserve.ops.attention.sdpa import SdpaAttention
+from glmserve.ops.base import AnyOps, Ops
+from glmserve.ops.cpu.native_ops import NativeCpuOps
+from glmserve.ops.cpu.torch_ops import TorchCpuOps
+from glmserve.ops.sampling.draw import nucleus
+from glmserve.ops.sampling.gumbel import draw, gumbel_noise
 from glmserve.runner.sampler import sample
 from glmserve.scheduler.random import noise_key
 from glmserve_cpu_kernels.library import UnavailableError, load
+from support.flat_sampling import sampling_input
 
 BACKEND = SdpaAttention(1, torch.float32, torch.device("cpu"), 16, ExactStore(torch.float32))
 
 
 @pytest.fixture(params=["torch", "cpu", "native"])
-def ops(request: pytest.FixtureRequest) -> Ops:
+def ops(request: pytest.FixtureRequest) -> AnyOps:
     match request.param:
         case "torch":
             return Ops(BACKEND)
         case "cpu":
-            return CpuOps(BACKEND, torch.float32)
+            return TorchCpuOps(BACKEND, torch.float32)
     try:
         return NativeCpuOps(BACKEND, torch.float32, load())
     except UnavailableError as error:
@@ -43,14 +45,16 @@ def ops(request: pytest.FixtureRequest) -> Ops:
 
 def choose(logits: list[float] | np.ndarray, vocab_limit: int | None = None, **options: Any) -> int:
     rows = torch.tensor(np.asarray(logits), dtype=torch.float32)[None]
-    return sample(rows, [SamplingInput(**options)], CpuOps(BACKEND, torch.float32), vocab_limit)[0]
+    return sample(
+        rows, [sampling_input(**options)], TorchCpuOps(BACKEND, torch.float32), vocab_limit
+    )[0]
 
 
 def sweep(logits: list[float] | np.ndarray, steps: int = 2000, **options: Any) -> Counter[int]:
     """How often each id is chosen with as many different keys, the same in every run."""
     rows = torch.tensor(np.asarray(logits), dtype=torch.float32).expand(steps, -1).clone()
-    inputs = [SamplingInput(noise_key=noise_key(1, i), **options) for i in range(steps)]
-    return Counter(sample(rows, inputs, CpuOps(BACKEND, torch.float32), None))
+    inputs = [sampling_input(noise_key=noise_key(1, i), **options) for i in range(steps)]
+    return Counter(sample(rows, inputs, TorchCpuOps(BACKEND, torch.float32), None))
 
 
 def history(prompt: list[int], output: list[int]) -> dict[str, Any]:
@@ -63,25 +67,25 @@ def expected_distribution(logits: np.ndarray, s: SamplingInput) -> np.ndarray:
     logits = logits.astype(np.float64).copy()
     tokens = np.frombuffer(s.history, dtype=np.int32).tolist()
     for token in set(tokens):
-        factor = s.repetition_penalty
+        factor = s.sampling.repetition_penalty
         logits[token] = logits[token] / factor if logits[token] > 0 else logits[token] * factor
     for token, count in Counter(tokens[s.prompt_length :]).items():
-        logits[token] -= s.presence_penalty + s.frequency_penalty * count
-    for token, bias in s.logit_bias.items():
+        logits[token] -= s.sampling.presence_penalty + s.sampling.frequency_penalty * count
+    for token, bias in s.sampling.logit_bias.items():
         logits[token] += bias
-    p = np.exp((logits - logits.max()) / s.temperature)
+    p = np.exp((logits - logits.max()) / s.sampling.temperature)
     p /= p.sum()
     ranked = sorted(range(len(p)), key=lambda i: (-p[i], i))
-    if s.top_k:
-        p[ranked[s.top_k :]] = 0
+    if s.sampling.top_k:
+        p[ranked[s.sampling.top_k :]] = 0
         p /= p.sum()
     before = 0.0
     for token in ranked:
         mass = p[token]
-        if before >= s.top_p and token != ranked[0]:
+        if before >= s.sampling.top_p and token != ranked[0]:
             p[token] = 0
         before += mass
-    p[p < s.min_p * p.max()] = 0
+    p[p < s.sampling.min_p * p.max()] = 0
     return p / p.sum()
 
 
@@ -149,7 +153,7 @@ class TestDistribution:
     def test_frequencies(self, options: dict[str, Any]) -> None:
         steps = 4000
         got = sweep(self.LOGITS, steps, **options)
-        want = expected_distribution(self.LOGITS, SamplingInput(**options))
+        want = expected_distribution(self.LOGITS, sampling_input(**options))
         for token, probability in enumerate(want):
             deviation = math.sqrt(steps * probability * (1 - probability))
             assert abs(got[token] - probability * steps) <= 4.5 * deviation, token
@@ -177,18 +181,19 @@ class TestDistribution:
         """Also with many equal logits; a token that is not kept is never chosen."""
         rng = np.random.default_rng(seed)
         logits = (np.round(rng.normal(size=size) * levels / 4) * 4 / levels).astype(np.float32)
-        s = SamplingInput(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+        options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
         # A top_p that falls exactly on a sum of equal probabilities is decided by rounding.
         want = np.zeros(size)
         for nudge in (-1e-6, 1e-6):
             moved = SamplingInput(
-                temperature=temperature,
-                top_k=top_k,
-                top_p=min(1.0, max(0.0, top_p + nudge)) if top_p < 1.0 else 1.0,
-                min_p=min_p * (1 - nudge),
+                sampling=Sampling(
+                    temperature=temperature,
+                    top_k=top_k,
+                    top_p=min(1.0, max(0.0, top_p + nudge)) if top_p < 1.0 else 1.0,
+                    min_p=min_p * (1 - nudge),
+                )
             )
             want += expected_distribution(logits, moved)
-        options = {f: getattr(s, f) for f in ("temperature", "top_k", "top_p", "min_p")}
         assert set(sweep(logits, 64, **options)) <= set(np.flatnonzero(want))
 
     def test_top_p_reached_exactly(self) -> None:
@@ -269,7 +274,7 @@ class TestNotFinite:
         logits[1, 200] = float("nan")
         logits[2, 100] = float("inf")
         logits[3] = float("-inf")
-        tokens = sample(logits, [SamplingInput(**options)] * 4, ops, None)
+        tokens = sample(logits, [sampling_input(**options)] * 4, ops, None)
         assert tokens[0] == 0
         assert tokens[1:] == [INVALID_TOKEN_ID] * 3
 
@@ -279,7 +284,10 @@ class TestNotFinite:
 
     def test_minus_infinity_is_never_chosen(self, ops: Ops) -> None:
         logits = torch.tensor([[float("-inf"), 2.0, 1.0]]).expand(50, -1).clone()
-        inputs = [SamplingInput(noise_key=i, temperature=2.0, top_p=0.99) for i in range(50)]
+        inputs = [
+            SamplingInput(noise_key=i, sampling=Sampling(temperature=2.0, top_p=0.99))
+            for i in range(50)
+        ]
         assert set(sample(logits, inputs, ops, None)) == {1, 2}
 
 
@@ -292,16 +300,18 @@ def test_rows_are_independent(seed: int) -> None:
     inputs = [
         SamplingInput(
             noise_key=int(rng.integers(2**63)),
-            temperature=float(rng.choice([0.0, 0.5, 1.0])),
-            top_k=int(rng.choice([0, 1, 40])),
-            top_p=float(rng.choice([0.5, 0.9, 1.0])),
-            min_p=float(rng.choice([0.0, 0.1])),
-            repetition_penalty=float(rng.choice([1.0, 1.3])),
             **history([1, 2, 3], rng.integers(0, 500, 20).tolist()),
+            sampling=Sampling(
+                temperature=float(rng.choice([0.0, 0.5, 1.0])),
+                top_k=int(rng.choice([0, 1, 40])),
+                top_p=float(rng.choice([0.5, 0.9, 1.0])),
+                min_p=float(rng.choice([0.0, 0.1])),
+                repetition_penalty=float(rng.choice([1.0, 1.3])),
+            ),
         )
         for _ in rows
     ]
-    ops = CpuOps(BACKEND, torch.float32)
+    ops = TorchCpuOps(BACKEND, torch.float32)
     together = sample(rows.clone(), inputs, ops, None)
     alone = [
         sample(row[None].clone(), [s], ops, None)[0] for row, s in zip(rows, inputs, strict=True)

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from glmserve.config import LoadFormat, LoadProgress, RunnerConfig, report_nothing
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput, ScheduledSequence, StepInput
 from glmserve.devices.cpu import CpuDevice
-from glmserve.ops.cpu_ops import native_kernels
+from glmserve.ops.cpu.select_ops import native_kernels
 from glmserve.runner.torch_runner import TorchRunner
 from support.decoding import Decoding
 from support.golden import FIRST_GENERATION, NAMES, PREFIXES, read_greedy
@@ -120,9 +121,9 @@ class TestSampling:
         prompts = [[5, 6, 7], [8, 9], [10], [11, 12, 13, 14]]
         rules = [
             SamplingInput(),
-            SamplingInput(noise_key=7, temperature=1.0),
-            SamplingInput(noise_key=2, temperature=0.8, top_p=0.8, top_k=20),
-            SamplingInput(logit_bias={3: 100.0}),
+            SamplingInput(noise_key=7, sampling=Sampling(temperature=1.0)),
+            SamplingInput(noise_key=2, sampling=Sampling(temperature=0.8, top_p=0.8, top_k=20)),
+            SamplingInput(sampling=Sampling(logit_bias={3: 100.0})),
         ]
         together = Decoding(runner, prompts, 20)
         for _ in range(10):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from glmserve.contract.step import RunnerLimits
 from glmserve.request import Request, RequestStatus, SamplingParams
 from glmserve.scheduler import TokenUpdate
+from support import flat_sampling
 from support.fakes import expected_logprobs
 from support.simulation import Arrival
 
@@ -24,7 +25,7 @@ def prompts(draw: st.DrawFn) -> list[int]:
 def sampling_params(draw: st.DrawFn) -> SamplingParams:
     """Greedy or not, with and without what looks at the tokens before; FakeRunner's are 32..121."""
     max_tokens = draw(st.integers(0, 12))
-    return SamplingParams(
+    return flat_sampling.sampling_params(
         max_tokens=max_tokens,
         min_tokens=draw(st.sampled_from([0, 0, 2, 5])),
         temperature=draw(st.sampled_from([0.0, 0.0, 1.0])),
@@ -99,7 +100,7 @@ def random_arrivals(rng: random.Random, number: int) -> list[Arrival]:
         Arrival(
             tick=0,
             prompt=[rng.randrange(3) for _ in range(rng.randrange(1, 16))],
-            params=SamplingParams(
+            params=flat_sampling.sampling_params(
                 max_tokens=rng.randrange(1, 20),
                 temperature=rng.choice([0.0, 1.0]),
                 seed=rng.randrange(100),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from glmserve.contract.prompt_layout import PromptLayout
 from glmserve.contract.step import ScheduledSequence, StepInput
-from glmserve.ops.attention import AttentionBackend, LayerCache
+from glmserve.ops.attention.backend import AnyAttentionBackend
 from glmserve.ops.batch import Batch
 from glmserve.runner.batch import build_batch
 from support.paged_model import poison
@@ -34,7 +34,7 @@ class Case:
 
 
 def run_step(
-    case: Case, make: Callable[[Case], AttentionBackend], seed: int = 0
+    case: Case, make: Callable[[Case], AnyAttentionBackend], seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """What the backend gives, and what it should: [T, heads, dim]."""
     whole = _whole_sequences(case, seed)
@@ -42,7 +42,7 @@ def run_step(
     return compute_step(case, make, seed), torch.cat(want)
 
 
-def compute_step(case: Case, make: Callable[[Case], AttentionBackend], seed: int = 0) -> Tensor:
+def compute_step(case: Case, make: Callable[[Case], AnyAttentionBackend], seed: int = 0) -> Tensor:
     """What the backend gives over a cache full of NaN: [T, heads, dim]."""
     attention, whole = make(case), _whole_sequences(case, seed)
     counts = [-(-(before + new) // case.block_size) for before, new in case.sequences]
@@ -80,7 +80,7 @@ def _batch(case: Case, sequences: list[tuple[int, int]], tables: list[Any]) -> B
 
 
 def _write(
-    attention: AttentionBackend, batch: Batch, qkv: Tensor, cache: LayerCache, case: Case
+    attention: AnyAttentionBackend, batch: Batch, qkv: Tensor, cache: Any, case: Case
 ) -> Any:
     plan = attention.plan(batch, cache)
     attention.write(qkv[:, case.heads :], cache, plan)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from glmserve.config import RunnerConfig, report_nothing
 from glmserve.model_config import read_model_config
-from glmserve.ops.gpu_ops import Gpu, make_ops
+from glmserve.ops.gpu.select_ops import Gpu, make_ops
 from glmserve.runner.dtypes import quantization_on_load, stored_dtype
 from glmserve.runner.gpu_loading import load_gpu_runner
 from glmserve.runner.gpu_runner import GpuRunner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,18 +19,17 @@ from glmserve.models.packing import pack_parameters
 from glmserve.models.prefix import load_prefix
 from glmserve.models.registry import build_model
 from glmserve.models.weights import load_weights
-from glmserve.ops.attention import LayerCache
-from glmserve.ops.base import Ops
-from glmserve.ops.cpu import CpuAttention, CpuOps
-from glmserve.ops.cpu_ops import NativeKernels, make_cpu_ops
-from glmserve.ops.gpu_ops import make_ops
+from glmserve.ops.attention.kv_store import Int8Cache, make_store
+from glmserve.ops.attention.paged_cache import PagedCache
+from glmserve.ops.attention.sdpa import CpuSdpaAttention, SdpaAttention
+from glmserve.ops.attention.slot_cache import SlotBackend
+from glmserve.ops.base import AnyOps, Ops
+from glmserve.ops.cpu.select_ops import NativeKernels, make_cpu_ops
+from glmserve.ops.cpu.torch_ops import TorchCpuOps
+from glmserve.ops.gpu.select_ops import make_ops
 from glmserve.ops.inputs import upload
-from glmserve.ops.kv_store import Int8Cache, make_store
-from glmserve.ops.paged_cache import PagedCache
-from glmserve.ops.sdpa import SdpaAttention
-from glmserve.ops.slot_cache import SlotBackend
 from glmserve.runner.batch import build_batch
-from glmserve_cpu_kernels.attention import BLOCK, KvCache
+from glmserve_cpu_kernels.attention import SUBBLOCK, KvCache
 from support.emulated_gpu import GPU
 from support.native import native_library
 
@@ -65,7 +64,7 @@ class PagedModel:
     ) -> None:
         config = read_model_config(checkpoint, None, ptuning and str(ptuning))
         options = RunnerConfig(checkpoint=str(checkpoint), kv_cache_dtype=kv_cache_dtype)
-        self.block_size = block_size or (BLOCK if operations == "native" else 16)
+        self.block_size = block_size or (SUBBLOCK if operations == "native" else 16)
         self.ops = make_operations(operations, options, config, dtype, self.block_size)
         stored = load_weights(config, checkpoint, dtype, CPU, report_nothing)
         parameters = pack_parameters(stored, config, self.ops, quantization)
@@ -142,7 +141,7 @@ def make_operations(
     config: ModelConfig,
     dtype: torch.dtype,
     block_size: int,
-) -> Ops:
+) -> AnyOps:
     """Those that are asked for; without native ones the test is skipped."""
     if operations == "triton":
         return make_ops(options, config, dtype, block_size, GPU)
@@ -153,10 +152,10 @@ def make_operations(
     where = (config.num_kv_heads, dtype, CPU, block_size, store, config.prefix_length)
     if operations == "plain":
         return Ops(SdpaAttention(*where))
-    return CpuOps(CpuAttention(*where), dtype)
+    return TorchCpuOps(CpuSdpaAttention(*where), dtype)
 
 
-def poison(cache: LayerCache) -> None:
+def poison(cache: Any) -> None:
     """Make every slot NaN, but for the null slot of those that have one."""
     match cache:
         case PagedCache(keys, values, None, None):
@@ -179,9 +178,11 @@ def poison_numbers(cache: KvCache) -> None:
     """All but the padding of heads, which nobody ever writes."""
     blocks, heads, _, size = cache.numbers.shape
     per_step = 4 // cache.numbers.element_size()
-    dims = torch.arange(size // BLOCK)
+    dims = torch.arange(size // SUBBLOCK)
     keys, values = cache.numbers.unbind(2)
-    padding = (dims >= cache.dim).view(-1, 1, per_step).expand(-1, BLOCK, -1)
-    keys.view(blocks, heads, -1, BLOCK, per_step).masked_fill_(~padding, torch.nan)
-    padding = (dims >= cache.dim).view(-1, 1, BLOCK, 1).expand(-1, BLOCK // per_step, -1, per_step)
+    padding = (dims >= cache.dim).view(-1, 1, per_step).expand(-1, SUBBLOCK, -1)
+    keys.view(blocks, heads, -1, SUBBLOCK, per_step).masked_fill_(~padding, torch.nan)
+    padding = (
+        (dims >= cache.dim).view(-1, 1, SUBBLOCK, 1).expand(-1, SUBBLOCK // per_step, -1, per_step)
+    )
     values.view(blocks, heads, *padding.shape).masked_fill_(~padding, torch.nan)

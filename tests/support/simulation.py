@@ -87,7 +87,7 @@ def oracle(error_every: int) -> Callable[[Drafter, Request, int], list[int]]:
     def draft(_: Drafter, request: Request, room: int) -> list[int]:
         params, tokens = request.params, request.token_ids.tolist()
         for position in range(request.num_tokens, request.num_tokens + room):
-            key = 0 if params.is_plain_greedy else noise_key(params.seed, position)
+            key = 0 if params.has_default_sampling else noise_key(params.seed, position)
             early = position - request.num_prompt_tokens < params.min_tokens
             token = _drawn(next_token(tokens), key, params.stop_token_ids if early else ())
             tokens.append(token + (position % error_every == 0))

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from glmserve.config import RunnerConfig, SchedulerConfig, report_nothing
+from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import RunnerLimits, ScheduledSequence, StepOutput
 from glmserve.engine import ChoiceSpec, SchedulingAttributes
 from glmserve.errors import OptionError
@@ -151,7 +152,12 @@ async def test_changes_of_probabilities_are_told(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "file", CONFIG)
     executor = RecordingExecutor(WorkerOnThread(SamplingRunner(LIMITS)), recorder)
     async with serving(executor, observer=recorder) as engine:
-        await drain(engine.submit([1, 2], SamplingParams(max_tokens=5, top_logprobs=2)))
+        await drain(
+            engine.submit(
+                [1, 2],
+                SamplingParams(max_tokens=5, sampling=Sampling(temperature=1.0), top_logprobs=2),
+            )
+        )
     found = await replayed(tmp_path / "file", OtherOdds(LIMITS))
     assert (found.first, found.largest_change) == (None, 0.25)
 
@@ -185,9 +191,9 @@ async def test_a_file_that_was_cut_off_anywhere_is_read_up_to_there(tmp_path: Pa
     ("content", "said"),
     [
         (b"", "no recording"),
-        (b"glmserve recording 1\n", "never ready"),
-        (b"glmserve recording 1\n\x01\0\0\0\xc1", "is damaged"),
-        (b"glmserve recording 1\n\xff\xff\xff\xff", "never ready"),
+        (b"glmserve recording 2\n", "never ready"),
+        (b"glmserve recording 2\n\x01\0\0\0\xc1", "is damaged"),
+        (b"glmserve recording 2\n\xff\xff\xff\xff", "never ready"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: bytes, said: str) -> None:

@@ -26,7 +26,7 @@ async def prediction_ids(
         raise _refused("this server guesses no tokens; it would with --speculative-tokens")
     if structure is not None:
         raise _refused("cannot be combined with a structure or a tool call that is required")
-    if chat.penalises:
+    if chat.sampling.penalises:
         raise _refused("cannot be combined with a penalty")
     return await run_in_thread_if_large(lambda: tokenizer.encode(text), len(text))
 

@@ -241,14 +241,7 @@ def _sampling_params(
     return SamplingParams(
         max_tokens=max_tokens,
         min_tokens=request.min_tokens,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        top_k=max(request.top_k, 0),
-        min_p=request.min_p,
-        presence_penalty=request.presence_penalty,
-        frequency_penalty=request.frequency_penalty,
-        repetition_penalty=request.repetition_penalty,
-        logit_bias={int(key): bias for key, bias in request.logit_bias.items()},
+        sampling=request.sampling,
         stop_token_ids=frozenset(request.stop_token_ids)
         | (frozenset() if request.ignore_eos else spec.stop_ids),
         top_logprobs=spec.top_logprobs,

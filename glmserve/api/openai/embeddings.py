@@ -31,7 +31,7 @@ from glmserve.errors import InvalidRequestError
 from glmserve.request import SamplingParams
 from glmserve.text.text_assembler import TextAssembler
 
-_PROMPT_ALONE = SamplingParams(max_tokens=0, temperature=0.0, pool=True)
+_PROMPT_ALONE = SamplingParams(max_tokens=0, pool=True)
 
 
 class Embedding(msgspec.Struct):

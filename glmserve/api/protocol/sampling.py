@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel, at_most, wrong_field
+from glmserve.contract.sampling import Sampling
 
 _SEED_MAX = 2**63 - 1
 _MAX_STOP_STRINGS = 16
@@ -137,11 +138,12 @@ class GenerationRequest(StrictModel):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
     @property
-    def penalises(self) -> bool:
-        """Whether choosing a token needs the tokens before it."""
-        return bool(self.presence_penalty or self.frequency_penalty) or (
-            self.repetition_penalty != 1.0
-        )
+    def sampling(self) -> Sampling:
+        """The sampling parameters: the fields of the same names."""
+        fields = {name: getattr(self, name) for name in Sampling.__struct_fields__}
+        fields["top_k"] = max(self.top_k, 0)
+        fields["logit_bias"] = {int(key): bias for key, bias in self.logit_bias.items()}
+        return Sampling(**fields)
 
     @property
     def include_usage(self) -> bool:

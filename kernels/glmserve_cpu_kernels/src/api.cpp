@@ -7,7 +7,7 @@
 #include "elementwise.h"
 #include "linear.h"
 #include "pack.h"
-#include "pages.h"
+#include "huge_pages.h"
 #include "pool.h"
 #include "sampling.h"
 
@@ -70,7 +70,7 @@ const char* glm_use(const char* name) {
 
 void glm_set_threads(int count) { glm::set_threads(count); }
 
-void glm_ask_for_large_pages(void* start, size_t bytes) { glm::ask_for_large_pages(start, bytes); }
+void glm_ask_for_large_pages(void* start, size_t bytes) { glm::ask_for_huge_pages(start, bytes); }
 
 size_t glm_packed_bytes(int32_t format, int outputs, int inputs, int group) {
   return glm::packed_bytes(glm::Format(format), outputs, inputs, group);

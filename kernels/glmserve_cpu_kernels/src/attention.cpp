@@ -1,14 +1,15 @@
 // Attention of new tokens to their sequences' K and V in the cache.
 //
-// A block has 32 token slots. Its K, of one head, is a panel whose columns are the slots and whose
-// steps go along the head; its V is one panel for each 32 numbers of the head, whose steps go along the
-// slots. So scores and results are the products of tiles.h, with nothing gathered or transposed.
+// A subblock has 32 token slots; a block of the cache is one subblock or several. The K of one head
+// is a panel with slots as columns and steps along the head; the V is one panel for each 32 numbers of
+// the head, with steps along the slots. So scores and results are the products of tiles.h, with
+// nothing gathered or transposed.
 //
 // A tile is up to kFloatRows rows, each one query head of one token, of those heads that share K and
-// V. For a row, blocks are taken in order, in spans counted from the sequence's beginning, each with a
+// V. For a row, subblocks are taken in order, in spans counted from the sequence's beginning, each with a
 // softmax of its own (Milakov, Gimelshein 2018: online softmax), and spans are merged in order. So a
-// row's result is the same bits however its sequence was cut into steps, whatever else is computed
-// with it, and however spans are spread over threads.
+// row's result has the same bits for any cut of its sequence into steps, any other rows in the step,
+// and any distribution of spans over threads.
 
 #include "attention.h"
 
@@ -26,11 +27,11 @@
 namespace GLM_ISA {
 
 using glm::AttentionStep;
-using glm::kBlock;
+using glm::kSubblock;
 using glm::KvCache;
 using glm::Type;
 
-constexpr int kSpanBlocks = 16;
+constexpr int kSpanSubblocks = 16;
 constexpr int kMostDim = 512;
 
 struct Wide {  // float32: one number in a step
@@ -46,14 +47,14 @@ struct Narrow {  // bfloat16: two
 
 int padded(int dim) { return (dim + kPanel - 1) / kPanel * kPanel; }
 
-// Where number d of the token in slot t lies within a block's K, or V, of one head.
+// Where number d of the token in slot t lies within a subblock's K, or V, of one head.
 template <class Form>
 size_t key_index(int d, int t) {
-  return (size_t(d / Form::kPerStep) * kBlock + t) * Form::kPerStep + d % Form::kPerStep;
+  return (size_t(d / Form::kPerStep) * kSubblock + t) * Form::kPerStep + d % Form::kPerStep;
 }
 template <class Form>
 size_t value_index(int d, int t) {
-  const size_t panel = size_t(d / kPanel) * kBlock * kPanel;
+  const size_t panel = size_t(d / kPanel) * kSubblock * kPanel;
   return panel + (size_t(t / Form::kPerStep) * kPanel + d % kPanel) * Form::kPerStep +
          t % Form::kPerStep;
 }
@@ -64,17 +65,17 @@ template <class Form, class Number>
 void write_token(const KvCache& cache, int64_t slot, const typename Form::Activation::Stored* keys,
                  const typename Form::Activation::Stored* values) {
   using Activation = typename Form::Activation;
-  const size_t numbers = size_t(padded(cache.dim)) * kBlock;
-  const int64_t block = slot / kBlock;
-  const int t = int(slot % kBlock);
+  const size_t numbers = size_t(padded(cache.dim)) * kSubblock;
+  const int64_t subblock = slot / kSubblock;
+  const int t = int(slot % kSubblock);
   for (int head = 0; head < cache.kv_heads; head++) {
-    const size_t at = (size_t(block) * cache.kv_heads + head) * 2;
+    const size_t at = (size_t(subblock) * cache.kv_heads + head) * 2;
     for (int is_value = 0; is_value < 2; is_value++) {
       const auto* x = (is_value ? values : keys) + size_t(head) * cache.dim;
       Number* to = static_cast<Number*>(cache.numbers) + (at + is_value) * numbers;
       float inverse = 1;
       if constexpr (sizeof(Number) == 1) {
-        float* scales = cache.scales + (at + is_value) * kBlock;
+        float* scales = cache.scales + (at + is_value) * kSubblock;
         int32_t magnitude = 0;  // as integers, a NaN is the largest
         for (int d = 0; d < cache.dim; d++) {
           const float number = Activation::one(x[d]);
@@ -115,7 +116,7 @@ void write_tokens(const KvCache& cache, const AttentionStep& step, const void* k
 
 // --- attending -------------------------------------------------------------------------------------
 
-// Softmax-weighted sum of a tile's rows over some blocks.
+// Softmax-weighted sum of a tile's rows over some subblocks.
 struct State {
   float largest[kFloatRows];                        // score of each row
   alignas(64) float sums[kFloatRows * kLanes];      // of weights, lane by lane
@@ -169,7 +170,7 @@ class Attention {
   using Dot = typename Form::Dot;
   using Stored = typename Activation::Stored;
   static constexpr bool kCodes = sizeof(Number) == 1;
-  static constexpr int kBlockSteps = kBlock / Form::kPerStep;
+  static constexpr int kSubblockSteps = kSubblock / Form::kPerStep;
 
  public:
   Attention(const KvCache& cache, const AttentionStep& step, const void* qkv, int heads, void* out)
@@ -233,7 +234,7 @@ class Attention {
   }
 
   static int spans(int64_t tokens) {
-    return int((tokens + kSpanBlocks * kBlock - 1) / (kSpanBlocks * kBlock));
+    return int((tokens + kSpanSubblocks * kSubblock - 1) / (kSpanSubblocks * kSubblock));
   }
 
   int64_t token(const Tile& tile, int r) const {
@@ -263,23 +264,24 @@ class Attention {
 
   void attend_span(const Tile& tile, int span, State& state) const {
     state.clear(tile.rows, dim_);
-    const int first = span * kSpanBlocks;
-    const int last = int(std::min<int64_t>(first + kSpanBlocks, (visible(tile) + kBlock - 1) / kBlock));
+    const int first = span * kSpanSubblocks;
+    const int64_t visible_subblocks = (visible(tile) + kSubblock - 1) / kSubblock;
+    const int last = int(std::min<int64_t>(first + kSpanSubblocks, visible_subblocks));
     const int64_t* table = step_.block_tables + size_t(tile.sequence) * step_.table_stride;
     const auto index = [&](int i) {
-      const int64_t page = table[i / step_.blocks_per_page];
-      const int64_t block = page * step_.blocks_per_page + i % step_.blocks_per_page;
-      return (size_t(block) * cache_.kv_heads + tile.kv_head) * 2;
+      const int64_t block = table[i / step_.subblocks_per_block];
+      const int64_t subblock = block * step_.subblocks_per_block + i % step_.subblocks_per_block;
+      return (size_t(subblock) * cache_.kv_heads + tile.kv_head) * 2;
     };
     for (int i = first; i < last; i++)
-      attend_block(tile, i * kBlock, index(i), index(std::min(i + 1, last - 1)), state);
+      attend_subblock(tile, i * kSubblock, index(i), index(std::min(i + 1, last - 1)), state);
   }
 
-  // The block whose K is at index `at` of the cache, V behind it; the one at `next` is fetched.
-  void attend_block(const Tile& tile, int64_t position, size_t at, size_t next, State& state) const {
-    const float* scales = kCodes ? cache_.scales + at * kBlock : nullptr;
+  // Attends to the subblock with K at index `at` of the cache and V behind it; prefetches `next`.
+  void attend_subblock(const Tile& tile, int64_t position, size_t at, size_t next, State& state) const {
+    const float* scales = kCodes ? cache_.scales + at * kSubblock : nullptr;
     Scratch& s = scratch();
-    std::memset(s.scores, 0, sizeof(float) * tile.rows * kBlock);
+    std::memset(s.scores, 0, sizeof(float) * tile.rows * kSubblock);
     const int steps = dim_ / Form::kPerStep;
     const uint8_t* keys = panels(at);
     float_tiles<Dot>(tile.rows, s.queries, keys, steps, ahead(next, 0), s.scores);
@@ -288,9 +290,9 @@ class Attention {
     if (!kCodes && is_edge(tile, position) && !is_finite(values))
       return add_row_by_row(tile, position, values, state);
     for (int panel = 0; panel < dim_ / kPanel; panel++) {
-      const uint8_t* at_panel = values + size_t(panel) * kBlockSteps * kStepBytes;
-      float_tiles<Dot, kBlockSteps>(tile.rows, s.weights, at_panel, kBlockSteps,
-                       ahead(next + 1, size_t(panel) * kBlockSteps * kStepBytes),
+      const uint8_t* at_panel = values + size_t(panel) * kSubblockSteps * kStepBytes;
+      float_tiles<Dot, kSubblockSteps>(tile.rows, s.weights, at_panel, kSubblockSteps,
+                       ahead(next + 1, size_t(panel) * kSubblockSteps * kStepBytes),
                        state.totals + size_t(panel) * tile.rows * kPanel);
     }
   }
@@ -298,14 +300,14 @@ class Attention {
   // Fetches K or V at `index`, from `offset` bytes on as they are when they are no codes.
   Ahead ahead(size_t index, size_t offset) const {
     constexpr int kRatio = sizeof(Stored) / sizeof(Number);
-    const auto* numbers = static_cast<const Number*>(cache_.numbers) + index * dim_ * kBlock;
+    const auto* numbers = static_cast<const Number*>(cache_.numbers) + index * dim_ * kSubblock;
     return {reinterpret_cast<const uint8_t*>(numbers) + offset / kRatio, kStepBytes / kRatio};
   }
 
-  // Whether some row does not see all of the block at `position`.
+  // Whether some row does not see all of the subblock at `position`.
   bool is_edge(const Tile& tile, int64_t position) const {
     for (int r = 0; r < tile.rows; r++)
-      if (seen(tile, r, position) < kBlock) return true;
+      if (seen(tile, r, position) < kSubblock) return true;
     return false;
   }
 
@@ -315,29 +317,29 @@ class Attention {
     constexpr Bits kMagnitude = Bits(~Bits(0)) >> 1;
     const auto* numbers = reinterpret_cast<const Bits*>(panels);
     Bits most = 0;
-    for (int i = 0; i < dim_ * kBlock; i++) most = std::max(most, Bits(numbers[i] & kMagnitude));
+    for (int i = 0; i < dim_ * kSubblock; i++) most = std::max(most, Bits(numbers[i] & kMagnitude));
     return most < kInfinity;
   }
 
-  // Values that a row does not see have a weight of zero, but zero times NaN is NaN: an earlier owner
-  // of the block may have left one, or a token of this very step that other rows do see.
+  // Values that a row does not see have a weight of zero, but zero times NaN is NaN: an earlier
+  // sequence may have left one in the block, or a token of this step that other rows do see.
   void add_row_by_row(const Tile& tile, int64_t position, const uint8_t* panels, State& state) const {
     Scratch& s = scratch();
     for (int r = 0; r < tile.rows; r++) {
-      std::memcpy(s.panels, panels, size_t(dim_) * kBlock * sizeof(Stored));
+      std::memcpy(s.panels, panels, size_t(dim_) * kSubblock * sizeof(Stored));
       auto* values = reinterpret_cast<Stored*>(s.panels);
-      for (int t = int(std::max<int64_t>(seen(tile, r, position), 0)); t < kBlock; t++)
+      for (int t = int(std::max<int64_t>(seen(tile, r, position), 0)); t < kSubblock; t++)
         for (int d = 0; d < dim_; d++) values[value_index<Form>(d, t)] = 0;
       for (int panel = 0; panel < dim_ / kPanel; panel++) {
-        const uint8_t* at_panel = s.panels + size_t(panel) * kBlockSteps * kStepBytes;
-        float_tile<Dot, 1>(s.weights + r * kBlockSteps, at_panel, kBlockSteps,
+        const uint8_t* at_panel = s.panels + size_t(panel) * kSubblockSteps * kStepBytes;
+        float_tile<Dot, 1>(s.weights + r * kSubblockSteps, at_panel, kSubblockSteps,
                            {at_panel, kStepBytes},
                            state.totals + (size_t(panel) * tile.rows + r) * kPanel);
       }
     }
   }
 
-  // How many slots of the block at `position` row r attends to; may be negative, or beyond the block.
+  // How many slots from `position` on row r attends to; may be negative, or more than kSubblock.
   int64_t seen(const Tile& tile, int r, int64_t position) const {
     return step_.last_visible[token(tile, r)] - position + 1;
   }
@@ -345,35 +347,35 @@ class Attention {
   // Scores of row r to weights, relative to the largest so far.
   void weigh(const Tile& tile, int r, int64_t position, const float* scales, State& state) const {
     Scratch& s = scratch();
-    float* scores = s.scores + r * kBlock;
-    auto* weights = reinterpret_cast<Stored*>(s.weights + r * kBlockSteps);
+    float* scores = s.scores + r * kSubblock;
+    auto* weights = reinterpret_cast<Stored*>(s.weights + r * kSubblockSteps);
     const int64_t slots = seen(tile, r, position);
     if (slots <= 0) {
-      std::fill_n(weights, kBlock, Stored(0));
+      std::fill_n(weights, kSubblock, Stored(0));
       return;
     }
     if (scales)
-      for (int i = 0; i < kBlock; i += kLanes)
+      for (int i = 0; i < kSubblock; i += kLanes)
         store(scores + i, mul(load(scores + i), load(scales + i)));
-    for (int64_t i = slots; i < kBlock; i++) scores[i] = -INFINITY;
+    for (int64_t i = slots; i < kSubblock; i++) scores[i] = -INFINITY;
     const Floats scale = all(1 / std::sqrt(float(cache_.dim)));
     Floats top = load(scores);
-    for (int i = kLanes; i < kBlock; i += kLanes) top = max(top, load(scores + i));
+    for (int i = kLanes; i < kSubblock; i += kLanes) top = max(top, load(scores + i));
     top = mul(top, scale);
     // A NaN may get lost here, but not in the weights below.
     if (any_at_least(top, all(state.largest[r])))
       state.rescale(r, tile.rows, dim_, std::max(state.largest[r], largest(top)));
-    for (int i = 0; i < kBlock; i += kLanes)
+    for (int i = 0; i < kSubblock; i += kLanes)
       store(scores + i, exp(fma(load(scores + i), scale, all(-state.largest[r]))));
-    for (int64_t i = slots; i < kBlock; i++) scores[i] = 0;
+    for (int64_t i = slots; i < kSubblock; i++) scores[i] = 0;
     Floats sums = state.row_sums(r);
-    for (int i = 0; i < kBlock; i += kLanes) sums = add(sums, load(scores + i));
+    for (int i = 0; i < kSubblock; i += kLanes) sums = add(sums, load(scores + i));
     store(state.sums + r * kLanes, sums);
     if (scales)
-      for (int i = 0; i < kBlock; i += kLanes)
-        store(scores + i, mul(load(scores + i), load(scales + kBlock + i)));
-    for (int64_t i = slots; i < kBlock; i++) scores[i] = 0;  // whatever an unseen slot's scale is
-    for (int i = 0; i < kBlock; i += kLanes) Activation::store(weights + i, load(scores + i));
+      for (int i = 0; i < kSubblock; i += kLanes)
+        store(scores + i, mul(load(scores + i), load(scales + kSubblock + i)));
+    for (int64_t i = slots; i < kSubblock; i++) scores[i] = 0;  // an unseen slot's scale may be NaN
+    for (int i = 0; i < kSubblock; i += kLanes) Activation::store(weights + i, load(scores + i));
   }
 
   // Row r of the activations of a tile.
@@ -381,9 +383,9 @@ class Attention {
     for (int s = 0; s < steps; s++) to[size_t(s) * rows + r] = words[s];
   }
 
-  // Block's K (or V, with an odd `index`) as panels; codes are made activations first.
+  // A subblock's K (or V, with an odd `index`) as panels; codes are converted to activations.
   const uint8_t* panels(size_t index) const {
-    const size_t count = size_t(dim_) * kBlock;
+    const size_t count = size_t(dim_) * kSubblock;
     const auto* numbers = static_cast<const Number*>(cache_.numbers) + index * count;
     if constexpr (kCodes) {
       auto* to = reinterpret_cast<Stored*>(scratch().panels);
@@ -409,9 +411,9 @@ class Attention {
 
   struct Scratch {
     alignas(64) uint32_t queries[kMostDim * kFloatRows];
-    alignas(64) float scores[kFloatRows * kBlock];
-    alignas(64) uint32_t weights[kFloatRows * kBlock];
-    alignas(64) uint8_t panels[kMostDim * kBlock * sizeof(Stored)];
+    alignas(64) float scores[kFloatRows * kSubblock];
+    alignas(64) uint32_t weights[kFloatRows * kSubblock];
+    alignas(64) uint8_t panels[kMostDim * kSubblock * sizeof(Stored)];
   };
   static Scratch& scratch() {
     static thread_local std::unique_ptr<Scratch> one(new Scratch);

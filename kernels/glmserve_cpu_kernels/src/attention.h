@@ -7,7 +7,7 @@
 
 namespace glm {
 
-constexpr int kBlock = 32;  // token slots of a block
+constexpr int kSubblock = 32;  // token slots; a block of the cache is one subblock or several
 
 // One layer's K and V.
 struct KvCache {
@@ -15,15 +15,15 @@ struct KvCache {
   int32_t is_int8;     // numbers are codes with one scale per token and head
   int32_t kv_heads;
   int32_t dim;
-  void* numbers;       // [blocks, kv_heads, 2, dim padded to panels, 32]
-  float* scales;       // [blocks, kv_heads, 2, 32], or null
+  void* numbers;       // [subblocks, kv_heads, 2, dim padded to panels, 32]
+  float* scales;       // [subblocks, kv_heads, 2, 32], or null
 };
 
 // What all layers of a step share. T tokens, B sequences.
 struct AttentionStep {
   int32_t tokens, sequences;
   int32_t table_stride;         // block ids per sequence
-  int32_t blocks_per_page;      // of 32 slots in one of the block ids
+  int32_t subblocks_per_block;
   const int64_t* slots;         // [T]
   const int64_t* last_visible;  // [T] position of the last token that each attends to
   const int64_t* query_start;   // [B + 1]

@@ -25,7 +25,7 @@ inline Floats exp(Floats x) {
   return floats_of(add(bits_of(y), shift_left<23>(whole)));
 }
 
-// 0 for x below -87, and for a NaN: who multiplies with x gets it back.
+// 0 for x below -87 and for a NaN; multiplying by x gives the NaN again.
 inline Floats sigmoid(Floats x) {
   const Floats y = div(all(1.0f), add(all(1.0f), exp(sub(zeros(), x))));
   return zero_below(y, x, all(-87.0f));

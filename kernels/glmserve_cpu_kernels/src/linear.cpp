@@ -28,7 +28,7 @@ using glm::Linear;
 using glm::Type;
 
 constexpr int kBlockSteps = 2048;          // of a panel that stay in the second-level cache
-constexpr int kRowsAtOnce = 240;           // whose partial sums do too
+constexpr int kRowsAtOnce = 240;           // with partial sums that stay in the cache as well
 constexpr int kTasksPerThread = 8;
 constexpr int kLimbBits = 7;
 constexpr int kHalfLimb = 1 << (kLimbBits - 1);
@@ -138,7 +138,7 @@ void finish(const Linear& linear, int first, const float* totals, int rows,
   }
 }
 
-// Rows by blocks of kRowsAtOnce, a whole number of tiles whatever their size; the last may be less.
+// Rows in groups of kRowsAtOnce, a multiple of all tile sizes; the last group may be smaller.
 int row_blocks(int rows) { return (rows + kRowsAtOnce - 1) / kRowsAtOnce; }
 int rows_of_block(int rows, int block) { return std::min(kRowsAtOnce, rows - block * kRowsAtOnce); }
 

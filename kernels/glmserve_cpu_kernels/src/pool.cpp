@@ -17,7 +17,7 @@ constexpr auto kLookingForWork = std::chrono::microseconds(60);
 constexpr int kLooksForTheEnd = 2000;
 
 // A round is one call of run(). Threads take its tasks from `state_`, so one that is late, or not
-// scheduled at all on a busy machine, takes none, and nobody waits for it.
+// scheduled at all on a busy machine, takes none, and no thread waits for it.
 class Pool {
  public:
   void resize(int count) {

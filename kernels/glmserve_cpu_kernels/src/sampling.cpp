@@ -1,5 +1,5 @@
 // Chooses one token per row of logits: temperature, top_k, top_p, min_p, then a draw by the Gumbel-max
-// trick, as glmserve/ops/{drawing,gumbel}.py do it; each row by one thread.
+// trick, as glmserve/ops/sampling/{draw,gumbel}.py do it; each row by one thread.
 
 #include "sampling.h"
 
@@ -183,7 +183,7 @@ size_t draw_one(size_t count, uint64_t key, Weight weight, Index index) {
 }
 
 // First a block of neighbouring ids by the sum of its weights, then one of them: the same odds as
-// drawing among all, at the price of some 500 hashes. Of `count` places, whose ids ascend.
+// drawing among all, for some 500 hashes. `count` weights; their ids ascend.
 template <class Id, class Sum>
 int32_t draw_among(const float* weights, int count, Id id, Sum sum, uint64_t key) {
   std::vector<int> starts;

@@ -1,4 +1,4 @@
-"""A thread per entry."""
+"""One thread per entry."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def adjust_logits(
     Args:
         logits: float32 [S, V], rows contiguous; changed in place.
         rows, ids: int32 [E], E > 0: no pair may occur twice.
-        repetition, subtract, bias: float32 [E]. A bias of -inf makes the logit -inf, whatever it
-            was.
+        repetition, subtract, bias: float32 [E]. A bias of -inf makes any logit -inf, NaN as
+            well.
     """
     count = len(rows)
     constants = tiles["any"]

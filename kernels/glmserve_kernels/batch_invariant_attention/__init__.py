@@ -1,2 +1,2 @@
-"""Attention whose result for a token depends, to the last bit, on nothing but the token and what it
-sees: not on how many tokens are computed with it, nor on how they are batched."""
+"""Batch-invariant attention: the bits of a token's result depend only on the token and the
+positions that it attends to, not on the other tokens of the step."""

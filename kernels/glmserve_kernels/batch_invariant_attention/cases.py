@@ -12,7 +12,7 @@ from glmserve_kernels.batch_invariant_attention.kernel import batch_invariant_at
 from glmserve_kernels.batch_invariant_attention.reference import (
     batch_invariant_attention as reference,
 )
-from glmserve_kernels.batch_invariant_attention.split_plan import PIECE, max_items, plan
+from glmserve_kernels.batch_invariant_attention.split_plan import PIECE, max_items, split_step
 from glmserve_kernels.operation import Arguments, Case, Maker, Operation
 from glmserve_kernels.paged_attention.cases import (
     CHATGLM_6B,
@@ -33,12 +33,12 @@ def _make(
     contexts = [new.tokens + new.cached for new in sequences]
     group = heads.query // heads.key
     num_items = padding + max_items(np.array(lens), max(contexts), group, piece)
-    work, work_start = plan(
+    items, item_start = split_step(
         np.array(lens),
         np.array(contexts),
         num_items,
         group=group,
-        page=heads.page,
+        block_size=heads.block_size,
         piece=piece,
     )
     shape = (sum(lens) + padding, heads.query, heads.dim)
@@ -47,8 +47,8 @@ def _make(
         **make_cache(make, heads, contexts),
         "query_start": make.given([0, *accumulate(lens)], torch.int32),
         "context_lens": make.given(contexts, torch.int32),
-        "work": make.given(work.tolist(), torch.int32),
-        "work_start": make.given(work_start.tolist(), torch.int32),
+        "items": make.given(items.tolist(), torch.int32),
+        "item_start": make.given(item_start.tolist(), torch.int32),
         "piece": piece,
         "partial_out": make.poisoned(num_items, heads.query, heads.dim, dtype=torch.float32),
         "partial_top": make.poisoned(num_items, heads.query, dtype=torch.float32),

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from glmserve_kernels.batch_invariant_attention.split_plan import ROWS, tokens_per_tile
-from glmserve_kernels.paged_attention.kernel import attend, begin, page_blocks
+from glmserve_kernels.paged_attention.kernel import attend, begin, load_block_ids
 from glmserve_kernels.paged_attention.launch import (
     LOG2_E,
     METADATA,
@@ -45,8 +45,8 @@ def _batch_invariant_attention(
     tables_ptr,
     query_start_ptr,
     context_lens_ptr,
-    work_ptr,
-    work_start_ptr,
+    items_ptr,
+    item_start_ptr,
     partial_out_ptr,
     partial_top_ptr,
     partial_total_ptr,
@@ -66,7 +66,7 @@ def _batch_invariant_attention(
     GROUP: tl.constexpr,
     TOKENS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
-    PAGE: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
     PIECE: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -74,12 +74,12 @@ def _batch_invariant_attention(
 ):
     item = tl.program_id(0).to(tl.int64)
     kv_head = tl.program_id(1).to(tl.int64)
-    sequence = tl.load(work_ptr + 4 * item).to(tl.int64)
+    sequence = tl.load(items_ptr + 4 * item).to(tl.int64)
     if sequence < 0:
         return
-    first_query = tl.load(work_ptr + 4 * item + 1)
-    first = tl.load(work_ptr + 4 * item + 2)
-    last = tl.load(work_ptr + 4 * item + 3) - 1
+    first_query = tl.load(items_ptr + 4 * item + 1)
+    first = tl.load(items_ptr + 4 * item + 2)
+    last = tl.load(items_ptr + 4 * item + 3) - 1
     query_start = tl.load(query_start_ptr + sequence)
     queries = tl.load(query_start_ptr + sequence + 1) - query_start
     cached = tl.load(context_lens_ptr + sequence) - queries
@@ -103,10 +103,10 @@ def _batch_invariant_attention(
     top, total, acc = begin(BLOCK_M, BLOCK_D)
     for piece in tl.range(first, last + 1, PIECE, num_stages=1):
         piece_top, piece_total, piece_acc = begin(BLOCK_M, BLOCK_D)
-        next_blocks = page_blocks(table, piece, last, PAGE, BLOCK_N)
+        next_blocks = load_block_ids(table, piece, last, BLOCK_SIZE, BLOCK_N)
         for start in range(piece, tl.minimum(piece + PIECE, last + 1), BLOCK_N):
             blocks = next_blocks
-            next_blocks = page_blocks(table, start + BLOCK_N, last, PAGE, BLOCK_N)
+            next_blocks = load_block_ids(table, start + BLOCK_N, last, BLOCK_SIZE, BLOCK_N)
             piece_top, piece_total, piece_acc = attend(
                 q,
                 piece_top,
@@ -125,15 +125,15 @@ def _batch_invariant_attention(
                 cached + query,
                 log2_scale,
                 HEAD_DIM,
-                PAGE,
+                BLOCK_SIZE,
                 BLOCK_N,
                 MASKED=True,
                 MAY_SEE_NONE=True,
             )
         top, total, acc = _merge(top, total, acc, piece_top, piece_total, piece_acc)
 
-    items = tl.load(work_start_ptr + sequence + 1) - tl.load(work_start_ptr + sequence)
-    if (queries == 1) & (items > 1):
+    num_items = tl.load(item_start_ptr + sequence + 1) - tl.load(item_start_ptr + sequence)
+    if (queries == 1) & (num_items > 1):
         at = item * tl.num_programs(1) * GROUP + head
         tl.store(partial_out_ptr + at[:, None] * HEAD_DIM + d[None, :], acc, mask=inside)
         tl.store(partial_top_ptr + at, top, mask=row_inside)
@@ -147,7 +147,7 @@ def _batch_invariant_attention(
 @triton.jit(do_not_specialize_on_alignment=METADATA)
 def _merge_pieces(
     query_start_ptr,
-    work_start_ptr,
+    item_start_ptr,
     partial_out_ptr,
     partial_top_ptr,
     partial_total_ptr,
@@ -161,8 +161,8 @@ def _merge_pieces(
     head = tl.program_id(1)
     token = tl.load(query_start_ptr + sequence).to(tl.int64)
     queries = tl.load(query_start_ptr + sequence + 1) - token
-    first = tl.load(work_start_ptr + sequence)
-    end = tl.load(work_start_ptr + sequence + 1)
+    first = tl.load(item_start_ptr + sequence)
+    end = tl.load(item_start_ptr + sequence + 1)
     if (queries != 1) | (end - first == 1):
         return
     d = tl.arange(0, BLOCK_D)
@@ -191,8 +191,8 @@ def batch_invariant_attention(
     block_tables: Tensor,
     query_start: Tensor,
     context_lens: Tensor,
-    work: Tensor,
-    work_start: Tensor,
+    items: Tensor,
+    item_start: Tensor,
     piece: int,
     partial_out: Tensor,
     partial_top: Tensor,
@@ -203,26 +203,26 @@ def batch_invariant_attention(
 ) -> None:
     """out = softmax(scale * q keys^T) values, each query over the positions up to its own.
 
-    Bits of a token's result are the same for any `work` that `plan` makes with one `piece`. Only
-    the contents of tensors say how long sequences are, so that a captured graph can be replayed for
-    others. Slots and blocks beyond a context may hold anything.
+    Bits of a token's result are the same for any `items` that `split_step` makes with one `piece`.
+    Only the contents of tensors say how long sequences are, so that a captured graph can be
+    replayed for others. Slots and blocks beyond a context may hold anything.
 
     Args:
         q: [T, Hq, D], float32, float16 or bfloat16; the last dimension contiguous.
         keys, values, key_scales, value_scales, block_tables: as in paged_decode.
         query_start, context_lens: as in paged_prefill.
-        work: int32 [W, 4], work_start: int32 [B + 1]; see split_plan.plan.
-        piece: that `work` was made with.
+        items: int32 [W, 4], item_start: int32 [B + 1]; see split_plan.split_step.
+        piece: that `items` was made with.
         partial_out: float32 [W, Hq, D], contiguous; scratch.
         partial_top, partial_total: float32 [W, Hq], contiguous; scratch.
         out: [T, Hq, D], written for tokens of sequences; 0 for a token without items.
         scale: positive, of the scores.
     """
     heads, head_dim = q.shape[1:]
-    kv_heads, page = keys.shape[1:3]
+    kv_heads, block_size = keys.shape[1:3]
     group = heads // kv_heads
     block_d = triton.next_power_of_2(head_dim)
-    _batch_invariant_attention[(work.shape[0], kv_heads)](
+    _batch_invariant_attention[(items.shape[0], kv_heads)](
         q,
         keys,
         values,
@@ -231,8 +231,8 @@ def batch_invariant_attention(
         block_tables,
         query_start,
         context_lens,
-        work,
-        work_start,
+        items,
+        item_start,
         partial_out,
         partial_top,
         partial_total,
@@ -247,15 +247,15 @@ def batch_invariant_attention(
         GROUP=group,
         TOKENS=tokens_per_tile(group),
         HEAD_DIM=head_dim,
-        PAGE=page,
+        BLOCK_SIZE=block_size,
         PIECE=piece,
         BLOCK_M=max(ROWS, triton.next_power_of_2(group)),
         BLOCK_D=block_d,
         **tiles[shape_class(keys)],
     )
-    _merge_pieces[(work_start.shape[0] - 1, heads)](
+    _merge_pieces[(item_start.shape[0] - 1, heads)](
         query_start,
-        work_start,
+        item_start,
         partial_out,
         partial_top,
         partial_total,

@@ -18,8 +18,8 @@ def batch_invariant_attention(
     block_tables: Tensor,
     query_start: Tensor,
     context_lens: Tensor,
-    work: Tensor,
-    work_start: Tensor,
+    items: Tensor,
+    item_start: Tensor,
     piece: int,
     partial_out: Tensor,
     partial_top: Tensor,
@@ -39,11 +39,11 @@ def batch_invariant_attention(
             ("partial_total", partial_total),
         )
     }
-    starts, contexts, item_starts = (x.tolist() for x in (query_start, context_lens, work_start))
+    starts, contexts, item_starts = (x.tolist() for x in (query_start, context_lens, item_start))
     for sequence, table in enumerate(block_tables):
         begin, end, context = starts[sequence], starts[sequence + 1], contexts[sequence]
-        items = work[item_starts[sequence] : item_starts[sequence + 1]].tolist()
-        if not items:
+        own = items[item_starts[sequence] : item_starts[sequence + 1]].tolist()
+        if not own:
             expected["out"][begin:end] = 0.0
             continue
         rows = q[begin:end]
@@ -51,8 +51,8 @@ def batch_invariant_attention(
         expected["out"][begin:end] = softmax(
             rows, positions, cache, table, 0, context, scale
         ).attention
-        if end - begin == 1 and len(items) > 1:
-            for item, (_, _, first, last) in enumerate(items, item_starts[sequence]):
+        if end - begin == 1 and len(own) > 1:
+            for item, (_, _, first, last) in enumerate(own, item_starts[sequence]):
                 part = softmax(rows, positions, cache, table, first, last, scale)
                 expected["partial_out"][item] = part.weighted[0]
                 expected["partial_top"][item] = part.top[0]

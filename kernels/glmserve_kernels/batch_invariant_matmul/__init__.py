@@ -1,1 +1,1 @@
-"""A matrix product whose rows do not depend on the batch they are in."""
+"""A batch-invariant matrix product: a row of the result does not depend on the other rows."""

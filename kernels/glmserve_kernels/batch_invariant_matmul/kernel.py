@@ -1,9 +1,9 @@
-"""Every number of the output is the same sum in the same order, whatever M is.
+"""Every number of the output is the same sum in the same order for any M.
 
 K is cut into chunks. Each chunk is summed on its own by dots of one shape, and the chunks' sums are
-added in their order. With few rows every chunk gets a program of its own (`partial`), so that
-there are enough programs to read the weight at full speed; with many, one program does all chunks
-of a tile. Both do the same arithmetic.
+added in their order. With few rows there is one program per chunk (`partial`), so that enough
+programs read the weight at full speed. With many rows one program computes all chunks of a tile.
+Both do the same arithmetic.
 """
 
 from __future__ import annotations
@@ -110,15 +110,16 @@ def batch_invariant_matmul(
 ) -> None:
     """out = x @ weight^T + bias: float32 sums, rounded once.
 
-    The bits of a row of `out` depend on this row of `x`, on K and on the tiles, and on nothing
-    else: not on M, its place, or whether there is a `partial`.
+    The bits of a row of `out` depend on this row of `x`, on K and on the tile sizes only: not on M,
+    the row's index or `partial`.
 
     Args:
         x: [M, K], rows contiguous.
         weight: [N, K] of the same dtype, rows contiguous.
         bias: [N]
         out: [M, N] of any float dtype, written; rows contiguous.
-        partial: float32 [count_chunks(K), M, N], contiguous, overwritten. It pays for small M.
+        partial: float32 [count_chunks(K), M, N], contiguous, overwritten. It is faster for small M.
+            None: one program computes all chunks of a tile.
     """
     rows, width = x.shape
     outputs = weight.shape[0]

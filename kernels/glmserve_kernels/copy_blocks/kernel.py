@@ -1,4 +1,4 @@
-"""One program per pair and stretch of a block: 4-byte words, whatever they mean."""
+"""One program per pair and section of a block, which is copied as 4-byte words."""
 
 from __future__ import annotations
 

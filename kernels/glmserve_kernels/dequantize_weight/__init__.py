@@ -1,1 +1,1 @@
-"""Writes a weight of 8-bit or 4-bit codes as numbers, for products of many rows."""
+"""Dequantises a weight of 8-bit or 4-bit codes, for products with many rows."""

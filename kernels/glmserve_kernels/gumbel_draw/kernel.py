@@ -24,9 +24,9 @@ def gumbel_noise(key, indices):
 
 @triton.jit
 def draw(weights, indices, key):
-    """Place of the one drawn with odds `weights` float64 [n] >= 0; a weight of 0 never is.
+    """Position drawn with odds `weights` float64 [n] >= 0; a weight of 0 is never drawn.
 
-    `indices` int64 [n] say whose noise each place takes.
+    `indices` int64 [n] are the noise indices of the positions.
     """
     scores = tl.log(tl.where(weights > 0, weights, 1.0)) + gumbel_noise(key, indices)
     return tl.argmax(tl.where(weights > 0, scores, float("-inf")), axis=0)

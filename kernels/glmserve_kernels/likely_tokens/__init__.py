@@ -1,1 +1,1 @@
-"""Which of a row's weights top_k and top_p keep: parts of kernels."""
+"""Finds the weights of a row that top_k and top_p keep: parts of kernels."""

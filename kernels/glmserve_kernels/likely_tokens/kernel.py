@@ -2,8 +2,8 @@
 
 A weight is at least 0, so its bits, read as an integer, grow with it: they are its key. The keys
 between two bounds are cut into equal parts, one pass over the row measures what lies above each
-cut, and the part that holds the answer is cut again. Keys grow about with a weight's logarithm, so
-that cuts are spread over the logits evenly.
+cut, and the part that holds the answer is cut again. A key grows roughly with the logarithm of its
+weight, so cuts are spread evenly over the logits.
 """
 
 from __future__ import annotations
@@ -44,9 +44,8 @@ def sum_above(weights_ptr, size, threshold, TILE: tl.constexpr):
 
 @triton.jit
 def _measure(weights_ptr, size, low, high, cuts, COUNT: tl.constexpr, TILE: tl.constexpr):
-    """What reaches each of the `cuts` [n]; the lowest key from `low` on, the highest below `high`.
-
-    COUNT measures weights by their number instead of their sum.
+    """Sum of the weights with a key of at least each of the `cuts` [n]; the lowest key from `low`
+    on; the highest key below `high`. With COUNT the number of weights instead of their sum.
     """
     # A thread loads runs of four, and adds them up at once: that saves registers.
     runs: tl.constexpr = TILE // 4
@@ -78,12 +77,14 @@ def find_threshold(
     CUTS: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Keep the weights above the first result, and so many equal to it as are the second one.
+    """The fewest of the largest weights with a sum of `goal`, or with COUNT with a number of
+    `goal`.
 
-    They are the fewest of the largest weights whose sum, or with COUNT whose number, is `goal`.
+    They are the weights above the first result, and as many weights equal to it as the second
+    result says.
 
     Args:
-        floor: what reaches this weight is at least `goal`.
+        floor: weights of at least this sum up to at least `goal`.
         goal: float64, at least 1; no weight is larger than 1.
     """
     low = key_of(floor)

@@ -1,2 +1,2 @@
-"""What the attention kernels share: how a paged cache is read, one step of softmax over it, the
-reference, and how the cases' caches are made."""
+"""Shared parts of the attention kernels: reading a paged cache, one step of softmax over it, the
+reference, and caches for the cases."""

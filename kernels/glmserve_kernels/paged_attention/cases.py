@@ -1,4 +1,4 @@
-"""Makes paged caches, and the models whose shapes are served."""
+"""Makes paged caches, in the shapes of the served models."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ FP8_CHIPS = ("sm_90",)
 
 @dataclass(frozen=True)
 class Heads:
-    """What a model's attention looks like."""
+    """Shapes of a model's attention."""
 
     query: int
     key: int
     dim: int
-    page: int
+    block_size: int
     cache: str = ""
     """A name in NARROW; none: of the queries' dtype."""
 
     @property
     def name(self) -> str:
-        return f"{self.query}/{self.key}x{self.dim}-page{self.page}{self.cache and '-'}{self.cache}"
+        cache = self.cache and f"-{self.cache}"
+        return f"{self.query}/{self.key}x{self.dim}-block{self.block_size}{cache}"
 
     @property
     def dtypes(self) -> tuple[torch.dtype, ...]:
@@ -73,11 +74,11 @@ def make_cache(make: Maker, heads: Heads, context_lens: list[int], gap: int = 0)
     blocks of no sequence and scales of both hold NaN, or the lowest code if the dtype has none;
     unused entries of the tables a block that does not exist.
     """
-    pages = [-(-length // heads.page) for length in context_lens]
-    num_blocks = sum(pages) + 2
+    blocks = [-(-length // heads.block_size) for length in context_lens]
+    num_blocks = sum(blocks) + 2
     order = make.permutation(num_blocks)
-    tables = [[order.pop() for _ in range(count)] for count in pages]
-    width = max(pages) + 1
+    tables = [[order.pop() for _ in range(count)] for count in blocks]
+    width = max(blocks) + 1
     filled = [table + [2**30] * (width - len(table)) for table in tables]
     block_tables = make.given(filled, torch.int32)
     contents = {
@@ -85,7 +86,7 @@ def make_cache(make: Maker, heads: Heads, context_lens: list[int], gap: int = 0)
         for name, transposed in (("keys", False), ("values", bool(heads.cache)))
     }
     if not make.is_meta:
-        used = _used_slots(heads.page, num_blocks, tables, context_lens).to(make.device)
+        used = _used_slots(heads.block_size, num_blocks, tables, context_lens).to(make.device)
         for name, (codes, scales) in contents.items():
             _poison(codes.mT if heads.cache and name == "values" else codes, used)
             if scales is not None:
@@ -103,10 +104,14 @@ def _make_half(
     make: Maker, heads: Heads, blocks: tuple[int, int], *, transposed: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Keys or values, and their scales if they have some, of this many blocks and heads in each."""
-    shape = (*blocks, heads.dim, heads.page) if transposed else (*blocks, heads.page, heads.dim)
+    shape = (
+        (*blocks, heads.dim, heads.block_size)
+        if transposed
+        else (*blocks, heads.block_size, heads.dim)
+    )
     if not heads.cache:
         return make.normal(*shape)[:, : heads.key], None
-    scales = make.normal(*blocks, heads.page, dtype=torch.float32).abs() / 64 + 0.01
+    scales = make.normal(*blocks, heads.block_size, dtype=torch.float32).abs() / 64 + 0.01
     if heads.cache == "int8":
         codes = make.integers(-127, 128, *shape, dtype=torch.int8)
     else:
@@ -115,18 +120,20 @@ def _make_half(
 
 
 def _used_slots(
-    page: int, num_blocks: int, tables: list[list[int]], context_lens: list[int]
+    block_size: int, num_blocks: int, tables: list[list[int]], context_lens: list[int]
 ) -> Tensor:
-    """bool [num_blocks, page]"""
-    used = torch.zeros(num_blocks, page, dtype=torch.bool)
+    """bool [num_blocks, block_size]"""
+    used = torch.zeros(num_blocks, block_size, dtype=torch.bool)
     for table, length in zip(tables, context_lens, strict=True):
         position = torch.arange(length)
-        used[torch.tensor(table, dtype=torch.int64)[position // page], position % page] = True
+        used[
+            torch.tensor(table, dtype=torch.int64)[position // block_size], position % block_size
+        ] = True
     return used
 
 
 def _poison(contents: Tensor, used: Tensor) -> None:
-    """Overwrite what is not used of [num_blocks, Hkv, PAGE, n]."""
+    """Overwrite what is not used of [num_blocks, Hkv, BLOCK_SIZE, n]."""
     is_float = contents.is_floating_point()
     poison = float("nan") if is_float else float(torch.iinfo(contents.dtype).min)
     contents.copy_(contents.float().masked_fill(~used[:, None, :, None], poison))

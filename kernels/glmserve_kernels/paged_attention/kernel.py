@@ -12,17 +12,17 @@ import triton.language as tl
 
 
 @triton.jit
-def page_blocks(table_ptr, start, last, PAGE: tl.constexpr, BLOCK_N: tl.constexpr):
-    """Cache blocks of the positions from `start`, a multiple of PAGE or of BLOCK_N: int64, one if
-    they lie in one page, else [BLOCK_N]. No table entry after that of `last` is read.
+def load_block_ids(table_ptr, start, last, BLOCK_SIZE: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Cache blocks of the positions from `start`, a multiple of BLOCK_SIZE or of BLOCK_N: int64,
+    one if they lie in one block, else [BLOCK_N]. No table entry after that of `last` is read.
 
     Each id is read as two halves: the compiler makes loads of 4 bytes asynchronous, and then waits
     for all other copies under way whenever it needs one.
     """
-    index = start // PAGE
-    if BLOCK_N > PAGE:
-        index += tl.arange(0, BLOCK_N) // PAGE
-    index = tl.minimum(index, last // PAGE)
+    index = start // BLOCK_SIZE
+    if BLOCK_N > BLOCK_SIZE:
+        index += tl.arange(0, BLOCK_N) // BLOCK_SIZE
+    index = tl.minimum(index, last // BLOCK_SIZE)
     halves = table_ptr.to(tl.pointer_type(tl.uint16)) + 2 * index
     return tl.load(halves).to(tl.int64) | (tl.load(halves + 1).to(tl.int64) << 16)
 
@@ -53,7 +53,7 @@ def attend(
     row_last,
     log2_scale,
     HEAD_DIM: tl.constexpr,
-    PAGE: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
     BLOCK_N: tl.constexpr,
     MASKED: tl.constexpr,
     MAY_SEE_NONE: tl.constexpr = False,
@@ -67,13 +67,15 @@ def attend(
     quantized: tl.constexpr = key_scales_ptr is not None
     n = tl.arange(0, BLOCK_N)
     # Positions after `last` read its slot again: their own may hold NaN, and 0 * NaN is NaN.
-    first_slot = tl.multiple_of(start % PAGE, min(PAGE, BLOCK_N))
-    slot = (first_slot + n) % PAGE
-    safe_slot = tl.minimum(start + n, last) % PAGE if MASKED else slot
+    first_slot = tl.multiple_of(start % BLOCK_SIZE, min(BLOCK_SIZE, BLOCK_N))
+    slot = (first_slot + n) % BLOCK_SIZE
+    safe_slot = tl.minimum(start + n, last) % BLOCK_SIZE if MASKED else slot
 
     k = _load_rows(keys_ptr + blocks * key_stride, safe_slot, HEAD_DIM, acc.shape[1])
     if quantized:
-        v = _load_columns(values_ptr + blocks * value_stride, slot, HEAD_DIM, PAGE, acc.shape[1])
+        v = _load_columns(
+            values_ptr + blocks * value_stride, slot, HEAD_DIM, BLOCK_SIZE, acc.shape[1]
+        )
         scale_at = blocks * scale_stride + safe_slot
         key_scale = tl.load(key_scales_ptr + scale_at)
         value_scale = tl.load(value_scales_ptr + scale_at)
@@ -101,7 +103,8 @@ def attend(
 
 @triton.jit
 def _load_rows(base, slot, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
-    """[BLOCK_N, BLOCK_D] from [PAGE, HEAD_DIM]; `base` is one pointer or [BLOCK_N] of them."""
+    """[BLOCK_N, BLOCK_D] from [BLOCK_SIZE, HEAD_DIM]; `base` is one pointer or [BLOCK_N] of
+    them."""
     d = tl.arange(0, BLOCK_D)
     at = (base + slot * HEAD_DIM)[:, None] + d[None, :]
     if HEAD_DIM == BLOCK_D:
@@ -110,10 +113,12 @@ def _load_rows(base, slot, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
 
 
 @triton.jit
-def _load_columns(base, slot, HEAD_DIM: tl.constexpr, PAGE: tl.constexpr, BLOCK_D: tl.constexpr):
-    """[BLOCK_D, BLOCK_N] from [HEAD_DIM, PAGE]."""
+def _load_columns(
+    base, slot, HEAD_DIM: tl.constexpr, BLOCK_SIZE: tl.constexpr, BLOCK_D: tl.constexpr
+):
+    """[BLOCK_D, BLOCK_N] from [HEAD_DIM, BLOCK_SIZE]."""
     d = tl.arange(0, BLOCK_D)
-    at = (base + slot)[None, :] + (d * PAGE)[:, None]
+    at = (base + slot)[None, :] + (d * BLOCK_SIZE)[:, None]
     if HEAD_DIM == BLOCK_D:
         return tl.load(at)
     return tl.load(at, mask=d[:, None] < HEAD_DIM, other=0.0)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 LOG2_E = math.log2(math.e)
 
-METADATA = ("tables_ptr", "query_start_ptr", "context_lens_ptr", "work_ptr", "work_start_ptr")
+METADATA = ("tables_ptr", "query_start_ptr", "context_lens_ptr", "items_ptr", "item_start_ptr")
 """Small tensors that a server may make anew, or cut out of others, for each step: wherever they
 lie, nothing is compiled for it."""
 

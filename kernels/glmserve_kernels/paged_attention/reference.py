@@ -19,9 +19,9 @@ class Cache(NamedTuple):
     def positions(self, table: Tensor, first: int, end: int) -> tuple[Tensor, Tensor]:
         """Keys and values at positions first..end-1 of the sequence with this row of the block
         tables: float64 [n, Hkv, D]."""
-        page = self.keys.shape[2]
+        block_size = self.keys.shape[2]
         at = torch.arange(first, end, device=table.device)
-        blocks, slots = table[at // page].long(), at % page
+        blocks, slots = table[at // block_size].long(), at % block_size
         keys, values = self.keys[blocks, :, slots].double(), self.values
         if self.key_scales is None or self.value_scales is None:
             return keys, values[blocks, :, slots].double()

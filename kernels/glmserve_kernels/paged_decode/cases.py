@@ -20,7 +20,7 @@ from glmserve_kernels.paged_attention.cases import (
 )
 from glmserve_kernels.paged_decode.kernel import paged_decode
 from glmserve_kernels.paged_decode.reference import paged_decode as reference
-from glmserve_kernels.paged_decode.split_plan import max_fixed_items, max_items, split_work
+from glmserve_kernels.paged_decode.split_plan import max_fixed_items, max_items, split_contexts
 
 _MULTIPROCESSORS = 132
 
@@ -35,13 +35,15 @@ def _make(
         num_items = max_items(batch, heads.key, _MULTIPROCESSORS)
     else:
         num_items = max_fixed_items(batch, max(context_lens), piece)
-    work, work_start = split_work(np.array(context_lens), num_items, page=heads.page, piece=piece)
+    items, item_start = split_contexts(
+        np.array(context_lens), num_items, block_size=heads.block_size, piece=piece
+    )
     used, shape = heads.query * heads.dim, (batch, heads.query, heads.dim)
     return {
         "q": make.normal(batch, used + padding)[:, :used].view(shape),
         **make_cache(make, heads, context_lens, gap=padding),
-        "work": make.given(work.tolist(), torch.int32),
-        "work_start": make.given(work_start.tolist(), torch.int32),
+        "items": make.given(items.tolist(), torch.int32),
+        "item_start": make.given(item_start.tolist(), torch.int32),
         "partial_out": make.poisoned(num_items, heads.query, heads.dim, dtype=torch.float32),
         "partial_lse": make.poisoned(num_items, heads.query, dtype=torch.float32),
         "out": make.poisoned(batch, used + padding)[:, :used].view(shape),
@@ -67,8 +69,8 @@ def _served(heads: Heads, batch: int, context: int) -> Case:
     )
 
 
-def _work(q: Tensor, keys: Tensor, key_scales: Tensor | None, work: Tensor, **_: Any) -> Work:
-    positions = int((work[:, 2] - work[:, 1]).sum())
+def _work(q: Tensor, keys: Tensor, key_scales: Tensor | None, items: Tensor, **_: Any) -> Work:
+    positions = int((items[:, 2] - items[:, 1]).sum())
     return Work(
         bytes=cache_bytes(positions, keys, key_scales) + 2 * q.numel() * q.element_size(),
         flops=4 * positions * q.shape[1] * q.shape[2],

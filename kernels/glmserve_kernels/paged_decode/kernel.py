@@ -1,7 +1,7 @@
 """One program attends to a piece of one sequence's context for the query heads of one key head.
 
-What the programs of a sequence found is merged by a second kernel, in order: results do not depend
-on which program ends first.
+A second kernel merges the results of a sequence's programs in order, so they do not depend on which
+program ends first.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glmserve_kernels.paged_attention.kernel import attend, begin, page_blocks
+from glmserve_kernels.paged_attention.kernel import attend, begin, load_block_ids
 from glmserve_kernels.paged_attention.launch import (
     LOG2_E,
     METADATA,
@@ -28,8 +28,8 @@ def _paged_decode(
     key_scales_ptr,
     value_scales_ptr,
     tables_ptr,
-    work_ptr,
-    work_start_ptr,
+    items_ptr,
+    item_start_ptr,
     partial_out_ptr,
     partial_lse_ptr,
     out_ptr,
@@ -47,18 +47,18 @@ def _paged_decode(
     out_head_stride,
     GROUP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
-    PAGE: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     item = tl.program_id(0).to(tl.int64)
     kv_head = tl.program_id(1).to(tl.int64)
-    sequence = tl.load(work_ptr + 3 * item).to(tl.int64)
+    sequence = tl.load(items_ptr + 3 * item).to(tl.int64)
     if sequence < 0:
         return
-    first = tl.load(work_ptr + 3 * item + 1)
-    last = tl.load(work_ptr + 3 * item + 2) - 1
+    first = tl.load(items_ptr + 3 * item + 1)
+    last = tl.load(items_ptr + 3 * item + 2) - 1
 
     row = tl.arange(0, BLOCK_M)
     head = kv_head * GROUP + row
@@ -75,10 +75,10 @@ def _paged_decode(
     table = tables_ptr + sequence * table_stride
     row_last = tl.zeros([BLOCK_M], tl.int32) + last
     top, total, acc = begin(BLOCK_M, BLOCK_D)
-    next_blocks = page_blocks(table, first, last, PAGE, BLOCK_N)
+    next_blocks = load_block_ids(table, first, last, BLOCK_SIZE, BLOCK_N)
     for start in range(first, last + 1, BLOCK_N):
         blocks = next_blocks
-        next_blocks = page_blocks(table, start + BLOCK_N, last, PAGE, BLOCK_N)
+        next_blocks = load_block_ids(table, start + BLOCK_N, last, BLOCK_SIZE, BLOCK_N)
         top, total, acc = attend(
             q,
             top,
@@ -97,13 +97,13 @@ def _paged_decode(
             row_last,
             log2_scale,
             HEAD_DIM,
-            PAGE,
+            BLOCK_SIZE,
             BLOCK_N,
             MASKED=True,
         )
 
     found = acc / total[:, None]
-    if tl.load(work_start_ptr + sequence + 1) - tl.load(work_start_ptr + sequence) == 1:
+    if tl.load(item_start_ptr + sequence + 1) - tl.load(item_start_ptr + sequence) == 1:
         out_at = out_ptr + sequence * out_stride + head[:, None] * out_head_stride + d[None, :]
         tl.store(out_at, found.to(out_ptr.dtype.element_ty), mask=inside)
     else:
@@ -114,7 +114,7 @@ def _paged_decode(
 
 @triton.jit(do_not_specialize_on_alignment=METADATA)
 def _merge_pieces(
-    work_start_ptr,
+    item_start_ptr,
     partial_out_ptr,
     partial_lse_ptr,
     out_ptr,
@@ -126,8 +126,8 @@ def _merge_pieces(
 ):
     sequence = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1).to(tl.int64)
-    first = tl.load(work_start_ptr + sequence)
-    end = tl.load(work_start_ptr + sequence + 1)
+    first = tl.load(item_start_ptr + sequence)
+    end = tl.load(item_start_ptr + sequence + 1)
     if end - first == 1:
         return
     d = tl.arange(0, BLOCK_D)
@@ -162,8 +162,8 @@ def paged_decode(
     key_scales: Tensor | None,
     value_scales: Tensor | None,
     block_tables: Tensor,
-    work: Tensor,
-    work_start: Tensor,
+    items: Tensor,
+    item_start: Tensor,
     partial_out: Tensor,
     partial_lse: Tensor,
     out: Tensor,
@@ -172,37 +172,37 @@ def paged_decode(
 ) -> None:
     """out = softmax(scale * q keys^T) values, for the newest token of each sequence.
 
-    Only the contents of `work` and `work_start` say how long the contexts are, so that a captured
-    graph can be replayed for others. Slots and blocks beyond a context may hold anything.
+    The lengths of contexts are in the contents of `items` and `item_start` only, so a captured
+    graph can be replayed for other lengths. Slots and blocks beyond a context may hold any numbers.
 
     Args:
         q: [B, Hq, D], float32, float16 or bfloat16; the last dimension contiguous.
-        keys: [num_blocks, Hkv, PAGE, D], the last two dimensions contiguous; of q's dtype, or int8
-            or float8_e4m3fn. Hq is a multiple of Hkv, PAGE a power of two.
-        values: the same, but [num_blocks, Hkv, D, PAGE] if of 8 bits: so that a dot product over
-            positions finds them side by side.
-        key_scales, value_scales: float32 [num_blocks, Hkv, PAGE], of equal strides: what to
+        keys: [num_blocks, Hkv, BLOCK_SIZE, D], the last two dimensions contiguous; of q's dtype, or
+            int8 or float8_e4m3fn. Hq is a multiple of Hkv, BLOCK_SIZE a power of two.
+        values: the same, but [num_blocks, Hkv, D, BLOCK_SIZE] if of 8 bits: so that a dot product
+            over positions finds them side by side.
+        key_scales, value_scales: float32 [num_blocks, Hkv, BLOCK_SIZE], of equal strides: what to
             multiply an 8-bit key or value with. None for others.
-        block_tables: int32 [B, P], the cache blocks of each sequence's pages.
-        work: int32 [W, 3], work_start: int32 [B + 1]; see work.split_work.
+        block_tables: int32 [B, P], ids of each sequence's blocks; P blocks of the longest context.
+        items: int32 [W, 3], item_start: int32 [B + 1]; see split_plan.split_contexts.
         partial_out: float32 [W, Hq, D], contiguous; scratch.
         partial_lse: float32 [W, Hq], contiguous; scratch.
         out: [B, Hq, D], written; 0 for sequences without items.
         scale: positive, of the scores.
     """
     batch, heads, head_dim = q.shape
-    kv_heads, page = keys.shape[1:3]
+    kv_heads, block_size = keys.shape[1:3]
     group = heads // kv_heads
     block_d = triton.next_power_of_2(head_dim)
-    _paged_decode[(work.shape[0], kv_heads)](
+    _paged_decode[(items.shape[0], kv_heads)](
         q,
         keys,
         values,
         key_scales,
         value_scales,
         block_tables,
-        work,
-        work_start,
+        items,
+        item_start,
         partial_out,
         partial_lse,
         out,
@@ -215,13 +215,13 @@ def paged_decode(
         out.stride(1),
         GROUP=group,
         HEAD_DIM=head_dim,
-        PAGE=page,
+        BLOCK_SIZE=block_size,
         BLOCK_M=max(16, triton.next_power_of_2(group)),
         BLOCK_D=block_d,
         **tiles[shape_class(keys)],
     )
     _merge_pieces[(batch, heads)](
-        work_start,
+        item_start,
         partial_out,
         partial_lse,
         out,

@@ -18,8 +18,8 @@ def paged_decode(
     key_scales: Tensor | None,
     value_scales: Tensor | None,
     block_tables: Tensor,
-    work: Tensor,
-    work_start: Tensor,
+    items: Tensor,
+    item_start: Tensor,
     partial_out: Tensor,
     partial_lse: Tensor,
     out: Tensor,
@@ -30,16 +30,16 @@ def paged_decode(
     pieces = torch.full_like(partial_out, float("nan"), dtype=torch.float64)
     lse = torch.full_like(partial_lse, float("nan"), dtype=torch.float64)
     expected = torch.zeros_like(out, dtype=torch.float64)
-    for sequence, (begin, end) in enumerate(pairwise(work_start.tolist())):
-        items = work[begin:end].tolist()
-        if not items:
+    for sequence, (begin, end) in enumerate(pairwise(item_start.tolist())):
+        own = items[begin:end].tolist()
+        if not own:
             continue
-        newest = torch.tensor([items[-1][2] - 1], device=q.device)
+        newest = torch.tensor([own[-1][2] - 1], device=q.device)
         row, table = q[sequence, None], block_tables[sequence]
-        whole = softmax(row, newest, cache, table, 0, items[-1][2], scale)
+        whole = softmax(row, newest, cache, table, 0, own[-1][2], scale)
         expected[sequence] = whole.attention[0]
-        if len(items) > 1:
-            for item, (_, first, last) in enumerate(items, begin):
+        if len(own) > 1:
+            for item, (_, first, last) in enumerate(own, begin):
                 part = softmax(row, newest, cache, table, first, last, scale)
                 pieces[item] = part.attention[0]
                 lse[item] = (part.top + part.total.log2())[0]

@@ -1,4 +1,4 @@
-"""How contexts are cut up among programs. Plain numpy: planning needs no torch."""
+"""Cuts contexts into items, one per program. Plain numpy: planning needs no torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ Int32s = NDArray[np.int32]
 
 PROGRAMS_PER_MULTIPROCESSOR = 4
 SHORTEST_PIECE = 256
-"""Positions: below it, merging costs more than sharing the work gains."""
+"""Positions: below it, merging costs more than splitting the work gains."""
 
 
 def max_items(batch: int, kv_heads: int, multiprocessors: int) -> int:
-    """Bound on the items that split_work makes for any contexts of `batch` sequences on a chip.
+    """Bound on the items that split_contexts makes for any contexts of `batch` sequences on a chip.
 
     One program runs per item and key head; `batch` more than fill the chip because each sequence
     may end in a piece that is not full.
@@ -22,56 +22,59 @@ def max_items(batch: int, kv_heads: int, multiprocessors: int) -> int:
 
 
 def max_fixed_items(batch: int, max_context: int, piece: int) -> int:
-    """The same, for pieces of a fixed size and contexts of up to `max_context` positions."""
+    """Bound on the items for pieces of `piece` positions, each context having up to
+    `max_context`."""
     return batch * -(-max_context // piece)
 
 
-def split_work(
-    context_lens: NDArray[np.integer], num_items: int, *, page: int, piece: int | None = None
+def split_contexts(
+    context_lens: NDArray[np.integer], num_items: int, *, block_size: int, piece: int | None = None
 ) -> tuple[Int32s, Int32s]:
     """Cut contexts into about equal pieces, or into pieces of `piece` positions.
 
     Args:
-        context_lens: [B], 0 for a sequence without work.
+        context_lens: [B], 0 for a sequence without items.
         num_items: rows of the result; more than B unless `piece` is given.
-        page: positions in a cache block; pieces begin at multiples of it.
-        piece: a multiple of `page`. The cuts then do not depend on the other sequences.
+        block_size: positions in a cache block; pieces begin at multiples of it.
+        piece: a multiple of `block_size`. The cuts then do not depend on the other sequences.
 
     Returns:
-        work int32 [num_items, 3]: (sequence, first position, end position), by sequence, then by
+        items int32 [num_items, 3]: (sequence, first position, end position), by sequence, then by
         position; unused rows are -1.
-        work_start int32 [B + 1]: items of sequence b are work_start[b]..work_start[b+1]-1.
+        item_start int32 [B + 1]: items of sequence b are item_start[b]..item_start[b+1]-1.
 
     Raises:
-        ValueError: num_items or `piece` cannot be had.
+        ValueError: there are more pieces than num_items, or `piece` is no multiple of `block_size`.
     """
-    pages = -(-np.asarray(context_lens, np.int64) // page)
+    blocks = -(-np.asarray(context_lens, np.int64) // block_size)
     if piece is None:
-        pages_per_piece = _balanced(pages, num_items, page)
-    elif piece > 0 and piece % page == 0:
-        pages_per_piece = np.full_like(pages, piece // page)
+        blocks_per_piece = _balanced(blocks, num_items, block_size)
+    elif piece > 0 and piece % block_size == 0:
+        blocks_per_piece = np.full_like(blocks, piece // block_size)
     else:
-        raise ValueError(f"pieces of {piece} positions are no multiple of the page, {page}")
-    counts = -(-pages // pages_per_piece)
-    work_start = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
-    used = int(work_start[-1])
+        raise ValueError(
+            f"pieces of {piece} positions are no multiple of the block size, {block_size}"
+        )
+    counts = -(-blocks // blocks_per_piece)
+    item_start = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+    used = int(item_start[-1])
     if used > num_items:
         raise ValueError(f"{used} pieces of {piece} positions, but only {num_items} items")
-    sequence = np.repeat(np.arange(len(pages)), counts)
-    length = pages_per_piece[sequence] * page
-    first = (np.arange(used) - work_start[sequence]) * length
-    work = np.full((num_items, 3), -1, np.int32)
-    work[:used, 0] = sequence
-    work[:used, 1] = first
-    work[:used, 2] = np.minimum(first + length, np.asarray(context_lens)[sequence])
-    return work, work_start
+    sequence = np.repeat(np.arange(len(blocks)), counts)
+    length = blocks_per_piece[sequence] * block_size
+    first = (np.arange(used) - item_start[sequence]) * length
+    items = np.full((num_items, 3), -1, np.int32)
+    items[:used, 0] = sequence
+    items[:used, 1] = first
+    items[:used, 2] = np.minimum(first + length, np.asarray(context_lens)[sequence])
+    return items, item_start
 
 
-def _balanced(pages: NDArray[np.int64], num_items: int, page: int) -> NDArray[np.int64]:
-    """Pages per piece for each sequence, so that there are at most num_items pieces."""
-    to_fill = num_items - len(pages)
+def _balanced(blocks: NDArray[np.int64], num_items: int, block_size: int) -> NDArray[np.int64]:
+    """Blocks per piece for each sequence, so that there are at most num_items pieces."""
+    to_fill = num_items - len(blocks)
     if to_fill < 1:
-        raise ValueError(f"{num_items} items are not more than {len(pages)} sequences")
-    longest = max(-(-int(pages.sum()) // to_fill), -(-SHORTEST_PIECE // page))
-    pieces = np.maximum(-(-pages // longest), 1)
-    return np.maximum(-(-pages // pieces), 1)
+        raise ValueError(f"{num_items} items are not more than {len(blocks)} sequences")
+    longest = max(-(-int(blocks.sum()) // to_fill), -(-SHORTEST_PIECE // block_size))
+    pieces = np.maximum(-(-blocks // longest), 1)
+    return np.maximum(-(-blocks // pieces), 1)

@@ -1,1 +1,2 @@
-"""Attention of several new tokens per sequence over its paged cache, in which they are already."""
+"""Attention of several new tokens per sequence over its paged cache, which holds their K and V
+already."""

@@ -38,13 +38,13 @@ def _make(
     contexts = [new.tokens + new.cached for new in sequences]
     tokens, used = sum(lens) + padding, heads.query * heads.dim
     shape = (tokens, heads.query, heads.dim)
-    work = query_tiles(np.array(lens), tile).tolist() + [[-1, -1]] * padding
+    items = query_tiles(np.array(lens), tile).tolist() + [[-1, -1]] * padding
     return {
         "q": make.normal(tokens, used + padding)[:, :used].view(shape),
         **make_cache(make, heads, contexts, gap=padding),
         "query_start": make.given([0, *accumulate(lens)], torch.int32),
         "context_lens": make.given(contexts, torch.int32),
-        "work": make.given(work, torch.int32),
+        "items": make.given(items, torch.int32),
         "tokens_per_tile": tile,
         "out": make.poisoned(*shape),
         "scale": heads.dim**-0.5,

@@ -1,5 +1,5 @@
-"""One program attends for a tile of rows: some new tokens, and each one's query heads of one key
-head. So keys and values are read once for all of them."""
+"""One program computes a tile of rows: some new tokens, with the query heads of one key head each.
+So it reads keys and values once for all these rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glmserve_kernels.paged_attention.kernel import attend, begin, page_blocks
+from glmserve_kernels.paged_attention.kernel import attend, begin, load_block_ids
 from glmserve_kernels.paged_attention.launch import (
     LOG2_E,
     METADATA,
@@ -27,7 +27,7 @@ def _paged_prefill(
     tables_ptr,
     query_start_ptr,
     context_lens_ptr,
-    work_ptr,
+    items_ptr,
     out_ptr,
     log2_scale,
     q_stride,
@@ -44,17 +44,17 @@ def _paged_prefill(
     GROUP: tl.constexpr,
     TOKENS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
-    PAGE: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     tile = tl.program_id(0)
     kv_head = tl.program_id(1).to(tl.int64)
-    sequence = tl.load(work_ptr + 2 * tile).to(tl.int64)
+    sequence = tl.load(items_ptr + 2 * tile).to(tl.int64)
     if sequence < 0:
         return
-    first_query = tl.load(work_ptr + 2 * tile + 1)
+    first_query = tl.load(items_ptr + 2 * tile + 1)
     query_start = tl.load(query_start_ptr + sequence)
     queries = tl.load(query_start_ptr + sequence + 1) - query_start
     cached = tl.load(context_lens_ptr + sequence) - queries
@@ -79,10 +79,10 @@ def _paged_prefill(
     last = cached + tl.minimum(first_query + TOKENS, queries) - 1
     seen_by_all = (cached + first_query + 1) // BLOCK_N * BLOCK_N
     top, total, acc = begin(BLOCK_M, BLOCK_D)
-    next_blocks = page_blocks(table, 0, last, PAGE, BLOCK_N)
+    next_blocks = load_block_ids(table, 0, last, BLOCK_SIZE, BLOCK_N)
     for start in range(0, seen_by_all, BLOCK_N):
         blocks = next_blocks
-        next_blocks = page_blocks(table, start + BLOCK_N, last, PAGE, BLOCK_N)
+        next_blocks = load_block_ids(table, start + BLOCK_N, last, BLOCK_SIZE, BLOCK_N)
         top, total, acc = attend(
             q,
             top,
@@ -101,7 +101,7 @@ def _paged_prefill(
             row_last,
             log2_scale,
             HEAD_DIM,
-            PAGE,
+            BLOCK_SIZE,
             BLOCK_N,
             MASKED=False,
         )
@@ -115,7 +115,7 @@ def _paged_prefill(
             values_ptr,
             key_scales_ptr,
             value_scales_ptr,
-            page_blocks(table, start, last, PAGE, BLOCK_N),
+            load_block_ids(table, start, last, BLOCK_SIZE, BLOCK_N),
             key_stride,
             value_stride,
             scale_stride,
@@ -124,7 +124,7 @@ def _paged_prefill(
             row_last,
             log2_scale,
             HEAD_DIM,
-            PAGE,
+            BLOCK_SIZE,
             BLOCK_N,
             MASKED=True,
         )
@@ -143,7 +143,7 @@ def paged_prefill(
     block_tables: Tensor,
     query_start: Tensor,
     context_lens: Tensor,
-    work: Tensor,
+    items: Tensor,
     tokens_per_tile: int,
     out: Tensor,
     scale: float,
@@ -158,17 +158,17 @@ def paged_prefill(
         keys, values, key_scales, value_scales, block_tables: as in paged_decode.
         query_start: int32 [B + 1]; tokens of sequence b are query_start[b]..query_start[b+1]-1.
         context_lens: int32 [B], of each sequence with its new tokens, which are the last ones.
-        work: int32 [n, 2], see work.query_tiles; rows of -1 are skipped.
-        tokens_per_tile: that `work` was made with.
-        out: [T, Hq, D], written for the tokens in `work`.
+        items: int32 [n, 2], see split_plan.query_tiles; rows of -1 are skipped.
+        tokens_per_tile: that `items` was made with.
+        out: [T, Hq, D], written for the tokens in `items`.
         scale: positive, of the scores.
     """
     heads, head_dim = q.shape[1:]
-    kv_heads, page = keys.shape[1:3]
+    kv_heads, block_size = keys.shape[1:3]
     group = heads // kv_heads
     constants = dict(tiles[shape_class(keys)])
     constants["BLOCK_M"] = max(16, triton.next_power_of_2(tokens_per_tile * group))
-    _paged_prefill[(work.shape[0], kv_heads)](
+    _paged_prefill[(items.shape[0], kv_heads)](
         q,
         keys,
         values,
@@ -177,7 +177,7 @@ def paged_prefill(
         block_tables,
         query_start,
         context_lens,
-        work,
+        items,
         out,
         scale * LOG2_E,
         q.stride(0),
@@ -189,7 +189,7 @@ def paged_prefill(
         GROUP=group,
         TOKENS=tokens_per_tile,
         HEAD_DIM=head_dim,
-        PAGE=page,
+        BLOCK_SIZE=block_size,
         BLOCK_D=triton.next_power_of_2(head_dim),
         **constants,
     )

@@ -20,7 +20,7 @@ def paged_prefill(
     block_tables: Tensor,
     query_start: Tensor,
     context_lens: Tensor,
-    work: Tensor,
+    items: Tensor,
     tokens_per_tile: int,
     out: Tensor,
     scale: float,

@@ -1,4 +1,4 @@
-"""How new tokens are cut up among programs. Plain numpy: planning needs no torch."""
+"""Cuts new tokens into tiles, one per program. Plain numpy: planning needs no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def tokens_per_tile(group: int, tiles: Mapping[str, int]) -> int:
-    """How many a program takes on a chip with these tiles: BLOCK_M rows, `group` for each token.
+    """Tokens per program on a chip with these tile sizes: BLOCK_M rows, `group` for each token.
 
     Args:
         group: query heads per key head.
@@ -21,8 +21,8 @@ def tokens_per_tile(group: int, tiles: Mapping[str, int]) -> int:
 def query_tiles(query_lens: NDArray[np.integer], tokens_per_tile: int) -> NDArray[np.int32]:
     """int32 [n, 2]: (sequence, first query of the tile among the sequence's new tokens).
 
-    The last tiles of a sequence come first: they have most to do, and a chip is better left with
-    little work at the end.
+    The last tiles of a sequence come first: their contexts are longest, and a chip is better
+    balanced if the shortest items start last.
     """
     lens = np.asarray(query_lens, np.int64)
     counts = -(-lens // tokens_per_tile)

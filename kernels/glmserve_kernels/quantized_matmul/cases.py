@@ -18,7 +18,7 @@ from glmserve_kernels.tiles import load_tiles
 def make_weight(
     make: Maker, outputs: int, width: int, *, bits: int, group: int, scale_dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Codes and scales of a weight whose products with normal numbers are about 1."""
+    """Codes and scales of a weight; products with normally distributed numbers are about 1."""
     largest = 127 if bits == 8 else 7
     codes = make.integers(-largest - 1, largest + 1, outputs, width, dtype=torch.int8)
     size = 2.0 / (largest * width**0.5)

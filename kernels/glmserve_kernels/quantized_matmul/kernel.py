@@ -1,6 +1,6 @@
-"""Weights are read as codes, and become numbers on their way to the tensor cores.
+"""Weights are read as codes and converted to numbers just before the tensor cores use them.
 
-With few tokens K is split over programs, each with a partial sum, which are added in their order.
+With few tokens K is split over programs. Their partial sums are added in order.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from glmserve_kernels.tiles import Tiles
 def decode(words, plane: tl.constexpr, dtype: tl.constexpr):
     """Codes as numbers of type `dtype`: int8 itself, or the 4 bits of int16 that `plane` names.
 
-    A code becomes the last bits of a 16-bit number so large that its last bit counts 1, and then
-    the rest is taken off. The compiler sees that this can be done in 16 bits, two codes at a time;
-    8 bits are one more than bfloat16 has.
+    A code becomes the last bits of a 16-bit number that is so large that its last bit has the value
+    1; then the rest is subtracted. The compiler does this in 16 bits, two codes at a time. Codes of
+    8 bits have one bit more than bfloat16's significand.
     """
     if words.dtype == tl.int8:
         if dtype == tl.float16:
@@ -120,7 +120,8 @@ def _quantized_matmul(
 
 
 def count_splits(rows: int, weight: Tensor, width: int, tiles: Tiles) -> int:
-    """How many programs should share K = `width`: the first dim of `partial`, if more than 1.
+    """Number of programs that K = `width` is split over: the first dim of `partial`, if more than
+    1.
 
     It depends on the shape class of M = `rows`, not on M itself.
     """

@@ -1,4 +1,4 @@
-"""One row per program: it is read once, and kept in registers between the two passes over it."""
+"""One program per row. The row is read once and stays in registers for both passes."""
 
 from __future__ import annotations
 

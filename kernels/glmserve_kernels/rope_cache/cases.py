@@ -16,7 +16,7 @@ from glmserve_kernels.rope_cache.reference import rope_cache as reference
 _8_BIT = (torch.int8, torch.float8_e4m3fn)
 _HALF = (torch.bfloat16, torch.float16)
 
-# A code whose exact value is halfway between two may be rounded to either.
+# An exact value halfway between two codes may be rounded to either.
 _CODES = {torch.float32: 2e-3, torch.float16: 2e-3, torch.bfloat16: 5e-3}
 
 
@@ -28,7 +28,7 @@ def make_arguments(
     kv_heads: int,
     dim: int,
     rotary: int,
-    page: int,
+    block_size: int,
     cache: torch.dtype | None = None,
     padding: int = 0,
     max_positions: int = 100,
@@ -38,21 +38,21 @@ def make_arguments(
     `cache`: None is the activations' dtype. `padding` more numbers than are used lie between two
     tokens, and between two blocks.
     """
-    blocks = 1 + math.ceil(tokens / page)
+    blocks = 1 + math.ceil(tokens / block_size)
     all_heads = heads + 2 * kv_heads
     qkv = make.normal(tokens, all_heads * dim + padding)
     qkv[1:2] = 0
     slots = [
         -1 if token % 4 == 3 else slot
-        for token, slot in enumerate(make.permutation(blocks * page)[:tokens])
+        for token, slot in enumerate(make.permutation(blocks * block_size)[:tokens])
     ]
     angles = make.normal(max_positions, rotary // 2, dtype=torch.float32, scale=3.0)
     is_8_bit = cache in _8_BIT
-    vectors = make.poisoned(2, blocks, kv_heads * page * dim + padding, dtype=cache)
-    keys, values = vectors[..., : kv_heads * page * dim]
-    scales = make.poisoned(2, blocks, kv_heads, page, dtype=torch.float32)
-    key_shape = (kv_heads, page, dim)
-    value_shape = (kv_heads, dim, page) if is_8_bit else key_shape
+    vectors = make.poisoned(2, blocks, kv_heads * block_size * dim + padding, dtype=cache)
+    keys, values = vectors[..., : kv_heads * block_size * dim]
+    scales = make.poisoned(2, blocks, kv_heads, block_size, dtype=torch.float32)
+    key_shape = (kv_heads, block_size, dim)
+    value_shape = (kv_heads, dim, block_size) if is_8_bit else key_shape
     return {
         "qkv": torch.unflatten(qkv[:, : all_heads * dim], 1, (all_heads, dim)),
         "cos_sin": torch.stack((angles.cos(), angles.sin()), dim=-1),
@@ -67,25 +67,24 @@ def make_arguments(
 
 
 def _case(
-    tokens: int, heads: tuple[int, int], dims: tuple[int, int], page: int, padding: int = 0
+    tokens: int, heads: tuple[int, int], dims: tuple[int, int], block_size: int, padding: int = 0
 ) -> Case:
     """`heads`: of queries, of keys. `dims`: of a head, rotated."""
-    name = (
-        f"{tokens}x{heads[0]}+{heads[1]}x{dims[0]}-{dims[1]}-{page}{'+padding' if padding else ''}"
-    )
-    return Case(name, _maker(tokens, heads, dims, page, padding=padding))
+    suffix = "+padding" if padding else ""
+    name = f"{tokens}x{heads[0]}+{heads[1]}x{dims[0]}-{dims[1]}-{block_size}{suffix}"
+    return Case(name, _maker(tokens, heads, dims, block_size, padding=padding))
 
 
 def _case_8_bit(
-    tokens: int, heads: tuple[int, int], dims: tuple[int, int], page: int, cache: torch.dtype
+    tokens: int, heads: tuple[int, int], dims: tuple[int, int], block_size: int, cache: torch.dtype
 ) -> Case:
-    make = _maker(tokens, heads, dims, page, cache=cache)
-    name = f"{_short(cache)}-{tokens}x{heads[0]}+{heads[1]}x{dims[0]}-{dims[1]}-{page}"
+    make = _maker(tokens, heads, dims, block_size, cache=cache)
+    name = f"{_short(cache)}-{tokens}x{heads[0]}+{heads[1]}x{dims[0]}-{dims[1]}-{block_size}"
     return Case(name, make, tolerance=_CODES)
 
 
 def _maker(
-    tokens: int, heads: tuple[int, int], dims: tuple[int, int], page: int, **details: Any
+    tokens: int, heads: tuple[int, int], dims: tuple[int, int], block_size: int, **details: Any
 ) -> partial[Arguments]:
     return partial(
         make_arguments,
@@ -94,7 +93,7 @@ def _maker(
         kv_heads=heads[1],
         dim=dims[0],
         rotary=dims[1],
-        page=page,
+        block_size=block_size,
         **details,
     )
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from glmserve_kernels.tiles import Tiles
 
 LARGEST_CODE = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
-"""What the largest number of a vector becomes in an 8-bit cache."""
+"""Code of the largest magnitude of a vector in an 8-bit cache."""
 
 
 @triton.jit
@@ -24,7 +24,7 @@ def _load_rotation(cos_sin_ptr, positions_ptr, token, R: tl.constexpr, BLOCK: tl
 
 @triton.jit
 def _rotate(x, cos_sin, R: tl.constexpr, HEADS: tl.constexpr, BLOCK: tl.constexpr):
-    """x [HEADS, BLOCK] with the pairs of its first R columns turned."""
+    """x [HEADS, BLOCK] with the pairs of its first R columns rotated."""
     even, odd = tl.split(tl.reshape(x, [HEADS, BLOCK // 2, 2]))
     cos, sin = tl.split(tl.reshape(cos_sin, [1, BLOCK // 2, 2]))
     turned = tl.join(even * cos - odd * sin, odd * cos + even * sin)
@@ -90,7 +90,7 @@ def _rope_cache(
     KV_HEADS: tl.constexpr,
     D: tl.constexpr,
     R: tl.constexpr,
-    PAGE: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
     LARGEST: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_R: tl.constexpr,
@@ -116,8 +116,8 @@ def _rope_cache(
     slot = tl.load(slots_ptr + token).to(tl.int64)
     if slot < 0:
         return
-    block = slot // PAGE
-    offset = (slot % PAGE).to(tl.int32)
+    block = slot // BLOCK_SIZE
+    offset = (slot % BLOCK_SIZE).to(tl.int32)
     head = (part - query_programs) * CACHED_HEADS + tl.arange(0, CACHED_HEADS)
     heads = head[:, None]
     columns = tl.arange(0, BLOCK_D)[None, :]
@@ -127,9 +127,9 @@ def _rope_cache(
     values = tl.load(at + KV_HEADS * D, mask=inside, other=0.0).to(tl.float32)
     cos_sin = _load_rotation(cos_sin_ptr, positions_ptr, token, R, BLOCK_D)
     keys = _rotate(keys, cos_sin, R, CACHED_HEADS, BLOCK_D)
-    by_token = (heads * PAGE + offset) * D + columns
-    by_dim = (heads * D + columns) * PAGE + offset
-    scale_at = head * PAGE + offset
+    by_token = (heads * BLOCK_SIZE + offset) * D + columns
+    by_dim = (heads * D + columns) * BLOCK_SIZE + offset
+    scale_at = head * BLOCK_SIZE + offset
     _store(
         keys,
         keys_ptr + block * keys_stride,
@@ -180,15 +180,15 @@ def rope_cache(
         qkv: [T, Hq + 2*Hkv, D], all queries, all keys, all values; heads contiguous.
         cos_sin: float32 [max_positions, R/2, 2], contiguous.
         positions: int64 [T]
-        slots: int64 [T], block * PAGE + offset; -1: nothing is cached.
-        keys: [num_blocks, Hkv, PAGE, D], each block contiguous.
-        values: the same, but [num_blocks, Hkv, D, PAGE] if it is an 8-bit cache.
-        key_scales: float32 [num_blocks, Hkv, PAGE] of an 8-bit cache, each block contiguous.
+        slots: int64 [T], block * BLOCK_SIZE + offset; -1: nothing is cached.
+        keys: [num_blocks, Hkv, BLOCK_SIZE, D], each block contiguous.
+        values: the same, but [num_blocks, Hkv, D, BLOCK_SIZE] if it is an 8-bit cache.
+        key_scales: float32 [num_blocks, Hkv, BLOCK_SIZE] of an 8-bit cache, each block contiguous.
         value_scales: the same.
         num_heads: Hq
     """
     num_tokens, _, dim = qkv.shape
-    _, num_kv_heads, page, _ = keys.shape
+    _, num_kv_heads, block_size, _ = keys.shape
     rotary = 2 * cos_sin.shape[1]
     constants = dict(tiles["any"])
     heads = constants.pop("HEADS")
@@ -212,7 +212,7 @@ def rope_cache(
         KV_HEADS=num_kv_heads,
         D=dim,
         R=rotary,
-        PAGE=page,
+        BLOCK_SIZE=block_size,
         LARGEST=LARGEST_CODE.get(keys.dtype, 0.0),
         BLOCK_D=triton.next_power_of_2(dim),
         BLOCK_R=triton.next_power_of_2(rotary),

@@ -56,10 +56,10 @@ def _untouched(tensor: Tensor) -> Tensor:
 
 
 def _cached(numbers: Tensor, cache: Tensor, slots: Tensor) -> Tensor:
-    """`numbers` [T, Hkv, ...] at their slots of a cache [num_blocks, Hkv, PAGE, ...]."""
+    """`numbers` [T, Hkv, ...] at their slots of a cache [num_blocks, Hkv, BLOCK_SIZE, ...]."""
     expected = _untouched(cache)
-    page = cache.shape[2]
+    block_size = cache.shape[2]
     for token, slot in enumerate(slots.tolist()):
         if slot >= 0:
-            expected[slot // page, :, slot % page] = numbers[token]
+            expected[slot // block_size, :, slot % block_size] = numbers[token]
     return expected

@@ -1,7 +1,5 @@
-"""One program per row: it becomes weights in place, which are then read once for each question.
-
-Of a row's possible questions only those are asked that its options need.
-"""
+"""One program per row. It replaces logits by weights, then reads them once for each parameter in
+use."""
 
 from __future__ import annotations
 
@@ -19,13 +17,12 @@ from glmserve_kernels.likely_tokens.kernel import (
 from glmserve_kernels.most_likely_token.kernel import load_logits, most_likely, tile_ids
 from glmserve_kernels.tiles import Tiles
 
-_GREEDY_BELOW = tl.constexpr(1e-5)
 _BLOCK = tl.constexpr(256)
-"""Ids whose weights are drawn by their sum first."""
+"""Ids per block: first a block is drawn by its sum of weights, then an id within it."""
 _FIRST_TOKEN = tl.constexpr(2**32)
-"""Tokens take their noise from here on, blocks from 0 on."""
+"""Noise index of token 0; the noise index of block 0 is 0."""
 _ROUNDING = tl.constexpr(0.999)
-"""Slack of a float32 weight that is compared with a float64 bound."""
+"""Tolerance when a float32 weight is compared with a float64 bound."""
 
 
 @triton.jit
@@ -137,7 +134,7 @@ def _sample(
     mask_ptr = masks_ptr + mask_row * masks_stride
     largest, token = most_likely(row_ptr, size, allowed_ptr, mask_ptr, masked, TILE)
     temperature = tl.load(temperature_ptr + row)
-    if (token >= 0) & (temperature >= _GREEDY_BELOW):
+    if (token >= 0) & (temperature > 0.0):
         total = _to_weights(
             row_ptr, size, allowed_ptr, mask_ptr, masked, largest, temperature, TILE
         )
@@ -174,12 +171,12 @@ def sample(
 
     Args:
         logits: float32 [S, V], rows contiguous; overwritten.
-        temperature: float32 [S]; below 1e-5 the largest logit is chosen, of equals the lowest id.
+        temperature: float32 [S]; 0: the largest logit is chosen, of equals the lowest id.
         top_k: int32 [S]; 0 keeps all.
         top_p: float64 [S]; 1 keeps all. As float32, 0.8 would be more than four of five equals.
         min_p: float32 [S]; 0 keeps all.
         noise_key: int64 [S], the bits of an unsigned number.
-        mask_rows: int32 [S]: whose row of `masks` restricts the ids; -1: none.
+        mask_rows: int32 [S]: index of the row of `masks` that restricts the ids; -1: none.
         masks: int32 [m, ceil(V / 32)], m > 0: bit t % 32 of word t // 32 allows id t.
         allowed: int32 [ceil(V / 32)]: the same for all rows; other ids do not exist.
         out: int64 [S], written; -1 where there is a NaN or +inf, or nothing but -inf. Masked ids

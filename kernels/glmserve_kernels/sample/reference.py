@@ -47,7 +47,7 @@ def _sample_row(
     largest = logits.max()
     if not largest.isfinite():
         return -1
-    if temperature < 1e-5:
+    if temperature == 0.0:
         return int((logits == largest).int().argmax())
     weights = ((logits - largest) / temperature).exp()
     order = weights.argsort(descending=True, stable=True)

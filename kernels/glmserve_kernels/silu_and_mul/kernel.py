@@ -1,4 +1,4 @@
-"""One program per row and stretch of columns: each number is read once and written once."""
+"""One program per row and section of columns. Each number is read once and written once."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The second half of a matrix product whose K is split over programs."""
+"""Adds the partial products of a matrix product with K split over programs."""

@@ -1,4 +1,5 @@
-"""Sums partial products in their order: the result does not depend on who finished first."""
+"""Adds partial products in their order, so the result does not depend on which program ends
+first."""
 
 from __future__ import annotations
 

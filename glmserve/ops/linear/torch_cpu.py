@@ -1,8 +1,8 @@
-"""Matrix products with quantised weights on a CPU, activations in bfloat16.
+"""Matrix products with quantised weights by torch's CPU kernels, for activations in bfloat16.
 
-Measured on a Zen 4 with two threads, weight 12288x4096, milliseconds at 1 / 16 / 256 rows:
-bfloat16 3.5 / 8.9 / 128, W8A8 2.4 / 7.9 / 64, int8 weights alone 2.0 / 25 / 196. Of several rows
-torch's kernels for weights alone dequantise each number once per row.
+Measured on a Zen 4 with two threads, weight 12288x4096, milliseconds at 1 / 16 / 256 rows: bfloat16
+3.5 / 8.9 / 128, W8A8 2.4 / 7.9 / 64, int8 weights alone 2.0 / 25 / 196. torch's kernels for
+quantised weights alone dequantise each number once per row of activations.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from glmserve.ops.quantized import QuantizedWeight
+from glmserve.ops.linear.quantized import QuantizedWeight
 
 _ROWS_AT_ONCE = 512
-"""Rows of a weight that are dequantised at a time; they stay in the cache."""
+"""Rows of a weight that are dequantised together; they stay in the CPU's cache."""
 
 _ZERO_POINT = 128
-"""Activations are given as unsigned bytes: for signed ones oneDNN only has its reference code."""
+"""Activations are passed as unsigned bytes: oneDNN has only slow reference code for signed ones."""
 
 
 class QuantizedLinear(Protocol):
-    """A packed weight that multiplies."""
+    """A packed quantised weight [N, K]."""
 
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """x bfloat16 [T, K] to [T, N]."""
+        """x @ weight^T + bias: x bfloat16 [T, K] to [T, N]."""
         ...
 
 
 def pack_quantized(weight: QuantizedWeight) -> QuantizedLinear:
-    """The way to multiply with this weight."""
+    """Pack a weight for the fastest kernel that supports it."""
     if weight.activation_bits == 8:
         return W8A8Linear(weight)
     if weight.bits == 8:
@@ -41,9 +41,9 @@ def pack_quantized(weight: QuantizedWeight) -> QuantizedLinear:
 
 
 class W8A8Linear:
-    """Activations are rounded to int8 too, each row by its own scale; sums are exact integers.
+    """Activations are rounded to int8 as well, with one scale per row; sums are exact integers.
 
-    So a row's result is the same bits whatever other rows there are.
+    So the result for a row does not depend on the other rows.
     """
 
     def __init__(self, weight: QuantizedWeight) -> None:
@@ -69,7 +69,7 @@ class Int8Linear:
     """Weights of 8 bits, one scale per row."""
 
     _MOST_ROWS = 64
-    """Beyond, torch's kernel is slower than dequantising and oneDNN."""
+    """For more rows, torch's kernel is slower than dequantising and oneDNN's product."""
 
     def __init__(self, weight: QuantizedWeight) -> None:
         self._codes = weight.codes
@@ -89,13 +89,13 @@ class Int8Linear:
 class Int4Linear:
     """Weights of 4 bits, one scale per row and group of columns, by torch's kernel for any rows.
 
-    Beyond some 200 rows dequantising would be up to 1.5x as fast, but needs the codes once more, in
-    an order of their own: whoever chose 4 bits wants the memory.
+    For more than some 200 rows dequantising would be up to 1.5x as fast, but it needs a second copy
+    of the codes in another order, and 4 bits are chosen to save memory.
     """
 
     _GROUPS = (256, 128, 64, 32)
     _ROW_MULTIPLE = 16
-    """What torch's kernel knows."""
+    """Limits of torch's kernel."""
 
     def __init__(self, weight: QuantizedWeight, group: int) -> None:
         repeats = weight.group_size // group
@@ -108,7 +108,7 @@ class Int4Linear:
 
     @classmethod
     def group_for(cls, weight: QuantizedWeight) -> int | None:
-        """Columns that are to share a scale; None: the kernel cannot have this weight."""
+        """Columns per scale for the kernel; None: it does not support this weight."""
         fitting = [g for g in cls._GROUPS if weight.group_size % g == 0]
         return fitting[0] if fitting and len(weight.codes) % cls._ROW_MULTIPLE == 0 else None
 
@@ -118,7 +118,7 @@ class Int4Linear:
 
 
 class DequantizingLinear:
-    """Any quantised weight, dequantised some rows at a time whenever it is used."""
+    """Any quantised weight; each product dequantises it, some rows at a time."""
 
     def __init__(self, weight: QuantizedWeight) -> None:
         self._weight = weight

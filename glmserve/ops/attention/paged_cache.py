@@ -1,8 +1,8 @@
-"""The KV cache that Triton kernels read: blocks of one head lie in one piece."""
+"""The KV cache of the Triton kernels: the slots of a block and head are contiguous."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from numpy.typing import NDArray
@@ -10,19 +10,20 @@ from torch import Tensor
 
 
 class PagedCache(NamedTuple):
-    """One layer; number = code * scale where there are scales."""
+    """One layer. Where there are scales, number = code * scale."""
 
     keys: Tensor
     """[num_blocks, Hkv, block_size, D]"""
     values: Tensor
-    """The same; [num_blocks, Hkv, D, block_size] if its numbers have 8 bits."""
+    """[num_blocks, Hkv, block_size, D]; of 8-bit numbers [num_blocks, Hkv, D, block_size]."""
     key_scales: Tensor | None
-    """float32 [num_blocks, Hkv, block_size]"""
+    """float32 [num_blocks, Hkv, block_size]; None: numbers have 16 or 32 bits."""
     value_scales: Tensor | None
+    """As key_scales."""
 
 
 class PagedGeometry(NamedTuple):
-    """What a backend needs to know of the model and the GPU."""
+    """Sizes of the model, of the cache and of the GPU."""
 
     num_heads: int
     num_kv_heads: int
@@ -31,15 +32,29 @@ class PagedGeometry(NamedTuple):
     """Of K and V: that of the activations, int8 or float8_e4m3fn."""
     device: torch.device
     chip: str
-    """Whose tiles to use: "sm_90", "gfx942", ..."""
+    """Selects the tile sizes: "sm_90", "gfx942", ..."""
     multiprocessors: int
     """How many the chip has."""
     block_size: int
-    """Token slots per block; a power of two from 16 on."""
+    """Token slots per block: a power of two, at least 16."""
+
+
+class PagedStepPlan(Protocol):
+    """The part of a plan that writing to a PagedCache reads."""
+
+    @property
+    def positions(self) -> Tensor:
+        """int64 [T]"""
+        ...
+
+    @property
+    def slots(self) -> Tensor:
+        """int64 [T]: cache slot of each new token; -1: padding, nothing is cached."""
+        ...
 
 
 class PagedBackend:
-    """What the attention backends over a PagedCache share: the cache itself."""
+    """Allocates and writes the cache; subclasses add `plan` and `run` of an AttentionBackend."""
 
     def __init__(self, geometry: PagedGeometry) -> None:
         self.num_kv_heads = geometry.num_kv_heads
@@ -54,36 +69,37 @@ class PagedBackend:
     def allocate(self, num_layers: int, num_blocks: int, head_dim: int) -> list[PagedCache]:
         return [self._allocate_layer(num_blocks, head_dim) for _ in range(num_layers)]
 
-    def write(self, key_values: Tensor, cache: PagedCache, plan: Any) -> None:
-        """Not how the model writes, see TritonOps: that rotates and quantises on the way."""
-        page = self._geometry.block_size
-        blocks, offsets = plan.slots // page, plan.slots % page
+    def write(self, key_values: Tensor, cache: PagedCache, plan: PagedStepPlan) -> None:
+        """Store K and V without scales. Models use TritonOps.self_attention instead, which rotates
+        and quantises in the same kernel."""
+        block_size = self._geometry.block_size
+        blocks, offsets = plan.slots // block_size, plan.slots % block_size
         keys, values = key_values.chunk(2, dim=1)
         cache.keys[blocks, :, offsets] = keys
         cache.values[blocks, :, offsets] = values
 
     def _allocate_layer(self, num_blocks: int, head_dim: int) -> PagedCache:
-        page, dtype = self._geometry.block_size, self._geometry.cache_dtype
+        block_size, dtype = self._geometry.block_size, self._geometry.cache_dtype
 
         def zeros(*shape: int, dtype: torch.dtype) -> Tensor:
             heads = (num_blocks, self.num_kv_heads)
             return torch.zeros((*heads, *shape), dtype=dtype, device=self.device)
 
         if not _has_scales(dtype):
-            shape = (page, head_dim)
+            shape = (block_size, head_dim)
             return PagedCache(zeros(*shape, dtype=dtype), zeros(*shape, dtype=dtype), None, None)
         return PagedCache(
-            zeros(page, head_dim, dtype=dtype),
-            zeros(head_dim, page, dtype=dtype),
-            zeros(page, dtype=torch.float32),
-            zeros(page, dtype=torch.float32),
+            zeros(block_size, head_dim, dtype=dtype),
+            zeros(head_dim, block_size, dtype=dtype),
+            zeros(block_size, dtype=torch.float32),
+            zeros(block_size, dtype=torch.float32),
         )
 
     def _send(self, array: NDArray[Any]) -> Tensor:
-        """To the device, without waiting: the driver has copied it when this returns."""
+        """Copy to the device without waiting: the driver has its own copy when this returns."""
         return torch.from_numpy(array).to(self.device, non_blocking=True)
 
 
 def _has_scales(dtype: torch.dtype) -> bool:
-    """Whether the cache holds codes."""
+    """Whether the cache holds codes and scales: its numbers have 8 bits."""
     return dtype.itemsize == 1

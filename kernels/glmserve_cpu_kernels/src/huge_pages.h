@@ -1,4 +1,4 @@
-// How the system keeps memory.
+// Huge pages of the operating system (madvise(2), MADV_HUGEPAGE).
 #pragma once
 
 #include <sys/mman.h>
@@ -8,9 +8,9 @@
 
 namespace glm {
 
-// Large pages, if the system has any: what is read end to end, or all over the place, costs a look-up
-// for each small one.
-inline void ask_for_large_pages(void* start, size_t bytes) {
+// Asks the system for huge pages. Each small page of a large array would cost a look-up of its own in
+// the page table.
+inline void ask_for_huge_pages(void* start, size_t bytes) {
   constexpr uintptr_t kPage = 1 << 21;
   const auto first = (reinterpret_cast<uintptr_t>(start) + kPage - 1) / kPage * kPage;
   const auto last = (reinterpret_cast<uintptr_t>(start) + bytes) / kPage * kPage;

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from glmserve.model_config import RopeConfig
-from glmserve.ops.attention import AttentionBackend
+from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
+from glmserve.ops.attention.paged_cache import PagedCache, PagedStepPlan
 from glmserve.ops.base import Ops, PackedWeight
-from glmserve.ops.paged_cache import PagedCache
-from glmserve.ops.quantized import QuantizedWeight
-from glmserve.ops.quantized_triton import PackedCodes, QuantizedKernels
+from glmserve.ops.linear.quantized import QuantizedWeight
+from glmserve.ops.linear.triton import PackedCodes, QuantizedKernels
 from glmserve_kernels.rms_norm.kernel import rms_norm
 from glmserve_kernels.rope_cache.kernel import rope_cache
 from glmserve_kernels.silu_and_mul.kernel import silu_and_mul
 from glmserve_kernels.tiles import load_tiles
 
 
-class ElementwiseTritonOps(Ops):
-    """Norms, activations and quantised products by Triton, whichever backend attends."""
+class ElementwiseTritonOps(Ops[Cache, Plan]):
+    """Norms, activations and quantised products by Triton, with any attention backend.
 
-    def __init__(self, attention: AttentionBackend, chip: str) -> None:
+    Args:
+        chip: selects the tile sizes, see load_tiles.
+    """
+
+    def __init__(self, attention: AttentionBackend[Cache, Plan], chip: str) -> None:
         super().__init__(attention)
         self._quantized = QuantizedKernels(chip)
         self._norm_tiles = load_tiles("rms_norm", chip)
@@ -44,7 +48,7 @@ class ElementwiseTritonOps(Ops):
         return out
 
     def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> Tensor:
-        # In the place of x: a program has read its row before it writes.
+        # x is overwritten: a program has read its row before it writes.
         rms_norm(x=x, residual=residual, weight=weight, out=x, eps=eps, tiles=self._norm_tiles)
         return x
 
@@ -54,39 +58,26 @@ class ElementwiseTritonOps(Ops):
         return out
 
 
-class FusedPlan(Protocol):
-    """What the plan of an attention backend over a PagedCache tells besides."""
-
-    @property
-    def positions(self) -> Tensor:
-        """int64 [T]"""
-        ...
-
-    @property
-    def slots(self) -> Tensor:
-        """int64 [T]; -1: padding, nothing is cached."""
-        ...
+PagedPlanT = TypeVar("PagedPlanT", bound=PagedStepPlan)
 
 
-class TritonOps(ElementwiseTritonOps):
-    """Everything but the matrix products, with rotation and cache write in one kernel.
+class TritonOps(ElementwiseTritonOps[PagedCache, PagedPlanT]):
+    """All operations but plain matrix products by Triton; rotation and cache write are one
+    kernel."""
 
-    The backend keeps a PagedCache, and its plans are FusedPlans.
-    """
-
-    def __init__(self, attention: AttentionBackend, chip: str) -> None:
+    def __init__(self, attention: AttentionBackend[PagedCache, PagedPlanT], chip: str) -> None:
         super().__init__(attention, chip)
         self._rope_tiles = load_tiles("rope_cache", chip)
 
     def rope_table(self, rope: RopeConfig, length: int, device: torch.device) -> Tensor:
-        """The base's table as float32 [length, R/2, 2]: cosine, sine."""
+        """Cosines and sines: float32 [length, R/2, 2]."""
         return torch.view_as_real(super().rope_table(rope, length, device)).contiguous()
 
     def rope_rows(self, table: Tensor, positions: Tensor) -> Tensor:
-        return table  # the kernel looks rows up itself
+        return table  # the kernel reads the rows of its positions
 
     def self_attention(
-        self, qkv: Tensor, rope_rows: Tensor, cache: PagedCache, plan: FusedPlan
+        self, qkv: Tensor, rope_rows: Tensor, cache: PagedCache, plan: PagedPlanT
     ) -> Tensor:
         rope_cache(
             qkv=qkv,

@@ -1,9 +1,9 @@
-"""How numbers are kept in the KV cache of the torch attention: as they are, or as int8.
+"""Number formats of the KV cache of torch attention: that of the activations, or int8.
 
 One layer's cache is laid out [slots + 1, 2*Hkv, D], the key heads of a token before its value
 heads, so that one index_copy_ stores a step and one index_select gathers a batch. The last slot is
-the null slot: never written, always zero, it stands in for everything beyond a sequence's context.
-So nothing that an earlier owner left in a block (not even a NaN) can reach a result.
+the null slot, which is never written and always zero. Padding beyond a sequence's context reads the
+null slot. So stale values of an earlier sequence in a block, even a NaN, cannot reach a result.
 """
 
 from __future__ import annotations
@@ -15,39 +15,42 @@ from torch import Tensor
 
 from glmserve.config import KvCacheDType
 from glmserve.errors import OptionError
+from glmserve.ops.attention.backend import Cache
 
 _LARGEST_CODE = 127
 
 
-class KvStore(Protocol):
-    """Reads back what it wrote, up to its precision."""
+class KvStore(Protocol[Cache]):
+    """Writes and reads K and V of one layer, in one number format."""
 
     is_exact: bool
-    """Whether a number read is the number written."""
+    """Whether numbers are read back unchanged."""
 
     def head_bytes(self, head_dim: int) -> int:
         """Bytes of one head's vector."""
         ...
 
-    def allocate(self, num_slots: int, num_heads: int, head_dim: int, device: torch.device) -> Any:
-        """Room for `num_slots` tokens and the null slot, zeroed."""
+    def allocate(
+        self, num_slots: int, num_heads: int, head_dim: int, device: torch.device
+    ) -> Cache:
+        """A zeroed cache of `num_slots` slots and the null slot."""
         ...
 
-    def null_slot(self, cache: Any) -> int:
+    def null_slot(self, cache: Cache) -> int:
         """Index of the slot that is always zero."""
         ...
 
-    def write(self, cache: Any, slots: Tensor, key_values: Tensor) -> None:
-        """Store [T, heads, D] at int64 `slots` [T]."""
+    def write(self, cache: Cache, slots: Tensor, key_values: Tensor) -> None:
+        """Store `key_values` [T, heads, D] at int64 `slots` [T]."""
         ...
 
-    def read(self, cache: Any, slots: Tensor) -> Tensor:
-        """Numbers at int64 `slots` [n]: [n, heads, D]."""
+    def read(self, cache: Cache, slots: Tensor) -> Tensor:
+        """The numbers at int64 `slots` [n]: [n, heads, D]."""
         ...
 
 
 class ExactStore:
-    """Keeps numbers in the dtype of the activations."""
+    """Stores numbers in the dtype of the activations."""
 
     is_exact = True
 
@@ -73,7 +76,7 @@ class ExactStore:
 
 
 class Int8Cache(NamedTuple):
-    """number = code * scale."""
+    """One layer's cache; number = code * scale."""
 
     codes: Tensor
     """int8 [slots + 1, heads, D]"""
@@ -82,15 +85,16 @@ class Int8Cache(NamedTuple):
 
 
 class Int8Store:
-    """Keeps one byte per number and one scale per token and head.
+    """Stores one byte per number and one scale per token and head.
 
-    Rounds to the nearest code: the relative error of normally distributed vectors is 0.9 %.
+    Numbers are rounded to the nearest code. The relative error (Frobenius norm) of normally
+    distributed vectors is 0.9 %.
     """
 
     is_exact = False
 
     def __init__(self, dtype: torch.dtype) -> None:
-        self._dtype = dtype  # of what is read
+        self._dtype = dtype  # of the numbers that `read` returns
 
     def head_bytes(self, head_dim: int) -> int:
         return head_dim + torch.float32.itemsize
@@ -119,11 +123,15 @@ class Int8Store:
         return (codes * cache.scales.index_select(0, slots)).to(self._dtype)
 
 
-def make_store(kind: KvCacheDType, dtype: torch.dtype) -> KvStore:
+def make_store(kind: KvCacheDType, dtype: torch.dtype) -> KvStore[Any]:
     """The store for --kv-cache-dtype.
 
+    Args:
+        kind: the value of the option.
+        dtype: of activations.
+
     Raises:
-        OptionError: torch attention does not have it.
+        OptionError: torch attention does not support this format.
     """
     if kind == "auto":
         return ExactStore(dtype)

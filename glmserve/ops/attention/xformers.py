@@ -1,7 +1,7 @@
 """The `xformers` backend: one call for a whole step, with K and V gathered from the cache.
 
-Something to hold the Triton kernels against on a GPU, and a fallback where they cannot run. It
-reads every context twice (once to gather it), so it is not the fast way to decode.
+A fallback where the Triton kernels cannot run, and a comparison for them. It reads every context
+twice (once to gather it), so decoding is slower than with `triton`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from xformers.ops import memory_efficient_attention_forward
 from xformers.ops.fmha.attn_bias import BlockDiagonalCausalFromBottomRightMask
 
 from glmserve.errors import OptionError
-from glmserve.ops.attention import LayerCache
+from glmserve.ops.attention.backend import Cache
+from glmserve.ops.attention.slot_cache import SlotBackend
 from glmserve.ops.batch import Batch
-from glmserve.ops.slot_cache import SlotBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +26,22 @@ class XformersPlan:
     """What all layers of one step share."""
 
     slot_mapping: Tensor
-    """int64 [T]: where each new token's K/V goes."""
+    """int64 [T]: cache slot of each new token."""
     context_slots: Tensor
     """int64 [sum of contexts]: cache slots of all sequences, one after the other."""
     mask: Any
-    """Each sequence sees itself only, and its new tokens what is not after them."""
+    """A BlockDiagonalCausalFromBottomRightMask: a token attends to its own sequence up to
+    itself."""
 
 
-class XformersAttention(SlotBackend):
-    """An AttentionBackend for GPUs."""
+class XformersAttention(SlotBackend[Cache]):
+    """The `xformers` AttentionBackend, for GPUs; see SlotBackend for its arguments."""
 
-    def prove_it_runs(self, num_heads: int, head_dim: int, dtype: torch.dtype) -> None:
-        """Attend once, over nothing in particular.
+    def check_supported(self, num_heads: int, head_dim: int, dtype: torch.dtype) -> None:
+        """Attend once over zeros, to find out whether xformers has a kernel.
+
+        Args:
+            dtype: of activations.
 
         Raises:
             OptionError: xformers has no kernel for this model on this device.
@@ -54,7 +58,7 @@ class XformersAttention(SlotBackend):
                 f"--attention-backend xformers cannot be used here: {reasons}"
             ) from None
 
-    def plan(self, batch: Batch, cache: LayerCache) -> XformersPlan:
+    def plan(self, batch: Batch, cache: Cache) -> XformersPlan:
         contexts = batch.context_lens.tolist()
         slots = [batch.slots(i, i + 1, context)[0] for i, context in enumerate(contexts)]
         return XformersPlan(
@@ -67,14 +71,14 @@ class XformersAttention(SlotBackend):
             ),
         )
 
-    def run(self, qkv: Tensor, cache: LayerCache, plan: XformersPlan) -> Tensor:
+    def run(self, qkv: Tensor, cache: Cache, plan: XformersPlan) -> Tensor:
         queries = qkv[:, : qkv.shape[1] - 2 * self.num_kv_heads]
         return self._attend(queries, self._store.read(cache, plan.context_slots), plan.mask)
 
     def _attend(self, queries: Tensor, key_values: Tensor, mask: Any) -> Tensor:
         """queries [T, Hq, D] over key_values [contexts, 2*Hkv, D] to [T, Hq, D].
 
-        xformers wants [1, tokens, groups, heads of the group, D]; keys are not copied for it.
+        xformers takes [1, tokens, groups, heads of the group, D]; keys are expanded, not copied.
         """
         tokens, num_heads, dim = queries.shape
         group = num_heads // self.num_kv_heads

@@ -8,39 +8,43 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from glmserve.ops.quantized import QuantizedWeight
+from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve_kernels.dequantize_weight.kernel import dequantize_weight
 from glmserve_kernels.quantized_matmul.kernel import count_splits, quantized_matmul
 from glmserve_kernels.quantized_matmul.packing import pack_int4
 from glmserve_kernels.tiles import load_tiles
 
 _COLUMN_MULTIPLE = 32
-"""Of K and of groups; the kernels read no less at a time."""
+"""K and the group size are multiples of it: the kernels load so many columns at a time."""
 _DEQUANTIZE_FROM = 256
-"""Rows from which on a product is bound by arithmetic, and the library's is worth another pass over
-the weight."""
+"""From this many rows on a product is limited by arithmetic: dequantising first and multiplying by
+the library's kernel is faster."""
 
 
 class PackedCodes(NamedTuple):
-    """A QuantizedWeight [N, K] as the kernels read it."""
+    """A QuantizedWeight [N, K] in the layout of the kernels."""
 
     codes: Tensor
     """int8 [N, K], or int16 [N, K/4] of 4 bits."""
     scales: Tensor
-    """[N, G], column by column in memory."""
+    """[N, G], contiguous along N."""
     columns: int
     """K"""
 
 
 class QuantizedKernels:
-    """Multiplies with PackedCodes, by the tiles of one chip."""
+    """Multiplies with PackedCodes.
+
+    Args:
+        chip: selects the tile sizes, see load_tiles.
+    """
 
     def __init__(self, chip: str) -> None:
         self._matmul_tiles = load_tiles("quantized_matmul", chip)
         self._dequantize_tiles = load_tiles("dequantize_weight", chip)
 
     def pack(self, weight: QuantizedWeight) -> PackedCodes | None:
-        """None: the kernels cannot read a weight of this shape."""
+        """The weight in the layout of the kernels; None: they do not support its shape."""
         columns = weight.codes.shape[1] * 8 // weight.bits
         if columns % _COLUMN_MULTIPLE or weight.group_size % _COLUMN_MULTIPLE:
             return None
@@ -48,7 +52,7 @@ class QuantizedKernels:
         return PackedCodes(codes, weight.scales.t().contiguous().t(), columns)
 
     def linear(self, x: Tensor, weight: PackedCodes, bias: Tensor | None) -> Tensor:
-        """x [T, K] to [T, N]."""
+        """x @ weight^T + bias: [T, K] to [T, N]."""
         rows, outputs = len(x), len(weight.codes)
         if rows >= _DEQUANTIZE_FROM:
             return F.linear(x, self.dequantized(weight, x.dtype), bias)
@@ -67,7 +71,7 @@ class QuantizedKernels:
         return out
 
     def dequantized(self, weight: PackedCodes, dtype: torch.dtype) -> Tensor:
-        """[N, K], rounded once."""
+        """The weight [N, K], computed in float32 and rounded once to `dtype`."""
         shape = (len(weight.codes), weight.columns)
         out = torch.empty(shape, dtype=dtype, device=weight.codes.device)
         dequantize_weight(

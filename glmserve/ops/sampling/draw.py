@@ -1,37 +1,47 @@
-"""A draw from one row of logits: temperature, top_k, top_p, min_p, in numpy. The reference.
+"""Draws from one row of logits by temperature, top_k, top_p and min_p, in numpy: the reference.
 
-runner/sampler.py says what each of them means.
+`runner/sampler.py` defines these parameters.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from glmserve.contract.step import INVALID_TOKEN_ID, SamplingInput
-from glmserve.ops.gumbel import Float32Array, IdArray, draw
+from glmserve.contract.sampling import Sampling
+from glmserve.contract.step import INVALID_TOKEN_ID
+from glmserve.ops.sampling.gumbel import Float32Array, IdArray, draw
 
 _ROUNDING = 0.999
-"""Slack of a float32 weight that is compared with a float64 bound."""
+"""Tolerance when a float32 weight is compared with a float64 bound."""
 
 _BLOCKS_PER_KEPT = 4
 
 _SORTED_AT_ONCE = 512
 
 
-def draw_row(logits: Float32Array, s: SamplingInput) -> int:
-    """One token id for `logits` [V], or INVALID_TOKEN_ID; s.temperature is more than 0."""
+def draw_row(logits: Float32Array, noise_key: int, sampling: Sampling) -> int:
+    """Draw a token id from one row of logits.
+
+    Args:
+        logits: [V], penalties and biases included.
+        noise_key: see SamplingInput.
+        sampling: its temperature is more than 0.
+
+    Returns:
+        A token id; INVALID_TOKEN_ID if the largest logit is not finite.
+    """
     best = int(logits.argmax())  # stops at the first NaN
     if not np.isfinite(logits[best]):
         return INVALID_TOKEN_ID
-    scaled = (logits - logits[best]) / np.float32(s.temperature)
+    scaled = (logits - logits[best]) / np.float32(sampling.temperature)
     weights = np.exp(scaled)  # 1 for the most likely
     ids = np.arange(len(weights))
-    if s.top_k > 0 or s.top_p < 1.0:
-        ids = _most_likely(weights, s.top_k, s.top_p)
+    if sampling.top_k > 0 or sampling.top_p < 1.0:
+        ids = _most_likely(weights, sampling.top_k, sampling.top_p)
         weights = weights[ids]
-    if s.min_p > 0.0:
-        weights[weights < s.min_p] = 0.0
-    return draw(weights, ids, s.noise_key)
+    if sampling.min_p > 0.0:
+        weights[weights < sampling.min_p] = 0.0
+    return draw(weights, ids, noise_key)
 
 
 def _most_likely(weights: Float32Array, top_k: int, top_p: float) -> IdArray:

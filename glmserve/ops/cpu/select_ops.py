@@ -1,4 +1,4 @@
-"""Which operations and which attention backend a CPU gets, or why it cannot have them."""
+"""Selects the operations and the attention backend of a CPU, or explains why an option fails."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ import torch
 from glmserve.config import RunnerConfig
 from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig
-from glmserve.ops.attention import AttentionBackend
-from glmserve.ops.batch_invariant import BatchInvariantAttention, BatchInvariantCpuOps
-from glmserve.ops.cpu import CpuAttention, CpuOps
-from glmserve.ops.kv_store import make_store
-from glmserve.ops.native_cpu import ACTIVATION_DTYPES, NativeCpuAttention, NativeCpuOps
-from glmserve_cpu_kernels.attention import BLOCK, LARGEST_DIM
+from glmserve.ops.attention.backend import AnyAttentionBackend
+from glmserve.ops.attention.batch_invariant import BatchInvariantAttention
+from glmserve.ops.attention.kv_store import make_store
+from glmserve.ops.attention.native_cpu import NativeCpuAttention
+from glmserve.ops.attention.sdpa import CpuSdpaAttention
+from glmserve.ops.cpu.batch_invariant_ops import BatchInvariantCpuOps
+from glmserve.ops.cpu.native_ops import ACTIVATION_DTYPES, NativeCpuOps
+from glmserve.ops.cpu.torch_ops import AnyCpuOps, TorchCpuOps
+from glmserve_cpu_kernels.attention import LARGEST_DIM, SUBBLOCK
 from glmserve_cpu_kernels.library import Library, UnavailableError, load
 
 _HOST = torch.device("cpu")
 
 
 class NativeKernels(NamedTuple):
-    """Our own kernels, if they can be had."""
+    """Our own kernels, if they can be loaded."""
 
     library: Library | None
     reason: str
-    """Why they cannot."""
+    """Why there is no library; empty if there is one."""
 
 
 def native_kernels(config: RunnerConfig) -> NativeKernels:
-    """The kernels that the options allow.
+    """Load our own kernels if the options allow it.
 
     Raises:
-        OptionError: they are asked for and cannot be had.
+        OptionError: --cpu-kernels native, and they cannot be loaded.
     """
     if config.cpu_kernels == "torch":
         return NativeKernels(None, "--cpu-kernels torch leaves them out")
@@ -43,10 +46,10 @@ def native_kernels(config: RunnerConfig) -> NativeKernels:
 
 
 def kernels_for(native: NativeKernels, dtype: torch.dtype, config: RunnerConfig) -> NativeKernels:
-    """Those of them that compute with activations of `dtype`: all, or none.
+    """`native` if its kernels support activations of `dtype`, else without a library.
 
     Raises:
-        OptionError: they are asked for.
+        OptionError: --cpu-kernels native, and they do not support `dtype`.
     """
     if native.library is None or dtype in ACTIVATION_DTYPES:
         return native
@@ -61,8 +64,8 @@ def _without(config: RunnerConfig, reason: str) -> NativeKernels:
 
 
 def default_block_size(native: NativeKernels) -> int:
-    """Token slots per block where nobody says."""
-    return BLOCK if native.library else 16
+    """Token slots per block if --block-size is not given."""
+    return SUBBLOCK if native.library else 16
 
 
 def make_cpu_ops(
@@ -71,17 +74,19 @@ def make_cpu_ops(
     dtype: torch.dtype,
     block_size: int,
     native: NativeKernels,
-) -> CpuOps:
-    """The operations that the options ask for, or the best there are.
+) -> AnyCpuOps:
+    """The operations that the options name; where they name none, the fastest available ones.
 
     Args:
-        native: what `kernels_for` gives for `dtype`.
+        dtype: of activations.
+        block_size: token slots per block of the KV cache.
+        native: the result of `kernels_for(native, dtype, config)`.
 
     Raises:
-        OptionError: an option cannot be had here; the message says why.
+        OptionError: an option is not supported on this CPU; the message says why.
     """
     library = native.library
-    _refuse_unserved(config, dtype, native)
+    _check_quantization(config, dtype, native)
     reason = _why_no_native_attention(config, model, block_size, native)
     name = config.attention_backend
     if name not in ("auto", "native", "sdpa"):
@@ -91,7 +96,7 @@ def make_cpu_ops(
         )
     if name == "native" and reason:
         raise OptionError(f"--attention-backend native cannot be used here: {reason}")
-    attention: AttentionBackend
+    attention: AnyAttentionBackend
     if library and name != "sdpa" and not reason:
         attention = NativeCpuAttention(
             model.num_kv_heads, block_size, dtype, config.kv_cache_dtype, library
@@ -102,14 +107,14 @@ def make_cpu_ops(
         if config.deterministic:
             attention = BatchInvariantAttention(heads, _HOST, block_size, store, prefix)
         else:
-            attention = CpuAttention(heads, dtype, _HOST, block_size, store, prefix)
+            attention = CpuSdpaAttention(heads, dtype, _HOST, block_size, store, prefix)
     if library is None:
-        return (BatchInvariantCpuOps if config.deterministic else CpuOps)(attention, dtype)
-    has_tiles = _has_amx() and not config.deterministic
-    return NativeCpuOps(attention, dtype, library, has_tiles=has_tiles)
+        return (BatchInvariantCpuOps if config.deterministic else TorchCpuOps)(attention, dtype)
+    has_amx = _has_amx() and not config.deterministic
+    return NativeCpuOps(attention, dtype, library, has_amx=has_amx)
 
 
-def _refuse_unserved(config: RunnerConfig, dtype: torch.dtype, native: NativeKernels) -> None:
+def _check_quantization(config: RunnerConfig, dtype: torch.dtype, native: NativeKernels) -> None:
     if native.library is not None:
         return
     reason = native.reason
@@ -126,11 +131,11 @@ def _refuse_unserved(config: RunnerConfig, dtype: torch.dtype, native: NativeKer
 def _why_no_native_attention(
     config: RunnerConfig, model: ModelConfig, block_size: int, native: NativeKernels
 ) -> str | None:
-    """None: nothing speaks against it."""
+    """Why the native attention backend cannot be used; None: it can."""
     if native.library is None:
         return native.reason
-    if block_size % BLOCK:
-        return f"it needs a --block-size of {BLOCK}, or a multiple; this is {block_size}"
+    if block_size % SUBBLOCK:
+        return f"it needs a --block-size of {SUBBLOCK}, or a multiple; this is {block_size}"
     if model.head_dim > LARGEST_DIM:
         return f"heads of {model.head_dim} numbers are more than its {LARGEST_DIM}"
     if model.prefix is not None:

@@ -1,43 +1,50 @@
-"""Which operations and which attention backend a GPU gets, or why it cannot have them."""
+"""Selects the operations and the attention backend of a GPU, or explains why an option fails.
+
+Triton is imported only when its kernels are selected.
+"""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from glmserve.config import RunnerConfig
 from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig
-from glmserve.ops.attention import AttentionBackend
-from glmserve.ops.base import Ops
-from glmserve.ops.kv_store import KvStore, make_store
-from glmserve.ops.sdpa import SdpaAttention
+from glmserve.ops.attention.backend import AnyAttentionBackend
+from glmserve.ops.attention.kv_store import KvStore, make_store
+from glmserve.ops.attention.sdpa import SdpaAttention
+from glmserve.ops.base import AnyOps, Ops
 
-_SMALLEST_PAGE = 16
+_SMALLEST_TILE = 16
 _OLDEST_CAPABILITY = (8, 0)
 _FIRST_WITH_FLOAT8 = (8, 9)
 
 
 class Gpu(NamedTuple):
-    """What matters about a GPU."""
+    """The properties of a GPU that operations depend on."""
 
     device: torch.device
     chip: str
     """"sm_90", "gfx942"."""
     capability: tuple[int, int] | None
-    """NVIDIA's compute capability; None: another maker's."""
+    """NVIDIA's compute capability; None: not an NVIDIA GPU."""
     multiprocessors: int
 
 
 def make_ops(
     config: RunnerConfig, model: ModelConfig, dtype: torch.dtype, block_size: int, gpu: Gpu
-) -> Ops:
-    """The operations that the options ask for, or the best there are.
+) -> AnyOps:
+    """The operations that the options name; where they name none, the fastest available ones.
+
+    Args:
+        dtype: of activations.
+        block_size: token slots per block of the KV cache.
 
     Raises:
-        OptionError: an option cannot be had here; the message says why.
+        OptionError: an option is not supported on this GPU; the message says why.
     """
     if config.quantization in ("w8a8", "w4a8"):
         raise OptionError(
@@ -59,28 +66,26 @@ def make_ops(
     if config.deterministic:
         raise OptionError(f"--deterministic needs the triton attention backend, not {name}")
     store = make_store(config.kv_cache_dtype, dtype)
-    attention: AttentionBackend = SdpaAttention(
+    attention: AnyAttentionBackend = SdpaAttention(
         model.num_kv_heads, dtype, gpu.device, block_size, store, model.prefix_length
     )
     if name == "xformers":
         attention = _xformers_attention(model, dtype, block_size, store, gpu)
     if no_kernels:
         return Ops(attention)
-    from glmserve.ops.triton import ElementwiseTritonOps
+    from glmserve.ops.gpu.triton_ops import ElementwiseTritonOps
 
     return ElementwiseTritonOps(attention, gpu.chip)
 
 
 def _triton_ops(
     config: RunnerConfig, model: ModelConfig, dtype: torch.dtype, block_size: int, gpu: Gpu
-) -> Ops:
-    from glmserve.ops.batch_invariant_triton import (
-        BatchInvariantPagedAttention,
-        BatchInvariantTritonOps,
-    )
-    from glmserve.ops.paged_attention import PagedAttention
-    from glmserve.ops.paged_cache import PagedGeometry
-    from glmserve.ops.triton import TritonOps
+) -> AnyOps:
+    from glmserve.ops.attention.batch_invariant_paged import BatchInvariantPagedAttention
+    from glmserve.ops.attention.paged import PagedAttention
+    from glmserve.ops.attention.paged_cache import PagedGeometry
+    from glmserve.ops.gpu.batch_invariant_ops import BatchInvariantTritonOps
+    from glmserve.ops.gpu.triton_ops import TritonOps
 
     geometry = PagedGeometry(
         num_heads=model.num_heads,
@@ -98,8 +103,8 @@ def _triton_ops(
 
 
 def _xformers_attention(
-    model: ModelConfig, dtype: torch.dtype, block_size: int, store: KvStore, gpu: Gpu
-) -> AttentionBackend:
+    model: ModelConfig, dtype: torch.dtype, block_size: int, store: KvStore[Any], gpu: Gpu
+) -> AnyAttentionBackend:
     if reason := _why_only_sdpa(model):
         raise OptionError(f"--attention-backend xformers cannot be used here: {reason}")
     if find_spec("xformers") is None:
@@ -107,15 +112,17 @@ def _xformers_attention(
             "--attention-backend xformers cannot be used here: the package is not installed "
             "(pip install 'glmserve[xformers]')"
         )
-    from glmserve.ops.xformers import XformersAttention
+    from glmserve.ops.attention.xformers import XformersAttention
 
-    attention = XformersAttention(model.num_kv_heads, gpu.device, block_size, store)
-    attention.prove_it_runs(model.num_heads, model.head_dim, dtype)
+    attention: XformersAttention[Any] = XformersAttention(
+        model.num_kv_heads, gpu.device, block_size, store
+    )
+    attention.check_supported(model.num_heads, model.head_dim, dtype)
     return attention
 
 
 def _why_only_sdpa(model: ModelConfig) -> str | None:
-    """None: every token attends to those before it, which all backends can."""
+    """Why only the sdpa backend supports this model; None: all backends do."""
     if model.prompt_marks is not None:
         return "this model reads its prompts in both directions, which only sdpa can here"
     if model.prefix is not None:
@@ -124,14 +131,14 @@ def _why_only_sdpa(model: ModelConfig) -> str | None:
 
 
 def _why_no_kernels(model: ModelConfig, block_size: int, gpu: Gpu) -> str | None:
-    """None: nothing speaks against our kernels."""
+    """Why our Triton kernels cannot run; None: they can."""
     if gpu.capability is not None and gpu.capability < _OLDEST_CAPABILITY:
         return (
             f"the kernels need an NVIDIA GPU of compute capability 8.0 or more, this is {gpu.chip}"
         )
-    if block_size < _SMALLEST_PAGE or block_size & (block_size - 1):
-        return f"--block-size {block_size} is not a power of two from {_SMALLEST_PAGE} on"
-    if model.head_dim < _SMALLEST_PAGE:
+    if block_size < _SMALLEST_TILE or block_size & (block_size - 1):
+        return f"--block-size {block_size} is not a power of two from {_SMALLEST_TILE} on"
+    if model.head_dim < _SMALLEST_TILE:
         return f"attention heads of {model.head_dim} numbers are too small for the kernels"
     return None
 

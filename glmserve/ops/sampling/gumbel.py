@@ -1,14 +1,13 @@
-"""Draws a token with given odds from counter-based random numbers.
+"""Draws a token with given odds from counter-based random numbers, by the Gumbel-max trick.
 
-By the Gumbel-max trick: the index with the largest log(weight) + noise, where the noise of an index
-is a hash of the token's key and the index, made Gumbel-distributed. So what is drawn is a function
-of weights and key, and a sturdy one: rounding errors in the weights, which differ from batch to
-batch, change it only where the two best indices are that close, about once in a million tokens.
-(Inverting the CDF would be simpler, but has as many places where a rounding error tips over as
-there are likely tokens.)
+The index with the largest log(weight) + noise is drawn. The noise of an index is a hash of the
+token's key and the index, transformed to the Gumbel distribution. So the draw is a function of
+weights and key. Rounding errors in the weights, which differ from batch to batch, change it only if
+the two best indices are that close: about once in a million tokens. (Inverting the CDF would be
+simpler, but every boundary between two likely tokens is sensitive to rounding errors.)
 
-Noise for a whole vocabulary would cost more than its softmax. So first a block of ids is drawn by
-the sums of the weights, then an id within it: the same odds, some 500 hashes.
+Noise for a whole vocabulary would take longer than its softmax. So first a block of ids is drawn by
+the sums of the weights, then an id within the block. The odds are the same, for some 500 hashes.
 """
 
 from __future__ import annotations
@@ -22,13 +21,16 @@ IdArray = NDArray[np.int64]
 
 _BLOCK_BITS = 8
 _TOKENS = 2**32
-"""Tokens take their noise from here on, blocks from 0 on: they must not share any."""
+"""Noise index of token 0. Blocks use the indices from 0 on, and no noise is used twice."""
 
 
 def draw(weights: Float32Array, ids: IdArray, key: int) -> int:
-    """One of `ids`, ascending, with odds `weights` [n] >= 0, not all 0.
+    """Draw one of `ids`.
 
-    What an id's noise is depends on the id, not on its place among `ids`.
+    Args:
+        weights: [n] >= 0, not all 0: the odds.
+        ids: [n], ascending. The noise of an id does not depend on the other ids.
+        key: 64 bits, see SamplingInput.noise_key.
     """
     blocks = ids >> _BLOCK_BITS
     starts = np.flatnonzero(np.diff(blocks, prepend=-1))
@@ -41,9 +43,9 @@ def draw(weights: Float32Array, ids: IdArray, key: int) -> int:
 
 
 def gumbel_noise(indices: IdArray, key: int) -> Float64Array:
-    """Standard Gumbel numbers for `indices`, from SplitMix64 at `key` + index * gamma.
+    """Standard Gumbel numbers for `indices` [n], from SplitMix64 at `key` + index * gamma.
 
-    See scheduler.random for the hash.
+    scheduler/random.py has the source of the hash.
     """
     z = indices.astype(np.uint64) * np.uint64(0x9E37_79B9_7F4A_7C15) + np.uint64(key)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58_476D_1CE4_E5B9)
@@ -55,6 +57,6 @@ def gumbel_noise(indices: IdArray, key: int) -> Float64Array:
 
 
 def _largest(weights: Float64Array, indices: IdArray, key: int) -> int:
-    """Place of the largest log(weight) + noise."""
+    """Position of the largest log(weight) + noise."""
     with np.errstate(divide="ignore"):  # a weight of 0 never wins
         return int(np.argmax(np.log(weights) + gumbel_noise(indices, key)))

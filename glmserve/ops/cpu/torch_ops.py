@@ -1,39 +1,42 @@
-"""Operations where the CPU has something better than the plain form."""
+"""Operations of a CPU by torch: faster forms of the plain operations where torch has them."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from glmserve.ops.attention import AttentionBackend
+from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
 from glmserve.ops.base import Ops, PackedWeight
-from glmserve.ops.cpu_quantized import QuantizedLinear, pack_quantized
-from glmserve.ops.quantized import QuantizedWeight
-from glmserve.ops.sdpa import SdpaAttention
+from glmserve.ops.linear.quantized import QuantizedWeight
+from glmserve.ops.linear.torch_cpu import QuantizedLinear, pack_quantized
 
 _PACKED_FOR_ROWS = 16
-"""oneDNN picks the blocking of a packed weight for one number of rows; all others work with it."""
+"""oneDNN chooses the layout of a packed weight for one number of rows; it works for any number."""
 
 
-class CpuOps(Ops):
+class TorchCpuOps(Ops[Cache, Plan]):
     """Linear weights are packed once for oneDNN, as torch.compile's freezing does.
 
     Measured on a Zen 4 (float32 / bfloat16, 2 threads): a packed 4096x768 weight takes 0.6x / 0.4x
     the time of F.linear at one row and 0.5x / 0.6x at sixteen.
 
-    Quantised weights stay so with activations in bfloat16; otherwise they are dequantised once,
-    which is exact in float32.
+    Quantised weights stay quantised if activations are in bfloat16. Otherwise they are dequantised
+    while loading, which is exact in float32.
+
+    Args:
+        dtype: of activations.
     """
 
-    def __init__(self, attention: AttentionBackend, dtype: torch.dtype) -> None:
+    def __init__(self, attention: AttentionBackend[Cache, Plan], dtype: torch.dtype) -> None:
         super().__init__(attention)
-        self._dtype = dtype  # of activations
+        self._dtype = dtype
 
     @property
     def keeps_codes(self) -> bool:
-        """Whether quantised weights stay so; otherwise they are dequantised once."""
+        """Whether quantised weights stay quantised; otherwise they are dequantised while
+        loading."""
         return self._dtype == torch.bfloat16
 
     def pack_linear(self, weight: Tensor | QuantizedWeight) -> PackedWeight:
@@ -54,22 +57,15 @@ class CpuOps(Ops):
         return y
 
     def argmax(self, logits: Tensor) -> tuple[list[int], list[float]]:
-        rows = logits.numpy()  # numpy's argmax is vectorised: 4 us for 65024 entries, torch's 55
+        rows = (
+            logits.numpy()
+        )  # numpy's argmax is vectorised: 4 us for 65024 entries, torch's takes 55
         ids = [int(row.argmax()) for row in rows]
         return ids, [float(row[i]) for row, i in zip(rows, ids, strict=True)]
 
 
-class CpuAttention(SdpaAttention):
-    """Works around torch's half-precision attention with a single query per key/value head.
-
-    With 8 heads of 64, 16 sequences and 256 tokens it takes 8 ms in bfloat16 and 0.8 ms in float32.
-    """
-
-    def _attend_folded(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        if q.shape[2] > 1 or q.dtype == torch.float32:
-            return super()._attend_folded(q, k, v, mask)
-        wide = mask if mask is None else mask.float()
-        return super()._attend_folded(q.float(), k.float(), v.float(), wide).to(q.dtype)
+AnyCpuOps = TorchCpuOps[Any, Any]
+"""The operations that an option selects at run time."""
 
 
 def _can_pack(dtype: torch.dtype) -> bool:

@@ -1,4 +1,4 @@
-"""Linear weights as small integers: number = code * scale."""
+"""Quantised linear weights: number = code * scale, with codes of 8 or 4 bits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from glmserve.config import WeightBits
 LARGEST_CODE = {8: 127, 4: 7}
 
 _NUMBERS_AT_ONCE = 2**18
-"""That are rounded together: all steps find them in the cache, ten times as fast as in memory."""
+"""Numbers that are rounded together. They stay in the CPU's cache for all steps of the rounding,
+which is ten times as fast as a whole weight at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +22,13 @@ class QuantizedWeight:
     """A linear weight [N, K], N outputs, in the layout of the official quantised checkpoints."""
 
     codes: Tensor
-    """int8: [N, K] of 8 bits, or [N, K/2]: two of 4 bits, the even column in the high half."""
+    """int8: [N, K] codes of 8 bits; or [N, K/2] pairs of 4 bits, the even column in the high
+    half."""
     scales: Tensor
-    """[N, G]: one for each row and each of G equal groups of columns."""
+    """[N, G]: one for each row and each of G groups of K/G columns."""
     bits: WeightBits
     activation_bits: Literal[8] | None = None
-    """8: activations are to be rounded as well, row by row."""
+    """8: activations are rounded to 8 bits as well, row by row; None: they are not."""
 
     @property
     def group_size(self) -> int:
@@ -34,32 +36,32 @@ class QuantizedWeight:
         return self.codes.shape[1] * 8 // self.bits // self.scales.shape[1]
 
     def rows(self, first: int, last: int) -> QuantizedWeight:
-        """Outputs first..last-1 only."""
+        """The outputs first..last-1."""
         return replace(self, codes=self.codes[first:last], scales=self.scales[first:last])
 
     def unpacked(self) -> Tensor:
         """int8 [N, K], one code each."""
         if self.bits == 8:
             return self.codes
-        # Arithmetic shifts carry the sign of either half along.
+        # Arithmetic shifts extend the sign of each half.
         halves = torch.stack((self.codes >> 4, (self.codes << 4) >> 4), dim=-1)
         return halves.flatten(1)
 
     def dequantized(self, dtype: torch.dtype) -> Tensor:
-        """[N, K]: products in float32, rounded once."""
+        """The weight [N, K], computed in float32 and rounded once to `dtype`."""
         codes = self.unpacked()
         groups = codes.view(len(codes), self.scales.shape[1], -1)
         return (groups * self.scales.float()[..., None]).flatten(1).to(dtype)
 
 
 def quantize(weight: Tensor, bits: WeightBits, group_size: int | None = None) -> QuantizedWeight:
-    """Round a weight [N, K] to symmetric codes.
+    """Round a weight to the nearest symmetric codes.
 
     Args:
-        weight: floating point.
-        bits: 8 or 4.
-        group_size: columns that share a scale; divides K. None: whole rows, as the official
-            checkpoints do.
+        weight: [N, K], floating point.
+        bits: of a code.
+        group_size: columns that share a scale; divides K. None: all columns, as in official
+            checkpoints.
     """
     rows, columns = weight.shape
     num_groups = columns // (group_size or columns)
@@ -76,5 +78,5 @@ def quantize(weight: Tensor, bits: WeightBits, group_size: int | None = None) ->
 
 
 def pack_codes(codes: Tensor, bits: WeightBits) -> Tensor:
-    """Codes int8 [N, K] as a QuantizedWeight holds them."""
+    """Codes int8 [N, K] in the layout of QuantizedWeight."""
     return codes if bits == 8 else (codes[:, 0::2] << 4) | (codes[:, 1::2] & 15)

@@ -1,0 +1,1 @@
+"""Quantised linear weights, and the products with them."""
