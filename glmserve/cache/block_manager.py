@@ -30,7 +30,7 @@ class BlockManager:
         num_blocks: blocks in the KV cache.
         block_size: token slots per block.
         prefix_cache: reuse blocks of earlier requests.
-        hash_key: secret of this server, so that nobody can construct colliding prompts.
+        hash_key: secret of this server, so that no client can construct colliding prompts.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class BlockManager:
     def match_prefix(self, request: Request) -> PrefixMatch:
         """Find cached blocks for the request's tokens.
 
-        The last token is never taken from the cache: computing it is what yields logits. Nor is
-        anything else of a prompt that the request wants to know more about.
+        The last token is never taken from the cache, because computing it yields the logits. A
+        request for log-probabilities or hidden states of its prompt has every token computed.
         """
         match = PrefixMatch([], [])
         if not self.shares_prefixes or request.needs_whole_prompt:
@@ -63,7 +63,7 @@ class BlockManager:
         return match
 
     def blocks_needed(self, request: Request, match: PrefixMatch) -> int:
-        """Free blocks that `allocate` would use up, matched free ones included."""
+        """Number of free blocks that `allocate` would take, matched free ones included."""
         revived = sum(self.pool.is_free(block) for block in match.blocks)
         return self._blocks_for(request.num_tokens) - len(match.blocks) + revived
 
@@ -95,7 +95,8 @@ class BlockManager:
     def extend_for_drafts(self, request: Request, num_drafts: int, reserve: int) -> int:
         """Make room behind the scheduled tokens, as long as more than `reserve` blocks are free.
 
-        Returns how many of the drafts have a slot.
+        Returns:
+            Number of drafts that have a slot.
         """
         table = self._tables[request.id]
         end = request.num_scheduled_tokens
@@ -104,7 +105,7 @@ class BlockManager:
         return min(num_drafts, len(table) * self.block_size - end)
 
     def trim(self, request: Request) -> None:
-        """Give back the blocks that hold nothing but drafts that were wrong."""
+        """Release the blocks behind the computed tokens, which hold only wrong drafts."""
         table = self._tables[request.id]
         while len(table) > self._blocks_for(request.num_computed_tokens):
             self.pool.release(table.pop())
@@ -112,8 +113,8 @@ class BlockManager:
     def cache_computed(self, request: Request) -> None:
         """Index the blocks that are full of computed tokens.
 
-        A block that a step in flight writes is not among them, so neither is one that a request
-        which has just ended goes on writing in a step planned ahead.
+        A block that a step in flight writes is not indexed. So no block is shared that a step
+        planned ahead still writes for a request that has just ended.
         """
         if not self.shares_prefixes:
             return
@@ -125,25 +126,25 @@ class BlockManager:
             self.pool.remember(table[index], hashes[-1])
 
     def free(self, request: Request) -> None:
-        """Take all blocks back. The deepest go first, so that eviction shortens prefixes."""
+        """Release a request's blocks, the last first, so that eviction shortens prefixes."""
         for block in reversed(self._tables.pop(request.id)):
             self.pool.release(block)
         del self._hashes[request.id]
         request.num_computed_tokens = request.num_scheduled_tokens = 0
 
     def forget_contents(self) -> None:
-        """The KV cache is a new one: nothing that was computed can be found any more.
+        """Empty the prefix cache, because a new runner has a new KV cache.
 
         No request may hold blocks.
         """
         self.pool.forget_contents()
 
     def num_held(self, request: Request) -> int:
-        """Blocks that a running request has, shared ones included."""
+        """Number of blocks that a running request holds, shared ones included."""
         return len(self._tables[request.id])
 
     def block_table(self, request: Request) -> bytes:
-        """Packed native int32, as StepInput wants it."""
+        """The request's block ids in order, packed native int32, as in StepInput."""
         return self._tables[request.id].tobytes()
 
     def _blocks_for(self, num_tokens: int) -> int:

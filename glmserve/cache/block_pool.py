@@ -9,9 +9,8 @@ class BlockPool:
     """All blocks of the KV cache.
 
     A block is free (reference count 0, in the free list) or used. A free block may still hold the
-    K/V of a known prefix: it stays in the index until somebody takes the block for new tokens, so
-    freeing is what fills the prefix cache and taking the least recently freed block is what
-    evicts from it.
+    K/V of a known prefix. It stays in the index until the block is taken for new tokens. So freeing
+    fills the prefix cache, and taking the least recently freed block evicts from it.
 
     The free list is an OrderedDict because a prefix hit takes a block from its middle: O(1) there,
     where a deque's remove is linear in the number of blocks.
@@ -35,7 +34,7 @@ class BlockPool:
         return self.num_blocks - len(self._free)
 
     def reference_count(self, block: int) -> int:
-        """How many requests hold this block."""
+        """Number of requests that hold this block."""
         return self._references[block]
 
     def take(self) -> int:

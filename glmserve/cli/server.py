@@ -39,7 +39,7 @@ from glmserve.errors import OptionError, StartupError
 from glmserve.executor import Executor, ProcessExecutor
 from glmserve.model_config import read_model_config
 from glmserve.process.failure import INTERRUPTED
-from glmserve.trace import Recorder, RecordingExecutor
+from glmserve.trace import TraceWriter, TracingExecutor
 
 _BACKLOG = 2048
 """Connections that may wait to be accepted."""
@@ -93,12 +93,12 @@ def serve(
         runner_config = limit_vocabulary(runner_config, model, tokenizer)
     with _listen(host, port) as listener:
         executor: Executor = ProcessExecutor(runner_config, supervision_config)
-        recorder = None
+        writer = None
         if record is not None:
-            recorder = Recorder(record, runner_config)
-            executor = RecordingExecutor(executor, recorder)
+            writer = TraceWriter(record, runner_config)
+            executor = TracingExecutor(executor, writer)
         hash_key = secrets.token_bytes(32)
-        engine = Engine(executor, scheduler_config, hash_key=hash_key, observer=recorder)
+        engine = Engine(executor, scheduler_config, hash_key=hash_key, observer=writer)
         context = ServerContext(server_config, model, engine, tokenizer, chat)
         if journal_config is not None:
             context.record_to(open_journal(journal_config, model, runner_config, chat))

@@ -1,4 +1,4 @@
-"""The loop that turns requests into tokens, and the streams those tokens arrive on."""
+"""The loop that turns requests into tokens, and the streams that carry the tokens."""
 
 from glmserve.engine.answer_tokens import AnswerTokens
 from glmserve.engine.engine import ChoiceSpec, Engine, EngineState, SchedulingAttributes

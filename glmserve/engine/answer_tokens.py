@@ -1,4 +1,4 @@
-"""The tokens of all requests of one answer, in one order."""
+"""The tokens of all choices of one answer, merged into one order."""
 
 from __future__ import annotations
 
@@ -22,63 +22,63 @@ class ChoiceTokens(NamedTuple):
 class AnswerTokens:
     """Merges the streams of an answer's choices: the choice that has waited longest comes first.
 
-    There is one consumer and no task per choice, so the order in which tokens are taken is the
-    order of everything that follows from them.
+    There is one consumer and no task per choice. So events are written in the order in which tokens
+    are taken.
 
     Args:
-        streams: the token streams of the choices; each is used by this object alone.
+        streams: the token streams of the choices. This object must be their only consumer.
     """
 
     def __init__(self, streams: Sequence[TokenStream]) -> None:
         self._streams = streams
         self._ready: deque[int] = deque()
-        """Choices with news, in the order in which it came."""
-        self._is_ready = [False] * len(streams)
+        """Choices with something to take, in order of its arrival."""
+        self._is_queued = [False] * len(streams)
         self._waiter: asyncio.Future[None] | None = None
         requests = [stream.request for stream in streams]
         for choice, stream in enumerate(streams):
             stream.answer = requests
-            stream.on_news = partial(self._note, choice)
-            if stream.has_news:
-                self._note(choice)
+            stream.on_ready = partial(self._mark_ready, choice)
+            if stream.is_ready:
+                self._mark_ready(choice)
 
     async def next(self) -> ChoiceTokens:
-        """Wait for tokens of any choice, or for its end.
+        """Wait for tokens of any choice, or for a choice's end.
 
         Raises:
             GlmserveError: a choice failed.
         """
         while True:
-            await self._wait_for_news()
+            await self._wait_until_ready()
             choice = self._ready.popleft()
-            self._is_ready[choice] = False
+            self._is_queued[choice] = False
             stream = self._streams[choice]
             new = stream.take()
             if new is None:
                 continue
-            if new.token_ids and stream.has_news:
-                self._note(choice)
+            if new.token_ids and stream.is_ready:
+                self._mark_ready(choice)
             return ChoiceTokens(choice, new)
 
     async def wait_first(self) -> None:
-        """Wait until any choice has a token, or is over.
+        """Wait until any choice has a token or has ended.
 
         Raises:
             GlmserveError: a choice failed before its first token.
         """
-        await self._wait_for_news()
+        await self._wait_until_ready()
         for choice in self._ready:
             if (error := self._streams[choice].failed_without_tokens) is not None:
                 raise error
 
-    async def _wait_for_news(self) -> None:
+    async def _wait_until_ready(self) -> None:
         while not self._ready:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
 
-    def _note(self, choice: int) -> None:
-        if not self._is_ready[choice]:
-            self._is_ready[choice] = True
+    def _mark_ready(self, choice: int) -> None:
+        if not self._is_queued[choice]:
+            self._is_queued[choice] = True
             self._ready.append(choice)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

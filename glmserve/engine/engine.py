@@ -1,4 +1,4 @@
-"""Serves requests with one runner, from its start to its end."""
+"""Serves requests with one executor, from its start to its end."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ logger = logging.getLogger(__name__)
 
 
 class EngineState(enum.Enum):
-    """LOADING -> READY <-> RESTARTING; there is no way back from DEAD."""
+    """LOADING -> READY <-> RESTARTING. From any state to DEAD, which is final."""
 
     LOADING = "loading"
     READY = "ready"
     RESTARTING = "restarting"
-    """The runner is lost, and another is being built. Requests are queued as ever."""
+    """The runner is lost and another is being built. Requests are still queued."""
     DEAD = "dead"
 
 
@@ -47,21 +47,21 @@ class ChoiceSpec(NamedTuple):
     params: SamplingParams
     constraint: TokenConstraint | None = None
     progress: Progress | None = None
-    """Where to go on, if it was under way before."""
+    """Output of an earlier attempt to continue from, if there was one."""
 
 
 class SchedulingAttributes(NamedTuple):
-    """How a request stands to others."""
+    """Attributes by which the scheduler orders requests and shares prefixes between them."""
 
     tenant: str = ""
-    """Whose it is."""
+    """Name of the tenant that sent the request."""
     priority: int = 0
     """Lower runs first."""
     cache_salt: bytes = b""
     """Prompts are shared only between requests with equal salt."""
 
 
-_NO_STANDING = SchedulingAttributes()
+_DEFAULT_ATTRIBUTES = SchedulingAttributes()
 
 
 class Engine:
@@ -70,10 +70,10 @@ class Engine:
     Everything here runs on one event loop; no locks are needed.
 
     Args:
-        executor: where the runner lives.
-        config: the operator's scheduling choices.
-        hash_key: secret for the prefix cache's hashes.
-        observer: is told what comes and what becomes of it.
+        executor: starts the runner and executes steps.
+        config: the operator's scheduling options.
+        hash_key: secret that keys the prefix cache's hashes.
+        observer: told when the runner is up, and when requests arrive and end.
     """
 
     def __init__(
@@ -97,16 +97,16 @@ class Engine:
         self._scheduler: Scheduler | None = None
         self._steps: StepPipeline | None = None
         self._streams = OpenStreams(self.stats, observer, self._abort, config.queue_timeout)
-        self._refusal: str | None = None  # what new requests are told
+        self._refusal: str | None = None  # why new requests are refused, if they are
         self._ids = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def info(self) -> RunnerInfo:
-        """What the runner reported.
+        """The runner's report about itself.
 
         Raises:
-            NotReadyError: it is not up yet.
+            NotReadyError: the runner is not up yet.
         """
         if self._info is None:
             raise NotReadyError("the model is still loading; try again in a moment")
@@ -114,27 +114,26 @@ class Engine:
 
     @property
     def load_progress(self) -> LoadProgress:
-        """How far the runner has come that is being built."""
+        """How far the runner has loaded."""
         return self._supervisor.progress
 
     @property
     def loss(self) -> str:
-        """What became of the last runner that was lost, as in "the worker ..."."""
+        """How the last lost runner ended, as a predicate for "the worker"; empty at first."""
         return self._supervisor.loss
 
     @property
     def speculates(self) -> bool:
-        """Whether tokens are guessed ahead."""
+        """Whether drafts are used (--speculative-tokens)."""
         return self._config.speculative_tokens > 0
 
     async def start(self, progress: ReportProgress) -> None:
-        """Build the runner and become ready once a real token has come out of it.
+        """Build the runner, generate one token to test it, and become ready.
 
         Raises:
-            StartupError: the runner cannot be built or computes nothing usable.
-            OptionError: an option asks for what the runner cannot do.
+            StartupError: the runner cannot be built, or generates no valid token.
+            OptionError: the runner does not support an option.
         """
-
         self._info = await self._supervisor.build(progress)
         limits = self._info.limits
         if self._config.speculative_tokens and not limits.max_drafts:
@@ -156,30 +155,38 @@ class Engine:
         self,
         prompt_ids: list[int],
         params: SamplingParams,
-        standing: SchedulingAttributes = _NO_STANDING,
+        attributes: SchedulingAttributes = _DEFAULT_ATTRIBUTES,
         constraint: TokenConstraint | None = None,
     ) -> TokenStream:
-        """Queue a request. The caller must close the stream, or drain it.
+        """Queue a request. The caller must close the stream, or read it to its end.
 
-        Raises: see submit_group.
+        Raises:
+            NotReadyError, EngineDeadError, InvalidRequestError, ContextLengthError,
+            QueueFullError: see submit_group.
         """
-        variant = ChoiceSpec(params, constraint)
-        return self.submit_group(prompt_ids, [variant], standing)[0]
+        choice = ChoiceSpec(params, constraint)
+        return self.submit_group(prompt_ids, [choice], attributes)[0]
 
     def submit_group(
         self,
         prompt_ids: list[int],
-        variants: Sequence[ChoiceSpec],
-        standing: SchedulingAttributes = _NO_STANDING,
+        choices: Sequence[ChoiceSpec],
+        attributes: SchedulingAttributes = _DEFAULT_ATTRIBUTES,
         prediction: Sequence[int] = (),
     ) -> list[TokenStream]:
-        """Queue several continuations of one prompt, which is computed once for all of them.
+        """Queue several choices for one prompt. The prompt is computed once for all of them.
 
         Args:
-            prediction: see Request.
+            prompt_ids: token ids of the prompt.
+            choices: how to generate each choice.
+            prediction: token ids that the output may resemble, see Request.
+
+        Returns:
+            One stream for each choice. The caller must close each, or read it to its end.
 
         Raises:
-            NotReadyError, EngineDeadError: this engine is not serving.
+            NotReadyError: the model is loading, or the server is draining.
+            EngineDeadError: the engine has ended.
             InvalidRequestError, ContextLengthError, QueueFullError: see Scheduler.add.
         """
         if self.state is EngineState.DEAD:
@@ -192,21 +199,21 @@ class Engine:
             Request(
                 next(self._ids),
                 prompt_ids,
-                v.params,
-                standing.priority,
-                standing.cache_salt,
-                v.constraint,
+                choice.params,
+                attributes.priority,
+                attributes.cache_salt,
+                choice.constraint,
                 prediction,
-                standing.tenant,
+                attributes.tenant,
             )
-            for v in variants
+            for choice in choices
         ]
-        for request, variant in zip(requests, variants, strict=True):
-            if variant.progress is not None:
-                request.restore(variant.progress)
+        for request, choice in zip(requests, choices, strict=True):
+            if choice.progress is not None:
+                request.restore(choice.progress)
         if unfinished := [request for request in requests if not request.status.is_finished]:
             self._scheduler.add(*unfinished)
-            self._steps.news.set()
+            self._steps.work_arrived.set()
         return self._streams.open(requests)
 
     @property
@@ -215,10 +222,10 @@ class Engine:
         return self._refusal is not None
 
     def drain(self, reason: str) -> None:
-        """Refuse what comes and what waits, with NotReadyError; what has begun goes on.
+        """Refuse new and waiting requests with NotReadyError. Requests that have begun continue.
 
         Args:
-            reason: what clients are told.
+            reason: the error message for clients.
         """
         self._refusal = reason
         self._streams.fail_waiting(NotReadyError(reason))
@@ -228,7 +235,7 @@ class Engine:
         self._refusal = None
 
     def end_streams(self) -> None:
-        """Tell every consumer that the server is shutting down; nothing is accepted any more."""
+        """End every stream with an error, and accept no more requests."""
         self._die(EngineDeadError("the server is shutting down"))
 
     async def close(self) -> None:
@@ -242,7 +249,7 @@ class Engine:
             self._steps.close()
 
     def _abort(self, request: Request, status: RequestStatus) -> None:
-        assert self._scheduler is not None  # where requests come from
+        assert self._scheduler is not None  # every request was added to it
         self._scheduler.abort(request, status)
 
     async def _run(self, scheduler: Scheduler, steps: StepPipeline, limits: RunnerLimits) -> None:
@@ -256,18 +263,18 @@ class Engine:
             self._die(error)
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # a panic of compiled code is no Exception
+        except BaseException as error:  # a panic of compiled code is not an Exception
             logger.exception("the engine loop failed")
             self._die(EngineDeadError(f"the engine failed: {error!r}"))
         finally:
-            steps.forget_steps()
+            steps.discard_steps()
 
     def _watch_executor(self, steps: StepPipeline) -> None:
-        """Wake the loop if this runner is lost while nobody waits for a step."""
+        """Wake the loop if this runner is lost while no step is in flight."""
 
         async def watch() -> None:
             await self._executor.wait_lost()
-            steps.news.set()
+            steps.work_arrived.set()
 
         task = asyncio.create_task(watch())
         self._tasks.add(task)
@@ -276,13 +283,13 @@ class Engine:
     async def _recover(
         self, scheduler: Scheduler, steps: StepPipeline, limits: RunnerLimits
     ) -> None:
-        """Have everything that runs recomputed by a new runner; nobody's stream ends.
+        """Replace a lost runner. Running requests are recomputed, and their streams continue.
 
         Raises:
-            EngineDeadError: there can be no new one.
+            EngineDeadError: no new runner can be started.
         """
         begin = time.perf_counter()
-        steps.forget_steps()
+        steps.discard_steps()
         poison_requests = scheduler.restart()
         for request in poison_requests:
             error = _crashing(request)
@@ -300,7 +307,7 @@ class Engine:
             self.state = EngineState.READY
 
     def _die(self, error: EngineDeadError) -> None:
-        """No more tokens will come: tell every consumer."""
+        """Stop for good, and end every stream with this error."""
         self.state = EngineState.DEAD
         self.cause_of_death = self.cause_of_death or error
         self.died.set()

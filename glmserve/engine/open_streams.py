@@ -1,4 +1,4 @@
-"""The streams of all requests that are not over."""
+"""The streams of all unfinished requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from glmserve.scheduler import TokenUpdate
 
 
 class EngineObserver(Protocol):
-    """Watches what an engine is asked for."""
+    """Is told what an engine does."""
 
     def begin(self, info: RunnerInfo) -> None:
         """The runner is up."""
@@ -27,16 +27,18 @@ class EngineObserver(Protocol):
         ...
 
     def ended(self, request: Request) -> None:
-        """A request is over."""
+        """A request has ended."""
         ...
 
 
 class OpenStreams:
-    """Brings each stream its tokens, and takes note of how it ends.
+    """Delivers tokens to streams, and reports first tokens and ends to the statistics.
 
     Args:
-        abort: called with a request that is given up, and the status it shall have.
-        queue_timeout: seconds that a request may wait to be begun; 0: any time.
+        stats: counts tokens and requests.
+        observer: told about new and ended requests.
+        abort: called to abort a request, with its finished status.
+        queue_timeout: seconds that a request may wait to begin; 0: no limit.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class OpenStreams:
         self._streams: dict[int, TokenStream] = {}  # by request id
 
     def open(self, requests: Sequence[Request]) -> list[TokenStream]:
-        """Streams for requests that were queued, or that were over before they came."""
+        """Streams for new requests. A restored request may be finished already."""
         now = time.perf_counter()
         streams = [TokenStream(request, self.end, now) for request in requests]
         opened = [stream for stream in streams if not stream.request.status.is_finished]
@@ -66,7 +68,7 @@ class OpenStreams:
         return streams
 
     def deliver(self, updates: list[TokenUpdate]) -> None:
-        """Push what a step has added."""
+        """Push a step's tokens to their streams."""
         if not updates:
             return
         now = time.perf_counter()
@@ -87,7 +89,7 @@ class OpenStreams:
                 self._close(stream, now)
 
     def end(self, request: Request, status: RequestStatus) -> None:
-        """A consumer has enough, or is gone."""
+        """End a request for its consumer, unless it has already ended."""
         stream = self._streams.get(request.id)
         if stream is not None and not request.status.is_finished:
             self._abort(request, status)
@@ -101,12 +103,12 @@ class OpenStreams:
             stream.fail(error)
 
     def fail_waiting(self, error: NotReadyError) -> None:
-        """End all requests of which no answer has begun."""
+        """Fail all requests of answers that have not begun."""
         for stream in [s for s in self._streams.values() if not s.has_begun]:
             self.fail(stream.request, error)
 
     def fail_all(self, error: GlmserveError) -> None:
-        """No more tokens will come: tell every consumer."""
+        """Fail all streams. No more tokens will come."""
         for stream in self._streams.values():
             stream.request.status = RequestStatus.FINISHED_ERROR
             stream.fail(error)
@@ -122,7 +124,7 @@ class OpenStreams:
             self._observer.ended(request)
 
     def _give_up_waiting(self, request_id: int) -> None:
-        """A request was not begun in time; it may be one of several that make one answer."""
+        """Fail a request that waited too long, unless another choice of its answer has begun."""
         stream = self._streams[request_id]
         if not stream.has_begun:
             self.fail(

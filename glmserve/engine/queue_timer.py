@@ -1,4 +1,4 @@
-"""Who has waited for too long."""
+"""Expires requests that have waited too long in the queue."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Callable
 class QueueTimer:
     """Calls `expire` with the id of each request that is not forgotten in time.
 
-    All wait equally long, so the oldest is always the next, and one timer is enough.
+    All requests have the same timeout, so the oldest expires first and one timer is enough.
 
     Args:
-        timeout: seconds; 0: nobody ever waits for too long.
+        timeout: seconds; 0: no request expires.
+        expire: called on the event loop with a request id.
     """
 
     def __init__(self, timeout: float, expire: Callable[[int], None]) -> None:
@@ -22,30 +23,30 @@ class QueueTimer:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, request_id: int) -> None:
-        """A request has come."""
+        """Start the time of a new request."""
         if self._timeout:
             loop = asyncio.get_running_loop()
             self._deadlines[request_id] = loop.time() + self._timeout
             if self._timer is None:
-                self._timer = loop.call_later(self._timeout, self._look)
+                self._timer = loop.call_later(self._timeout, self._expire_due)
 
     def forget(self, request_id: int) -> None:
-        """A request has been begun, or is over."""
+        """Stop the time of a request that has begun or ended."""
         self._deadlines.pop(request_id, None)
 
     def close(self) -> None:
-        """Expire nobody any more."""
+        """Expire no more requests."""
         self._deadlines.clear()
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look(self) -> None:
+    def _expire_due(self) -> None:
         self._timer = None
         loop = asyncio.get_running_loop()
         while self._deadlines:
             request_id, deadline = next(iter(self._deadlines.items()))
             if deadline > loop.time():
-                self._timer = loop.call_at(deadline, self._look)
+                self._timer = loop.call_at(deadline, self._expire_due)
                 return
             del self._deadlines[request_id]
             self._expire(request_id)

@@ -1,4 +1,4 @@
-"""Brings a runner up, and another one whenever it is lost."""
+"""Starts and tests a runner, and replaces it when it is lost."""
 
 from __future__ import annotations
 
@@ -11,67 +11,68 @@ from glmserve.scheduler import Scheduler
 
 
 class RunnerSupervisor:
-    """A runner is up when a real token has come out of it.
+    """Starts runners and tests each by generating one token.
 
     Args:
-        config: the operator's scheduling choices, under which that token is made.
+        executor: starts the runner and executes steps.
+        config: the operator's scheduling options, also used for the test.
     """
 
     def __init__(self, executor: Executor, config: SchedulerConfig) -> None:
         self.progress = LoadProgress()
-        """How far the runner has come that is being built."""
+        """How far the runner has loaded."""
         self.loss = ""
-        """What became of the last runner that was lost, as in "the worker ..."."""
+        """How the last lost runner ended, as a predicate for "the worker"."""
         self._executor = executor
         self._config = config
 
     async def build(self, progress: ReportProgress) -> RunnerInfo:
-        """Build the first runner. It has yet to be proven: see `smoke_test`.
+        """Build the first runner, without testing it.
 
         Raises:
             StartupError: it cannot be built.
         """
 
-        def report(news: LoadProgress) -> None:
-            self.progress = news
-            progress(news)
+        def report(update: LoadProgress) -> None:
+            self.progress = update
+            progress(update)
 
         return await self._executor.start(report)
 
     async def smoke_test(self, limits: RunnerLimits) -> None:
-        """Let one token through a scheduler of its own, which leaves no trace in the statistics.
+        """Generate one token with a separate scheduler, so that statistics do not count it.
 
         Raises:
-            StartupError: no token came, or from damaged numbers.
+            StartupError: the runner failed, or its logits were not finite.
         """
         try:
-            await self._make_token(limits)
+            await self._generate_token(limits)
         except EngineDeadError as error:
             raise StartupError(f"the model failed at its first token: {error}") from error
 
     async def replace(self, limits: RunnerLimits, excused: int) -> None:
-        """Build another runner, and a further one if that is lost before it is up.
+        """Build and test another runner. If it is lost before it is up, try again.
 
         Args:
             excused: see Executor.restart.
 
         Raises:
-            EngineDeadError: there can be no other.
+            EngineDeadError: no new runner can be started.
         """
         while True:
             self.loss = "was lost"
             self.loss = await self._executor.wait_lost()
             self.progress = LoadProgress()
             try:
-                await self._executor.restart(self._note, excused)
-                await self._make_token(limits)
+                await self._executor.restart(self._set_progress, excused)
+                await self._generate_token(limits)
                 return
             except WorkerLostError:
                 excused = 0
             except StartupError as error:
                 raise EngineDeadError(f"after a restart of the worker, {error.message}") from error
 
-    async def _make_token(self, limits: RunnerLimits) -> None:
+    async def _generate_token(self, limits: RunnerLimits) -> None:
         scheduler = Scheduler(self._config, limits, hash_key=b"")
         prompt_ids = limits.prompt_marks.shortest_prompt if limits.prompt_marks else [0]
         scheduler.add(Request(0, prompt_ids, SamplingParams(max_tokens=1)))
@@ -85,5 +86,5 @@ class RunnerSupervisor:
                 "damaged, or need another --dtype"
             )
 
-    def _note(self, progress: LoadProgress) -> None:
+    def _set_progress(self, progress: LoadProgress) -> None:
         self.progress = progress

@@ -1,4 +1,4 @@
-"""What /metrics shows about the engine, in Prometheus terms."""
+"""The engine's Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -78,31 +78,33 @@ class EngineStats:
         )
 
     def watch(self, read: Callable[[], SchedulerStats], num_blocks: int) -> None:
-        """Report the scheduler's own numbers at each scrape, at no cost between scrapes."""
+        """Report the scheduler's numbers at each scrape. They cost nothing between scrapes."""
         self.registry.register(_SchedulerCollector(read, num_blocks))
 
     def step_done(self, num_tokens: int) -> None:
-        """A step delivered this many tokens."""
+        """Count a step, and the tokens that it delivered."""
         self._steps.inc()
         self._output_tokens.inc(num_tokens)
 
     def worker_restarted(self, seconds: float) -> None:
-        """A new worker generates, `seconds` after the loss of the one before was noticed."""
+        """Count a restart of the worker that took `seconds`, from the loss until it generates."""
         self._worker_restarts.inc()
         self._restart_time.inc(seconds)
 
     def first_token(self, seconds: float) -> None:
+        """Record the time from a request's arrival to its first token."""
         self._first_token.observe(seconds)
 
     def inter_token(self, seconds: float) -> None:
+        """Record the time between two tokens of a request."""
         self._inter_token.observe(seconds)
 
     def refused(self, code: str) -> None:
-        """A request was sent away."""
+        """Count a refused request, by its error code."""
         self._refused.labels(code).inc()
 
     def request_done(self, request: Request, seconds: float) -> None:
-        """A request ended, `seconds` after it arrived."""
+        """Count a request that ended `seconds` after it arrived."""
         self._finished.labels(FINISH_REASONS[request.status]).inc()
         self._prompt_tokens.inc(request.num_prompt_tokens)
         if request.tenant:

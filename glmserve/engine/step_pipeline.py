@@ -1,4 +1,4 @@
-"""Keeps the runner busy: plans and delivers while it computes."""
+"""Keeps the runner busy: plans steps and delivers tokens while it computes."""
 
 from __future__ import annotations
 
@@ -16,109 +16,119 @@ from glmserve.request import Request
 from glmserve.scheduler import Scheduler, TokenUpdate
 
 _NO_TOKEN = (None, INVALID_TOKEN_ID)
-"""What a TokenUpdate has in place of a token's id."""
+"""Values of TokenUpdate.token_id that are not a token."""
 
 
-class _StepUnderWay(NamedTuple):
+class _StepInFlight(NamedTuple):
     step_id: int
     output: asyncio.Future[StepOutput]
 
 
 class StepPipeline:
-    """The steps that are planned and not done.
+    """The loop over steps: masks, plan, submit, deliver, wait for the output.
 
     Args:
-        streams: where tokens go.
+        executor: executes the steps.
+        scheduler: plans them.
+        streams: receive the tokens.
+        stats: counts steps and tokens.
     """
 
     def __init__(
         self, executor: Executor, scheduler: Scheduler, streams: OpenStreams, stats: EngineStats
     ) -> None:
-        self.news = asyncio.Event()
-        """Something came in that no step was planned with, or the runner is lost."""
+        self.work_arrived = asyncio.Event()
+        """Set when a request arrives that no step was planned with, or when the runner is lost."""
         self._executor = executor
         self._scheduler = scheduler
         self._streams = streams
         self._stats = stats
         self._masks = GrammarMaskWorker()
-        self._under_way: deque[_StepUnderWay] = deque()
+        self._in_flight: deque[_StepInFlight] = deque()
         self._is_stopped = False
 
     async def run(self) -> None:
-        """Step until told to stop.
+        """Execute steps until `stop` is called.
 
         Raises:
             WorkerLostError: the runner is lost. All tokens so far are delivered.
-            EngineDeadError: it is lost for good.
+            EngineDeadError: the runner is lost and cannot be replaced.
         """
         updates: list[TokenUpdate] = []
         while not self._is_stopped:
-            if not self._under_way and not self._begin_step():
+            if not self._in_flight and not self._begin_step():
                 self._streams.deliver(updates)
                 updates = []
-                await self._wait_for_news()
+                await self._wait_for_work()
                 continue
             constrained = self._scheduler.constrained_in_flight
             masks = self._masks.start(constrained) if constrained else None
             self._begin_step()
             self._streams.deliver(updates)
             if masks is not None:
-                await self._send_masks(self._under_way[0].step_id, constrained, masks)
+                await self._send_masks(self._in_flight[0].step_id, constrained, masks)
             updates = self._scheduler.update(await self._next_output())
             self._stats.step_done(sum(update.token_id not in _NO_TOKEN for update in updates))
 
-    def forget_steps(self) -> None:
-        """Nobody waits any more for what is under way."""
-        for step in self._under_way:
+    def discard_steps(self) -> None:
+        """Drop the steps in flight; their outputs are not awaited any more."""
+        for step in self._in_flight:
             if step.output.done() and not step.output.cancelled():
-                step.output.exception()  # if there is one, it is what ended the loop
+                step.output.exception()  # marks it as retrieved: it has ended the loop
             step.output.cancel()
-        self._under_way.clear()
+        self._in_flight.clear()
 
     def stop(self) -> None:
         """Begin no more steps."""
         self._is_stopped = True
 
     def close(self) -> None:
-        """Free what it has."""
+        """Stop the mask worker."""
         self._masks.close()
 
-    async def _wait_for_news(self) -> None:
-        """Nothing is under way: wait for a request, or for the runner's loss."""
+    async def _wait_for_work(self) -> None:
+        """Wait for a request while no step is in flight.
+
+        Raises:
+            WorkerLostError: the runner is lost.
+        """
         if not self._executor.is_lost:
-            await self.news.wait()
+            await self.work_arrived.wait()
         if self._executor.is_lost:
             raise WorkerLostError
 
     def _begin_step(self) -> bool:
         """Plan a step and hand it to the executor; False if there is none to plan now."""
-        self.news.clear()
+        self.work_arrived.clear()
         step = self._scheduler.schedule()
         if step is None:
             return False
-        self._under_way.append(_StepUnderWay(step.step_id, self._executor.submit(step)))
+        self._in_flight.append(_StepInFlight(step.step_id, self._executor.submit(step)))
         return True
 
     async def _next_output(self) -> StepOutput:
-        """Wait for the oldest step under way.
+        """Wait for the output of the oldest step in flight.
 
-        If there was nothing to plan behind it, requests that arrive meanwhile are planned at once.
+        If no step was planned behind it, requests that arrive meanwhile are planned at once.
         """
-        output = self._under_way[0].output
+        output = self._in_flight[0].output
         if self._scheduler.can_schedule:
-            output.add_done_callback(lambda _: self.news.set())
+            output.add_done_callback(lambda _: self.work_arrived.set())
         while self._scheduler.can_schedule and not output.done():
-            await self.news.wait()
+            await self.work_arrived.wait()
             if not output.done():
                 self._begin_step()
         await output
-        self._under_way.popleft()
+        self._in_flight.popleft()
         return output.result()
 
     async def _send_masks(
         self, step_id: int, requests: list[Request], masks: asyncio.Future[list[Mask]]
     ) -> None:
-        """Give the step under way the masks it waits for; a constraint may fail its request."""
+        """Send the masks that the oldest step in flight waits for.
+
+        If a constraint failed, its request fails, and an empty mask is sent.
+        """
         sent = []
         for request, mask in zip(requests, await masks, strict=True):
             if isinstance(mask, GlmserveError):

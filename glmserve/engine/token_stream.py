@@ -1,4 +1,4 @@
-"""The tokens of one request as its consumer sees them."""
+"""The stream of one request's tokens from the engine to its consumer."""
 
 from __future__ import annotations
 
@@ -10,23 +10,28 @@ from glmserve.contract.step import Logprobs
 from glmserve.errors import GlmserveError
 from glmserve.request import Request, RequestStatus
 
-_LARGEST_PORTION = 256
-"""Tokens that a consumer takes at once. After a long pause it takes several portions: text and
-log-probabilities of thousands of tokens at a time would delay every other stream."""
+_MAX_TOKENS_PER_TAKE = 256
+"""A consumer takes at most this many tokens at once. Converting thousands of tokens to text and
+log-probabilities in one go would delay every other stream."""
 
 
 class NewTokens(NamedTuple):
-    """Tokens of one or more steps. No tokens: the request is over."""
+    """Tokens of one or more steps. No tokens: the request has ended."""
 
     token_ids: list[int]
     logprobs: list[Logprobs]
-    """One per token if the request wants them, else empty."""
+    """One per token if the request asks for them, else empty."""
 
 
 class TokenStream:
     """The engine adds tokens once per step; one consumer takes them.
 
-    A slow consumer finds several tokens at once, and delays neither the engine nor other streams.
+    A slow consumer finds several tokens at once. It delays neither the engine nor other streams.
+
+    Args:
+        request: the request, for its status.
+        on_close: called with the request and its finished status when the consumer closes.
+        arrival: clock reading when the request was submitted, seconds.
     """
 
     def __init__(
@@ -37,14 +42,14 @@ class TokenStream:
     ) -> None:
         self.request = request
         self.answer: Sequence[Request] = (request,)
-        """All requests whose tokens make one answer, this one included."""
+        """The requests of all choices of the answer, this one included."""
         self.arrival = arrival
         """Clock reading when the request was submitted, seconds."""
         self.last_token: float | None = None
         """Clock reading when the newest token was delivered, seconds."""
-        self.on_news: Callable[[], None] | None = None
-        """Called when there is something to `take`. One consumer at a time: either this is set, or
-        `next_tokens` is awaited."""
+        self.on_ready: Callable[[], None] | None = None
+        """Called when there is something to `take`. A consumer either sets this or awaits
+        `next_tokens`."""
         self._on_close = on_close
         self._tokens: list[int] = []
         self._logprobs: list[Logprobs] = []
@@ -57,8 +62,8 @@ class TokenStream:
         return any(request.status.has_begun for request in self.answer)
 
     @property
-    def has_news(self) -> bool:
-        """Whether `take` gives tokens, the end, or an error."""
+    def is_ready(self) -> bool:
+        """Whether `take` returns tokens or the end, or raises."""
         return bool(self._tokens) or self._error is not None or self.request.status.is_finished
 
     @property
@@ -67,22 +72,24 @@ class TokenStream:
         return None if self._tokens else self._error
 
     def take(self) -> NewTokens | None:
-        """The tokens that have arrived; None: none has arrived yet.
+        """The tokens that have arrived, or None if there are none yet.
 
         Raises:
-            GlmserveError: the request failed, and all tokens before that are taken.
+            GlmserveError: the request failed. It is raised after all tokens are taken.
         """
         if self._tokens:
-            new = NewTokens(self._tokens[:_LARGEST_PORTION], self._logprobs[:_LARGEST_PORTION])
-            self._tokens = self._tokens[_LARGEST_PORTION:]
-            self._logprobs = self._logprobs[_LARGEST_PORTION:]
+            new = NewTokens(
+                self._tokens[:_MAX_TOKENS_PER_TAKE], self._logprobs[:_MAX_TOKENS_PER_TAKE]
+            )
+            self._tokens = self._tokens[_MAX_TOKENS_PER_TAKE:]
+            self._logprobs = self._logprobs[_MAX_TOKENS_PER_TAKE:]
             return new
         if self._error is not None:
             raise self._error
         return NewTokens([], []) if self.request.status.is_finished else None
 
     async def next_tokens(self) -> NewTokens:
-        """Wait for `take` to give something.
+        """Wait until `take` returns something, and return it.
 
         Raises:
             GlmserveError: the request failed.
@@ -93,7 +100,7 @@ class TokenStream:
         return new
 
     def close(self, status: RequestStatus = RequestStatus.FINISHED_ABORTED) -> None:
-        """End the request if it is not over yet, freeing its blocks now."""
+        """End the request if it is unfinished, and free its blocks now."""
         self._on_close(self.request, status)
 
     def push(self, token_id: int, logprobs: Logprobs | None, now: float) -> None:
@@ -105,16 +112,16 @@ class TokenStream:
         self._wake()
 
     def end(self) -> None:
-        """Engine only: the request is over without a further token."""
+        """Engine only: the request has ended without a further token."""
         self._wake()
 
     def fail(self, error: GlmserveError) -> None:
-        """Engine only: the consumer gets an error after the tokens that have arrived."""
+        """Engine only: raise `error` for the consumer, after the tokens that have arrived."""
         self._error = error
         self._wake()
 
     def _wake(self) -> None:
-        if self.on_news is not None:
-            self.on_news()
+        if self.on_ready is not None:
+            self.on_ready()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

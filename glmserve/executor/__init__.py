@@ -1,4 +1,4 @@
-"""Where runners live: on a thread of this process, or in a worker process."""
+"""Executes steps with a runner on a thread of this process, or in a worker process."""
 
 from glmserve.executor.base import Executor
 from glmserve.executor.inline import InlineExecutor

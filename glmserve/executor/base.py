@@ -1,4 +1,4 @@
-"""The engine's view of a runner."""
+"""The interface between the engine and a runner."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from glmserve.contract.step import RunnerInfo, StepInput, StepOutput, TokenMasks
 
 
 class Executor(Protocol):
-    """Executes steps in the order of submission, somewhere."""
+    """Starts a runner and executes steps in the order of submission."""
 
     async def start(self, progress: ReportProgress) -> RunnerInfo:
         """Build the runner.
+
+        Args:
+            progress: called while the runner loads.
 
         Raises:
             StartupError: it cannot be built; the message says why.
@@ -21,16 +24,15 @@ class Executor(Protocol):
         ...
 
     def submit(self, step: StepInput) -> asyncio.Future[StepOutput]:
-        """Begin a step at once and return its future, so that the caller can work meanwhile.
+        """Start a step and return a future of its output.
 
-        Another step may be submitted before this one is done.
-        The future fails with WorkerLostError when the runner is lost, and with another
-        EngineDeadError when it is lost for good.
+        Another step may be submitted before this one is done. The future fails with WorkerLostError
+        if the runner is lost and can be replaced, and with EngineDeadError if it cannot.
         """
         ...
 
     def send_masks(self, masks: TokenMasks) -> None:
-        """Deliver what the oldest step under way waits for, if it has constrained tokens."""
+        """Send the token masks of the oldest step in flight. It must have constrained tokens."""
         ...
 
     @property
@@ -39,22 +41,25 @@ class Executor(Protocol):
         ...
 
     async def wait_lost(self) -> str:
-        """Wait until the runner is gone, even if no step is under way.
+        """Wait until the runner is gone, even if no step is in flight.
 
-        Returns what became of it, as in "the worker ...".
+        Returns:
+            How it ended, as a predicate for "the worker".
         """
         ...
 
     async def restart(self, progress: ReportProgress, excused: int = 0) -> None:
-        """Build a new runner in place of a lost one: with the same limits, and an empty cache.
+        """Replace a lost runner by a new one, with the same limits and an empty KV cache.
 
         Args:
-            excused: of the last losses, this one included, those that do not count, as their
-                reason is known and gone.
+            progress: called while the runner loads.
+            excused: number of the most recent losses, including this one, that do not count
+                towards the limit because their cause has been removed.
 
         Raises:
-            WorkerLostError: the new one was lost while it was being built.
-            EngineDeadError: there can be no new one, or there were too many; the message says why.
+            WorkerLostError: the new runner was lost while it was being built.
+            EngineDeadError: no new runner can be built, or there were too many restarts. The
+                message says why.
         """
         ...
 

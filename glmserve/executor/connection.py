@@ -24,6 +24,9 @@ class WorkerConnection(asyncio.Protocol):
     """Turns the byte stream of a worker into futures: one for Ready, then one per step.
 
     All of them fail with WorkerLostError when the stream ends.
+
+    Args:
+        progress: called with each report of the loading worker.
     """
 
     def __init__(self, progress: ReportProgress) -> None:
@@ -32,24 +35,28 @@ class WorkerConnection(asyncio.Protocol):
         self.lost = asyncio.Event()
         self.num_steps_done = 0
         self.num_reports = 0
-        """Of how far loading has come."""
+        """Number of progress reports received while loading."""
         self._progress = progress
-        self._outputs: deque[asyncio.Future[StepOutput]] = deque()  # of the steps under way
+        self._outputs: deque[asyncio.Future[StepOutput]] = deque()  # of the steps in flight
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
 
     @property
     def is_busy(self) -> bool:
-        """Whether a step is under way."""
+        """Whether a step is in flight."""
         return bool(self._outputs) and not self.lost.is_set()
 
     def send(self, frame: bytes) -> None:
-        """Send, unless there is nobody any more to send it to."""
+        """Send a frame, unless the connection is closed."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame)
 
     def execute(self, step: StepInput) -> asyncio.Future[StepOutput]:
-        """Send a step; its output resolves the returned future."""
+        """Send a step.
+
+        Returns:
+            A future of its output. It fails with WorkerLostError if the worker is lost.
+        """
         output: asyncio.Future[StepOutput] = asyncio.get_running_loop().create_future()
         if self.lost.is_set():
             output.set_exception(WorkerLostError())
@@ -59,11 +66,12 @@ class WorkerConnection(asyncio.Protocol):
         return output
 
     def close(self) -> None:
+        """Close this end, which ends the worker."""
         if self._transport is not None:
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

@@ -1,4 +1,4 @@
-"""What became of a process, in words."""
+"""Describes how a process ended."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _LIKELY_REASONS = {
 
 
 def describe_exit(code: int) -> str:
-    """The end of a sentence that begins with the process.
+    """A predicate such as "ended with exit code 1".
 
     Args:
-        code: as `subprocess` has it: the negative of the signal that killed it.
+        code: exit code, or the negative number of the signal that killed the process, as in
+            `subprocess`.
     """
     if code >= 0:
         return f"ended with exit code {code}"

@@ -1,4 +1,4 @@
-"""A runner on a thread of this process: for tests, offline use and the simplest deployments."""
+"""A runner on a thread of this process, for tests and offline use."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class InlineExecutor:
 
     @property
     def is_lost(self) -> bool:
-        return False  # a thread of this process cannot get lost
+        return False  # a thread cannot be lost without its process
 
     async def wait_lost(self) -> str:
         never: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""A runner in a worker process of its own, which is replaced when it dies."""
+"""A runner in a worker process, which is replaced when it dies."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ from glmserve.executor.worker_process import WorkerProcess
 
 logger = logging.getLogger(__name__)
 
-_FIRST_STEPS = 1
-"""Of a worker, which prove that it generates."""
+_SMOKE_TEST_STEPS = 1
+"""Steps by which the engine tests a new worker; further ones show that the worker was useful."""
 
 
 class ProcessExecutor:
-    """Spawns workers with the given configuration, one after the other, and talks to them."""
+    """Starts a worker process, sends it steps, and replaces it when it dies.
+
+    Args:
+        config: sent to each worker.
+        supervision: time-outs, and the limit of restarts.
+    """
 
     def __init__(self, config: RunnerConfig, supervision: SupervisionConfig) -> None:
         self._config = config
@@ -39,7 +44,7 @@ class ProcessExecutor:
                 "`glmserve doctor` with the same options looks for the cause"
             ) from None
         self._limits = info.limits
-        # What is free when a later worker starts may be more or less.
+        # A later worker may find more or less free memory, and must have the same limits.
         self._config = msgspec.structs.replace(
             self._config,
             kv_cache_tokens=info.limits.token_capacity,
@@ -68,7 +73,7 @@ class ProcessExecutor:
 
     async def restart(self, progress: ReportProgress, excused: int = 0) -> None:
         reason = await self.wait_lost()
-        await asyncio.sleep(self._pause(reason, excused))
+        await asyncio.sleep(self._next_pause(reason, excused))
         try:
             info = await self._spawn(progress)
         except StartupError as error:
@@ -87,19 +92,19 @@ class ProcessExecutor:
 
     async def _spawn(self, progress: ReportProgress) -> RunnerInfo:
         self._worker = await WorkerProcess.spawn(self._config, progress, self._supervision)
-        # Whoever gives up waiting must not make it look done: see WorkerProcess.close.
+        # A cancelled wait must not cancel `ready` itself: WorkerProcess.close reads its state.
         return await asyncio.shield(self._worker.connection.ready)
 
-    def _pause(self, reason: str, excused: int) -> float:
-        """Seconds until the next start.
+    def _next_pause(self, reason: str, excused: int) -> float:
+        """Seconds to wait before the next start.
 
         Raises:
-            EngineDeadError: there were too many of them.
+            EngineDeadError: there were too many restarts.
         """
         steps_done = self._worker.connection.num_steps_done if self._worker else 0
         pause = self._policy.next_pause(
             asyncio.get_running_loop().time(),
-            was_useful=steps_done > _FIRST_STEPS,
+            was_useful=steps_done > _SMOKE_TEST_STEPS,
             excused=excused,
         )
         if pause is None:

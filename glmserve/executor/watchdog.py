@@ -1,50 +1,50 @@
-"""Notices that a worker is there but gets nowhere."""
+"""Notices that a running worker makes no progress."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-_TICKS = 10
-"""Looks at a worker within its time. They are counted and no clock is read, because a clock goes on
-while this very process is stopped, and the worker is not to blame for that."""
+_CHECKS_PER_TIMEOUT = 10
+"""Checks of a worker within its time-out. Checks are counted instead of reading a clock: a clock
+goes on while this process is stopped, and the worker must not be killed for that."""
 
 
 class Watchdog:
-    """Looks now and then whether there was progress; begins at once.
+    """Checks the progress at intervals, from its construction on.
 
     Args:
-        timeout: seconds without progress that are too many; 0: it sleeps.
-        progress: a number that grows; None while there is nothing to do.
-        bark: called once, when that time is over.
+        timeout: seconds without progress before `on_timeout` is called; 0: no checks.
+        progress: returns a number that changes with progress, or None while there is nothing to do.
+        on_timeout: called once, on the event loop.
     """
 
     def __init__(
-        self, timeout: float, progress: Callable[[], int | None], bark: Callable[[], None]
+        self, timeout: float, progress: Callable[[], int | None], on_timeout: Callable[[], None]
     ) -> None:
-        self._interval = timeout / _TICKS
+        self._interval = timeout / _CHECKS_PER_TIMEOUT
         self._progress = progress
-        self._bark = bark
-        self._seen: int | None = None
-        self._ticks = 0
+        self._on_timeout = on_timeout
+        self._last_progress: int | None = None
+        self._checks_without_progress = 0
         self._timer: asyncio.TimerHandle | None = None
         if timeout:
-            self._wait()
+            self._schedule_check()
 
     def stop(self) -> None:
-        """It will not bark any more."""
+        """Check no more."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _wait(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._interval, self._look)
+    def _schedule_check(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._interval, self._check)
 
-    def _look(self) -> None:
-        seen = self._progress()
-        has_moved = seen is None or seen != self._seen
-        self._seen = seen
-        self._ticks = 0 if has_moved else self._ticks + 1
-        if self._ticks >= _TICKS:
-            self._bark()
+    def _check(self) -> None:
+        progress = self._progress()
+        has_moved = progress is None or progress != self._last_progress
+        self._last_progress = progress
+        self._checks_without_progress = 0 if has_moved else self._checks_without_progress + 1
+        if self._checks_without_progress >= _CHECKS_PER_TIMEOUT:
+            self._on_timeout()
         else:
-            self._wait()
+            self._schedule_check()

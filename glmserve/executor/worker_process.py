@@ -17,15 +17,15 @@ from glmserve.executor.watchdog import Watchdog
 
 _PACKAGE_ROOT = Path(__file__).parents[2]
 _STOP_TIMEOUT = 5.0
-"""Seconds a worker gets to end by itself once its connection is closed."""
+"""Seconds for a worker to end by itself after its connection is closed."""
 
 
 class WorkerProcess:
     """A process that runs `glmserve.worker.main` at the other end of `connection`.
 
     Args:
-        supervision: says after which time a step, or loading without progress, is taken for one
-            that will never end, and the process is killed.
+        supervision: time-outs of a step and of loading without progress. A process that exceeds one
+            is killed.
     """
 
     def __init__(
@@ -49,7 +49,11 @@ class WorkerProcess:
     async def spawn(
         cls, config: RunnerConfig, progress: ReportProgress, supervision: SupervisionConfig
     ) -> WorkerProcess:
-        """Start a process that builds the runner; `connection.ready` tells when it has."""
+        """Start a process that builds the runner. `connection.ready` resolves when it is built.
+
+        Raises:
+            OSError: the process cannot be started.
+        """
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         process = None
@@ -69,7 +73,7 @@ class WorkerProcess:
         return cls(process, connection, supervision)
 
     async def wait_lost(self) -> str:
-        """Wait until it is gone; what became of it, as in "the worker ..."."""
+        """Wait until the process is gone. Returns how it ended, as a predicate for "the worker"."""
         await self.connection.lost.wait()
         await self._end()
         if self._hung:
@@ -78,9 +82,9 @@ class WorkerProcess:
         return describe_exit(self._process.returncode)
 
     async def close(self) -> None:
-        """End it. Safe to call more than once."""
+        """End the process. Safe to call more than once."""
         if self.connection.ready.cancel() and self._process.returncode is None:
-            self._process.kill()  # it loads, and would not notice for a while
+            self._process.kill()  # while it loads it would not notice the closed connection
         self.connection.close()
         await self._end()
 
@@ -107,8 +111,8 @@ class WorkerProcess:
 async def _start(connection: socket.socket) -> asyncio.subprocess.Process:
     """Start a worker that inherits its end of the connection."""
     descriptor = connection.fileno()
-    # -P and the explicit path keep the current folder off the worker's module search path: a file
-    # named torch.py lying there must not be run.
+    # -P and the explicit path keep the current folder off the worker's module search path, so that
+    # a file named torch.py in it is not run.
     code = (
         f"import sys; sys.path.append({str(_PACKAGE_ROOT)!r}); "
         f"from glmserve.worker.main import main; main({descriptor}, {os.getpid()})"

@@ -1,4 +1,4 @@
-"""Which tokens of which requests go into the next step: plain Python, no clock, no randomness."""
+"""Decides which tokens of which requests the next step computes. No clock, no randomness."""
 
 from glmserve.scheduler.crash_tracker import MAX_CRASHES
 from glmserve.scheduler.output_processor import TokenUpdate

@@ -1,4 +1,4 @@
-"""The waiting queue: by priority, then whose turn it is, then first come, first served."""
+"""The waiting queue: by priority, then by tenant (the least served first), then by arrival."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _Entry = tuple[int, int, Request]
 class WaitingQueue:
     """Requests that hold no blocks.
 
-    Ids grow with arrival, so (priority, id) is the place of a request among its tenant's for all
-    its life: a preempted request returns ahead of everybody who came later.
+    Ids grow with arrival, and a request keeps its (priority, id). So a preempted request returns
+    ahead of all requests of its tenant and priority that arrived later.
     """
 
     def __init__(self, shares: FairShares) -> None:
         self._shares = shares
-        self._heaps: dict[str, list[_Entry]] = {}  # by tenant, none of them empty
+        self._heaps: dict[str, list[_Entry]] = {}  # by tenant; no heap is empty
         self._size = 0
 
     def __len__(self) -> int:
@@ -32,19 +32,22 @@ class WaitingQueue:
         self._size += 1
 
     def discard(self, request: Request) -> None:
-        """Forget a waiting request that just finished; its entry is dropped when it surfaces."""
+        """Stop counting a request that finished; its heap entry is dropped when it surfaces."""
         self._size -= 1
 
     def peek(self) -> Request | None:
-        """The request that is next, if any."""
+        """The next request to start, or None if the queue is empty."""
         for tenant in list(self._heaps):
             self._drop_finished(tenant)
         if len(self._heaps) > 1:
-            return min((heap[0][2] for heap in self._heaps.values()), key=self._place)
+            return min((heap[0][2] for heap in self._heaps.values()), key=self._service_order)
         return next((heap[0][2] for heap in self._heaps.values()), None)
 
     def take(self, request: Request) -> None:
-        """Remove a waiting request and mark it running. Out of turn it takes a look at them all."""
+        """Remove a waiting request and mark it running.
+
+        O(log n) for its tenant's first request, O(n) for any other.
+        """
         heap = self._heaps[request.tenant]
         if heap[0][2] is request:
             heapq.heappop(heap)
@@ -55,7 +58,7 @@ class WaitingQueue:
         self._size -= 1
         request.status = RequestStatus.RUNNING
 
-    def _place(self, request: Request) -> tuple[int, float, int, int]:
+    def _service_order(self, request: Request) -> tuple[int, float, int, int]:
         return request.priority, *self._shares.service_order(request.tenant), request.id
 
     def _drop_finished(self, tenant: str) -> None:

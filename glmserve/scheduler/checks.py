@@ -1,4 +1,4 @@
-"""What a runner can never do, said when a request comes."""
+"""Checks of a new request: can this runner compute it at all?"""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from glmserve.request import Request
 
 
 def check_fits(request: Request, limits: RunnerLimits, budget: int) -> None:
-    """See that a request could be computed if it were alone.
+    """Check that the runner could compute the request if it were the only one.
 
     Args:
-        budget: tokens of one step.
+        budget: maximum number of new tokens in one step.
 
     Raises:
-        InvalidRequestError: its prompt is empty.
-        ContextLengthError: it is too long.
+        InvalidRequestError: the prompt is empty.
+        ContextLengthError: prompt and max_tokens together exceed the context or the KV cache.
     """
     if not request.prompt_ids:
         raise InvalidRequestError("the prompt is empty; send at least one token", "prompt")
@@ -31,12 +31,12 @@ def check_fits(request: Request, limits: RunnerLimits, budget: int) -> None:
         )
 
 
-def lay_out(request: Request, limits: RunnerLimits) -> None:
-    """Find out the layout of the prompt, if the model's prompts have one.
+def set_layout(request: Request, limits: RunnerLimits) -> None:
+    """Set the request's prompt layout, if the model's prompts have one.
 
     Raises:
-        InvalidRequestError: its marks are not where the model wants them, or the request asks for
-            what such prompts do not have.
+        InvalidRequestError: the prompt's marks are misplaced, or the request wants
+            log-probabilities of the prompt, which such prompts do not have.
     """
     marks = limits.prompt_marks
     if marks is None:

@@ -1,4 +1,4 @@
-"""Which requests may be what crashes the runner."""
+"""Finds the requests that crash the runner."""
 
 from __future__ import annotations
 
@@ -7,38 +7,42 @@ from collections.abc import Iterable
 from glmserve.request import Request
 
 MAX_CRASHES = 3
-"""Crashed steps in a row, without a token between them, after which a request is given up."""
-_CRASHES_TO_SUSPECT = 2
-"""Those after which it is computed alone: then nobody else is blamed for the next one."""
+"""A request fails after this many crashed steps in a row, without a token in between."""
+_CRASHES_TO_ISOLATE = 2
+"""After this many it is computed alone, so that the next crash counts for no other request."""
 
 
 class CrashTracker:
-    """Requests to be computed one at a time, each until it has gained a token or is over.
+    """Counts the crashes of each request, and names the suspects to compute one at a time.
 
-    A crash blames every request of its step, and a token clears the one that gained it. So what
-    kills runners for reasons of its own, again and again, convicts nobody who advances between.
+    A crash counts for every request of its step. A token clears the request that gained it. So if
+    the runner crashes for other reasons, requests that gain tokens in between are not failed.
     """
 
     def __init__(self) -> None:
-        self._requests: dict[int, Request] = {}
+        self._suspects: dict[int, Request] = {}
 
     @property
-    def next(self) -> Request | None:
-        """Who is to be computed alone now, if anybody."""
-        return next(iter(self._requests.values()), None)
+    def next_suspect(self) -> Request | None:
+        """The request to compute alone now, or None."""
+        return next(iter(self._suspects.values()), None)
 
     def record_crash(self, requests: Iterable[Request]) -> list[Request]:
-        """A step with these requests has crashed; those for whom it was one crash too many."""
+        """Count a crash for each request of the step that crashed.
+
+        Returns:
+            The requests that have reached MAX_CRASHES.
+        """
         poison_requests = []
         for request in requests:
             request.num_crashes += 1
-            if request.num_crashes >= _CRASHES_TO_SUSPECT:
-                self._requests[request.id] = request
+            if request.num_crashes >= _CRASHES_TO_ISOLATE:
+                self._suspects[request.id] = request
             if request.num_crashes >= MAX_CRASHES:
                 poison_requests.append(request)
         return poison_requests
 
     def clear(self, request: Request) -> None:
-        """It has gained a token, or is over."""
+        """Reset the count of a request that gained a token or has ended."""
         request.num_crashes = 0
-        self._requests.pop(request.id, None)
+        self._suspects.pop(request.id, None)

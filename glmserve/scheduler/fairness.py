@@ -1,9 +1,10 @@
-"""Shares of the model for tenants: who has been served least has the next turn.
+"""Fair shares of the model for tenants: the least served tenant is next.
 
 Each tenant has a virtual counter of the tokens it was served, as in Sheng et al., "Fairness in
-Serving Large Language Models" (OSDI 2024): a prompt's token counts once and an output token
-twice, in relation to the tenant's weight. Who comes back after a time without requests starts
-where the least served of the others are: nobody saves up turns by not asking.
+Serving Large Language Models" (OSDI 2024). A prompt token counts once and an output token twice,
+divided by the tenant's weight. A tenant that returns after a time without requests continues at
+the lowest counter of the active tenants, if its own is lower. So a tenant gains no credit while
+it is idle.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ from dataclasses import dataclass
 
 from glmserve.request import Request
 
-_OUTPUT_TOKEN = 1
-"""What an output token counts beyond the one that is computed for it."""
+_OUTPUT_TOKEN_SURCHARGE = 1
+"""Extra cost of a sampled token, beyond the one token that is computed for it."""
 
 
 @dataclass(slots=True)
 class _Account:
     weight: float
     served: float = 0.0
-    """Weighted tokens."""
+    """Tokens divided by the weight."""
     unfinished: int = 0
     running: int = 0
     tie_break: int = 0
-    """Of two who were served alike the newer comes first: it has had nothing yet."""
+    """Among equal counters the newer tenant goes first: it has received nothing yet."""
 
 
 class FairShares:
     """The accounts of all tenants.
 
     Args:
-        weights: shares in relation to each other, 1 for tenants who are not named.
+        weights: relative share by tenant; a tenant that is missing has 1.
     """
 
     def __init__(self, weights: Mapping[str, float]) -> None:
@@ -46,55 +47,61 @@ class FairShares:
         """Whether more than one tenant has requests."""
         return len(self._active) > 1
 
-    def unfinished(self, tenant: str) -> int:
-        """Its requests that are not over yet."""
+    def num_unfinished(self, tenant: str) -> int:
+        """Number of the tenant's requests that have not ended."""
         account = self._active.get(tenant)
         return account.unfinished if account else 0
 
-    def running(self, tenant: str) -> int:
-        """Those of them that hold blocks."""
+    def num_running(self, tenant: str) -> int:
+        """Number of the tenant's requests that hold blocks."""
         account = self._active.get(tenant)
         return account.running if account else 0
 
     def weight(self, tenant: str) -> float:
+        """The tenant's share in relation to other tenants."""
         return self._weights.get(tenant, 1.0)
 
     def service_order(self, tenant: str) -> tuple[float, int]:
-        """Sorts tenants with requests: the least comes first."""
+        """Sort key of a tenant with requests; the smallest is served next."""
         account = self._active[tenant]
         return account.served, -account.tie_break
 
     def enter(self, request: Request) -> None:
-        """A request has come."""
+        """Count a new request."""
         account = self._active.get(request.tenant)
         if account is None:
-            account = self._active[request.tenant] = self._open(request.tenant)
+            account = self._active[request.tenant] = self._open_account(request.tenant)
         account.unfinished += 1
 
     def leave(self, request: Request) -> None:
-        """A request is over, and holds no blocks."""
+        """Count a request as ended. It must hold no blocks."""
         account = self._active[request.tenant]
         account.unfinished -= 1
         if not account.unfinished:
             del self._active[request.tenant]
             self._idle_counters[request.tenant] = account.served
             if not self._active:
-                self._idle_counters.clear()  # nobody is behind anybody
+                self._idle_counters.clear()  # without active tenants all start equal
 
     def start(self, request: Request) -> None:
-        """A request was given blocks."""
+        """Count a request that received blocks."""
         self._active[request.tenant].running += 1
 
     def stop(self, request: Request) -> None:
-        """A request lost its blocks."""
+        """Count a request that lost its blocks."""
         self._active[request.tenant].running -= 1
 
     def charge(self, request: Request, num_tokens: int, *, samples: bool) -> None:
-        """A step computes this many tokens of a request."""
-        account = self._active[request.tenant]
-        account.served += (num_tokens + _OUTPUT_TOKEN * samples) / account.weight
+        """Charge the request's tenant for the tokens that a step computes.
 
-    def _open(self, tenant: str) -> _Account:
+        Args:
+            num_tokens: tokens whose K/V the step computes.
+            samples: whether the step also samples a token.
+        """
+        account = self._active[request.tenant]
+        account.served += (num_tokens + _OUTPUT_TOKEN_SURCHARGE * samples) / account.weight
+
+    def _open_account(self, tenant: str) -> _Account:
         least = min((account.served for account in self._active.values()), default=0.0)
         served = max(least, self._idle_counters.pop(tenant, 0.0))
         self._num_opened += 1

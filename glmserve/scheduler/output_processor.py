@@ -1,4 +1,4 @@
-"""What a step's output makes of its requests."""
+"""Applies a step's output to its requests."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ class TokenUpdate(NamedTuple):
 
     request: Request
     token_id: int | None
-    """INVALID_TOKEN_ID when the request failed because logits were not finite; None when it
-    ended without a token because only its prompt was wanted."""
+    """INVALID_TOKEN_ID if the request failed because logits were not finite; None if it ended
+    without a token because it asked only for its prompt (max_tokens 0)."""
     logprobs: Logprobs | None = None
     is_last: bool = False
-    """Whether the request is over."""
+    """Whether the request has ended."""
 
 
 class OutputProcessor:
     """Adds tokens to requests, and ends those that are complete.
 
     Args:
-        end: called with a request that is over, and how.
-        prompt_computed: called with a request whose prompt has come to be in the cache.
+        end: called with each request that ends, and its finished status.
+        prompt_computed: called with a request when its whole prompt is in the KV cache.
     """
 
     def __init__(
         self,
         blocks: BlockManager,
         speculation: Speculation,
-        suspects: CrashTracker,
+        crash_tracker: CrashTracker,
         end: Callable[[Request, RequestStatus], None],
         prompt_computed: Callable[[Request], None],
     ) -> None:
         self._blocks = blocks
         self._speculation = speculation
-        self._suspects = suspects
+        self._crash_tracker = crash_tracker
         self._end = end
         self._prompt_computed = prompt_computed
 
     def apply(self, step: list[Scheduled], output: StepOutput) -> list[TokenUpdate]:
-        """Record what a step computed. Requests that ended meanwhile are passed over."""
+        """Record what a step computed. Rows of requests that ended meanwhile are ignored."""
         updates = []
         sampled = zip(output.token_ids, output.logprobs or repeat(None), strict=False)
         scores, pooled = iter(output.scores), iter(output.pooled)
         for request, num_tokens, samples, is_scored, is_pooled, drafts in step:
             token = next(sampled) if samples else None
-            behind = list(islice(sampled, len(drafts))) if drafts else []
+            after_drafts = list(islice(sampled, len(drafts))) if drafts else []
             score = next(scores) if is_scored else None
             sums = next(pooled) if is_pooled else None
             if request.status is not RequestStatus.RUNNING:
@@ -67,7 +67,7 @@ class OutputProcessor:
                 updates.append(TokenUpdate(request, INVALID_TOKEN_ID, is_last=True))
                 continue
             if drafts and token is not None and token[0] == INVALID_TOKEN_ID:
-                self._choose_again(request, num_tokens, drafts)
+                self._retry_without_drafts(request, num_tokens, drafts)
                 continue
             if score is not None:
                 request.prompt_logprobs += score
@@ -81,29 +81,33 @@ class OutputProcessor:
                 request.num_pending_tokens -= 1
                 updates.append(self._append_token(request, *token))
                 if drafts:
-                    updates += self._keep_foreseen(request, drafts, behind)
+                    updates += self._accept_drafts(request, drafts, after_drafts)
             elif request.is_prompt_computed and not request.params.max_tokens:
                 self._end(request, RequestStatus.FINISHED_LENGTH)
                 updates.append(TokenUpdate(request, None, is_last=True))
         return updates
 
-    def _choose_again(self, request: Request, num_tokens: int, drafts: tuple[int, ...]) -> None:
-        """Let the next step choose without drafts: one may have spoilt the numbers before it.
+    def _retry_without_drafts(
+        self, request: Request, num_tokens: int, drafts: tuple[int, ...]
+    ) -> None:
+        """Let the next step compute this token again, without drafts.
 
-        What is masked in attention counts 0 times, and that is no number if the value is none.
+        A draft with NaN in its K/V can spoil the positions before it, although attention masks it:
+        a masked position has weight 0, and 0 * NaN is NaN.
         """
         request.num_pending_tokens -= 1
         request.num_scheduled_tokens -= num_tokens
-        self._speculation.learn(request, len(drafts), 0)
+        self._speculation.record_result(request, len(drafts), 0)
         self._blocks.trim(request)
 
-    def _keep_foreseen(
+    def _accept_drafts(
         self, request: Request, drafts: tuple[int, ...], tokens: list[tuple[int, Logprobs | None]]
     ) -> list[TokenUpdate]:
-        """Add the tokens that stand behind right drafts.
+        """Append the tokens sampled after correct drafts, up to the first wrong draft.
 
         Args:
-            tokens: what was chosen behind each draft; before the first, it is the request's last.
+            tokens: the token sampled after each draft. The token sampled before the first draft is
+                already the request's last one.
         """
         updates: list[TokenUpdate] = []
         for draft, token in zip(drafts, tokens, strict=True):
@@ -113,7 +117,7 @@ class OutputProcessor:
             request.num_scheduled_tokens += 1
             self._blocks.cache_computed(request)
             updates.append(self._append_token(request, *token))
-        self._speculation.learn(request, len(drafts), len(updates))
+        self._speculation.record_result(request, len(drafts), len(updates))
         if request.status is RequestStatus.RUNNING:
             self._blocks.trim(request)
         return updates
@@ -126,7 +130,7 @@ class OutputProcessor:
         else:
             status = request.append(token_id)
             if request.num_crashes:
-                self._suspects.clear(request)
+                self._crash_tracker.clear(request)
         if status is None:
             return TokenUpdate(request, token_id, logprobs)
         self._end(request, status)
@@ -134,14 +138,14 @@ class OutputProcessor:
 
 
 def _are_numbers(score: list[Logprobs] | None, sums: bytes | None) -> bool:
-    """Whether what a step reports of a prompt came from finite numbers."""
+    """Whether a prompt's log-probabilities and summed hidden states hold no NaN or infinity."""
     if score is not None and any(math.isnan(item.logprob) for item in score):
         return False
     return sums is None or all(map(math.isfinite, memoryview(sums).cast("f")))
 
 
 def _add_floats(total: array[float], addend: bytes) -> None:
-    """Add packed float32 to `total`, which is empty or of the same length."""
+    """Add packed float32 values to `total`, which is empty or has the same length."""
     values = memoryview(addend).cast("f")
     if not total:
         total.extend(values)

@@ -26,24 +26,35 @@ class Scheduled(NamedTuple):
     num_tokens: int
     """Without drafts."""
     samples: bool
+    """Whether a token is sampled after them."""
     scores: bool
+    """Whether log-probabilities of prompt tokens are reported."""
     pools: bool
+    """Whether hidden states are summed up."""
     drafts: tuple[int, ...] = ()
-    """Guesses that stand behind these tokens."""
+    """Guessed tokens that follow these tokens."""
 
 
 class Plan:
-    """The sequences of the next step, and what is left of its token budget."""
+    """The sequences of the next step, and what is left of its token budget.
+
+    Args:
+        budget: maximum number of new tokens in the step.
+    """
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self.sequences: list[ScheduledSequence] = []
-        self.in_flight: list[Scheduled] = []
+        self.scheduled: list[Scheduled] = []
 
     def add(self, request: Request, num_tokens: int, block_table: bytes) -> bool:
-        """Schedule the next `num_tokens` tokens; sample if they complete the request's tokens.
+        """Schedule the request's next `num_tokens` tokens. Sample after its last known token.
 
-        Returns whether they do.
+        Args:
+            block_table: packed native int32, one block id for each `block_size` tokens.
+
+        Returns:
+            Whether the step samples a token for the request.
         """
         start = request.num_scheduled_tokens
         end = start + num_tokens
@@ -58,7 +69,7 @@ class Plan:
             score = _score_input(request, start, end)
             pools = request.params.pool
         self.budget -= num_tokens
-        self.in_flight.append(
+        self.scheduled.append(
             Scheduled(request, num_tokens, sampling is not None, score is not None, pools)
         )
         self.sequences.append(
@@ -76,11 +87,15 @@ class Plan:
         return sampling is not None
 
     def add_drafts(self, index: int, drafts: list[int], block_table: bytes) -> None:
-        """Let guesses of its next tokens follow the sampled sequence at `index`."""
-        sequence, item = self.sequences[index], self.in_flight[index]
+        """Append drafts to the sequence at `index`, which samples a token.
+
+        Args:
+            block_table: as for `add`, with slots for the drafts.
+        """
+        sequence, item = self.sequences[index], self.scheduled[index]
         position = sequence.start + item.num_tokens + 1
         self.budget -= len(drafts)
-        self.in_flight[index] = item._replace(drafts=tuple(drafts))
+        self.scheduled[index] = item._replace(drafts=tuple(drafts))
         self.sequences[index] = msgspec.structs.replace(
             sequence,
             token_ids=sequence.token_ids + drafts,
@@ -90,7 +105,7 @@ class Plan:
 
 
 def _sampling_input(request: Request, position: int) -> SamplingInput:
-    """How to choose the token at a position; the one before it may be pending."""
+    """How to sample the token at a position. The token before it may still be a placeholder."""
     params, sampling = request.params, request.params.sampling
     constrained = request.constraint is not None
     if request.has_default_sampling:
@@ -109,7 +124,7 @@ def _sampling_input(request: Request, position: int) -> SamplingInput:
 
 
 def _score_input(request: Request, start: int, end: int) -> ScoreInput | None:
-    """What to report of the prompt's tokens that follow those at start..end-1."""
+    """Prompt tokens to score: those that follow positions start..end-1. None if not requested."""
     top_logprobs = request.params.prompt_logprobs
     if top_logprobs is None:
         return None

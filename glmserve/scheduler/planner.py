@@ -1,4 +1,4 @@
-"""What the next step computes, and who yields to whom."""
+"""Plans the next step: which requests run, which wait, which are preempted."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from glmserve.scheduler.fairness import FairShares
 from glmserve.scheduler.plan import Plan
 from glmserve.scheduler.running import RunningRequests
 
-_ROOM_TO_GROW = 0.05
-"""Part of the blocks that admission leaves to running requests, and a block each at least. In
-simulations it avoids a third to nine tenths of what preempted requests compute twice, and costs
-one or two percent of those that run at once."""
+_GROWTH_RESERVE = 0.05
+"""Share of all blocks that admission keeps free for running requests, at least one block for each.
+In simulations this avoids 33 to 90 percent of the tokens that preemption makes the runner compute
+again, and 1 to 2 percent fewer requests run at once."""
 
 
 class Planner:
-    """Moves requests between waiting and running, and shares out a step's budget.
+    """Moves requests between waiting and running, and divides a step's token budget.
 
     Args:
-        max_running: requests that run at once.
-        budget: tokens of one step.
+        max_running: maximum number of running requests.
+        budget: maximum number of new tokens in one step.
     """
 
     def __init__(
@@ -47,48 +47,49 @@ class Planner:
         self._shares = shares
         self._max_running = max_running
         self._budget = budget
-        self._room_to_grow = int(_ROOM_TO_GROW * limits.num_blocks)
+        self._growth_reserve = int(_GROWTH_RESERVE * limits.num_blocks)
 
     def plan_step(self, *, is_idle: bool) -> Plan | None:
-        """Share out the budget; None where somebody has to yield while a step is in flight.
+        """Plan a step, or return None if a request must be preempted while a step is in flight.
 
         Args:
-            is_idle: whether none is.
+            is_idle: whether no step is in flight.
         """
-        if not self._settle_shares(is_idle=is_idle):
+        if not self._enforce_shares(is_idle=is_idle):
             return None
         decodes, chunks = self.running.split()
         preempted = not all(map(self._blocks.extend, decodes))
         if preempted:
             if not is_idle:
-                return None  # requests may end with it and leave enough blocks
+                return None  # requests that end with the step in flight may free enough blocks
             self._preempt_for(decodes)
             decodes, chunks = self.running.split()
         plan = Plan(self._budget)
         if self._limits.mixes_prefill_and_decode:
-            self._plan_tokens(plan, self._without_waiting_for(decodes, chunks))
-        places = 0 if preempted else self._max_running - len(decodes) - len(chunks)
-        self._plan_prompts(plan, chunks, places)
+            self._plan_tokens(plan, self._select_decodes(decodes, chunks))
+        max_starts = 0 if preempted else self._max_running - len(decodes) - len(chunks)
+        self._plan_prompts(plan, chunks, max_starts)
         if not plan.sequences and not self._limits.mixes_prefill_and_decode:
             self._plan_tokens(plan, self.running.split()[0])
         return plan
 
-    def plan_trial(self, suspect: Request) -> Plan:
-        """Compute a suspect with nobody beside it. No step may be in flight."""
-        if suspect.status is not RequestStatus.RUNNING:
-            while not self._start(suspect, self._budget):
+    def plan_alone(self, request: Request) -> Plan:
+        """Plan a step that computes only this request. No step may be in flight."""
+        if request.status is not RequestStatus.RUNNING:
+            while not self._start(request, self._budget):
                 self._preempt(self.running.victim)
         plan = Plan(self._budget)
-        self._plan_tokens(plan, [suspect])
+        self._plan_tokens(plan, [request])
         return plan
 
-    def _settle_shares(self, *, is_idle: bool) -> bool:
-        """Start waiting requests of tenants who lack their share, in place of others' requests.
+    def _enforce_shares(self, *, is_idle: bool) -> bool:
+        """Start waiting requests of tenants below their share; preempt those of tenants above it.
 
-        Returns False if that has to wait for the step in flight.
+        Returns:
+            False if a request must be preempted and a step is in flight.
         """
         while self._shares.is_contended and (request := self.waiting.peek()) is not None:
-            if not self._shares.running(request.tenant) and self._join(request):
+            if not self._shares.num_running(request.tenant) and self._start_early(request):
                 continue
             over_share_victim = self._over_share_victim(request)
             if over_share_victim is None:
@@ -96,16 +97,16 @@ class Planner:
             if not is_idle:
                 return False
             self._preempt(over_share_victim)
-            self._join(request)
+            self._start_early(request)
         return True
 
-    def _join(self, request: Request) -> bool:
-        """Start a waiting request ahead of planning; its tokens are planned like all others'."""
+    def _start_early(self, request: Request) -> bool:
+        """Start a waiting request before the budget is divided; False if it does not fit."""
         has_place = len(self.running) < self._max_running
         return has_place and self._limits.chunked_prefill and self._start(request, self._budget)
 
     def _over_share_victim(self, request: Request) -> Request | None:
-        """Who is to yield its place or its blocks to a waiting request, if anybody."""
+        """The running request to preempt for `request`, or None."""
         over_share_victim = None
         if len(self.running) >= self._max_running:
             over_share_victim = self.running.over_share_victim(request, lambda _: 1, 1)
@@ -114,40 +115,45 @@ class Planner:
         needed = self._blocks.blocks_needed(request, self._blocks.match_prefix(request))
         if self._has_room(needed):
             return over_share_victim
-        richest = self.running.over_share_victim(request, self._blocks.num_held, needed)
-        return richest if over_share_victim is None or richest is None else over_share_victim
+        by_blocks = self.running.over_share_victim(request, self._blocks.num_held, needed)
+        return by_blocks if over_share_victim is None or by_blocks is None else over_share_victim
 
-    def _without_waiting_for(self, decodes: list[Request], chunks: list[Request]) -> list[Request]:
-        """Leave out decodes where a tenant that gets nothing so far can have its first token.
+    def _select_decodes(self, decodes: list[Request], chunks: list[Request]) -> list[Request]:
+        """The decodes of this step: all, or fewer if a tenant waits for its first token.
 
-        On a CPU every sequence makes a step longer. Those whose turn comes earlier, being more
-        urgent or served less, are not left out, and for a prompt of many steps nobody is.
+        On a CPU every sequence makes a step longer. If the first prompt in service order fits into
+        one step and its tenant decodes nothing, decodes that come after it in service order are
+        left out, so that the tenant gets its first token soon.
         """
         if not self._shares.is_contended or not chunks:
             return decodes
-        first = min(chunks, key=self._turn)
+        first = min(chunks, key=self._service_order)
         if first.num_unscheduled_tokens > self._budget:
             return decodes
         if any(request.tenant == first.tenant for request in decodes):
             return decodes
-        return [request for request in decodes if self._turn(request) < self._turn(first)]
+        return [
+            request
+            for request in decodes
+            if self._service_order(request) < self._service_order(first)
+        ]
 
     def _preempt_for(self, decodes: list[Request]) -> None:
         """Give every decoding request a slot for its next token, or preempt it.
 
-        No step is in flight: nobody loses a token that is being chosen.
+        No step may be in flight, so that no token that is being sampled is lost.
         """
         for request in decodes:
             while request.status is RequestStatus.RUNNING and not self._blocks.extend(request):
                 self._preempt(self.running.victim)
 
     def _preempt(self, request: Request) -> None:
-        """Take a running request's blocks for others."""
+        """Requeue a running request so that others can use its blocks, and count the preemption."""
         self.requeue(request)
         self.num_preemptions += 1
 
     def requeue(self, request: Request) -> None:
-        """Take a request's blocks; it waits to have its tokens recomputed."""
+        """Free a running request's blocks and queue it. Its tokens are recomputed later."""
         self.running.remove(request)
         self._blocks.free(request)
         request.status = RequestStatus.PREEMPTED
@@ -166,29 +172,30 @@ class Planner:
                 if is_contended:
                     self._shares.charge(request, num_tokens, samples=samples)
 
-    def _plan_prompts(self, plan: Plan, chunks: list[Request], places: int) -> None:
-        """Go on with prompts under way, and start waiting requests, in order of their turn.
+    def _plan_prompts(self, plan: Plan, chunks: list[Request], max_starts: int) -> None:
+        """Continue prompts in chunks and start waiting requests, in service order.
 
-        Who waits longest for blocks is not overtaken: others could take what it waits for.
+        If the first waiting request does not fit, no other is started: later ones could take the
+        blocks that it waits for.
         """
         if self._shares.is_contended:
-            chunks.sort(key=self._turn)
+            chunks.sort(key=self._service_order)
         for chunk in chunks:
-            while places and self._goes_before(chunk) and self._admit_next(plan):
-                places -= 1
+            while max_starts and self._waiting_precedes(chunk) and self._admit_next(plan):
+                max_starts -= 1
             self._plan_tokens(plan, [chunk])
-        while places and self._admit_next(plan):
-            places -= 1
+        while max_starts and self._admit_next(plan):
+            max_starts -= 1
 
-    def _goes_before(self, chunk: Request) -> bool:
+    def _waiting_precedes(self, chunk: Request) -> bool:
         request = self.waiting.peek()
-        return request is not None and self._turn(request) < self._turn(chunk)
+        return request is not None and self._service_order(request) < self._service_order(chunk)
 
-    def _turn(self, request: Request) -> tuple[int, float, int, int]:
+    def _service_order(self, request: Request) -> tuple[int, float, int, int]:
         return request.priority, *self._shares.service_order(request.tenant), request.id
 
     def _admit_next(self, plan: Plan) -> bool:
-        """Start the next waiting request, if there is one and it fits."""
+        """Start the next waiting request, if there is one and it fits. Returns whether it did."""
         request = self.waiting.peek()
         if request is None or not plan.budget or not self._start(request, plan.budget):
             return False
@@ -197,7 +204,11 @@ class Planner:
         return True
 
     def _start(self, request: Request, budget: int) -> bool:
-        """Give a waiting request blocks for all its tokens, if they fit with room to grow."""
+        """Give a waiting request blocks for all its tokens, if running requests can still grow.
+
+        Returns:
+            Whether the request runs now.
+        """
         match = self._blocks.match_prefix(request)
         needed = self._blocks.blocks_needed(request, match)
         if not self._has_room(needed):
@@ -215,11 +226,11 @@ class Planner:
         return True
 
     def _has_room(self, needed: int) -> bool:
-        """Whether so many blocks can be taken, and running requests can still grow.
+        """Whether `needed` blocks are free, beside the reserve for running requests to grow.
 
-        Admitting somebody only to preempt them soon would compute their prompt twice.
+        Without the reserve a request would be preempted soon, and its prompt computed twice.
         """
         free = self._blocks.pool.num_free
         if not self.running:
             return needed <= free
-        return needed + max(len(self.running), self._room_to_grow) <= free
+        return needed + max(len(self.running), self._growth_reserve) <= free

@@ -1,97 +1,103 @@
-"""Guesses what a text goes on with by looking where its last tokens stood before."""
+"""Prompt lookup: guesses a text's next tokens from an earlier occurrence of its last tokens."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
 
-_NOWHERE = -1
+_NO_POSITION = -1
 _LONGEST_MATCH = 8
-"""Tokens that are compared; longer matches are no better."""
-_PLACES_COMPARED = 8
-"""Of a pair of tokens that is everywhere, only so many of the latest places are looked at."""
-_INDEXED_AT_ONCE = 2048
-"""Some 1 ms of work: a long prompt is indexed over several steps, as the event loop waits."""
+"""Maximum number of tokens that are compared; longer matches predict no better."""
+_MAX_CANDIDATES = 8
+"""Maximum number of occurrences of a pair that are compared, the latest first."""
+_MAX_INDEXED_PER_CALL = 2048
+"""Tokens indexed in one call, about 1 ms of work. The event loop waits for it, so a long prompt is
+indexed over several steps."""
 
 
 class PromptLookup:
     """Finds the continuation of the longest earlier match of a text's end.
 
-    A match has two tokens at least. The index is a chain of places for each pair of neighbours, as
-    in LZ77; it takes some 130 bytes per token, a small part of what their K and V take.
+    A match has at least two tokens. The index is a chain of positions for each pair of adjacent
+    tokens, as in LZ77. It takes about 130 bytes per token, far less than the token's K and V.
 
-    "Prompt lookup decoding" is due to A. Saxena, 2023.
+    The method is "prompt lookup decoding" (A. Saxena, 2023).
 
     Args:
-        before: what stands before the text, to be found like any other part of it.
+        before: token ids that precede the text; matches may lie in them.
     """
 
     def __init__(self, before: Sequence[int] = ()) -> None:
         self._text = array("i", before)
         self._num_before = len(before)
-        self._latest: dict[int, int] = {}  # by pair: the place behind its last occurrence
-        self._earlier = array("i", [_NOWHERE, _NOWHERE])  # by place: behind the one before that
-        # Places 0 and 1 have no pair in front of them.
+        # By pair: the position after its last indexed occurrence.
+        self._latest: dict[int, int] = {}
+        # By position: the position after the previous occurrence of the pair before it.
+        # Positions 0 and 1 have no pair before them.
+        self._earlier = array("i", [_NO_POSITION, _NO_POSITION])
 
     def continuation(self, tokens: array[int], count: int) -> list[int]:
-        """Up to `count` guesses of what follows `tokens`, int32; none if nothing matches.
+        """Up to `count` guesses of the tokens after `tokens`; empty if nothing matches.
 
-        `tokens` must be those of the call before, or more. Goes on over the end of the text as if
-        it had been extended with the guesses already: a loop goes on for ever.
+        A continuation that reaches the end of the text goes on with its own guesses, so a repeated
+        sequence is repeated again.
+
+        Args:
+            tokens: int32 token ids; must begin with the tokens of the call before.
         """
         text = self._text
         text.extend(tokens[len(text) - self._num_before :])
         if not self._index():
             return []
-        place = self._best_place()
-        if place == _NOWHERE:
+        position = self._best_position()
+        if position == _NO_POSITION:
             return []
-        distance = len(text) - place
-        guesses = text[place : place + count].tolist()
+        distance = len(text) - position
+        guesses = text[position : position + count].tolist()
         while len(guesses) < count:
             guesses.append(guesses[-distance])
         return guesses
 
     def _index(self) -> bool:
-        """Take in further tokens; whether all but the end itself are in the index."""
+        """Index further tokens. Returns whether every pair but the text's last one is indexed."""
         text, earlier, latest = self._text, self._earlier, self._latest
         first = len(earlier)
-        last = min(len(text), first + _INDEXED_AT_ONCE)
-        for place in range(first, last):
-            pair = _pair(text, place)
-            earlier.append(latest.get(pair, _NOWHERE))
-            latest[pair] = place
+        last = min(len(text), first + _MAX_INDEXED_PER_CALL)
+        for position in range(first, last):
+            pair = _pair(text, position)
+            earlier.append(latest.get(pair, _NO_POSITION))
+            latest[pair] = position
         return last >= len(text)
 
-    def _best_place(self) -> int:
-        """The place behind the longest match, the latest of several."""
+    def _best_position(self) -> int:
+        """The position after the longest match (the latest of equally long ones)."""
         text = self._text
         end = len(text)
         if end < 2:
-            return _NOWHERE
-        place = self._latest.get(_pair(text, end), _NOWHERE)
-        best, best_length = _NOWHERE, 0
-        for _ in range(_PLACES_COMPARED):
-            if place == _NOWHERE or best_length == _LONGEST_MATCH:
+            return _NO_POSITION
+        position = self._latest.get(_pair(text, end), _NO_POSITION)
+        best, best_length = _NO_POSITION, 0
+        for _ in range(_MAX_CANDIDATES):
+            if position == _NO_POSITION or best_length == _LONGEST_MATCH:
                 break
-            length = _match_length(text, place, end)
+            length = _match_length(text, position, end)
             if length > best_length:
-                best, best_length = place, length
-            place = self._earlier[place]
+                best, best_length = position, length
+            position = self._earlier[position]
         return best
 
 
-def _pair(tokens: array[int], place: int) -> int:
-    """The two tokens before a place, as one number."""
-    return tokens[place - 2] << 32 | tokens[place - 1]
+def _pair(tokens: array[int], position: int) -> int:
+    """The two tokens before `position`, packed into one integer."""
+    return tokens[position - 2] << 32 | tokens[position - 1]
 
 
-def _match_length(tokens: array[int], place: int, end: int) -> int:
-    """How many tokens before `place` are those before `end`, up to _LONGEST_MATCH."""
+def _match_length(tokens: array[int], position: int, end: int) -> int:
+    """Number of equal tokens before `position` and before `end`, at most _LONGEST_MATCH."""
     length = 0
     while (
-        length < min(place, _LONGEST_MATCH)
-        and tokens[place - 1 - length] == tokens[end - 1 - length]
+        length < min(position, _LONGEST_MATCH)
+        and tokens[position - 1 - length] == tokens[end - 1 - length]
     ):
         length += 1
     return length

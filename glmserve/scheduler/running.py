@@ -1,4 +1,4 @@
-"""The requests that hold blocks, and who of them yields to others."""
+"""The requests that hold blocks, and which of them to preempt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from glmserve.scheduler.fairness import FairShares
 
 
 class RunningRequests:
-    """By rank: priority, then arrival. The last yields first where nobody has more than others."""
+    """Sorted by (priority, arrival). The last is preempted first, unless a tenant has more requests
+    than others."""
 
     def __init__(self, shares: FairShares) -> None:
         self._shares = shares
@@ -24,15 +25,20 @@ class RunningRequests:
         return iter(self._requests)
 
     def add(self, request: Request) -> None:
+        """Add a request that received blocks."""
         insort(self._requests, request, key=_rank)
         self._shares.start(request)
 
     def remove(self, request: Request) -> None:
+        """Remove a request that loses its blocks."""
         self._requests.remove(request)
         self._shares.stop(request)
 
     def split(self) -> tuple[list[Request], list[Request]]:
-        """Those that lack one token, and those that lack more, by rank."""
+        """Requests with one unscheduled token (decodes), and those with more (prompt chunks).
+
+        Both are in the order of (priority, arrival).
+        """
         decodes, chunks = [], []
         for request in self._requests:
             num_tokens = request.num_unscheduled_tokens
@@ -44,10 +50,11 @@ class RunningRequests:
 
     @property
     def victim(self) -> Request:
-        """Who yields when blocks run out.
+        """The request to preempt when blocks run out.
 
-        Of the least urgent requests, the youngest of the tenant who has most of them. As long as
-        others are left it is not the oldest: the first in rank always advances, so all end.
+        It is the youngest of the least urgent requests of the tenant with the most of them. While
+        several requests run, the first in rank is never chosen. So it always advances, and every
+        request ends.
         """
         youngest_first = self._requests[::-1]
         last = youngest_first[0]
@@ -65,14 +72,14 @@ class RunningRequests:
     def over_share_victim(
         self, request: Request, usage: Callable[[Request], int], wanted: int
     ) -> Request | None:
-        """Who has to yield to a waiting request so that its tenant gets its share, if anybody.
+        """The request of another tenant to preempt so that `request`'s tenant gets its share.
 
-        Nobody, unless the other tenant still has as much as this one when it has yielded: so
-        nothing is taken back and forth.
+        None unless the other tenant keeps at least as much as this one then has. So two tenants
+        never preempt each other's requests in turn.
 
         Args:
-            usage: how much a running request has of what is scarce.
-            wanted: how much the waiting one needs.
+            usage: how much of the scarce resource (places or blocks) a running request holds.
+            wanted: how much of it `request` needs.
         """
         if not self._shares.is_contended:
             return None
@@ -88,12 +95,12 @@ class RunningRequests:
             for other in reversed(self._requests)
             if other.tenant != request.tenant and other.priority >= request.priority
         ]
-        richest = max(others, key=load, default=None)
-        if richest is None:
+        victim = max(others, key=load, default=None)
+        if victim is None:
             return None
-        theirs = (used[richest.tenant] - usage(richest)) / self._shares.weight(richest.tenant)
+        theirs = (used[victim.tenant] - usage(victim)) / self._shares.weight(victim.tenant)
         ours = (used[request.tenant] + wanted) / self._shares.weight(request.tenant)
-        return richest if theirs >= ours else None
+        return victim if theirs >= ours else None
 
 
 def _rank(request: Request) -> tuple[int, int]:

@@ -1,16 +1,16 @@
-"""In-flight continuous batching under one token budget.
+"""Continuous batching under one token budget.
 
-There are no prefill and decode phases: every running request has num_scheduled_tokens and each
-step brings it closer to num_tokens. A request that lacks one token decodes; one that lacks many
-gets them computed in chunks, as far as the budget reaches.
+There are no separate prefill and decode phases. Every running request has num_scheduled_tokens, and
+each step brings it closer to num_tokens. A request with one unscheduled token decodes. A request
+with many has them computed in chunks, as far as the budget reaches.
 
-Where the runner allows it, a step is planned while the one before it runs. The next step then has
-PLACEHOLDER_TOKEN_ID where the running step chooses a token. If that token ends the request, its row
-of the next step is computed for nothing and its output is dropped.
+If the runner allows it, a step is planned while the one before it runs. The next step then has
+PLACEHOLDER_TOKEN_ID where the running step samples a token. If that token ends the request, its row
+of the next step is computed in vain and its output is dropped.
 
-What is then left of the budget may go to drafts: guesses of a decoding request's next tokens, which
-are kept as far as they are what the model would have said. Drafts follow a token that is known, so
-with them no step is planned ahead.
+The rest of the budget may go to drafts: guesses of a decoding request's next tokens. The model's
+own samples are compared with them, and drafts are kept up to the first wrong one. Drafts follow a
+known token, so with drafts no step is planned ahead.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from glmserve.config import SchedulerConfig
 from glmserve.contract.step import RunnerLimits, StepInput, StepOutput
 from glmserve.errors import InvalidRequestError, QueueFullError
 from glmserve.request import Request, RequestStatus
-from glmserve.scheduler.checks import check_fits, lay_out
+from glmserve.scheduler.checks import check_fits, set_layout
 from glmserve.scheduler.crash_tracker import CrashTracker
 from glmserve.scheduler.fairness import FairShares
 from glmserve.scheduler.output_processor import OutputProcessor, TokenUpdate
@@ -45,21 +45,21 @@ class SchedulerStats(NamedTuple):
     prefix_hits: int
     """Prompt tokens found there."""
     drafted: int
-    """Tokens that were guessed ahead."""
+    """Draft tokens that were scheduled."""
     accepted: int
-    """Those of them that were right, and so came without a step of their own."""
+    """Drafts that were correct; each saved a step."""
 
 
 class Scheduler:
-    """Decides each step and is told what came out of it.
+    """Plans each step and applies its output.
 
     Call `add` and `abort` at any time, and `schedule` -> execute -> `update` for each step, in
-    order; see `can_schedule` for how far `schedule` may be ahead.
-    An aborted request's blocks are free at once: steps in flight may still write to them, but
-    whoever gets them next writes in a later step.
+    order. `can_schedule` tells how far `schedule` may be ahead of `update`.
+    The blocks of an aborted request are free at once. Steps in flight may still write to them, but
+    their next owner writes in a later step.
 
     Args:
-        config: what the operator decided.
+        config: the operator's options.
         limits: what the runner can execute.
         hash_key: secret that keys the prefix cache's hashes.
     """
@@ -87,13 +87,13 @@ class Scheduler:
         )
         self._waiting = self._planner.waiting
         self._running = self._planner.running
-        self._held = SharedPrefillQueue()
+        self._shared_prefill = SharedPrefillQueue()  # followers, not queued before their prompt is
         self._speculation = Speculation(config.speculative_tokens, limits.max_drafts)
-        self._suspects = CrashTracker()
-        self._outcomes = OutputProcessor(
-            self._blocks, self._speculation, self._suspects, self.abort, self._let_go
+        self._crash_tracker = CrashTracker()
+        self._output_processor = OutputProcessor(
+            self._blocks, self._speculation, self._crash_tracker, self.abort, self._queue_followers
         )
-        self._in_flight: deque[list[Scheduled]] = deque()  # planned and not updated, oldest first
+        self._in_flight: deque[list[Scheduled]] = deque()  # steps without output, oldest first
         self._step_id = 0
 
     @property
@@ -103,9 +103,10 @@ class Scheduler:
 
     @property
     def stats(self) -> SchedulerStats:
+        """Current gauges and counters."""
         return SchedulerStats(
             running=len(self._running),
-            waiting=len(self._waiting) + len(self._held),
+            waiting=len(self._waiting) + len(self._shared_prefill),
             used_blocks=self._blocks.pool.num_used,
             preemptions=self._planner.num_preemptions,
             prefix_queries=self._planner.num_prefix_queries,
@@ -116,13 +117,16 @@ class Scheduler:
 
     @property
     def can_schedule(self) -> bool:
-        """Whether a further step may be planned now: one, or two if the runner allows it."""
+        """Whether another step may be planned now.
+
+        One step may be in flight, or two if the runner resolves placeholders and drafts are off.
+        """
         ahead = self._limits.resolves_pending and not self._speculation.is_on
         return len(self._in_flight) <= ahead
 
     @property
     def constrained_in_flight(self) -> list[Request]:
-        """Requests whose constraint has a say in the oldest step in flight, in its order.
+        """Requests that need a token mask in the oldest step in flight, in its order.
 
         Some may have ended since it was planned; their masks are empty.
         """
@@ -133,17 +137,17 @@ class Scheduler:
         ]
 
     def add(self, *requests: Request) -> None:
-        """Queue requests of one tenant with the same prompt; the first computes it for all.
+        """Queue requests of one tenant with the same prompt. The first computes it for all.
 
         Raises:
-            InvalidRequestError: the prompt is empty or not as the model wants it, or the requests
-                are more than can ever run.
-            ContextLengthError: it could never fit, even alone.
-            QueueFullError: more requests of this tenant are waiting than the queue may hold.
+            InvalidRequestError: the prompt is empty or its marks are misplaced, or there are more
+                requests than the server can run and queue.
+            ContextLengthError: a request would not fit, even alone.
+            QueueFullError: the tenant's waiting queue has no room for them.
         """
         for request in requests:
             check_fits(request, self._limits, self._budget)
-            lay_out(request, self._limits)
+            set_layout(request, self._limits)
         if self._queue_size:
             self._check_queue(requests[0].tenant, len(requests))
         for request in requests:
@@ -151,7 +155,7 @@ class Scheduler:
         self._queue_group(list(requests))
 
     def abort(self, request: Request, status: RequestStatus) -> None:
-        """End a request early with the given finished status. Ending it twice is harmless."""
+        """End a request with the given finished status, unless it has already ended."""
         if request.status.is_finished:
             return
         if request.status is RequestStatus.RUNNING:
@@ -159,23 +163,23 @@ class Scheduler:
             self._blocks.free(request)
         elif request.status is not RequestStatus.HELD:
             self._waiting.discard(request)
-        self._held.leave(request)
+        self._shared_prefill.leave(request)
         request.status = status
         self._shares.leave(request)
         self._speculation.forget(request)
-        self._suspects.clear(request)
-        others = self._held.release(request)
-        if others:
-            self._queue_group(others)
+        self._crash_tracker.clear(request)
+        followers = self._shared_prefill.release(request)
+        if followers:
+            self._queue_group(followers)
 
     def restart(self) -> list[Request]:
-        """Go on with a new runner: the one before has crashed, and its cache is lost.
+        """Continue with a new runner after the last one crashed. Its KV cache is lost.
 
-        The steps in flight are forgotten, and whoever was running waits in its old place to have
-        its tokens recomputed.
+        The steps in flight are dropped. Running requests return to their old places in the queue,
+        and their tokens are recomputed.
 
         Returns:
-            Requests that are to be aborted: steps with them crash time and again (suspects.py).
+            Requests that the caller must abort, because steps with them crashed again and again.
         """
         computed = {item.request.id: item.request for step in self._in_flight for item in step}
         crashed = [r for r in computed.values() if r.status is RequestStatus.RUNNING]
@@ -184,13 +188,13 @@ class Scheduler:
             request.num_pending_tokens = 0
             self._planner.requeue(request)
         self._blocks.forget_contents()
-        return self._suspects.record_crash(crashed)
+        return self._crash_tracker.record_crash(crashed)
 
     def schedule(self) -> StepInput | None:
-        """Plan the next step; None when there is nothing to compute, or nothing before `update`.
+        """Plan the next step. None if there is nothing to compute, or nothing before `update`.
 
-        Decodes come first, so that a long prompt cannot hold up everybody's next token; what is
-        left of the budget goes to prompts, under way or waiting.
+        Decodes come first, so that a long prompt cannot delay the next tokens of other requests.
+        The rest of the budget goes to prompts, running or waiting.
         """
         if not self.can_schedule:
             return None
@@ -198,51 +202,56 @@ class Scheduler:
         if plan is None or not plan.sequences:
             return None
         self._speculation.add_drafts(plan, self._blocks, reserve=len(self._running))
-        self._in_flight.append(plan.in_flight)
+        self._in_flight.append(plan.scheduled)
         self._step_id += 1
         return StepInput(self._step_id, plan.sequences)
 
     def update(self, output: StepOutput) -> list[TokenUpdate]:
-        """Record what the oldest step in flight computed. Requests that ended are passed over."""
-        return self._outcomes.apply(self._in_flight.popleft(), output)
+        """Apply the output of the oldest step in flight. Requests that have ended are skipped."""
+        return self._output_processor.apply(self._in_flight.popleft(), output)
 
     def _check_queue(self, tenant: str, num_requests: int) -> None:
-        """The bound is each tenant's own: nobody finds the queue full of another's requests."""
+        """Check a tenant's waiting queue. Each tenant has a queue of its own size.
+
+        Raises:
+            InvalidRequestError: the requests would not fit, even into an empty server.
+            QueueFullError: the queue has no room for them now.
+        """
         if num_requests > self._queue_size + self._max_running:
             raise InvalidRequestError(
                 f"{num_requests} choices are more than this server ever runs and queues; lower n",
                 "n",
             )
         free_places = max(0, self._max_running - len(self._running))
-        waiting = self._shares.unfinished(tenant) - self._shares.running(tenant)
+        waiting = self._shares.num_unfinished(tenant) - self._shares.num_running(tenant)
         if waiting + num_requests - free_places > self._queue_size:
             raise QueueFullError(
                 f"the waiting queue is full (--queue-size {self._queue_size}); try again later"
             )
 
     def _queue_group(self, requests: list[Request]) -> None:
-        """Let the first wait for its place, and the others for the first's prompt."""
-        leader, others = requests[0], requests[1:]
+        """Queue the first request. The others are queued when the first has computed the prompt."""
+        leader, followers = requests[0], requests[1:]
         self._queue(leader)
-        if others and self._blocks.shares_prefixes:
-            self._held.hold(leader, others)
+        if followers and self._blocks.shares_prefixes:
+            self._shared_prefill.hold(leader, followers)
         else:
-            for request in others:
+            for request in followers:
                 self._queue(request)
 
     def _queue(self, request: Request) -> None:
-        self._held.leave(request)
+        self._shared_prefill.leave(request)
         request.status = RequestStatus.WAITING
         self._waiting.push(request)
 
-    def _let_go(self, leader: Request) -> None:
-        """Queue those who waited for this request's prompt: they will find it in the cache."""
-        if self._held:
-            for request in self._held.release(leader):
+    def _queue_followers(self, leader: Request) -> None:
+        """Queue the requests held for this one's prompt, which is now in the prefix cache."""
+        if self._shared_prefill:
+            for request in self._shared_prefill.release(leader):
                 self._queue(request)
 
     def _plan(self) -> Plan | None:
-        suspect = self._suspects.next
+        suspect = self._crash_tracker.next_suspect
         if suspect is None:
             return self._planner.plan_step(is_idle=not self._in_flight)
-        return None if self._in_flight else self._planner.plan_trial(suspect)
+        return None if self._in_flight else self._planner.plan_alone(suspect)

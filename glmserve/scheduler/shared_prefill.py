@@ -1,4 +1,4 @@
-"""Continuations of a prompt that one of them computes for all."""
+"""Requests with one prompt, which the first of them computes for all."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ from glmserve.request import Request, RequestStatus
 
 
 class SharedPrefillQueue:
-    """Requests that are not queued before the first of their group has computed their prompt."""
+    """Followers: requests that are not queued before their group's leader has computed the prompt.
+
+    They then find it in the prefix cache. Its length is the number of held requests.
+    """
 
     def __init__(self) -> None:
-        self._of: dict[int, list[Request]] = {}  # by the id of who computes
+        self._followers: dict[int, list[Request]] = {}  # by the leader's id
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def hold(self, leader: Request, others: list[Request]) -> None:
-        """Let the others wait for the leader's prompt."""
-        self._of[leader.id] = others
-        for request in others:
+    def hold(self, leader: Request, followers: list[Request]) -> None:
+        """Hold the followers until the leader has computed the prompt."""
+        self._followers[leader.id] = followers
+        for request in followers:
             self._size += request.status is not RequestStatus.HELD
             request.status = RequestStatus.HELD
 
     def release(self, leader: Request) -> list[Request]:
-        """Those who waited for this request, and are not over; they stay counted until `leave`."""
-        held = self._of.pop(leader.id, ())
+        """The leader's unfinished followers. Each is counted as held until `leave`."""
+        held = self._followers.pop(leader.id, ())
         return [request for request in held if not request.status.is_finished]
 
     def leave(self, request: Request) -> None:
-        """A request that may have been held is queued now, or over."""
+        """Stop counting a request that is queued or ends. It need not be a held one."""
         self._size -= request.status is RequestStatus.HELD

@@ -1,9 +1,9 @@
-"""What a server was asked and what its runner did, in a file that can be computed again."""
+"""Recordings of a server's requests and steps (`--record`), and their replay."""
 
 from glmserve.trace.events import Arrival, Beginning, End, Loss
 from glmserve.trace.reader import read_recording
 from glmserve.trace.replay import Comparison, Difference, replay_alone, replay_steps
-from glmserve.trace.writer import Recorder, RecordingExecutor
+from glmserve.trace.writer import TraceWriter, TracingExecutor
 
 __all__ = [
     "Arrival",
@@ -12,8 +12,8 @@ __all__ = [
     "Difference",
     "End",
     "Loss",
-    "Recorder",
-    "RecordingExecutor",
+    "TraceWriter",
+    "TracingExecutor",
     "read_recording",
     "replay_alone",
     "replay_steps",

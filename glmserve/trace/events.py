@@ -1,7 +1,7 @@
-"""The events of a recording, and how they lie in its file.
+"""The events of a recording, and its file format.
 
-A file is MAGIC and then frames as on the wire: a Beginning, and what happened, in its order. The
-steps are the very messages that the worker got and gave. A file may end in the middle of a frame.
+A file is MAGIC, then frames as in `contract/wire.py`: a Beginning, then all events in order. Steps
+and outputs are the messages between server and worker. A file may end in the middle of a frame.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ class Beginning(msgspec.Struct, frozen=True, array_like=True, tag="beginning"):
     """The runner is up."""
 
     glmserve: str
-    """Version."""
+    """Version of glmserve."""
     time: float
-    """Unix seconds. Times of later events count from here."""
+    """Unix seconds. The times of later events are seconds after it."""
     config: RunnerConfig
     info: RunnerInfo
 
 
 class Arrival(msgspec.Struct, frozen=True, array_like=True, tag="arrival"):
-    """A request has come. Its seed is in `params`."""
+    """A request has arrived. Its seed is in `params`."""
 
     time: float
     id: int
@@ -39,10 +39,11 @@ class Arrival(msgspec.Struct, frozen=True, array_like=True, tag="arrival"):
     prediction: list[int]
     is_constrained: bool
     is_resumed: bool
-    """Whether it continues an answer that an earlier server began."""
+    """Whether it continues output of an earlier server."""
 
     @classmethod
     def of(cls, request: Request, time: float) -> Arrival:
+        """The event of a request that arrives at `time`, seconds after the beginning."""
         return cls(
             time,
             request.id,
@@ -57,13 +58,13 @@ class Arrival(msgspec.Struct, frozen=True, array_like=True, tag="arrival"):
         )
 
     def request(self, num_output_tokens: int, constraint: TokenConstraint | None) -> Request:
-        """The same request once more, up to a number of tokens."""
+        """The same request again, limited to `num_output_tokens`."""
         params = msgspec.structs.replace(self.params, max_tokens=num_output_tokens)
         return Request(self.id, self.prompt_ids, params, constraint=constraint)
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):
-    """A request is over."""
+    """A request has ended."""
 
     time: float
     id: int
@@ -73,7 +74,7 @@ class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):
 
 
 class Loss(msgspec.Struct, frozen=True, array_like=True, tag="loss"):
-    """The runner was lost: there will be no output of the steps under way."""
+    """The runner was lost. The steps in flight have no output."""
 
     time: float
 

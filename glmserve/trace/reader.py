@@ -1,4 +1,4 @@
-"""Reads recordings, also those whose server was killed while it wrote."""
+"""Reads recordings, including ones that end early because the server was killed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ _LARGEST_FRAME = 2**30
 
 
 def read_recording(path: Path) -> tuple[Beginning, Iterator[Event]]:
-    """What is in a file; its events are read one by one, up to where it was cut off.
+    """Read a recording.
+
+    Returns:
+        The beginning, and an iterator that reads the events one by one, up to the first incomplete
+        frame. The iterator raises OptionError if an event is damaged.
 
     Raises:
-        OptionError: it cannot be read, is no recording, or has no beginning.
+        OptionError: the file cannot be read, is not a recording, or has no beginning.
     """
     try:
         file = path.open("rb")

@@ -1,4 +1,4 @@
-"""Computes a recording again, and compares each token."""
+"""Replays a recording on a runner, and compares each token with the recorded one."""
 
 from __future__ import annotations
 
@@ -28,23 +28,25 @@ from glmserve.trace.events import Arrival, End, Event, Loss
 
 
 class Difference(NamedTuple):
-    """A token that was another one when it was recorded."""
+    """A token that differs from the recorded one."""
 
     request_id: int
     position: int
-    """In prompt and output together, from 0."""
+    """Position in prompt and output together, from 0."""
     recorded: int
     """INVALID_TOKEN_ID, or a token id."""
     replayed: int
     step_id: int
-    """As recorded."""
+    """Step of the recording."""
     row: int
+    """Index of the sequence in the step."""
     num_rows: int
+    """Number of sequences in the step."""
 
 
 @dataclass
 class Comparison:
-    """What came of a replay."""
+    """The result of a replay."""
 
     num_steps: int = 0
     num_tokens: int = 0
@@ -53,41 +55,43 @@ class Comparison:
     request_ids: set[int] = field(default_factory=set)
     """Requests with a difference."""
     largest_change: float = 0.0
-    """Of log-probabilities, where they were asked for."""
+    """Largest difference of a log-probability of equal tokens, in nats."""
 
     def add(self, difference: Difference) -> None:
+        """Count a difference."""
         self.first = self.first or difference
         self.num_different += 1
         self.request_ids.add(difference.request_id)
 
 
 async def replay_steps(executor: Executor, events: Iterable[Event]) -> Comparison:
-    """Let a started runner compute the steps as they were recorded.
+    """Let a started runner compute the recorded steps again.
 
-    Each step goes on from the recorded tokens, so one difference does not cause the next.
+    Each step continues from the recorded tokens, so one difference does not cause the next.
 
     Raises:
-        EngineDeadError: the runner has died.
+        EngineDeadError: the runner died.
     """
-    found = Comparison()
-    async for step, recorded, replayed in _pairs(executor, events):
-        found.num_steps += 1
-        _compare(found, step, recorded, replayed)
-    return found
+    comparison = Comparison()
+    async for step, recorded, replayed in _replay(executor, events):
+        comparison.num_steps += 1
+        _compare(comparison, step, recorded, replayed)
+    return comparison
 
 
 async def replay_alone(
     executor: Executor, limits: RunnerLimits, events: Iterable[Event]
 ) -> AsyncIterator[Difference | None]:
-    """Let a started runner compute each request that has ended with nobody beside it.
+    """Let a started runner compute each finished request again, alone in its batch.
 
-    Yields for each, in order of arrival, the first token that is another one, or None.
+    Yields:
+        For each request, in order of arrival, the first difference, or None.
 
     Raises:
-        EngineDeadError: the runner has died.
+        EngineDeadError: the runner died.
         StartupError: this runner cannot compute such a request.
     """
-    for answer in _answers(events):
+    for answer in _finished_answers(events):
         request = answer.arrival.request(
             answer.num_tokens,
             _RecordedConstraint(answer.masks) if answer.arrival.is_constrained else None,
@@ -96,13 +100,13 @@ async def replay_alone(
         yield _first_difference(request, answer.output)
 
 
-async def _pairs(
+async def _replay(
     executor: Executor, events: Iterable[Event]
 ) -> AsyncIterator[tuple[StepInput, StepOutput, StepOutput]]:
-    """Each step, its recorded output, and its output now."""
-    steps: dict[int, StepInput] = {}  # under way
+    """Yield each step, its recorded output, and its output of this replay."""
+    steps: dict[int, StepInput] = {}  # by id: in flight
     masks: dict[int, TokenMasks] = {}
-    last: dict[int, int] = {}  # each request's newest token
+    last: dict[int, int] = {}  # by request id: its newest token
     for event in events:
         match event:
             case StepInput():
@@ -112,80 +116,84 @@ async def _pairs(
             case Loss():
                 steps.clear()
             case StepOutput():
-                step = _resolved(steps.pop(event.step_id), last)
+                step = _resolve_placeholders(steps.pop(event.step_id), last)
                 replayed = executor.submit(step)
                 if event.step_id in masks:
                     executor.send_masks(masks.pop(event.step_id))
                 yield step, event, await replayed
-                for chosen in _chosen(step, event):
-                    last[chosen.sequence.request_id] = event.token_ids[chosen.place]
+                for sampled in _sampled_tokens(step, event):
+                    last[sampled.sequence.request_id] = event.token_ids[sampled.output_index]
 
 
-def _resolved(step: StepInput, last: dict[int, int]) -> StepInput:
-    """The step with the tokens that were being chosen when it was planned."""
+def _resolve_placeholders(step: StepInput, last: dict[int, int]) -> StepInput:
+    """The step with the recorded tokens in place of its placeholders.
 
-    def known(sequence: ScheduledSequence) -> ScheduledSequence:
+    Args:
+        last: newest token by request id.
+    """
+
+    def resolve(sequence: ScheduledSequence) -> ScheduledSequence:
         if sequence.token_ids != [PLACEHOLDER_TOKEN_ID]:
             return sequence
-        token = max(last[sequence.request_id], 0)  # what comes of a row that failed is not read
+        token = max(last[sequence.request_id], 0)  # a failed row has no token; its output is unused
         sampling = sequence.sampling
         if sampling is not None and sampling.history:
             history = sampling.history + array("i", [token]).tobytes()
             sampling = msgspec.structs.replace(sampling, history=history)
         return msgspec.structs.replace(sequence, token_ids=[token], sampling=sampling)
 
-    return msgspec.structs.replace(step, sequences=[known(s) for s in step.sequences])
+    return msgspec.structs.replace(step, sequences=[resolve(s) for s in step.sequences])
 
 
-class _Chosen(NamedTuple):
-    """A token that a step chose, in a place that means something."""
+class _SampledToken(NamedTuple):
+    """A token that a step sampled and that its request could use."""
 
     row: int
     sequence: ScheduledSequence
     sampling: SamplingInput
     position: int
-    """Of the token in its request."""
-    place: int
-    """In the step's output."""
+    """Position of the token in its request."""
+    output_index: int
+    """Index of the token in the step's output."""
 
 
-def _chosen(step: StepInput, output: StepOutput) -> Iterator[_Chosen]:
-    """What a step chose. What stands behind a wrong guess is left out."""
-    place = 0
+def _sampled_tokens(step: StepInput, output: StepOutput) -> Iterator[_SampledToken]:
+    """The tokens that a step sampled, except those after a wrong draft."""
+    index = 0
     for row, sequence in enumerate(step.sequences):
         end = sequence.start + len(sequence.token_ids) - len(sequence.drafts)
         is_read = True
         for i, sampling in enumerate(sequence.sampling_inputs):
             if is_read:
-                yield _Chosen(row, sequence, sampling, end + i, place)
+                yield _SampledToken(row, sequence, sampling, end + i, index)
             if i < len(sequence.drafts):
-                is_read = is_read and sequence.token_ids[1 + i] == output.token_ids[place]
-            place += 1
+                is_read = is_read and sequence.token_ids[1 + i] == output.token_ids[index]
+            index += 1
 
 
 def _compare(
-    found: Comparison, step: StepInput, recorded: StepOutput, replayed: StepOutput
+    comparison: Comparison, step: StepInput, recorded: StepOutput, replayed: StepOutput
 ) -> None:
-    for row, sequence, _, position, i in _chosen(step, recorded):
-        found.num_tokens += 1
-        token, now = recorded.token_ids[i], replayed.token_ids[i]
-        if token != now:
+    for row, sequence, _, position, i in _sampled_tokens(step, recorded):
+        comparison.num_tokens += 1
+        token, replayed_token = recorded.token_ids[i], replayed.token_ids[i]
+        if token != replayed_token:
             where = (step.step_id, row, len(step.sequences))
-            found.add(Difference(sequence.request_id, position, token, now, *where))
+            comparison.add(Difference(sequence.request_id, position, token, replayed_token, *where))
         elif recorded.logprobs and (before := recorded.logprobs[i]) is not None:
             after = replayed.logprobs[i]
             assert after is not None
             change = abs(after.logprob - before.logprob)
-            found.largest_change = max(found.largest_change, change)
+            comparison.largest_change = max(comparison.largest_change, change)
 
 
 @dataclass
 class _Answer:
-    """A request and what came of it."""
+    """A recorded request and its output."""
 
     arrival: Arrival
     tokens: dict[int, int] = field(default_factory=dict)
-    """By position, perhaps more than were wanted."""
+    """Token by position; there may be more than the request kept."""
     masks: dict[int, bytes] = field(default_factory=dict)
     num_tokens: int = 0
 
@@ -195,8 +203,8 @@ class _Answer:
         return [self.tokens[first + i] for i in range(self.num_tokens)]
 
 
-def _answers(events: Iterable[Event]) -> list[_Answer]:
-    """Requests that were recorded from beginning to end and said something, as they came."""
+def _finished_answers(events: Iterable[Event]) -> list[_Answer]:
+    """Requests that were recorded from beginning to end and have output, in order of arrival."""
     answers: dict[int, _Answer] = {}
     steps: dict[int, StepInput] = {}
     for event in events:
@@ -210,15 +218,15 @@ def _answers(events: Iterable[Event]) -> list[_Answer]:
             case Loss():
                 steps.clear()
             case TokenMasks():
-                _note_masks(answers, steps[event.step_id], event)
+                _add_masks(answers, steps[event.step_id], event)
             case StepOutput():
-                for chosen in _chosen(steps.pop(event.step_id), event):
-                    if answer := answers.get(chosen.sequence.request_id):
-                        answer.tokens[chosen.position] = event.token_ids[chosen.place]
+                for sampled in _sampled_tokens(steps.pop(event.step_id), event):
+                    if answer := answers.get(sampled.sequence.request_id):
+                        answer.tokens[sampled.position] = event.token_ids[sampled.output_index]
     return [a for a in answers.values() if a.num_tokens and not a.arrival.is_resumed]
 
 
-def _note_masks(answers: dict[int, _Answer], step: StepInput, masks: TokenMasks) -> None:
+def _add_masks(answers: dict[int, _Answer], step: StepInput, masks: TokenMasks) -> None:
     constrained = [s for s in step.sequences if s.sampling is not None and s.sampling.constrained]
     for sequence, mask in zip(constrained, masks.masks, strict=True):
         position = sequence.start + len(sequence.token_ids)
@@ -226,7 +234,7 @@ def _note_masks(answers: dict[int, _Answer], step: StepInput, masks: TokenMasks)
 
 
 class _RecordedConstraint:
-    """Allows what was allowed when it was recorded; the number of tokens ends the request."""
+    """Allows the recorded token masks. The request ends by its number of tokens."""
 
     is_finished = False
 
@@ -242,7 +250,11 @@ class _RecordedConstraint:
 
 
 async def _compute(executor: Executor, limits: RunnerLimits, request: Request) -> None:
-    """Bring one request to its end."""
+    """Compute one request to its end.
+
+    Raises:
+        StartupError: the runner's limits do not allow it.
+    """
     scheduler = Scheduler(SchedulerConfig(), limits, hash_key=b"")
     scheduler.add(request)
     while scheduler.has_work:
@@ -259,8 +271,8 @@ async def _compute(executor: Executor, limits: RunnerLimits, request: Request) -
 def _first_difference(request: Request, recorded: list[int]) -> Difference | None:
     replayed = request.token_ids[request.num_prompt_tokens :].tolist()
     for i, token in enumerate(recorded):
-        now = replayed[i] if i < len(replayed) else INVALID_TOKEN_ID
-        if token != now:
+        replayed_token = replayed[i] if i < len(replayed) else INVALID_TOKEN_ID
+        if token != replayed_token:
             position = request.num_prompt_tokens + i
-            return Difference(request.id, position, token, now, 0, 0, 1)
+            return Difference(request.id, position, token, replayed_token, 0, 0, 1)
     return None

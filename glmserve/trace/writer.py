@@ -1,4 +1,4 @@
-"""Writes down what comes and what the runner does with it, on a thread of its own."""
+"""Writes a recording of requests and steps, on a thread of its own."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from glmserve.trace.events import MAGIC, Arrival, Beginning, End, Loss
 logger = logging.getLogger(__name__)
 
 
-class Recorder:
-    """The file. If it cannot be written any more the server goes on without it, and says so.
+class TraceWriter:
+    """Writes the file. If writing fails, it logs an error and the server goes on without recording.
 
     Args:
-        path: a new file, which only its owner may read: prompts are in it.
-        config: what the runner is built from.
+        path: a new file. It contains prompts, so only its owner may read it.
+        config: the configuration of the runner.
 
     Raises:
-        OptionError: the file is there already, or cannot be made.
+        OptionError: the file exists, or cannot be created.
     """
 
     def __init__(self, path: Path, config: RunnerConfig) -> None:
@@ -46,37 +46,39 @@ class Recorder:
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise OptionError(f"--record {path}: {reason}") from None
-        self._writer = Thread(target=self._write, args=[descriptor], name="recorder", daemon=True)
-        self._writer.start()
+        self._thread = Thread(
+            target=self._write, args=[descriptor], name="trace writer", daemon=True
+        )
+        self._thread.start()
 
     def begin(self, info: RunnerInfo) -> None:
-        """The runner is up."""
+        """Record that the runner is up. Nothing is recorded before."""
         self._start = time.monotonic()
         self.add(Beginning(__version__, time.time(), self._config, info))
 
     def arrived(self, requests: Iterable[Request]) -> None:
-        """Requests were queued."""
+        """Record new requests."""
         for request in requests:
             self.add(Arrival.of(request, self._now))
 
     def ended(self, request: Request) -> None:
-        """A request is over."""
+        """Record the end of a request."""
         reason = FINISH_REASONS[request.status]
         self.add(End(self._now, request.id, reason, request.num_output_tokens))
 
     def lost(self) -> None:
-        """The runner is gone."""
+        """Record the loss of the runner."""
         self.add(Loss(self._now))
 
     def add(self, event: msgspec.Struct) -> None:
-        """Write an event once the runner has begun; what comes before proves that it runs."""
+        """Record an event. Steps before `begin` only test the runner and are ignored."""
         if self._start:
             self._frames.put(encode_frame(event))
 
     def close(self) -> None:
-        """Wait until everything is written. A file in which nothing has begun is removed."""
+        """Wait until everything is written. If `begin` was never called, remove the file."""
         self._frames.put(None)
-        self._writer.join()
+        self._thread.join()
         if not self._start:
             self._path.unlink(missing_ok=True)
 
@@ -91,31 +93,31 @@ class Recorder:
                 while (frame := self._frames.get()) is not None:
                     file.write(frame)
                     if self._frames.empty():
-                        file.flush()  # a server that is killed leaves what has happened
+                        file.flush()  # so that a killed server leaves a complete recording
         except OSError as error:
             logger.error("--record %s: %s; the recording ends here", self._path, error.strerror)
             while self._frames.get() is not None:
                 pass
 
 
-class RecordingExecutor:
-    """An executor that has its steps written down."""
+class TracingExecutor:
+    """Wraps an executor and records its steps."""
 
-    def __init__(self, executor: Executor, recorder: Recorder) -> None:
+    def __init__(self, executor: Executor, writer: TraceWriter) -> None:
         self._executor = executor
-        self._recorder = recorder
+        self._writer = writer
 
     async def start(self, progress: ReportProgress) -> RunnerInfo:
         return await self._executor.start(progress)
 
     def submit(self, step: StepInput) -> asyncio.Future[StepOutput]:
-        self._recorder.add(step)
+        self._writer.add(step)
         output = self._executor.submit(step)
-        output.add_done_callback(self._record_output)
+        output.add_done_callback(self._write_output)
         return output
 
     def send_masks(self, masks: TokenMasks) -> None:
-        self._recorder.add(masks)
+        self._writer.add(masks)
         self._executor.send_masks(masks)
 
     @property
@@ -126,13 +128,13 @@ class RecordingExecutor:
         return await self._executor.wait_lost()
 
     async def restart(self, progress: ReportProgress, excused: int = 0) -> None:
-        self._recorder.lost()
+        self._writer.lost()
         await self._executor.restart(progress, excused)
 
     async def close(self) -> None:
         await self._executor.close()
-        self._recorder.close()
+        self._writer.close()
 
-    def _record_output(self, output: asyncio.Future[StepOutput]) -> None:
+    def _write_output(self, output: asyncio.Future[StepOutput]) -> None:
         if not output.cancelled() and output.exception() is None:
-            self._recorder.add(output.result())
+            self._writer.add(output.result())

@@ -135,7 +135,7 @@ def outputs_of(runner: Runner, *frames: StepInput | TokenMasks) -> list[StepOutp
 
 
 def test_masks_may_come_after_the_next_step() -> None:
-    """And those that nobody waits for are passed over."""
+    """Masks of steps that were dropped are skipped."""
     outputs = outputs_of(
         FakeRunner(),
         TokenMasks(0, [b"\4"]),

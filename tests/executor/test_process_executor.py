@@ -93,7 +93,7 @@ async def test_a_killed_worker_fails_its_step_and_is_replaced() -> None:
 
 
 def test_masks_for_a_lost_worker_go_nowhere() -> None:
-    """On the server's own event loop, whose transports do not like to be used after their end."""
+    """On the server's own event loop: its transports do not like to be used after their end."""
 
     async def send_late() -> None:
         async with started() as executor:

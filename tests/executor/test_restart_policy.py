@@ -39,15 +39,17 @@ def test_explained_deaths_do_not_count() -> None:
 
 
 @given(
-    most=st.integers(0, 6),
+    max_restarts=st.integers(0, 6),
     steps=st.lists(st.tuples(st.floats(0, 300), st.booleans()), max_size=40),
 )
-def test_never_more_than_allowed_in_any_window(most: int, steps: list[tuple[float, bool]]) -> None:
-    policy = RestartPolicy(most)
+def test_never_more_than_allowed_in_any_window(
+    max_restarts: int, steps: list[tuple[float, bool]]
+) -> None:
+    policy = RestartPolicy(max_restarts)
     now, granted = 0.0, []
     for elapsed, was_useful in steps:
         now += elapsed
         if policy.next_pause(now, was_useful=was_useful, excused=0) is None:
             break
         granted.append(now)
-        assert sum(now - time < WINDOW for time in granted) <= most
+        assert sum(now - time < WINDOW for time in granted) <= max_restarts

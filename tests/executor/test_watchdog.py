@@ -1,4 +1,4 @@
-"""It barks when nothing moves, and only then."""
+"""A watchdog reports a time-out if there is no progress, and only then."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import pytest
 from glmserve.executor.watchdog import Watchdog
 
 
-async def barks(progress: Iterable[int | None]) -> bool:
-    """Whether it barks before the progress that it sees, look by look, is at its end."""
-    barked = asyncio.Event()
+async def times_out(progress: Iterable[int | None]) -> bool:
+    """Whether it reports a time-out before its checks have read all of `progress`."""
+    timed_out = asyncio.Event()
     is_over = asyncio.Event()
-    looks: Iterator[int | None] = iter(progress)
+    values: Iterator[int | None] = iter(progress)
 
-    def look() -> int | None:
-        seen = next(looks, 0)
+    def check() -> int | None:
+        seen = next(values, 0)
         if seen == 0:
             is_over.set()
             return None
         return seen
 
-    watchdog = Watchdog(0.05, look, barked.set)
-    events = [asyncio.create_task(event.wait()) for event in (barked, is_over)]
+    watchdog = Watchdog(0.05, check, timed_out.set)
+    events = [asyncio.create_task(event.wait()) for event in (timed_out, is_over)]
     await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
     watchdog.stop()
     for event in events:
         event.cancel()
-    return barked.is_set()
+    return timed_out.is_set()
 
 
 @pytest.mark.parametrize(
@@ -45,27 +45,27 @@ async def barks(progress: Iterable[int | None]) -> bool:
         ([None] * 3 + [7] * 20, True),
     ],
 )
-async def test_it_barks_after_ten_looks_at_the_same(
+async def test_times_out_after_ten_checks_without_progress(
     progress: list[int | None], expected: bool
 ) -> None:
-    assert await barks(progress) is expected
+    assert await times_out(progress) is expected
 
 
-async def test_it_sleeps_where_there_is_no_timeout() -> None:
-    def look() -> int:
-        raise AssertionError("it looked")
+async def test_checks_nothing_without_a_timeout() -> None:
+    def check() -> int:
+        raise AssertionError("it checked")
 
-    Watchdog(0.0, look, look)
+    Watchdog(0.0, check, check)
     await asyncio.sleep(0.01)
 
 
-async def test_a_pause_of_this_process_is_one_look() -> None:
+async def test_a_pause_of_this_process_counts_as_one_check() -> None:
     """However long it is."""
     numbers = itertools.chain([5, 5], [6] * 3)
 
-    def look() -> Iterator[int]:
+    def slow_progress() -> Iterator[int]:
         for number in numbers:
             time.sleep(0.1)
             yield number
 
-    assert not await barks(look())
+    assert not await times_out(slow_progress())

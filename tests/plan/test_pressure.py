@@ -1,4 +1,4 @@
-"""Demand many times the cache: who has begun goes on, and little is computed twice."""
+"""Demand many times the cache: running requests continue, and little is computed twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STOP, GO_ON = 7, 8
 
 
 class Load:
-    """Requests that all come at once, and stop by themselves after lengths that nobody knows."""
+    """Requests that all arrive at once and stop after lengths that the scheduler cannot know."""
 
     def __init__(self, num_requests: int, num_blocks: int, *, prefix_cache: bool = True) -> None:
         rng = random.Random(0)

@@ -15,7 +15,7 @@ from glmserve.scheduler.prompt_lookup import PromptLookup
 def expected(tokens: list[int], count: int) -> list[int]:
     """The definition, place by place: of the latest places, the longest match, the latest first."""
     pairs = [p for p in range(len(tokens) - 1, 1, -1) if tokens[p - 2 : p] == tokens[-2:]]
-    places = pairs[: prompt_lookup._PLACES_COMPARED]
+    places = pairs[: prompt_lookup._MAX_CANDIDATES]
     if not places:
         return []
 
@@ -61,7 +61,7 @@ def test_nothing_to_find(tokens: list[int]) -> None:
 
 
 def test_a_long_prompt_is_indexed_over_several_steps() -> None:
-    text = array("i", [5, 6, 7, *range(100, 100 + 2 * prompt_lookup._INDEXED_AT_ONCE), 5, 6])
+    text = array("i", [5, 6, 7, *range(100, 100 + 2 * prompt_lookup._MAX_INDEXED_PER_CALL), 5, 6])
     lookup = PromptLookup()
     found = [lookup.continuation(text, 1) for _ in range(4)]
     assert found == [[], [], [7], [7]]

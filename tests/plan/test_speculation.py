@@ -1,4 +1,4 @@
-"""Drafts in a step: who gets them, how many, and what becomes of them."""
+"""Drafts in a step: which requests get them, how many, and which are kept."""
 
 from __future__ import annotations
 
@@ -207,23 +207,23 @@ class TestDrafter:
 
     def test_right_ones_make_it_longer(self) -> None:
         drafter = Drafter(8)
-        drafter.learn(8, 2)
+        drafter.record_result(8, 2)
         assert len(drafter.draft(make_request(0, LOOP), 100)) == 2
-        drafter.learn(2, 2)
+        drafter.record_result(2, 2)
         assert len(drafter.draft(make_request(0, LOOP), 100)) == 4
-        drafter.learn(4, 4)
-        drafter.learn(8, 8)
+        drafter.record_result(4, 4)
+        drafter.record_result(8, 8)
         assert len(drafter.draft(make_request(0, LOOP), 100)) == 8
 
     def test_wrong_ones_make_it_pause_longer_and_longer(self) -> None:
         drafter, request = Drafter(8), make_request(0, LOOP)
         pauses = []
         for _ in range(7):
-            drafter.learn(1, 0)
+            drafter.record_result(1, 0)
             pauses.append(0)
             while not drafter.draft(request, 8):
                 pauses[-1] += 1
         assert pauses == [1, 3, 7, 15, 31, 31, 31]
         assert len(drafter.draft(request, 8)) == 1
-        drafter.learn(1, 1)
+        drafter.record_result(1, 1)
         assert drafter.draft(request, 8)

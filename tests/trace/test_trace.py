@@ -22,8 +22,8 @@ from glmserve.trace import (
     Difference,
     End,
     Loss,
-    Recorder,
-    RecordingExecutor,
+    TraceWriter,
+    TracingExecutor,
     read_recording,
     replay_alone,
     replay_steps,
@@ -47,11 +47,11 @@ async def record(
     path: Path, *runners: FakeRunner, speculative_tokens: int = 0, seed: int = 0
 ) -> None:
     """Requests of all kinds, more than the cache holds; some are closed early."""
-    recorder = Recorder(path, CONFIG)
-    executor = RecordingExecutor(WorkerOnThread(*runners), recorder)
+    writer = TraceWriter(path, CONFIG)
+    executor = TracingExecutor(WorkerOnThread(*runners), writer)
     config = SchedulerConfig(speculative_tokens=speculative_tokens)
     rng = random.Random(seed)
-    async with serving(executor, config, recorder) as engine:
+    async with serving(executor, config, writer) as engine:
         streams = []
         for arrival in random_arrivals(rng, 25):
             variants = [ChoiceSpec(r.params, r.constraint) for r in requests_of(arrival, 0)]
@@ -149,9 +149,9 @@ class OtherOdds(SamplingRunner):
 
 
 async def test_changes_of_probabilities_are_told(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "file", CONFIG)
-    executor = RecordingExecutor(WorkerOnThread(SamplingRunner(LIMITS)), recorder)
-    async with serving(executor, observer=recorder) as engine:
+    writer = TraceWriter(tmp_path / "file", CONFIG)
+    executor = TracingExecutor(WorkerOnThread(SamplingRunner(LIMITS)), writer)
+    async with serving(executor, observer=writer) as engine:
         await drain(
             engine.submit(
                 [1, 2],
@@ -207,14 +207,14 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("precious")
     with pytest.raises(OptionError, match="file exists"):
-        Recorder(path, CONFIG)
+        TraceWriter(path, CONFIG)
     assert path.read_text() == "precious"
     with pytest.raises(OptionError, match="no such file"):
-        Recorder(tmp_path / "no" / "folder", CONFIG)
+        TraceWriter(tmp_path / "no" / "folder", CONFIG)
 
 
 def test_a_server_that_was_never_ready_leaves_no_file(tmp_path: Path) -> None:
-    Recorder(tmp_path / "file", CONFIG).close()
+    TraceWriter(tmp_path / "file", CONFIG).close()
     assert not (tmp_path / "file").exists()
 
 
