@@ -1,4 +1,4 @@
-"""Options, one frozen class per owner. Values are checked where they are made: in the cli."""
+"""Options, one frozen class for each part that reads them. The cli checks their values."""
 
 from __future__ import annotations
 
@@ -20,159 +20,164 @@ AttentionName = Literal["auto", "native", "triton", "xformers", "sdpa"]
 CpuKernels = Literal["auto", "native", "torch"]
 
 EMBEDDED_CHECKPOINT = Path(__file__).parent / "assets" / "glm-tiny"
-"""The model that is served when none is named."""
+"""The model that is served if the command line names none."""
 
 
 @dataclass(frozen=True)
 class ConversionConfig:
-    """What `glmserve convert` does. Crosses to a process of its own as JSON."""
+    """Options of `glmserve convert`. Sent to the converter process as JSON."""
 
     source: str
     """Folder with config.json and weights, or one weights file with config.json beside it."""
     target: str
-    """Folder to write; must not hold anything."""
+    """Folder to write; must be empty or not exist."""
     bits: WeightBits
-    """Of the layers' linear weights."""
+    """Bits of the layers' linear weights."""
     group_size: int | None
-    """Columns that share a scale; None: whole rows."""
+    """Number of columns that share a scale; None: whole rows."""
 
     @property
     def partial(self) -> str:
-        """Where the target is written until it is whole."""
+        """Folder that is written, and renamed to the target when it is complete."""
         return f"{self.target}.partial"
 
 
 class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a device needs to build its Runner. Crosses to the worker process."""
+    """What a device needs to build its Runner. Sent to the worker process."""
 
     checkpoint: str
     """Folder with config.json and weights, or one weights file with config.json beside it."""
     ptuning_checkpoint: str | None = None
-    """A P-Tuning v2 prefix for it: folder with config.json and weights, or one weights file."""
+    """P-Tuning v2 prefix: a folder with config.json and weights, or one weights file."""
     device: str = "auto"
     load_format: LoadFormat = "auto"
     """`dummy` makes seeded random weights from config.json alone."""
     dtype: DTypeName = "auto"
     quantization: Quantization | None = None
-    """What to make of linear weights that are not quantised in the checkpoint."""
+    """Format for linear weights that the checkpoint does not quantise; None: as they are."""
     rope_scaling: RopeScaling | None = None
-    """What rope_ratio means, where the checkpoint does not tell."""
+    """Meaning of rope_ratio if the checkpoint does not define it."""
     seed: int = 0
-    """Seeds dummy weights."""
+    """Seed of dummy weights."""
     max_model_len: int | None = None
+    """Maximum tokens of prompt and output together; None: the model's context."""
     max_batch_size: int = 64
+    """Maximum number of sequences in one step."""
     max_step_tokens: int | None = None
-    """New tokens in one step; None lets the device choose."""
+    """Maximum number of new tokens in one step; None lets the device choose."""
     drafts: bool = False
-    """Whether steps will hold drafts: a device that cannot do them refuses before it loads."""
+    """Whether steps may contain drafts. A device without support refuses before it loads."""
     block_size: int | None = None
     """Token slots per KV block; None lets the device choose."""
     kv_cache_dtype: KvCacheDType = "auto"
-    """How K and V are kept; auto keeps them in the dtype of the activations."""
+    """Format of K and V in the cache; auto is the dtype of the activations."""
     attention_backend: AttentionName = "auto"
     cpu_kernels: CpuKernels = "auto"
-    """Whose kernels a CPU computes with: our own, where they were compiled, or torch's."""
+    """Kernels on a CPU: glmserve's own (native) or torch's; auto: native if they are compiled."""
     deterministic: bool = False
-    """Results of a request are the same bits whatever shares its batch."""
+    """Batch-invariant: a request's results do not depend on the other requests in its batch."""
     kv_cache_memory: int | None = None
     """Bytes for the KV cache; None lets the device choose."""
     kv_cache_tokens: int | None = None
-    """Token slots instead of bytes."""
+    """Size of the KV cache in token slots instead of bytes."""
     gpu_memory_utilization: float | None = None
-    """Share of a GPU's total memory for weights, activations and KV cache together; None: all that
-    is free."""
+    """Share of a GPU's total memory for weights, activations and KV cache, 0 to 1; None: all free
+    memory."""
     threads: int | None = None
     """CPU threads for compute; None lets the device choose."""
     cpus: tuple[int, ...] | None = None
-    """Logical CPUs that the worker may run on, checked to be there; None: wherever the server may.
-    For the cpu device."""
+    """Logical CPUs for the worker of the cpu device; None: all that the server may use."""
     numa_node: int | None = None
-    """The node that `cpus` belong to, whose memory is taken while there is any."""
+    """NUMA node of `cpus`. Its memory is used first."""
     debug: bool = False
-    """What fails in the worker is shown with its traceback."""
+    """Show tracebacks of errors in the worker."""
     vocab_limit: int | None = None
-    """Ids from here on are never sampled: rows of the output layer above the tokenizer's ids."""
+    """Ids from here on are never sampled: the output layer may have more rows than the tokenizer
+    has ids."""
     never_sampled: tuple[int, ...] = ()
-    """Further ids, below that limit, that are no token of the tokenizer's."""
+    """Further ids below `vocab_limit` that are not tokens of the tokenizer."""
 
 
 @dataclass(frozen=True)
 class SchedulerConfig:
-    """What the scheduler decides beyond the runner's limits."""
+    """Options of the scheduler. The runner's limits hold as well."""
 
     max_batch_size: int = 64
-    """Requests in one step."""
+    """Maximum number of running requests."""
     max_step_tokens: int | None = None
-    """New tokens in one step, prefill and decode together; None leaves it to the runner."""
+    """Token budget of a step, prefill and decode together; None: the runner's limit."""
     queue_size: int = 0
-    """Requests of one tenant that may wait; 0 means no bound."""
+    """Maximum number of waiting requests of one tenant; 0: no limit."""
     queue_timeout: float = 0.0
-    """Seconds that a request may wait before it is begun; 0: any time. The engine's to watch."""
+    """Seconds that a request may wait before it begins; 0: no limit. The engine enforces it."""
     prefix_cache: bool = True
     speculative_tokens: int = 0
-    """Tokens of one request to guess ahead in a step; 0 guesses none."""
+    """Maximum number of drafts of one request in a step; 0: no speculation."""
     tenant_weights: Mapping[str, float] = field(default_factory=dict)
-    """Shares of tenants in relation to each other; 1 for those who are not named."""
+    """Relative share by tenant; 1 for a tenant that is missing."""
 
 
 @dataclass(frozen=True)
 class SupervisionConfig:
-    """How a worker process is watched, and replaced when it has died."""
+    """How a worker process is watched, and replaced when it dies."""
 
     step_timeout: float = 300.0
-    """Seconds after which a step is taken for one that will never end; 0: never."""
+    """Seconds after which a worker in an unfinished step is killed; 0: never."""
     load_timeout: float = 900.0
-    """Seconds without progress after which loading is taken for hung; 0: never."""
+    """Seconds without progress after which a loading worker is killed; 0: never."""
     max_restarts: int = 5
-    """Within ten minutes."""
+    """Maximum number of restarts within ten minutes."""
 
 
 @dataclass(frozen=True)
 class Tenant:
-    """Who sends requests: the holder of an API key, or of several."""
+    """The holder of one or several API keys; the unit of fairness and limits."""
 
     name: str
-    """No secret: it stands in logs and metrics."""
+    """Not secret: it appears in logs and metrics."""
     weight: float = 1.0
-    """The share of the model in relation to other tenants'."""
+    """Share of the model in relation to other tenants."""
     priority: int | None = None
-    """The most urgent that its requests may have (lower runs first); None: any."""
+    """The most urgent priority that its requests may have (lower runs first); None: any."""
     max_requests: int = 0
-    """That it may have under way at once, waiting ones included; 0: no limit."""
+    """Maximum number of unfinished requests, waiting ones included; 0: no limit."""
     tokens_per_minute: int = 0
-    """Of prompts and answers; 0: no limit."""
+    """Maximum number of tokens per minute, prompts and answers together; 0: no limit."""
 
 
 DEFAULT_TENANT = Tenant("")
-"""Whose requests are where no keys are asked for."""
+"""Tenant of requests when no API keys are configured."""
 
 
 @dataclass(frozen=True)
 class JournalConfig:
-    """What outlives the server, and for how long."""
+    """Options of the journal."""
 
     folder: Path
     keep: float = 600.0
-    """Seconds for which clients may come back for an answer."""
+    """Seconds for which an answer can be fetched again."""
     max_bytes: int = 2**30
+    """Maximum size of the database."""
 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """What the HTTP layer needs to know."""
+    """Options of the HTTP layer."""
 
     served_model_name: str
     further_model_names: tuple[str, ...] = ()
-    """Other names that mean the same model."""
+    """Other names for the same model."""
     queue_full_status: int = 429
+    """HTTP status of QueueFullError."""
     max_body_size: int = 8 * 2**20
-    """Bytes of a request's body."""
+    """Maximum bytes of a request's body."""
     api_keys: Mapping[str, Tenant] = field(default_factory=dict)
-    """Whose they are. All of them are valid; none: nobody needs one."""
+    """Tenant by API key. If it is empty, no request needs a key."""
     shared_prefixes: bool = False
-    """Tenants find each other's prompts in the prefix cache, and can tell by the time it saves."""
+    """Share the prefix cache between tenants. A tenant can then find out by timing which prompts
+    others sent."""
     admin_key: str | None = None
-    """Of the operator, for /admin; None: nobody may use it."""
+    """The operator's key for /admin; None: /admin is disabled."""
     public_metrics: bool = False
     """/metrics needs no key."""
     public_docs: bool = False
@@ -180,47 +185,48 @@ class ServerConfig:
     cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may call the server; `*` is any."""
     cache_size: int = 0
-    """Requests whose answers are kept for when they come again; 0 keeps none."""
+    """Number of requests with cached answers; 0: no cache."""
     cache_list_size: int = 1
-    """Answers to each of them, of which one is then given at random."""
+    """Number of answers cached for each request; one is chosen at random."""
     response_store_size: int = 1000
-    """Responses of /v1/responses that are kept for later ones to go on from; 0 keeps none."""
+    """Number of stored responses of /v1/responses, which later ones can continue; 0: none."""
     seed: int = 0
-    """Seeds requests that bring no seed of their own, in order of arrival."""
+    """First seed of requests without a seed; each such request takes the next number."""
 
     @property
     def model_names(self) -> tuple[str, ...]:
-        """Every name that a request may ask for; the model's own comes first."""
+        """All names of the model, the main one first."""
         return self.served_model_name, *self.further_model_names
 
 
 @dataclass(frozen=True)
 class ConnectionConfig:
-    """How long clients may take, and how many there may be. Times are seconds; 0: no limit."""
+    """Limits for client connections. Times are seconds; 0: no limit."""
 
     header_timeout: float = 10.0
-    """From the first byte of a request's head to its last, and for a TLS handshake."""
+    """For a request's head, from its first byte to its last, and for a TLS handshake."""
     body_timeout: float = 30.0
-    """Without a byte of a body that is not complete."""
+    """Without a further byte of an incomplete body."""
     idle_timeout: float = 75.0
-    """Without a request."""
+    """Between two requests."""
     write_timeout: float = 60.0
-    """Without taking anything of what was written."""
+    """During which the client reads none of the written bytes."""
     max_connections: int = 4096
 
 
 class LoadProgress(NamedTuple):
-    """How far a runner has come in starting."""
+    """How far a runner has loaded."""
 
     phase: LoadPhase = "weights"
     done: int = 0
-    """Bytes of weights, or graphs recorded."""
+    """Bytes of weights, or number of recorded graphs."""
     total: int = 0
+    """Bytes or graphs in all."""
 
 
 ReportProgress = Callable[[LoadProgress], None]
-"""Called while a runner starts."""
+"""Called with the progress while a runner loads."""
 
 
 def report_nothing(progress: LoadProgress) -> None:
-    """For those who do not want to know."""
+    """A ReportProgress that does nothing."""

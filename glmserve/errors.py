@@ -1,4 +1,4 @@
-"""Every error glmserve raises on purpose, and the HTTP answer each one becomes.
+"""All errors that glmserve raises on purpose, and the HTTP answer for each.
 
 GlmserveError                      500 server_error
 ├── InvalidRequestError            400 invalid_request_error
@@ -11,12 +11,12 @@ GlmserveError                      500 server_error
 ├── NotReadyError                  503 not_ready, Retry-After
 │   └── QueueTimeoutError          503 queue_timeout, Retry-After
 ├── EngineDeadError                500 engine_dead
-│   └── WorkerLostError            never reaches HTTP: the engine goes on with another worker
+│   └── WorkerLostError            never reaches HTTP: the engine starts another worker
 ├── CrashingRequestError           500 worker_crashed, and no retry
 └── StartupError                   never reaches HTTP: one line on stderr, exit code 1
-    ├── OptionError                an option that is wrong or cannot be honoured: exit code 2
-    ├── CheckpointError            a checkpoint that is broken or not understood
-    └── DeviceError                a device that cannot be used, with its reason
+    ├── OptionError                an option is wrong or cannot be honoured: exit code 2
+    ├── CheckpointError            a checkpoint is damaged or not supported
+    └── DeviceError                a device cannot be used; the message says why
 """
 
 from __future__ import annotations
@@ -26,13 +26,17 @@ from typing import Any, ClassVar, Self
 
 
 class GlmserveError(Exception):
-    """Root of the tree. `message` is written for the person who can act on it."""
+    """Base class of all errors. `message` says what the reader can do about it.
+
+    Args:
+        param: the request field that the error is about.
+    """
 
     http_status: ClassVar[int] = 500
     error_type: ClassVar[str] = "server_error"
     code: ClassVar[str | None] = None
     retry_after: float | None = None
-    """Seconds after which trying again may help; None: it will not, or that is not known."""
+    """Seconds after which a retry may succeed; None: it will not, or that is not known."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -51,9 +55,10 @@ class InvalidRequestError(GlmserveError):
 
     @classmethod
     def about(cls, param: str, template: str, **values: Any) -> Self:
-        """An error whose message names its field, so that the field can be renamed.
+        """Make an error with a message that names its field, so that the field can be renamed.
 
         Args:
+            param: the field.
             template: the message; `{param}` stands for the field, other names for `values`.
         """
         error = cls(template.format(param=param, **values), param)
@@ -61,10 +66,10 @@ class InvalidRequestError(GlmserveError):
         return error
 
     def renamed(self, names: Mapping[str, str]) -> Self:
-        """The same error about the same field by another API's name.
+        """The same error with the field's name in another API.
 
         Args:
-            names: new names by old ones; a field that is not among them keeps its name.
+            names: new name by old name. A field that is missing keeps its name.
         """
         name = names.get(self.param or "")
         if name is None:
@@ -75,13 +80,13 @@ class InvalidRequestError(GlmserveError):
 
 
 class ContextLengthError(InvalidRequestError):
-    """Prompt and requested tokens do not fit into the model's context."""
+    """The prompt and the requested tokens exceed the model's context."""
 
     code = "context_length_exceeded"
 
 
 class AuthenticationError(GlmserveError):
-    """Missing or wrong API key."""
+    """The API key is missing or wrong."""
 
     http_status = 401
     error_type = "invalid_request_error"
@@ -89,7 +94,7 @@ class AuthenticationError(GlmserveError):
 
 
 class AdminDisabledError(GlmserveError):
-    """Only an operator's key would permit it, and this server has none."""
+    """The request needs the operator's key, and this server has none."""
 
     http_status = 403
     error_type = "permission_error"
@@ -105,7 +110,7 @@ class ModelNotFoundError(GlmserveError):
 
 
 class QueueFullError(GlmserveError):
-    """The bounded waiting queue has no place left; try again later."""
+    """The tenant's waiting queue is full."""
 
     http_status = 429
     error_type = "rate_limit_error"
@@ -114,7 +119,7 @@ class QueueFullError(GlmserveError):
 
 
 class RateLimitError(GlmserveError):
-    """An API key has used up what it may have."""
+    """An API key has used up its limit."""
 
     http_status = 429
     error_type = "rate_limit_error"
@@ -126,7 +131,7 @@ class RateLimitError(GlmserveError):
 
 
 class NotReadyError(GlmserveError):
-    """The model is still loading, or the server takes no more requests."""
+    """The model is still loading, or the server accepts no more requests."""
 
     http_status = 503
     error_type = "server_error"
@@ -135,7 +140,7 @@ class NotReadyError(GlmserveError):
 
 
 class QueueTimeoutError(NotReadyError):
-    """A request has waited for too long to be begun."""
+    """A request waited too long in the queue."""
 
     code = "queue_timeout"
 
@@ -147,14 +152,14 @@ class EngineDeadError(GlmserveError):
 
 
 class WorkerLostError(EngineDeadError):
-    """The worker has died, perhaps under a step. The executor can start another."""
+    """The worker has died, perhaps during a step. The executor can start another."""
 
     def __init__(self) -> None:
         super().__init__("the worker process that runs the model has died")
 
 
 class CrashingRequestError(GlmserveError):
-    """The worker died of this request, and would die of it again."""
+    """The worker died of this request repeatedly."""
 
     code = "worker_crashed"
 
@@ -166,14 +171,14 @@ class StartupError(GlmserveError):
 
 
 class OptionError(StartupError):
-    """A command-line option is wrong, or cannot be honoured here."""
+    """A command-line option is wrong, or cannot be honoured on this machine or model."""
 
     exit_code = 2
 
 
 class CheckpointError(StartupError):
-    """A checkpoint is missing, damaged, or of a kind we do not serve."""
+    """A checkpoint is missing, damaged, or not supported."""
 
 
 class DeviceError(StartupError):
-    """A device was named that cannot be used here."""
+    """The requested device cannot be used on this machine."""

@@ -1,4 +1,4 @@
-"""What smaller numbers cost in accuracy: a text, read by the same model in several ways."""
+"""Measures the accuracy that quantisation costs: one text, predicted by variants of a model."""
 
 from glmserve.evaluation.cost import Cost, compare
 from glmserve.evaluation.scoring import Reading, score

@@ -1,4 +1,4 @@
-"""How far one reading of a text is from another."""
+"""Compares two readings of a text."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from glmserve.contract.step import Logprobs
 from glmserve.evaluation.scoring import Reading
 
-_LEAST_REST = 1e-6
-"""Less probability than this is the rounding error of a sum in float32."""
+_MIN_REST = 1e-6
+"""Smallest remaining probability; a sum in float32 has a rounding error of about this size."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Means over all tokens that were predicted."""
+    """Means over all predicted tokens."""
 
     change: float
-    """Of the token's log-probability, in nats, without its sign."""
+    """Absolute difference of the token's log-probability, nats."""
     divergence: float
-    """Kullback-Leibler divergence of what comes next, in nats: at least this."""
+    """Lower bound of the Kullback-Leibler divergence of the next token's distribution, nats."""
     other_best: float
-    """Share of the places where another token is the most likely."""
+    """Share of positions with another most likely token, 0 to 1."""
 
 
 def compare(found: Reading, exact: Reading) -> Cost:
-    """What `found` has lost of `exact`, which read the same windows."""
+    """The cost of `found` compared with `exact`. Both must have read the same windows."""
     pairs = list(zip(found.scores, exact.scores, strict=True))
     return Cost(
         sum(abs(f.logprob - e.logprob) for f, e in pairs) / len(pairs),
@@ -35,9 +35,10 @@ def compare(found: Reading, exact: Reading) -> Cost:
 
 
 def divergence(found: Logprobs, exact: Logprobs) -> float:
-    """Sum of p log(p / q) over the tokens that both report; all others count as one.
+    """Lower bound of the Kullback-Leibler divergence of `exact` (p) from `found` (q), in nats.
 
-    To join tokens can only make a divergence less, so the true one is at least this.
+    It is the sum of p log(p / q) over the tokens that both report. All other tokens are merged into
+    one. Merging tokens can only reduce a divergence (log sum inequality).
     """
     q_of = dict(zip(found.top_ids, found.top_logprobs, strict=True))
     total, rest_p, rest_q = 0.0, 1.0, 1.0
@@ -49,5 +50,5 @@ def divergence(found: Logprobs, exact: Logprobs) -> float:
         total += p * (log_p - log_q)
         rest_p -= p
         rest_q -= math.exp(log_q)
-    rest_p, rest_q = max(rest_p, _LEAST_REST), max(rest_q, _LEAST_REST)
+    rest_p, rest_q = max(rest_p, _MIN_REST), max(rest_q, _MIN_REST)
     return total + rest_p * math.log(rest_p / rest_q)

@@ -1,4 +1,4 @@
-"""Lets a runner read windows, and collects what it thought of each token."""
+"""Lets a runner predict the tokens of windows, and collects their log-probabilities."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from glmserve.evaluation.texts import Window
 from glmserve.executor import Executor
 
 TOP_LOGPROBS = 64
-"""Most likely tokens that are reported of each place."""
+"""Number of most likely tokens reported for each position."""
 _CHUNKS = 4
-"""In which a window is computed, so that most of what a token sees has been through the cache."""
+"""Chunks in which a window is computed, so that most K and V are read from the KV cache."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model thought of a text."""
+    """A model's log-probabilities of a text."""
 
     info: RunnerInfo
     scores: list[Logprobs]
-    """Of all tokens to predict, with the TOP_LOGPROBS most likely ones in each place."""
+    """Of each predicted token, with the TOP_LOGPROBS most likely tokens of its position."""
 
     @property
     def perplexity(self) -> float:
+        """exp of the mean negative log-probability; infinite if that overflows."""
         mean = sum(score.logprob for score in self.scores) / len(self.scores)
         return math.exp(-mean) if mean > -700 else math.inf
 
@@ -39,11 +40,15 @@ async def score(
     loading: ReportProgress,
     window_done: Callable[[], object],
 ) -> Reading:
-    """Start the runner, read `windows`, and stop it.
+    """Start the runner, let it read `windows`, and stop it.
+
+    Args:
+        loading: called while the runner loads.
+        window_done: called after each window.
 
     Raises:
-        StartupError: it cannot be started.
-        EngineDeadError: it has died.
+        StartupError: the runner cannot be started.
+        EngineDeadError: the runner died.
     """
     async with aclosing(_Reader(executor)) as reader:
         info = await executor.start(loading)
@@ -56,14 +61,14 @@ async def score(
 
 
 class _Reader:
-    """One sequence after the other, in the first blocks of the cache."""
+    """Computes one sequence after the other, in the first blocks of the KV cache."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
-        self._steps = 0
+        self._num_steps = 0
 
     async def read(self, ids: list[int], block_size: int) -> list[Logprobs]:
-        """Of all tokens but the first."""
+        """Log-probabilities of all tokens except the first, in order."""
         table = array("i", range(-(-len(ids) // block_size))).tobytes()
         chunk = math.ceil(len(ids) / _CHUNKS)
         found: list[Logprobs] = []
@@ -71,8 +76,8 @@ class _Reader:
             part = ids[start : start + chunk]
             wanted = ScoreInput(ids[start + 1 : start + 1 + len(part)], TOP_LOGPROBS)
             sequence = ScheduledSequence(0, part, start, table, None, wanted)
-            output = await self._executor.submit(StepInput(self._steps, [sequence]))
-            self._steps += 1
+            output = await self._executor.submit(StepInput(self._num_steps, [sequence]))
+            self._num_steps += 1
             found += output.scores[0]
         return found
 

@@ -1,4 +1,4 @@
-"""Texts as token ids, in pieces that are read one by one."""
+"""Texts as windows of token ids."""
 
 from __future__ import annotations
 
@@ -11,30 +11,34 @@ from typing import NamedTuple
 from glmserve.config import EMBEDDED_CHECKPOINT
 from glmserve.text import ChatFormat, ChatMessage, Tokenizer
 
-_TALK = EMBEDDED_CHECKPOINT.parent / "training" / "text"
-"""What glm-tiny learnt to answer, in Chinese and English."""
+_CONVERSATIONS = EMBEDDED_CHECKPOINT.parent / "training" / "text"
+"""The conversations in Chinese and English that glm-tiny was trained on."""
 
 
 class Window(NamedTuple):
-    """A piece of text that is read without what is around it."""
+    """A piece of text that is read without its context."""
 
     ids: list[int]
     first: int
-    """The first token to predict; at least 1."""
+    """Index of the first token to predict; at least 1."""
 
 
-def text_windows(tokenizer: Tokenizer, text: str, window: int, most_tokens: int) -> list[Window]:
-    """A text's beginning, cut into windows; all but the first token of each are predicted."""
-    ids = tokenizer.encode(text)[:most_tokens]
+def text_windows(tokenizer: Tokenizer, text: str, window: int, max_tokens: int) -> list[Window]:
+    """Cut the first `max_tokens` tokens of a text into windows of at most `window` tokens.
+
+    All tokens of a window except the first are predicted.
+    """
+    ids = tokenizer.encode(text)[:max_tokens]
     return [Window(ids[i : i + window], 1) for i in range(0, len(ids) - 1, window)]
 
 
 def conversation_windows(
-    tokenizer: Tokenizer, chat: ChatFormat, window: int, most_tokens: int
+    tokenizer: Tokenizer, chat: ChatFormat, window: int, max_tokens: int
 ) -> list[Window]:
-    """Questions and answers that come with glmserve, as `chat` writes them; answers are predicted.
+    """Questions and answers that ship with glmserve, in the given format. Answers are predicted.
 
-    As many as hold no more than `most_tokens` together, drawn in an order that is always the same.
+    They are drawn in a fixed random order until the next one would exceed `max_tokens` in total.
+    Pairs longer than `window` tokens are left out.
     """
     pairs = sorted(_questions_and_answers())
     random.Random(0).shuffle(pairs)
@@ -43,15 +47,15 @@ def conversation_windows(
         prompt = chat.render([ChatMessage("user", question)])
         ids = prompt + tokenizer.encode(answer)
         total += len(ids)
-        if total > most_tokens:
+        if total > max_tokens:
             break
         if len(prompt) < len(ids) <= window:
             found.append(Window(ids, len(prompt)))
     return found
 
 
-def _questions_and_answers(folder: Path = _TALK) -> Iterator[tuple[str, str]]:
-    """Those with slots to fill are left out."""
+def _questions_and_answers(folder: Path = _CONVERSATIONS) -> Iterator[tuple[str, str]]:
+    """Yield all pairs except templates with slots to fill."""
     for file in folder.glob("*.toml"):
         for intent in tomllib.loads(file.read_text(encoding="utf-8")).values():
             if not isinstance(intent, dict):

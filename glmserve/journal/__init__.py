@@ -1,4 +1,4 @@
-"""What was accepted and what was delivered, on disk: for requests that outlive their server."""
+"""The log on disk of accepted requests and their answers, which outlive the server process."""
 
 from glmserve.journal.entry import Delta as Delta
 from glmserve.journal.entry import Entry as Entry

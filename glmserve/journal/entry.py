@@ -1,4 +1,4 @@
-"""What is kept of a request and of its answer."""
+"""What the journal keeps of a request and of its answer."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ from glmserve.contract.step import Logprobs
 
 
 class Phase(enum.IntEnum):
-    """Where a request stands. Kept on disk: numbers never change their meaning."""
+    """The state of a request. The numbers are stored on disk and never change their meaning."""
 
     RUNNING = 0
-    """A client waits for it, or did when the server ended."""
+    """A client waits for the answer, or waited when the server ended."""
     ABANDONED = 1
-    """Its client went away before the end."""
+    """The client disconnected before the end."""
     COMPLETE = 2
-    """All of its answer is in the journal."""
+    """The whole answer is in the journal."""
 
 
 class Entry(msgspec.Struct, kw_only=True):
-    """An accepted request, and everything that its answer depends on but its tokens."""
+    """An accepted request: everything that its answer depends on, except its tokens.
+
+    Stored on disk with its field names.
+    """
 
     id: int
     stream_id: str
-    """Nobody can guess it; the ids in the answer are made of it."""
+    """Random, so that no other client can guess it. The ids in the answer derive from it."""
     owner: str
-    """Which API key; empty where the server asks for none."""
+    """Identifies the API key; empty if the server has no keys."""
     path: str
     digest: bytes
     """See `digest_of`."""
@@ -39,40 +42,40 @@ class Entry(msgspec.Struct, kw_only=True):
     """Unix seconds."""
     seed: int = 0
     notes: bytes = b""
-    """What the endpoint needs beside the body to answer it again; on disk only, as bodies are."""
+    """What the endpoint needs besides the body to answer again. Kept on disk only, like bodies."""
     phase: Phase = Phase.RUNNING
     expires: float | None = None
-    """Unix seconds; None as long as somebody answers it."""
+    """Unix seconds; None while the answer is being generated."""
 
 
 class Delta(msgspec.Struct, array_like=True, omit_defaults=True):
-    """Tokens as they were made into events together, or the end of a choice."""
+    """The tokens that an answer gained in one event, or the end of a choice."""
 
     choice: int
-    """Its number among all choices of the request."""
+    """Index of the choice among all choices of the request."""
     token_ids: list[int]
     status: int = 0
-    """A finished RequestStatus, if this is the choice's end."""
+    """A finished RequestStatus at the choice's end, else 0."""
     ended: float = 0.0
-    """When that was, Unix seconds."""
+    """Time of the choice's end, Unix seconds."""
     num_cached_tokens: int = 0
     num_drafted_tokens: int = 0
     num_accepted_tokens: int = 0
     logprobs: list[Logprobs] = []
-    """One per token if the request wants them."""
+    """One per token if the request asks for them."""
     prompt_logprobs: list[Logprobs] = []
-    """Of the group's prompt, if the request wants them; with the first delta of the group."""
+    """Those of the prompt if the request asks for them, with the first delta for that prompt."""
 
 
 class Record(NamedTuple):
-    """What there is of an answer."""
+    """What is recorded of an answer."""
 
     notes: bytes
     deltas: list[Delta]
 
 
 def digest_of(path: str, body: bytes) -> bytes:
-    """By which a request is known when it comes again, byte for byte."""
+    """The digest by which a repeated request is recognised. 32 bytes, of path and body."""
     return blake2b(path.encode() + b"\0" + body, digest_size=32).digest()
 
 

@@ -1,4 +1,4 @@
-"""Which model a journal belongs to: tokens of one mean nothing to another."""
+"""Identifies the model of a journal: its tokens have no meaning for another model."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from hashlib import blake2b
 from pathlib import Path
 
 _SUFFIXES = {".json", ".model", ".safetensors", ".bin", ".pt", ".txt"}
-"""Of files that say what a model computes, or how its text is spelled."""
-_SAMPLE = 2**16
-"""Bytes that are read of each end of a file; weights are too long to be read whole."""
+"""Suffixes of files that determine what a model computes or how its text is tokenized."""
+_SAMPLE_BYTES = 2**16
+"""Bytes that are read of a file's beginning and of its end. Weights are too long to read whole."""
 
 
 def fingerprint(folders: Iterable[Path], settings: Iterable[object]) -> str:
     """A digest of checkpoint folders and of settings that change what is computed.
 
-    Files count with name, size, beginning and end, so weights that differ in the middle alone are
-    not told apart.
+    It covers each file's name, size, beginning and end. So weights that differ only in the middle
+    have the same fingerprint.
+
+    Args:
+        folders: folders of the checkpoint and of a P-Tuning prefix.
+        settings: values whose `repr` is stable.
+
+    Returns:
+        32 hexadecimal digits.
 
     Raises:
         OSError: a file cannot be read.
@@ -35,7 +42,7 @@ def _update(digest: blake2b, path: Path) -> None:
     size = path.stat().st_size
     digest.update(f"{path.name}\0{size}\0".encode())
     with path.open("rb") as file:
-        digest.update(file.read(_SAMPLE))
-        if size > _SAMPLE:
-            file.seek(max(_SAMPLE, size - _SAMPLE))
-            digest.update(file.read(_SAMPLE))
+        digest.update(file.read(_SAMPLE_BYTES))
+        if size > _SAMPLE_BYTES:
+            file.seek(max(_SAMPLE_BYTES, size - _SAMPLE_BYTES))
+            digest.update(file.read(_SAMPLE_BYTES))

@@ -1,4 +1,4 @@
-"""Everything that comes while a commit is under way goes into the next one."""
+"""Group commit: all writes that arrive during one commit go into the next one."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ T = TypeVar("T")
 
 
 class Commit:
-    """A transaction to come, and who waits for it."""
+    """A future transaction, and the tasks that wait for it."""
 
     def __init__(self) -> None:
         self.batch = Batch()
-        self.is_over = False
-        """Whether it is written, or has failed."""
+        self.is_done = False
+        """Whether it is written or has failed."""
         self._waiters: list[asyncio.Future[None]] = []
 
     async def wait(self) -> None:
-        """Return when it is over."""
-        if not self.is_over:
+        """Wait until it is written or has failed."""
+        if not self.is_done:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             await waiter
 
     def end(self) -> None:
-        """It is over."""
-        self.is_over = True
+        """Mark it done and wake the waiting tasks."""
+        self.is_done = True
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
 
 class GroupCommit:
-    """Reads and writes a store on a thread of its own, so that no event loop waits for a disk.
+    """Reads and writes a store on a thread of its own, so that the event loop never waits for disk.
 
     Args:
-        store: nobody else uses it any more.
-        on_end: called on the event loop with each batch, and with the error if it is not written.
+        store: used only by this object from now on.
+        on_end: called on the event loop with each batch, and with the error if writing it failed.
     """
 
     def __init__(self, store: Store, on_end: Callable[[Batch, sqlite3.Error | None], None]) -> None:
@@ -56,11 +56,13 @@ class GroupCommit:
 
     @property
     def next(self) -> Commit:
-        """What will be written next, to be added to."""
+        """The next transaction. Writes are added to its batch."""
         if self._next is None:
             self._next = Commit()
             if self._writing is None:
-                asyncio.get_running_loop().call_soon(self._begin)  # behind all that a step woke
+                asyncio.get_running_loop().call_soon(
+                    self._begin
+                )  # after the tasks that this step woke
         return self._next
 
     def _begin(self) -> None:
@@ -80,24 +82,24 @@ class GroupCommit:
         self._begin()
 
     def drop_deltas(self, numbers: set[int]) -> None:
-        """Do not write those of these entries that wait to be written."""
+        """Remove these entries' deltas from the next transaction."""
         if self._next is not None:
             batch = self._next.batch
             batch.deltas = [item for item in batch.deltas if item[0] not in numbers]
 
-    async def settle(self) -> None:
-        """Return when all that has been added so far is written, or has failed."""
+    async def flush(self) -> None:
+        """Wait until everything added so far is written or has failed."""
         last = self._next or self._writing
         if last is not None:
             await last.wait()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Let the thread do something else with the store."""
+        """Run `work`, which uses the store, on the thread. Returns its result."""
         return await self._submit(work)
 
     async def close(self) -> None:
-        """Write what there is, and close the store. What comes later is not written."""
-        await self.settle()
+        """Write what was added, and close the store. Later additions are not written."""
+        await self.flush()
         self._is_closed = True
         await self._submit(self._store.close)
         self._thread.shutdown(wait=False)

@@ -1,4 +1,4 @@
-"""The journal as the server uses it, on its event loop."""
+"""The journal's interface for the server, used on the event loop."""
 
 from __future__ import annotations
 
@@ -21,37 +21,38 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-_TIDYING_PAUSE = 5.0  # seconds
-_CALM = 10.0
-"""Seconds without a failure after which the journal is said to work again."""
+_EXPIRY_INTERVAL = 5.0
+"""Seconds between two searches for expired entries, at most."""
+_RECOVERY_SECONDS = 10.0
+"""Seconds without a failure after which the log says that the journal works again."""
 
 
 class Journal:
-    """Keeps accepted requests and the tokens that were made into answers.
+    """Keeps accepted requests and the tokens of their answers.
 
-    What cannot be written is not waited for: its request goes on without the journal, what is
-    written of it stays true, and the next request tries again.
+    If a write fails, the request continues without the journal. What is written of it stays
+    correct, and the next request tries again.
 
     Args:
-        store: an opened one; this journal closes it.
-        keep: seconds for which clients may come back.
+        store: an open store; this journal closes it.
+        keep: seconds for which an answer can be fetched again.
 
     Raises:
-        StartupError: it cannot be read or written.
+        StartupError: the store cannot be read or written.
     """
 
     def __init__(self, store: Store, keep: float) -> None:
         self.secret = store.secret
-        """Random bytes that stay the same as long as the journal lives."""
+        """Random bytes that stay the same for the life of the journal."""
         self.folder = store.path.parent
         self.index = Index()
         self.metrics = JournalMetrics(lambda: store.num_bytes)
         self._store = store
         self._keep = keep
         self._commits = GroupCommit(store, self._on_commit)
-        self._unwritten: set[int] = set()  # entries that go on without the journal
-        self._late_deletes: list[int] = []  # for when it can be written again
-        self._failed_at: float | None = None  # clock reading; None while all is well
+        self._unwritten: set[int] = set()  # ids of entries that continue without the journal
+        self._pending_deletes: list[int] = []  # deletions that failed, to be repeated
+        self._failed_at: float | None = None  # monotonic clock; None while writing works
         recovered = store.recover(time.time(), keep)
         self._last_id = max((entry.id for entry in recovered), default=0)
         for entry in recovered:
@@ -60,12 +61,12 @@ class Journal:
             if not entry.is_stream and entry.idempotency_key is None:
                 self.index.add_orphan(entry)
         self.unfinished = [e for e in recovered if e.phase is Phase.RUNNING and not e.is_stream]
-        """Requests whose clients were waiting for a whole answer when the last server ended."""
+        """Requests that waited for a whole answer when the last server ended."""
 
     def new_entry(
         self, owner: str, path: str, digest: bytes, *, is_stream: bool, idempotency_key: str | None
     ) -> Entry:
-        """An entry for a new request, to `begin` or to `refuse`. It can be found from now on."""
+        """Make an entry for a new request and index it. `begin` or `refuse` must follow."""
         self._last_id += 1
         entry = Entry(
             id=self._last_id,
@@ -81,66 +82,79 @@ class Journal:
         return entry
 
     def refuse(self, entry: Entry) -> None:
-        """The request was not accepted."""
+        """Remove the entry of a request that was not accepted."""
         self.index.remove(entry)
 
     def begin(self, entry: Entry, body: bytes) -> Commit:
-        """The request is accepted: keep it. What is returned will have done so."""
+        """Write an accepted request.
+
+        Returns:
+            The transaction that writes it. See `is_written` for its result.
+        """
         commit = self._commits.next
         commit.batch.inserts.append((entry, body))
         return commit
 
     def resume(self, entry: Entry) -> None:
-        """Somebody answers it again, from where the journal ends."""
+        """Mark an entry as running again; its answer continues from the end of the record."""
         self._unwritten.discard(entry.id)
-        self._move(entry, Phase.RUNNING, None)
+        self._set_phase(entry, Phase.RUNNING, None)
 
     def record(self, entry: Entry, delta: Delta) -> Commit:
-        """This becomes a part of the answer now; see `is_written` for what came of the commit."""
+        """Write tokens of an answer.
+
+        Returns:
+            The transaction that writes them. See `is_written` for its result.
+        """
         commit = self._commits.next
         if entry.id not in self._unwritten:
             commit.batch.deltas.append((entry.id, delta))
         return commit
 
     def end(self, entry: Entry, phase: Phase) -> None:
-        """Nobody answers it any more; for a while it can be asked for again."""
+        """Mark the end of an entry's generation. It can be fetched again for `keep` seconds.
+
+        Args:
+            phase: COMPLETE becomes ABANDONED if a part of the answer could not be written.
+        """
         is_whole = entry.id not in self._unwritten
         self._unwritten.discard(entry.id)
         if entry not in self.index:
             return
         if phase is Phase.COMPLETE and not is_whole:
             phase = Phase.ABANDONED
-        self._move(entry, phase, time.time() + self._keep)
+        self._set_phase(entry, phase, time.time() + self._keep)
         if not entry.is_stream and entry.idempotency_key is None:
             self.index.add_orphan(entry)
 
     def delete(self, entry: Entry) -> None:
-        """Nobody can ask for it any more."""
+        """Delete an entry from index and store."""
         if entry in self.index:
             self.index.remove(entry)
             self._commits.next.batch.deletes.append(entry.id)
         self._unwritten.discard(entry.id)
 
-    def _move(self, entry: Entry, phase: Phase, expires: float | None) -> None:
+    def _set_phase(self, entry: Entry, phase: Phase, expires: float | None) -> None:
         entry.phase, entry.expires = phase, expires
         self._commits.next.batch.phases.append((entry.id, phase, expires))
 
     def is_written(self, entry: Entry) -> bool:
-        """Whether all that was recorded of it, and committed since, is in the journal."""
+        """Whether every finished commit of this entry succeeded."""
         return entry.id not in self._unwritten
 
     async def attempt(self, entry: Entry) -> bytes | None:
-        """The body of a request that is to be finished though nobody asks.
+        """Count an attempt to finish a request without a client, and load its body.
 
-        None if the journal does not have it any more.
+        Returns:
+            The body, or None if the journal no longer has it.
         """
         self._commits.next.batch.attempts.append(entry.id)
-        await self._commits.settle()  # before it can kill this server, too
+        await self._commits.flush()  # first, because the request may kill this server
         return await self._read(partial(self._store.load_body, entry.id))
 
     async def load(self, entry: Entry) -> Record | None:
-        """What is recorded of the answer; None if the journal has nothing of it any more."""
-        await self._commits.settle()
+        """The record of an answer, or None if the journal no longer has it."""
+        await self._commits.flush()
         return await self._read(partial(self._store.load, entry.id))
 
     async def _read(self, work: Callable[[], T]) -> T | None:
@@ -150,12 +164,12 @@ class Journal:
             logger.error("the journal cannot be read: %s", error)
             return None
 
-    async def tidy_forever(self) -> None:
-        """Delete what nobody has asked for in time."""
+    async def expire_forever(self) -> None:
+        """Delete entries when they expire. Runs until it is cancelled."""
         while True:
-            await asyncio.sleep(min(_TIDYING_PAUSE, max(self._keep, 0.1)))
+            await asyncio.sleep(min(_EXPIRY_INTERVAL, max(self._keep, 0.1)))
             if self._expire(time.time()):
-                await self._commits.settle()
+                await self._commits.flush()
                 try:
                     await self._commits.run(self._store.free_pages)
                 except sqlite3.Error as error:
@@ -168,29 +182,33 @@ class Journal:
         return len(expired)
 
     async def close(self) -> None:
-        """Write what is left, and let others use it."""
+        """Write what is left, and release the store for other processes."""
         await self._commits.close()
 
     def _on_commit(self, batch: Batch, error: sqlite3.Error | None) -> None:
         if error is not None:
-            self._give_up(batch, error)
+            self._stop_recording(batch, error)
             return
         self.metrics.commits += 1
         for entry, _ in batch.inserts:
             entry.notes = b""
-        has_news = bool(batch.inserts or batch.deltas)
-        if self._failed_at is not None and has_news and time.monotonic() - self._failed_at >= _CALM:
+        has_content = bool(batch.inserts or batch.deltas)
+        if (
+            self._failed_at is not None
+            and has_content
+            and time.monotonic() - self._failed_at >= _RECOVERY_SECONDS
+        ):
             self._failed_at = None
             logger.warning("the journal can be written again")
-        if self._late_deletes:
-            self._commits.next.batch.deletes += self._late_deletes
-            self._late_deletes = []
+        if self._pending_deletes:
+            self._commits.next.batch.deletes += self._pending_deletes
+            self._pending_deletes = []
 
-    def _give_up(self, batch: Batch, error: sqlite3.Error) -> None:
-        """Write no more of requests that have a gap now.
+    def _stop_recording(self, batch: Batch, error: sqlite3.Error) -> None:
+        """Stop recording the requests of a batch that could not be written.
 
-        What is in the journal of them is the beginning of what their clients got, so whoever asks
-        for the rest gets the right one.
+        The journal has the beginning of what their clients received. So a client that resumes from
+        an event in the journal gets the right continuation.
         """
         self.metrics.failures += 1
         if self._failed_at is None:
@@ -204,4 +222,4 @@ class Journal:
         lost = {entry.id for entry, _ in batch.inserts} | {number for number, _ in batch.deltas}
         self._unwritten |= lost
         self._commits.drop_deltas(lost)
-        self._late_deletes += batch.deletes
+        self._pending_deletes += batch.deletes

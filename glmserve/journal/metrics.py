@@ -1,4 +1,4 @@
-"""What /metrics shows about the journal."""
+"""The journal's Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class JournalMetrics(Collector):
     """Plain counters, read at each scrape.
 
     Args:
-        num_bytes: how much the journal takes on disk.
+        num_bytes: returns the size of the journal on disk, bytes.
     """
 
     def __init__(self, num_bytes: Callable[[], int]) -> None:

@@ -1,8 +1,8 @@
-"""The journal's database: SQLite in WAL mode, whose frames are checksummed.
+"""The journal's database: SQLite in WAL mode, where each frame of the log has a checksum.
 
-What is torn off the end of its log was never committed, or is as if it had not been. A commit is in
-the operating system's hands, so a killed process loses none; it is not waited for the disk
-(synchronous=NORMAL), so when the machine itself goes down, the last commits may be lost.
+An incomplete commit at the end of the log is ignored. A commit is handed to the operating system,
+so a killed process loses none. It does not wait for the disk (synchronous=NORMAL), so the last
+commits may be lost if the machine fails.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from glmserve.journal.entry import (
 )
 
 FORMAT = 1
-"""Of the tables, of what is in them, and of the events that are made of it: all of one number."""
+"""Version of the tables, of their contents, and of the events that are made of them."""
 _APPLICATION_ID = 0x676C6D6A
 _PAGE_SIZE = 4096
-_ROWS = 256
-"""Deltas in one statement. A statement gives up the interpreter once, not once for each row."""
-_MOST_ATTEMPTS = 3
-"""To finish a request whose server has died over it: it may be what kills them."""
-_FREED_AT_ONCE = 4096  # pages
+_MAX_ROWS = 256
+"""Maximum number of deltas in one statement. One statement releases the interpreter once, not once
+for each row."""
+_MAX_ATTEMPTS = 3
+"""Maximum number of attempts to finish a request after a restart: it may be what kills servers."""
+_PAGES_FREED_PER_CALL = 4096
 
 _TABLES = """
 CREATE TABLE identity (fingerprint TEXT NOT NULL, secret BLOB NOT NULL);
@@ -51,8 +52,8 @@ CREATE TABLE request (
 );
 CREATE TABLE delta (seq INTEGER PRIMARY KEY, request INTEGER NOT NULL, data BLOB NOT NULL);
 """
-# Deltas of all requests lie in the order in which they came: a commit touches one or two pages,
-# however many streams there are. A request knows between which numbers its own lie.
+# Deltas of all requests are stored in order of arrival, so a commit touches one or two pages for
+# any number of streams. The deltas of a request have first < seq <= last.
 _UNKNOWN_END = 2**62
 
 
@@ -61,38 +62,40 @@ class Batch:
     """What is written in one transaction, in this order."""
 
     inserts: list[tuple[Entry, bytes]] = field(default_factory=list)
-    """With the body of the request."""
+    """New entries with the bodies of their requests."""
     deltas: list[tuple[int, Delta]] = field(default_factory=list)
-    """With the number of their entry."""
+    """(entry id, delta)."""
     phases: list[tuple[int, Phase, float | None]] = field(default_factory=list)
-    """Entry, where it stands now, and when it expires."""
+    """(entry id, new phase, expiry in Unix seconds or None)."""
     attempts: list[int] = field(default_factory=list)
-    """Entries that are about to be finished by another server than their own."""
+    """Ids of entries that this server starts to finish after a restart."""
     deletes: list[int] = field(default_factory=list)
+    """Ids of entries to delete."""
 
     @property
     def is_plain(self) -> bool:
-        """Whether one statement is enough."""
+        """Whether one statement can write it."""
         others = self.inserts or self.phases or self.attempts or self.deletes
-        return not others and len(self.deltas) <= _ROWS
+        return not others and len(self.deltas) <= _MAX_ROWS
 
 
 class Store:
-    """One journal, held by one process. Used by one thread at a time.
+    """One journal, locked by one process. Used by one thread at a time.
 
     Args:
-        folder: where it is; made if it is not there.
-        fingerprint: of the model.
-        max_bytes: what the database may take; its log takes some megabytes more.
+        folder: folder of the database; created if it does not exist.
+        fingerprint: fingerprint of the model.
+        max_bytes: maximum size of the database. Its log takes some megabytes more.
 
     Raises:
-        StartupError: it cannot be used; the message says why, and what to do.
+        OptionError: the folder cannot be used, is locked, or belongs to another model or format.
+        StartupError: the database is damaged or cannot be opened; the message says what to do.
     """
 
     def __init__(self, folder: Path, fingerprint: str, max_bytes: int) -> None:
         self.path = folder / "journal.sqlite"
         self._option = f"--journal {folder}"
-        with self._explained():
+        with self._startup_errors():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # it holds prompts
             self._db = sqlite3.connect(
@@ -100,7 +103,7 @@ class Store:
                 isolation_level=None,
                 timeout=1.0,
                 check_same_thread=False,
-                cached_statements=2 * _ROWS,
+                cached_statements=2 * _MAX_ROWS,
             )
             try:
                 self._open(fingerprint, max_bytes)
@@ -114,7 +117,7 @@ class Store:
         run("PRAGMA auto_vacuum = INCREMENTAL")  # before there is a table
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
-        run("BEGIN IMMEDIATE")  # the lock is ours from here on
+        run("BEGIN IMMEDIATE")  # takes the exclusive lock, and keeps it until close
         self._check_format()
         run("COMMIT")
         run(f"PRAGMA max_page_count = {max(64, max_bytes // _PAGE_SIZE)}")
@@ -122,7 +125,7 @@ class Store:
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
         ((known, self.secret),) = run("SELECT fingerprint, secret FROM identity").fetchall() or [
-            self._sign(fingerprint)
+            self._create_identity(fingerprint)
         ]
         if known != fingerprint:
             raise OptionError(
@@ -152,14 +155,14 @@ class Store:
                 "name another folder, or delete this one"
             )
 
-    def _sign(self, fingerprint: str) -> tuple[str, bytes]:
+    def _create_identity(self, fingerprint: str) -> tuple[str, bytes]:
         secret = secrets.token_bytes(32)
         self._db.execute("INSERT INTO identity VALUES (?, ?)", (fingerprint, secret))
         return fingerprint, secret
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Say what is wrong, and what to do about it."""
+    def _startup_errors(self) -> Iterator[None]:
+        """Turn errors of the system and of SQLite into StartupErrors that say what to do."""
         try:
             yield
         except OSError as error:
@@ -178,24 +181,29 @@ class Store:
             raise StartupError(f"{self._option} cannot be used: {error}") from None
 
     def recover(self, now: float, keep: float) -> list[Entry]:
-        """What there is to go on with, oldest first. Once, before anything is written.
+        """Read the entries of earlier servers. Call once, before anything is written.
+
+        Deletes expired entries, and those with too many attempts.
 
         Args:
             now: Unix seconds.
-            keep: seconds for which clients may still ask for requests that were under way.
+            keep: seconds for which answers that were being generated can be fetched.
+
+        Returns:
+            The remaining entries, oldest first.
 
         Raises:
-            StartupError: the journal cannot be read or written.
+            StartupError: the database cannot be read or written.
         """
-        with self._explained(), self._transaction():
+        with self._startup_errors(), self._transaction():
             run = self._db.execute
             run("UPDATE request SET expires = ? WHERE expires IS NULL", (now + keep,))
             gone = run(
                 "SELECT id FROM request WHERE expires < ? OR (phase = ? AND attempts >= ?)",
-                (now, Phase.RUNNING, _MOST_ATTEMPTS),
+                (now, Phase.RUNNING, _MAX_ATTEMPTS),
             ).fetchall()
-            for (number,) in gone:
-                self._delete(number)
+            for (entry_id,) in gone:
+                self._delete(entry_id)
             rows = run("SELECT entry, phase, expires FROM request ORDER BY id").fetchall()
         entries = []
         for data, phase, expires in rows:
@@ -205,10 +213,10 @@ class Store:
         return entries
 
     def write(self, batch: Batch) -> None:
-        """Commit a batch. If there is no room, entries that are over give way, the oldest first.
+        """Commit a batch. If the database is full, delete the older half of the complete entries.
 
         Raises:
-            sqlite3.Error: it could not be written; nothing of it was.
+            sqlite3.Error: nothing of the batch was written.
         """
         try:
             self._commit(batch)
@@ -217,45 +225,45 @@ class Store:
                 raise
             self._commit(batch)
 
-    def load_body(self, number: int) -> bytes | None:
-        """The body of an entry's request; None if it is not there.
+    def load_body(self, entry_id: int) -> bytes | None:
+        """The body of an entry's request, or None if there is no such entry.
 
         Raises:
-            sqlite3.Error: it could not be read.
+            sqlite3.Error: the database cannot be read.
         """
-        row = self._db.execute("SELECT body FROM request WHERE id = ?", (number,)).fetchone()
+        row = self._db.execute("SELECT body FROM request WHERE id = ?", (entry_id,)).fetchone()
         return None if row is None else row[0]
 
-    def load(self, number: int) -> Record | None:
-        """What is recorded of an entry's answer; None if it is not there.
+    def load(self, entry_id: int) -> Record | None:
+        """The record of an entry's answer, or None if there is no such entry.
 
         Raises:
-            sqlite3.Error: it could not be read.
+            sqlite3.Error: the database cannot be read.
         """
         row = self._db.execute(
-            "SELECT entry, first, last FROM request WHERE id = ?", (number,)
+            "SELECT entry, first, last FROM request WHERE id = ?", (entry_id,)
         ).fetchone()
         if row is None:
             return None
         entry, first, last = row
         deltas = self._db.execute(
             "SELECT data FROM delta WHERE seq > ? AND seq <= ? AND request = ? ORDER BY seq",
-            (first, last, number),
+            (first, last, entry_id),
         )
         return Record(decode_entry(entry).notes, [decode_delta(data) for (data,) in deltas])
 
     def free_pages(self) -> None:
-        """Give the disk back what deleted entries took.
+        """Return the disk space of deleted entries to the system.
 
         Raises:
             sqlite3.Error: that failed.
         """
-        # One page a step, and `execute` would take one step.
-        self._db.executescript(f"PRAGMA incremental_vacuum({_FREED_AT_ONCE})")
+        # incremental_vacuum frees one page for each step of the statement; `execute` does one step.
+        self._db.executescript(f"PRAGMA incremental_vacuum({_PAGES_FREED_PER_CALL})")
 
     @property
     def num_bytes(self) -> int:
-        """On disk: the database and its log."""
+        """Size of the database and its log on disk, bytes."""
         total = 0
         for path in (self.path, self.path.with_name(self.path.name + "-wal")):
             try:
@@ -265,7 +273,7 @@ class Store:
         return total
 
     def close(self) -> None:
-        """Give it free for others."""
+        """Close the database and release its lock."""
         self._db.close()
 
     def _commit(self, batch: Batch) -> None:
@@ -282,49 +290,49 @@ class Store:
                         *(self._seq, _UNKNOWN_END),
                     ),
                 )
-            for start in range(0, len(batch.deltas), _ROWS):
-                self._insert_deltas(batch.deltas[start : start + _ROWS])
-            for number, phase, expires in batch.phases:
+            for start in range(0, len(batch.deltas), _MAX_ROWS):
+                self._insert_deltas(batch.deltas[start : start + _MAX_ROWS])
+            for entry_id, phase, expires in batch.phases:
                 last = _UNKNOWN_END if phase is Phase.RUNNING else self._seq
                 self._db.execute(
                     "UPDATE request SET phase = ?, expires = ?, last = ? WHERE id = ?",
-                    (phase, expires, last, number),
+                    (phase, expires, last, entry_id),
                 )
-            for number in batch.attempts:
+            for entry_id in batch.attempts:
                 self._db.execute(
-                    "UPDATE request SET attempts = attempts + 1 WHERE id = ?", (number,)
+                    "UPDATE request SET attempts = attempts + 1 WHERE id = ?", (entry_id,)
                 )
-            for number in batch.deletes:
-                self._delete(number)
+            for entry_id in batch.deletes:
+                self._delete(entry_id)
 
     def _insert_deltas(self, deltas: Sequence[tuple[int, Delta]]) -> None:
         if not deltas:
             return
         values: list[int | bytes] = []
-        for seq, (number, delta) in enumerate(deltas, self._seq + 1):
-            values += (seq, number, encode_delta(delta))
-        places = ",".join(["(?,?,?)"] * len(deltas))
-        self._db.execute(f"INSERT INTO delta VALUES {places}", values)
+        for seq, (entry_id, delta) in enumerate(deltas, self._seq + 1):
+            values += (seq, entry_id, encode_delta(delta))
+        placeholders = ",".join(["(?,?,?)"] * len(deltas))
+        self._db.execute(f"INSERT INTO delta VALUES {placeholders}", values)
         self._seq += len(deltas)
 
-    def _delete(self, number: int) -> None:
+    def _delete(self, entry_id: int) -> None:
         self._db.execute(
             "DELETE FROM delta WHERE request = ?1"
             " AND seq > (SELECT first FROM request WHERE id = ?1)"
             " AND seq <= (SELECT last FROM request WHERE id = ?1)",
-            (number,),
+            (entry_id,),
         )
-        self._db.execute("DELETE FROM request WHERE id = ?", (number,))
+        self._db.execute("DELETE FROM request WHERE id = ?", (entry_id,))
 
     def _make_room(self) -> bool:
-        """Delete half of the entries that are over; whether there were any."""
-        over = self._db.execute(
+        """Delete the older half of the complete entries. Returns whether there were any."""
+        complete = self._db.execute(
             "SELECT id FROM request WHERE phase = ? ORDER BY expires", (Phase.COMPLETE,)
         ).fetchall()
         with self._transaction():
-            for (number,) in over[: (len(over) + 1) // 2]:
-                self._delete(number)
-        return bool(over)
+            for (entry_id,) in complete[: (len(complete) + 1) // 2]:
+                self._delete(entry_id)
+        return bool(complete)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -1,1 +1,1 @@
-"""How a process of glmserve begins and ends: its parent, its exit code, its last line."""
+"""Start and end of a process: its tie to the parent, its exit code, its error message."""

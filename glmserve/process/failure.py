@@ -1,6 +1,7 @@
-"""How a command ends that fails: one line on stderr with the cause and what to do, and its code.
+"""Reports a failed command: one line on stderr with the cause and the remedy, and an exit code.
 
-Exit codes: 2, an option is wrong; 130, Ctrl-C; 141, nobody reads the output any more; 1, all else.
+Exit codes: 2, an option is wrong; 130, Ctrl-C; 141, the reader of the output is gone; 1, all other
+errors.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NoReturn
 from glmserve.errors import StartupError
 
 INTERRUPTED = 130
-_NOBODY_READS = 141  # as a shell reports SIGPIPE
+_BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells report it
 
 _REMEDIES = {
     errno.EMFILE: "allow this process more open files (ulimit -n)",
@@ -32,45 +33,45 @@ _REMEDIES = {
 
 
 def exit_with(command: Callable[[], int | None], *, debug: bool = False) -> NoReturn:
-    """Run a command to its end, and end the process with what came of it.
+    """Run a command, report its error if it fails, and exit with its code.
 
     Args:
         command: returns the exit code; None is 0.
-        debug: tracebacks are shown as well.
+        debug: show tracebacks as well.
     """
     try:
         code = command() or 0
         sys.stdout.flush()
-    except SystemExit as end:  # argparse has said everything
-        code = _flushed(end.code if isinstance(end.code, int) else 0)
+    except SystemExit as end:  # argparse has printed its message
+        code = _flush_stdout(end.code if isinstance(end.code, int) else 0)
     except BaseException as error:
         code = report(error, debug=debug)
     sys.exit(code)
 
 
 def report(error: BaseException, *, debug: bool) -> int:
-    """Say in one line what went wrong; the exit code that goes with it."""
+    """Print one line about an error. Returns the exit code for it."""
     if isinstance(error, BrokenPipeError):
         _leave_stdout()
-        return _NOBODY_READS
+        return _BROKEN_PIPE
     if debug:
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    say(_describe(error))
+    print_error(_describe(error))
     return error.exit_code if isinstance(error, StartupError) else 1
 
 
-def say(message: str) -> None:
-    """One line on stderr, whatever is in the message."""
+def print_error(message: str) -> None:
+    """Print an error message on stderr, as one line."""
     print(f"glmserve: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
 def repair_streams() -> None:
     """Make the standard streams safe to write to.
 
-    One that was closed becomes /dev/null, or a socket would take its number; a character that the
-    locale cannot write is written as its code.
+    A closed one is opened as /dev/null; otherwise a socket would take its number. Characters that
+    the locale cannot write are written as escapes.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -108,7 +109,7 @@ def _with_remedy(cause: str, number: int | None) -> str:
     return f"{cause}; {remedy}" if remedy else cause
 
 
-def _flushed(code: int) -> int:
+def _flush_stdout(code: int) -> int:
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -117,5 +118,5 @@ def _flushed(code: int) -> int:
 
 
 def _leave_stdout() -> None:
-    """So that the interpreter does not complain when it flushes in the end."""
+    """Point stdout to /dev/null, so that the interpreter's last flush does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,4 +1,4 @@
-"""Where an unexpected error came from, for a log that nobody's text may get into."""
+"""Describes unexpected errors for logs that must not contain users' text."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import traceback
 
 
 def origin(error: BaseException) -> str:
-    """The error's type and the lines of code that raised it, without what it says.
+    """The error's type and traceback, without its message.
 
-    Messages of errors quote the value that was wrong, which may be a part of a prompt or an answer.
+    Messages of errors often quote the wrong value, which may be a part of a prompt or an answer.
     """
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]

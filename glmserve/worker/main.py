@@ -22,7 +22,7 @@ from glmserve.devices.affinity import run_on
 from glmserve.devices.host import return_free_memory
 from glmserve.devices.registry import select_device
 from glmserve.errors import OptionError, StartupError
-from glmserve.process.failure import say
+from glmserve.process.failure import print_error
 from glmserve.process.parent import die_with
 from glmserve.worker.step_loop import execute_steps
 
@@ -63,7 +63,9 @@ def _serve(connection: socket.socket, runner: Runner, *, debug: bool) -> None:
     except Exception as error:
         if debug:
             traceback.print_exception(error)
-        say(f"the worker failed in a step: {type(error).__name__}: {error}; --debug shows where")
+        print_error(
+            f"the worker failed in a step: {type(error).__name__}: {error}; --debug shows where"
+        )
         sys.exit(1)
     finally:
         runner.close()

@@ -339,7 +339,7 @@ async def test_a_full_disk_stops_no_stream(
         ]
         # Whoever has seen only events with ids gets the rest, once there is space again.
         database.execute("PRAGMA max_page_count = 100000")
-        monkeypatch.setattr("glmserve.journal.journal._CALM", 0.0)
+        monkeypatch.setattr("glmserve.journal.journal._RECOVERY_SECONDS", 0.0)
         async with open_stream(app, TEXT, STREAM, last(ids[-1])) as stream:
             rest = await stream.rest()
         assert texts_of(ids + rest) == texts_of(whole)

@@ -50,7 +50,7 @@ class Echo:
         raise AssertionError("nothing is masked")
 
     async def wait_lost(self) -> None:
-        raise AssertionError("nobody waits")
+        raise AssertionError("the loss is not awaited")
 
     async def close(self) -> None:
         self.closed = True

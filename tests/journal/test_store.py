@@ -174,7 +174,7 @@ def test_a_torn_database_is_refused_or_whole(store: Store, tmp_path: Path, kept:
 
 
 def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "journal.sqlite").write_text("notes of somebody's" * 300)
+    (tmp_path / "journal.sqlite").write_text("notes of a person" * 300)
     with pytest.raises(StartupError, match="damaged"):
         Store(tmp_path, "model", 2**20)
 

@@ -62,7 +62,7 @@ class ServerContext:
             StartupError: see Engine.start.
         """
         if self.answers is not None:
-            self._tidying = asyncio.create_task(self.answers.journal.tidy_forever())
+            self._tidying = asyncio.create_task(self.answers.journal.expire_forever())
         starting = [self.engine.start(progress)]
         if self.structures is not None:
             starting.append(self.structures.prepare())
