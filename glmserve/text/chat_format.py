@@ -1,6 +1,6 @@
-"""Chat messages to prompt ids, and what comes back to text and calls: one class per form.
+"""The interface of chat formats: conversations to prompt ids, responses to text and tool calls.
 
-The forms themselves are in `plain_formats.py` and `role_formats.py`.
+The formats are in `plain_formats.py` and `role_formats.py`.
 """
 
 from __future__ import annotations
@@ -25,25 +25,29 @@ ROLES = ("system", "user", "assistant", "tool")
 
 @dataclass(frozen=True)
 class ChatMessage:
-    """One message of a conversation; the API has mapped its own roles to these."""
+    """One message of a conversation. The API maps its own roles to ROLES."""
 
     role: str
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
-    """What an assistant called, after saying `content`."""
+    """The assistant's calls, after `content`."""
     tool_call_id: str | None = None
-    """The call that a message of the role "tool" answers."""
+    """Id of the call that a message with the role "tool" answers."""
 
 
 class ChatFormat(ABC):
-    """Renders conversations for one tokenizer and reads what comes back."""
+    """Renders conversations for one tokenizer, and parses responses.
+
+    Raises:
+        CheckpointError: the tokenizer lacks a token that the format needs.
+    """
 
     name: ClassVar[str]
     required_tokens: ClassVar[tuple[str, ...]] = ()
     stop_tokens: ClassVar[tuple[str, ...]] = ()
     """Special tokens that end a response, besides the tokenizer's end token."""
     lead_in: ClassVar[str] = r"\n? ?"
-    """A regex of what the model may write before its text and the response filter removes."""
+    """A regex of the whitespace that the model may write first and the response filter removes."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         for name in (*self.required_tokens, *self.stop_tokens):
@@ -58,12 +62,12 @@ class ChatFormat(ABC):
         }
 
     def render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:
-        """Prompt ids that ask for the next assistant message, which may call `tools`.
+        """Prompt ids for the next assistant message, which may call `tools`.
 
-        Calls and results of earlier turns are rendered whether there still are tools or not.
+        Calls and results of earlier turns are rendered even if `tools` is empty.
 
         Raises:
-            InvalidRequestError: the conversation has no form in this format.
+            InvalidRequestError: the conversation cannot be written in this format.
         """
         if not messages:
             raise InvalidRequestError("there must be at least one message", param="messages")
@@ -76,24 +80,25 @@ class ChatFormat(ABC):
 
     @abstractmethod
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
-        """As `render`, for messages that have been checked."""
+        """Like `render`, for checked messages."""
 
     def response_filter(self) -> ResponseFilter:
-        """A new filter for one response, to be applied before stop strings are looked for."""
+        """A new filter for one response. It runs before the search for stop strings."""
         return FilterChain((StripLeading(), ReplaceTrainingDate()))
 
     @abstractmethod
     def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
-        """A new parser for one response, to be applied to its filtered text."""
+        """A new parser for one response. It reads the filtered text."""
 
     def tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool = False) -> str:
-        """llguidance's Lark text that a response must match, unfiltered, to be a call of `tools`.
+        """A Lark grammar (llguidance's dialect) of unfiltered responses that call `tools`.
 
-        `parallel` allows several calls where the model can write several. `or_text` allows a
-        response that is text, too, but no call that is none of `tools`.
+        Args:
+            parallel: allow several calls, if the model can write several.
+            or_text: also allow a response that is text, but no call of any other tool.
 
         Raises:
-            InvalidRequestError: there are no tools, or one's parameters are not an object's.
+            InvalidRequestError: there are no tools, or the parameters of one are not an object.
         """
         if not tools:
             raise InvalidRequestError("a call is required, but there are no tools", param="tools")
@@ -101,14 +106,14 @@ class ChatFormat(ABC):
 
     @abstractmethod
     def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool) -> str:
-        """As `tool_grammar`, for at least one tool."""
+        """Like `tool_grammar`, for at least one tool."""
 
 
 def in_order_of_calls(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """Results that follow each other, in the order of their calls.
+    """Sort consecutive tool results into the order of their calls.
 
-    Clients add results as they come in, but no format of these models says which result answers
-    which call. Results that answer no call known so far come after the others.
+    Clients may add results in any order, but these formats do not say which result answers which
+    call. Results of unknown calls come last.
     """
     ordered: list[ChatMessage] = []
     results: list[ChatMessage] = []

@@ -1,4 +1,4 @@
-"""Which chat format a checkpoint wants: said by the user, by the checkpoint, or by its name."""
+"""Selects a checkpoint's chat format: from the option, from its files, or from its name."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _NAME_PATTERNS = {
 def select_chat_format(
     name_hints: Sequence[str], tokenizer: Tokenizer, explicit: str | None = None
 ) -> ChatFormat:
-    """The chat format to use, bound to the tokenizer.
+    """The chat format to use, with the tokenizer.
 
-    `explicit` wins, then the first hint that names a format, then special tokens that only one
-    model has.
+    `explicit` comes first, then the first hint that names a format, then special tokens that only
+    one model has.
 
     Raises:
-        OptionError: `explicit` is no format's name.
-        CheckpointError: nothing tells, or the tokenizer lacks tokens the format needs.
+        OptionError: `explicit` is not the name of a format.
+        CheckpointError: the format is unknown, or the tokenizer lacks tokens that it needs.
     """
     name = named_chat_format(name_hints, explicit) or _format_of_special_tokens(tokenizer)
     if name is None:
@@ -50,10 +50,10 @@ def select_chat_format(
 
 
 def named_chat_format(name_hints: Sequence[str], explicit: str | None = None) -> str | None:
-    """The format that is named, explicitly or by a hint; None if none is.
+    """Name of the format given explicitly or by a hint, or None.
 
     Raises:
-        OptionError: `explicit` is no format's name.
+        OptionError: `explicit` is not the name of a format.
     """
     if explicit is not None:
         if explicit not in CHAT_FORMATS:
@@ -62,7 +62,7 @@ def named_chat_format(name_hints: Sequence[str], explicit: str | None = None) ->
     for hint in name_hints:
         if hint in CHAT_FORMATS:
             return hint
-        # The last folder of a path tells most: chatglm3/data/chatglm2-6b/checkpoint-100.
+        # The last folder that matches counts: chatglm3/data/chatglm2-6b/checkpoint-100.
         for part in reversed(re.split(r"[/\\]", hint)):
             for name, pattern in _NAME_PATTERNS.items():
                 if pattern.search(part):
@@ -71,13 +71,13 @@ def named_chat_format(name_hints: Sequence[str], explicit: str | None = None) ->
 
 
 def read_name_hints(directory: Path) -> list[str]:
-    """Everything in a checkpoint that may name its chat format, the most telling first.
+    """Everything in a checkpoint that may name its chat format, the most reliable first.
 
-    Our own key "chat_format", then the names under which the files were published, then the
-    directory's name.
+    First glmserve's key "chat_format", then the names under which the files were published, then
+    the directory's name.
 
     Raises:
-        CheckpointError: a JSON file is damaged, or "chat_format" is no format's name.
+        CheckpointError: a JSON file is damaged, or "chat_format" is not the name of a format.
     """
     hints = []
     for path in (directory / "tokenizer_config.json", directory / "config.json"):
@@ -92,7 +92,8 @@ def read_name_hints(directory: Path) -> list[str]:
 
 
 def _format_of_special_tokens(tokenizer: Tokenizer) -> str | None:
-    """ChatGLM2 and CodeGeeX2 share their tokens, every other model has tokens of its own."""
+    """The format that only fits these special tokens. None for ChatGLM2 and CodeGeeX2, which share
+    theirs."""
     tokens = tokenizer.special_ids.keys()
     if "<|user|>" in tokens:
         return "glm4" if "<sop>" in tokens else "chatglm3"

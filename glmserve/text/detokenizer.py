@@ -1,4 +1,4 @@
-"""Token ids to text as they arrive."""
+"""Converts token ids to text incrementally."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 class IncrementalDetokenizer:
     """Text of a growing list of token ids, never half a character.
 
-    A character may span several tokens, so bytes wait in `_pending` until they are a whole one.
-    What all calls return, joined, is exactly `tokenizer.decode` of all ids. This runs once per
-    token of every stream: it looks each id up in a table and never decodes a byte twice but the
-    pending ones.
+    A character may span several tokens, so bytes wait in `_pending` until the character is
+    complete. The joined results equal `tokenizer.decode` of all ids. This runs for every token of
+    every stream: it looks up each id in a table, and only pending bytes are decoded twice.
     """
 
     __slots__ = ("_at_start", "_errors", "_pending", "_table", "_tokenizer")
@@ -44,12 +43,12 @@ class IncrementalDetokenizer:
         return text
 
     def flush(self) -> str:
-        """What is left at the end: an unfinished character, as replacement characters."""
+        """The rest at the end: an incomplete character, as replacement characters."""
         text, self._pending = self._pending.decode("utf-8", self._errors), b""
         return text
 
     def _first_bytes(self, token_ids: Sequence[int]) -> bytes:
-        """As `push`, while the text has not begun and a blank may be the tokenizer's own."""
+        """Bytes of ids at the beginning of the text, without the tokenizer's own leading blank."""
         parts = []
         for token_id in token_ids:
             data = self._table[token_id]

@@ -24,13 +24,13 @@ _BLANK_RUN = re.compile(f" {{2,{_MAX_BLANKS}}}")
 
 
 class IceTokenizer(SentencePieceBase):
-    """Whitespace is written as pieces: `<n>`, `<|tab|>` and `<|blank_2|>` to `<|blank_80|>`.
+    """Writes whitespace as pieces: `<n>`, `<|tab|>` and `<|blank_2|>` to `<|blank_80|>`.
 
-    Lossy by nature: the model normalises with NFKC and drops extra blanks. The reference turns
-    the names back into whitespace in the decoded text, here each such token simply is whitespace,
-    so text that spells `<n>` out of other pieces stays what it is.
+    It is lossy: the model normalises with NFKC and drops extra blanks. The reference replaces the
+    names by whitespace in the decoded text. Here the tokens themselves decode to whitespace, so a
+    text that spells `<n>` with other pieces stays unchanged.
 
-    A prompt ends with [gMASK] <sop>, where the later models begin with them.
+    A prompt ends with [gMASK] <sop>; those of later models begin with them.
     """
 
     def __init__(self, processor: SentencePieceProcessor, special_ids: Mapping[str, int]) -> None:

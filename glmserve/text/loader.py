@@ -1,4 +1,4 @@
-"""Finds out which tokenizer a checkpoint has, by its files and what is in them."""
+"""Finds and loads a checkpoint's tokenizer, by the names and contents of its files."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from glmserve.text.tokenizer_json import load_tokenizer_json
 _TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")
 _GIT_LFS_POINTER = b"version https://git-lfs"
 _PROTOBUF_FIRST_FIELD = b"\n"
-"""A SentencePiece model opens with its pieces: field 1, length-delimited, is the byte 0x0A."""
+"""First byte of a SentencePiece model: the tag of field 1, length-delimited, which is 0x0A."""
 
 
 def load_tokenizer(directory: Path, chat_format: str | None = None) -> Tokenizer:
-    """The tokenizer of the checkpoint in `directory`.
+    """Load the tokenizer of the checkpoint in `directory`.
 
-    `chat_format` is the user's explicit choice; only ChatGLM2 and ChatGLM3, which share one
-    tokenizer file, need a name to be told apart.
+    Args:
+        chat_format: name of the format given by the user. ChatGLM2 and ChatGLM3 have the same
+            tokenizer file and differ only by name.
 
     Raises:
+        OptionError: `chat_format` is not the name of a format.
         CheckpointError: files are missing, damaged or of an unknown kind.
     """
     ice, model, json = (

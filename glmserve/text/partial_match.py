@@ -1,13 +1,13 @@
-"""How much of a text's end could still grow into a string that is being looked for."""
+"""Finds the end of a text that may be the beginning of a searched string."""
 
 from __future__ import annotations
 
 
 def partial_match_start(text: str, needle: str) -> int:
-    """Where the longest proper prefix of `needle` that ends `text` begins; len(text) if none.
+    """Index in `text` where the longest proper prefix of `needle` begins that ends `text`.
 
-    Looks only at places where needle's first character stands, so a text without it costs one
-    search over at most len(needle) - 1 characters.
+    It is len(text) if there is none. Only occurrences of needle's first character are compared, so
+    a text without it costs one search over at most len(needle) - 1 characters.
     """
     first = needle[0]
     start = text.find(first, max(0, len(text) - len(needle) + 1))

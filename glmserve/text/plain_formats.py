@@ -1,7 +1,7 @@
-"""Formats that are plain text, without any role tokens: ChatGLM-6B, ChatGLM2 and CodeGeeX2.
+"""Formats of plain text without role tokens: ChatGLM-6B, ChatGLM2 and CodeGeeX2.
 
-These models know no tools. They are told in their system text, and calls and results stand in the
-text between tags (`tools/tagged.py`).
+These models were not trained to call tools. The system text explains the tools, and calls and
+results are written between tags (`tools/tagged.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from glmserve.text.tools import Tool, ToolParser, tagged
 
 
 class PlainFormat(ChatFormat):
-    """Makes text of tools, calls and results; subclasses see none of them."""
+    """Turns tools, calls and results into text, so that subclasses only handle text."""
 
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
         system = [m.content for m in takewhile(lambda m: m.role == "system", messages)]
@@ -35,7 +35,12 @@ class PlainFormat(ChatFormat):
 
     @abstractmethod
     def _text(self, system: list[str], messages: Sequence[ChatMessage]) -> str:
-        """The prompt, for the texts of the system at the beginning and all later messages."""
+        """The prompt text.
+
+        Args:
+            system: contents of the system messages at the beginning.
+            messages: all later messages, without tool calls.
+        """
 
     def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
         return tagged.TaggedParser(tools)
@@ -56,13 +61,13 @@ def _without_tools(message: ChatMessage) -> ChatMessage:
 class _RoundsFormat(PlainFormat):
     """Plain text in numbered rounds of question and answer; there are no roles.
 
-    A system prompt goes in front of the first round, as there is no other place for it. A later
-    system message counts as the user's, as does the result of a tool. Consecutive messages of one
-    side become one, and an assistant who speaks first answers an empty question.
+    The system prompt precedes the first round. Later system messages and tool results count as the
+    user's messages. Consecutive messages of one side are joined. If an assistant's message comes
+    first, its question is empty.
     """
 
     separator: ClassVar[str]
-    """What ends a question, an answer and the system prompt."""
+    """Ends a question, an answer and the system prompt."""
 
     def _text(self, system: list[str], messages: Sequence[ChatMessage]) -> str:
         rounds, query = _split_rounds(messages)
@@ -70,7 +75,7 @@ class _RoundsFormat(PlainFormat):
 
     @abstractmethod
     def _rounds(self, rounds: list[tuple[str, str]], query: str) -> str:
-        """Past rounds of question and answer, and the open question, as text."""
+        """The text of past rounds (question, answer) and of the open question."""
 
 
 def _split_rounds(messages: Iterable[ChatMessage]) -> tuple[list[tuple[str, str]], str]:
@@ -86,7 +91,7 @@ def _split_rounds(messages: Iterable[ChatMessage]) -> tuple[list[tuple[str, str]
 
 
 class ChatGLMFormat(_RoundsFormat):
-    """ChatGLM-6B: rounds from 0, but a lone question is sent as it is."""
+    """ChatGLM-6B: rounds are numbered from 0. A single question has no number."""
 
     name = "chatglm"
     separator = "\n"
@@ -105,7 +110,7 @@ class ChatGLMFormat(_RoundsFormat):
 
 
 class ChatGLM2Format(_RoundsFormat):
-    """ChatGLM2-6B: rounds from 1, parts separated by an empty line."""
+    """ChatGLM2-6B: rounds are numbered from 1, parts are separated by an empty line."""
 
     name = "chatglm2"
     separator = "\n\n"
@@ -119,11 +124,11 @@ class ChatGLM2Format(_RoundsFormat):
 
 
 class CodeGeeX2Format(PlainFormat):
-    """CodeGeeX2: a model that continues code, without any chat form of its own.
+    """CodeGeeX2: continues code and has no chat format.
 
-    The prompt is the contents of all messages as one text, a line each, whatever their roles; so
-    a system message "# language: Python" followed by a comment gives the documented prompt. The
-    response is left alone: leading whitespace is indentation.
+    The prompt is the contents of all messages, a line each, whatever their roles. So a system
+    message "# language: Python" followed by a comment gives the documented prompt. The response is
+    not filtered, because leading whitespace is indentation.
     """
 
     name = "codegeex2"

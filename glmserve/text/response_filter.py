@@ -1,8 +1,8 @@
-"""What the models' own chat functions do to a response, made to work on a stream.
+"""The publisher's post-processing of responses, applied to a stream.
 
-Each filter takes pieces of text and gives back what is settled; joined with `flush`, the result is
-what the whole response would have become. Only leading whitespace is removed: upstream's strip()
-also cuts trailing blanks, which no reader sees and which a stream would have to delay.
+A filter takes pieces of text and returns the text that can no longer change. All results joined
+equal the processed whole response. Only leading whitespace is removed: upstream's strip() also cuts
+trailing blanks, which readers do not see and a stream would have to delay.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ class ResponseFilter(Protocol):
     """A streaming rewrite of response text."""
 
     def push(self, text: str) -> str:
-        """The text that is settled now."""
+        """Add text; returns the text that can no longer change."""
         ...
 
     def flush(self) -> str:
-        """What was held back, at the end of the response."""
+        """End the response; returns the text that was held back."""
         ...
 
 
 class FilterChain:
-    """Filters one after another; without any, text passes unchanged."""
+    """Applies filters in order. Without filters, text passes unchanged."""
 
     __slots__ = ("_filters",)
 
@@ -49,8 +49,8 @@ class FilterChain:
 class StripLeading:
     """Drops whitespace before the first visible character.
 
-    ChatGLM3 and GLM-4 open an answer with their metadata line, a bare newline where no tool is
-    called, so this removes that line too.
+    ChatGLM3 and GLM-4 begin an answer with their metadata line, which is empty if no tool is
+    called. So this removes that line too.
     """
 
     __slots__ = ("_begun",)
@@ -69,7 +69,7 @@ class StripLeading:
 
 
 class ReplaceTrainingDate:
-    """Puts a year where the model writes its placeholder for the end of its training data."""
+    """Replaces the model's placeholder for the end of its training data by a year."""
 
     PLACEHOLDER = "[[训练时间]]"
     YEAR = "2023年"
@@ -93,7 +93,7 @@ class ReplaceTrainingDate:
 class FullWidthPunctuation:
     """Makes ASCII punctuation next to a Chinese character full-width again (ChatGLM-6B only).
 
-    Its tokenizer normalises full-width forms away, so its chat function puts them back.
+    Its tokenizer normalises full-width forms, and its chat function restores them.
     """
 
     _MARKS = str.maketrans(",!:;?", "，！：；？")
@@ -103,9 +103,9 @@ class FullWidthPunctuation:
 
     def __init__(self) -> None:
         self._before = ""
-        """The last character given back, as it came in: the left neighbour of what follows."""
+        """The last returned character before its replacement: left neighbour of the next text."""
         self._held = ""
-        """A mark whose right neighbour decides, and has not come yet."""
+        """A punctuation mark that waits for its right neighbour, which decides its form."""
 
     def push(self, text: str) -> str:
         if not text:

@@ -1,4 +1,4 @@
-"""Formats with role tokens, whose models were trained to call tools: ChatGLM3 and GLM-4."""
+"""Formats with role tokens, of models trained to call tools: ChatGLM3 and GLM-4."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from glmserve.text.tools.python_call import FUNCTION, write_python_call
 
 
 class _RoleFormat(ChatFormat):
-    """`<|role|>`, a metadata line, the content; at the end a bare `<|assistant|>`.
+    """For each message `<|role|>`, a metadata line and the content; `<|assistant|>` at the end.
 
-    Both parts are encoded apart, so that each gets its own dummy blank where the tokenizer has
-    one, and no text can ever become a role token. The model writes its metadata line itself: it is
-    empty, or the name of a tool with the arguments as the content. The tool's result is an
-    observation. The models make one call at a time, so several calls are a turn each.
+    Metadata and content are encoded separately. So each gets its own dummy blank if the tokenizer
+    adds one, and no text can become a role token. The model writes its metadata line itself: it is
+    empty, or the name of a tool, and then the content is the arguments. A tool's result is an
+    observation. The models make one call in a turn, so several calls become several turns.
 
-    Messages are rendered in the order given; an assistant message may be the last one, and the
-    model then adds another, as upstream's chat template does.
+    Messages keep their order. If the last one is an assistant message, the model adds another, as
+    in upstream's chat template.
     """
 
     stop_tokens = ("<|user|>", "<|observation|>")
@@ -59,11 +59,11 @@ class _RoleFormat(ChatFormat):
     def _with_tools(
         self, messages: Sequence[ChatMessage], tools: Sequence[Tool]
     ) -> list[ChatMessage]:
-        """The messages, with the system message that offers the tools."""
+        """The messages, with a system message that describes the tools."""
 
     @abstractmethod
     def _arguments(self, call: ToolCall) -> str:
-        """The arguments of a past call as the model has written them."""
+        """The arguments of a past call, in the form in which the model writes them."""
 
 
 class ChatGLM3Format(_RoleFormat):
@@ -75,7 +75,7 @@ class ChatGLM3Format(_RoleFormat):
     TOOLS = (
         "Answer the following questions as best as you can. You have access to the following tools:"
     )
-    """What the model was trained to read in front of its tools."""
+    """The sentence before the tools in the model's training data."""
 
     def _with_tools(
         self, messages: Sequence[ChatMessage], tools: Sequence[Tool]
@@ -86,7 +86,7 @@ class ChatGLM3Format(_RoleFormat):
         return [offer, *messages[len(system) :]]
 
     def _arguments(self, call: ToolCall) -> str:
-        code = f"{FUNCTION}({call.arguments})"  # for what is no JSON, as a model may get it wrong
+        code = f"{FUNCTION}({call.arguments})"  # if the arguments are not JSON, as a model may err
         with suppress(ValueError):
             arguments = read_json(call.arguments.strip() or "{}")
             if isinstance(arguments, dict):
@@ -101,16 +101,16 @@ class ChatGLM3Format(_RoleFormat):
 
 
 class GLM4Format(_RoleFormat):
-    """GLM-4: tools in a system message of their own, calls as JSON.
+    """GLM-4: tools in a separate system message, calls as JSON.
 
-    Messages without content are left out, as upstream does; a tool's result never is, as the call
-    before it must be answered.
+    Messages without content are left out, as in upstream's template. Empty tool results are kept,
+    because each call needs an answer.
     """
 
     name = "glm4"
     required_tokens = ("<|system|>", "<|assistant|>", "<sop>")
 
-    # Word for word what upstream's template writes, the model's name included.
+    # Verbatim from upstream's template, including its spelling of the model's name.
     TOOLS = (
         "你是一个名为 GhatGLM 的人工智能助手。你是基于智谱AI训练的语言模型 GLM-4 模型开发的，"
         "你的任务是针对用户的问题和要求提供适当的答复和支持。\n\n# 可用工具"
@@ -141,5 +141,5 @@ class GLM4Format(_RoleFormat):
 
 
 def _indented(value: object) -> str:
-    """JSON as the publisher's code shows tools."""
+    """JSON in the layout of the publisher's code."""
     return json.dumps(value, indent=4, ensure_ascii=False)

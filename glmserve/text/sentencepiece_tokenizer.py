@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
 BLANK = "\u2581"
-"""How SentencePiece writes a blank within a piece."""
+"""SentencePiece's character for a blank within a piece."""
 
 _SPECIAL_TOKENS = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
 _ROLE_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
 
 
 class SentencePieceBase(Tokenizer):
-    """What every SentencePiece tokenizer of the family shares: its decoder's rules."""
+    """The decoding rules of all SentencePiece tokenizers of the family."""
 
     decode_errors = ONE_PER_BYTE
 
@@ -64,16 +64,18 @@ class SentencePieceBase(Tokenizer):
 
 
 class SentencePieceTokenizer(SentencePieceBase):
-    """Pieces, then [MASK] [gMASK] [sMASK] sop eop, then for ChatGLM3 the four roles.
+    """Ids are the pieces, then [MASK] [gMASK] [sMASK] sop eop, then for ChatGLM3 the four roles.
 
-    The numbering is the remote code's: special tokens follow the last piece in this order.
-    ChatGLM2 and ChatGLM3 ship the very same model file, so only the checkpoint's name tells
-    whether there are roles.
+    The numbering follows the publisher's code. ChatGLM2 and ChatGLM3 ship the same model file, so
+    only the checkpoint's name tells whether there are roles.
     """
 
     @classmethod
     def from_file(cls, path: Path, *, roles: bool) -> SentencePieceTokenizer:
         """Read a `tokenizer.model`.
+
+        Args:
+            roles: whether there are ChatGLM3's role tokens.
 
         Raises:
             CheckpointError: it is not a complete SentencePiece model.
@@ -95,7 +97,7 @@ class SentencePieceTokenizer(SentencePieceBase):
 
 
 def load_processor(path: Path) -> SentencePieceProcessor:
-    """A SentencePiece model from its file; sentencepiece is imported only here.
+    """Load a SentencePiece model from its file. sentencepiece is imported only here.
 
     Raises:
         CheckpointError: the file cannot be read or is not a complete model.
@@ -105,7 +107,7 @@ def load_processor(path: Path) -> SentencePieceProcessor:
     data = read_whole(path)
     try:
         processor = SentencePieceProcessor(model_proto=data) if data else None
-    except (RuntimeError, UnicodeDecodeError):  # the latter: its complaint quotes what is no text
+    except (RuntimeError, UnicodeDecodeError):  # the latter: its message quotes bytes
         processor = None
     if processor is None:
         raise CheckpointError(
@@ -115,10 +117,10 @@ def load_processor(path: Path) -> SentencePieceProcessor:
 
 
 def control_ids(path: Path, processor: SentencePieceProcessor) -> dict[str, int]:
-    """Name -> id of the model's own pieces that stand for no text, such as <unk> and </s>.
+    """Id by name of the model's pieces without text, such as <unk> and </s>.
 
     Raises:
-        CheckpointError: a piece is no text; the file is damaged.
+        CheckpointError: the file is damaged: a piece is not valid UTF-8.
     """
     try:
         names = processor.id_to_piece(list(range(processor.get_piece_size())))
@@ -132,7 +134,7 @@ def control_ids(path: Path, processor: SentencePieceProcessor) -> dict[str, int]
 
 
 def _leading_blanks(processor: SentencePieceProcessor) -> LeadingBlanks:
-    """Ask the decoder itself, as the model's normaliser settings are not exposed."""
+    """Find the rule by decoding blanks, because the model's normaliser settings are not exposed."""
     blank = processor.piece_to_id(BLANK)
     if processor.is_unknown(blank) or processor.decode([blank]) == " ":
         return LeadingBlanks.KEEP

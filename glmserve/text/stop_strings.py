@@ -1,4 +1,4 @@
-"""Ends a stream of text at the first stop string, without ever showing a part of one."""
+"""Ends a stream of text at the first stop string, without returning a part of one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from glmserve.errors import InvalidRequestError
 
 
 class StopChecker:
-    """Looks for stop strings in text that arrives in pieces.
+    """Searches stop strings in text that arrives in pieces.
 
-    The stop string that is complete first wins, as generation ends with it; of those that are
-    complete at the same character the longest, so that nothing of it is shown. The result does
-    not depend on how the text is cut into pieces. Held back is exactly the end of the text that
-    could still become a stop string, so at most the length of the longest one less one.
+    The stop string that is complete first wins, because generation ends with it. If several are
+    complete at the same character, the longest wins, so that no part of it is returned. The result
+    does not depend on how the text is cut into pieces. It holds back only the end of the text that
+    may still become a stop string: at most the length of the longest one minus one.
 
-    Callers skip this class where there is nothing to look for. With `include` the text shown ends
-    behind the stop string instead of before it.
+    Args:
+        stop_strings: non-empty strings.
+        include: the text ends after the stop string instead of before it.
+
+    Raises:
+        InvalidRequestError: a stop string is empty.
     """
 
     __slots__ = ("_held", "_include", "_searches", "_stopped")
@@ -30,7 +34,11 @@ class StopChecker:
         self._stopped: str | None = None
 
     def push(self, text: str) -> tuple[str, str | None]:
-        """The text that may be shown now, and the stop string that has ended it, if any."""
+        """Add text.
+
+        Returns:
+            The text that can be returned now, and the stop string that ended it, or None.
+        """
         if self._stopped is not None:
             return "", self._stopped
         ends = [(search.feed(text), -len(search.string)) for search in self._searches]
@@ -48,15 +56,15 @@ class StopChecker:
         return text[:hold_from], None
 
     def flush(self) -> str:
-        """What was held back, now that no more text can complete a stop string."""
+        """End the text; returns the part that was held back."""
         text, self._held = self._held, ""
         return text
 
 
 class _Search:
-    """Looks for one string in text that arrives in pieces, in linear time whatever they say.
+    """Searches one string in text that arrives in pieces, in linear time for any text.
 
-    D. Knuth, J. Morris, V. Pratt, "Fast Pattern Matching in Strings", 1977.
+    The algorithm is from D. Knuth, J. Morris, V. Pratt, "Fast Pattern Matching in Strings", 1977.
     """
 
     __slots__ = ("_borders", "matched", "string")
@@ -64,12 +72,13 @@ class _Search:
     def __init__(self, string: str) -> None:
         self.string = string
         self.matched = 0
-        """Characters at the string's beginning that the text so far ends with."""
+        """Length of the string's longest prefix that ends the text so far."""
         self._borders = [0]
-        """By length less one: of that beginning the longest end that is a beginning, too."""
+        """Index n - 1: length of the longest proper suffix of the prefix of length n that is also
+        a prefix of the string."""
 
     def feed(self, text: str) -> int:
-        """Where in `text` the first occurrence ends, counted from 1; 0 if there is none."""
+        """Add text. Returns the end of the first occurrence in `text`, or 0 if there is none."""
         string, matched = self.string, self.matched
         start = 0 if matched else text.find(string[0])
         if start < 0:
@@ -82,13 +91,13 @@ class _Search:
         return 0
 
     def _advance(self, matched: int, character: str) -> int:
-        """How much is matched when one more character has come."""
+        """Length of the matched prefix after one more character."""
         while matched and self.string[matched] != character:
             matched = self._border(matched)
         return matched + (self.string[matched] == character)
 
     def _border(self, length: int) -> int:
-        """Of the beginning of this length; they are found as they are needed."""
+        """Border length of the prefix of this length. Borders are computed when needed."""
         borders = self._borders
         while len(borders) < length:
             borders.append(self._advance(borders[-1], self.string[len(borders)]))

@@ -1,4 +1,4 @@
-"""Turns the tokens of one request into text while they are generated."""
+"""Converts the tokens of one request to text while they are generated."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class ScoredToken(NamedTuple):
 
 
 class TextDelta(NamedTuple):
-    """Tokens of one step, and the text that they settle; either may be empty."""
+    """New tokens, and the text that is settled with them. Either may be empty."""
 
     text: str
     token_ids: list[int]
     scored: list[ScoredToken]
-    """The tokens whose text is settled by this delta, if the request wants log-probabilities."""
+    """Tokens with text that this delta settles, if the request asks for log-probabilities."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,23 @@ class TextOptions:
     stop_strings: tuple[str, ...] = ()
     """The text ends before the first of them."""
     include_stop: bool = False
-    """The stop string or stop token stays in the text."""
+    """Keep the stop string or stop token in the text."""
     skip_special_tokens: bool = True
     """True: special tokens add no text. False: they add their names."""
 
 
 class TextAssembler:
-    """Detokenises, applies the chat format's filter and stops at stop strings.
+    """Detokenizes, applies the chat format's filter, and ends the text at stop strings.
 
-    Text is settled when no later token can change it: a delta never ends within a character, and
+    Text is settled when no later token can change it. A delta never ends within a character, and
     never contains the beginning of a stop string.
 
     Args:
-        params: the request's; its stop tokens have no text, its `min_tokens` delay stop strings.
+        params: the request's parameters. Its stop tokens have no text; before `min_tokens` stop
+            strings are ignored.
         tokenizer: None leaves all text empty, for servers without a tokenizer.
-        options: see there.
-        response_filter: the rewrite that the model family applies to its responses, if any.
+        options: stop strings and special tokens.
+        response_filter: the chat format's filter, or None.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class TextAssembler:
         self.stop_string: str | None = None
         """The stop string that ended the text, if one did."""
         self.stop_token: ScoredToken | None = None
-        """The stop token that ended the text and is no part of it, if the request wants
+        """The stop token that ended the text and is not part of it, if the request asks for
         log-probabilities."""
         self._min_tokens = params.min_tokens
         self._detokenizer = (
@@ -79,87 +80,88 @@ class TextAssembler:
             if options.stop_strings
             else None
         )
-        self._silent_ids = frozenset() if options.include_stop else params.stop_token_ids
-        self._unspoken: ScoredToken | None = None
+        self._hidden_ids = frozenset() if options.include_stop else params.stop_token_ids
+        self._hidden_stop_token: ScoredToken | None = None
         self._num_written = 0
         """Characters produced."""
-        self._num_shown = 0
+        self._num_released = 0
         """Characters already released."""
         self._held: deque[tuple[int, ScoredToken]] = deque()
-        """Scored tokens whose text is not settled, each with the characters produced up to it."""
+        """Scored tokens with unsettled text, each with the number of characters up to its end."""
 
     def push(self, new: NewTokens) -> TextDelta:
-        """Add tokens. After a stop string the text has ended: `stop_string` is set."""
+        """Add tokens; returns what they settle. If a stop string ends the text, `stop_string` is
+        set."""
         delta = self._read(new)
         self.num_output_tokens += len(delta.token_ids)
         return delta
 
     def finish(self) -> TextDelta | None:
-        """End the text after its last token; the text that was held back, if there is any."""
+        """End the text after its last token; returns what was held back, or None."""
         if self._detokenizer is None:
             return None
         rest = self._settle_rest(self._detokenizer.flush())
         scored = self._release()
         if self.stop_string is None:
-            self.stop_token = self._unspoken
+            self.stop_token = self._hidden_stop_token
         return TextDelta(rest, [], scored) if rest or scored else None
 
     def _read(self, new: NewTokens) -> TextDelta:
-        """The text that these tokens settle, and the tokens that belong to the response."""
+        """Convert tokens to settled text. Tokens after a stop string are dropped."""
         token_ids = new.token_ids
         if self._detokenizer is None:
             scored = [ScoredToken(*pair) for pair in zip(token_ids, new.logprobs, strict=False)]
             return TextDelta("", token_ids, scored)
-        spoken = token_ids
-        if token_ids[-1] in self._silent_ids:
-            spoken = token_ids[:-1]
+        visible = token_ids
+        if token_ids[-1] in self._hidden_ids:
+            visible = token_ids[:-1]
             if new.logprobs:
-                self._unspoken = ScoredToken(token_ids[-1], new.logprobs[-1])
+                self._hidden_stop_token = ScoredToken(token_ids[-1], new.logprobs[-1])
         if self._stop is not None or new.logprobs:
-            return self._read_one_by_one(spoken, new)
-        return TextDelta(self._filtered(self._detokenizer.push(spoken)), token_ids, [])
+            return self._read_one_by_one(visible, new)
+        return TextDelta(self._filtered(self._detokenizer.push(visible)), token_ids, [])
 
-    def _read_one_by_one(self, spoken: list[int], new: NewTokens) -> TextDelta:
-        """Token by token: a slow reader gets many at once, and any of them may end the text."""
+    def _read_one_by_one(self, visible: list[int], new: NewTokens) -> TextDelta:
+        """Convert token by token, because any of several tokens may end the text."""
         assert self._detokenizer is not None
         text = ""
-        for index, token_id in enumerate(spoken):
+        for index, token_id in enumerate(visible):
             written = self._filtered(self._detokenizer.push([token_id]))
             self._num_written += len(written)
             if new.logprobs:
                 self._held.append((self._num_written, ScoredToken(token_id, new.logprobs[index])))
             may_stop = self.num_output_tokens + index >= self._min_tokens
-            shown = self._checked(written) if may_stop else written
-            self._num_shown += len(shown)
-            text += shown
+            released_text = self._until_stop(written) if may_stop else written
+            self._num_released += len(released_text)
+            text += released_text
             if self.stop_string is not None:
                 return TextDelta(text, new.token_ids[: index + 1], self._release())
         return TextDelta(text, new.token_ids, self._release())
 
     def _release(self) -> list[ScoredToken]:
-        """The held tokens whose text is settled."""
+        """Remove and return the held tokens with settled text."""
         released = []
-        while self._held and self._held[0][0] <= self._num_shown:
+        while self._held and self._held[0][0] <= self._num_released:
             released.append(self._held.popleft()[1])
         return released
 
     def _filtered(self, text: str) -> str:
         return self._filter.push(text) if self._filter else text
 
-    def _checked(self, text: str) -> str:
-        """The part of this new text that can be shown now."""
+    def _until_stop(self, text: str) -> str:
+        """The part of new text that can be released now. Sets `stop_string` if one is found."""
         if self._stop and text:
             text, self.stop_string = self._stop.push(text)
         return text
 
     def _settle_rest(self, text: str) -> str:
-        """The end of the text, including everything that was held back."""
+        """The end of the text, with everything that was held back."""
         if self._filter:
             text = self._filter.push(text) + self._filter.flush()
         if self._stop:
-            shown, self.stop_string = self._stop.push(text)
-            text = shown + self._stop.flush()
-        self._num_shown = (
-            self._num_written if self.stop_string is None else self._num_shown + len(text)
+            released_text, self.stop_string = self._stop.push(text)
+            text = released_text + self._stop.flush()
+        self._num_released = (
+            self._num_written if self.stop_string is None else self._num_released + len(text)
         )
         return text

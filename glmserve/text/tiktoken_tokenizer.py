@@ -17,7 +17,7 @@ GLM4_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""How text is cut into words before merging (`pat_str` of tokenization_chatglm.py)."""
+"""Regex that cuts text into words before merging (`pat_str` of tokenization_chatglm.py)."""
 
 GLM4_SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -40,8 +40,8 @@ GLM4_SPECIAL_TOKENS = (
 _REQUIRED_SPECIAL_TOKENS = ("<|endoftext|>", "[gMASK]", "<sop>")
 
 _LONGEST_BLANK_RUN = 100_000
-"""tiktoken's regex engine runs out of stack, and panics, in a run of some hundred thousand blanks
-(`\\s+(?!\\S)` keeps one state per blank)."""
+"""Longer runs of blanks are refused: tiktoken's regex engine keeps one state per blank for
+`\\s+(?!\\S)`, and panics when it runs out of stack."""
 
 _TOO_LONG_BLANK_RUN = re.compile(rf"\s{{{_LONGEST_BLANK_RUN + 1}}}")
 
@@ -49,7 +49,7 @@ _LARGEST_VOCABULARY = 2**24
 
 
 class TiktokenTokenizer(Tokenizer):
-    """Ranks (bytes -> id) and special ids; every text is its own bytes, with no dummy blank."""
+    """A tokenizer of ranks (bytes -> id) and special ids. It adds no dummy blank to a text."""
 
     def __init__(
         self, path: Path, ranks: dict[bytes, int], pattern: str, special_ids: Mapping[str, int]
@@ -81,8 +81,8 @@ class TiktokenTokenizer(Tokenizer):
     def from_file(cls, path: Path, tokenizer_config: Mapping[str, Any]) -> TiktokenTokenizer:
         """Read a `tokenizer.model` of base64 lines.
 
-        Special tokens are those of `added_tokens_decoder` in tokenizer_config.json, or GLM-4's
-        own where the checkpoint says nothing.
+        Special tokens are those of `added_tokens_decoder` in tokenizer_config.json, or GLM-4's if
+        there are none.
 
         Raises:
             CheckpointError: a line is damaged, or tokens are missing or numbered twice.

@@ -1,4 +1,4 @@
-"""Token ids as bytes: the table that every decode reads."""
+"""The table of each token's bytes, which decoding reads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from enum import Enum
 
 
 class LeadingBlanks(Enum):
-    """What happens to the blank that opens the first piece of a text.
+    """How decoding treats blanks at the beginning of a text.
 
-    SentencePiece puts a dummy blank in front of every text it encodes, so its decoder takes one
-    away again; with `remove_extra_whitespaces` it takes all of them.
+    SentencePiece adds a dummy blank to every text that it encodes, and its decoder removes one
+    again. With `remove_extra_whitespaces` it removes all of them.
     """
 
     KEEP = "keep"
@@ -20,7 +20,7 @@ class LeadingBlanks(Enum):
 
 
 class TokenBytes(dict[int, bytes]):
-    """Id -> bytes, each computed on first use: no cost at start-up, a plain dict look-up after."""
+    """Bytes by token id, computed on first use, so that start-up is not slower."""
 
     def __init__(self, compute: Callable[[int], bytes]) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class TokenBytes(dict[int, bytes]):
 
 
 ONE_PER_BYTE = "glmserve.one_replacement_per_byte"
-"""Decode errors as SentencePiece reports them: one U+FFFD for each stray byte, where Python's own
+"""Error handler that decodes like SentencePiece: one U+FFFD for each invalid byte. Python's
 "replace" gives one for a whole truncated character."""
 
 

@@ -1,4 +1,4 @@
-"""What the rest of glmserve asks of a tokenizer."""
+"""The interface of tokenizers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from glmserve.text.token_bytes import LeadingBlanks, TokenBytes
 
 
 class Tokenizer(ABC):
-    """Text to token ids and back, for one checkpoint.
+    """Converts text to token ids and back, for one checkpoint.
 
-    A subclass says what bytes an id stands for; decoding, whole or token by token, is the same
-    for all of them.
+    A subclass defines the bytes of each id. Decoding is the same for all subclasses.
     """
 
     decode_errors: ClassVar[str] = "replace"
-    """Error handler for bytes that are no UTF-8; the reference implementations differ."""
+    """Error handler for invalid UTF-8; the reference implementations differ."""
 
     leading_blanks: LeadingBlanks = LeadingBlanks.KEEP
 
@@ -34,12 +33,12 @@ class Tokenizer(ABC):
         never_sampled: frozenset[int] = frozenset(),
     ) -> None:
         self.vocab_size = vocab_size
-        """Ids in [0, vocab_size) can be decoded; the engine must never sample others."""
+        """Ids in [0, vocab_size) can be decoded. The engine must not sample others."""
         self.special_ids = special_ids
-        """Name -> id of every token that is no piece of text."""
+        """Id by name of every token that is not a piece of text."""
         self.eos_id = eos_id
         self.never_sampled = never_sampled
-        """Ids below vocab_size that no model was trained to produce: gaps and unused tokens."""
+        """Ids below vocab_size that must not be sampled: gaps and unused tokens."""
         self._prompt_prefix = list(prompt_prefix)
         self._prompt_suffix = list(prompt_suffix)
         self._special_names = {token_id: name for name, token_id in special_ids.items()}
@@ -47,39 +46,55 @@ class Tokenizer(ABC):
         self._without_specials = TokenBytes(self._text_bytes)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text. Names of special tokens within it are text like any other."""
+        """Ids of plain text. Names of special tokens in it are encoded as text.
+
+        Raises:
+            InvalidRequestError: the text has a lone surrogate, or the tokenizer cannot encode it.
+        """
         if not text.isascii():
             _check_no_surrogates(text)
         return self._encode(text)
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Ids as the reference tokenizer's default encode gives them, [gMASK] and sop included."""
+        """Ids as from the reference tokenizer's `encode`, with [gMASK] and sop.
+
+        Raises:
+            InvalidRequestError: see `encode`.
+        """
         return [*self._prompt_prefix, *self.encode(text), *self._prompt_suffix]
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
-        """Text of a whole list of ids."""
+        """Text of a whole list of ids.
+
+        Raises:
+            InvalidRequestError: an id is outside the vocabulary.
+        """
         detokenizer = IncrementalDetokenizer(self, skip_special_tokens)
         return detokenizer.push(token_ids) + detokenizer.flush()
 
     def token_bytes(self, token_id: int, skip_special_tokens: bool = True) -> bytes:
-        """Exactly the bytes an id adds to a text that has already begun."""
+        """The bytes that an id adds to a text that has begun.
+
+        Raises:
+            InvalidRequestError: the id is outside the vocabulary.
+        """
         return self.byte_table(skip_special_tokens)[token_id]
 
     def byte_table(self, skip_special_tokens: bool) -> TokenBytes:
-        """The table behind `token_bytes`, for loops that index it themselves."""
+        """The table of `token_bytes`, for loops that index it directly."""
         return self._without_specials if skip_special_tokens else self._with_specials
 
     def opens_with_blank(self, token_id: int) -> bool:
-        """Whether the piece's first byte is a blank that `leading_blanks` speaks of."""
+        """Whether the piece begins with a blank to which `leading_blanks` applies."""
         return False
 
     @abstractmethod
     def _encode(self, text: str) -> list[int]:
-        """Ids of text that is known to be valid Unicode."""
+        """Ids of text without lone surrogates."""
 
     @abstractmethod
     def _piece_bytes(self, token_id: int) -> bytes:
-        """Bytes of an id that is within the vocabulary and not special."""
+        """Bytes of an id within the vocabulary that is not special."""
 
     def _text_bytes(self, token_id: int) -> bytes:
         if not 0 <= token_id < self.vocab_size:
@@ -94,7 +109,7 @@ class Tokenizer(ABC):
 
 
 def _check_no_surrogates(text: str) -> None:
-    """JSON can smuggle in lone surrogates ("\\ud800"), which no tokenizer can encode."""
+    """Refuse lone surrogates, which JSON can contain ("\\ud800") and no tokenizer can encode."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -1,9 +1,9 @@
-"""GLM-4's `-hf` checkpoints ship only tokenizer.json; this turns it back into tiktoken's ranks.
+"""Converts the tokenizer.json of GLM-4's `-hf` checkpoints back to tiktoken's ranks.
 
-Such a file was converted from GLM-4's tiktoken file: the same tokens, written in GPT-2's printable
-alphabet for bytes, and merges in the order of the ranks they result in. Where that holds, merging
-the pair of lowest resulting rank (tiktoken) and merging the first pair in the list (Hugging Face)
-are the same. Where it does not hold, the file is refused rather than read almost right.
+Such a file was converted from GLM-4's tiktoken file. It has the same tokens, written in GPT-2's
+printable alphabet for bytes, and merges in the order of the resulting ranks. Then merging the pair
+with the lowest resulting rank (tiktoken) equals merging the first pair in the list (Hugging Face).
+A file without these properties is refused, because it would be tokenized slightly differently.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def load_tokenizer_json(path: Path) -> TiktokenTokenizer:
     """Read a `tokenizer.json` that was converted from a tiktoken file.
 
     Raises:
-        CheckpointError: it is anything else.
+        CheckpointError: the file is of another kind or damaged.
     """
     data = read_json_object(path)
     model = _dict(data.get("model"))

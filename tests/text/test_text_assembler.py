@@ -31,7 +31,7 @@ def read(
 
 @pytest.mark.parametrize("at_once", [1, 2, 7, 100])
 def test_what_counts_does_not_depend_on_how_late_it_is_read(at_once: int) -> None:
-    deltas, assembler = read("abc STOP and more that nobody asked for", at_once, ["STOP"])
+    deltas, assembler = read("abc STOP and more after the end", at_once, ["STOP"])
     assert "".join(delta.text for delta in deltas) == "abc "
     assert bytes(i for delta in deltas for i in delta.token_ids) == b"abc STOP"
     assert assembler.num_output_tokens == 8

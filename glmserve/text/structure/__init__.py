@@ -1,4 +1,4 @@
-"""Generated text that is held to a structure: JSON, a schema, a regex, a choice, a grammar."""
+"""Structured output: text that must match a JSON schema, regex, choice or grammar."""
 
 from glmserve.text.structure.compiler import StructureCompiler
 from glmserve.text.structure.constraint import CompiledStructure, ConstraintError

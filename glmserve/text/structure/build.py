@@ -1,4 +1,4 @@
-"""Grammars to matchers: the part of compiling that may take long, or fail."""
+"""Compiles grammars to llguidance's matchers, which may take long or fail."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _MAX_REASON = 300
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """Masks of tokens that mean something else at the beginning of a text."""
+    """Masks of tokens with another meaning at the beginning of a text."""
 
     with_blank: bytes
-    """Their first blank is not part of the text."""
+    """Tokens that begin with a blank which is not part of the text."""
     never_first: bytes
-    """They would be no part of the text at all."""
+    """Tokens without any text at the beginning."""
 
 
 def build_matcher(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
     """A matcher at the beginning of a grammar.
 
     Raises:
-        InvalidRequestError: llguidance refuses it; the message is its own.
+        InvalidRequestError: llguidance refuses it; the message is llguidance's.
     """
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
     if matcher.is_error():
@@ -34,10 +34,14 @@ def build_matcher(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
 
 
 def first_mask(plain: LLMatcher, after_blank: LLMatcher | None, opening: Opening) -> bytes:
-    """llguidance's mask of the first token.
+    """The mask of the first token, in llguidance's layout (with a bit for the end).
+
+    Args:
+        plain: matcher of the structure.
+        after_blank: matcher of a blank and the structure, or None if the tokenizer keeps blanks.
 
     Raises:
-        InvalidRequestError: no token can come first, or finding out which costs too much.
+        InvalidRequestError: no token can come first, or computing the mask costs too much.
     """
     raw = _mask(plain)
     if after_blank is None:
@@ -57,10 +61,10 @@ def _mask(matcher: LLMatcher) -> bytes:
 
 
 def _reason(matcher: LLMatcher) -> str:
-    """llguidance's message without its excerpts of our own rules."""
+    """llguidance's message without excerpts of glmserve's own rules."""
     reason = matcher.get_error()
     for prefix in _PREFIXES:
         reason = reason.rpartition(prefix)[2]
-    if "limits." in reason:  # advice for those who could change LIMITS
+    if "limits." in reason:  # advice about LIMITS, which users cannot change
         return "it is too complex"
     return reason.strip().partition("\n")[0][:_MAX_REASON]

@@ -1,4 +1,4 @@
-"""Compiles structures for one tokenizer, each once, without ever stopping the event loop."""
+"""Compiles and caches structures for one tokenizer, without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from glmserve.text.structure.build import Opening, build_matcher, first_mask
 from glmserve.text.structure.constraint import CompiledGrammar, CompiledStructure, Vocabulary
 from glmserve.text.structure.grammar import GrammarText, grammar_text
 from glmserve.text.structure.json_text import JsonGuard
+from glmserve.text.structure.sandbox import CompileRequest, Setup
+from glmserve.text.structure.sandbox_process import SandboxProcess
 from glmserve.text.structure.structures import Choice, Grammar, JsonObject, Regex, Structure
-from glmserve.text.structure.trial import Setup, Trial
-from glmserve.text.structure.trial_process import TrialProcess
 from glmserve.text.structure.vocabulary import ll_tokenizer, packed_bits, text_tokens
 from glmserve.text.token_bytes import LeadingBlanks
 from glmserve.text.tokenizer import Tokenizer
 
 CACHE_SIZE = 128
-"""Compiled grammars that are kept: some 100 kB each, a few MB where automata have grown large."""
+"""Number of cached grammars: about 100 kB each, a few MB if their automata are large."""
 
-_MOST_AT_ONCE = 64
-"""New structures that may wait for their trial, which are held one after another."""
+_MAX_COMPILING = 64
+"""Maximum number of structures that wait to be compiled. The sandbox compiles one at a time."""
 
 _MAY_OPEN_WITH_SPACE = Choice | Regex | Grammar
-"""Of the other structures whitespace at the beginning means nothing."""
+"""Structures in which whitespace at the beginning is significant."""
 
 
 @dataclass(frozen=True)
-class _Tools:
-    """What is made of the tokenizer on first use."""
+class _TokenizerData:
+    """Data derived from the tokenizer, and the sandbox for it."""
 
     vocabulary: Vocabulary
     tokenizer: LLTokenizer
     opening: Opening
-    process: TrialProcess
+    sandbox: SandboxProcess
 
 
 class StructureCompiler:
-    """Structures in, constraints out. Everything is made on first use."""
+    """Compiles structures to constraints. Derived data and the sandbox are created on first use."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._tools: asyncio.Task[_Tools] | None = None
+        self._tokenizer_data: asyncio.Task[_TokenizerData] | None = None
         self._compiled: OrderedDict[GrammarText, asyncio.Task[CompiledGrammar]] = OrderedDict()
         self._compiling: set[asyncio.Task[CompiledGrammar]] = set()
 
     async def prepare(self) -> None:
-        """Make now what the first structure would have to wait for.
+        """Create everything that the first structure needs.
 
-        The interpreter is locked for 2 microseconds per token of the vocabulary meanwhile, so a
-        server does this before it has streams.
+        This holds the interpreter lock for 2 microseconds per token of the vocabulary, so a server
+        does it before it has streams.
         """
         await self.compile(JsonObject(), stop_ids=frozenset())
 
@@ -65,18 +65,18 @@ class StructureCompiler:
         lead_in: str = "",
         param: str | None = None,
     ) -> CompiledStructure:
-        """Compile a structure, or find it compiled.
+        """Compile a structure, or take it from the cache.
 
         Args:
-            stop_ids: what may end the text where the structure allows its end.
-            lead_in: a regex of whitespace that may come before the structured text, where the
-                chat format takes it away again; "" for none. Unused where the text may itself
-                begin with whitespace, which must not be taken away with it.
+            stop_ids: token ids that may end the text where the structure may end.
+            lead_in: a regex of whitespace before the structured text, which the chat format
+                removes; "" for none. It is ignored if the text itself may begin with whitespace,
+                which would be removed with it.
             param: the request's field, for errors.
 
         Raises:
-            InvalidRequestError: nothing fits the structure, or it cannot be honoured.
-            QueueFullError: too many others are being compiled.
+            InvalidRequestError: no text matches the structure, or it cannot be honoured.
+            QueueFullError: too many structures are being compiled.
         """
         try:
             if lead_in and isinstance(structure, _MAY_OPEN_WITH_SPACE):
@@ -92,20 +92,20 @@ class StructureCompiler:
         return CompiledStructure(grammar, stop_ids, bool(lead_in))
 
     async def close(self) -> None:
-        """Give up what is being compiled, and end the helper process."""
+        """Cancel running compilations, and end the sandbox."""
         for task in self._compiling:
             task.cancel()
         await asyncio.gather(*self._compiling, return_exceptions=True)
-        if self._tools is not None and not _has_failed(self._tools):
-            await (await asyncio.shield(self._tools)).process.close()
+        if self._tokenizer_data is not None and not _has_failed(self._tokenizer_data):
+            await (await asyncio.shield(self._tokenizer_data)).sandbox.close()
 
     async def _grammar(self, structure: Structure, lead_in: str) -> CompiledGrammar:
         text = await asyncio.to_thread(grammar_text, structure, lead_in)
         task = self._compiled.get(text)
-        if task is None or _is_useless(task):
-            if len(self._compiling) >= _MOST_AT_ONCE:
+        if task is None or _must_recompile(task):
+            if len(self._compiling) >= _MAX_COMPILING:
                 raise QueueFullError(
-                    f"{_MOST_AT_ONCE} other structures wait to be compiled; try again later"
+                    f"{_MAX_COMPILING} other structures wait to be compiled; try again later"
                 )
             task = self._compiled[text] = asyncio.create_task(self._compile(text))
             self._compiling.add(task)
@@ -113,43 +113,45 @@ class StructureCompiler:
             if len(self._compiled) > CACHE_SIZE:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(text)
-        # One of several that wait for it may leave.
+        # Shielded: several callers may wait for the task, and one of them may be cancelled.
         return await asyncio.shield(task)
 
     async def _compile(self, text: GrammarText) -> CompiledGrammar:
-        tools = await self._shared_tools()
-        after_blank = text.after_blank if tools.vocabulary.opens_with_blank else None
-        await tools.process.check(Trial(text.plain, after_blank))
-        return await asyncio.to_thread(_build, tools, text)
+        data = await self._shared_tokenizer_data()
+        after_blank = text.after_blank if data.vocabulary.opens_with_blank else None
+        await data.sandbox.check(CompileRequest(text.plain, after_blank))
+        return await asyncio.to_thread(_build, data, text)
 
-    async def _shared_tools(self) -> _Tools:
-        if self._tools is None or _has_failed(self._tools):
-            self._tools = asyncio.create_task(asyncio.to_thread(_make_tools, self._tokenizer))
-        return await asyncio.shield(self._tools)
+    async def _shared_tokenizer_data(self) -> _TokenizerData:
+        if self._tokenizer_data is None or _has_failed(self._tokenizer_data):
+            self._tokenizer_data = asyncio.create_task(
+                asyncio.to_thread(_make_tokenizer_data, self._tokenizer)
+            )
+        return await asyncio.shield(self._tokenizer_data)
 
 
-def _has_failed(task: asyncio.Task[_Tools] | asyncio.Task[CompiledGrammar]) -> bool:
+def _has_failed(task: asyncio.Task[_TokenizerData] | asyncio.Task[CompiledGrammar]) -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
 
 
-def _is_useless(task: asyncio.Task[CompiledGrammar]) -> bool:
+def _must_recompile(task: asyncio.Task[CompiledGrammar]) -> bool:
     return _has_failed(task) or (task.done() and task.result().is_broken)
 
 
-def _make_tools(tokenizer: Tokenizer) -> _Tools:
+def _make_tokenizer_data(tokenizer: Tokenizer) -> _TokenizerData:
     tokens = text_tokens(tokenizer)
     opening = _opening_ids(tokenizer, tokens)
-    # Where all opening blanks are dropped, the text has not begun after a lone one.
+    # If all leading blanks are dropped, a token that is one blank does not begin the text.
     drops_all = tokenizer.leading_blanks is LeadingBlanks.DROP_ALL
     lone = {i for i in opening if tokens[i] == b" "} if drops_all else set()
     masks = Opening(packed_bits(opening, len(tokens)), packed_bits(lone, len(tokens)))
     spaces = (i for i, data in enumerate(tokens) if data[i in opening :][:1].isspace())
     opens_with_space = int.from_bytes(packed_bits(spaces, len(tokens)), "little")
-    return _Tools(
+    return _TokenizerData(
         Vocabulary(tokens, opening, opens_with_space, JsonGuard(tokens)),
         ll_tokenizer(tokens),
         masks,
-        TrialProcess(Setup(tokens, masks)),
+        SandboxProcess(Setup(tokens, masks)),
     )
 
 
@@ -163,9 +165,9 @@ def _opening_ids(tokenizer: Tokenizer, tokens: list[bytes]) -> frozenset[int]:
     )
 
 
-def _build(tools: _Tools, text: GrammarText) -> CompiledGrammar:
-    plain = build_matcher(tools.tokenizer, text.plain)
-    opens = tools.vocabulary.opens_with_blank
-    blank = build_matcher(tools.tokenizer, text.after_blank) if opens else None
-    mask = first_mask(plain, blank, tools.opening)
-    return CompiledGrammar(tools.vocabulary, plain, blank, mask, text.is_json)
+def _build(data: _TokenizerData, text: GrammarText) -> CompiledGrammar:
+    plain = build_matcher(data.tokenizer, text.plain)
+    opens = data.vocabulary.opens_with_blank
+    blank = build_matcher(data.tokenizer, text.after_blank) if opens else None
+    mask = first_mask(plain, blank, data.opening)
+    return CompiledGrammar(data.vocabulary, plain, blank, mask, text.is_json)

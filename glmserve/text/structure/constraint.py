@@ -1,9 +1,9 @@
-"""A compiled structure, and the constraint it puts on each sequence.
+"""A compiled structure, and the token constraint that it puts on each sequence.
 
-The first token is special with SentencePiece: its opening blank is not part of the text. So a
-structure is compiled twice, as it is and behind one blank. The first mask takes the bits of tokens
-that open with the tokenizer's blank from the second, all others from the first; the first token
-then decides which of the two follows the sequence.
+With SentencePiece the leading blank of the first token is not part of the text. So a structure is
+compiled twice: as it is, and after one blank. In the first mask, tokens that begin with the
+tokenizer's blank have their bits from the second matcher, all others from the first. The first
+token then decides which matcher follows the sequence.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from glmserve.text.structure.vocabulary import engine_mask
 
 
 class ConstraintError(GlmserveError):
-    """A structure turned out too complex in the middle of a response."""
+    """A structure became too complex during a response."""
 
     code = "structure_too_complex"
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What constraints need of a tokenizer."""
+    """Data of a tokenizer for constraints."""
 
     tokens: Sequence[bytes]
-    """Bytes of each id; empty where it is no text."""
+    """Bytes of each id; empty if it must not be generated as text."""
     opens_with_blank: frozenset[int]
-    """Ids whose first blank is dropped at the beginning of a text."""
+    """Ids that lose their first blank at the beginning of a text."""
     opens_with_space: int
-    """Bits of the ids whose text, at its beginning, begins with whitespace."""
+    """Bit set of ids with whitespace at the beginning of a text."""
     guard: JsonGuard
 
     @property
@@ -43,17 +43,18 @@ class Vocabulary:
 
 @dataclass
 class CompiledGrammar:
-    """Matchers of a structure at its beginning; only ever copied."""
+    """Matchers at the beginning of a structure. Constraints copy them."""
 
     vocabulary: Vocabulary
     plain: LLMatcher
     after_blank: LLMatcher | None
-    """None where the tokenizer keeps its blanks."""
+    """None if the tokenizer keeps leading blanks."""
     first_mask: bytes
-    """As llguidance has it, with the end in bit `vocabulary.size`."""
+    """In llguidance's layout: bit `vocabulary.size` is the end."""
     is_json: bool
     is_broken: bool = field(default=False)
-    """Set once a copy has failed: they share a cache of limited size. Compile it again."""
+    """Set when a copy fails. The copies share a cache of limited size, so it must be compiled
+    again."""
 
     @property
     def may_open_with_space(self) -> bool:
@@ -63,15 +64,15 @@ class CompiledGrammar:
 
 @dataclass(frozen=True)
 class CompiledStructure:
-    """A structure and what may end it; gives out constraints, each for one sequence."""
+    """A compiled structure and its stop tokens. Creates one constraint for each sequence."""
 
     grammar: CompiledGrammar
     stop_ids: frozenset[int]
     has_lead_in: bool
-    """Whether whitespace in front of the text is not part of it."""
+    """Whether whitespace may precede the text."""
 
     def constraint(self) -> MatcherConstraint:
-        """A new constraint, at its beginning. Cheap."""
+        """A new constraint at the beginning. This is cheap."""
         return MatcherConstraint(self)
 
 
@@ -89,16 +90,16 @@ class MatcherConstraint:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing but the end can follow."""
+        """Whether only the end can follow."""
         matcher = self._matcher
-        # A matcher that has failed counts as stopped, too; `allowed` will raise its error.
+        # A failed matcher is stopped, too; `allowed` raises its error.
         return matcher is not None and matcher.is_stopped() and not matcher.is_error()
 
     def allowed(self) -> bytes:
-        """The mask of the next token, packed bits; stop ids are set where the text may end.
+        """The mask of the next token: one bit per id. Stop ids are set if the text may end.
 
         Raises:
-            ConstraintError: the grammar has run into a limit, or no token can spell what follows.
+            ConstraintError: the grammar exceeded a limit, or no token can continue the text.
         """
         grammar = self._grammar
         if self._matcher is None:
@@ -113,7 +114,7 @@ class MatcherConstraint:
         return engine_mask(mask, grammar.vocabulary.size, self._stop_ids)
 
     def accept(self, token_id: int) -> None:
-        """Take note of the token that was chosen; nothing happens with a stop id."""
+        """Advance by a sampled token. Stop ids are ignored."""
         if token_id in self._stop_ids:
             return
         vocabulary = self._grammar.vocabulary

@@ -1,7 +1,7 @@
-"""RFC 3339's dates and times as regexes: what every validator and parser of them takes.
+"""Regexes for RFC 3339's dates and times that all validators and parsers accept.
 
-llguidance's own formats have 29 February in every year, the year 0, and leap seconds at any time of
-day. A leap second is rarely valid and hardly ever parsed, so there is none here.
+llguidance's own formats allow 29 February in every year, the year 0, and leap seconds at any time
+of day. Here leap seconds are left out: they are rarely valid, and few parsers accept them.
 """
 
 from __future__ import annotations
@@ -20,4 +20,4 @@ _DATE = f"(?:{_YEAR}-{_DAY}|{_LEAP_YEAR}-02-29)"
 _TIME = rf"{_HOUR_MINUTE}:[0-5][0-9](?:\.[0-9]{{1,6}})?(?:Z|[+-]{_HOUR_MINUTE})"
 
 PATTERNS = {"date": f"^{_DATE}$", "time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}
-"""Format -> the regex that takes its place."""
+"""The regex by name of the format."""

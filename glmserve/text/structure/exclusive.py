@@ -1,4 +1,4 @@
-"""Whether two schemas visibly exclude one another, so that oneOf is the same as anyOf."""
+"""Decides whether two schemas exclude each other, so that oneOf equals anyOf."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from glmserve.text.structure.refs import pointer
 Schema = dict[str, Any] | bool
 
 _MAX_REFS = 32
-"""$refs followed in a row; a longer chain counts as unknown."""
+"""Maximum length of a chain of $refs; a longer one counts as unknown."""
 
 
 def are_exclusive(one: Schema, other: Schema, at: Mapping[str, Schema]) -> bool:
-    """True only if no value fits both: by type, by literal values, or by a required property.
+    """Whether types, literal values, or a required property show that no value matches both.
 
     Args:
         one, other: checked schemas.
-        at: JSON pointer -> schema, for $refs.
+        at: schema by JSON pointer, for $refs.
     """
     one, other = _target(one, at), _target(other, at)
     if one is False or other is False:
@@ -42,7 +42,7 @@ def are_exclusive(one: Schema, other: Schema, at: Mapping[str, Schema]) -> bool:
 def _names_exclude(
     one: dict[str, Any], other: dict[str, Any], name: str, at: Mapping[str, Schema]
 ) -> bool:
-    """Whether a property that one of them requires cannot have the same value in both."""
+    """Whether a required property cannot have the same value in both schemas."""
     pair = [
         schema.get("properties", {}).get(name, schema.get("additionalProperties", True))
         for schema in (one, other)
@@ -75,7 +75,7 @@ def _values(schema: dict[str, Any]) -> list[Any] | None:
 
 
 def _types(schema: dict[str, Any]) -> set[str] | None:
-    """Types of a schema's values, "number" standing for integers too; None if it does not say."""
+    """Types of a schema's values ("number" includes integers), or None if they are unknown."""
     values = _values(schema)
     if values is not None:
         return {_type_of(value) for value in values}
@@ -103,5 +103,5 @@ def _type_of(value: Any) -> str:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equality in JSON's sense, where true is not 1."""
+    """Equality in JSON, where true does not equal 1."""
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)

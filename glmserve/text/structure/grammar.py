@@ -1,4 +1,4 @@
-"""Structures as grammars for llguidance."""
+"""Writes structures as grammars for llguidance."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ from glmserve.text.structure.structures import (
 MAX_PATTERN = 10_000
 MAX_CHOICES = 1000
 MAX_CHOICE_TEXT = 64 * 1024
-"""Characters of all choices, or of all words that must not occur."""
+"""Characters of all choices together, or of all forbidden words."""
 
 _BODY = "structure_body"
 
 _HEADER = '%llguidance {"no_forcing": true}\n'
-"""Any way to cut the text into tokens is fine: the model decides. It also spares llguidance from
-asking for the canonical one, which would have to call Python."""
+"""Allows every tokenization of the text. llguidance then never asks for the canonical one, which
+would call Python."""
 
 
 class GrammarText(NamedTuple):
-    """A structure for llguidance, in its two forms."""
+    """The two grammars of a structure."""
 
     plain: str
     after_blank: str
-    """The same after one more blank, which is not part of the text: for tokens that open it."""
+    """The same after a blank that is not part of the text, for first tokens with a blank."""
     is_json: bool
-    """Whether all of it is one JSON value."""
+    """Whether the text is one JSON value."""
 
 
 def grammar_text(structure: Structure, lead_in: str = "") -> GrammarText:
     """The grammar of a structure.
 
     Args:
-        lead_in: a regex of whitespace that may come before it.
+        lead_in: a regex of whitespace before the text.
 
     Raises:
-        InvalidRequestError: it is malformed, too large, or wants what cannot be honoured.
+        InvalidRequestError: the structure is malformed, too large, or cannot be honoured.
     """
     is_terminal, rules = _rules(structure)
-    # Free text may open with any whitespace as it is.
+    # Free text may begin with whitespace anyway.
     lead = "" if isinstance(structure, Without) else lead_in
 
     def text(opening: str) -> str:
-        # Within a terminal the regexes are one automaton, which backs off where a greedy lexer
-        # would not: the body may itself begin with whitespace.
+        # Within a terminal the regexes form one automaton. Unlike a greedy lexer it handles a body
+        # that itself begins with whitespace.
         opened = f"OPENING {_BODY}" if opening else _BODY
         start = f"start: TEXT\nTEXT: {opened.upper()}\n" if is_terminal else f"start: {opened}\n"
         return _HEADER + start + (f"OPENING: /{opening}/\n" if opening else "") + rules
@@ -117,7 +117,7 @@ def _lark_regex(pattern: str) -> str:
             f"the regular expression has {len(pattern)} characters; at most {MAX_PATTERN} "
             "are allowed"
         )
-    # It matches all of the text anyhow, and anchors are not part of llguidance's syntax.
+    # The regex always matches the whole text, and llguidance's syntax has no anchors.
     pattern = pattern.removeprefix("^")
     if pattern.endswith("$") and (len(pattern) - len(pattern[:-1].rstrip("\\"))) % 2:
         pattern = pattern[:-1]

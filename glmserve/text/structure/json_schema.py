@@ -1,12 +1,12 @@
-"""Which JSON schemas can be honoured, and what is handed to llguidance for them.
+"""Checks JSON schemas and converts them for llguidance.
 
-llguidance ignores keywords it has never heard of and reads some others loosely, so every keyword
-is checked here first: known and well-formed, an annotation, or refused by name. The dialect is
-2020-12. Where this is stricter than the specification:
+llguidance ignores unknown keywords and reads some others loosely. So every keyword is checked here
+first: it is known and well-formed, an annotation, or refused by name. The dialect is 2020-12. This
+module is stricter than the specification:
 
-* `oneOf` needs alternatives that visibly exclude one another; it is then the same as `anyOf`.
-* No `patternProperties`: their names could run out, as no name comes twice in an object.
-* Numbers within a schema are at most 2**53 in size and not tiny: they become regexes.
+* The alternatives of `oneOf` must visibly exclude each other; it then equals `anyOf`.
+* `patternProperties` are refused: no name may occur twice in an object, so names could run out.
+* The numbers in a schema are at most 2**53 in size and not tiny, because they become regexes.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from glmserve.text.structure.refs import pointer
 from glmserve.text.structure.satisfiable import has_finite_value
 
 MAX_TEXT = 64 * 1024
-"""Characters of a schema; published ones of services and tools are a tenth of this."""
+"""Characters of a schema. Published schemas of services and tools have a tenth of this."""
 MAX_DEPTH = 32
 MAX_PROPERTIES = 500
 """Per object. A step's cost grows with the square of the optional ones: 2 ms at this number."""
 MAX_PATTERN = 1000
 MAX_COUNT = 10_000
-"""For lengths and numbers of items: each value below one is a state of the automaton."""
+"""For lengths and numbers of items, because each count is a state of the automaton."""
 MAX_MULTIPLE = 10_000
-"""Digits of multipleOf without their point: each remainder is a state of the automaton."""
+"""For multipleOf without its decimal point, because each remainder is a state of the automaton."""
 
 TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 FORMATS = (
@@ -44,26 +44,27 @@ ANNOTATIONS = frozenset(
 )
 
 WHITESPACE = r" |\r?\n(?: {0,40}|\t{0,10})"
-"""What may stand between two tokens of JSON: nothing, a blank, or a line break and an indent.
-Bounded, so that a model that likes blanks still finishes."""
+"""Whitespace between two JSON tokens, if any: a blank, or a line break and an indent. It is
+bounded, so that a model cannot write blanks without end."""
 
 ESCAPES = 'nrbtf\\"'
-"""After a backslash. No \\uXXXX: each string has one spelling, so equal names of properties look
-equal, and no half of a surrogate pair is ever written."""
+"""Characters after a backslash. Without \\uXXXX each string has one spelling: equal property names
+look equal, and the model cannot write half of a surrogate pair."""
 
 Schema = dict[str, Any] | bool
 
 
 def checked_schema(schema: Any, layout: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The schema in llguidance's terms.
+    """Check a schema and convert it for llguidance.
 
     Args:
-        schema: as the user wrote it, parsed from JSON.
-        layout: llguidance's options for separators and whitespace; by default WHITESPACE may
-            stand between any two tokens.
+        schema: the user's schema, parsed from JSON.
+        layout: llguidance's options for separators and whitespace. By default WHITESPACE is allowed
+            between any two tokens.
 
     Raises:
-        InvalidRequestError: not a schema, a keyword that cannot be honoured, or nothing fits it.
+        InvalidRequestError: it is not a schema, has a keyword that cannot be honoured, or no value
+            matches it.
     """
     checked = _Checker(schema).check()
     keywords = checked if isinstance(checked, dict) else {}
@@ -76,14 +77,14 @@ def _refuse(place: str, problem: str) -> InvalidRequestError:
 
 
 class _Checker:
-    """One walk over a schema, then what can only be told from all of it."""
+    """Walks over a schema, then checks what needs all of it: references and oneOf."""
 
     def __init__(self, root: Any) -> None:
         self._root = root
         self._at: dict[str, Schema] = {}
-        """JSON pointer -> what was made of the schema there."""
+        """Converted schema by JSON pointer."""
         self._refs: dict[str, str] = {}
-        """Pointer of a referring schema -> pointer of the one referred to."""
+        """Pointer of the target schema by pointer of the referring schema."""
         self._one_of: list[tuple[str, dict[str, Any]]] = []
 
     def check(self) -> dict[str, Any] | bool:
@@ -125,7 +126,7 @@ class _Checker:
                     raise _refuse(place, "$id is only understood at the top")
                 continue
             checked[keyword] = self._keyword(keyword, value, place, depth)
-        if checked.get("format") in PATTERNS:  # apart, as the schema may have a pattern of its own
+        if checked.get("format") in PATTERNS:  # separate: the schema may have its own pattern
             pattern = PATTERNS[checked.pop("format")]
             checked.setdefault("allOf", []).append({"pattern": pattern})
         if "oneOf" in checked:
@@ -295,4 +296,4 @@ _VALUES: dict[str, Callable[[Any], str | None]] = {
     "required": _required,
     "uniqueItems": _unique,
 }
-"""Keyword -> what is wrong with a value of it, as the end of a sentence; None: nothing."""
+"""Check by keyword. It returns what is wrong with a value, as a predicate, or None."""

@@ -1,4 +1,4 @@
-"""What a grammar cannot say about JSON: names do not repeat, and numbers stay finite."""
+"""Rules for JSON that a grammar cannot express: no name repeats, and numbers are finite."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from glmserve.text.structure.vocabulary import packed_bits
 
 MAX_DIGITS = 300
-"""Of one number, so that it is a finite double and within what Python's int() reads."""
+"""Digits of one number, so that it is a finite double and within the limit of Python's int()."""
 
 _QUOTE, _BACKSLASH = b'"\\'
 _DIGITS = frozenset(b"0123456789")
@@ -17,27 +17,28 @@ _NUMBER = frozenset(b"0123456789+-.eE")
 
 
 class JsonText:
-    """Follows JSON text that is known to be well-formed so far.
+    """Tracks the state of well-formed JSON text while it is written.
 
-    Names are compared as they are written: the grammar leaves one spelling for each. Numbers are
-    written out, without exponents: 1e999 would be infinite, and every finite value has that form.
+    Names are compared as bytes, because the grammar allows one spelling for each. Exponents are
+    refused: 1e999 would be infinite, and every finite value can be written without one.
     """
 
     __slots__ = ("_digits", "_escaped", "_is_name", "_name", "_names", "_string")
 
     def __init__(self) -> None:
         self._names: list[set[bytes] | None] = []
-        """Of each open object the names so far; None for each open array."""
+        """The names so far of each open object; None for each open array."""
         self._string = False
         self._escaped = False
         self._is_name = False
-        """Whether the string that is open, or would come next, is a name."""
+        """Whether the open string, or else the next one, is a name."""
         self._name = b""
         """The bytes of the open name."""
         self._digits = 0
-        """Of the number that is being written."""
+        """Digits of the open number."""
 
     def copy(self) -> JsonText:
+        """An independent copy."""
         other = JsonText()
         other._names = [None if names is None else set(names) for names in self._names]
         other._string, other._escaped = self._string, self._escaped
@@ -47,21 +48,23 @@ class JsonText:
 
     @property
     def in_string(self) -> bool:
+        """Whether a string is open."""
         return self._string
 
     @property
     def is_number_full(self) -> bool:
+        """Whether the open number has MAX_DIGITS digits."""
         return self._digits >= MAX_DIGITS
 
     def ends_of_taken_names(self) -> list[bytes]:
-        """What would complete the open name to one that is taken, closing quote included."""
+        """The bytes, with the closing quote, that would make the open name repeat another."""
         if not (self._string and self._is_name and self._names and self._names[-1]):
             return []
         written = len(self._name)
         return [name[written:] + b'"' for name in self._names[-1] if name.startswith(self._name)]
 
     def push(self, data: bytes) -> bool:
-        """Take the next bytes; False if they repeat a name or write an exponent."""
+        """Add bytes; returns False if they repeat a name or contain an exponent."""
         # Most tokens are plain text within a string.
         if self._string and not self._escaped and _QUOTE not in data and _BACKSLASH not in data:
             if self._is_name:
@@ -111,45 +114,47 @@ class JsonText:
 
 
 class JsonGuard:
-    """Takes tokens out of masks that JsonText would refuse.
+    """Removes tokens from masks that JsonText refuses.
 
-    Only tokens that could be refused are tried: of a vocabulary of 65 000 a few dozen, except
-    where a name is being completed, and those are found by their beginning.
+    Only tokens that may be refused are tried: a few dozen of a vocabulary of 65,000, and the tokens
+    that would complete a repeated name, which are found by binary search.
     """
 
     def __init__(self, tokens: Sequence[bytes]) -> None:
         self._tokens = tokens
-        self._quoted = sorted((data, i) for i, data in enumerate(tokens) if _QUOTE in data)
+        self._tokens_with_quote = sorted(
+            (data, i) for i, data in enumerate(tokens) if _QUOTE in data
+        )
         self._in_string = self._bits(_may_hold_name)
-        """Tokens that could be refused even if they do not complete the open name."""
+        """Tokens that may be refused within a string, apart from those that complete its name."""
         self._outside = self._in_string | self._bits(_may_hold_exponent)
-        """The same where no string is open."""
+        """Tokens that may be refused outside of strings."""
         self._opening_with_digit = self._bits(lambda data: data[:1].isdigit())
 
     def restrict(self, mask: bytes, text: JsonText) -> bytes:
-        """The mask without refused tokens; as it was if nothing would be left of it."""
+        """The mask without refused tokens, or the same mask if no token would remain."""
         bits = int.from_bytes(mask, "little")
         refused = 0
-        for token_id in self._suspects(bits, text):
+        for token_id in self._candidates(bits, text):
             if not text.copy().push(self._tokens[token_id]):
                 refused |= 1 << token_id
         if text.is_number_full:
             refused |= bits & self._opening_with_digit
-        left = bits & ~refused
-        return left.to_bytes(len(mask), "little") if refused and left else mask
+        remaining = bits & ~refused
+        return remaining.to_bytes(len(mask), "little") if refused and remaining else mask
 
-    def _suspects(self, bits: int, text: JsonText) -> Iterator[int]:
+    def _candidates(self, bits: int, text: JsonText) -> Iterator[int]:
         yield from _set_bits(bits & (self._in_string if text.in_string else self._outside))
         for ending in text.ends_of_taken_names():
-            start = bisect_left(self._quoted, ending, key=lambda pair: pair[0])
-            for data, token_id in self._quoted[start:]:
+            start = bisect_left(self._tokens_with_quote, ending, key=lambda pair: pair[0])
+            for data, token_id in self._tokens_with_quote[start:]:
                 if not data.startswith(ending):
                     break
                 if bits >> token_id & 1:
                     yield token_id
 
-    def _bits(self, chosen: Callable[[bytes], bool]) -> int:
-        ids = (i for i, data in enumerate(self._tokens) if data and chosen(data))
+    def _bits(self, is_included: Callable[[bytes], bool]) -> int:
+        ids = (i for i, data in enumerate(self._tokens) if data and is_included(data))
         return int.from_bytes(packed_bits(ids, len(self._tokens)), "little")
 
 
@@ -157,7 +162,7 @@ _HAS_EXPONENT = re.compile(rb"[0-9][eE]").search
 
 
 def _may_hold_name(data: bytes) -> bool:
-    """Whether a token could open and close a name, or end a string and write an exponent."""
+    """Whether a token may contain a whole name, or end a string and contain an exponent."""
     return data.count(b'"') >= 2 or bool(_HAS_EXPONENT(data.partition(b'"')[2]))
 
 

@@ -1,7 +1,7 @@
-"""Rewrites a Lark grammar so that it can be a part of ours.
+"""Rewrites a user's Lark grammar so that it can be embedded in another one.
 
-The text is cut into tokens as llguidance's own lexer does (parser/src/lark/lexer.rs); strings,
-regexes and comments pass unchanged.
+Tokens are those of llguidance's lexer (parser/src/lark/lexer.rs). Strings, regexes and comments
+stay unchanged.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TOKEN = re.compile(
 _BLANKS = re.compile(r"\s*")
 
 _BACKTRACKING = frozenset(("stop", "max_tokens", "temperature"))
-"""Attributes of rules that would have to act on the sampler or on tokens already sent."""
+"""Attributes of rules that would need to change the sampler or tokens already sent."""
 
 
 def embedded(text: str, start: str, schemas: Callable[[Any], dict[str, Any]] | None = None) -> str:
@@ -39,10 +39,10 @@ def embedded(text: str, start: str, schemas: Callable[[Any], dict[str, Any]] | N
 
     Args:
         start: the new name.
-        schemas: what makes the schema for llguidance; `checked_schema` if None.
+        schemas: checks and converts a schema; `checked_schema` if None.
 
     Raises:
-        InvalidRequestError: it is too long, uses what cannot be honoured, or has a bad schema.
+        InvalidRequestError: the grammar is too long, has an unsupported feature, or a bad schema.
     """
     if len(text) > MAX_TEXT:
         raise InvalidRequestError(

@@ -1,4 +1,4 @@
-"""References within one schema."""
+"""References within a schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether some finite value can fit a schema, followed through its references."""
+"""Decides whether a finite value can match a schema, following its references."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ _MAX_PASSES = 64
 
 
 def has_finite_value(schema: Schema, at: Mapping[str, Schema]) -> bool:
-    """False if every value would have to contain itself again, or a part is never satisfied.
+    """Whether a finite value may match: False if every value would have to contain itself.
 
-    A necessary condition only: bounds and patterns that contradict each other are found when the
-    grammar is built.
+    This is a necessary condition only. Contradicting bounds and patterns are found when the grammar
+    is compiled.
+
+    Args:
+        at: schema by JSON pointer, for $refs.
 
     Raises:
-        InvalidRequestError: the references lead too far to tell.
+        InvalidRequestError: the references are nested too deeply to decide.
     """
     finite: set[str] = set()
     targets = list(_targets(at))
@@ -40,7 +43,7 @@ def _targets(at: Mapping[str, Schema]) -> dict[str, None]:
 
 
 def _is_finite(schema: Schema, finite: set[str]) -> bool:
-    """As `has_finite_value`, with the pointers in `finite` known to have finite values."""
+    """Like `has_finite_value`. The schemas at the pointers in `finite` are known to be finite."""
     if isinstance(schema, bool):
         return schema
     return (

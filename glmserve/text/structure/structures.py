@@ -1,4 +1,4 @@
-"""What generated text can be held to."""
+"""The kinds of structures for generated text."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class JsonObject:
 
 @dataclass(frozen=True)
 class JsonSchema:
-    """JSON that a schema accepts; `json_schema.py` says which keywords are known."""
+    """JSON that matches a schema; `json_schema.py` lists the supported keywords."""
 
     schema: Mapping[str, Any] | bool
 
 
 @dataclass(frozen=True)
 class Regex:
-    """Text that a regular expression matches from its first to its last character.
+    """Text that a regular expression matches as a whole.
 
     The syntax is that of Rust's regex crate: no look-around, no back-references. `\\d` is 0 to 9;
     `\\w` and `\\s` are Unicode's.
@@ -39,21 +39,21 @@ class Choice:
 
 @dataclass(frozen=True)
 class Grammar:
-    """A user's grammar: llguidance's dialect of Lark, or llama.cpp's GBNF, known by its `::=`."""
+    """A user's grammar: llguidance's dialect of Lark, or llama.cpp's GBNF if it contains `::=`."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Lark:
-    """A grammar of our own making; its `%json` schemas may choose their whitespace."""
+    """A grammar made by glmserve. Its `%json` schemas may define their whitespace."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Without:
-    """Free text in which none of these words stands, however it is cut into tokens."""
+    """Free text that contains none of these words, in any tokenization."""
 
     words: tuple[str, ...]
 

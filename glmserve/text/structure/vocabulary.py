@@ -1,4 +1,4 @@
-"""A tokenizer's tokens as llguidance wants them, and its masks as the engine wants them."""
+"""Converts tokens for llguidance, and llguidance's masks for the engine."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ LIMITS = LLParserLimits(
     max_grammar_size=200_000,
     verbose_errors=False,
 )
-"""What one grammar may cost, in llguidance's units and by its own figures."""
+"""Limits for the cost of one grammar, in llguidance's units. Times are llguidance's figures."""
 
 NEVER_TEXT = 0xFF
-"""No UTF-8 has this byte, and llguidance marks special tokens with it."""
+"""A byte that UTF-8 never contains. llguidance marks special tokens with it."""
 
 
 def text_tokens(tokenizer: Tokenizer) -> list[bytes]:
     """Bytes of each id that may be generated as text; empty for all others.
 
-    A token without bytes would allow an endless nothing, so it is no text either.
+    Tokens without bytes are excluded too, because they could repeat without end.
     """
     excluded = {*tokenizer.special_ids.values(), *tokenizer.never_sampled}
     pieces = (
@@ -38,8 +38,8 @@ def text_tokens(tokenizer: Tokenizer) -> list[bytes]:
 
 
 class _Wrapper:
-    """What LLTokenizer reads. The end is a token of its own, behind the real ones, so that no
-    real id has two meanings in a mask."""
+    """The attributes that LLTokenizer reads. The end is an extra token after the real ones, so that
+    no real id has two meanings in a mask."""
 
     is_tokenizer_wrapper = True
     bos_token_id = None
@@ -54,15 +54,15 @@ class _Wrapper:
 
 
 def ll_tokenizer(tokens: Sequence[bytes]) -> LLTokenizer:
-    """llguidance's tokenizer of these tokens: a trie. Its masks have one bit more, for the end.
+    """llguidance's tokenizer (a trie) of these tokens. Its masks have an extra bit for the end.
 
-    Takes 2 microseconds per token, during which the interpreter is locked.
+    It takes 2 microseconds per token and holds the interpreter lock meanwhile.
     """
     return LLTokenizer(_Wrapper(tokens))  # type: ignore[arg-type]  # duck-typed
 
 
 def packed_bits(token_ids: Iterable[int], vocab_size: int) -> bytes:
-    """A mask of these ids, with room for the end."""
+    """A mask of these ids in llguidance's layout: vocab_size // 8 + 1 bytes, end bit unset."""
     packed = bytearray(vocab_size // 8 + 1)
     for token_id in token_ids:
         packed[token_id >> 3] |= 1 << (token_id & 7)
@@ -75,13 +75,17 @@ def may_end(mask: bytes, vocab_size: int) -> bool:
 
 
 def engine_mask(mask: bytes, vocab_size: int, stop_ids: frozenset[int]) -> bytes:
-    """llguidance's mask without its bit for the end: the stop ids have it instead."""
+    """Convert llguidance's mask for the engine: the bit for the end is moved to the stop ids.
+
+    Returns:
+        (vocab_size + 7) // 8 bytes, one bit per id.
+    """
     result = bytearray(mask[: (vocab_size + 7) // 8])
     if vocab_size & 7:
         result[-1] &= (1 << (vocab_size & 7)) - 1
     if may_end(mask, vocab_size):
         for token_id in stop_ids:
             if token_id >= vocab_size:
-                continue  # a config may name an end that its tokenizer lacks
+                continue  # a config may name an end token that its tokenizer lacks
             result[token_id >> 3] |= 1 << (token_id & 7)
     return bytes(result)

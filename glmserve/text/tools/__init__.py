@@ -1,4 +1,4 @@
-"""Tool calling: what models are offered, how calls are written, found and made certain."""
+"""Tool calling: descriptions of tools, forms of calls, parsers and grammars."""
 
 from glmserve.text.tools.parser import (
     ArgumentsDelta,

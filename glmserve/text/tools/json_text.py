@@ -1,4 +1,4 @@
-"""JSON as models write it: where an object ends, and how a value is written."""
+"""Reads and writes JSON in model output."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _STRING_END = re.compile(r'["\\]')
 
 
 class ObjectScanner:
-    """Finds the end of a JSON object whose text arrives in pieces.
+    """Finds the end of a JSON object in text that arrives in pieces.
 
-    Counts brackets outside strings and checks nothing else: text that is not quite JSON ends where
-    its brackets balance, or never.
+    It counts brackets outside strings and checks nothing else. Invalid JSON ends where its brackets
+    balance, or never.
     """
 
     __slots__ = ("_depth", "_escaped", "_in_string", "done")
@@ -27,7 +27,7 @@ class ObjectScanner:
         self.done = False
 
     def feed(self, text: str) -> int:
-        """How many characters of `text`, which goes on where the last one ended, are its own."""
+        """Add text; returns how many of its characters belong to the object."""
         position = 0
         while position < len(text) and not self.done:
             if self._escaped:
@@ -52,10 +52,10 @@ class ObjectScanner:
 
 
 def read_json(text: str) -> Any:
-    """The value of a JSON text.
+    """Parse JSON.
 
     Raises:
-        ValueError: it is not strict JSON, or nested too deeply to be anyone's arguments.
+        ValueError: it is not strict JSON, or nested too deeply.
     """
     try:
         return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
@@ -64,7 +64,7 @@ def read_json(text: str) -> Any:
 
 
 def write_json(value: Any) -> str:
-    """JSON text of a value, with every character as itself where it can be encoded.
+    """Write a value as JSON, without escapes for non-ASCII characters that can be encoded.
 
     Raises:
         ValueError: a number is not finite, or the value is nested too deeply.
@@ -74,7 +74,7 @@ def write_json(value: Any) -> str:
         text.encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    except UnicodeEncodeError:  # a lone surrogate, which only an escape can write
+    except UnicodeEncodeError:  # a lone surrogate needs an escape
         return json.dumps(value)
     return text
 

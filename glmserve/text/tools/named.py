@@ -1,7 +1,7 @@
-"""Calls of ChatGLM3 and GLM-4: the tool's name on the response's first line, then its arguments.
+"""Parsers for ChatGLM3 and GLM-4: the tool's name in the first line, then the arguments.
 
-An ordinary answer of these models opens with an empty line, so a first line that is a tool's name
-is a call. There is one call in a response: these models go on after the tool has answered.
+An ordinary answer of these models begins with an empty line, so a first line that is a tool's name
+is a call. A response has at most one call, because these models wait for its result.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from glmserve.text.tools.tool import Tool
 
 
 class NamedParser(StateParser):
-    """Reads the first line; what follows is up to the model."""
+    """Reads the first line. Subclasses read the arguments in their model's form."""
 
     def __init__(self, tools: Sequence[Tool]) -> None:
         super().__init__(tools)
         self._state = self._read_name
         self._name = ""
         self._body = 0
-        """Where in `_held` the second line begins."""
+        """Index in `_held` of the second line."""
 
     def _read_name(self) -> bool:
         indent = len(self._held) - len(self._held.lstrip())
@@ -40,14 +40,14 @@ class NamedParser(StateParser):
 
     @abstractmethod
     def _read_body(self) -> bool:
-        """What follows the name, from `_held[_body:]`."""
+        """Read the arguments from `_held[_body:]`."""
 
     def _read_content(self) -> bool:
         self._emit_content()
         return False
 
     def _finish(self) -> None:
-        # A name alone is a whole call where nothing needs to follow.
+        # A name alone is a complete call of a tool without parameters.
         alone = self._state == self._read_body and not self._held[self._body :].strip()
         if alone and not self._tools[self._name].parameters:
             self._call("{}")
@@ -55,7 +55,7 @@ class NamedParser(StateParser):
             self._emit_content()
 
     def _refuse(self) -> bool:
-        """It is no call: everything is content."""
+        """Treat the response as content, not as a call."""
         self._state = self._read_content
         return True
 
@@ -66,7 +66,7 @@ class NamedParser(StateParser):
 
 
 class NamedJsonParser(NamedParser):
-    """GLM-4: the arguments are a JSON object, passed on as it comes. Text behind it is content."""
+    """GLM-4: the arguments are a JSON object, emitted as it arrives. Text after it is content."""
 
     def __init__(self, tools: Sequence[Tool]) -> None:
         super().__init__(tools)
@@ -98,10 +98,10 @@ class NamedJsonParser(NamedParser):
 
 
 class NamedPythonParser(NamedParser):
-    """ChatGLM3: the arguments are a Python call in a code block, read when all of it is there.
+    """ChatGLM3: the arguments are a Python call in a code block, read when it is complete.
 
-    Half a Python literal is no JSON, so nothing can be passed on before; and a body that is no call
-    of literals, cut off or of another kind, makes the whole response content.
+    An incomplete Python literal cannot be converted to JSON, so nothing is emitted before the end.
+    If the body is not a complete call of literals, the whole response is content.
     """
 
     def _read_body(self) -> bool:
@@ -120,7 +120,11 @@ class NamedPythonParser(NamedParser):
 
 
 def _code(body: str) -> str:
-    """What is within the code block, if it is one."""
+    """The code within a code block, or the body itself if there is none.
+
+    Raises:
+        ValueError: the block is in another language.
+    """
     code = body.strip()
     if code.startswith("```"):
         language, _, code = code[3:].partition("\n")

@@ -1,8 +1,8 @@
-"""Grammars of the calls of ChatGLM3 and GLM-4: a tool's name, a line break, its arguments.
+"""Grammars for calls of ChatGLM3 and GLM-4: a tool's name, a line break, its arguments.
 
-ChatGLM3's arguments are Python, and the grammar has them as keyword arguments in the order of the
-schema. Their values are JSON, which `read_python_call` takes as well; where Python spells a
-value otherwise, in the way these models were trained on, that is allowed too.
+ChatGLM3's arguments are Python keyword arguments in the order of the schema. Their values may be
+JSON, which `read_python_call` accepts, or Python's own spelling, on which these models were
+trained.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ _PYTHON_STRING = r"/'([^'\\\x00-\x1f\x7f]|\\[nrt'\"\\])*'/"
 
 
 def json_call_grammar(tools: Sequence[Tool], *, or_text: bool = False) -> str:
-    """Lark text of one call of GLM-4, or of any text that does not begin as one."""
+    """Lark grammar of one call of GLM-4. `or_text` also allows text that does not begin as a call.
+
+    Raises:
+        InvalidRequestError: the parameters of a tool are not a schema of an object.
+    """
     lines = _start("call", tools, or_text)
     for index, tool in enumerate(tools):
         lines.append(f"call_{index}: {lark_string(tool.name + chr(10))} args_{index}")
@@ -31,9 +35,12 @@ def json_call_grammar(tools: Sequence[Tool], *, or_text: bool = False) -> str:
 
 
 def python_call_grammar(tools: Sequence[Tool], *, or_text: bool = False) -> str:
-    """Lark text of one call of ChatGLM3, or of any text that does not begin as one.
+    """Lark grammar of one call of ChatGLM3. `or_text` also allows text that does not begin as one.
 
-    Each line of a call is encoded with a blank in front.
+    The tokenizer adds a blank to each line of a call.
+
+    Raises:
+        InvalidRequestError: the parameters of a tool are not a schema of an object.
     """
     lines = _start('" "? call', tools, or_text)
     for index, tool in enumerate(tools):
@@ -44,7 +51,7 @@ def python_call_grammar(tools: Sequence[Tool], *, or_text: bool = False) -> str:
 
 
 def _start(call: str, tools: Sequence[Tool], or_text: bool) -> list[str]:
-    """The rule to start with, and the one for `call`."""
+    """The rules for `start` and `call`."""
     members = one_of("call", "call", len(tools))
     if not or_text:
         return [f"start: {call}", members]
@@ -71,9 +78,9 @@ def _arguments(rule: str, tool: Tool) -> list[str]:
 
 
 def _is_signature(schema: Mapping[str, Any]) -> bool:
-    """Whether all that the schema says is which arguments there are, and of what kind each is.
+    """Whether the schema only lists arguments and the schema of each.
 
-    A schema that is none is left to those who check schemas.
+    Invalid schemas are refused elsewhere, by `checked_schema`.
     """
     properties, required = schema.get("properties", {}), schema.get("required", [])
     return (
@@ -89,7 +96,10 @@ def _is_signature(schema: Mapping[str, Any]) -> bool:
 
 
 def _refers_to_root(value: Any) -> bool:
-    """Whether a $ref points at a place that moves when the arguments are written one by one."""
+    """Whether a $ref points into the schema outside of its definitions.
+
+    Such a reference would break, because each argument gets a schema of its own.
+    """
     if isinstance(value, list):
         return any(map(_refers_to_root, value))
     if not isinstance(value, dict):
@@ -100,9 +110,9 @@ def _refers_to_root(value: Any) -> bool:
 
 
 def _list_rules(rule: str, required: Sequence[bool]) -> list[str]:
-    """Arguments in order, those that are not required left out or not, with commas between.
+    """Rules for a list of arguments in order, separated by commas. Optional ones may be missing.
 
-    `first_i` is the list from argument i on where none has been written, `more_i` where one has.
+    `first_i` is the list from argument i on if none has been written before, `more_i` if one has.
     """
     lines = [f"{rule}: {rule}_first_0"]
     for index, needed in enumerate(required):
@@ -115,7 +125,7 @@ def _list_rules(rule: str, required: Sequence[bool]) -> list[str]:
 
 
 def _value(rule: str, schema: Any, definitions: Mapping[str, Any]) -> list[str]:
-    """Rules for one argument's value: JSON, or Python where it is spelt otherwise."""
+    """Rules for one argument's value: JSON, or Python's spelling if it differs."""
     if isinstance(schema, bool):
         schema = {} if schema else {"enum": []}
     spelt = " | ".join((f"{rule}_json", *_python_spellings(schema)))

@@ -1,4 +1,4 @@
-"""Finding tool calls in a response while it is written."""
+"""Finds tool calls in a response while it is generated."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from glmserve.text.tools.tool import Tool
 
 @dataclass(frozen=True)
 class ContentDelta:
-    """Text for the reader; never empty."""
+    """Text that is not a call; never empty."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class CallStarted:
-    """A call of a tool; calls are numbered from 0."""
+    """The beginning of a call. Calls are numbered from 0."""
 
     index: int
     name: str
@@ -27,40 +27,41 @@ class CallStarted:
 
 @dataclass(frozen=True)
 class ArgumentsDelta:
-    """More of the arguments of a call; joined they are the text of a JSON object."""
+    """A part of a call's arguments. All parts joined are a JSON object."""
 
     index: int
     text: str
 
 
-_PIECE = 4096
-"""Characters that a parser looks at at once."""
+_MAX_PIECE = 4096
+"""Characters that a parser reads in one go."""
 
 ToolEvent: TypeAlias = ContentDelta | CallStarted | ArgumentsDelta
 
 
 class ToolParser(Protocol):
-    """Splits one response into text and calls, as its pieces arrive.
+    """Splits one response into text and calls while it arrives in pieces.
 
-    Joined, the events do not depend on how the text was cut. What is not a call of a known tool is
-    content, as it stands. Once a call has begun its arguments are passed on as they are written,
-    whole or not; only the marks around a call, and whitespace beside them, are nobody's text.
+    The joined events do not depend on how the text was cut. Text that is not a call of a known tool
+    is content, unchanged. After the beginning of a call its arguments are emitted as they are
+    written, even if they end early. Only the marks around a call and the whitespace beside them are
+    dropped.
     """
 
     def push(self, text: str) -> list[ToolEvent]:
-        """What is settled now."""
+        """Add text; returns the events that can no longer change."""
         ...
 
     def flush(self) -> list[ToolEvent]:
-        """What was held back, at the end of the response."""
+        """End the response; returns the events that were held back."""
         ...
 
 
 class StateParser(ABC):
-    """A parser as a machine: a state is a method that reads `_held`.
+    """A parser as a state machine. A state is a method that reads `_held`.
 
-    A state appends to `_events`, takes what it has read from `_held`, and returns whether the next
-    state can go on with the rest; False waits for more text.
+    A state appends to `_events`, removes what it has read from `_held`, and returns whether the
+    next state can read the rest. False waits for more text.
     """
 
     def __init__(self, tools: Sequence[Tool]) -> None:
@@ -70,9 +71,9 @@ class StateParser(ABC):
         self._state: Callable[[], bool]
 
     def push(self, text: str) -> list[ToolEvent]:
-        # In pieces: each event copies what is held, so that a long text of many events takes long.
-        for start in range(0, len(text), _PIECE):
-            self._held += text[start : start + _PIECE]
+        # In pieces, because each event copies the held text: the time would grow with its square.
+        for start in range(0, len(text), _MAX_PIECE):
+            self._held += text[start : start + _MAX_PIECE]
             while self._state():
                 pass
         return self._take_events()
@@ -84,14 +85,14 @@ class StateParser(ABC):
 
     @abstractmethod
     def _finish(self) -> None:
-        """Settle `_held`: nothing more will come."""
+        """Turn `_held` into events at the end of the response."""
 
     def _take_events(self) -> list[ToolEvent]:
         events, self._events = self._events, []
         return events
 
     def _emit_content(self, end: int | None = None) -> None:
-        """Pass `_held[:end]` on as content."""
+        """Emit `_held[:end]` as content."""
         text = self._held[:end]
         self._held = self._held[len(text) :]
         if text:

@@ -1,9 +1,9 @@
-"""Python calls of literals, which is how ChatGLM3 writes arguments.
+"""Reads and writes Python calls with literal arguments, as ChatGLM3 writes them.
 
     tool_call(city='Beijing', days=3)
 
-Read as data by a reader of its own: no code is run, and Python's parser, which can run out of stack
-and which warns about text that it finds odd, never sees what a model wrote.
+This module has its own parser. No code is executed, and model output never reaches Python's parser,
+which can run out of stack and prints warnings.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from keyword import iskeyword
 from typing import Any, NamedTuple
 
 FUNCTION = "tool_call"
-"""What every call is called, whichever tool it is meant for."""
+"""The function name in every call, for any tool."""
 
 _MAX_DEPTH = 64
 
@@ -40,17 +40,17 @@ _PLAIN_ESCAPES = dict(zip("\\'\"abfnrtv", "\\'\"\a\b\f\n\r\t\v", strict=True)) |
     "\r\n": "",
 }
 _CONSTANTS = {"True": True, "False": False, "None": None} | {
-    "true": True,  # as JSON has them, which models mix in
+    "true": True,  # JSON's names, which models mix in
     "false": False,
     "null": None,
 }
 
 
 def write_python_call(arguments: Mapping[str, Any]) -> str:
-    """A call with these arguments; names that Python cannot take as they are go into a dict.
+    """Write a call with these arguments. If a name is not a valid identifier, `**{...}` is used.
 
     Raises:
-        ValueError: they are nested too deeply.
+        ValueError: the arguments are nested too deeply.
     """
     try:
         if all(map(is_parameter_name, arguments)):
@@ -63,15 +63,15 @@ def write_python_call(arguments: Mapping[str, Any]) -> str:
 
 
 def is_parameter_name(name: str) -> bool:
-    """Whether Python takes this as the name of an argument."""
+    """Whether this is a valid name of a Python argument."""
     return bool(_NAME.fullmatch(name)) and not iskeyword(name)
 
 
 def read_python_call(code: str, *names: str) -> dict[str, Any]:
-    """Arguments of a call of `tool_call`, or of one of `names`; JSON's literals are taken too.
+    """Arguments of a call of `tool_call` or of one of `names`. JSON's literals are accepted too.
 
     Raises:
-        ValueError: it is anything but one call whose arguments have names, and values in JSON.
+        ValueError: the code is not exactly one call with named arguments of JSON-like values.
     """
     return _Reader(code).call({FUNCTION, *names})
 
@@ -96,7 +96,7 @@ def _tokens(code: str) -> list[_Token]:
 
 
 class _Reader:
-    """Recursive descent over tokens, to a bounded depth."""
+    """A recursive-descent parser with bounded depth."""
 
     def __init__(self, code: str) -> None:
         self._tokens = iter(_tokens(code))
@@ -142,7 +142,7 @@ class _Reader:
         return value
 
     def _more_strings(self) -> str:
-        """Strings that follow each other are one."""
+        """Read further adjacent string literals, which Python joins."""
         parts = []
         while self._next.kind == "string":
             parts.append(_string(self._take("string")))
@@ -172,7 +172,7 @@ class _Reader:
         return values
 
     def _comma_unless(self, end: str) -> bool:
-        """Whether a comma was taken, which must be there before anything but the end."""
+        """Read a comma if there is one; returns whether. Only `end` may follow without a comma."""
         comma = self._skip(",")
         if not comma and self._next != ("mark", end):
             raise ValueError("a comma is missing")
@@ -211,7 +211,7 @@ def _number(text: str) -> int | float:
 def _string(literal: str) -> str:
     quotes = 3 if literal[:3] in ("'''", '"""') else 1
     text = _ESCAPE.sub(_unescape, literal[quotes:-quotes])
-    # Escapes may have written the halves of a character apart, as JSON does.
+    # Join surrogate pairs that were written as two escapes, as in JSON.
     try:
         return text.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:

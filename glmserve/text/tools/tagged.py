@@ -1,9 +1,9 @@
-"""Calls between `<tool_call>` and `</tool_call>`, for models without a form of their own.
+"""Calls between `<tool_call>` and `</tool_call>`, for models that were not trained to call tools.
 
     <tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}}</tool_call>
 
-ChatGLM-6B, ChatGLM2, CodeGeeX2 and glm-tiny are told about the form in their system text. A result
-comes back between `<tool_response>` and `</tool_response>`, as the next question.
+The system text explains this form to ChatGLM-6B, ChatGLM2, CodeGeeX2 and glm-tiny. A result is
+written between `<tool_response>` and `</tool_response>`, as the next question.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _TAG = re.compile(f"{OPEN}|{CLOSE}")
 _MAY_BE_OBJECT = re.compile(r"\s*(?:\{|\Z)")
 
-# Bounded, so that a head that does not end costs no more with every token.
+# Bounded, so that the cost per token does not grow with an endless head.
 _HEAD = re.compile(
     r'\s{0,32}\{\s{0,32}"name"\s{0,32}:\s{0,32}"(?P<name>[^"\\]{1,256})"\s{0,32},'
     r'\s{0,32}"arguments"\s{0,32}:\s{0,32}(?=\{)'
@@ -30,34 +30,41 @@ _HEAD = re.compile(
 
 
 def instructions(tools: Sequence[Tool]) -> str:
-    """The system text that offers the tools; short, as it is read with every request."""
+    """The system text that describes the tools. It is short, because every request contains it."""
     signatures = "\n".join(write_json(tool.signature()) for tool in tools)
     form = f'{OPEN}{{"name": "...", "arguments": {{...}}}}{CLOSE}'
     return f"You can call these functions:\n{signatures}\nTo call one, answer only:\n{form}"
 
 
 def call_text(call: ToolCall) -> str:
-    """A past call as the model has written it."""
+    """A past call in the form in which the model writes it."""
     arguments = call.arguments.strip() or "{}"
     return f'{OPEN}{{"name": {write_json(call.name)}, "arguments": {arguments}}}{CLOSE}'
 
 
 def result_text(content: str) -> str:
-    """What a tool has answered, as the model reads it."""
+    """A tool's result in the form in which the model reads it."""
     return f"<tool_response>{content}</tool_response>"
 
 
 def grammar(tools: Sequence[Tool], *, parallel: bool) -> str:
-    """Lark text of one call or, `parallel`, of one or more, a line each."""
+    """Lark grammar of one call; with `parallel`, of one or more calls, a line each.
+
+    Raises:
+        InvalidRequestError: the parameters of a tool are not a schema of an object.
+    """
     calls = 'call ("\\n" call)*' if parallel else "call"
     start = f'start: (" " | "\\n")? {calls}'
     return "\n".join((start, *_calls(tools, OPEN)))
 
 
 def grammar_with_text(tools: Sequence[Tool], *, parallel: bool) -> str:
-    """Lark text of any text in which an opening mark is followed by a call.
+    """Lark grammar of any text in which every opening mark is followed by a call.
 
-    The text up to the mark is lazy: it ends with the first one, so nothing else can follow that.
+    The text up to the mark is lazy: it ends with the first mark, and only a call can follow.
+
+    Raises:
+        InvalidRequestError: the parameters of a tool are not a schema of an object.
     """
     start = f"start: (opening call){'*' if parallel else '?'} rest"
     opening = f"opening[lazy]: /(?s:.*){OPEN}/"
@@ -65,7 +72,7 @@ def grammar_with_text(tools: Sequence[Tool], *, parallel: bool) -> str:
 
 
 def _calls(tools: Sequence[Tool], opening: str) -> list[str]:
-    """Rules for `call`, with the opening mark in front or without."""
+    """Rules for `call`. `opening` is the opening mark, or empty."""
     lines = [one_of("call", "call", len(tools))]
     for index, tool in enumerate(tools):
         head = f'{opening}{{"name": {write_json(tool.name)}, "arguments": '
@@ -76,19 +83,19 @@ def _calls(tools: Sequence[Tool], opening: str) -> list[str]:
 
 
 class TaggedParser(StateParser):
-    """Passes arguments on as they come where a call is written as usual, name first.
+    """Emits the arguments of a call as they arrive, if its name comes first as usual.
 
-    One that is written otherwise, arguments first or none at all, is read when its end is there.
-    Without its end it is a call still if the response stops after the whole object.
+    A call in another order, or without arguments, is emitted at its closing mark. If the response
+    ends after the complete object, the closing mark may be missing.
     """
 
     def __init__(self, tools: Sequence[Tool]) -> None:
         super().__init__(tools)
         self._state = self._read_content
         self._body = 0
-        """Where in `_held` the text behind an opening mark begins."""
+        """Index in `_held` of the text after an opening mark."""
         self._searched = 0
-        """No mark begins in `_held` between the body and here."""
+        """No mark begins in `_held` between `_body` and this index."""
         self._index = -1
         self._scanner = ObjectScanner()
         self._closing: tuple[str, ...] = ()
@@ -121,7 +128,7 @@ class TaggedParser(StateParser):
             return False
         if tag[0] == OPEN:
             return self._refuse(len(self._held[: tag.start()].rstrip()))
-        if not self._call_of_whole(self._held[self._body : tag.start()]):
+        if not self._emit_whole_call(self._held[self._body : tag.start()]):
             return self._refuse(tag.end())
         self._held = self._held[tag.end() :]
         self._state = self._read_space
@@ -138,7 +145,7 @@ class TaggedParser(StateParser):
         return self._scanner.done
 
     def _read_closing(self) -> bool:
-        """The rest of a call; where it is not there, what is there instead is content."""
+        """Read the closing marks of a call. If they are missing, the text is content."""
         self._held = self._held.lstrip()
         mark = self._closing[0] if self._closing else ""
         if mark and self._held.startswith(mark):
@@ -157,19 +164,19 @@ class TaggedParser(StateParser):
         return bool(self._held)
 
     def _finish(self) -> None:
-        if self._state == self._read_head and self._call_of_whole(self._held[self._body :]):
+        if self._state == self._read_head and self._emit_whole_call(self._held[self._body :]):
             return
         if self._state in (self._read_content, self._read_head):
             self._emit_content()
 
     def _refuse(self, end: int) -> bool:
-        """It was no call: `_held[:end]` is content."""
+        """Treat `_held[:end]` as content, not as a call."""
         self._emit_content(end)
         self._state = self._read_content
         return True
 
-    def _call_of_whole(self, text: str) -> bool:
-        """Whether `text` is a call as JSON has it, however it is written; it is passed on."""
+    def _emit_whole_call(self, text: str) -> bool:
+        """Emit `text` if it is the JSON of a call, in any layout. Returns whether it is."""
         try:
             call = read_json(text)
             if not isinstance(call, dict) or call.keys() - {"name", "arguments"}:

@@ -1,4 +1,4 @@
-"""What a client offers a model to call, and a call that was made."""
+"""A tool that the model may call, and a call."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Tool:
     """A function that the client can run.
 
     Attributes:
-        name: what the model calls it by; one line of text.
-        parameters: JSON schema of the object of arguments; None or empty: there are none.
-        strict: the client counts on arguments that match the schema, required call or not.
+        name: one line of text.
+        parameters: JSON schema of the object of arguments; None or empty: no arguments.
+        strict: arguments must match the schema, even if no call is required.
     """
 
     name: str
@@ -27,18 +27,18 @@ class Tool:
     strict: bool = False
 
     def signature(self) -> dict[str, Any]:
-        """Name, description if any, and parameters: what every prompt shows a model."""
+        """Name, description if any, and parameters, as prompts show them to the model."""
         described = {} if self.description is None else {"description": self.description}
         parameters = dict(self.parameters or _NO_PARAMETERS)
         return {"name": self.name, **described, "parameters": parameters}
 
     def schema(self) -> dict[str, Any]:
-        """The schema that arguments must match, as a schema of nothing but objects.
+        """The schema of the arguments, with the type "object".
 
-        Arguments are those that the function names: unless it says otherwise, there are no more.
+        Unless the schema allows further arguments explicitly, only the named ones are allowed.
 
         Raises:
-            InvalidRequestError: the parameters are not those of an object.
+            InvalidRequestError: the parameters are not a schema of an object.
         """
         if not self.parameters:
             return {**_NO_PARAMETERS, "additionalProperties": False}

@@ -1,4 +1,4 @@
-"""The server's side of trial.py."""
+"""The server's side of sandbox.py."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from pathlib import Path
 import msgspec
 
 from glmserve.errors import InvalidRequestError
-from glmserve.text.structure.trial import HEADER, TIME_LIMIT, Setup, Trial, Verdict
+from glmserve.text.structure.sandbox import HEADER, TIME_LIMIT, CompileRequest, CompileResult, Setup
 
 _PACKAGE_ROOT = Path(__file__).parents[3]
 
 
-class TrialProcess:
-    """Started with the first trial, kept for the next ones, replaced when it has died."""
+class SandboxProcess:
+    """Starts the sandbox with the first request, keeps it, and replaces it when it dies."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def check(self, trial: Trial) -> None:
-        """Compile a structure in the process.
+    async def check(self, request: CompileRequest) -> None:
+        """Compile a structure in the sandbox.
 
         Raises:
-            InvalidRequestError: it is refused, or the process died of it.
+            InvalidRequestError: the structure is refused, or the process died of it.
         """
-        async with self._turn:
+        async with self._lock:
             try:
-                verdict = await self._ask(trial)
-            except BaseException:  # a late answer would be taken for the next one's
+                result = await self._send(request)
+            except BaseException:  # a late answer would be read as the next request's
                 await self._stop()
                 raise
-        if verdict is None:
+        if result is None:
             raise InvalidRequestError(
                 f"the structure is too complex: compiling it takes over {TIME_LIMIT:.0f} seconds, "
                 "or too deep a nesting"
             )
-        if verdict.problem is not None:
-            raise InvalidRequestError(verdict.problem)
+        if result.problem is not None:
+            raise InvalidRequestError(result.problem)
 
     async def close(self) -> None:
         """End the process, if there is one."""
-        async with self._turn:
+        async with self._lock:
             await self._stop()
 
-    async def _ask(self, trial: Trial) -> Verdict | None:
+    async def _send(self, request: CompileRequest) -> CompileResult | None:
         reader, writer = self._streams or await self._start()
         try:
-            writer.write(_frame(trial))
+            writer.write(_frame(request))
             await writer.drain()
             (size,) = HEADER.unpack(await reader.readexactly(HEADER.size))
-            return msgspec.msgpack.decode(await reader.readexactly(size), type=Verdict)
+            return msgspec.msgpack.decode(await reader.readexactly(size), type=CompileResult)
         except (asyncio.IncompleteReadError, ConnectionError):
             await self._stop()
             return None
@@ -64,10 +64,10 @@ class TrialProcess:
     async def _start(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         ours, theirs = socket.socketpair()
         with theirs:
-            # As executor/worker_process.py starts its worker, and for the same reason.
+            # See executor/worker_process.py for -P and the explicit path.
             code = (
                 f"import sys; sys.path.append({str(_PACKAGE_ROOT)!r}); "
-                "from glmserve.text.structure.trial import main; "
+                "from glmserve.text.structure.sandbox import main; "
                 f"main({theirs.fileno()}, {os.getpid()})"
             )
             self._process = await asyncio.create_subprocess_exec(
@@ -81,7 +81,7 @@ class TrialProcess:
         return self._streams
 
     async def _stop(self) -> None:
-        """End it at once: it has nothing to lose, and its timer counts slowly on a busy machine."""
+        """Kill the process: it has no state, and its CPU timer may fire late on a busy machine."""
         streams, self._streams = self._streams, None
         process, self._process = self._process, None
         if streams is not None:

@@ -1,13 +1,13 @@
-"""The process in which a grammar is compiled for the first time.
+"""The sandbox: a process in which every new grammar is compiled first.
 
-llguidance bounds most of what a grammar can cost, and never holds the interpreter's lock for it.
-But a 30 kB regex keeps a core busy for five seconds, and some thousand references or rules in a
-row overflow its stack, which ends the process. So every new grammar is tried in a process that may
-die: on less stack than the server's threads have, with a timer and a memory limit. What passed is
-compiled again in the server, on a thread.
+llguidance bounds most of a grammar's cost and releases the interpreter lock meanwhile. But a 30 kB
+regex keeps a core busy for five seconds, and a chain of some thousand references or rules overflows
+its stack, which ends the process. So every new grammar is compiled in a process that may die: with
+less stack than the server's threads have, a timer and a memory limit. If it passes, the server
+compiles it again on a thread.
 
-Started by trial_process.py with one end of a socketpair: it receives a Setup and then Trials, and
-answers each Trial with a Verdict.
+sandbox_process.py starts it with one end of a socketpair. It receives a Setup and then
+CompileRequests, and answers each with a CompileResult.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from glmserve.text.structure.build import Opening, build_matcher, first_mask
 from glmserve.text.structure.vocabulary import ll_tokenizer
 
 TIME_LIMIT = 2.0
-"""CPU seconds for one trial: a busy machine must not make a structure look too complex. Large
-schemas in use take a tenth of one."""
+"""CPU seconds for one grammar. CPU time does not depend on the machine's load. Large schemas in use
+take a tenth of a second."""
 _MEMORY_LIMIT = 2**31
 _STACK_SIZE = 2**20
-"""Threads have 2 MiB or more by default, so in the server there is stack to spare."""
+"""Bytes. The server's threads have 2 MiB or more, so a grammar that passes here is safe there."""
 _NICENESS = 10
 _WALKS = 3
 _WALK_LENGTH = 40
@@ -43,21 +43,21 @@ HEADER = struct.Struct("<I")
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """What all trials share."""
+    """Data for all requests."""
 
     tokens: list[bytes]
     opening: Opening
 
 
-class Trial(msgspec.Struct, frozen=True):
-    """A structure to compile."""
+class CompileRequest(msgspec.Struct, frozen=True):
+    """A structure to compile, in both forms (see GrammarText)."""
 
     plain: str
     after_blank: str | None
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """Why a structure is refused; None: it is not."""
+class CompileResult(msgspec.Struct, frozen=True):
+    """The reason for refusing a structure, or None."""
 
     problem: str | None
 
@@ -66,11 +66,12 @@ def main(descriptor: int, parent: int) -> None:
     """Serve the other end of the inherited socket `descriptor` until it closes.
 
     Args:
-        parent: id of the server's process, with which this one ends.
+        descriptor: file descriptor of the inherited socket.
+        parent: id of the server's process. This process ends with it.
     """
     die_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # meant for the server, whose end closes the socket
+        signal.signal(number, signal.SIG_IGN)  # for the server; its end closes the socket
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_LIMIT, _MEMORY_LIMIT))
@@ -87,11 +88,11 @@ def _serve(connection: socket.socket) -> None:
     setup = msgspec.msgpack.decode(next(frames), type=Setup)
     tokenizer = ll_tokenizer(setup.tokens)
     for frame in frames:
-        trial = msgspec.msgpack.decode(frame, type=Trial)
+        request = msgspec.msgpack.decode(frame, type=CompileRequest)
         signal.setitimer(signal.ITIMER_PROF, TIME_LIMIT)
-        problem = _problem(tokenizer, setup, trial)
+        problem = _problem(tokenizer, setup, request)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        body = msgspec.msgpack.encode(Verdict(problem))
+        body = msgspec.msgpack.encode(CompileResult(problem))
         connection.sendall(HEADER.pack(len(body)) + body)
 
 
@@ -105,10 +106,10 @@ def _frames(connection: socket.socket) -> Iterator[bytes]:
             yield body
 
 
-def _problem(tokenizer: LLTokenizer, setup: Setup, trial: Trial) -> str | None:
+def _problem(tokenizer: LLTokenizer, setup: Setup, request: CompileRequest) -> str | None:
     try:
-        plain = build_matcher(tokenizer, trial.plain)
-        blank = build_matcher(tokenizer, trial.after_blank) if trial.after_blank else None
+        plain = build_matcher(tokenizer, request.plain)
+        blank = build_matcher(tokenizer, request.after_blank) if request.after_blank else None
         mask = first_mask(plain, blank, setup.opening)
     except InvalidRequestError as error:
         return error.message
@@ -121,7 +122,7 @@ def _problem(tokenizer: LLTokenizer, setup: Setup, trial: Trial) -> str | None:
 
 
 def _walk(matcher: LLMatcher, vocab_size: int, rng: random.Random) -> bool:
-    """Whether a way through the grammar, chosen at random, meets no limit and no dead end."""
+    """Whether a random walk through the grammar reaches no limit and no dead end."""
     for _ in range(_WALK_LENGTH):
         mask = matcher.compute_bitmask()
         if matcher.is_error():
@@ -141,7 +142,7 @@ def _text_ids(mask: bytes, vocab_size: int) -> int:
 
 
 def _pick(ids: int, rng: random.Random) -> int:
-    """A bit that is set: the first from some place on, or else the first of all."""
+    """A random set bit: the first at or after a random index."""
     start = rng.randrange(ids.bit_length())
     rest = (ids >> start) << start
     return (rest & -rest).bit_length() - 1
