@@ -1,1 +1,1 @@
-"""The command line: where options are read, checked, and the parts put together."""
+"""The command line: reads and checks options, and puts the parts together."""

@@ -1,4 +1,4 @@
-"""`glmserve bench accuracy`: a text read by the plain model, then by each smaller one, in turn."""
+"""`glmserve bench accuracy`: compares quantised variants of a model with the plain model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _WINDOW = 512
-"""Tokens that are read without what is around them, at most."""
+"""Maximum number of tokens that are read together, without their context."""
 _KV_CACHE_DTYPES = [name for name in get_args(KvCacheDType) if name != "auto"]
 
 
@@ -51,7 +51,11 @@ def add_command(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line for each way to compute; the process's exit code."""
+    """Print a line for each variant; returns the exit code.
+
+    Raises:
+        OptionError: the model or the text has nothing to predict.
+    """
     model = read_model_config(options.checkpoint)
     if model.prompt_marks is not None:
         raise OptionError(
@@ -144,7 +148,7 @@ def _add_text_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _ways(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, str]]]:
-    """Name of each way to compute, and the fields of RunnerConfig that it changes."""
+    """Yield the name of each variant, and the fields of RunnerConfig that it changes."""
     none_named = not (options.quantization or options.kv_cache_dtype or options.converted)
     for name in get_args(Quantization) if none_named else options.quantization:
         yield f"--quantization {name}", {"quantization": name}
@@ -155,7 +159,7 @@ def _ways(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _read_windows(options: argparse.Namespace, model: ModelConfig) -> list[Window]:
-    # Not before it is needed: --help must not wait for it.
+    # Imported here, so that --help does not wait for it.
     from glmserve.evaluation import conversation_windows, text_windows
     from glmserve.text import load_tokenizer, read_name_hints, select_chat_format
 

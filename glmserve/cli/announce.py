@@ -1,4 +1,4 @@
-"""What start-up shows: bars while the model loads, then what is served and how to reach it."""
+"""Output of start-up: progress bars while the model loads, then a summary of the server."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _BARS: dict[LoadPhase, dict[str, Any]] = {
 
 
 class LoadingBar:
-    """A progress bar for each phase on the terminal; nothing where there is none."""
+    """Shows a progress bar for each phase on a terminal, and nothing elsewhere."""
 
     def __init__(self) -> None:
         self._phase: LoadPhase | None = None
         self._bar: tqdm[None] | None = None
 
     def update(self, progress: LoadProgress) -> None:
-        """Show how far loading has come."""
+        """Show the progress of loading."""
         if self._bar is None or progress.phase != self._phase:
             self.close()
             self._phase = progress.phase
@@ -35,13 +35,13 @@ class LoadingBar:
         self._bar.update(progress.done - self._bar.n)
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Close the bar, and leave it on the terminal."""
         if self._bar is not None:
             self._bar.close()
 
 
 def announce(context: ServerContext, url: str) -> None:
-    """Print what is served, on what, how much fits, where, and a line to try it."""
+    """Print the model, device, capacity and URL, and a command to try the server."""
     info = context.engine.info
     limits = info.limits
     names = " = ".join(context.config.model_names)
@@ -64,7 +64,7 @@ def announce(context: ServerContext, url: str) -> None:
 
 
 def _journal(context: ServerContext) -> list[str]:
-    """Where the journal is, and what the last server has left to do."""
+    """The journal's folder, and the number of answers that the last server left unfinished."""
     if context.answers is None:
         return []
     journal = context.answers.journal
@@ -73,13 +73,13 @@ def _journal(context: ServerContext) -> list[str]:
 
 
 def _context(context: ServerContext) -> str:
-    """The context length; where memory has cut the model's own, this is where people learn it."""
+    """The context length, with the model's own if the memory limits it."""
     here, whole = context.engine.info.limits.max_context, context.model.max_context
     return f"{here:,}" if here == whole else f"{here:,} of the model's {whole:,}"
 
 
 def _curl(context: ServerContext, url: str) -> str:
-    """A command line that talks to this server."""
+    """A curl command that sends a request to this server."""
     body: dict[str, object] = {"model": context.config.served_model_name, "stream": True}
     if context.chat_format is not None:
         path = "chat/completions"

@@ -1,4 +1,4 @@
-"""API keys: from the command line, the environment and a file, all valid at once."""
+"""Reads API keys from the command line, the environment and a file. All of them are valid."""
 
 from __future__ import annotations
 
@@ -25,33 +25,35 @@ _SETTINGS: dict[str, Callable[[str], Any]] = {
     "max-requests": values.non_negative,
     "tokens-per-minute": values.non_negative,
 }
-"""What may stand behind a key, as NAME=VALUE."""
+"""Settings that may follow a key, as NAME=VALUE."""
 
 
-def read_api_keys(key: str | None, file: Path | None, usual: Tenant) -> dict[str, Tenant]:
-    """Every valid key and whose it is; none: the server is open.
+def read_api_keys(key: str | None, file: Path | None, defaults: Tenant) -> dict[str, Tenant]:
+    """The tenant by API key. If it is empty, requests need no key.
 
     Args:
-        usual: the limits of keys that have none of their own.
+        key: the key of the command line.
+        file: a file with a key and its settings in each line.
+        defaults: limits of keys without settings.
 
     Raises:
-        OptionError: the environment's key or the file is wrong.
+        OptionError: the environment's key or the file is invalid.
     """
     keys: dict[str, Tenant] = {}
     variable = os.environ.get(KEY_VARIABLE)
     for single in (key, None if variable is None else _checked(variable, KEY_VARIABLE)):
         if single is not None:
-            keys.setdefault(single, _unnamed(usual, keys))
+            keys.setdefault(single, _default_tenant(defaults, keys))
     if file is not None:
-        _add_keys_in(file, usual, keys)
+        _add_keys_in(file, defaults, keys)
     return keys
 
 
 def read_admin_key(key: str | None) -> str | None:
-    """The operator's key; the environment's, unless the command line has one.
+    """The operator's key: from the command line, else from the environment.
 
     Raises:
-        OptionError: the environment's key is wrong.
+        OptionError: the environment's key is invalid.
     """
     variable = os.environ.get(ADMIN_KEY_VARIABLE)
     if key is None and variable is not None:
@@ -59,8 +61,8 @@ def read_admin_key(key: str | None) -> str | None:
     return key
 
 
-def _add_keys_in(file: Path, usual: Tenant, keys: dict[str, Tenant]) -> None:
-    """One key a line; blank lines and lines that begin with # are none."""
+def _add_keys_in(file: Path, defaults: Tenant, keys: dict[str, Tenant]) -> None:
+    """Read one key per line. Blank lines and lines that begin with # are skipped."""
     option = f"--api-key-file {file}"
     lines = [
         (f"{option}, line {number}", words)
@@ -69,10 +71,10 @@ def _add_keys_in(file: Path, usual: Tenant, keys: dict[str, Tenant]) -> None:
     ]
     if not lines:
         raise OptionError(f"{option} has no key in it; write one a line")
-    named: dict[str, Mapping[str, object]] = {}  # what was said first of each name
+    named: dict[str, Mapping[str, object]] = {}  # the first settings of each name
     for origin, (key, *words) in lines:
         settings = _settings(words, origin)
-        tenant = replace(_unnamed(usual, keys), **settings)
+        tenant = replace(_default_tenant(defaults, keys), **settings)
         if named.setdefault(tenant.name, settings) != settings:
             raise OptionError(
                 f"{origin}: {tenant.name} has other settings in an earlier line; give all keys of "
@@ -94,14 +96,14 @@ def _read_lines(file: Path, option: str) -> list[str]:
         raise OptionError(f"{option} is not valid UTF-8") from None
     if mode & stat.S_IROTH:
         print(
-            f"glmserve: warning: everybody on this machine can read {file}; chmod 600 ends that",
+            f"glmserve: warning: every user of this machine can read {file}; run chmod 600 on it",
             file=sys.stderr,
         )
     return lines
 
 
 def _settings(words: Sequence[str], origin: str) -> dict[str, Any]:
-    """What a line says of its key, as fields of Tenant."""
+    """The settings of a line, as fields of Tenant."""
     settings: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -117,9 +119,9 @@ def _settings(words: Sequence[str], origin: str) -> dict[str, Any]:
     return settings
 
 
-def _unnamed(usual: Tenant, keys: Mapping[str, Tenant]) -> Tenant:
-    """A key's own tenant. Names in a file have no blanks, so this one is nobody else's."""
-    return replace(usual, name=f"key {len(keys) + 1}")
+def _default_tenant(defaults: Tenant, keys: Mapping[str, Tenant]) -> Tenant:
+    """The tenant of a key without a name. Its name has a blank, so no name in a file equals it."""
+    return replace(defaults, name=f"key {len(keys) + 1}")
 
 
 def _checked(key: str, origin: str) -> str:

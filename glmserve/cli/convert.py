@@ -51,9 +51,13 @@ def add_command(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> NoReturn:
-    """Become the process that converts: it needs torch, and this one does without."""
+    """Replace this process by the converter, because only the converter may import torch.
+
+    Raises:
+        OptionError: the options contradict each other, or the target exists.
+    """
     conversion = _conversion(options)
-    # As for the worker: a file named torch.py in the current folder must not be run.
+    # As for the worker, a file named torch.py in the current folder must not be run.
     code = (
         f"import sys; sys.path.append({str(_PACKAGE_ROOT)!r}); "
         f"from glmserve.converter.main import main; main(sys.argv[1], debug={options.debug})"
@@ -64,7 +68,11 @@ def run(options: argparse.Namespace) -> NoReturn:
 
 
 def _conversion(options: argparse.Namespace) -> ConversionConfig:
-    """What was asked for, if nothing stands in its way."""
+    """The checked options of the conversion.
+
+    Raises:
+        OptionError: the options contradict each other, or the target exists.
+    """
     target: Path = options.target.resolve()
     if options.quantization == "int8" and options.group_size:
         raise OptionError("--group-size is for int4; int8 has one scale for each row")

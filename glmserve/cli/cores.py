@@ -1,4 +1,4 @@
-"""Which CPUs the worker runs on, and which are left to the server process. Linux only."""
+"""Assigns CPUs to the worker and to the server process. Linux only."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ _NODES = Path("/sys/devices/system/node")
 
 
 class Placement(NamedTuple):
-    """Where the worker is to run."""
+    """The CPUs of the worker."""
 
     cpus: tuple[int, ...] | None
-    """Logical CPUs; None: anywhere."""
+    """Logical CPUs; None: all."""
     numa_node: int | None
+    """The NUMA node that was named, if any."""
 
 
 def place_worker(
     cpus: tuple[int, ...] | None, numa_node: int | None, nodes: Path = _NODES
 ) -> Placement:
-    """What --cpus or --numa-node ask for.
+    """The worker's CPUs for --cpus or --numa-node.
+
+    Args:
+        nodes: folder of the system's NUMA nodes.
 
     Raises:
-        OptionError: there are no such CPUs, no such node, or we may not use them.
+        OptionError: the CPUs or the node do not exist, or this process may not use them.
     """
     if cpus is not None:
         allowed = _allowed("--cpus")
@@ -46,23 +50,31 @@ def place_worker(
 
 
 def leave_to_worker(cpus: Collection[int] | None) -> None:
-    """Keep this thread, and all that it starts, to the CPUs that are not the worker's, if any.
+    """Restrict this thread and all that it starts to the CPUs that are not the worker's, if any.
 
-    The worker leaves them again by itself.
+    The worker inherits this restriction and then sets its own CPUs.
     """
     if cpus is not None and (others := os.sched_getaffinity(0) - set(cpus)):
         os.sched_setaffinity(0, others)
 
 
 def _allowed(option: str) -> set[int]:
-    """CPUs that this process may run on."""
+    """The CPUs that this process may use.
+
+    Raises:
+        OptionError: the system is not Linux.
+    """
     if not hasattr(os, "sched_getaffinity"):
         raise OptionError(f"{option} is for Linux only")
     return os.sched_getaffinity(0)
 
 
 def _cpus_of(node: int, nodes: Path) -> tuple[int, ...]:
-    """Raises OptionError: there is no such node, or it has none."""
+    """The CPUs of a NUMA node.
+
+    Raises:
+        OptionError: there is no such node, or it has no CPUs.
+    """
     try:
         text = (nodes / f"node{node}" / "cpulist").read_text().strip()
     except OSError:
@@ -80,7 +92,7 @@ def _may_use(allowed: Collection[int]) -> str:
 
 
 def _list(numbers: Collection[int]) -> str:
-    """0-3,8 of 0, 1, 2, 3 and 8."""
+    """Numbers as ranges: 0, 1, 2, 3 and 8 are "0-3,8"."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

@@ -1,18 +1,19 @@
-"""Times by which the other end of a connection must have done something."""
+"""Time limits for the client of a connection."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-_HELD_UP = 1.0
-"""Seconds by which a timer that comes late shows that the event loop was busy."""
+_MAX_TIMER_DELAY = 1.0
+"""Seconds. If a timer is called later than this, the event loop was busy."""
 
 
 class Deadline:
-    """Calls `expire` unless it is moved or lifted in time.
+    """Calls `expire` at its time, unless it is moved or cleared before.
 
-    Moving it later is an assignment: the timer that runs already looks again when it is due.
+    Moving it to a later time costs an assignment: the running timer checks the time again when it
+    fires.
     """
 
     __slots__ = ("_at", "_expire", "_loop", "_timer")
@@ -25,20 +26,21 @@ class Deadline:
 
     @property
     def is_set(self) -> bool:
+        """Whether it has a time."""
         return self._at is not None
 
     def set(self, at: float) -> None:
-        """Expire at this time of the loop's clock, whatever was set before."""
+        """Expire at this time of the loop's clock, seconds. Replaces an earlier setting."""
         self._at = at
         if self._timer is None or at < self._timer.when():
             self._start(at)
 
-    def lift(self) -> None:
-        """Never expire."""
+    def clear(self) -> None:
+        """Do not expire."""
         self._at = None
 
-    def forget(self) -> None:
-        """Never expire, and hold on to nothing."""
+    def close(self) -> None:
+        """Do not expire, and cancel the timer."""
         self._at = None
         if self._timer is not None:
             self._timer.cancel()
@@ -47,15 +49,15 @@ class Deadline:
     def _start(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._look)
+        self._timer = self._loop.call_at(at, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         if self._at is None:
             return
         now = self._loop.time()
-        if now - self._at > _HELD_UP:  # what has come meanwhile is read only after the timers
-            self._at = now + _HELD_UP
+        if now - self._at > _MAX_TIMER_DELAY:  # pending data is read after timers
+            self._at = now + _MAX_TIMER_DELAY
         if now < self._at:
             self._start(self._at)
         else:
@@ -64,44 +66,45 @@ class Deadline:
 
 
 class DrainWatch:
-    """Cuts off a client that does not take what was written to it.
+    """Closes the connection of a client that does not read what was written to it.
 
     Args:
-        seconds: between two looks; 0 never looks.
-        least_rate: bytes per second that it must take on average between them.
+        seconds: time between two checks; 0: no checks.
+        min_rate: bytes per second that the client must read on average between two checks.
     """
 
-    __slots__ = ("_least", "_left", "_loop", "_seconds", "_timer", "_transport")
+    __slots__ = ("_loop", "_min_sent", "_num_unsent", "_seconds", "_timer", "_transport")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         transport: asyncio.Transport,
         seconds: float,
-        least_rate: float,
+        min_rate: float,
     ) -> None:
         self._loop = loop
         self._transport = transport
         self._seconds = seconds
-        self._least = seconds * least_rate
-        self._left = 0
+        self._min_sent = seconds * min_rate
+        self._num_unsent = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Watch until all is written, or until `stop`."""
-        self._left = self._transport.get_write_buffer_size()
-        if self._timer is None and self._seconds and self._left:
-            self._timer = self._loop.call_later(self._seconds, self._look)
+        """Check until everything is sent, or until `stop`."""
+        self._num_unsent = self._transport.get_write_buffer_size()
+        if self._timer is None and self._seconds and self._num_unsent:
+            self._timer = self._loop.call_later(self._seconds, self._check)
 
     def stop(self) -> None:
+        """Check no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
-        left = self._transport.get_write_buffer_size()
-        if left and self._left - left < self._least:
+        num_unsent = self._transport.get_write_buffer_size()
+        if num_unsent and self._num_unsent - num_unsent < self._min_sent:
             self._transport.abort()
         else:
             self.start()

@@ -1,4 +1,4 @@
-"""The limit of open files, which is the limit of connections."""
+"""The limit of open files, which limits connections."""
 
 from __future__ import annotations
 
@@ -6,55 +6,58 @@ import resource
 
 from glmserve.errors import OptionError, StartupError
 
-_LEAST = 64
-"""A server without a client has some twenty open."""
-_OWN = 160
-"""Descriptors that are kept for the server itself and for connections that are being refused."""
-_ENOUGH = 4096
-"""Connections, unless the operator says otherwise."""
+_MIN_FILES = 64
+"""Smallest usable limit; a server without clients has about twenty open files."""
+_RESERVED_FILES = 160
+"""File descriptors reserved for the server itself and for connections that are being refused."""
+_DEFAULT_CONNECTIONS = 4096
+"""Maximum number of connections unless the operator sets one."""
 _UNLIMITED = 2**20  # Linux's highest, unless its administrator has raised it
 
 
 def raise_limit() -> int:
-    """Make the process's limit of open files as high as it may be; the limit.
+    """Raise the process's limit of open files as far as possible.
+
+    Returns:
+        The new limit.
 
     Raises:
-        StartupError: not even a few connections could be open.
+        StartupError: the limit is too low for a server.
     """
-    limit = _raised()
-    if limit < _LEAST:
+    limit = _raise_soft_limit()
+    if limit < _MIN_FILES:
         raise StartupError(
-            f"this process may have {limit} files open, and a server needs at least {_LEAST}; "
+            f"this process may have {limit} files open, and a server needs at least {_MIN_FILES}; "
             "raise the limit (ulimit -n)"
         )
     return limit
 
 
-def _raised() -> int:
+def _raise_soft_limit() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _UNLIMITED if hard == resource.RLIM_INFINITY else hard
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return wanted
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):  # macOS says "infinity" and takes less
+    except (OSError, ValueError):  # macOS reports "infinity" and accepts less
         return soft
     return wanted
 
 
 def room_for_connections(wanted: int | None, limit: int) -> int:
-    """How many connections there may be.
+    """The maximum number of connections.
 
     Args:
-        wanted: None leaves it to us.
-        limit: of open files.
+        wanted: the operator's number; None: the default, as far as the limit allows.
+        limit: maximum number of open files.
 
     Raises:
-        OptionError: there cannot be as many as are wanted.
+        OptionError: the limit of open files does not allow the wanted number.
     """
-    most = max(1, limit - _OWN)
+    most = max(1, limit - _RESERVED_FILES)
     if wanted is None:
-        return min(_ENOUGH, most)
+        return min(_DEFAULT_CONNECTIONS, most)
     if wanted > most:
         raise OptionError(
             f"--max-connections {wanted}: the limit of {limit} open files (ulimit -Hn) has room "

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1 connection, with what it lacks towards old, odd, slow and hostile clients."""
+"""uvicorn's HTTP/1 connection, hardened against old, unusual, slow and hostile clients."""
 
 from __future__ import annotations
 
@@ -16,68 +16,71 @@ from glmserve.config import ConnectionConfig
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
-_LARGEST_HEAD = 64 * 2**10
-"""Bytes of a request's first line and headers, or of a chunk's, or of trailers."""
-_MOST_HEADERS = 256
-_MOST_AHEAD = 64
-"""Requests that a client may send ahead of their answers."""
-_SLOWEST = 500.0
-"""Bytes per second that a body must bring, and a reader must take, on average."""
-_LINGER = 2.0
-"""Seconds that a refused client gets to read why, and a surplus one to say what it wants."""
-_SPARE = 32
-"""Connections above the limit that are listened to: whoever asks for health is answered."""
+_MAX_HEAD_BYTES = 64 * 2**10
+"""Bytes of a request's first line and headers, of a chunk's header, or of trailers."""
+_MAX_HEADERS = 256
+_MAX_PIPELINED = 64
+"""Requests that a client may send before it has the answers of earlier ones."""
+_MIN_BYTES_PER_SECOND = 500.0
+"""Average rate at which a client must send a body and read a response, bytes per second."""
+_LINGER_SECONDS = 2.0
+"""Seconds for a refused client to read the answer, and for a connection above the limit to send its
+request."""
+_MAX_OVER_LIMIT = 32
+"""Connections above the limit that are still read, so that health checks are answered."""
 _HEALTH = b"/health"
 _TOO_MANY = "this server has too many connections; try again in a moment"
-_NEVER = 365 * 24 * 3600.0
+_ONE_YEAR = 365 * 24 * 3600.0
 _UPGRADE = re.compile(rb"(?<=\r\n)upgrade(?=:)", re.IGNORECASE)
 
 
 class HttpProtocol(HttpToolsProtocol):
     """One connection.
 
-    * A stream to an HTTP/1.0 client (nginx, unless told otherwise) is sent without chunk framing,
-      which that version does not know, and ends with the connection.
-    * An offer to speak another protocol is not heard. The parser would take what follows for that
-      protocol, but it is the request's body: Java's client offers h2c with every POST.
-    * A head without end is refused before it fills memory, and trailers are dropped: no header
-      comes after the checks of headers.
-    * What is not HTTP is answered in OpenAI's shape.
-    * A head or a body that does not come to its end in time is refused, a connection without a
-      request is closed, and a client that does not read is cut off.
-    * Where there are too many connections, health checks are answered and others are refused.
+    * A stream to an HTTP/1.0 client (nginx by default) has no chunk framing, which that version
+      does not know. It ends with the connection.
+    * An `Upgrade` header is ignored. The parser would read the following bytes as the other
+      protocol, but they are the request's body: Java's client offers h2c with every POST.
+    * A head that is too large is refused before it fills memory. Trailers are dropped, so that no
+      header escapes the checks.
+    * Data that is not HTTP gets an error in OpenAI's format.
+    * A head or a body that is not complete in time is refused, a connection without a request is
+      closed, and the connection of a client that does not read is aborted.
+    * If there are too many connections, health checks are answered and other requests are refused.
     """
 
     _in_head = True
     _has_begun = False
-    """A request's first byte is here, and its last is not."""
-    _undigested = 0
-    """Bytes since the parser last made something of them."""
+    """Whether a request has begun and is not complete."""
+    _num_unparsed_bytes = 0
+    """Bytes received since the parser's last callback."""
     _is_refused = False
-    _is_surplus = False
+    _is_over_limit = False
     _running: RequestResponseCycle | None = None
-    """The request that is being answered; `cycle` is the newest, which may have to wait for it."""
+    """The request that is being answered. `cycle` is the newest one, which may have to wait."""
     _body_begin = 0.0
     _num_body_bytes = 0
 
     def __init__(self, limits: ConnectionConfig, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._limits = limits
-        self.timeout_keep_alive = limits.idle_timeout or _NEVER  # type: ignore[assignment]
+        self.timeout_keep_alive = limits.idle_timeout or _ONE_YEAR  # type: ignore[assignment]
         self._deadline = Deadline(self.loop, self._client_is_late)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._drain_watch = DrainWatch(self.loop, transport, self._limits.write_timeout, _SLOWEST)
-        surplus = len(self.connections) - self._limits.max_connections
-        if surplus > _SPARE:
+        self._drain_watch = DrainWatch(
+            self.loop, transport, self._limits.write_timeout, _MIN_BYTES_PER_SECOND
+        )
+        num_over_limit = len(self.connections) - self._limits.max_connections
+        if num_over_limit > _MAX_OVER_LIMIT:
             self._is_refused = True
             self._write_refusal(503, _TOO_MANY)
             self._close()
-        elif surplus > 0:
-            self._is_surplus = True
-            self._deadline.set(self.loop.time() + _LINGER)
-        else:  # it may stay without a request for as long as after one
+        elif num_over_limit > 0:
+            self._is_over_limit = True
+            self._deadline.set(self.loop.time() + _LINGER_SECONDS)
+        else:  # the idle time-out holds before the first request, too
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
@@ -88,7 +91,7 @@ class HttpProtocol(HttpToolsProtocol):
             running.disconnected = True
             running.message_event.set()
         self.pipeline.clear()
-        self._deadline.forget()
+        self._deadline.close()
         self._drain_watch.stop()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
@@ -99,10 +102,10 @@ class HttpProtocol(HttpToolsProtocol):
         if self._in_head:
             head, end, rest = data.partition(b"\r\n\r\n")
             data = _UPGRADE.sub(b"x-upgrade", head) + end + rest
-        self._undigested += len(data)
+        self._num_unparsed_bytes += len(data)
         super().data_received(data)
-        if self._undigested > _LARGEST_HEAD:
-            self._refuse(431, f"the request's headers are larger than {_LARGEST_HEAD} bytes")
+        if self._num_unparsed_bytes > _MAX_HEAD_BYTES:
+            self._refuse(431, f"the request's headers are larger than {_MAX_HEAD_BYTES} bytes")
         if not self._is_refused:
             self._watch_client()
 
@@ -118,26 +121,26 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_refused:
             return
         self._in_head = False
-        self._undigested = 0
-        if self._is_surplus and not self.url.startswith(_HEALTH):
+        self._num_unparsed_bytes = 0
+        if self._is_over_limit and not self.url.startswith(_HEALTH):
             self._refuse(503, _TOO_MANY)
             return
-        if len(self.headers) > _MOST_HEADERS:
-            self._refuse(431, f"the request has more than {_MOST_HEADERS} headers")
+        if len(self.headers) > _MAX_HEADERS:
+            self._refuse(431, f"the request has more than {_MAX_HEADERS} headers")
             return
         self._body_begin, self._num_body_bytes = self.loop.time(), 0
         super().on_headers_complete()
         if self.parser.get_http_version() == "1.0":
-            # The cycle's task has been made, but has not begun.
+            # The cycle's task exists, but has not started.
             self.cycle.send = UnframedSend(self.cycle)  # type: ignore[method-assign]
-        self.cycle.keep_alive &= not self._is_surplus
-        if len(self.pipeline) > _MOST_AHEAD:
-            self._refuse(400, f"more than {_MOST_AHEAD} requests sent ahead of their answers")
+        self.cycle.keep_alive &= not self._is_over_limit
+        if len(self.pipeline) > _MAX_PIPELINED:
+            self._refuse(400, f"more than {_MAX_PIPELINED} requests sent ahead of their answers")
 
     def on_body(self, body: bytes) -> None:
         if self._is_refused:
             return
-        self._undigested = 0
+        self._num_unparsed_bytes = 0
         self._num_body_bytes += len(body)
         super().on_body(body)
 
@@ -146,12 +149,12 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._in_head = True
         self._has_begun = False
-        self._undigested = 0
+        self._num_unparsed_bytes = 0
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        self._body_begin = self.loop.time()  # a request that had to wait was not read meanwhile
+        self._body_begin = self.loop.time()  # a waiting request is not read
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
@@ -166,13 +169,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if not self.transport.is_closing():  # or the rest would be waited for without end
+        if not self.transport.is_closing():  # else the check of the last bytes must go on
             self._drain_watch.stop()
 
     def shutdown(self) -> None:
-        """The server is going down."""
+        """Close the connection when the server shuts down."""
         super().shutdown()
-        # TLS says goodbye and waits for the answer; an idle client does not read, so none comes.
+        # TLS waits for the client's close message, which an idle client does not send.
         if self.transport.is_closing() and not self.transport.get_write_buffer_size():
             self.transport.abort()
 
@@ -180,28 +183,28 @@ class HttpProtocol(HttpToolsProtocol):
         self._close()
 
     def _watch_client(self) -> None:
-        """Set the time by which the client has to go on, if it is the client's turn."""
+        """Set the deadline for the client, if the server waits for it."""
         is_answering = self._running is not None and not self._running.response_complete
         if not self._in_head:
             self._watch_body()
-        elif is_answering or not (self._has_begun or self._undigested):
-            self._deadline.lift()
+        elif is_answering or not (self._has_begun or self._num_unparsed_bytes):
+            self._deadline.clear()
         elif not self._deadline.is_set and self._limits.header_timeout:
             self._unset_keepalive_if_required()
             self._deadline.set(self.loop.time() + self._limits.header_timeout)
 
     def _watch_body(self) -> None:
-        """Each byte of a body gives it some time, but not more than the least rate allows."""
+        """Extend the deadline of a body with each byte, as far as the minimum rate allows."""
         timeout = self._limits.body_timeout
         if not timeout or self.cycle is not self._running or self.cycle.response_started:
-            self._deadline.lift()  # nobody waits for it
+            self._deadline.clear()  # the application does not wait for the body
             return
-        longest = self._body_begin + self._num_body_bytes / _SLOWEST
+        longest = self._body_begin + self._num_body_bytes / _MIN_BYTES_PER_SECOND
         self._deadline.set(min(self.loop.time(), longest) + timeout)
 
     def _client_is_late(self) -> None:
-        """The deadline is over."""
-        if self._is_surplus:
+        """Refuse the request: the deadline has expired."""
+        if self._is_over_limit:
             self._refuse(503, _TOO_MANY)
         elif self._in_head:
             self._refuse(408, "the request's headers did not come to their end in time")
@@ -209,36 +212,37 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(408, "the request's body did not come to its end in time")
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Not logged: CONNECT is answered like any other wrong method, and comes from anybody."""
+        """Log nothing: any client can send CONNECT, which is answered as a wrong method."""
 
     def send_400_response(self, msg: str) -> None:
-        """Called by the parser's failure, which it has logged."""
+        """Called when the parser has failed and logged it."""
         self._refuse(400, "the request is not valid HTTP/1.1")
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer, and drop what still comes: closing at once could reset the answer away."""
+        """Send an error and ignore further data. Closing at once could reset the connection before
+        the client reads the error."""
         if self._is_refused or self.transport.is_closing():
             return
         self._is_refused = True
-        self._deadline.forget()
+        self._deadline.close()
         self.pipeline.clear()
         running = self._running
         if running is not None and not running.response_complete:
             running.disconnected = True
             running.message_event.set()
             if running.response_started:
-                self._close()  # a second answer in the middle of the first helps nobody
+                self._close()  # the response has begun: no error can be sent
                 return
         self._write_refusal(status, message)
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.loop.call_later(_LINGER, self._close)
+        self.loop.call_later(_LINGER_SECONDS, self._close)
 
     def _write_refusal(self, status: int, message: str) -> None:
         self.transport.write(refusal(status, message, self.server_state.default_headers))
 
     def _close(self) -> None:
-        """Close when everything is written, or when the client does not take it."""
+        """Close when everything is sent, or when the client does not read it."""
         if not self.transport.is_closing():
             self.transport.close()
             self._drain_watch.start()

@@ -1,4 +1,4 @@
-"""Answers that the HTTP connection gives itself, where no request gets to the application."""
+"""Error responses of the HTTP connection to requests that do not reach the application."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from glmserve.errors import NotReadyError
 
 
 def refusal(status: int, message: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """A whole response in OpenAI's shape, after which the connection ends.
+    """The bytes of a response with an error in OpenAI's format. The connection closes after it.
 
     Args:
-        headers: that every response has.
+        status: HTTP status.
+        headers: default headers of all responses.
     """
     error_type = "server_error" if status >= 500 else "invalid_request_error"
     body = msgspec.json.encode(openai_error(Failure(status, message, error_type)))

@@ -1,4 +1,4 @@
-"""uvicorn as it is set up here."""
+"""uvicorn with glmserve's settings and connection limits."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from starlette.types import ASGIApp
 from glmserve.cli.http_protocol import HttpProtocol
 from glmserve.config import ConnectionConfig
 
-_MOST_UNSENT = 128 * 2**10
-"""Bytes of one connection that the kernel keeps besides those that are on their way."""
+_MAX_UNSENT_BYTES = 128 * 2**10
+"""Bytes of one connection that the kernel holds before it sends them."""
 
 
 class HttpServer(uvicorn.Server):
-    """Serves an application to connections that keep the limits.
+    """Serves an application over connections with limits.
 
     Args:
         tls: None serves plain HTTP.
-        last_call: seconds that requests get once the server is told to end.
+        grace_period: seconds for running requests after the signal to end.
     """
 
     def __init__(
-        self, app: ASGIApp, limits: ConnectionConfig, tls: ssl.SSLContext | None, last_call: int
+        self, app: ASGIApp, limits: ConnectionConfig, tls: ssl.SSLContext | None, grace_period: int
     ) -> None:
         config = uvicorn.Config(
             app,
             http=HttpProtocol,
             ws="none",
             lifespan="off",
-            log_level="error",  # it would write a line for whatever is not HTTP
+            log_level="error",  # lower levels log a line for each invalid request
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=last_call,
+            timeout_graceful_shutdown=grace_period,
         )
         super().__init__(config)
         self._limits = limits
         self._tls = tls
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, but a TLS handshake has to come to its end as a request's head has."""
+        """Like uvicorn's, but the header time-out also limits TLS handshakes."""
         timeout = (self._limits.header_timeout or None) if self._tls else None
         for listener in sockets or ():
-            _bound_unsent(listener)
+            _limit_unsent(listener)
         loop = asyncio.get_running_loop()
         self.servers = [
             await loop.create_server(
@@ -65,11 +65,11 @@ class HttpServer(uvicorn.Server):
         )
 
 
-def _bound_unsent(listener: socket.socket) -> None:
-    """Keep little in the kernel for readers that are slow, and see early that they take something.
+def _limit_unsent(listener: socket.socket) -> None:
+    """Limit the unsent bytes that the kernel buffers. Accepted connections inherit the limit.
 
-    Connections inherit it. Otherwise Linux takes megabytes, and takes no more before a third of
-    them is gone, so that a slow reader would look like one that has stopped.
+    By default Linux buffers megabytes, and accepts more only after a third of them is sent. Then a
+    slow reader would look like one that has stopped.
     """
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MOST_UNSENT)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT_BYTES)

@@ -14,10 +14,10 @@ from glmserve.text import ChatFormat
 def open_journal(
     config: JournalConfig, model: ModelConfig, runner: RunnerConfig, chat: ChatFormat | None
 ) -> Journal:
-    """The journal, which belongs to all that a text follows from beside its request.
+    """Open the journal for a model and the settings that determine its texts.
 
     Raises:
-        StartupError: it cannot be used here.
+        StartupError: the journal cannot be used, or belongs to another model.
     """
     folders = [model.path.parent]
     if runner.ptuning_checkpoint is not None:
@@ -36,6 +36,6 @@ def open_journal(
 
 
 def _file_name(checkpoint: str) -> str | None:
-    """Which of a folder's weights are served, if one was named."""
+    """Name of the weights file, if the checkpoint is a file."""
     path = Path(checkpoint)
     return path.name if path.is_file() else None

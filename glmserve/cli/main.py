@@ -1,4 +1,4 @@
-"""`glmserve COMMAND`: finds the command, runs it, and turns its failure into one line."""
+"""`glmserve COMMAND`: parses the command line and runs the command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from glmserve.process.failure import exit_with, repair_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command that `arguments` (default: the process's own) name, and exit."""
+    """Run the command named by `arguments` (default: those of the process), and exit."""
     repair_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     exit_with(partial(_run, given), debug="--debug" in given)
@@ -50,7 +50,7 @@ def _run(arguments: list[str]) -> int | None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """The parser of a command: knows --debug, and reports an error in one line."""
+    """A command's parser: it adds --debug, and reports an error in one line."""
 
     def __init__(self, **settings: object) -> None:
         from glmserve.cli.options import HelpFormatter

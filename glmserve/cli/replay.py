@@ -1,4 +1,4 @@
-"""`glmserve replay FILE`: what a server did, computed once more."""
+"""`glmserve replay FILE`: computes a recording again and compares the tokens."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FIXED = {
     "cpus",
     "numa_node",
 }
-"""Options of the server's that a replay takes from the recording: steps name its blocks."""
+"""Options that a replay takes from the recording, because the recorded steps contain block ids."""
 
 
 def add_command(commands: Commands) -> None:
@@ -65,7 +65,12 @@ def add_command(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Replay; the process's exit code."""
+    """Replay a recording; returns the exit code.
+
+    Raises:
+        StartupError: the runner cannot be started, or differs from the recorded one.
+        OptionError: the file is not a usable recording, or an option cannot be replaced.
+    """
     return asyncio.run(_replay(options))
 
 
@@ -76,29 +81,35 @@ async def _replay(options: argparse.Namespace) -> int:
     config = _config(options, beginning)
     tokenizer = _tokenizer(config, options.chat_format)
     when = datetime.fromtimestamp(beginning.time).astimezone().isoformat(timespec="seconds")
-    print(f"recorded  {when}, glmserve {beginning.glmserve}, {_where(beginning.info)}")
+    print(f"recorded  {when}, glmserve {beginning.glmserve}, {_describe_runner(beginning.info)}")
     async with _runner(config) as (executor, info):
         if info.limits.token_capacity != beginning.info.limits.token_capacity:
             raise StartupError("this runner's KV cache differs in size from the recorded one")
-        print(f"replayed  {_where(info)}", flush=True)
+        print(f"replayed  {_describe_runner(info)}", flush=True)
         if options.alone:
             return await _replay_alone(executor, info, options.file, tokenizer)
-        found = await replay_steps(executor, events)
-    if not found.num_steps:
+        comparison = await replay_steps(executor, events)
+    if not comparison.num_steps:
         raise OptionError(f"{options.file}: this recording contains no step")
-    return _report(found, tokenizer)
+    return _report(comparison, tokenizer)
 
 
 def _config(options: argparse.Namespace, beginning: Beginning) -> RunnerConfig:
-    """The recorded one, with what this command line says."""
-    said = {k: v for k, v in vars(options).items() if k in RunnerConfig.__struct_fields__}
-    for name in said.keys() & _FIXED:
+    """The recorded config, with the options of this command line.
+
+    Raises:
+        OptionError: an option must not differ from the recording.
+    """
+    overrides = {k: v for k, v in vars(options).items() if k in RunnerConfig.__struct_fields__}
+    for name in overrides.keys() & _FIXED:
         raise OptionError(f"--{name.replace('_', '-')} is the recording's, and cannot be replaced")
-    said |= {k: str(said[k]) for k in ("checkpoint", "ptuning_checkpoint") if k in said}
+    overrides |= {
+        k: str(overrides[k]) for k in ("checkpoint", "ptuning_checkpoint") if k in overrides
+    }
     limits = beginning.info.limits
     return msgspec.structs.replace(
         beginning.config,
-        **said,
+        **overrides,
         block_size=limits.block_size,
         kv_cache_tokens=limits.token_capacity,
         kv_cache_memory=None,
@@ -109,7 +120,7 @@ def _config(options: argparse.Namespace, beginning: Beginning) -> RunnerConfig:
 
 
 def _tokenizer(config: RunnerConfig, chat_format: str | None) -> Tokenizer | None:
-    """To show tokens as text; their ids will do."""
+    """The tokenizer to show tokens as text, or None to show their ids."""
     from glmserve.text import load_tokenizer
 
     model = read_model_config(
@@ -153,27 +164,31 @@ async def _replay_alone(
         print(f"{num_requests} requests alone: all tokens are the same")
         return 0
     print(f"{len(different)} of {num_requests} requests alone differ; the first:")
-    print(f"  {_described(different[0], tokenizer)}")
+    print(f"  {_describe(different[0], tokenizer)}")
     return 1
 
 
-def _report(found: Comparison, tokenizer: Tokenizer | None) -> int:
-    if found.largest_change:
-        print(f"log-probabilities of equal tokens differ by at most {found.largest_change:.2g}")
-    if found.first is None:
-        print(f"{found.num_steps} steps, {found.num_tokens} tokens: all tokens are the same")
+def _report(comparison: Comparison, tokenizer: Tokenizer | None) -> int:
+    if comparison.largest_change:
+        print(
+            f"log-probabilities of equal tokens differ by at most {comparison.largest_change:.2g}"
+        )
+    if comparison.first is None:
+        print(
+            f"{comparison.num_steps} steps, {comparison.num_tokens} tokens: all tokens are the same"
+        )
         return 0
     print(
-        f"{found.num_different} of {found.num_tokens} tokens differ, in "
-        f"{len(found.request_ids)} requests; the first:"
+        f"{comparison.num_different} of {comparison.num_tokens} tokens differ, in "
+        f"{len(comparison.request_ids)} requests; the first:"
     )
-    first = found.first
-    print(f"  {_described(first, tokenizer)}")
+    first = comparison.first
+    print(f"  {_describe(first, tokenizer)}")
     print(f"  step {first.step_id}, row {first.row + 1} of {first.num_rows}")
     return 1
 
 
-def _described(difference: Difference, tokenizer: Tokenizer | None) -> str:
+def _describe(difference: Difference, tokenizer: Tokenizer | None) -> str:
     request, position, recorded, replayed, *_ = difference
     return (
         f"request {request}, token {position} from its beginning: recorded "
@@ -189,5 +204,5 @@ def _token(token_id: int, tokenizer: Tokenizer | None) -> str:
     return f"{token_id} ({tokenizer.decode([token_id])!r})"
 
 
-def _where(info: RunnerInfo) -> str:
+def _describe_runner(info: RunnerInfo) -> str:
     return f"{info.device}, {info.dtype}"

@@ -1,4 +1,4 @@
-"""`glmserve serve`."""
+"""`glmserve serve`: its options, and the configs made of them."""
 
 from __future__ import annotations
 
@@ -54,10 +54,14 @@ def add_command(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until a signal, or until no worker lives; the process's exit code."""
+    """Serve until a signal; returns the exit code.
+
+    Raises:
+        StartupError: the server cannot start, or its worker died for good.
+    """
     runner, server = runner_config(options), server_config(options)
     leave_to_worker(runner.cpus)
-    from glmserve.cli.server import serve  # everything heavy: --help must not wait for it
+    from glmserve.cli.server import serve  # imported here, so that --help does not wait for it
 
     return serve(
         runner,
@@ -77,7 +81,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def server_config(options: argparse.Namespace) -> ServerConfig:
-    """What the HTTP layer is told."""
+    """The config of the HTTP layer.
+
+    Raises:
+        OptionError: the API keys are invalid.
+    """
     checkpoint: Path = options.checkpoint
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     name, *further_names = dict.fromkeys(options.served_model_name or [folder.resolve().name])
@@ -100,13 +108,13 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
 
 
 def _api_keys(options: argparse.Namespace) -> dict[str, Tenant]:
-    usual = Tenant(
+    defaults = Tenant(
         "",
         max_requests=options.key_max_requests,
         tokens_per_minute=options.key_tokens_per_minute,
     )
-    keys = read_api_keys(options.api_key, options.api_key_file, usual)
-    if not keys and (usual.max_requests or usual.tokens_per_minute):
+    keys = read_api_keys(options.api_key, options.api_key_file, defaults)
+    if not keys and (defaults.max_requests or defaults.tokens_per_minute):
         raise OptionError(
             "--key-max-requests and --key-tokens-per-minute limit API keys, and there are none; "
             "give --api-key or --api-key-file"

@@ -1,4 +1,4 @@
-"""Puts a server together and runs it until a signal, or until no worker lives."""
+"""Builds a server and runs it until a signal, or until its worker dies for good."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ from glmserve.process.failure import INTERRUPTED
 from glmserve.trace import TraceWriter, TracingExecutor
 
 _BACKLOG = 2048
-"""Connections that may wait to be accepted."""
+"""Maximum number of connections that wait to be accepted."""
 _REMEDIES = {
     errno.EADDRINUSE: "end what listens there, or give another --port",
     errno.EADDRNOTAVAIL: "give an address of this machine by --host; 0.0.0.0 is all of them",
     errno.EACCES: "give a --port from 1024 on, or the right to use this one",
 }
-_MOST_NOTES = 20  # fields of a config.json that are mentioned
-_LONGEST_NAME = 100
-_LAST_WORDS = 1
-"""Seconds to deliver the error event of streams that are ended."""
+_MAX_UNKNOWN_FIELDS = 20  # of a config.json, in warnings
+_MAX_NAME_LENGTH = 100
+_ERROR_EVENT_SECONDS = 1
+"""Seconds to deliver the error event to streams that the shutdown ends."""
 
 
 def serve(
@@ -70,22 +70,22 @@ def serve(
     tls: ssl.SSLContext | None,
     record: Path | None,
 ) -> int:
-    """Run the server; the process's exit code.
+    """Run the server; returns the exit code.
 
     Args:
-        drain_timeout: seconds that streams get once a signal has come.
-        record: a file for what happens, to compute it again.
+        drain_timeout: seconds for running streams after a signal.
+        record: file for a recording, or None.
         tls: None serves plain HTTP.
 
     Raises:
-        StartupError: it cannot start.
+        StartupError: the server cannot start, or its worker died for good.
     """
     checkpoint = Path(runner_config.checkpoint)
     model = read_model_config(
         checkpoint, runner_config.rope_scaling, runner_config.ptuning_checkpoint
     )
-    for field in model.unknown_fields[:_MOST_NOTES]:
-        name = repr(field)[1:-1][:_LONGEST_NAME]
+    for field in model.unknown_fields[:_MAX_UNKNOWN_FIELDS]:
+        name = repr(field)[1:-1][:_MAX_NAME_LENGTH]
         print(f"glmserve: note: {model.path} has a field unknown here: {name}", file=sys.stderr)
     tokenizer, chat = None, None
     if not skip_tokenizer:
@@ -116,7 +116,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(_BACKLOG)  # only now nobody else can have the port any more
+        listener.listen(_BACKLOG)  # SO_REUSEADDR: only listen() reserves the port
     except OSError as error:
         listener.close()
         reason = error.strerror or str(error)
@@ -126,9 +126,10 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(HttpServer):
-    """uvicorn, but it drains: nothing new is accepted, what waits is sent away, what runs may end.
+    """uvicorn with draining: new and waiting requests are refused, running ones may finish.
 
-    Streams that take too long, or longer than a second signal, are told so before they are cut.
+    Streams that are still running at the end of the drain time, or at a second signal, get an error
+    event before their connections are closed.
     """
 
     def __init__(
@@ -139,32 +140,32 @@ class _Server(HttpServer):
         tls: ssl.SSLContext | None,
         drain_timeout: float,
     ) -> None:
-        super().__init__(app, limits, tls, math.ceil(drain_timeout) + _LAST_WORDS)
+        super().__init__(app, limits, tls, math.ceil(drain_timeout) + _ERROR_EVENT_SECONDS)
         self._engine = engine
         self._drain_timeout = drain_timeout
         self._loop: asyncio.AbstractEventLoop | None = None  # while it drains
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal has come: the first begins to drain, the second puts an end to that."""
+        """Handle a signal: the first starts draining, the second ends it."""
         if not self.should_exit:
             super().handle_exit(sig, frame)
             return
         self._drain_timeout = 0.0
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._end_at_once, self._loop)
+            self._loop.call_soon_threadsafe(self._end_streams_now, self._loop)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._engine.drain("this server is shutting down; try another, or later")
-        last_words = self._loop.call_later(self._drain_timeout, self._engine.end_streams)
+        end_of_drain = self._loop.call_later(self._drain_timeout, self._engine.end_streams)
         await super().shutdown(sockets)
-        last_words.cancel()
+        end_of_drain.cancel()
 
-    def _end_at_once(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _end_streams_now(self, loop: asyncio.AbstractEventLoop) -> None:
         self._engine.end_streams()
-        loop.call_later(_LAST_WORDS, self._cut)
+        loop.call_later(_ERROR_EVENT_SECONDS, self._force_exit)
 
-    def _cut(self) -> None:
+    def _force_exit(self) -> None:
         self.force_exit = True
 
 
@@ -175,7 +176,7 @@ async def _run(
     drain_timeout: float,
     tls: ssl.SSLContext | None,
 ) -> int:
-    """Answer HTTP from the first moment on; load the model beside it."""
+    """Answer HTTP at once, and load the model meanwhile. Returns the exit code."""
     host, port = listener.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
     url = f"{'https' if tls else 'http'}://{host}:{port}"
@@ -183,13 +184,13 @@ async def _run(
     server = _Server(context.engine, app, limits, tls, drain_timeout)
     signals = set()
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         signals.add(number)
         server.should_exit = True
 
-    # uvicorn raises the signal that stopped it once more when it is done; that must not kill us.
+    # uvicorn raises the signal again when it is done; that must not kill this process.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, note)
+        signal.signal(number, stop)
     is_up = asyncio.Event()
     supervisor = asyncio.create_task(_supervise(app, context, server, url, is_up))
     try:
@@ -221,11 +222,11 @@ async def _supervise(
     try:
         with contextlib.closing(LoadingBar()) as bar:
             await context.start(bar.update)
-        # What is here now stays; the collector need not look through it again and again.
+        # Objects that exist now stay, so the garbage collector need not visit them again.
         gc.collect()
         gc.freeze()
         is_up.set()
-        with contextlib.suppress(OSError):  # that nobody reads it is no reason not to serve
+        with contextlib.suppress(OSError):  # a closed stdout must not stop the server
             announce(context, url)
         finishing = asyncio.create_task(finish_unfinished(context, app.state.endpoints))
         await context.engine.died.wait()

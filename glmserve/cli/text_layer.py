@@ -1,4 +1,4 @@
-"""The checkpoint's tokenizer and chat format, and whether they belong to its model."""
+"""Loads the checkpoint's tokenizer and chat format, and checks that they belong to its model."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from glmserve.text import (
 
 
 def load_text_layer(model: ModelConfig, chat_format: str | None) -> tuple[Tokenizer, ChatFormat]:
-    """What turns conversations into token ids.
+    """Load the tokenizer and the chat format.
 
     Args:
-        chat_format: the one that was asked for by name.
+        chat_format: name of the format given by the user.
 
     Raises:
-        OptionError, CheckpointError: there is none, or nothing tells which.
+        OptionError: there is no format of this name.
+        CheckpointError: the tokenizer cannot be loaded, or the format is unknown.
     """
     folder = model.path.parent
     tokenizer = load_tokenizer(folder, chat_format)
@@ -33,7 +34,7 @@ def load_text_layer(model: ModelConfig, chat_format: str | None) -> tuple[Tokeni
 def limit_vocabulary(
     config: RunnerConfig, model: ModelConfig, tokenizer: Tokenizer
 ) -> RunnerConfig:
-    """Keep the output layer's spare rows from being sampled: no text belongs to them.
+    """Exclude the output layer's spare rows, which have no text, from sampling.
 
     Raises:
         CheckpointError: the model has fewer rows than the tokenizer has ids.

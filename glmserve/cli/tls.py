@@ -1,4 +1,4 @@
-"""TLS: certificates are read and checked before anything heavy happens."""
+"""TLS: reads and checks certificates before the model loads."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ PASSWORD_VARIABLE = "GLMSERVE_SSL_KEYFILE_PASSWORD"
 def server_context(
     certfile: Path | None, keyfile: Path | None, ca_certs: Path | None
 ) -> ssl.SSLContext | None:
-    """What the listening socket needs to speak TLS; None where no certificate is named.
+    """The TLS context of the server, or None without `certfile`.
 
     Args:
-        certfile: PEM, the server's own certificate first.
-        keyfile: its private key; None: it is in `certfile`.
-        ca_certs: clients must show a certificate that one of these has signed.
+        certfile: PEM file, the server's own certificate first.
+        keyfile: its private key; None: in `certfile`.
+        ca_certs: clients must present a certificate signed by one of these; None: no check.
 
     Raises:
-        OptionError: a file is missing or is not what it should be, or they do not go together.
+        OptionError: a file is missing or invalid, or the files do not belong together.
     """
     if certfile is None:
         for option, value in (("--ssl-keyfile", keyfile), ("--ssl-ca-certs", ca_certs)):
@@ -49,7 +49,7 @@ def _check_readable(option: str, path: Path) -> None:
 
 
 def _load_certificate(context: ssl.SSLContext, certfile: Path, keyfile: Path) -> None:
-    # Without a password of ours OpenSSL would ask for one on the terminal.
+    # Without a password OpenSSL would ask for one on the terminal.
     password = os.environ.get(PASSWORD_VARIABLE, "")
     try:
         context.load_cert_chain(certfile, keyfile, password)

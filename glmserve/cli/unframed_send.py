@@ -1,4 +1,4 @@
-"""Streams for clients that know no chunks."""
+"""Streams for HTTP/1.0 clients, which do not know chunk framing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class UnframedSend:
-    """A cycle's `send` for HTTP/1.0: a body of unknown length ends with the connection."""
+    """Replaces a cycle's `send` for HTTP/1.0: a body of unknown length ends with the connection."""
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle

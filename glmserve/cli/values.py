@@ -1,4 +1,5 @@
-"""Values of options: what argparse's `type=` needs, with messages that say what would be right."""
+"""Functions for argparse's `type=`. Each raises ArgumentTypeError with a message that says what is
+valid."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def port(text: str) -> int:
 
 
 def http_error_status(text: str) -> int:
-    """A status that tells a client that its request was refused."""
+    """An HTTP status for a refused request: 400 to 599."""
     value = _whole(text, 400)
     if value > 599:
         raise argparse.ArgumentTypeError(f"{text} is no HTTP error status (400 to 599)")
@@ -38,7 +39,7 @@ def http_error_status(text: str) -> int:
 
 
 def cpu_list(text: str) -> tuple[int, ...]:
-    """Numbers as Linux writes sets of CPUs: 0-3,8 is 0, 1, 2, 3 and 8."""
+    """CPU numbers in Linux's notation: 0-3,8 is 0, 1, 2, 3 and 8."""
     found: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part.strip())
@@ -60,7 +61,7 @@ def seconds(text: str) -> float:
 
 
 def share(text: str) -> float:
-    """A part of a whole: more than 0, at most 1."""
+    """A fraction: more than 0, at most 1."""
     try:
         value = float(text)
     except ValueError:
@@ -71,7 +72,7 @@ def share(text: str) -> float:
 
 
 def weight(text: str) -> float:
-    """A share in relation to others, within bounds that leave everybody some."""
+    """A relative weight from 0.001 to 1000, so that every tenant gets a share."""
     try:
         value = float(text)
     except ValueError:
@@ -82,7 +83,7 @@ def weight(text: str) -> float:
 
 
 def priority(text: str) -> int:
-    """A request's priority, as the field of that name has it."""
+    """A priority, as in the request field of that name."""
     try:
         value = int(text)
     except ValueError:
@@ -102,7 +103,7 @@ def num_bytes(text: str) -> int:
 
 
 def non_empty(value: str) -> str:
-    """Text that is not empty and can be encoded: an unset shell variable is no value."""
+    """Non-empty valid text. An unset shell variable is refused."""
     if not value:
         raise argparse.ArgumentTypeError("must not be empty")
     try:
@@ -120,7 +121,7 @@ def api_key(value: str) -> str:
 
 
 def origin(value: str) -> str:
-    """Where a web page comes from, as browsers write it; `*` is anywhere."""
+    """The origin of a web page as browsers write it; `*` is any."""
     if value not in ("*", "null") and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+", value):
         raise argparse.ArgumentTypeError(
             f"{value!r} is no origin; write it like https://example.org:8443, without a path"
@@ -129,7 +130,7 @@ def origin(value: str) -> str:
 
 
 def seed(value: str) -> int:
-    """A whole number of 64 bits."""
+    """A signed integer of 64 bits."""
     try:
         number = int(value)
     except ValueError:

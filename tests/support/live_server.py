@@ -24,7 +24,7 @@ async def listening(
     limits: ConnectionConfig = _LIMITS,
 ) -> AsyncIterator[int]:
     """Serve it as the command line would; the port."""
-    server = HttpServer(app, limits, tls, last_call=5)
+    server = HttpServer(app, limits, tls, grace_period=5)
     with socket.create_server((HOST, 0)) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:
