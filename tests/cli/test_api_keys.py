@@ -94,7 +94,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True)])
-def test_a_file_that_everybody_can_read_is_a_warning(
+def test_a_file_that_all_users_can_read_is_a_warning(
     file: Path, mode: int, warned: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file.write_text("secret\n")

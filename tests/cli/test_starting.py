@@ -131,7 +131,7 @@ OPTIONS = {
     "no command": ([], 2, "required"),
     "an unknown device": (["serve", "--device", "tpu", "--port", "0"], 2, "known: auto, cuda"),
     "no such host": (["serve", "--host", "no.such.host.invalid"], 2, "give another --host"),
-    "a host of somebody else": (["serve", "--host", "203.0.113.7"], 2, "0.0.0.0 is all of them"),
+    "a host of another machine": (["serve", "--host", "203.0.113.7"], 2, "0.0.0.0 is all of them"),
     "a checkpoint that is nowhere": (["serve", "--checkpoint", "/no"], 1, "/no: no such file"),
     "no file of weights": (["serve", "--checkpoint", "/dev/null"], 1, "config.json"),
     "a folder for keys": (["serve", "--api-key-file", "/"], 2, "--api-key-file /: is a directory"),

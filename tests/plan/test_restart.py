@@ -156,7 +156,7 @@ def test_everybody_keeps_their_place_and_nothing_is_found_in_the_new_cache() -> 
     ]
 
 
-def test_suspects_are_computed_one_at_a_time_before_anybody_else() -> None:
+def test_suspects_are_computed_one_at_a_time_before_others() -> None:
     scheduler = Scheduler(SchedulerConfig(), LIMITS, hash_key=b"key")
     scheduler.add(greedy(0, [1, 2]))
     scheduler.add(greedy(1, [3, 4]))

@@ -1,3 +1,3 @@
-"""`glmserve doctor`: what can be served on this machine, and what to change if it cannot."""
+"""`glmserve doctor`: checks what this machine can serve, and advises changes."""
 
 from glmserve.cli.doctor.command import add_command as add_command

@@ -1,4 +1,4 @@
-"""What to change, from what would come of changes."""
+"""Derives advice from attempts with changed options."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from glmserve.cli.doctor.diagnosis import Advice, AdviceKind
 from glmserve.contract.diagnosis import Attempt, Machine
 
-_WORTH_IT = 1.3
-"""Times as many tokens of KV cache, for smaller numbers to be worth a word."""
+_MIN_GAIN = 1.3
+"""Smaller number formats are advised from this factor of KV cache tokens on."""
 _COMPILE = "GLMSERVE_CPU_KERNELS=required pip install ."
 _LIMITS = {"max_model_len", "kv_cache_tokens", "kv_cache_memory", "gpu_memory_utilization"}
 _FIXES: tuple[Callable[[Set[str]], bool], ...] = (
@@ -18,7 +18,8 @@ _FIXES: tuple[Callable[[Set[str]], bool], ...] = (
     lambda changed: changed <= _LIMITS,
     lambda changed: "device" in changed,
 )
-"""The device's own choice, smaller numbers, limits left out, elsewhere: one of each is enough."""
+"""Kinds of changes: the device's own dtype, smaller number formats, limits left out, another
+device. One attempt of each kind is advised."""
 
 
 def advise(
@@ -27,13 +28,13 @@ def advise(
     machine: Machine | None,
     wanted_context: int,
 ) -> list[Advice]:
-    """What helps: to serve at all, else for longer texts, more users and more speed.
+    """Advise changes: to serve at all, or else for longer contexts, more users and more speed.
 
     Args:
-        attempts: as asked, then with changes, those that cost least first.
-        arguments: of `glmserve serve`, as they were given.
-        machine: None: CPU kernels are not wanted.
-        wanted_context: tokens that one request would have if there were memory enough.
+        attempts: first with the given options, then with changes, the least costly ones first.
+        arguments: the given arguments of `glmserve serve`.
+        machine: the machine; None if CPU kernels are not wanted.
+        wanted_context: tokens of one request if memory were sufficient.
     """
     if not attempts:
         return []
@@ -45,10 +46,10 @@ def advise(
 
 
 def serve_command(arguments: Sequence[str], changes: Mapping[str, str | None]) -> str:
-    """The command line that serves with these options, changed.
+    """The command line of `glmserve serve` with changed options.
 
     Args:
-        changes: fields of RunnerConfig, which are named like their options; None leaves one out.
+        changes: values by field of RunnerConfig (named like its option); None leaves it out.
     """
     options = {f"--{name.replace('_', '-')}": value for name, value in changes.items()}
     kept: list[str] = []
@@ -65,7 +66,7 @@ def serve_command(arguments: Sequence[str], changes: Mapping[str, str | None]) -
 
 
 def _fixes(usable: Sequence[Attempt], arguments: Sequence[str]) -> Iterator[Advice]:
-    """The first of each kind that makes it fit: other number formats, fewer tokens, elsewhere."""
+    """The first usable attempt of each kind of change."""
     for kind in _FIXES:
         if found := next((a for a in usable if kind(a.changes.keys())), None):
             yield _advice("fix", found, arguments, _context(found))
@@ -81,12 +82,12 @@ def _improvements(
             yield _advice("longer_context", longer, arguments, _context(longer))
         return
     tokens = _tokens(asked)
-    if larger := next((a for a in here if _tokens(a) >= _WORTH_IT * tokens), None):
+    if larger := next((a for a in here if _tokens(a) >= _MIN_GAIN * tokens), None):
         yield _advice("more_users", larger, arguments, _tokens(larger))
 
 
 def _is_smaller(attempt: Attempt) -> bool:
-    """Whether it is a number format that takes less, not an option that was left out."""
+    """Whether the attempt changes number formats and leaves out no option."""
     return None not in attempt.changes.values()
 
 

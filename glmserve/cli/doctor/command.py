@@ -1,4 +1,4 @@
-"""The command: its options, and from these to what it prints."""
+"""The command: its options and its output."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def add_command(commands: Commands) -> None:
 def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """Print the report; returns the exit code of `glmserve serve` with these options."""
     config = runner_config(options)
-    # Not before it is needed: --help must not wait for it.
+    # Imported here, so that --help does not wait for it.
     import msgspec
 
     from glmserve.cli.doctor.diagnose import diagnose
@@ -61,6 +61,6 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
 
 def _serve_arguments(arguments: Sequence[str]) -> list[str]:
-    """The arguments of `glmserve serve` that mean the same."""
-    after = arguments[arguments.index("doctor") + 1 :]  # nothing but flags can stand before it
+    """The equivalent arguments of `glmserve serve`."""
+    after = arguments[arguments.index("doctor") + 1 :]  # only flags can precede the command
     return [argument for argument in after if argument not in ("--json", "--debug")]

@@ -1,4 +1,4 @@
-"""Puts together what the checkpoint's files, the tokenizer and the probing process tell."""
+"""Makes a diagnosis from the checkpoint's files, the tokenizer and the probing process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.text import named_chat_format, read_name_hints
 
 _CONTEXTS = (2048, 8192, 32768, 131072)
-"""Tokens, for which users are counted."""
+"""Context lengths, tokens, for which the report counts users."""
 _FORMATS = {"quantization", "kv_cache_dtype"}
 _FAMILIES = {
     "chatglm": "ChatGLM-6B",
@@ -34,11 +34,12 @@ _FAMILIES = {
 def diagnose(
     config: RunnerConfig, options: argparse.Namespace, arguments: Sequence[str]
 ) -> Diagnosis:
-    """Look at everything; what goes wrong is part of the answer.
+    """Check machine and checkpoint. Failures become problems of the diagnosis.
 
     Args:
-        options: of the command line.
-        arguments: with which `glmserve serve` would have the same options.
+        config: the worker's config.
+        options: the parsed options.
+        arguments: the equivalent arguments of `glmserve serve`.
     """
     problems: list[Problem] = []
     model, checkpoint = _look_at_checkpoint(config, options, problems)
@@ -122,7 +123,7 @@ def _describe(model: ModelConfig, *, skips_tokenizer: bool) -> Checkpoint:
 
 
 def _plans(config: RunnerConfig, model: ModelConfig, attempts: Sequence[Attempt]) -> Iterator[Plan]:
-    """As asked, then other number formats where that would run."""
+    """Yield the plan for the given options, then those for other number formats."""
     contexts = _contexts(config.max_model_len or model.max_context)
     for attempt in attempts:
         changed = attempt.changes.keys()
@@ -164,7 +165,7 @@ def _plan(
 
 
 def users(limits: RunnerLimits, context: int) -> int:
-    """Requests of this length, prompt and answer together, that have room at once."""
+    """Number of requests with `context` tokens, prompt and answer together, that fit at once."""
     if context > limits.max_context:
         return 0
     blocks = -(-context // limits.block_size)

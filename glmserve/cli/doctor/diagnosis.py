@@ -1,4 +1,4 @@
-"""What `glmserve doctor` has to say, before it is put into words; also its JSON."""
+"""The data of `glmserve doctor`'s report, which is also its JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AdviceKind = Literal["fix", "longer_context", "more_users", "compile_kernels"]
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """What config.json and the tokenizer's files tell."""
+    """Contents of config.json and of the tokenizer's files."""
 
     path: str
     family: str
@@ -21,35 +21,36 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     max_context: int
     stored_dtype: str | None
     stored_bits: int | None
-    """Of quantised weights."""
+    """Bits of quantised weights."""
     stored_group_size: int | None
+    """Columns that share a scale; None: whole rows."""
     prefix_length: int
-    """Of a P-Tuning v2 prefix."""
+    """Slots of a P-Tuning v2 prefix."""
     unknown_fields: tuple[str, ...]
     num_parameters: int | None = None
     skips_tokenizer: bool
-    """As asked for."""
+    """Whether --skip-tokenizer-init was given."""
     vocab_size: int | None = None
-    """Ids of the tokenizer; None: there is none, or it cannot be read."""
+    """Number of the tokenizer's ids; None: there is no tokenizer, or it cannot be read."""
     chat_format: str | None = None
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Why it cannot be served."""
+    """A reason why the checkpoint cannot be served, and the exit code for it."""
 
     message: str
     exit_code: int
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the options would come to in some number formats. Sizes are bytes."""
+    """Memory with certain number formats. Sizes are bytes."""
 
     changes: dict[str, str | None]
-    """Options that are not as asked; None: left out."""
+    """Options that differ from the given ones; None: left out."""
     device: str
     dtype: str
     weight_format: str
-    """Of the linear weights: a dtype, int8, ..."""
+    """Format of the linear weights: a dtype, int8, ..."""
     kv_cache_format: str
     weight_bytes: int
     workspace_bytes: int
@@ -58,35 +59,35 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     kv_cache_tokens: int = 0
     max_context: int = 0
     users: dict[int, int] = {}
-    """Context in tokens to the requests of that length that run at once."""
+    """Number of requests that run at once, by their context in tokens."""
     problem: str = ""
-    """Why it does not fit."""
+    """Reason why it does not fit, or empty."""
 
 
 class Advice(msgspec.Struct, frozen=True):
-    """Something to change."""
+    """A change of options."""
 
     kind: AdviceKind
     changes: dict[str, str | None]
     command: str
-    """To run."""
+    """Command line with the change."""
     tokens: int = 0
-    """Of context, or of KV cache, that there would be."""
+    """Tokens of context (fix, longer_context) or of KV cache (more_users) with the change."""
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything."""
+    """The whole report."""
 
     can_serve: bool
     exit_code: int
-    """That `glmserve serve` would end with: 0, 1 or 2."""
+    """Exit code of `glmserve serve` with these options: 0, 1 or 2."""
     problems: list[Problem]
     machine: Machine | None
-    """None: looking failed; a problem says why."""
+    """None if probing failed; a problem says why."""
     checkpoint: Checkpoint | None
     weights: Weights | None
     plans: list[Plan]
-    """As asked comes first."""
+    """The plan for the given options comes first."""
     advice: list[Advice]
     command: str
-    """That serves with these options."""
+    """Command line of `glmserve serve` with these options."""

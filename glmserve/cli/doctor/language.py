@@ -1,4 +1,4 @@
-"""Which language people are spoken to in, and a message in it."""
+"""The languages of the report, and messages in them."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ from enum import Enum
 from typing import NamedTuple
 
 _VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
-"""The first that is set counts: POSIX."""
+"""The first one that is set counts, as in POSIX."""
 
 
 class Language(Enum):
-    """That messages are written in."""
+    """A language of the report."""
 
     ENGLISH = "en"
     CHINESE = "zh"
 
 
 class Message(NamedTuple):
-    """A text in every language; {names} stand for values."""
+    """A text in every language. {names} are placeholders for values."""
 
     english: str
     chinese: str
 
     def say(self, language: Language, **values: object) -> str:
-        """The text, with its values."""
+        """The text with its values."""
         text = self.chinese if language is Language.CHINESE else self.english
         return text.format(**values)
 
 
 def choose_language(environment: Mapping[str, str], encoding: str | None) -> Language:
-    """What the environment asks for, if the output can write it.
+    """The language of the locale, or English if the output cannot write it.
 
     Args:
-        encoding: of the output.
+        environment: the environment variables.
+        encoding: encoding of the output.
     """
     locale = next(filter(None, map(environment.get, _VARIABLES)), "")
     if locale.startswith("zh") and _can_write_chinese(encoding or "ascii"):

@@ -1,4 +1,4 @@
-"""Runs the process that looks at devices and weights: it needs torch, and this one does without."""
+"""Runs the process that checks devices and weights: it loads torch, which this one must not."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from glmserve.executor.exit_status import describe_exit
 
 _PACKAGE_ROOT = Path(__file__).parents[3]
 _TIMEOUT = 180.0
-"""Seconds; importing torch from a cold disk takes most of them."""
+"""Seconds. Importing torch from a slow disk can take most of them."""
 
 
 def probe(config: RunnerConfig) -> Findings:
-    """Look at this machine, and at the checkpoint if its config.json can be read.
+    """Check this machine, and the checkpoint if its config.json can be read.
 
     Raises:
-        StartupError: the process has not come to its end.
+        StartupError: the process failed or did not end in time.
     """
-    # As for the worker: a file named torch.py in the current folder must not be run.
+    # As for the worker, a file named torch.py in the current folder must not be run.
     code = (
         f"import sys; sys.path.append({str(_PACKAGE_ROOT)!r}); "
         "from glmserve.probe.main import main; main()"
@@ -44,7 +44,7 @@ def probe(config: RunnerConfig) -> Findings:
             "a driver hangs, or a device plugin"
         ) from None
     if result.returncode:
-        # Its last line says why, in the words of a command that fails.
+        # The last line is the error message, as from every failed command.
         lines = result.stderr.decode(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         raise StartupError(

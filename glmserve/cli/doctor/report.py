@@ -1,4 +1,4 @@
-"""A diagnosis in words."""
+"""Writes a diagnosis as text."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _plan(plan: Plan, contexts: Sequence[int], say: Say, asked: Plan) -> list[st
 
 
 def _thousands(tokens: int) -> str:
-    """2k of 2048."""
+    """A number of tokens such as "2k" (2048)."""
     return f"{tokens // 1024}k" if tokens % 1024 == 0 else str(tokens)
 
 

@@ -1,4 +1,4 @@
-"""Columns on a terminal, where a Chinese character is as wide as two Latin ones."""
+"""Aligns columns on a terminal, where a Chinese character is as wide as two Latin ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _GAP = "  "
 
 
 def width(text: str) -> int:
-    """Columns that a text takes on a terminal."""
+    """Width of a text on a terminal, in columns."""
     return sum(_width_of(character) for character in text)
 
 
@@ -20,11 +20,11 @@ def _width_of(character: str) -> int:
 
 
 def align(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
-    """Lines whose cells stand below each other.
+    """Lines with aligned cells.
 
     Args:
-        rows: of equally many cells.
-        right: for each column, whether its cells are flush right.
+        rows: the cells; all rows have the same length.
+        right: for each column, whether its cells are aligned right.
     """
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     return [
