@@ -22,7 +22,7 @@ class PrefixMatch(NamedTuple):
 class BlockManager:
     """Gives each running request a block table and takes it back.
 
-    Full blocks whose K/V are computed are indexed by a chained hash of everything up to their end,
+    Full, computed blocks are indexed by a chained hash of everything up to their end,
     so an equal hash means equal tokens from position 0 on, within the same salt. Only full blocks
     are shared and a full block is never written again: sharing needs no copies.
 

@@ -20,7 +20,7 @@ def fingerprint(folders: Iterable[Path], settings: Iterable[object]) -> str:
 
     Args:
         folders: folders of the checkpoint and of a P-Tuning prefix.
-        settings: values whose `repr` is stable.
+        settings: values with a stable `repr`.
 
     Returns:
         32 hexadecimal digits.

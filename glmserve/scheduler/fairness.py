@@ -95,7 +95,7 @@ class FairShares:
         """Charge the request's tenant for the tokens that a step computes.
 
         Args:
-            num_tokens: tokens whose K/V the step computes.
+            num_tokens: number of tokens that the step computes.
             samples: whether the step also samples a token.
         """
         account = self._active[request.tenant]

@@ -42,7 +42,7 @@ def limits(request: pytest.FixtureRequest) -> RunnerLimits:
 
 
 def no_progress(progress: LoadProgress) -> None:
-    """Nobody watches."""
+    """Ignores everything."""
 
 
 @asynccontextmanager

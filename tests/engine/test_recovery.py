@@ -189,7 +189,7 @@ async def test_streams_can_be_ended_while_there_is_no_runner() -> None:
 
 
 async def test_a_matcher_is_not_used_twice_at_once() -> None:
-    """The masks of a step whose runner is lost are finished before its matchers go on."""
+    """If the runner of a step is lost, its masks are finished before its matchers go on."""
     gate = threading.Event()
 
     class Slow:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 import pytest
 
@@ -281,10 +283,9 @@ def test_a_prompt_that_is_scored_is_computed_though_it_is_cached() -> None:
 
 def test_no_stop_token_before_the_least_number_of_tokens() -> None:
     scheduler, runner = make_scheduler(), FakeRunner()
-    request = make_request(0)
-    request.params = msgspec.structs.replace(
-        request.params, min_tokens=2, stop_token_ids=frozenset({7, 3})
-    )
+    params = make_request(0).params
+    params = msgspec.structs.replace(params, min_tokens=2, stop_token_ids=frozenset({7, 3}))
+    request = dataclasses.replace(make_request(0), params=params)
     scheduler.add(request)
     banned = []
     for _ in range(4):

@@ -34,7 +34,7 @@ def make_request(request_id: int, prompt: list[int], **fields: object) -> Reques
 def started(
     *requests: Request, limits: RunnerLimits = DRAFTING, most: int = 4, **config: int
 ) -> Scheduler:
-    """A scheduler whose requests have their prompts computed and said 1."""
+    """A scheduler with requests that have computed prompts and the output token 1."""
     scheduler = Scheduler(
         SchedulerConfig(speculative_tokens=most, **config), limits, hash_key=b"key"
     )

@@ -14,7 +14,7 @@ from support.fakes import ByteTokenizer
 def read(
     text: str, at_once: int, stop: list[str], *, scored: bool = False, **fields: int
 ) -> tuple[list[TextDelta], TextAssembler]:
-    """Assemble a text whose tokens are its bytes, taken `at_once` at a time."""
+    """Assemble a text with one token per byte, taken `at_once` at a time."""
     params = SamplingParams(max_tokens=len(text), stop_token_ids=frozenset({256}), **fields)
     assembler = TextAssembler(params, ByteTokenizer(), TextOptions(tuple(stop)))
     data = list(text.encode())

@@ -16,7 +16,7 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
         type=values.seconds,
         default=300.0,
         metavar="SECONDS",
-        help="a worker whose step takes longer is killed and replaced; 0: never",
+        help="a worker is killed and replaced if a step takes longer; 0: never",
     )
     group.add_argument(
         "--load-timeout",
