@@ -45,7 +45,7 @@ def load_gpu_runner(
     # Free memory is measured after loading, and the needs count from before.
     available = accelerator.free_memory() + gpu_weight_bytes(model_config, target)
     needs = gpu_memory_needs(config, model_config, target, block_size, available)
-    limits = msgspec.structs.replace(needs.plan(config, model_config), resolves_pending=True)
+    limits = msgspec.structs.replace(needs.plan(config, model_config), resolves_placeholders=True)
     caches = allocate_caches(model_config, target, limits.num_blocks)
     attention = target.ops.attention
     last_tokens = torch.zeros(limits.max_sequences, dtype=torch.int64, device=target.device)

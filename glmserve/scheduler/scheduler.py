@@ -117,7 +117,7 @@ class Scheduler:
     @property
     def can_schedule(self) -> bool:
         """Whether a further step may be planned now: one, or two if the runner allows it."""
-        ahead = self._limits.resolves_pending and not self._speculation.is_on
+        ahead = self._limits.resolves_placeholders and not self._speculation.is_on
         return len(self._in_flight) <= ahead
 
     @property
