@@ -166,7 +166,7 @@ class RunnerLimits(msgspec.Struct, frozen=True):
     """False: a prompt is computed whole, in one step."""
     prefix_cache: bool = True
     """False: K/V of a prompt must not be reused for another prompt with the same beginning."""
-    resolves_pending: bool = False
+    resolves_placeholders: bool = False
     """True: the runner replaces PLACEHOLDER_TOKEN_ID, so a step can be planned while the previous
     one runs."""
     prompt_marks: PromptMarks | None = None

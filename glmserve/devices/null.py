@@ -63,7 +63,7 @@ class NullRunner:
             max_sequences=config.max_batch_size,
             max_step_tokens=config.max_step_tokens or _STEP_TOKENS,
             max_context=min(config.max_model_len or model.max_context, num_blocks * block_size),
-            resolves_pending=True,
+            resolves_placeholders=True,
             max_drafts=_MAX_DRAFTS,
         )
         self._chosen: dict[int, int] = {}  # by request id, in the last step

@@ -51,7 +51,7 @@ def load_gpu_runner(
     free = accelerator.free_memory() + gpu_weight_bytes(model_config, target)
     available = min(free, gpu_memory_budget(config, accelerator.total_memory()))
     needs = gpu_memory_needs(config, model_config, target, block_size, available)
-    limits = msgspec.structs.replace(needs.plan(config, model_config), resolves_pending=True)
+    limits = msgspec.structs.replace(needs.plan(config, model_config), resolves_placeholders=True)
     caches = allocate_caches(model_config, target, limits.num_blocks)
     attention = target.ops.attention
     last_tokens = torch.zeros(limits.max_sequences, dtype=torch.int64, device=target.device)

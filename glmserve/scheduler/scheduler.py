@@ -121,7 +121,7 @@ class Scheduler:
 
         One step may be in flight, or two if the runner resolves placeholders and drafts are off.
         """
-        ahead = self._limits.resolves_pending and not self._speculation.is_on
+        ahead = self._limits.resolves_placeholders and not self._speculation.is_on
         return len(self._in_flight) <= ahead
 
     @property

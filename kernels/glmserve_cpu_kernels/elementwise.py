@@ -48,6 +48,9 @@ def rope(library: Library, heads: Tensor, rows: Tensor) -> None:
     place.
 
     The heads of a token must be contiguous; the stride of tokens is free.
+
+    Raises:
+        ValueError: the heads are not contiguous.
     """
     tokens, num_heads, dim = heads.shape
     if heads.stride(1) != dim:

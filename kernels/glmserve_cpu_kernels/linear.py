@@ -99,6 +99,9 @@ def pack_codes(
         codes: int8 [N, K]; or [N, K/2] pairs of 4 bits, the even column in the high half.
         scales: [N, G], one for each row and each of G equal groups of columns. With more than
             one group they are stored as float16.
+
+    Raises:
+        ValueError: the kernels do not support this number of scales.
     """
     columns = codes.shape[1] * 8 // bits
     group = activation_group(columns, scales.shape[1], bits)

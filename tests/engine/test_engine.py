@@ -38,7 +38,7 @@ from support.simulation import oracle
 @pytest.fixture(params=[False, True], ids=["in turn", "ahead"])
 def limits(request: pytest.FixtureRequest) -> RunnerLimits:
     """Of a runner that takes one step after the other, and of one that may be ahead."""
-    return msgspec.structs.replace(LIMITS, resolves_pending=request.param)
+    return msgspec.structs.replace(LIMITS, resolves_placeholders=request.param)
 
 
 def no_progress(progress: LoadProgress) -> None:
@@ -88,7 +88,7 @@ async def test_stop_tokens_end_streams(limits: RunnerLimits) -> None:
 
 
 async def test_what_arrives_during_a_step_with_none_behind_it_is_planned_at_once() -> None:
-    runner = FakeRunner(msgspec.structs.replace(LIMITS, resolves_pending=True))
+    runner = FakeRunner(msgspec.structs.replace(LIMITS, resolves_placeholders=True))
     submitted: list[list[int]] = []
 
     class Watched(InlineExecutor):

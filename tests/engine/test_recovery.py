@@ -47,7 +47,7 @@ def metrics(engine: Engine) -> str:
 @pytest.fixture(params=[False, True], ids=["in turn", "ahead"])
 def limits(request: pytest.FixtureRequest) -> RunnerLimits:
     """Of a runner that takes one step after the other, and of one that may be ahead."""
-    return msgspec.structs.replace(LIMITS, resolves_pending=request.param)
+    return msgspec.structs.replace(LIMITS, resolves_placeholders=request.param)
 
 
 @pytest.mark.parametrize("seed", range(4))

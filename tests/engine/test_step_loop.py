@@ -176,7 +176,7 @@ def test_a_step_that_waits_for_masks_in_vain() -> None:
 
 async def test_requests_of_all_kinds_that_fill_the_cache() -> None:
     limits = msgspec.structs.replace(
-        LIMITS, num_blocks=12, max_sequences=6, max_step_tokens=16, resolves_pending=True
+        LIMITS, num_blocks=12, max_sequences=6, max_step_tokens=16, resolves_placeholders=True
     )
     rng = random.Random(1)
     arrivals = [

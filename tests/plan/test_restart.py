@@ -191,7 +191,7 @@ def test_a_suspect_takes_the_blocks_it_needs_from_others() -> None:
 
 def test_a_step_ahead_of_a_crash_blames_both() -> None:
     """Either of the two may be the cause."""
-    limits = msgspec.structs.replace(LIMITS, resolves_pending=True)
+    limits = msgspec.structs.replace(LIMITS, resolves_placeholders=True)
     scheduler = Scheduler(SchedulerConfig(), limits, hash_key=b"key")
     first, second = greedy(0, [1, 2], max_tokens=1), greedy(1, [3, 4])
     scheduler.add(first)

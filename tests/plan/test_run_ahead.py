@@ -22,7 +22,7 @@ from glmserve.scheduler.random import noise_key
 from support.fakes import LIMITS, FakeRunner, expected_output
 from support.flat_sampling import sampling_params
 
-AHEAD = msgspec.structs.replace(LIMITS, resolves_pending=True)
+AHEAD = msgspec.structs.replace(LIMITS, resolves_placeholders=True)
 
 
 def make_scheduler(limits: RunnerLimits = AHEAD, max_batch_size: int = 16) -> Scheduler:

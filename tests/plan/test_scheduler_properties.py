@@ -93,7 +93,7 @@ def test_any_token_budget_gives_the_same_text(
         max_sequences=8,
         max_step_tokens=budget,
         max_context=64,
-        resolves_pending=ahead,
+        resolves_placeholders=ahead,
     )
     simulate(limits, SchedulerConfig(max_batch_size=8, max_step_tokens=64), plan)
 
@@ -141,7 +141,7 @@ def test_the_text_is_the_models_where_blocks_run_out(
         max_sequences=8,
         max_step_tokens=64,
         max_context=40,
-        resolves_pending=ahead,
+        resolves_placeholders=ahead,
     )
     simulate(limits, SchedulerConfig(), plan)
     for arrival in plan:

@@ -196,7 +196,7 @@ def test_a_prediction_is_where_drafts_come_from() -> None:
 
 
 def test_with_drafts_no_step_is_planned_ahead() -> None:
-    limits = msgspec.structs.replace(DRAFTING, resolves_pending=True)
+    limits = msgspec.structs.replace(DRAFTING, resolves_placeholders=True)
     scheduler = started(make_request(0, LOOP), limits=limits)
     plan(scheduler)
     assert scheduler.schedule() is None

@@ -65,7 +65,7 @@ def runner_limits(draw: st.DrawFn) -> RunnerLimits:
         mixes_prefill_and_decode=draw(st.booleans()),
         chunked_prefill=draw(st.booleans()),
         prefix_cache=draw(st.booleans()),
-        resolves_pending=draw(st.booleans()),
+        resolves_placeholders=draw(st.booleans()),
         max_drafts=draw(st.sampled_from([1, 5, 64])),
     )
 

@@ -165,7 +165,7 @@ class FakeRunner:
         slots = self._slots(sequence, sequence.start, end)
         token_ids = sequence.token_ids
         if PLACEHOLDER_TOKEN_ID in token_ids:
-            assert self.info.limits.resolves_pending
+            assert self.info.limits.resolves_placeholders
             assert len(token_ids) == 1
             token_ids = [self._chosen[sequence.request_id]]
         for slot, token in zip(slots, token_ids, strict=True):
@@ -198,7 +198,7 @@ class AsyncRunner(FakeRunner):
     last_step = 0
 
     def __init__(self, limits: RunnerLimits = LIMITS) -> None:
-        super().__init__(msgspec.structs.replace(limits, resolves_pending=True))
+        super().__init__(msgspec.structs.replace(limits, resolves_placeholders=True))
         self._next_launched = threading.Event()
 
     def execute(  # type: ignore[override]

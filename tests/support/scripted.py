@@ -16,7 +16,7 @@ ROOMY = RunnerLimits(
     max_sequences=16,
     max_step_tokens=64,
     max_context=1024,
-    resolves_pending=True,
+    resolves_placeholders=True,
 )
 
 

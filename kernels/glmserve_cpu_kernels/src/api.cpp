@@ -1,4 +1,4 @@
-// What Python calls. Pointers are those of tensors, contiguous, of the shapes that the headers say.
+// The functions that Python calls. Pointers are of contiguous tensors with the shapes in the headers.
 
 #include <cstring>
 #include <span>
@@ -58,7 +58,7 @@ const InstructionSet* in_use = nullptr;
 
 extern "C" {
 
-// The best one that this CPU has, or with `name` that one: its name, or null if the CPU lacks it.
+// Selects the instruction set `name`, or the best one for null. Its name; null if the CPU lacks it.
 const char* glm_use(const char* name) {
   for (const InstructionSet& set : instruction_sets())
     if (set.supported && (!name || !std::strcmp(name, set.name))) {

@@ -6,8 +6,8 @@
 // nothing gathered or transposed.
 //
 // A tile is up to kFloatRows rows, each one query head of one token, of those heads that share K and
-// V. For a row, subblocks are taken in order, in spans counted from the sequence's beginning, each with a
-// softmax of its own (Milakov, Gimelshein 2018: online softmax), and spans are merged in order. So a
+// V. For a row, subblocks are taken in order, in spans counted from the sequence's beginning. Each span
+// has its own softmax (Milakov, Gimelshein 2018: online softmax), and spans are merged in order. So a
 // row's result has the same bits for any cut of its sequence into steps, any other rows in the step,
 // and any distribution of spans over threads.
 

@@ -1,4 +1,4 @@
-// Everything in float32, rounded once. A row is worked on by one thread, in one order.
+// Computed in float32, rounded once. One thread computes a row, in a fixed order.
 
 #include "elementwise.h"
 
@@ -13,7 +13,7 @@ using glm::Type;
 
 constexpr int kNumbersPerTask = 16384;  // below, waking a thread takes longer than the work
 
-// work(row) for all rows; on several threads if there is enough to do.
+// work(row) for all rows; on several threads if there are enough numbers.
 template <class Work>
 void for_rows(int rows, int size, Work work) {
   const int at_once = std::max(1, kNumbersPerTask / size);

@@ -1,4 +1,4 @@
-// What lies between the products of a block. T tokens, H hidden size, D head dim.
+// Operations between the products of a block. T tokens, H hidden size, D head dim.
 #pragma once
 
 #include "linear.h"
@@ -13,7 +13,7 @@ struct ElementwiseKernels {
   void (*silu_and_mul)(Type, const void* x, int tokens, int size, void* out);
   // GELU by its tanh approximation, x [T, size].
   void (*gelu)(Type, const void* x, int tokens, int size, void* out);
-  // Turns adjacent pairs of the first 2 * pairs numbers of each of `heads` heads, in place; tokens are
+  // Rotates adjacent pairs of the first 2 * pairs numbers of each of `heads` heads, in place; tokens are
   // `stride` numbers apart. rows: cos and sin, [T, pairs, 2].
   void (*rope)(Type, void* x, const float* rows, int tokens, int heads, int dim, int stride,
                int pairs);

@@ -7,8 +7,8 @@
 
 namespace GLM_ISA {
 
-// e^x to float32's precision, for x from -87 (what is less counts as -87) to 87: 2^whole times Cephes'
-// polynomial for what remains.
+// e^x to float32's precision, for x from -87 (lower x count as -87) to 87: 2^whole times Cephes'
+// polynomial for the remainder.
 inline Floats exp(Floats x) {
   x = max(all(-87.0f), min(all(87.0f), x));  // in this order a NaN stays one
   const Ints whole = to_ints(mul(x, all(1.44269504f)));

@@ -5,8 +5,8 @@
 // the low halves). So one step is 128 bytes, read in order, and an activation's part in a step is
 // four bytes too (a pair of steps for codes of 4 bits), which are broadcast to all outputs.
 //
-// Every sum is carried out input by input in one total, however many rows there are, so a row's
-// result is the same bits in any batch.
+// Every sum is computed input by input in one total for any number of rows, so the bits of a row's
+// result do not depend on the batch.
 //
 // Activations for integer weights are integers as well, by groups of inputs with one scale each: one
 // limb of 8 bits, or more behind it of 7 bits each. Sums of a limb within a group are exact.
@@ -154,8 +154,8 @@ void for_row_tiles(int rows, int most, Work work) {
   });
 }
 
-// work(panel, row block) for all of both. Panels follow one another on a thread: while one is used, the
-// next is fetched.
+// work(panel, row block) for all panels and row blocks. A thread computes consecutive panels: while one
+// is used, the next is prefetched.
 template <class Work>
 void for_panels(const Linear& linear, int rows, Work work) {
   const int panels = (linear.outputs + kPanel - 1) / kPanel, blocks = row_blocks(rows);
@@ -166,8 +166,8 @@ void for_panels(const Linear& linear, int rows, Work work) {
   });
 }
 
-// x [rows, steps] with the rows of each tile side by side: [steps, rows of the tile]. Tiles read it in
-// order then; rows that are a power of two apart would take each other's place in the cache.
+// x [rows, steps] to [steps, rows of the tile] for each tile, so that tiles read it in order. Rows with
+// a power of two as distance would evict each other from the cache.
 std::unique_ptr<uint32_t[]> interleave(const uint32_t* x, int rows, size_t steps) {
   std::unique_ptr<uint32_t[]> out(new uint32_t[rows * steps]);
   for_row_tiles(rows, kFloatRows, [&](int first, int n) {

@@ -22,7 +22,7 @@ struct Linear {
   const uint16_t* group_scales;  // float16 [panels, weight_groups, 32]
 };
 
-// What is computed for one instruction set.
+// The kernels of one instruction set.
 struct LinearKernels {
   void (*linear)(const Linear&, const void* x, int rows, Type type, const void* bias, void* y);
 };

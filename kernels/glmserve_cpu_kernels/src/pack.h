@@ -1,4 +1,4 @@
-// Brings weights into the layout that linear.cpp describes.
+// Packs weights into the layout of linear.cpp.
 #pragma once
 
 #include "linear.h"

@@ -17,7 +17,7 @@ constexpr auto kLookingForWork = std::chrono::microseconds(60);
 constexpr int kLooksForTheEnd = 2000;
 
 // A round is one call of run(). Threads take its tasks from `state_`, so one that is late, or not
-// scheduled at all on a busy machine, takes none, and no thread waits for it.
+// scheduled on a busy machine, takes none, and no thread waits for it.
 class Pool {
  public:
   void resize(int count) {
@@ -56,8 +56,8 @@ class Pool {
  private:
   static uint64_t round_of(uint64_t state) { return state >> 32; }
 
-  // A task that was taken keeps its round open, and so `work_` and `tasks_` what they were. Until then
-  // they may be the next round's, so it is `state_` alone that says whether there is one to take.
+  // A taken task keeps its round open, so `work_` and `tasks_` do not change. Before a task is taken
+  // they may belong to the next round already, so only `state_` shows whether there is a task to take.
   void take_tasks(uint64_t round) {
     uint64_t state = state_.load(std::memory_order_acquire);
     while (round_of(state) == round) {

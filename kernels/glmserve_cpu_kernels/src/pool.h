@@ -1,18 +1,18 @@
-// Threads that share the work of one call: they look for work for a while before they sleep, because
-// the next call of a step comes within microseconds, and sleep otherwise, because the cores belong to
-// the server's other process too.
+// Threads that share the work of one call. They look for work for some microseconds before they sleep,
+// because the next call of a step comes within that time. They sleep then, because the server process
+// uses the same cores.
 #pragma once
 
 #include <functional>
 
 namespace glm {
 
-// Threads that run() uses, the caller's among them. Not while a run is under way.
+// Sets the number of threads of run(), the calling one included. Not to be called during a run.
 void set_threads(int count);
 int threads();
 
 // work(task) for every task in [0, tasks), each once, on any thread; returns when all are done.
-// Calls from several threads at a time: one has the pool, the others do their work alone.
+// If several threads call it at the same time, one uses the pool and the others compute alone.
 void run(int tasks, const std::function<void(int)>& work);
 
 }  // namespace glm

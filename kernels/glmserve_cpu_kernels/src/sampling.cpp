@@ -1,5 +1,5 @@
 // Chooses one token per row of logits: temperature, top_k, top_p, min_p, then a draw by the Gumbel-max
-// trick, as glmserve/ops/sampling/{draw,gumbel}.py do it; each row by one thread.
+// trick, as in glmserve/ops/sampling/{draw,gumbel}.py. One thread computes a row.
 
 #include "sampling.h"
 
@@ -116,7 +116,7 @@ void keep_top_k(const float* weights, int count, int top_k, Ids& ids) {
 }
 
 // The fewest most likely of `ids` that have `goal` of the weight. Quickselect by weight: what lies
-// above a pivot is kept whole or contains the whole answer; a small rest is sorted.
+// above a pivot is either kept completely or contains all that is kept; a small rest is sorted.
 void keep_top_p(const float* weights, double goal, Ids& ids) {
   auto first = ids.begin(), last = ids.end();  // before `first`: kept
   double before = 0;
@@ -141,7 +141,7 @@ void keep_top_p(const float* weights, double goal, Ids& ids) {
   ids.erase(first, ids.end());
 }
 
-// What top_k, then top_p leave over, ascending.
+// The ids that top_k and then top_p keep, ascending.
 void keep(const float* weights, int count, const Draw& how, Ids& ids) {
   double total = 0;
   if (how.top_k > 0) {
@@ -169,7 +169,7 @@ double gumbel(uint64_t index, uint64_t key) {
   return -std::log(-std::log(uniform));
 }
 
-// The place with the largest log(weight) + noise.
+// The position of the largest log(weight) + noise.
 template <class Weight, class Index>
 size_t draw_one(size_t count, uint64_t key, Weight weight, Index index) {
   double best = -INFINITY;

@@ -1,6 +1,5 @@
-// The few vector operations that the kernels are written in, for the instruction set that this file
-// is compiled for. One translation unit sees one of them: build.py compiles every kernel file once
-// per instruction set, each in a namespace of its own (GLM_ISA).
+// The vector operations of the kernels, for the instruction set that this file is compiled for.
+// build.py compiles every kernel file once per instruction set, each in its own namespace (GLM_ISA).
 #pragma once
 
 #include <immintrin.h>

@@ -1,10 +1,10 @@
-// Products of a few rows with one panel of 32 columns, the inner loop of everything.
+// Products of a few rows with one panel of 32 columns: the inner loop of all products.
 //
 // A panel is a sequence of steps; a step holds, for each column, four bytes: one float32, or two
 // bfloat16. Activations come in the same units, the rows of a tile side by side: [steps, rows].
 //
-// Every sum is carried out step by step in one total, however many rows there are, so a row's result
-// is the same bits in any company.
+// Every sum is computed step by step in one total for any number of rows, so the bits of a row's result
+// do not depend on the other rows.
 #pragma once
 
 #include "simd.h"
@@ -25,7 +25,7 @@ struct Bfloat16Dot {
   static Floats dot(Floats total, Ints weights, Ints x) { return dot_bf16(total, weights, x); }
 };
 
-// Memory that is fetched while a tile is computed: `stride` bytes with each step.
+// Memory that is prefetched while a tile is computed: `stride` bytes with each step.
 struct Ahead {
   const uint8_t* at;
   int stride;
