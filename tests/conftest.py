@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ settings.load_profile("no deadline")
 # Triton kernels run in its interpreter, unless the environment says otherwise: it is 0 where
 # tests/kernel_ops and tests/gpu are to run on a GPU. Triton looks when it is first imported.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# A shell script's background job ignores Ctrl-C, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
