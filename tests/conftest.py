@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from support.parallel import pytest_cmdline_main as pytest_cmdline_main
+from support.parallel import pytest_collection_modifyitems as pytest_collection_modifyitems
+
 # A busy machine is no failure.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
