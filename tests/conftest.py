@@ -20,6 +20,11 @@ settings.load_profile("no deadline")
 # tests/kernel_ops and tests/gpu are to run on a GPU. Triton looks when it is first imported.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# Threads of one test process wait busily for each other while another process has their core: on
+# two busy cores torch took sixteen times as long. Servers choose their threads themselves.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # A shell script's background job ignores Ctrl-C, and so would every process that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
