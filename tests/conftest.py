@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from support.parallel import pytest_cmdline_main as pytest_cmdline_main
+from support.parallel import pytest_collection_modifyitems as pytest_collection_modifyitems
 
 # A busy machine is no failure.
 settings.register_profile("no deadline", deadline=None)
@@ -15,6 +19,15 @@ settings.load_profile("no deadline")
 # Triton kernels run in its interpreter, unless the environment says otherwise: it is 0 where
 # tests/kernel_ops and tests/gpu are to run on a GPU. Triton looks when it is first imported.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# Threads of one test process wait busily for each other while another process has their core: on
+# two busy cores torch took sixteen times as long. Servers choose their threads themselves.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A shell script's background job ignores Ctrl-C, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
 from glmserve import __version__
-from glmserve.cli import bench, convert, doctor, replay, serve
 from glmserve.process.failure import exit_with, repair_streams
+from glmserve.process.interrupts import ending_at_once
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
+    # Not before Ctrl-C can be answered: importing them takes tenths of a second.
+    from glmserve.cli import bench, convert, doctor, replay, serve
+
     parser: argparse.ArgumentParser = _Parser(
         prog="glmserve",
         description="OpenAI-compatible, streaming server for the ChatGLM family.",
@@ -41,7 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: list[str]) -> int | None:
-    options = build_parser().parse_args(arguments)
+    with ending_at_once(signal.SIGINT):
+        parser = build_parser()
+    options = parser.parse_args(arguments)
     options.arguments = arguments
     level = logging.DEBUG if options.debug else logging.WARNING
     logging.basicConfig(format="glmserve: %(levelname)s: %(message)s", level=level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from glmserve.cli.options import (
 )
 from glmserve.config import ServerConfig, Tenant
 from glmserve.errors import OptionError
+from glmserve.process.interrupts import ending_at_once
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -61,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
     """
     runner, server = runner_config(options), server_config(options)
     leave_to_worker(runner.cpus)
-    from glmserve.cli.server import serve  # imported here, so that --help does not wait for it
+    with ending_at_once(signal.SIGINT):
+        from glmserve.cli.server import serve  # imported here: --help need not wait
 
     return serve(
         runner,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from glmserve.config import ConversionConfig, LoadProgress
 from glmserve.process.failure import exit_with, repair_streams
+from glmserve.process.interrupts import ending_at_once
 
 if TYPE_CHECKING:
     from glmserve.converter.convert import Report
@@ -53,10 +54,10 @@ def render(conversion: ConversionConfig, report: Report) -> str:
 
 
 def _convert_with_bar(conversion: ConversionConfig) -> Report:
-    # Imported here, after the signal handler is set: this takes seconds.
-    from tqdm import tqdm
+    with ending_at_once(signal.SIGINT, signal.SIGTERM):  # the imports take seconds
+        from tqdm import tqdm
 
-    from glmserve.converter.convert import convert
+        from glmserve.converter.convert import convert
 
     with tqdm(desc="converting", unit="B", unit_scale=True, leave=False, disable=None) as bar:
 

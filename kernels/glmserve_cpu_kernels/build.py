@@ -9,13 +9,17 @@ continues without these kernels if there is none.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -49,15 +53,18 @@ def build(target: Path = LIBRARY) -> None:
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise BuildError(f"written for x86-64 Linux; this is {platform.machine()} {sys.platform}")
     compiler = _compiler()
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    # Beside its target, since a rename is atomic only within one file system.
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    with _sigterm_unwinds(), tempfile.TemporaryDirectory(prefix="glmserve-kernels-") as folder:
         jobs = _jobs(Path(folder))
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(lambda job: _run([*compiler, *_FLAGS, "-c", *job]), jobs))
+        _run_all([[*compiler, *_FLAGS, "-c", *job] for job in jobs])
         # The linker keeps the first of equal inline functions: let it be one that runs anywhere.
         objects = [job[-1] for job in jobs]
-        library = Path(folder) / target.name
-        _run([*compiler, "-shared", "-pthread", "-o", str(library), *objects])
-        library.replace(target)
+        try:
+            _run([*compiler, "-shared", "-pthread", "-o", str(partial), *objects])
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def is_current(target: Path = LIBRARY) -> bool:
@@ -91,6 +98,32 @@ def _compiler() -> list[str]:
         if path:
             return [path]
     raise BuildError("there is no C++ compiler: install g++ or clang++, or name one in $CXX")
+
+
+@contextlib.contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """SIGTERM raises SystemExit, as Ctrl-C raises KeyboardInterrupt: what was begun is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread can set a handler
+        return
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run_all(commands: Sequence[list[str]]) -> None:
+    """As many at once as there are CPUs. After a failure or a signal no further one starts."""
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        list(pool.map(_run, commands))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _run(command: list[str]) -> None:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +26,8 @@ X86_LINUX = sys.platform == "linux" and os.uname().machine == "x86_64"
 
 needs_x86 = pytest.mark.skipif(not X86_LINUX, reason="the build refuses before it asks a compiler")
 MakeCompiler = Callable[[str], Path]
+WRITE_TARGET = 'while [ $# -gt 1 ]; do [ "$1" = -o ] && : >"$2"; shift; done'
+"""As much of a compiler in shell as the build waits for."""
 
 
 @pytest.fixture
@@ -68,8 +73,7 @@ class TestBuild:
         """Kernels once per instruction set. Objects that run on any CPU come first, then by what
         they ask of it: of equal inline functions the linker keeps the first."""
         asked = tmp_path / "asked"
-        write_target = 'while [ $# -gt 1 ]; do [ "$1" = -o ] && : >"$2"; shift; done'
-        compiler(f'echo "$@" >>{asked}; {write_target}')
+        compiler(f'echo "$@" >>{asked}; {WRITE_TARGET}')
         build.build(tmp_path / "kernels.so")
         assert (tmp_path / "kernels.so").exists()
         *compiled, linked = (line.split() for line in asked.read_text().splitlines())
@@ -84,6 +88,43 @@ class TestBuild:
             flags = {flag for flag in arguments if flag.startswith("-m")}
             name = next((name for name in sets if stem.endswith(f"_{name}")), None)
             assert flags == (set(INSTRUCTION_SETS[name]) if name else set())
+
+    def test_object_files_are_made_elsewhere(
+        self, tmp_path: Path, compiler: MakeCompiler, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Beside the library there is nothing until it is linked."""
+        scratch, target = tmp_path / "scratch", tmp_path / "package" / "kernels.so"
+        for folder in (scratch, target.parent):
+            folder.mkdir()
+        monkeypatch.setattr(build.tempfile, "tempdir", str(scratch))
+        compiler(f"ls {target.parent} >>{tmp_path}/beside; {WRITE_TARGET}")
+        build.build(target)
+        assert (tmp_path / "beside").read_text() == ""
+        assert [*scratch.iterdir(), *target.parent.iterdir()] == [target]
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_leaves_nothing(
+        self, tmp_path: Path, compiler: MakeCompiler, number: signal.Signals
+    ) -> None:
+        scratch, target = tmp_path / "scratch", tmp_path / "package" / "kernels.so"
+        for folder in (scratch, target.parent):
+            folder.mkdir()
+        compiler(f"echo >>{tmp_path}/started; until [ -e {tmp_path}/go ]; do sleep 0.01; done")
+        code = f"from pathlib import Path; from build import build; build(Path({str(target)!r}))"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=Path(build.__file__).parent,
+            env={**os.environ, "TMPDIR": str(scratch)},
+            stderr=subprocess.DEVNULL,
+        )
+        while not (tmp_path / "started").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        assert list(scratch.iterdir())
+        process.send_signal(number)
+        (tmp_path / "go").touch()
+        assert process.wait() in (-number, 128 + number)
+        assert [*scratch.iterdir(), *target.parent.iterdir()] == []
 
 
 @pytest.mark.parametrize(("machine", "system"), [("aarch64", "linux"), ("x86_64", "darwin")])

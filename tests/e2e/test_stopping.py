@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -15,12 +17,15 @@ import pytest
 
 from glmserve.config import EMBEDDED_CHECKPOINT
 from support.device_plugin import install_device
+from support.paused_process import Pause
 from support.server_process import READY_TIMEOUT, ServerProcess, children, worker_of
 
 SLOW = '''
 """The null device, which does not get ready while the file `wait` is there."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from glmserve.devices.null import NullDevice
@@ -47,9 +52,10 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def wait_for(path: Path) -> None:
+def wait_for(path: Path, server: ServerProcess) -> None:
     deadline = time.monotonic() + READY_TIMEOUT
     while not path.exists():
+        assert not server.has_ended, server.text
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -59,7 +65,7 @@ def test_a_signal_while_loading_ends_everything(
     plugin: Path, number: signal.Signals, code: int
 ) -> None:
     with ServerProcess("--device", "slow", wait=False) as server:
-        wait_for(plugin / "loading")
+        wait_for(plugin / "loading", server)
         helpers = children(server.pid)
         assert helpers
         os.kill(server.pid, number)
@@ -70,7 +76,7 @@ def test_a_signal_while_loading_ends_everything(
 
 def test_a_worker_killed_while_loading(plugin: Path) -> None:
     with ServerProcess("--device", "slow", wait=False) as server:
-        wait_for(plugin / "loading")
+        wait_for(plugin / "loading", server)
         os.kill(worker_of(server.pid), signal.SIGKILL)
         assert server.wait() == 1
         assert server.text.startswith("glmserve: error: the worker process was killed by SIGKILL (")
@@ -91,7 +97,7 @@ def test_a_worker_that_hangs_after_a_restart(plugin: Path) -> None:
         (plugin / "wait").touch()
         (plugin / "loading").unlink()
         os.kill(worker_of(server.pid), signal.SIGKILL)
-        wait_for(plugin / "loading")
+        wait_for(plugin / "loading", server)
         deadline = time.monotonic() + READY_TIMEOUT
         while "made no progress in loading" not in server.text:
             assert time.monotonic() < deadline, server.text
@@ -115,39 +121,54 @@ def test_a_device_that_fails(plugin: Path, debug: bool) -> None:
         assert debug or server.text.count("\n") == 1
 
 
-def wait_until_mapped(pid: int, library: str) -> None:
-    """Until a process has begun to import it."""
-    deadline = time.monotonic() + READY_TIMEOUT
-    while library not in Path(f"/proc/{pid}/maps").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+@pytest.fixture
+def pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Pause]:
+    folder = tmp_path / "pause"
+    folder.mkdir()
+    return partial(Pause, folder, monkeypatch=monkeypatch)
 
 
-def test_ctrl_c_among_the_imports() -> None:
+@pytest.mark.parametrize("module", ["glmserve.cli.doctor", "starlette.applications", "uvloop.loop"])
+def test_ctrl_c_among_the_imports(module: str, pause: Callable[[str, str], Pause]) -> None:
+    paused = pause("import", module)
     with ServerProcess("--device", "null", wait=False) as server:
-        wait_until_mapped(server.pid, "uvloop")
+        paused.wait()
         os.kill(server.pid, signal.SIGINT)
-        server.wait()
-        assert "Traceback" not in server.text
+        assert server.wait() == 130
+        assert server.text == ""
 
 
-def test_a_conversion_that_is_ended_leaves_nothing(tmp_path: Path) -> None:
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        target = tmp_path / number.name
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "glmserve", "convert", str(EMBEDDED_CHECKPOINT)),
-                *(str(target), "--quantization", "int4"),
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        wait_until_mapped(process.pid, "libtorch")
-        os.kill(process.pid, number)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == code
-        assert "Traceback" not in said
-        assert not (tmp_path / f"{number.name}.partial").exists()
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("event", "end"),
+    [("import", "torch.nn"), ("shutil.copyfile", "tokenizer.model")],
+    ids=["among the imports", "while it writes"],
+)
+def test_a_conversion_that_is_ended_leaves_nothing(
+    tmp_path: Path,
+    pause: Callable[[str, str], Pause],
+    event: str,
+    end: str,
+    number: signal.Signals,
+    code: int,
+) -> None:
+    target = tmp_path / "target"
+    paused = pause(event, end)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "glmserve", "convert", str(EMBEDDED_CHECKPOINT)),
+            *(str(target), "--quantization", "int4"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    paused.wait()
+    assert (tmp_path / "target.partial").exists() == (event == "shutil.copyfile")
+    os.kill(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["pause"]
 
 
 def test_nobody_reads_what_is_announced() -> None:

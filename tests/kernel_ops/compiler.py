@@ -1,6 +1,7 @@
 """Compiles kernels for a chip that is not there, and reads what the compiler made of them.
 
     python tests/kernel_ops/compiler.py                       all, for all chips; compare
+    python tests/kernel_ops/compiler.py --one-shape           the first shape of each, in one dtype
     python tests/kernel_ops/compiler.py rms_norm --write      one operation; record what came out
 
 The operations' own launch functions run on tensors without contents (`meta`), with Triton's launch
@@ -189,29 +190,45 @@ def surprises(name: str, kernels: Iterable[dict[str, Any]], expects: tuple[str, 
     return wrong
 
 
-def compile_operation(operation: Operation, chip: str) -> tuple[dict[str, Any], list[str]]:
-    """Every served case: its kernels' resources by name, and what is wrong with them."""
+def served_on(operation: Operation, chip: str) -> list[tuple[Case, torch.dtype]]:
+    """What is compiled for this chip."""
+    return [
+        (case, dtype)
+        for case in operation.served
+        if chip in (case.chips or operation.chips)
+        for dtype in case.dtypes
+    ]
+
+
+def compile_operation(
+    operation: Operation, cases: Iterable[tuple[Case, torch.dtype]], chip: str
+) -> tuple[dict[str, Any], list[str]]:
+    """These cases' kernels: their resources by name, and what is wrong with them."""
     found: dict[str, Any] = {}
     wrong: list[str] = []
-    for case in operation.served:
-        if chip not in (case.chips or operation.chips):
-            continue
-        for dtype in case.dtypes:
-            name = f"{case.name}/{str(dtype).removeprefix('torch.')}"
-            kernels = {
-                f"{name}/{kernel.metadata.name.strip('_')}": resources(kernel, chip)
-                for kernel in compile_case(operation, case, dtype, chip)
-            }
-            for kernel_name, found_now in kernels.items():
-                wrong += faults(f"{operation.name} {chip} {kernel_name}", found_now, chip)
-            expects = (case.expects or {}).get(chip, ())
-            wrong += surprises(f"{operation.name} {chip} {name}", kernels.values(), expects)
-            found |= kernels
+    for case, dtype in cases:
+        name = f"{case.name}/{str(dtype).removeprefix('torch.')}"
+        kernels = {
+            f"{name}/{kernel.metadata.name.strip('_')}": resources(kernel, chip)
+            for kernel in compile_case(operation, case, dtype, chip)
+        }
+        for kernel_name, found_now in kernels.items():
+            wrong += faults(f"{operation.name} {chip} {kernel_name}", found_now, chip)
+        expects = (case.expects or {}).get(chip, ())
+        wrong += surprises(f"{operation.name} {chip} {name}", kernels.values(), expects)
+        found |= kernels
     return found, wrong
 
 
-def check_operation(name: str, chips: Sequence[str], *, write: bool) -> tuple[int, list[str]]:
-    """Compile one operation for some chips: how many kernels, and what is wrong."""
+def check_operation(
+    name: str, chips: Sequence[str], *, one_shape: bool, write: bool
+) -> tuple[int, list[str]]:
+    """Compile one operation for some chips: how many kernels, and what is wrong.
+
+    Args:
+        one_shape: only the first case of each chip.
+        write: record what comes out, instead of comparing it with what is recorded.
+    """
     operation = load(name)
     record = _read_record(name)
     same_triton = record["triton"] == triton.__version__
@@ -219,13 +236,17 @@ def check_operation(name: str, chips: Sequence[str], *, write: bool) -> tuple[in
     for chip in chips:
         if chip not in operation.chips:
             continue
-        found, faulty = compile_operation(operation, chip)
+        cases = served_on(operation, chip)
+        found, faulty = compile_operation(operation, cases[:1] if one_shape else cases, chip)
         count += len(found)
         wrong += faulty
         if write:
             record["chips"][chip] = dict(sorted(found.items()))
         elif same_triton:  # another one makes other code: it is only held to the limits
-            wrong += _differences(f"{name} {chip}", record["chips"].get(chip, {}), found)
+            recorded = record["chips"].get(chip, {})
+            if one_shape:
+                recorded = {kernel: recorded.get(kernel) for kernel in found}
+            wrong += _differences(f"{name} {chip}", recorded, found)
     if write:
         _write_record(name, {**record, "triton": triton.__version__})
     return count, wrong
@@ -262,11 +283,13 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("operations", nargs="*", choices=[*NAMES, []], help="default: all")
     parser.add_argument("--chip", choices=CHIPS, action="append", help="default: all")
-    parser.add_argument("--write", action="store_true", help="record what comes out")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--one-shape", action="store_true", help="the first of each operation")
+    extent.add_argument("--write", action="store_true", help="record what comes out")
     options = parser.parse_args()
     names = options.operations or list(NAMES)
     chips = options.chip or list(CHIPS)
-    check = partial(check_operation, chips=chips, write=options.write)
+    check = partial(check_operation, chips=chips, one_shape=options.one_shape, write=options.write)
     with ProcessPoolExecutor() as pool:
         outcomes = list(pool.map(check, names))
     for _, wrong in outcomes:

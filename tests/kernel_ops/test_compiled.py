@@ -1,4 +1,5 @@
-"""Every served shape of every kernel, compiled for chips that need not be there.
+"""Kernels compiled for chips that need not be there: one shape of each always, and, with
+`pytest -m compiled`, every served shape for every chip.
 
 In processes of their own: here, Triton interprets.
 """
@@ -17,7 +18,7 @@ from glmserve_kernels.tiles import CHIPS
 
 FOLDER = Path(__file__).parent
 
-pytestmark = [pytest.mark.compiled, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 
 def run(script: str, *arguments: str) -> str:
@@ -34,6 +35,12 @@ def show(covered: str, capsys: pytest.CaptureFixture[str]) -> None:
         print(f"\n{covered}", end=" ")
 
 
+def test_one_shape_of_every_kernel(capsys: pytest.CaptureFixture[str]) -> None:
+    """In bfloat16, for the chip whose code is the most special: wgmma and bulk copies."""
+    show(run("compiler.py", "--chip", "sm_90", "--one-shape"), capsys)
+
+
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", NAMES)
 def test_within_the_chips_limits_and_as_recorded(
     name: str, capsys: pytest.CaptureFixture[str]
@@ -41,6 +48,7 @@ def test_within_the_chips_limits_and_as_recorded(
     show(run("compiler.py", name), capsys)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("chip", CHIPS)
 def test_a_server_compiles_nothing_after_its_start(
     chip: str, capsys: pytest.CaptureFixture[str]

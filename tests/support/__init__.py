@@ -1,1 +1,43 @@
-"""What several tests share: fakes at the seams, servers, clients, small checkpoints."""
+"""What several tests share. No tests are in here, and nothing that only one folder needs.
+
+Without a network, everything in this process:
+    fakes               test doubles at the seams of glmserve: runner, tokenizer, chat format
+    fake_server         an application over a fake runner, and clients of it
+    scripted            a runner that returns the tokens it is told
+    streaming           streams of such an application, read event by event
+    worker_on_thread    an executor whose workers are threads
+    simulation          a scheduler and a fake runner under arrivals, aborts and crashes
+    arrivals            what hypothesis sends to a scheduler, and what must become of it
+
+Real sockets and processes:
+    server_process      `glmserve serve`, and never left behind
+    live_server         an application behind a real socket, in this process
+    device_plugin       a device of another package, installed as pip would leave it
+    crashing_worker     streams of a server whose worker is killed again and again
+    paused_process      processes that pause at a chosen point until a signal comes
+    certificates        for TLS
+    open_resources      memory and descriptors of a process
+
+Clients:
+    disconnects, rude_clients       that leave in the middle of something
+    sse_client                      that come back with the last id they have seen
+    named_events, tool_events       read what a stream or a tool parser sends
+    response_compare                compares whole answers
+    mixed_requests                  conversations of all lengths, for glm-tiny
+
+Schemas:
+    openai_schemas, anthropic_schemas       the published ones
+    json_schemas, constrained_sampling      random ones, and models that sample under them
+
+Models and kernels (these import torch):
+    tiny_models         tiny random checkpoints, and a slow reference model
+    golden              what the original models compute from the checkpoints in tests/goldens
+    paged_model         drives a model over a paged cache
+    decoding            drives a runner
+    attention_steps     one step of any attention backend against plain attention
+    emulated_gpu        Triton's interpreter in the place of a GPU
+    native              the compiled CPU kernels, or a skip
+
+How tests are run:
+    parallel            over how many processes, and in which order
+"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from pathlib import Path
 
@@ -23,4 +24,5 @@ def install_device(
     (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-device\n")
     entry_points = f"[glmserve.devices]\n{name} = {module}:{entry}\n"
     (information / "entry_points.txt").write_text(entry_points)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    path = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))

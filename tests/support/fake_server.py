@@ -37,6 +37,9 @@ async def serve(
 ) -> AsyncIterator[Starlette]:
     """A started server; its context is `app.state.context`.
 
+    The first structure starts the process that tries structures. A real server does so before it is
+    ready; here most tests have no structures, and a process for each was most of their time.
+
     Args:
         journal: folder of its journal, if it is to have one.
         keep: see Journal.
@@ -54,6 +57,8 @@ async def serve(
         tokenizer if with_tokenizer else None,
         PlainChat(tokenizer) if with_tokenizer else None,
     )
+    if context.structures is not None:
+        context.structures.prepare = _nothing  # type: ignore[method-assign]
     if journal is not None:
         context.record_to(Journal(Store(journal, "fake", 2**30), keep))
     if start:
@@ -62,6 +67,10 @@ async def serve(
         yield create_app(context)
     finally:
         await context.close()
+
+
+async def _nothing() -> None:
+    """Prepares no structures."""
 
 
 def tenants(*keys: str) -> dict[str, Tenant]:

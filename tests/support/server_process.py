@@ -37,6 +37,10 @@ class ServerProcess:
         return self._process.pid
 
     @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    @property
     def address(self) -> tuple[str, int]:
         """For sockets."""
         host, port = self.url.partition("//")[2].rsplit(":", 1)
