@@ -23,12 +23,14 @@ def check_fits(request: Request, limits: RunnerLimits, budget: int) -> None:
     if not limits.chunked_prefill:
         longest = min(longest, budget)  # a preempted request is recomputed in one step
     if request.max_total_tokens > longest:
-        raise ContextLengthError(
+        needs = (
             f"this request needs {request.num_prompt_tokens} prompt tokens and up to "
-            f"{request.params.max_tokens} new ones, but at most {longest} tokens fit; shorten "
-            "the prompt or lower max_tokens",
-            "max_tokens" if request.num_prompt_tokens < longest else "prompt",
+            f"{request.params.max_tokens} new ones, but at most {longest} tokens fit"
         )
+        remedy = "shorten the prompt or lower"
+        if request.num_prompt_tokens < longest:
+            raise ContextLengthError.about("max_tokens", f"{needs}; {remedy} {{param}}")
+        raise ContextLengthError(f"{needs}; {remedy} max_tokens", "prompt")
 
 
 def set_layout(request: Request, limits: RunnerLimits) -> None:
