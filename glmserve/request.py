@@ -126,9 +126,9 @@ class Request:
     token_ids: array[int] = field(init=False)
     """Prompt and output so far, int32."""
     num_computed_tokens: int = 0
-    """Tokens whose K/V are in the cache."""
+    """Tokens with K/V in the cache."""
     num_scheduled_tokens: int = 0
-    """Tokens whose K/V will be in the cache when the steps in flight are done."""
+    """Tokens with K/V in the cache when the steps in flight are done."""
     num_pending_tokens: int = 0
     """Tokens that the steps in flight choose, not yet in `token_ids`."""
     num_cached_tokens: int = 0
