@@ -244,6 +244,27 @@ async def test_what_a_killed_server_had_accepted_is_finished_once(tmp_path: Path
         assert metric(app, "output_tokens_total") == finished + 30
 
 
+async def test_a_path_that_this_server_lacks_keeps_nothing_else_from_being_finished(
+    tmp_path: Path,
+) -> None:
+    runner = GatedRunner(stop_at=9)
+    async with serve(runner, journal=tmp_path / "journal") as app:
+        chat = {"model": "fake", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 30}
+        async with client_of(app) as client:
+            asking = [
+                asyncio.create_task(client.post(path, json=body))
+                for path, body in (("/v1/chat/completions", chat), (TEXT, BODY))
+            ]
+            await runner.wait()
+            shutil.copytree(tmp_path / "journal", tmp_path / "left")
+            runner.gate.set()
+            await asyncio.gather(*asking)
+    async with serve(journal=tmp_path / "left") as app:
+        endpoints = {TEXT: app.state.endpoints[TEXT]}
+        await finish_unfinished(app.state.context, endpoints)
+        assert metric(app, "journal_finished_after_restart_total") == 1
+
+
 async def test_a_request_of_its_own_fault_is_not_kept(tmp_path: Path) -> None:
     class Poisoned(FakeRunner):
         def execute(self, step: Any, masks: Any = list) -> Any:

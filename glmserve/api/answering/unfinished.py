@@ -38,7 +38,7 @@ async def finish_unfinished(server: ServerContext, endpoints: Mapping[str, Endpo
     async def finish(entry: Entry) -> None:
         async with slots:
             while True:
-                if await _finish(server, registry, endpoints[entry.path], entry):
+                if await _finish(server, registry, endpoints.get(entry.path), entry):
                     return
                 await asyncio.sleep(_PAUSE)
 
@@ -46,9 +46,12 @@ async def finish_unfinished(server: ServerContext, endpoints: Mapping[str, Endpo
 
 
 async def _finish(
-    server: ServerContext, registry: AnswerRegistry, endpoint: Endpoint[Any], entry: Entry
+    server: ServerContext, registry: AnswerRegistry, endpoint: Endpoint[Any] | None, entry: Entry
 ) -> bool:
     """Answer one request; False if it has to be tried again."""
+    if endpoint is None:
+        logger.warning("a request of the last server's cannot be finished: no %s here", entry.path)
+        return True
     if entry not in registry.journal.index or entry.phase is not Phase.RUNNING:
         return True
     body = await registry.journal.attempt(entry)
