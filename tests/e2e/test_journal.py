@@ -8,6 +8,7 @@ import random
 import resource
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from support.sse_client import SseClient
 from support.streaming import texts_of
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+COMMITS = "glmserve_journal_commits_total"
 WEATHER = {
     "name": "get_weather",
     "parameters": {
@@ -93,6 +95,11 @@ class Servers:
         self.now = await asyncio.to_thread(self._start)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
 async def read_all(servers: Servers, kills: int, seed: int = 0) -> list[SseClient]:
     """All streams at once, while one server after the other is killed in the midst of them."""
     streams = [
@@ -160,8 +167,9 @@ async def test_whole_answers_of_servers_that_are_killed(tmp_path: Path) -> None:
                     if response.status_code != 503:
                         return response
 
+            commits = servers.now.metric(COMMITS)
             asking = [asyncio.create_task(insist(number)) for number in range(len(bodies))]
-            await asyncio.sleep(0.4)
+            await until(lambda: servers.now.metric(COMMITS) > commits + 1)
             await servers.replace()
             answers = await asyncio.gather(*asking)
         assert [texts(answer) for answer in answers] == expected
@@ -204,8 +212,9 @@ async def test_what_nobody_waits_for_is_finished_by_the_next_server(tmp_path: Pa
         async with client_of(servers.now) as client:
             first = (await post(client, "/v1/responses", body)).json()
             goes_on = {**long, "previous_response_id": first["id"]}
+            commits = servers.now.metric(COMMITS)
             asking = asyncio.create_task(post(client, "/v1/responses", goes_on))
-            await asyncio.sleep(0.5)
+            await until(lambda: servers.now.metric(COMMITS) > commits)
             assert not asking.done()
             await servers.replace()
             with pytest.raises(httpx.TransportError):
@@ -303,7 +312,7 @@ async def test_a_disk_without_space_under_live_streams(tmp_path: Path) -> None:
 
             expected = await asyncio.gather(*map(read, bodies))
             reading = [asyncio.create_task(read(body)) for body in bodies]
-            await asyncio.sleep(0.1)
+            await until(lambda: servers.now.metric("glmserve_requests_running") == len(bodies))
             size = max(path.stat().st_size for path in (tmp_path / "journal").iterdir())
             resource.prlimit(servers.now.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
             found = await asyncio.gather(*reading)

@@ -49,10 +49,12 @@ async def test_disconnects_free_their_blocks(glm_tiny: ServerProcess) -> None:
         async with client.stream("POST", "/v1/chat/completions", json=body) as response:
             async for _ in response.aiter_lines():
                 break
+        glm_tiny.wait_until_idle()
         waiting = asyncio.create_task(
             client.post("/v1/chat/completions", json=body | {"stream": False})
         )
-        await asyncio.sleep(0.1)
+        while not glm_tiny.metric("glmserve_requests_running"):
+            await asyncio.sleep(0.01)
         waiting.cancel()
         glm_tiny.wait_until_idle()
         assert (await client.get("/health/ready")).status_code == 200
