@@ -78,6 +78,8 @@ async def test_a_failure_of_the_device_ends_the_worker_with_it(
 
             return fail
 
+    gc.collect()  # other tests drop futures without looking at them
+    caplog.clear()
     executor = WorkerOnThread(Failing())
     async with serving(executor) as engine:
         stream = engine.submit([1], greedy(9))
