@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from glmserve import __version__
 from glmserve.process.failure import exit_with, repair_streams
-from glmserve.process.interrupts import ending_at_once
+from glmserve.process.interrupts import exit_immediately_on
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: list[str]) -> int | None:
-    with ending_at_once(signal.SIGINT):
+    with exit_immediately_on(signal.SIGINT):
         parser = build_parser()
     options = parser.parse_args(arguments)
     options.arguments = arguments

@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_FIXED = {
+_RECORDED = {
     "max_model_len",
     "block_size",
     "kv_cache_memory",
     "kv_cache_tokens",
     "gpu_memory_utilization",
-    "cpus",
-    "numa_node",
 }
 """Options that a replay takes from the recording, because the recorded steps contain block ids."""
+_UNSUPPORTED = {"cpus", "numa_node"}
+"""Options without a meaning in a replay."""
 
 
 def add_command(commands: Commands) -> None:
@@ -101,8 +101,10 @@ def _config(options: argparse.Namespace, beginning: Beginning) -> RunnerConfig:
         OptionError: an option must not differ from the recording.
     """
     overrides = {k: v for k, v in vars(options).items() if k in RunnerConfig.__struct_fields__}
-    for name in overrides.keys() & _FIXED:
+    for name in overrides.keys() & _RECORDED:
         raise OptionError(f"--{name.replace('_', '-')} is the recording's, and cannot be replaced")
+    for name in overrides.keys() & _UNSUPPORTED:
+        raise OptionError(f"--{name.replace('_', '-')} is not supported in a replay")
     overrides |= {
         k: str(overrides[k]) for k in ("checkpoint", "ptuning_checkpoint") if k in overrides
     }

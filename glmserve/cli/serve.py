@@ -28,7 +28,7 @@ from glmserve.cli.options import (
 )
 from glmserve.config import ServerConfig, Tenant
 from glmserve.errors import OptionError
-from glmserve.process.interrupts import ending_at_once
+from glmserve.process.interrupts import exit_immediately_on
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     """
     runner, server = runner_config(options), server_config(options)
     leave_to_worker(runner.cpus)
-    with ending_at_once(signal.SIGINT):
+    with exit_immediately_on(signal.SIGINT):
         from glmserve.cli.server import serve  # imported here: --help need not wait
 
     return serve(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from glmserve.config import ConversionConfig, LoadProgress
 from glmserve.process.failure import exit_with, repair_streams
-from glmserve.process.interrupts import ending_at_once
+from glmserve.process.interrupts import exit_immediately_on
 
 if TYPE_CHECKING:
     from glmserve.converter.convert import Report
@@ -54,7 +54,7 @@ def render(conversion: ConversionConfig, report: Report) -> str:
 
 
 def _convert_with_bar(conversion: ConversionConfig) -> Report:
-    with ending_at_once(signal.SIGINT, signal.SIGTERM):  # the imports take seconds
+    with exit_immediately_on(signal.SIGINT, signal.SIGTERM):  # the imports take seconds
         from tqdm import tqdm
 
         from glmserve.converter.convert import convert

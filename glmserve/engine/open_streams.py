@@ -16,7 +16,7 @@ from glmserve.scheduler import TokenUpdate
 
 
 class EngineObserver(Protocol):
-    """Is told what an engine does."""
+    """Callbacks for the start of the runner and for the arrival and end of requests."""
 
     def begin(self, info: RunnerInfo) -> None:
         """The runner is up."""

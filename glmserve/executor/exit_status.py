@@ -6,7 +6,7 @@ import signal
 
 _LIKELY_REASONS = {
     signal.SIGKILL: "out of memory?",
-    signal.SIGABRT: "compiled code gave up; out of memory?",
+    signal.SIGABRT: "compiled code called abort(); out of memory?",
     signal.SIGSEGV: "a bug in compiled code?",
     signal.SIGBUS: "a checkpoint that changed on disk?",
     signal.SIGILL: "code compiled for another processor?",

@@ -26,7 +26,7 @@ class ArraySpec(NamedTuple):
 
 
 class StaticArrays:
-    """Arrays with addresses that never change, as graphs need them.
+    """Arrays with addresses that never change, as CUDA graphs require.
 
     They are views of one buffer on the host and of one on the device.
 
@@ -73,9 +73,9 @@ def upload_together(arrays: Mapping[str, NDArray[Any]], device: torch.device) ->
     for name, array in arrays.items():
         part = host[starts[name] : starts[name] + array.nbytes]
         part.view(array.dtype).reshape(array.shape)[...] = array
-    there = torch.from_numpy(host).to(device, non_blocking=True)
+    device_buffer = torch.from_numpy(host).to(device, non_blocking=True)
     return {
-        name: there[starts[name] : starts[name] + array.nbytes]
+        name: device_buffer[starts[name] : starts[name] + array.nbytes]
         .view(torch.from_numpy(array[:0]).dtype)
         .view(array.shape)
         for name, array in arrays.items()

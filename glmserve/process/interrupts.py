@@ -1,4 +1,4 @@
-"""Ctrl-C while modules are imported."""
+"""Ends the process immediately on a signal during imports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 @contextlib.contextmanager
-def ending_at_once(*numbers: signal.Signals) -> Iterator[None]:
+def exit_immediately_on(*numbers: signal.Signals) -> Iterator[None]:
     """Let these signals end the process without raising an exception in it.
 
     For imports. An exception that a signal raises there does not always arrive: `__set_name__`

@@ -11,7 +11,7 @@ from torch import Tensor
 from glmserve.contract.step import MaskSource, SamplingInput
 from glmserve.ops.sampling.gumbel import Float32Array
 
-_NEVER = float("-inf")
+_NEG_INF = float("-inf")
 
 
 def apply_token_masks(logits: Tensor, inputs: Sequence[SamplingInput], masks: MaskSource) -> None:
@@ -31,16 +31,16 @@ def apply_token_masks(logits: Tensor, inputs: Sequence[SamplingInput], masks: Ma
             _ban(bounds, banned)
             torch.minimum(row, torch.from_numpy(bounds).to(row.device), out=row)
         elif banned:
-            row.index_fill_(0, torch.tensor(banned, device=row.device), _NEVER)
+            row.index_fill_(0, torch.tensor(banned, device=row.device), _NEG_INF)
 
 
 def _ban(bounds: Float32Array, ids: list[int]) -> None:
-    """Exclude these ids too, unless the mask allows no others."""
+    """Exclude these ids, too. If the mask allows only banned ids, the bans are ignored."""
     if ids:
         others = bounds.copy()
-        others[ids] = _NEVER
+        others[ids] = _NEG_INF
         if (others > 0).any():
-            bounds[ids] = _NEVER
+            bounds[ids] = _NEG_INF
 
 
 def _upper_bounds(mask: bytes, vocab_size: int) -> Float32Array:

@@ -163,7 +163,7 @@ class Scheduler:
             self._blocks.free(request)
         elif request.status is not RequestStatus.HELD:
             self._waiting.discard(request)
-        self._shared_prefill.leave(request)
+        self._shared_prefill.uncount(request)
         request.status = status
         self._shares.leave(request)
         self._speculation.forget(request)
@@ -240,7 +240,7 @@ class Scheduler:
                 self._queue(request)
 
     def _queue(self, request: Request) -> None:
-        self._shared_prefill.leave(request)
+        self._shared_prefill.uncount(request)
         request.status = RequestStatus.WAITING
         self._waiting.push(request)
 

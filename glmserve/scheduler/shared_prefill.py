@@ -6,9 +6,9 @@ from glmserve.request import Request, RequestStatus
 
 
 class SharedPrefillQueue:
-    """Followers: requests that are not queued before their group's leader has computed the prompt.
+    """Holds the followers of a group until the leader has computed their common prompt.
 
-    They then find it in the prefix cache. Its length is the number of held requests.
+    Followers then find the prompt in the prefix cache. `len()` is the number of held requests.
     """
 
     def __init__(self) -> None:
@@ -26,10 +26,10 @@ class SharedPrefillQueue:
             request.status = RequestStatus.HELD
 
     def release(self, leader: Request) -> list[Request]:
-        """The leader's unfinished followers. Each is counted as held until `leave`."""
+        """The leader's unfinished followers. Each is counted as held until `uncount`."""
         held = self._followers.pop(leader.id, ())
         return [request for request in held if not request.status.is_finished]
 
-    def leave(self, request: Request) -> None:
+    def uncount(self, request: Request) -> None:
         """Stop counting a request that is queued or ends. It need not be a held one."""
         self._size -= request.status is RequestStatus.HELD

@@ -67,7 +67,7 @@ class Comparison:
 async def replay_steps(executor: Executor, events: Iterable[Event]) -> Comparison:
     """Let a started runner compute the recorded steps again.
 
-    Each step continues from the recorded tokens, so one difference does not cause the next.
+    Each step continues from the recorded tokens, so a difference does not propagate.
 
     Raises:
         EngineDeadError: the runner died.
@@ -106,7 +106,7 @@ async def _replay(
     """Yield each step, its recorded output, and its output of this replay."""
     steps: dict[int, StepInput] = {}  # by id: in flight
     masks: dict[int, TokenMasks] = {}
-    last: dict[int, int] = {}  # by request id: its newest token
+    last_tokens: dict[int, int] = {}  # by request id: its newest token
     for event in events:
         match event:
             case StepInput():
@@ -116,26 +116,28 @@ async def _replay(
             case Loss():
                 steps.clear()
             case StepOutput():
-                step = _resolve_placeholders(steps.pop(event.step_id), last)
+                step = _resolve_placeholders(steps.pop(event.step_id), last_tokens)
                 replayed = executor.submit(step)
                 if event.step_id in masks:
                     executor.send_masks(masks.pop(event.step_id))
                 yield step, event, await replayed
                 for sampled in _sampled_tokens(step, event):
-                    last[sampled.sequence.request_id] = event.token_ids[sampled.output_index]
+                    last_tokens[sampled.sequence.request_id] = event.token_ids[sampled.output_index]
 
 
-def _resolve_placeholders(step: StepInput, last: dict[int, int]) -> StepInput:
+def _resolve_placeholders(step: StepInput, last_tokens: dict[int, int]) -> StepInput:
     """The step with the recorded tokens in place of its placeholders.
 
     Args:
-        last: newest token by request id.
+        last_tokens: newest token by request id.
     """
 
     def resolve(sequence: ScheduledSequence) -> ScheduledSequence:
         if sequence.token_ids != [PLACEHOLDER_TOKEN_ID]:
             return sequence
-        token = max(last[sequence.request_id], 0)  # a failed row has no token; its output is unused
+        token = max(
+            last_tokens[sequence.request_id], 0
+        )  # a failed row has no token; its output is unused
         sampling = sequence.sampling
         if sampling is not None and sampling.history:
             history = sampling.history + array("i", [token]).tobytes()

@@ -19,13 +19,13 @@ LIMIT = 10_000
 
 def test_what_is_taken_is_given_back() -> None:
     memory = BodyMemory(100, 100)
-    with memory.share() as first, memory.share() as second:
-        first.take(60)
-        second.take(40)
+    with memory.reserve() as first, memory.reserve() as second:
+        first.add(60)
+        second.add(40)
         with pytest.raises(NotReadyError):
-            first.take(1)
-    with pytest.raises(ZeroDivisionError), memory.share() as third:
-        third.take(100)
+            first.add(1)
+    with pytest.raises(ZeroDivisionError), memory.reserve() as third:
+        third.add(100)
         _ = 1 / 0
     assert memory.free == 100
 

@@ -6,12 +6,12 @@ import signal
 
 import pytest
 
-from glmserve.process.interrupts import ending_at_once
+from glmserve.process.interrupts import exit_immediately_on
 
 
 def test_only_within() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(KeyError), ending_at_once(signal.SIGINT):
+    with pytest.raises(KeyError), exit_immediately_on(signal.SIGINT):
         assert signal.getsignal(signal.SIGINT) is not before[0]
         assert signal.getsignal(signal.SIGTERM) is before[1]
         raise KeyError
@@ -21,7 +21,7 @@ def test_only_within() -> None:
 def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        with ending_at_once(signal.SIGTERM):
+        with exit_immediately_on(signal.SIGTERM):
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)

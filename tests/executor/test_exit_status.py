@@ -14,7 +14,7 @@ from glmserve.executor.exit_status import describe_exit
         (1, "ended with exit code 1"),
         (-9, "was killed by SIGKILL (out of memory?)"),
         (-11, "was killed by SIGSEGV (a bug in compiled code?)"),
-        (-6, "was killed by SIGABRT (compiled code gave up; out of memory?)"),
+        (-6, "was killed by SIGABRT (compiled code called abort(); out of memory?)"),
         (-250, "was killed by signal 250"),
     ],
 )

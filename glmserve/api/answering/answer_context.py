@@ -1,4 +1,4 @@
-"""What an answer belongs to."""
+"""The caller, ids and journal record of one answer."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ class MessagesRequest(CountTokensRequest):
     """Answer the last message of a conversation."""
 
     max_tokens: int = Field(ge=1, le=INT32_MAX)
-    temperature: float = Field(1.0, ge=0, le=1, description="0 always takes the likeliest token.")
+    temperature: float = Field(1.0, ge=0, le=1, description="0 always takes the most likely token.")
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0, le=INT32_MAX, description="0: no limit.")
     stop_sequences: Annotated[

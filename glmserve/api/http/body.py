@@ -11,7 +11,7 @@ from glmserve.api.protocol.base import Parsed, parse_request
 from glmserve.errors import GlmserveError, NotReadyError
 
 _LONG_BODY = 64 * 1024
-"""Bytes from which on a thread checks the body, so that streams are not delayed."""
+"""A body of at least this many bytes is parsed on a thread, so that the event loop goes on."""
 
 _LONGEST_NAME = 40  # characters of an encoding's name that an error message repeats
 
@@ -36,18 +36,18 @@ async def read_request(request: Request, model: type[Parsed]) -> tuple[Parsed, b
     """The body, checked, and its bytes.
 
     Raises:
-        InvalidRequestError: it is no such request; the message says where and why.
+        InvalidRequestError: the body does not match the model; the message says where and why.
         BodyTooLargeError, BodyEncodingError, NotReadyError, ClientDisconnect: see `_read_body`.
     """
     memory: BodyMemory = request.app.state.body_memory
-    with memory.share() as share:
-        body = await _read_body(request, share, memory.largest_body)
+    with memory.reserve() as reservation:
+        body = await _read_body(request, reservation, memory.largest_body)
         if len(body) < _LONG_BODY:
             return parse_request(model, body), body
         return await asyncio.to_thread(parse_request, model, body), body
 
 
-async def _read_body(request: Request, share: Share, limit: int) -> bytes:
+async def _read_body(request: Request, reservation: BodyReservation, limit: int) -> bytes:
     """The request's whole body.
 
     Raises:
@@ -66,7 +66,7 @@ async def _read_body(request: Request, share: Share, limit: int) -> bytes:
         raise _too_large(limit)
     body = bytearray()
     async for chunk in request.stream():
-        share.take(len(chunk))
+        reservation.add(len(chunk))
         body += chunk
         if len(body) > limit:
             raise _too_large(limit)
@@ -90,19 +90,19 @@ class BodyMemory:
         """Bytes."""
         self.largest_body = largest_body
 
-    def share(self) -> Share:
-        """One request's share of the memory; to be used in a `with` statement."""
-        return Share(self)
+    def reserve(self) -> BodyReservation:
+        """Memory for one request's body; to be used in a `with` statement."""
+        return BodyReservation(self)
 
 
-class Share:
+class BodyReservation:
     """The memory of one request's body; leaving it gives everything back."""
 
     def __init__(self, memory: BodyMemory) -> None:
         self._memory = memory
         self._taken = 0
 
-    def take(self, num_bytes: int) -> None:
+    def add(self, num_bytes: int) -> None:
         """Account for bytes that have arrived.
 
         Raises:
@@ -116,7 +116,7 @@ class Share:
         self._memory.free -= num_bytes
         self._taken += num_bytes
 
-    def __enter__(self) -> Share:
+    def __enter__(self) -> BodyReservation:
         return self
 
     def __exit__(

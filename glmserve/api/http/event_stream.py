@@ -11,7 +11,7 @@ from glmserve.api.answering.outcome import AnswerStream
 # It would cut every stream the moment a signal comes; ours end in their own time (cli.server).
 AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
 
-_LAST_WORD = 1.0
+_END_OF_STREAM_SECONDS = 1.0
 """Seconds for a client to take notice that its stream has ended; it may be long gone."""
 
 
@@ -50,5 +50,5 @@ class EventStreamResponse(EventSourceResponse):
             self._stream.on_supersede(sending.cancel)
             await super().__call__(scope, receive, watched_send)
         if sending.cancelled_caught and is_open:
-            with anyio.move_on_after(_LAST_WORD):
+            with anyio.move_on_after(_END_OF_STREAM_SECONDS):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})

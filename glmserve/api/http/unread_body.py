@@ -8,9 +8,9 @@ import contextlib
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_LONGEST_PAUSE = 2.0
+_MAX_IDLE_SECONDS = 2.0
 """Seconds without a byte after which a client is taken to have read its answer."""
-_LONGEST = 10.0
+_MAX_DRAIN_SECONDS = 10.0
 """Seconds that are spent on one body at most."""
 
 
@@ -40,7 +40,7 @@ def _has_body(scope: Scope) -> bool:
 
 
 class _Exchange:
-    """One request and its response; knows whether the response overtook the request."""
+    """One request and its response; tracks which of the two ends first."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
@@ -68,6 +68,6 @@ class _Exchange:
 
     async def _drop_rest(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LONGEST):
+            async with asyncio.timeout(_MAX_DRAIN_SECONDS):
                 while not self._body_ended:
-                    await asyncio.wait_for(self.receive(), _LONGEST_PAUSE)
+                    await asyncio.wait_for(self.receive(), _MAX_IDLE_SECONDS)

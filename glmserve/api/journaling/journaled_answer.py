@@ -37,7 +37,7 @@ class JournaledAnswer:
         self.skip = skip
         self.identity = Identity(entry.stream_id, entry.created)
         self.deltas: Sequence[Delta] = ()
-        """What the record had when the answer was resumed, in the order of taking."""
+        """Deltas of the record at resumption, in the order in which their tokens were taken."""
         self.closed = asyncio.Event()
         self.is_superseded = False
         """Whether a later connection goes on with the answer."""
@@ -51,8 +51,8 @@ class JournaledAnswer:
         self._scored: set[int] = set()
         """Ids of requests whose prompt's log-probabilities are recorded."""
         self._num_deltas = 0
-        self._unfinished = -1
-        """Choices that are not over; -1 before the request is accepted."""
+        self._num_unfinished: int | None = None
+        """Choices that are not complete; None before the request is accepted."""
         self._failure: GlmserveError | None = None
 
     @property
@@ -71,10 +71,10 @@ class JournaledAnswer:
             self.entry.seed = seed
         return self.entry.seed
 
-    def note(self, make: Callable[[], bytes]) -> bytes:
-        """Data that the answer depends on beside the request: made now, or when it began."""
+    def endpoint_data(self, create: Callable[[], bytes]) -> bytes:
+        """The endpoint's data: created for a new answer, read from the record of a resumed one."""
         if not self.is_resumed:
-            self._notes = self.entry.notes = make()
+            self._notes = self.entry.notes = create()
         return self._notes
 
     def progress(self, choices: Iterable[int]) -> list[Progress]:
@@ -96,18 +96,18 @@ class JournaledAnswer:
         return list(by_choice.values())
 
     def begin(self, groups: Sequence[Sequence[Request]]) -> None:
-        """The request is accepted.
+        """Record that the request is accepted.
 
         Args:
             groups: the choices of each prompt; the first of a group scores the prompt.
         """
         self._scored = {group[0].id for group in groups if group[0].prompt_logprobs}
-        self._unfinished = sum(map(len, groups))
+        self._num_unfinished = sum(map(len, groups))
         if self._body is not None:
             self._commit = self._journal.begin(self.entry, self._body)
 
     def record(self, choice: int, new: NewTokens, request: Request, leader: Request) -> None:
-        """These tokens of a choice become a part of the answer now. No tokens: the choice is over.
+        """Record tokens of a choice before they become a part of the answer. No tokens: its end.
 
         Args:
             leader: the first request of the choice's group.
@@ -120,12 +120,13 @@ class JournaledAnswer:
             self.note_end(now)
 
     def note_end(self, ended: float) -> None:
-        """A choice is over, and the record has its end (Unix seconds)."""
-        self._unfinished -= 1
+        """Count a choice as complete; the record has its end (Unix seconds)."""
+        if self._num_unfinished is not None:
+            self._num_unfinished -= 1
         self.identity.ended = ended
 
     def note_failure(self, error: GlmserveError) -> None:
-        """There will be no more tokens."""
+        """Remember the error that ended the answer."""
         self._failure = self._failure or error
 
     async def event_id(self, number: int) -> EventId | None:
@@ -147,14 +148,14 @@ class JournaledAnswer:
             cancel()
 
     def supersede(self) -> None:
-        """A later connection goes on with the answer: leave it alone."""
+        """Mark this handler as replaced by a later connection, and cancel it."""
         self.is_superseded = True
         if self._cancel is not None:
             self._cancel()
 
     async def delivered(self) -> None:
         """A whole answer is sent. Without an Idempotency-Key it cannot be requested again."""
-        if self.entry.idempotency_key is None and self._unfinished >= 0:
+        if self.entry.idempotency_key is None and self._num_unfinished is not None:
             self._journal.delete(self.entry)
         self.close()
 
@@ -195,9 +196,9 @@ class JournaledAnswer:
         self._commit = self._journal.record(self.entry, delta)
 
     def _end(self, error: BaseException | None) -> None:
-        if self._unfinished < 0 and not self.is_resumed:
+        if self._num_unfinished is None and not self.is_resumed:
             self._journal.refuse(self.entry)
-        elif self._unfinished == 0:
+        elif self._num_unfinished == 0:
             self._journal.end(self.entry, Phase.COMPLETE)
         elif not isinstance(error, GlmserveError):
             self._journal.end(self.entry, Phase.ABANDONED)

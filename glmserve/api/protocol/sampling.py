@@ -17,7 +17,7 @@ _MAX_BIASES = 1024
 """The limit exists because biases are sent to the worker with every token."""
 _MAX_STOP_TOKENS = 1024
 LONGEST_SALT = 1024
-_TOKEN_ID = re.compile("0|[1-9][0-9]{0,9}")  # one spelling each: no key hides another
+_TOKEN_ID = re.compile("0|[1-9][0-9]{0,9}")  # canonical, so that two keys never name one token
 _MAX_METADATA = 16  # OpenAI's, as are the lengths of keys and values
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
@@ -62,7 +62,7 @@ class GenerationRequest(StrictModel):
     min_tokens: int = Field(
         0, ge=0, le=INT32_MAX, description="Nothing ends the text before so many tokens."
     )
-    temperature: float = Field(1.0, ge=0, le=2, description="0 always takes the likeliest token.")
+    temperature: float = Field(1.0, ge=0, le=2, description="0 always takes the most likely token.")
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=-1, le=INT32_MAX, description="0 or -1: no limit.")
     min_p: float = Field(0.0, ge=0, le=1, description="Least probability, relative to the best.")

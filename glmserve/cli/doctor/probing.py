@@ -1,4 +1,4 @@
-"""Runs the process that checks devices and weights: it loads torch, which this one must not."""
+"""Runs the process that checks devices and weights: the command line itself loads no torch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Operations by `glmserve_cpu_kernels`, where these were compiled.
 
-The result for a row does not depend on the other rows of the step, so these are also the operations
-of --deterministic.
+The result for a row does not depend on the other rows of the step, unless oneDNN multiplies
+(`has_amx`), so these are also the operations of --deterministic.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from glmserve_cpu_kernels.linear import (
 
 ACTIVATION_DTYPES = (torch.float32, torch.bfloat16)
 
-_EXACT_BITS: dict[torch.dtype, ActivationBits] = {torch.bfloat16: 15, torch.float32: 22}
-"""Bits of rounded activations that lose no precision against the dtype."""
+_ACTIVATION_BITS: dict[torch.dtype, ActivationBits] = {torch.bfloat16: 15, torch.float32: 22}
+"""Bits of rounded activations: the rounding error is about that of the dtype."""
 
 
 class NativeCpuOps(TorchCpuOps[Cache, Plan]):
@@ -71,6 +71,7 @@ class NativeCpuOps(TorchCpuOps[Cache, Plan]):
             return False
         if isinstance(weight, QuantizedWeight):
             return self._has_amx and weight.bits == weight.activation_bits == 8
+        # The bfloat16 kernel reads inputs in pairs, so it needs an even number of them.
         return self._has_amx or weight.shape[1] % 2 == 1
 
     def _pack_codes(self, weight: QuantizedWeight) -> PackedWeight:
@@ -83,7 +84,7 @@ class NativeCpuOps(TorchCpuOps[Cache, Plan]):
                     f"for every {weight.group_size} columns; leave --quantization out"
                 )
             return self.pack_linear(weight.dequantized(self._dtype))
-        bits = weight.activation_bits or _EXACT_BITS[self._dtype]
+        bits = weight.activation_bits or _ACTIVATION_BITS[self._dtype]
         return pack_codes(self.library, weight.codes, weight.scales, weight.bits, bits)
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
@@ -110,5 +111,5 @@ class NativeCpuOps(TorchCpuOps[Cache, Plan]):
         self, logits: Float32Array, rows: Sequence[int], inputs: Sequence[SamplingInput]
     ) -> list[int]:
         pairs = [(s.noise_key, s.sampling) for s in inputs]
-        how = [(key, p.top_p, p.temperature, p.min_p, p.top_k) for key, p in pairs]
-        return sampling.draw(self.library, logits, rows, np.array(how, dtype=sampling.DRAW))
+        options = [(key, p.top_p, p.temperature, p.min_p, p.top_k) for key, p in pairs]
+        return sampling.draw(self.library, logits, rows, np.array(options, dtype=sampling.DRAW))

@@ -12,17 +12,17 @@ _PREFIXES = ("failed to compile JSON schema: ", "failed to parse ")
 _MAX_REASON = 300
 
 
-class Opening(msgspec.Struct, frozen=True):
-    """Masks of tokens with another meaning at the beginning of a text."""
+class FirstTokens(msgspec.Struct, frozen=True):
+    """Tokens that have another text at the beginning than later. Packed bits, as in TokenMasks."""
 
-    with_blank: bytes
-    """Tokens that begin with a blank which is not part of the text."""
+    with_space: bytes
+    """Tokens that begin with a space which is no part of the text."""
     never_first: bytes
     """Tokens without any text at the beginning."""
 
 
 def build_matcher(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
-    """A matcher at the beginning of a grammar.
+    """A matcher in the first state of a grammar.
 
     Raises:
         InvalidRequestError: llguidance refuses it; the message is llguidance's.
@@ -33,22 +33,22 @@ def build_matcher(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
     return matcher
 
 
-def first_mask(plain: LLMatcher, after_blank: LLMatcher | None, opening: Opening) -> bytes:
+def first_mask(plain: LLMatcher, after_space: LLMatcher | None, opening: FirstTokens) -> bytes:
     """The mask of the first token, in llguidance's layout (with a bit for the end).
 
     Args:
         plain: matcher of the structure.
-        after_blank: matcher of a blank and the structure, or None if the tokenizer keeps blanks.
+        after_space: matcher of a blank and the structure, or None if the tokenizer keeps blanks.
 
     Raises:
         InvalidRequestError: no token can come first, or computing the mask costs too much.
     """
     raw = _mask(plain)
-    if after_blank is None:
+    if after_space is None:
         return raw
-    with_blank = int.from_bytes(opening.with_blank, "little")
-    mask = int.from_bytes(raw, "little") & ~with_blank
-    mask |= int.from_bytes(_mask(after_blank), "little") & with_blank
+    with_space = int.from_bytes(opening.with_space, "little")
+    mask = int.from_bytes(raw, "little") & ~with_space
+    mask |= int.from_bytes(_mask(after_space), "little") & with_space
     mask &= ~int.from_bytes(opening.never_first, "little")
     return mask.to_bytes(len(raw), "little")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from llguidance import LLTokenizer
 
 from glmserve.errors import InvalidRequestError, QueueFullError
-from glmserve.text.structure.build import Opening, build_matcher, first_mask
+from glmserve.text.structure.build import FirstTokens, build_matcher, first_mask
 from glmserve.text.structure.constraint import CompiledGrammar, CompiledStructure, Vocabulary
 from glmserve.text.structure.grammar import GrammarText, grammar_text
 from glmserve.text.structure.json_text import JsonGuard
@@ -36,7 +36,7 @@ class _TokenizerData:
 
     vocabulary: Vocabulary
     tokenizer: LLTokenizer
-    opening: Opening
+    opening: FirstTokens
     sandbox: SandboxProcess
 
 
@@ -118,8 +118,8 @@ class StructureCompiler:
 
     async def _compile(self, text: GrammarText) -> CompiledGrammar:
         data = await self._shared_tokenizer_data()
-        after_blank = text.after_blank if data.vocabulary.opens_with_blank else None
-        await data.sandbox.check(CompileRequest(text.plain, after_blank))
+        after_space = text.after_space if data.vocabulary.opens_with_blank else None
+        await data.sandbox.check(CompileRequest(text.plain, after_space))
         return await asyncio.to_thread(_build, data, text)
 
     async def _shared_tokenizer_data(self) -> _TokenizerData:
@@ -144,7 +144,7 @@ def _make_tokenizer_data(tokenizer: Tokenizer) -> _TokenizerData:
     # If all leading blanks are dropped, a token that is one blank does not begin the text.
     drops_all = tokenizer.leading_blanks is LeadingBlanks.DROP_ALL
     lone = {i for i in opening if tokens[i] == b" "} if drops_all else set()
-    masks = Opening(packed_bits(opening, len(tokens)), packed_bits(lone, len(tokens)))
+    masks = FirstTokens(packed_bits(opening, len(tokens)), packed_bits(lone, len(tokens)))
     spaces = (i for i, data in enumerate(tokens) if data[i in opening :][:1].isspace())
     opens_with_space = int.from_bytes(packed_bits(spaces, len(tokens)), "little")
     return _TokenizerData(
@@ -168,6 +168,6 @@ def _opening_ids(tokenizer: Tokenizer, tokens: list[bytes]) -> frozenset[int]:
 def _build(data: _TokenizerData, text: GrammarText) -> CompiledGrammar:
     plain = build_matcher(data.tokenizer, text.plain)
     opens = data.vocabulary.opens_with_blank
-    blank = build_matcher(data.tokenizer, text.after_blank) if opens else None
+    blank = build_matcher(data.tokenizer, text.after_space) if opens else None
     mask = first_mask(plain, blank, data.opening)
     return CompiledGrammar(data.vocabulary, plain, blank, mask, text.is_json)

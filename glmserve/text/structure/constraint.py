@@ -47,7 +47,7 @@ class CompiledGrammar:
 
     vocabulary: Vocabulary
     plain: LLMatcher
-    after_blank: LLMatcher | None
+    after_space: LLMatcher | None
     """None if the tokenizer keeps leading blanks."""
     first_mask: bytes
     """In llguidance's layout: bit `vocabulary.size` is the end."""
@@ -120,7 +120,7 @@ class MatcherConstraint:
         vocabulary = self._grammar.vocabulary
         if self._matcher is None:
             opens = token_id in vocabulary.opens_with_blank
-            matcher = self._grammar.after_blank if opens else None
+            matcher = self._grammar.after_space if opens else None
             self._matcher = (matcher or self._grammar.plain).deep_copy()
         self._matcher.consume_token(token_id)
         if self._text is not None:

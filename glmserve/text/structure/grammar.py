@@ -37,8 +37,8 @@ class GrammarText(NamedTuple):
     """The two grammars of a structure."""
 
     plain: str
-    after_blank: str
-    """The same after a blank that is not part of the text, for first tokens with a blank."""
+    after_space: str
+    """The grammar behind a space that the tokenizer drops, for first tokens that begin with it."""
     is_json: bool
     """Whether the text is one JSON value."""
 
@@ -95,6 +95,7 @@ def _json(schema: Any) -> str:
 
 
 def _own_schema(schema: Any) -> dict[str, Any]:
+    """The schema of a `%json` rule of ours, whose options for llguidance are split off."""
     if not isinstance(schema, dict):
         return checked_schema(schema)
     own = dict(schema)

@@ -19,56 +19,61 @@ _NUMBER = frozenset(b"0123456789+-.eE")
 class JsonText:
     """Tracks the state of well-formed JSON text while it is written.
 
-    Names are compared as bytes, because the grammar allows one spelling for each. Exponents are
+    Keys are compared as bytes, because the grammar allows one spelling for each. Exponents are
     refused: 1e999 would be infinite, and every finite value can be written without one.
     """
 
-    __slots__ = ("_digits", "_escaped", "_is_name", "_name", "_names", "_string")
+    __slots__ = ("_after_backslash", "_digits", "_in_string", "_is_key", "_key", "_keys")
 
     def __init__(self) -> None:
-        self._names: list[set[bytes] | None] = []
-        """The names so far of each open object; None for each open array."""
-        self._string = False
-        self._escaped = False
-        self._is_name = False
-        """Whether the open string, or else the next one, is a name."""
-        self._name = b""
-        """The bytes of the open name."""
+        self._keys: list[set[bytes] | None] = []
+        """The keys so far of each open object; None for each open array."""
+        self._in_string = False
+        self._after_backslash = False
+        self._is_key = False
+        """Whether the open string, or else the next one, is a key."""
+        self._key = b""
+        """The bytes of the open key."""
         self._digits = 0
         """Digits of the open number."""
 
     def copy(self) -> JsonText:
         """An independent copy."""
         other = JsonText()
-        other._names = [None if names is None else set(names) for names in self._names]
-        other._string, other._escaped = self._string, self._escaped
-        other._is_name, other._name = self._is_name, self._name
+        other._keys = [None if keys is None else set(keys) for keys in self._keys]
+        other._in_string, other._after_backslash = self._in_string, self._after_backslash
+        other._is_key, other._key = self._is_key, self._key
         other._digits = self._digits
         return other
 
     @property
     def in_string(self) -> bool:
         """Whether a string is open."""
-        return self._string
+        return self._in_string
 
     @property
     def is_number_full(self) -> bool:
         """Whether the open number has MAX_DIGITS digits."""
         return self._digits >= MAX_DIGITS
 
-    def ends_of_taken_names(self) -> list[bytes]:
-        """The bytes, with the closing quote, that would make the open name repeat another."""
-        if not (self._string and self._is_name and self._names and self._names[-1]):
+    def duplicate_key_endings(self) -> list[bytes]:
+        """The bytes, with the closing quote, that would make the open key repeat another."""
+        if not (self._in_string and self._is_key and self._keys and self._keys[-1]):
             return []
-        written = len(self._name)
-        return [name[written:] + b'"' for name in self._names[-1] if name.startswith(self._name)]
+        written = len(self._key)
+        return [key[written:] + b'"' for key in self._keys[-1] if key.startswith(self._key)]
 
     def push(self, data: bytes) -> bool:
-        """Add bytes; returns False if they repeat a name or contain an exponent."""
+        """Add bytes; returns False if they repeat a key or contain an exponent."""
         # Most tokens are plain text within a string.
-        if self._string and not self._escaped and _QUOTE not in data and _BACKSLASH not in data:
-            if self._is_name:
-                self._name += data
+        if (
+            self._in_string
+            and not self._after_backslash
+            and _QUOTE not in data
+            and _BACKSLASH not in data
+        ):
+            if self._is_key:
+                self._key += data
             return True
         accepted = True
         for byte in data:
@@ -76,7 +81,7 @@ class JsonText:
         return accepted
 
     def _push_byte(self, byte: int) -> bool:
-        if self._string:
+        if self._in_string:
             return self._push_within_string(byte)
         if byte in _NUMBER and (self._digits or byte in _DIGITS):
             self._digits += byte in _DIGITS
@@ -84,40 +89,40 @@ class JsonText:
         self._digits = 0
         match chr(byte):
             case '"':
-                self._string, self._name = True, b""
+                self._in_string, self._key = True, b""
             case "{" | "[":
-                self._names.append(set() if byte == 0x7B else None)
-                self._is_name = byte == 0x7B
+                self._keys.append(set() if byte == 0x7B else None)
+                self._is_key = byte == 0x7B
             case "}" | "]":
-                self._names.pop()
+                self._keys.pop()
             case ",":
-                self._is_name = self._names[-1] is not None
+                self._is_key = self._keys[-1] is not None
             case ":":
-                self._is_name = False
+                self._is_key = False
         return True
 
     def _push_within_string(self, byte: int) -> bool:
-        if byte == _QUOTE and not self._escaped:
-            self._string = False
-            return self._close_name() if self._is_name else True
-        self._escaped = byte == _BACKSLASH and not self._escaped
-        if self._is_name:
-            self._name += bytes([byte])
+        if byte == _QUOTE and not self._after_backslash:
+            self._in_string = False
+            return self._close_key() if self._is_key else True
+        self._after_backslash = byte == _BACKSLASH and not self._after_backslash
+        if self._is_key:
+            self._key += bytes([byte])
         return True
 
-    def _close_name(self) -> bool:
-        names = self._names[-1]
-        assert names is not None
-        is_new = self._name not in names
-        names.add(self._name)
+    def _close_key(self) -> bool:
+        keys = self._keys[-1]
+        assert keys is not None
+        is_new = self._key not in keys
+        keys.add(self._key)
         return is_new
 
 
 class JsonGuard:
-    """Removes tokens from masks that JsonText refuses.
+    """Removes from a mask the tokens that JsonText refuses.
 
     Only tokens that may be refused are tried: a few dozen of a vocabulary of 65,000, and the tokens
-    that would complete a repeated name, which are found by binary search.
+    that would complete a repeated key, which are found by binary search.
     """
 
     def __init__(self, tokens: Sequence[bytes]) -> None:
@@ -125,14 +130,17 @@ class JsonGuard:
         self._tokens_with_quote = sorted(
             (data, i) for i, data in enumerate(tokens) if _QUOTE in data
         )
-        self._in_string = self._bits(_may_hold_name)
-        """Tokens that may be refused within a string, apart from those that complete its name."""
+        self._in_string = self._bits(_may_hold_key)
+        """Tokens that may be refused within a string, apart from those that complete its key."""
         self._outside = self._in_string | self._bits(_may_hold_exponent)
         """Tokens that may be refused outside of strings."""
         self._opening_with_digit = self._bits(lambda data: data[:1].isdigit())
 
     def restrict(self, mask: bytes, text: JsonText) -> bytes:
-        """The mask without refused tokens, or the same mask if no token would remain."""
+        """The mask without refused tokens.
+
+        If no token would remain, the mask stays as it is: a mask without tokens cannot be sampled.
+        """
         bits = int.from_bytes(mask, "little")
         refused = 0
         for token_id in self._candidates(bits, text):
@@ -145,7 +153,7 @@ class JsonGuard:
 
     def _candidates(self, bits: int, text: JsonText) -> Iterator[int]:
         yield from _set_bits(bits & (self._in_string if text.in_string else self._outside))
-        for ending in text.ends_of_taken_names():
+        for ending in text.duplicate_key_endings():
             start = bisect_left(self._tokens_with_quote, ending, key=lambda pair: pair[0])
             for data, token_id in self._tokens_with_quote[start:]:
                 if not data.startswith(ending):
@@ -161,8 +169,8 @@ class JsonGuard:
 _HAS_EXPONENT = re.compile(rb"[0-9][eE]").search
 
 
-def _may_hold_name(data: bytes) -> bool:
-    """Whether a token may contain a whole name, or end a string and contain an exponent."""
+def _may_hold_key(data: bytes) -> bool:
+    """Whether a token may contain a whole key, or end a string and contain an exponent."""
     return data.count(b'"') >= 2 or bool(_HAS_EXPONENT(data.partition(b'"')[2]))
 
 

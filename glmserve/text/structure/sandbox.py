@@ -26,7 +26,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from glmserve.errors import InvalidRequestError
 from glmserve.process.parent import die_with
-from glmserve.text.structure.build import Opening, build_matcher, first_mask
+from glmserve.text.structure.build import FirstTokens, build_matcher, first_mask
 from glmserve.text.structure.vocabulary import ll_tokenizer
 
 TIME_LIMIT = 2.0
@@ -36,8 +36,8 @@ _MEMORY_LIMIT = 2**31
 _STACK_SIZE = 2**20
 """Bytes. The server's threads have 2 MiB or more, so a grammar that passes here is safe there."""
 _NICENESS = 10
-_WALKS = 3
-_WALK_LENGTH = 40
+_NUM_RANDOM_WALKS = 3
+_MAX_WALK_TOKENS = 40
 
 HEADER = struct.Struct("<I")
 
@@ -46,14 +46,14 @@ class Setup(msgspec.Struct, frozen=True):
     """Data for all requests."""
 
     tokens: list[bytes]
-    opening: Opening
+    opening: FirstTokens
 
 
 class CompileRequest(msgspec.Struct, frozen=True):
     """A structure to compile, in both forms (see GrammarText)."""
 
     plain: str
-    after_blank: str | None
+    after_space: str | None
 
 
 class CompileResult(msgspec.Struct, frozen=True):
@@ -71,7 +71,8 @@ def main(descriptor: int, parent: int) -> None:
     """
     die_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # for the server; its end closes the socket
+        # The server handles signals; when it exits, the socket closes.
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_LIMIT, _MEMORY_LIMIT))
@@ -109,13 +110,13 @@ def _frames(connection: socket.socket) -> Iterator[bytes]:
 def _problem(tokenizer: LLTokenizer, setup: Setup, request: CompileRequest) -> str | None:
     try:
         plain = build_matcher(tokenizer, request.plain)
-        blank = build_matcher(tokenizer, request.after_blank) if request.after_blank else None
+        blank = build_matcher(tokenizer, request.after_space) if request.after_space else None
         mask = first_mask(plain, blank, setup.opening)
     except InvalidRequestError as error:
         return error.message
     if not _text_ids(mask, len(setup.tokens)):
         return "no text has this structure, or only the empty one"
-    for seed in range(_WALKS):
+    for seed in range(_NUM_RANDOM_WALKS):
         if not _walk(plain.deep_copy(), len(setup.tokens), random.Random(seed)):
             return "the structure is too complex, or leads to where no text can follow"
     return None
@@ -123,7 +124,7 @@ def _problem(tokenizer: LLTokenizer, setup: Setup, request: CompileRequest) -> s
 
 def _walk(matcher: LLMatcher, vocab_size: int, rng: random.Random) -> bool:
     """Whether a random walk through the grammar reaches no limit and no dead end."""
-    for _ in range(_WALK_LENGTH):
+    for _ in range(_MAX_WALK_TOKENS):
         mask = matcher.compute_bitmask()
         if matcher.is_error():
             return False

@@ -71,7 +71,9 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
         """The earlier turns. A resumed answer has those with which it began."""
         if answer.journaled is None or request.previous_response_id is None:
             return self._earlier_items(request, answer)
-        notes = answer.journaled.note(lambda: encode_json(self._earlier_items(request, answer)))
+        notes = answer.journaled.endpoint_data(
+            lambda: encode_json(self._earlier_items(request, answer))
+        )
         return msgspec.json.decode(notes, type=list[Item])
 
     def _earlier_items(self, request: ResponsesRequest, answer: AnswerContext) -> Sequence[Item]:
