@@ -13,7 +13,7 @@ import pytest
 
 from support.crashing_worker import long_requests, read_all
 from support.device_plugin import install_device
-from support.server_process import ServerProcess, children, worker_of
+from support.server_process import ServerProcess, children, is_worker, worker_of
 
 KILLS = 5
 
@@ -143,11 +143,3 @@ def test_all_children_die_with_a_killed_server_in_every_phase(phase: str) -> Non
         while any(Path(f"/proc/{pid}").exists() for pid in helpers):
             assert time.monotonic() < deadline, "a child outlived its server"
             time.sleep(0.01)
-
-
-def is_worker(pid: int) -> bool:
-    """Whether it is one, and alive."""
-    try:
-        return b"glmserve.worker.main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False

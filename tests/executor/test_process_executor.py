@@ -32,6 +32,7 @@ from glmserve.errors import EngineDeadError, StartupError, WorkerLostError
 from glmserve.executor import ProcessExecutor, worker_process
 from glmserve.request import SamplingParams
 from support.device_plugin import install_device
+from support.server_process import children, is_worker
 from support.worker_on_thread import drain
 
 CONFIG = RunnerConfig(checkpoint=str(EMBEDDED_CHECKPOINT), device="null")
@@ -57,15 +58,9 @@ async def started(
 
 def workers() -> list[int]:
     """Process ids of this process's workers."""
-    own = os.getpid()
-    children = Path(f"/proc/{own}/task/{own}/children")
-    if not children.exists():
+    if not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists():
         pytest.skip("needs /proc")
-    return [
-        int(child)
-        for child in children.read_text().split()
-        if b"glmserve.worker.main" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    return [*filter(is_worker, children(os.getpid()))]
 
 
 def signal_worker(number: signal.Signals) -> None:
@@ -230,7 +225,7 @@ async def test_closing_while_another_worker_starts() -> None:
     async with started() as executor:
         signal_worker(signal.SIGKILL)
         restarting = asyncio.create_task(executor.restart(report_nothing))
-        while not executor.is_lost or not workers():
+        while not restarting.done() and (not executor.is_lost or not workers()):
             await asyncio.sleep(0)
         restarting.cancel()
         await asyncio.gather(restarting, return_exceptions=True)

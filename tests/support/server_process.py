@@ -115,10 +115,14 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def is_worker(pid: int) -> bool:
+    """Whether it is a worker, and alive: a process may end, and be gone, while it is looked at."""
+    try:
+        return b"glmserve.worker.main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def worker_of(pid: int) -> int:
-    (worker,) = (
-        child
-        for child in children(pid)
-        if b"glmserve.worker.main" in Path(f"/proc/{child}/cmdline").read_bytes()
-    )
+    (worker,) = filter(is_worker, children(pid))
     return worker
