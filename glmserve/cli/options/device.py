@@ -116,5 +116,5 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--enable-prefix-caching",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="reuse the KV cache of earlier prompts with the same beginning",
+        help="reuse the KV cache of earlier requests with the same beginning",
     )
