@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from glmserve import __version__
+from glmserve.api.operator.operations import OPERATIONS
 from glmserve.cli.api_keys import read_api_keys
 from glmserve.cli.main import build_parser
 from glmserve.cli.reference import render_reference
@@ -138,6 +139,15 @@ def test_links_lead_to_files_and_headings(document: str) -> None:
         assert not anchor or anchor in anchors(file), target
 
 
+@pytest.mark.parametrize("page", sorted(GUIDE.glob("*.md")), ids=lambda page: page.name)
+def test_links_of_the_guide_work_in_an_installed_package(page: Path) -> None:
+    """The package has the guide, but not the repository's other documents."""
+    for target in links(page.read_text()):
+        if not re.match(r"[a-z]+:", target):
+            file = (page.parent / target.partition("#")[0]).resolve()
+            assert file.is_relative_to(GUIDE), target
+
+
 def links(text: str) -> list[str]:
     """Targets of links and pictures, outside of code."""
     prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
@@ -161,6 +171,31 @@ def test_what_proves_a_promise_is_there() -> None:
     assert proofs
     for path in (word for proof in proofs for word in proof.split() if "/" in word):
         assert (REPOSITORY / path).exists(), path
+
+
+def test_every_error_code_is_in_the_table_of_errors() -> None:
+    """A GlmserveError with a code of its own is one that a client can get."""
+    page = (GUIDE / "apis.md").read_text()
+    sources = "".join(path.read_text() for path in (REPOSITORY / "glmserve").rglob("*.py"))
+    codes = re.findall(r'^    code = "(\w+)"$', sources, re.MULTILINE)
+    assert codes
+    for code in codes:
+        assert f"`{code}`" in page, code
+
+
+def test_every_route_is_in_the_table_of_routes() -> None:
+    page = (GUIDE / "apis.md").read_text()
+    for operation in OPERATIONS:
+        path = re.sub(r"{\w+}", "{id}", operation.path)
+        assert f"{path}`" in page, path
+
+
+def test_modules_that_the_architecture_names_exist() -> None:
+    text = (REPOSITORY / "ARCHITECTURE.md").read_text()
+    modules = set(re.findall(r"`(\w+(?:/\w+)+\.py)`", text))
+    assert modules
+    roots = (REPOSITORY, REPOSITORY / "glmserve")
+    assert not [m for m in modules if not any((root / m).is_file() for root in roots)]
 
 
 def test_the_limits_of_a_runner_have_the_names_that_the_guide_gives() -> None:

@@ -59,7 +59,8 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--deterministic",
         action="store_true",
         help="batch-invariant results: a request gets the same bits whatever else is in its batch. "
-        "Slower on a GPU and with torch's kernels; always so with the native CPU kernels",
+        "Slower on a GPU and with torch's kernels; always so with the native CPU kernels, except "
+        "on a CPU with AMX",
     )
     group.add_argument(
         "--attention-backend",
@@ -115,5 +116,5 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--enable-prefix-caching",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="reuse the KV cache of earlier prompts with the same beginning",
+        help="reuse the KV cache of earlier requests with the same beginning",
     )
