@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from glmserve.api.protocol import CompletionRequest, parse_request
-from glmserve.api.protocol.misfits import misfit
+from glmserve.api.protocol.invalid_json import invalid_value_path
 from glmserve.errors import InvalidRequestError
 from support.fakes import LIMITS, FakeRunner
 
@@ -175,11 +175,11 @@ class TestNames:
     def test_a_path_of_long_names(self) -> None:
         """Each of many elements under a long name: their paths must not be written out."""
         body = b'{"' + b"k" * 1_000_000 + b'":[' + b"1," * 100_000 + b"NaN]}"
-        assert misfit(body) == "k" * 100 + ".100000"
+        assert invalid_value_path(body) == "k" * 100 + ".100000"
 
     def test_a_deep_path(self) -> None:
         body = b'{"a":' * 500 + b"[NaN]" + b"}" * 500
-        path = misfit(body)
+        path = invalid_value_path(body)
         assert path is not None
         assert path.startswith("a.a.")
         assert len(path) < 200

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import httpx
 
+from support.misbehaving_clients import BODY, request
 from support.open_resources import open_files, resident_bytes, wait_for_open_files
-from support.rude_clients import BODY, request
 from support.server_process import ServerProcess
 
 READERS, CHOICES, TOKENS = 16, 8, 2000

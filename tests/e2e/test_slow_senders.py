@@ -10,8 +10,8 @@ from contextlib import suppress
 import pytest
 
 from support.certificates import self_signed
+from support.misbehaving_clients import BODY, request
 from support.open_resources import open_files, wait_for_open_files
-from support.rude_clients import BODY, request
 from support.server_process import ServerProcess
 
 LIMITS = "--header-timeout 1 --body-timeout 1 --idle-timeout 1 --write-timeout 1".split()

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from support.misbehaving_clients import leave_often
 from support.open_resources import open_files, resident_bytes, wait_for_open_files
-from support.rude_clients import leave_often
 from support.server_process import ServerProcess, worker_of
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]

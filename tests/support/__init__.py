@@ -19,7 +19,7 @@ Real sockets and processes:
     open_resources      memory and descriptors of a process
 
 Clients:
-    disconnects, rude_clients       that leave in the middle of something
+    disconnects, misbehaving_clients       that leave in the middle of something
     sse_client                      that come back with the last id they have seen
     named_events, tool_events       read what a stream or a tool parser sends
     response_compare                compares whole answers

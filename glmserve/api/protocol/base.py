@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from glmserve.api.protocol.misfits import misfit
+from glmserve.api.protocol.invalid_json import invalid_value_path
 from glmserve.errors import InvalidRequestError
 
 FAIL_FAST = Field(fail_fast=True)
@@ -111,7 +111,7 @@ def parse_request(model: type[Parsed], body: bytes) -> Parsed:
     try:
         data = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        param = misfit(body)
+        param = invalid_value_path(body)
         message = f"the body is not valid JSON: {error}"
         raise InvalidRequestError(f"{param}: {message}" if param else message, param) from None
     if not isinstance(data, dict):

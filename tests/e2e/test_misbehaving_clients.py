@@ -11,8 +11,8 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
+from support.misbehaving_clients import leave_often
 from support.open_resources import open_files, wait_for_open_files
-from support.rude_clients import leave_often
 from support.server_process import ServerProcess
 
 

@@ -10,7 +10,7 @@ from glmserve.config import ConnectionConfig, ServerConfig
 from support.fake_server import serve
 from support.fakes import LIMITS, FakeRunner
 from support.live_server import HOST, listening
-from support.rude_clients import leave_often
+from support.misbehaving_clients import leave_often
 
 
 async def test_no_task_is_left_behind() -> None:

@@ -19,7 +19,7 @@ class _Place(NamedTuple):
     value: Any
 
 
-def misfit(body: bytes) -> str | None:
+def invalid_value_path(body: bytes) -> str | None:
     """The path of the first string with half a surrogate pair, or number that is not finite.
 
     Python's reader takes both, unlike ours and unlike the standard. None if it cannot read the body
@@ -32,7 +32,7 @@ def misfit(body: bytes) -> str | None:
     left = [_Place(None, "", data)]
     while left:
         place = left.pop()
-        if _is_misfit(place.value):
+        if _is_invalid(place.value):
             return _path(place)
         left += [_Place(place, *item) for item in reversed(list(_items(place.value)))]
     return None
@@ -53,7 +53,7 @@ def _path(place: _Place) -> str | None:
     return path.encode("utf-8", "backslashreplace").decode() or None
 
 
-def _is_misfit(value: Any) -> bool:
+def _is_invalid(value: Any) -> bool:
     if isinstance(value, float):
         return not math.isfinite(value)
     return isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value)
