@@ -49,7 +49,8 @@ class AnswerTokens:
             GlmserveError: a choice failed.
         """
         while True:
-            await self._wait_until_ready()
+            if not self._ready:
+                await self._wait_until_ready()
             choice = self._ready.popleft()
             self._is_queued[choice] = False
             stream = self._streams[choice]
@@ -59,6 +60,11 @@ class AnswerTokens:
             if new.token_ids and stream.is_ready:
                 self._mark_ready(choice)
             return ChoiceTokens(choice, new)
+
+    def close(self) -> None:
+        """Stop listening to the streams. Each has a reference to this object until then."""
+        for stream in self._streams:
+            stream.on_ready = None
 
     async def wait_first(self) -> None:
         """Wait until any choice has a token or has ended.

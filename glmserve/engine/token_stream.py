@@ -78,11 +78,13 @@ class TokenStream:
             GlmserveError: the request failed. It is raised after all tokens are taken.
         """
         if self._tokens:
-            new = NewTokens(
-                self._tokens[:_MAX_TOKENS_PER_TAKE], self._logprobs[:_MAX_TOKENS_PER_TAKE]
-            )
-            self._tokens = self._tokens[_MAX_TOKENS_PER_TAKE:]
-            self._logprobs = self._logprobs[_MAX_TOKENS_PER_TAKE:]
+            new = NewTokens(self._tokens, self._logprobs)
+            self._tokens, self._logprobs = [], []
+            if len(new.token_ids) > _MAX_TOKENS_PER_TAKE:
+                self._tokens = new.token_ids[_MAX_TOKENS_PER_TAKE:]
+                self._logprobs = new.logprobs[_MAX_TOKENS_PER_TAKE:]
+                del new.token_ids[_MAX_TOKENS_PER_TAKE:]
+                del new.logprobs[_MAX_TOKENS_PER_TAKE:]
             return new
         if self._error is not None:
             raise self._error

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.types import Message
 
 from glmserve.api.answering.unfinished import finish_unfinished
-from glmserve.config import ServerConfig
+from glmserve.config import SchedulerConfig, ServerConfig
 from support.fake_server import client_of, serve, tenants
 from support.fakes import FakeRunner
 from support.streaming import OpenStream, data_of, id_of, open_stream, texts_of
@@ -130,6 +130,31 @@ async def test_the_later_connection_gets_the_stream(tmp_path: Path) -> None:
         whole = [event for event in begun if event] + rest
         assert texts_of(whole)[0, "text"] == (await post(app, BODY)).json()["choices"][0]["text"]
         assert len(left) < len(rest)  # what was sent before the second came
+
+
+async def test_a_stream_taken_over_before_its_first_token_is_told_so(tmp_path: Path) -> None:
+    """It must not begin: its events would have ids of tokens that are not recorded."""
+    runner = GatedRunner(stop_at=5)
+    key = {"Idempotency-Key": "k"}
+    one_at_a_time = SchedulerConfig(max_batch_size=1)
+    async with (
+        serve(runner, one_at_a_time, journal=tmp_path) as app,
+        open_stream(app, TEXT, STREAM) as running,
+    ):
+        await runner.wait()
+        async with open_stream(app, TEXT, STREAM, key) as first:
+            ended = asyncio.create_task(first.rest())
+            await asyncio.sleep(0)
+            while not list(app.state.context.answers.journal.index)[1:]:
+                await asyncio.sleep(0)
+            async with open_stream(app, TEXT, STREAM, key) as second:
+                (error,) = await asyncio.wait_for(ended, 10)
+                assert first.status == 409
+                assert json.loads(error)["error"]["code"] == "stream_taken_over"
+                runner.gate.set()
+                whole = await second.rest()
+        assert texts_of(whole) == texts_of(await running.rest())
+    assert second.status == 200
 
 
 async def test_a_stream_that_is_ending_is_not_ended_twice(

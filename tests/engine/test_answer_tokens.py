@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -109,3 +111,17 @@ async def test_all_requests_of_an_answer_know_each_other() -> None:
     a, b = streams(2)
     AnswerTokens([a, b])
     assert a.answer == b.answer == [a.request, b.request]
+
+
+async def test_closed_streams_need_no_garbage_collection() -> None:
+    """Their prompts may be long, and the collector counts objects, not bytes."""
+    both = streams(2)
+    merged = AnswerTokens(both)
+    remembered = [weakref.ref(stream) for stream in both]
+    merged.close()
+    gc.disable()
+    try:
+        del both, merged
+        assert all(stream() is None for stream in remembered)
+    finally:
+        gc.enable()

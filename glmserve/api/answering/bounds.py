@@ -23,10 +23,13 @@ def check_characters(num_characters: int, max_context: int, param: str) -> None:
     """
     most = _CHARACTERS_PER_TOKEN * max_context
     if num_characters > most:
-        raise ContextLengthError(
-            f"{param} has {num_characters} characters; at most {most} are read for this server's "
-            f"context of {max_context} tokens",
+        raise ContextLengthError.about(
             param,
+            "{param} has {count} characters; at most {most} are read for this server's context of "
+            "{max_context} tokens",
+            count=num_characters,
+            most=most,
+            max_context=max_context,
         )
 
 

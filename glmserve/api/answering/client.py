@@ -21,6 +21,20 @@ async def never() -> None:
     await asyncio.Event().wait()
 
 
+def either(client_left: ClientSignal, event: asyncio.Event) -> ClientSignal:
+    """A signal that waits until the client leaves or the event is set."""
+
+    async def wait() -> None:
+        waiting = [asyncio.ensure_future(client_left()), asyncio.ensure_future(event.wait())]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    return wait
+
+
 async def unless_client_leaves(
     client_left: ClientSignal, work: Coroutine[Any, Any, Result], at_most: float | None = None
 ) -> Result | None:

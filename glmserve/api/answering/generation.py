@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from glmserve.request import FINISH_REASONS, Request, RequestStatus
 from glmserve.text.text_assembler import ScoredToken, TextAssembler, TextDelta
 
 _END = NewTokens([], [])
+_REPLAYED_BETWEEN_PAUSES = 64
+"""Recorded deltas that are read before other tasks get a turn."""
 
 
 class ChoiceDelta(NamedTuple):
@@ -99,6 +102,7 @@ class Generation:
     def close(self) -> None:
         for choice in self.choices:
             choice.tokens.close()
+        self._tokens.close()
         if self._lease is not None:
             self._lease.release()
 
@@ -140,7 +144,7 @@ class Generation:
         Raises:
             GlmserveError: a choice failed.
         """
-        for delta in self._replay():
+        async for delta in self._replay():
             yield delta
         try:
             while self._num_incomplete:
@@ -184,12 +188,15 @@ class Generation:
             self._note_failure(error)
             raise
 
-    def _replay(self) -> Iterator[ChoiceDelta]:
+    async def _replay(self) -> AsyncIterator[ChoiceDelta]:
         """The deltas that follow from the journal's record."""
         if self._journaled is None:
             return
-        ends = {delta.choice: delta.ended for delta in self._journaled.deltas if delta.status}
-        for delta in self._journaled.deltas:
+        recorded, self._journaled.deltas = self._journaled.deltas, ()
+        ends = {delta.choice: delta.ended for delta in recorded if delta.status}
+        for index, delta in enumerate(recorded, 1):
+            if index % _REPLAYED_BETWEEN_PAUSES == 0:
+                await asyncio.sleep(0)
             number = delta.choice
             if self.choices[number].is_complete:
                 continue
@@ -199,7 +206,8 @@ class Generation:
                     self._journaled.note_end(ends[number])
                 else:  # the record stops between a stop string and the end that follows it
                     self._record(number, _END)
-            yield from deltas
+            for text_delta in deltas:
+                yield text_delta
 
     def _advance(self, number: int, new: NewTokens) -> list[ChoiceDelta]:
         """The deltas that follow from new tokens of a choice, which are recorded first."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from glmserve.api.answering.answer_context import AnswerContext
+from glmserve.api.answering.client import ClientGoneError, ClientSignal, either
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import AnswerRequest
+from glmserve.api.answering.generation import Generation
 from glmserve.api.answering.outcome import AnswerStream, WholeAnswer
 from glmserve.api.answering.record_or_resume import record_or_resume
 from glmserve.api.answering.response_cache import JSON, KeptAnswer, cache_key
+from glmserve.api.journaling.errors import StreamTakenOverError
+from glmserve.api.journaling.journaled_answer import JournaledAnswer
 from glmserve.errors import InvalidRequestError
 
 CACHE_HEADER = "X-Glmserve-Cache"
@@ -31,6 +35,9 @@ async def answer(server: ServerContext, request: AnswerRequest) -> WholeAnswer |
         ClientGoneError: the client left.
         GlmserveError: the request cannot be honoured, or the generation failed.
     """
+    server.check_model(request.parsed.model)
+    for check in request.endpoint.checks:
+        check(request.parsed)
     journaled = await record_or_resume(server.answers, request)
     context = AnswerContext(request.caller)
     if journaled is not None:
@@ -83,9 +90,31 @@ async def _generate(
     except InvalidRequestError as error:
         raise error.renamed(request.endpoint.field_names) from None
     if request.is_stream:
-        await writer.generation.wait_first(request.client_left, _LONGEST_SILENCE)
+        await _wait_first(writer.generation, request.client_left, context.journaled)
         return AnswerStream(writer, context.journaled, keep)
     body = await writer.whole(await writer.generation.collect(request.client_left))
     if keep is not None:
         keep(KeptAnswer(body, JSON))
     return WholeAnswer(body)
+
+
+async def _wait_first(
+    generation: Generation, client_left: ClientSignal, journaled: JournaledAnswer | None
+) -> None:
+    """Wait for the first token, unless a later connection goes on with the answer meanwhile.
+
+    Raises:
+        StreamTakenOverError: it does.
+        ClientGoneError, GlmserveError: see Generation.wait_first.
+    """
+    if journaled is None:
+        await generation.wait_first(client_left, _LONGEST_SILENCE)
+        return
+    try:
+        await generation.wait_first(either(client_left, journaled.superseded), _LONGEST_SILENCE)
+    except ClientGoneError:
+        if not journaled.is_superseded:
+            raise
+    if journaled.is_superseded:
+        generation.close()
+        raise StreamTakenOverError("another connection goes on with this answer")

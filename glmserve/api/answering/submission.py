@@ -110,6 +110,7 @@ def submit_generation(
             choices = _choice_specs(spec, params, seed, answer, first)
             streams = server.engine.submit_group(prompt_ids, choices, attributes, spec.prediction)
             groups.append(streams)
+        texts = [[_choice(server, request, spec, tokens) for tokens in group] for group in groups]
     except BaseException as error:
         take_back(groups, lease)
         if isinstance(error, InvalidRequestError):  # the scheduler knows nothing but prompts
@@ -117,11 +118,7 @@ def submit_generation(
         raise
     if answer.journaled is not None:
         answer.journaled.begin([[stream.request for stream in group] for group in groups])
-    return Generation(
-        [[_choice(server, request, spec, tokens) for tokens in group] for group in groups],
-        answer,
-        lease,
-    )
+    return Generation(texts, answer, lease)
 
 
 def take_back(groups: Iterable[Iterable[TokenStream]], lease: Lease | None) -> None:

@@ -13,7 +13,7 @@ from glmserve.api.answering.endpoint import AnswerRequest, Endpoint
 from glmserve.api.answering.pipeline import answer
 from glmserve.api.journaling.answer_registry import AnswerRegistry
 from glmserve.api.journaling.errors import StreamTakenOverError
-from glmserve.api.protocol import parse_request
+from glmserve.api.protocol import parse_large_request
 from glmserve.config import DEFAULT_TENANT
 from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, QueueFullError
 from glmserve.journal import Entry, Phase
@@ -58,7 +58,7 @@ async def _finish(
     if body is None:
         return True
     try:
-        await answer(server, _request(server, endpoint, entry, body))
+        await answer(server, await _request(endpoint, entry, body))
     except (QueueFullError, NotReadyError):
         return False
     except (EngineDeadError, StreamTakenOverError):
@@ -73,11 +73,8 @@ async def _finish(
     return True
 
 
-def _request(
-    server: ServerContext, endpoint: Endpoint[Any], entry: Entry, body: bytes
-) -> AnswerRequest:
+async def _request(endpoint: Endpoint[Any], entry: Entry, body: bytes) -> AnswerRequest:
     """The request as it came, from a client that never leaves."""
-    parsed = parse_request(endpoint.request_type, body)
-    server.check_model(parsed.model)
+    parsed = await parse_large_request(endpoint.request_type, body)
     caller = Caller(entry.owner or None, DEFAULT_TENANT)
     return AnswerRequest(endpoint, parsed, body, caller, unfinished=entry)

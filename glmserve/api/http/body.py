@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from types import TracebackType
 
 from starlette.requests import Request
 
-from glmserve.api.protocol.base import Parsed, parse_request
+from glmserve.api.protocol.base import Parsed, parse_large_request
 from glmserve.errors import GlmserveError, NotReadyError
-
-_LONG_BODY = 64 * 1024
-"""A body of at least this many bytes is parsed on a thread, so that the event loop goes on."""
 
 _LONGEST_NAME = 40  # characters of an encoding's name that an error message repeats
 
@@ -42,9 +38,7 @@ async def read_request(request: Request, model: type[Parsed]) -> tuple[Parsed, b
     memory: BodyMemory = request.app.state.body_memory
     with memory.reserve() as reservation:
         body = await _read_body(request, reservation, memory.largest_body)
-        if len(body) < _LONG_BODY:
-            return parse_request(model, body), body
-        return await asyncio.to_thread(parse_request, model, body), body
+        return await parse_large_request(model, body), body
 
 
 async def _read_body(request: Request, reservation: BodyReservation, limit: int) -> bytes:

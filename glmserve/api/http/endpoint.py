@@ -23,9 +23,6 @@ def answering(endpoint: Endpoint[Any]) -> Callable[[Request], Awaitable[Response
     async def handle(request: Request) -> Response:
         server, caller = context_of(request), caller_of(request)
         parsed, body = await read_request(request, endpoint.request_type)
-        server.check_model(parsed.model)
-        for check in endpoint.checks:
-            check(parsed)
         wanted = AnswerRequest(
             endpoint,
             parsed,

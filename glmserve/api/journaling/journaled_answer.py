@@ -39,8 +39,8 @@ class JournaledAnswer:
         self.deltas: Sequence[Delta] = ()
         """Deltas of the record at resumption, in the order in which their tokens were taken."""
         self.closed = asyncio.Event()
-        self.is_superseded = False
-        """Whether a later connection goes on with the answer."""
+        self.superseded = asyncio.Event()
+        """Set when a later connection goes on with the answer."""
         self._journal = journal
         self._body = body
         self._on_close = on_close
@@ -54,6 +54,11 @@ class JournaledAnswer:
         self._num_unfinished: int | None = None
         """Choices that are not complete; None before the request is accepted."""
         self._failure: GlmserveError | None = None
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether a later connection goes on with the answer."""
+        return self.superseded.is_set()
 
     @property
     def is_resumed(self) -> bool:
@@ -132,12 +137,12 @@ class JournaledAnswer:
     async def event_id(self, number: int) -> EventId | None:
         """The id of the newest event, once all that it follows from is in the journal.
 
-        None if the journal cannot be written.
+        None if the journal cannot be written, or if a later connection goes on with the answer.
         """
         num_deltas = self._num_deltas
         if self._commit is not None:
             await self._commit.wait()
-        if not self._journal.is_written(self.entry):
+        if self.is_superseded or not self._journal.is_written(self.entry):
             return None
         return EventId(self.entry.stream_id, number, num_deltas)
 
@@ -149,7 +154,7 @@ class JournaledAnswer:
 
     def supersede(self) -> None:
         """Mark this handler as replaced by a later connection, and cancel it."""
-        self.is_superseded = True
+        self.superseded.set()
         if self._cancel is not None:
             self._cancel()
 

@@ -1,6 +1,11 @@
 """Requests as pydantic models: every field is honoured, anything else is refused by name."""
 
-from glmserve.api.protocol.base import StrictModel, parse_data, parse_request
+from glmserve.api.protocol.base import (
+    StrictModel,
+    parse_data,
+    parse_large_request,
+    parse_request,
+)
 from glmserve.api.protocol.chat import ChatCompletionRequest
 from glmserve.api.protocol.completions import CompletionRequest
 from glmserve.api.protocol.sampling import GenerationRequest
@@ -11,5 +16,6 @@ __all__ = [
     "GenerationRequest",
     "StrictModel",
     "parse_data",
+    "parse_large_request",
     "parse_request",
 ]

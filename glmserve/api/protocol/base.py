@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import cache
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ MAX_PARTS = 2048
 """The most parts of a message, messages of a conversation, or items of an input."""
 MAX_TOOLS = 128  # OpenAI's
 
+_LARGE_BODY = 64 * 1024  # bytes
 _LONGEST_NAME = 100  # characters of a name that an error message repeats
 
 _IN_JSON = {
@@ -117,6 +119,13 @@ def parse_request(model: type[Parsed], body: bytes) -> Parsed:
     if not isinstance(data, dict):
         raise InvalidRequestError("the body must be a JSON object")
     return parse_data(model, data)
+
+
+async def parse_large_request(model: type[Parsed], body: bytes) -> Parsed:
+    """As `parse_request`, on a thread if the body is large, so that the event loop goes on."""
+    if len(body) < _LARGE_BODY:
+        return parse_request(model, body)
+    return await asyncio.to_thread(parse_request, model, body)
 
 
 def parse_data(model: type[Parsed], data: dict[str, Any]) -> Parsed:
