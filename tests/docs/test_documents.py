@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import shlex
 import shutil
@@ -93,18 +94,28 @@ def test_scripts_that_are_named_exist_and_know_their_options(command: str) -> No
     if script == "-m":
         assert arguments[0] in ("venv", "glmserve", "glmserve.cli.reference")
         return
-    usage = usage_of(script)
+    usage = usages()[script]
     for option in (a for a in arguments if a.startswith("--")):
         assert option in usage
 
 
 @functools.cache
-def usage_of(script: str) -> str:
+def usages() -> dict[str, str]:
+    """The output of `--help` of every script that a document names.
+
+    One process runs them all, because their imports take seconds.
+    """
+    scripts = sorted({shlex.split(command, comments=True)[1] for command in commands("python")})
+    names = [script for script in scripts if script.endswith(".py")]
     result = subprocess.run(
-        [sys.executable, REPOSITORY / script, "--help"], capture_output=True, text=True
+        [sys.executable, Path(__file__).parents[1] / "support" / "usages.py", *names],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
     assert result.returncode == 0, result.stderr
-    return result.stdout
+    return json.loads(result.stdout)  # type: ignore[no-any-return]
 
 
 def test_the_page_of_options_is_what_the_parser_says() -> None:

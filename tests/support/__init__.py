@@ -21,6 +21,7 @@ Real sockets and processes:
 Clients:
     disconnects, misbehaving_clients       that leave in the middle of something
     sse_client                      that come back with the last id they have seen
+    usages                          what scripts say with --help
     named_events, tool_events       read what a stream or a tool parser sends
     response_compare                compares whole answers
     mixed_requests                  conversations of all lengths, for glm-tiny

@@ -17,12 +17,15 @@ _LONG_FOLDERS = ("e2e", "docs", "kernel_ops", "executor", "cli", "api", "runner"
 
 @pytest.hookimpl(tryfirst=True)  # before that of xdist, which reads these options
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """As many processes as there are CPUs, unless `-n` is given or a person watches."""
+    """One process more than there are CPUs, unless `-n` is given or a person watches.
+
+    Many tests wait for servers, so as many processes as CPUs would leave CPUs idle.
+    """
     if not config.pluginmanager.hasplugin("xdist") or "PYTEST_XDIST_WORKER" in os.environ:
         return
     options = config.option
     if options.numprocesses is None and not _is_watched(config):
-        options.numprocesses = min(len(os.sched_getaffinity(0)), _MOST_PROCESSES)
+        options.numprocesses = min(len(os.sched_getaffinity(0)) + 1, _MOST_PROCESSES)
     if options.numprocesses and options.dist == "no":
         options.dist = "loadfile"
         options.loadscopereorder = False
