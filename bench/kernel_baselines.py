@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.attention.bias import causal_lower_right
 
 from glmserve_kernels.operation import Arguments
 from gpu_timing import Launch
@@ -85,7 +84,7 @@ def _sdpa(q: Tensor, context: int, cache_shape: torch.Size, *, causal: bool) -> 
     if causal and q.shape[2] == context:
         options = {"is_causal": True}
     else:
-        mask = causal_lower_right(q.shape[2], context) if causal and q.shape[2] > 1 else None
+        mask = _causal_mask(q.shape[2], context) if causal and q.shape[2] > 1 else None
         options = {"attn_mask": mask}
     return "SDPA", lambda: functional.scaled_dot_product_attention(
         q, keys, values, enable_gqa=grouped, **options
@@ -104,3 +103,11 @@ _BASELINES: dict[str, Callable[[Arguments], tuple[str, Launch] | None]] = {
     "paged_prefill": _prefill,
     "batch_invariant_attention": _prefill,
 }
+
+
+def _causal_mask(num_queries: int, context: int) -> Tensor:
+    """The mask under which the last query sees the whole context."""
+    # Imported here because it imports torch's compiler, which takes seconds.
+    from torch.nn.attention.bias import causal_lower_right
+
+    return causal_lower_right(num_queries, context)
