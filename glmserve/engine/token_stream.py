@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -48,12 +47,10 @@ class TokenStream:
         self.last_token: float | None = None
         """Clock reading when the newest token was delivered, seconds."""
         self.on_ready: Callable[[], None] | None = None
-        """Called when there is something to `take`. A consumer either sets this or awaits
-        `next_tokens`."""
+        """Called when there is something to `take`; set by the consumer, see AnswerTokens."""
         self._on_close = on_close
         self._tokens: list[int] = []
         self._logprobs: list[Logprobs] = []
-        self._waiter: asyncio.Future[None] | None = None
         self._error: GlmserveError | None = None
 
     @property
@@ -90,17 +87,6 @@ class TokenStream:
             raise self._error
         return NewTokens([], []) if self.request.status.is_finished else None
 
-    async def next_tokens(self) -> NewTokens:
-        """Wait until `take` returns something, and return it.
-
-        Raises:
-            GlmserveError: the request failed.
-        """
-        while (new := self.take()) is None:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        return new
-
     def close(self, status: RequestStatus = RequestStatus.FINISHED_ABORTED) -> None:
         """End the request if it is unfinished, and free its blocks now."""
         self._on_close(self.request, status)
@@ -125,5 +111,3 @@ class TokenStream:
     def _wake(self) -> None:
         if self.on_ready is not None:
             self.on_ready()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)

@@ -25,7 +25,7 @@ SCHEDULE = st.lists(st.integers(0, 7), max_size=40)
 
 
 class MemoryJournal:
-    """A journal whose commits are done at once."""
+    """A journal in memory; its commits are done at once."""
 
     def __init__(self, deltas: Sequence[Delta]) -> None:
         self.deltas = list(deltas)

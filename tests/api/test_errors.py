@@ -15,6 +15,7 @@ from glmserve.engine import Engine
 from glmserve.request import SamplingParams
 from support.fake_server import client_of, serve
 from support.fakes import LIMITS, FakeRunner
+from support.token_streams import next_tokens
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -273,7 +274,7 @@ async def test_full_queue(status: int) -> None:
     async with serve(scheduler=scheduler, config=config) as app, client_of(app) as client:
         engine: Engine = app.state.context.engine
         streams = [engine.submit([1], SamplingParams(max_tokens=100)) for _ in range(2)]
-        await streams[0].next_tokens()
+        await next_tokens(streams[0])
         body = {"model": "fake", "prompt": "x"}
         responses = [await client.post(COMPLETIONS, json=body) for _ in range(2)]
         assert responses[-1].status_code == status

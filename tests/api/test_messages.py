@@ -22,6 +22,7 @@ from support.fakes import LIMITS, FakeRunner, expected_output
 from support.live_server import listening
 from support.named_events import NamedEvent, named_events
 from support.scripted import ROOMY, ScriptedRunner
+from support.token_streams import next_tokens
 
 MESSAGES = "/v1/messages"
 COUNT = "/v1/messages/count_tokens"
@@ -411,7 +412,7 @@ class TestErrors:
         client = await make_client(scheduler=scheduler)
         engine: Engine = client._transport.app.state.context.engine
         streams = [engine.submit([1], SamplingParams(max_tokens=100)) for _ in range(2)]
-        await streams[0].next_tokens()
+        await next_tokens(streams[0])
         answer = await client.post(MESSAGES, json=body())
         assert answer.status_code == 429
         assert answer.headers["retry-after"]

@@ -13,6 +13,7 @@ from glmserve.request import SamplingParams
 from glmserve.text.text_assembler import TextAssembler
 from support.fake_server import serve
 from support.fakes import LIMITS, FakeRunner, expected_output
+from support.token_streams import next_tokens
 
 NUM_TOKENS = 100
 PROMPT = [10, 20, 30]
@@ -51,6 +52,6 @@ async def test_what_was_merged_comes_in_portions() -> None:
         while not stream.request.status.is_finished:
             await asyncio.sleep(0)
         portions = []
-        while tokens := (await stream.next_tokens()).token_ids:
+        while tokens := (await next_tokens(stream)).token_ids:
             portions.append(len(tokens))
         assert portions == [256, 256, 256, 232]

@@ -33,6 +33,7 @@ from glmserve.request import RequestStatus, SamplingParams
 from glmserve.scheduler.speculation import Drafter
 from support.fakes import LIMITS, FakeRunner, expected_logprobs, expected_output
 from support.simulation import oracle
+from support.token_streams import next_tokens
 
 
 @pytest.fixture(params=[False, True], ids=["in turn", "ahead"])
@@ -61,7 +62,7 @@ def greedy(max_tokens: int) -> SamplingParams:
 
 async def drain(stream: TokenStream) -> list[int]:
     tokens: list[int] = []
-    while new := (await stream.next_tokens()).token_ids:
+    while new := (await next_tokens(stream)).token_ids:
         tokens += new
     return tokens
 
@@ -117,14 +118,14 @@ async def test_a_slow_consumer_finds_all_tokens_at_once() -> None:
         stream = engine.submit([1], greedy(10))
         while not stream.request.status.is_finished:
             await asyncio.sleep(0.001)
-        assert (await stream.next_tokens()).token_ids == expected_output([1], 10)
-        assert (await stream.next_tokens()).token_ids == []
+        assert (await next_tokens(stream)).token_ids == expected_output([1], 10)
+        assert (await next_tokens(stream)).token_ids == []
 
 
 async def test_closing_a_stream_frees_its_blocks_at_once(limits: RunnerLimits) -> None:
     async with running_engine(FakeRunner(limits)) as engine:
         stream = engine.submit([1], greedy(100))
-        await stream.next_tokens()
+        await next_tokens(stream)
         stream.close()
         assert "glmserve_kv_blocks_used 0.0" in metrics(engine)
         assert 'glmserve_requests_finished_total{reason="abort"} 1.0' in metrics(engine)
@@ -136,7 +137,7 @@ async def test_a_lost_runner_ends_every_stream_with_an_error(limits: RunnerLimit
     runner = FakeRunner(limits)
     async with running_engine(runner) as engine:
         stream = engine.submit([1], greedy(100))
-        await stream.next_tokens()
+        await next_tokens(stream)
         runner.fail_at_step = 0
         with pytest.raises(EngineDeadError, match="on fire"):
             await drain(stream)
@@ -324,7 +325,7 @@ async def test_continuations_and_logprobs_arrive_together(limits: RunnerLimits) 
         params = msgspec.structs.replace(greedy(4), top_logprobs=2, prompt_logprobs=1)
         streams = engine.submit_group(prompt, [ChoiceSpec(params), ChoiceSpec(greedy(4))])
         new = NewTokens([], [])
-        while (more := await streams[0].next_tokens()).token_ids:
+        while (more := await next_tokens(streams[0])).token_ids:
             new = NewTokens(new.token_ids + more.token_ids, new.logprobs + more.logprobs)
         assert new.token_ids == await drain(streams[1]) == expected_output(prompt, 4)
         assert new.logprobs == [expected_logprobs(token, 2) for token in new.token_ids]
@@ -337,7 +338,7 @@ async def test_nothing_is_computed_for_streams_that_were_ended(limits: RunnerLim
     runner = FakeRunner(limits)
     async with running_engine(runner) as engine:
         streams = [engine.submit([i, i, i], greedy(100)) for i in range(3)]
-        await streams[0].next_tokens()
+        await next_tokens(streams[0])
         engine.end_streams()
         for stream in streams:
             with pytest.raises(EngineDeadError):

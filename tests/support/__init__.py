@@ -5,7 +5,8 @@ Without a network, everything in this process:
     fake_server         an application over a fake runner, and clients of it
     scripted            a runner that returns the tokens it is told
     streaming           streams of such an application, read event by event
-    worker_on_thread    an executor whose workers are threads
+    worker_on_thread    an executor with threads for workers
+    token_streams       tokens of one stream
     simulation          a scheduler and a fake runner under arrivals, aborts and crashes
     arrivals            what hypothesis sends to a scheduler, and what must become of it
 
@@ -13,7 +14,7 @@ Real sockets and processes:
     server_process      `glmserve serve`, and never left behind
     live_server         an application behind a real socket, in this process
     device_plugin       a device of another package, installed as pip would leave it
-    crashing_worker     streams of a server whose worker is killed again and again
+    crashing_worker     streams of a server while its worker is killed again and again
     paused_process      processes that pause at a chosen point until a signal comes
     certificates        for TLS
     open_resources      memory and descriptors of a process

@@ -12,7 +12,7 @@ import pytest
 _MOST_PROCESSES = 8
 """Each has torch in its memory, and servers of its own."""
 _LONG_FOLDERS = ("e2e", "docs", "kernel_ops", "executor", "cli", "api", "runner", "models")
-"""Folders whose files take long. They come first: at the end a long file would run alone."""
+"""Folders with long files. They come first: at the end a long file would run alone."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before that of xdist, which reads these options

@@ -16,6 +16,7 @@ from glmserve.errors import EngineDeadError
 from glmserve.executor import Executor
 from glmserve.executor.connection import WorkerConnection
 from glmserve.worker.step_loop import execute_steps
+from support.token_streams import next_tokens
 
 
 class WorkerOnThread:
@@ -101,6 +102,6 @@ async def serving(
 async def drain(stream: TokenStream) -> list[int]:
     """All tokens of a request."""
     tokens: list[int] = []
-    while new := (await stream.next_tokens()).token_ids:
+    while new := (await next_tokens(stream)).token_ids:
         tokens += new
     return tokens

@@ -25,7 +25,7 @@ _PAUSE = 1.0  # seconds, while nothing is accepted
 
 
 async def finish_unfinished(server: ServerContext, endpoints: Mapping[str, Endpoint[Any]]) -> None:
-    """Answer requests whose clients were waiting for a whole answer, beside the new requests.
+    """Answer the requests of clients that waited for a whole answer, beside the new requests.
 
     Args:
         endpoints: by their paths.

@@ -11,7 +11,7 @@ from glmserve.api.http.state import caller_of
 
 
 class QuotaHeadersMiddleware:
-    """Adds OpenAI's rate limit headers for callers whose tokens per minute are limited."""
+    """Adds OpenAI's rate limit headers for callers with a limit of tokens per minute."""
 
     def __init__(self, app: ASGIApp, quotas: Quotas) -> None:
         self._app = app

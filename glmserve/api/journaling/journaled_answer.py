@@ -49,7 +49,7 @@ class JournaledAnswer:
         self._commit: Commit | None = None
         """The commit of the newest delta."""
         self._scored: set[int] = set()
-        """Ids of requests whose prompt's log-probabilities are recorded."""
+        """Ids of the requests with recorded log-probabilities of the prompt."""
         self._num_deltas = 0
         self._num_unfinished: int | None = None
         """Choices that are not complete; None before the request is accepted."""

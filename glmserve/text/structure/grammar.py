@@ -95,7 +95,7 @@ def _json(schema: Any) -> str:
 
 
 def _own_schema(schema: Any) -> dict[str, Any]:
-    """The schema of a `%json` rule of ours, whose options for llguidance are split off."""
+    """The schema of one of glmserve's own `%json` rules, without its options for llguidance."""
     if not isinstance(schema, dict):
         return checked_schema(schema)
     own = dict(schema)
