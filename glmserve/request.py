@@ -118,8 +118,8 @@ class Request:
     prediction: Sequence[int] = ()
     """Token ids that the output may repeat: a source of drafts beside the prompt."""
     tenant: str = ""
-    """The tenant that sent it. Tenants share the model equally, regardless of their numbers
-    of requests."""
+    """The tenant that sent it. Tenants share the model by their weights, however many requests
+    each of them has."""
     status: RequestStatus = RequestStatus.WAITING
     has_default_sampling: bool = field(init=False)
     """As in `params`; looked up for every token."""
