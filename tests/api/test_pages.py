@@ -11,6 +11,7 @@ import pytest
 
 from glmserve import __version__
 from glmserve.api.protocol import ChatCompletionRequest
+from glmserve.api.protocol.base import accepted_fields
 from glmserve.config import ServerConfig
 from support.fake_server import client_of, serve
 
@@ -86,7 +87,10 @@ async def test_openapi_describes_every_route_and_field(client: httpx.AsyncClient
     described = {(path, m.upper()) for path, item in document["paths"].items() for m in item}
     assert described == {(r.path_format, m) for r in routes for m in r.methods - {"HEAD"}}
     chat = document["components"]["schemas"]["ChatCompletionRequest"]
-    assert chat["properties"].keys() == ChatCompletionRequest.model_fields.keys()
+    assert chat["properties"].keys() == {
+        *ChatCompletionRequest.model_fields,
+        *accepted_fields(ChatCompletionRequest),
+    }
     assert chat["additionalProperties"] is False
 
 

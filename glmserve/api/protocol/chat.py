@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from glmserve.api.protocol.accepted.chat import CHAT
 from glmserve.api.protocol.base import (
     FAIL_FAST,
     INT32_MAX,
@@ -15,10 +16,8 @@ from glmserve.api.protocol.base import (
     wrong_field,
 )
 from glmserve.api.protocol.messages import Content, Message
-from glmserve.api.protocol.sampling import GenerationRequest, Metadata
+from glmserve.api.protocol.sampling import GenerationRequest
 from glmserve.api.protocol.tools import ToolChoice, ToolModel
-
-_NO_EFFECT = "Accepted for your own records; has no effect."
 
 
 class TextFormat(StrictModel):
@@ -71,6 +70,8 @@ class Prediction(StrictModel):
 class ChatCompletionRequest(GenerationRequest):
     """Answer the last message of a conversation."""
 
+    accepted: ClassVar = CHAT
+
     messages: Annotated[list[Message], FAIL_FAST, Field(min_length=1, max_length=MAX_PARTS)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = None
     logprobs: bool = Field(False, description="Log-probabilities of each token.")
@@ -84,16 +85,9 @@ class ChatCompletionRequest(GenerationRequest):
     prediction: Prediction | None = Field(
         None, description="Makes an answer that is like it come faster, and changes none."
     )
-    metadata: Metadata = Field({}, description=_NO_EFFECT)
-    safety_identifier: str | None = Field(None, description=_NO_EFFECT)
-    prompt_cache_key: str | None = Field(
-        None, description="Has no effect: equal beginnings of prompts are found without it."
+    service_tier: Literal["auto", "default", "flex", "priority", "scale"] = Field(
+        "auto", description="There is one tier; the response says default."
     )
-    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
-    store: Literal[False] = Field(False, description="Nothing is stored.")
-    service_tier: Literal["auto", "default"] = "auto"
-    reasoning_effort: Literal["none"] = Field("none", description="These models do not reason.")
-    verbosity: Literal["medium"] = "medium"
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from glmserve.api.protocol.accepted.completions import COMPLETIONS
 from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX
 from glmserve.api.protocol.prompts import TokenIds, check_prompt_kind, prompt_list
 from glmserve.api.protocol.sampling import GenerationRequest
@@ -13,6 +14,8 @@ from glmserve.api.protocol.sampling import GenerationRequest
 
 class CompletionRequest(GenerationRequest):
     """Continue one or several prompts."""
+
+    accepted: ClassVar = COMPLETIONS
 
     prompt: str | TokenIds | Annotated[list[str], FAIL_FAST] | Annotated[list[TokenIds], FAIL_FAST]
     """Text or token ids, of one prompt or of several."""

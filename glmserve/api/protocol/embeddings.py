@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from glmserve.api.protocol.accepted.embeddings import EMBEDDINGS
 from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel
 from glmserve.api.protocol.prompts import TokenIds, check_prompt_kind, prompt_list
 from glmserve.api.protocol.sampling import LONGEST_SALT
@@ -14,13 +15,14 @@ from glmserve.api.protocol.sampling import LONGEST_SALT
 class EmbeddingRequest(StrictModel):
     """Vectors for one or several texts."""
 
+    accepted: ClassVar = EMBEDDINGS
+
     model: str
     input: str | TokenIds | Annotated[list[str], FAIL_FAST] | Annotated[list[TokenIds], FAIL_FAST]
     """Text or token ids, of one input or of several."""
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="base64: little-endian float32."
     )
-    user: str | None = Field(None, description="Accepted for your own records; has no effect.")
     cache_salt: str = Field(
         "",
         max_length=LONGEST_SALT,

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from glmserve.api.protocol.accepted.chat import (
+    NAMED_MESSAGE,
+    REASONING_HISTORY,
+    TEXT_PART,
+)
 from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, StrictModel, wrong_field
-
-NoName = Annotated[None, Field(description="Not supported: these models know no names.")]
 
 
 class TextPart(StrictModel):
     """A piece of a message's content."""
+
+    accepted: ClassVar = TEXT_PART
 
     type: Literal["text"]
     text: str
@@ -48,17 +53,19 @@ class _MessageModel(StrictModel):
 class SystemMessage(_MessageModel):
     """Instructions."""
 
+    accepted: ClassVar = NAMED_MESSAGE
+
     role: Literal["developer", "system"]
     content: Content
-    name: NoName = None
 
 
 class UserMessage(_MessageModel):
     """What the user says."""
 
+    accepted: ClassVar = NAMED_MESSAGE
+
     role: Literal["user"]
     content: Content
-    name: NoName = None
 
 
 class FunctionCall(StrictModel):
@@ -83,6 +90,8 @@ class ToolCallModel(StrictModel):
 class AssistantMessage(_MessageModel):
     """What the model has said or called; content is null beside calls alone."""
 
+    accepted: ClassVar = {**NAMED_MESSAGE, **REASONING_HISTORY}
+
     role: Literal["assistant"]
     content: str | Annotated[list[TextPart | RefusalPart], FAIL_FAST, _PARTS] | None = None
     refusal: str | None = None
@@ -91,7 +100,6 @@ class AssistantMessage(_MessageModel):
         None, description="The content once more, from the openai SDK's parse(); has no effect."
     )
     annotations: Annotated[list[object], Field(max_length=0)] = []
-    name: NoName = None
 
     @model_validator(mode="after")
     def _check_not_empty(self) -> Self:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from glmserve.api.protocol.accepted.generation import GENERATION, STREAM_OPTIONS
 from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel, at_most, wrong_field
 from glmserve.contract.sampling import Sampling
 
@@ -37,9 +38,8 @@ class StreamOptions(StrictModel):
     """How a stream is delivered."""
 
     include_usage: bool = Field(False, description="Send token counts in one more, last chunk.")
-    include_obfuscation: Literal[False] = Field(
-        False, description="Not supported: chunks are as long as their text."
-    )
+
+    accepted: ClassVar = STREAM_OPTIONS
 
 
 class StructuredOutputs(StrictModel):
@@ -56,6 +56,8 @@ class StructuredOutputs(StrictModel):
 
 class GenerationRequest(StrictModel):
     """The fields of chat completions and of text completions."""
+
+    accepted: ClassVar = GENERATION
 
     model: str
     max_tokens: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = None
@@ -88,7 +90,6 @@ class GenerationRequest(StrictModel):
     )
     stream: bool = False
     stream_options: StreamOptions | None = None
-    user: str | None = Field(None, description="Accepted for your own records; has no effect.")
     priority: int = Field(
         0, ge=-INT32_MAX, le=INT32_MAX, description="Lower values are served first."
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from glmserve.api.openai.responses.input_items import InputItem
+from glmserve.api.protocol.accepted.responses import RESPONSES
 from glmserve.api.protocol.base import (
     FAIL_FAST,
     INT32_MAX,
@@ -93,6 +94,8 @@ def _check_input(value: Any) -> Any:
 class ResponsesRequest(GenerationRequest):
     """Answer the input. Fields that OpenAI does not have are those of /v1/chat/completions."""
 
+    accepted: ClassVar = RESPONSES
+
     input: Annotated[
         str | Annotated[list[InputItem], FAIL_FAST, Field(max_length=MAX_PARTS)],
         BeforeValidator(_check_input),
@@ -126,6 +129,7 @@ class ResponsesRequest(GenerationRequest):
     previous_response_id: str | None = Field(
         None, description="The response that this one goes on from."
     )
+    user: str | None = Field(None, description=_NO_EFFECT)
     metadata: Metadata = Field({}, description=_NO_EFFECT)
     safety_identifier: str | None = Field(None, description=_NO_EFFECT)
     prompt_cache_key: str | None = Field(
