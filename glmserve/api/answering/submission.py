@@ -37,6 +37,7 @@ class GenerationSpec:
         top_logprobs: see SamplingParams, as for `prompt_logprobs`.
         structure: what every text must match.
         prediction: token ids that the text may be like.
+        continues_text: the texts continue one that ends the prompt.
         new_filter: makes the rewrite of a text; None: it is not rewritten.
     """
 
@@ -49,6 +50,7 @@ class GenerationSpec:
     prompt_logprobs: int | None = None
     structure: CompiledStructure | None = None
     prediction: Sequence[int] = ()
+    continues_text: bool = False
     new_filter: Callable[[], ResponseFilter] | None = None
 
 
@@ -178,7 +180,10 @@ def _choice(
     server: ServerContext, request: GenerationRequest, spec: GenerationSpec, tokens: TokenStream
 ) -> Choice:
     options = TextOptions(
-        request.stop_strings, request.include_stop_str_in_output, request.skip_special_tokens
+        request.stop_strings,
+        request.include_stop_str_in_output,
+        request.skip_special_tokens,
+        spec.continues_text,
     )
     response_filter = spec.new_filter() if spec.new_filter else None
     params = tokens.request.params

@@ -83,7 +83,10 @@ class ChatWriter:
         self._is_plain = not (chat.logprobs or chat.return_token_ids or answering.may_call)
         self._has_role = [False] * chat.n
         self._logprobs = [
-            ChatLogprobs(tokenizer) if chat.logprobs and tokenizer else None for _ in range(chat.n)
+            ChatLogprobs(tokenizer, continues_text=bool(chat.begun_answer))
+            if chat.logprobs and tokenizer
+            else None
+            for _ in range(chat.n)
         ]
 
     async def whole(self, texts: Sequence[WholeText]) -> bytes:

@@ -18,11 +18,15 @@ _UNKNOWN = Logprobs(0.0, [], [])
 
 
 class ChatLogprobs:
-    """Log-probabilities of one chat choice, as its tokens come."""
+    """Log-probabilities of one chat choice, as its tokens come.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    Args:
+        continues_text: the answer continues a message.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, continues_text: bool = False) -> None:
         self._tokenizer = tokenizer
-        self._at_start = True
+        self._at_start = not continues_text
 
     def push(self, tokens: Iterable[ScoredToken]) -> ChoiceLogprobs:
         """The object for these tokens."""

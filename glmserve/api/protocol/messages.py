@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from glmserve.api.protocol.accepted.chat import (
+    ASSISTANT_MESSAGE,
     NAMED_MESSAGE,
     REASONING_HISTORY,
     TEXT_PART,
@@ -90,7 +91,7 @@ class ToolCallModel(StrictModel):
 class AssistantMessage(_MessageModel):
     """What the model has said or called; content is null beside calls alone."""
 
-    accepted: ClassVar = {**NAMED_MESSAGE, **REASONING_HISTORY}
+    accepted: ClassVar = {**ASSISTANT_MESSAGE, **REASONING_HISTORY}
 
     role: Literal["assistant"]
     content: str | Annotated[list[TextPart | RefusalPart], FAIL_FAST, _PARTS] | None = None
@@ -99,7 +100,10 @@ class AssistantMessage(_MessageModel):
     parsed: object = Field(
         None, description="The content once more, from the openai SDK's parse(); has no effect."
     )
-    annotations: Annotated[list[object], Field(max_length=0)] = []
+    prefix: bool = Field(
+        False, description="The answer continues this message; true on the last message only."
+    )
+    partial: bool = Field(False, description="Another name of prefix.")
 
     @model_validator(mode="after")
     def _check_not_empty(self) -> Self:
@@ -110,6 +114,11 @@ class AssistantMessage(_MessageModel):
     @property
     def text(self) -> str:
         return super().text + (self.refusal or "")
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether the message asks to be continued."""
+        return self.prefix or self.partial
 
 
 class ToolMessage(_MessageModel):

@@ -78,6 +78,42 @@ CHAT = table(
     ),
 )
 
+TEMPLATE_ARGUMENTS = table(
+    hint(
+        "enable_thinking",
+        "Qwen's clients, GuideLLM, SGLang gateway",
+        "Switches reasoning on or off. These models do not reason.",
+        bool,
+    ),
+    hint(
+        "thinking",
+        "DeepSeek's clients",
+        "Switches reasoning on or off. These models do not reason.",
+        bool,
+        str,
+        dict,
+    ),
+    hint(
+        "clear_thinking",
+        "ZhipuAI's clients",
+        "Leaves the reasoning of earlier turns out. These models do not reason.",
+        bool,
+    ),
+    hint(
+        "reasoning_effort",
+        "vLLM's clients",
+        "How much to reason. These models do not reason.",
+        str,
+    ),
+    neutral(
+        "add_generation_prompt",
+        [True],
+        "vLLM's clients",
+        "Whether the prompt ends where the answer begins.",
+        "send it as a field of the request",
+    ),
+)
+
 NAMED_MESSAGE = table(
     hint(
         "name",
@@ -85,6 +121,17 @@ NAMED_MESSAGE = table(
         "The name of the participant; the prompts of these models have no place for it.",
         str,
     ),
+)
+
+ASSISTANT_MESSAGE = table(
+    hint(
+        "annotations",
+        "OpenAI's SDKs",
+        "Where the text of an earlier answer comes from.",
+        list,
+    ),
+    hint("weight", "OpenAI's SDKs", "How much a message counts in training.", int),
+    also=NAMED_MESSAGE,
 )
 
 TEXT_PART = table(
