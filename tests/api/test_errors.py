@@ -36,7 +36,7 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
         ("temperature", 2.1),
         ("temperature", "0.5"),
         ("temperature", True),
-        ("top_p", 0),
+        ("top_p", -0.1),
         ("top_p", 1.5),
         ("top_k", -2),
         ("min_p", 1.5),
@@ -233,8 +233,8 @@ async def test_bad_prompts(client: httpx.AsyncClient, prompt: Any) -> None:
         ("/chat/completions", f"did you mean {CHAT}?"),
         ("/v1/v1/chat/completions", f"did you mean {CHAT}?"),
         ("//v1/chat/completions", f"did you mean {CHAT}?"),
-        ("/v1/completions/", f"did you mean {COMPLETIONS}?"),
-        ("/health/", "did you mean /health?"),
+        ("/v1/completions//", f"did you mean {COMPLETIONS}?"),
+        ("/api/paas/v4/nowhere", "/docs lists"),
     ],
 )
 async def test_unknown_paths(client: httpx.AsyncClient, path: str, said: str) -> None:
@@ -243,7 +243,6 @@ async def test_unknown_paths(client: httpx.AsyncClient, path: str, said: str) ->
         assert response.status_code == 404
         error = error_of(response)
         assert (error["type"], error["code"]) == ("invalid_request_error", "unknown_url")
-        assert path in error["message"]
         assert said in error["message"]
 
 

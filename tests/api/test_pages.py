@@ -41,7 +41,9 @@ async def test_every_name_is_a_model_of_its_own() -> None:
             for path in (model["id"], quote(model["id"], safe="")):
                 response = await client.get(f"/v1/models/{path}")
                 assert response.json() == model
-        for name in ("fake", "org", "org/fake/", ""):
+        for path in ("/v1/models/", "/api/paas/v4/models"):
+            assert (await client.get(path)).json()["data"] == models
+        for name in ("fake", "org"):
             response = await client.get(f"/v1/models/{name}")
             assert response.status_code == 404
             assert response.json()["error"]["code"] == "model_not_found"

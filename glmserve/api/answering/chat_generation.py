@@ -16,6 +16,7 @@ from glmserve.api.answering.prediction import prediction_ids
 from glmserve.api.answering.structure import answer_structure, keeps_text
 from glmserve.api.answering.submission import GenerationSpec, submit_generation
 from glmserve.api.answering.tool_choice import ToolUse, tool_use
+from glmserve.api.answering.truncation import truncated
 from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.errors import InvalidRequestError
 from glmserve.text.chat_format import ChatFormat
@@ -183,6 +184,7 @@ async def start_chat(
         stop_ids=stop_ids,
         num_choices=chat.n,
         top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
+        prompt_logprobs=chat.prompt_logprobs,
         structure=structure,
         prediction=prediction,
         continues_text=bool(chat.begun_answer),
@@ -196,9 +198,10 @@ async def start_chat(
 async def _prompt(
     server: ServerContext, chat_format: ChatFormat, chat: ChatCompletionRequest, offer: ToolUse
 ) -> list[int]:
-    return await render(
+    prompt_ids = await render(
         server, chat_format, chat.messages, offer.offered, continue_last=chat.continues_last
     )
+    return truncated(server, chat, prompt_ids, chat.output_limit or 1)
 
 
 def _possible_use(chat: ChatCompletionRequest, chat_format: ChatFormat, offer: ToolUse) -> ToolUse:

@@ -116,7 +116,10 @@ def submit_generation(
     except BaseException as error:
         take_back(groups, lease)
         if isinstance(error, InvalidRequestError):  # the scheduler knows nothing but prompts
-            raise error.renamed({"prompt": spec.prompts_param}) from None
+            names = {"prompt": spec.prompts_param}
+            if request.prompt_logprobs is not None:
+                names["logprobs"] = "prompt_logprobs"
+            raise error.renamed(names) from None
         raise
     if answer.journaled is not None:
         answer.journaled.begin([[stream.request for stream in group] for group in groups])
@@ -151,11 +154,7 @@ def room_for_output(server: ServerContext, num_prompt_tokens: int) -> int:
     """
     max_context = server.engine.info.limits.max_context
     if num_prompt_tokens >= max_context:
-        raise ContextLengthError(
-            f"the prompt has {num_prompt_tokens} tokens; this server's context of {max_context} "
-            "tokens leaves no room for an answer",
-            "prompt",
-        )
+        raise ContextLengthError("prompt", num_prompt_tokens, 1, max_context)
     return max_context - num_prompt_tokens
 
 

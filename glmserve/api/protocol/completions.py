@@ -24,11 +24,18 @@ class CompletionRequest(GenerationRequest):
     )
     echo: bool = Field(False, description="Begin the text with the prompt.")
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
-        None, description="Log-probabilities of each token and of so many most likely ones."
+        None,
+        description="Log-probabilities of each token and of so many most likely ones. false: none.",
     )
     best_of: Annotated[int, Field(ge=1, le=128)] | None = Field(
         None, description="Make so many choices and return the n most likely."
     )
+
+    @field_validator("logprobs", mode="before")
+    @classmethod
+    def _read_false(cls, value: Any) -> Any:
+        """Routers send the default of chat completions."""
+        return None if value is False else value
 
     @field_validator("prompt", mode="before")
     @classmethod

@@ -7,12 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from glmserve.api.protocol.accepted.embeddings import EMBEDDINGS
-from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel
+from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX
 from glmserve.api.protocol.prompts import TokenIds, check_prompt_kind, prompt_list
-from glmserve.api.protocol.sampling import LONGEST_SALT
+from glmserve.api.protocol.sampling import LONGEST_SALT, Truncation
 
 
-class EmbeddingRequest(StrictModel):
+class EmbeddingRequest(Truncation):
     """Vectors for one or several texts."""
 
     accepted: ClassVar = EMBEDDINGS
@@ -22,6 +22,9 @@ class EmbeddingRequest(StrictModel):
     """Text or token ids, of one input or of several."""
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="base64: little-endian float32."
+    )
+    dimensions: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = Field(
+        None, description="The length of the model's vectors, if it is sent."
     )
     cache_salt: str = Field(
         "",

@@ -80,6 +80,9 @@ class ResponseStreamOptions(StreamOptions):
     include_usage: Literal[False] = Field(
         False, description="Not here: the last event of every stream has the token counts."
     )
+    continuous_usage_stats: Literal[False] = Field(
+        False, description="Not here: the last event of every stream has the token counts."
+    )
 
 
 def _check_input(value: Any) -> Any:
@@ -106,6 +109,8 @@ class ResponsesRequest(GenerationRequest):
     max_output_tokens: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = None
     max_tokens: None = Field(None, description="Not here: this is max_output_tokens.")
     n: Literal[1] = 1
+    prompt_logprobs: None = None
+    return_tokens_as_token_ids: Literal[False] = False
     return_token_ids: Literal[False] = False
     stream_options: ResponseStreamOptions | None = None
     text: TextConfig = TextConfig()
