@@ -80,8 +80,7 @@ async def _start(
     prompts: list[list[int]],
     answer: AnswerContext,
 ) -> Generation:
-    room = DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
-    prompts = [truncated(server, request, prompt, room) for prompt in prompts]
+    prompts = [truncated(server, request, ids, expected_tokens(request)) for ids in prompts]
     stop_ids = frozenset(server.model.eos_token_ids)
     if server.tokenizer:
         stop_ids |= {server.tokenizer.eos_id}
@@ -96,7 +95,7 @@ async def _start(
     spec = GenerationSpec(
         prompts=prompts,
         prompts_param="prompt",
-        max_tokens=max_tokens,
+        max_tokens=None if max_tokens == -1 else max_tokens,
         stop_ids=stop_ids,
         num_choices=num_choices,
         top_logprobs=top_logprobs,
@@ -104,6 +103,13 @@ async def _start(
         structure=await compile_structure(server, structure_spec(request), stop_ids, ""),
     )
     return submit_generation(server, request, spec, answer)
+
+
+def expected_tokens(request: CompletionRequest) -> int:
+    """The length of an answer for which a cut prompt leaves room."""
+    if request.max_tokens is None:
+        return DEFAULT_MAX_TOKENS
+    return max(request.max_tokens, 0)
 
 
 def _prompt_scores(request: CompletionRequest) -> int | None:

@@ -6,7 +6,7 @@ Routers and engines that take token ids ask for the prompt of a request. Nothing
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 from pydantic import Field
@@ -21,24 +21,19 @@ from glmserve.api.http.body import read_request
 from glmserve.api.http.request_id import REQUEST_ID_HEADER, new_request_id
 from glmserve.api.http.responses import json_response
 from glmserve.api.http.state import context_of
-from glmserve.api.openai.completions import DEFAULT_MAX_TOKENS
+from glmserve.api.openai.completions import expected_tokens
 from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest, GenerationRequest
-from glmserve.api.protocol.accepted.render import RENDER
 from glmserve.errors import InvalidRequestError
 
 
 class ChatRenderRequest(ChatCompletionRequest):
     """A request for chat completions of which only the prompt is wanted."""
 
-    accepted: ClassVar = RENDER
-
     request_id: str | None = Field(None, description="Part of the id in the response.")
 
 
 class CompletionRenderRequest(CompletionRequest):
     """A request for completions of which only the prompts are wanted."""
-
-    accepted: ClassVar = RENDER
 
     request_id: str | None = Field(None, description="Part of the ids in the response.")
 
@@ -80,16 +75,16 @@ async def render_completion(request: Request) -> Response:
     server = context_of(request)
     wanted, _ = await read_request(request, CompletionRenderRequest)
     server.check_model(wanted.model)
-    limit = DEFAULT_MAX_TOKENS if wanted.max_tokens is None else wanted.max_tokens
     encoded = await encode_prompts(server, wanted.prompts, "prompt")
-    prompts = [truncated(server, wanted, ids, limit) for ids in encoded]
+    prompts = [truncated(server, wanted, ids, expected_tokens(wanted)) for ids in encoded]
     stop_ids = {*server.model.eos_token_ids}
     if server.tokenizer is not None:
         stop_ids.add(server.tokenizer.eos_id)
     name = f"cmpl-{_request_id(request, wanted.request_id)}"
     rendered = []
     for number, ids in enumerate(prompts):
-        max_tokens = min(limit, _room(server, ids, "prompt"))
+        room = _room(server, ids, "prompt")
+        max_tokens = room if wanted.max_tokens == -1 else min(expected_tokens(wanted), room)
         params = _sampling_params(wanted, max_tokens, stop_ids, wanted.logprobs)
         request_id = name if len(prompts) == 1 else f"{name}-{number}"
         rendered.append(_rendered(wanted, request_id, ids, params))

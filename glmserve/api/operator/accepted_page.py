@@ -14,8 +14,10 @@ from glmserve.api.anthropic.protocol import MessagesRequest
 from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest, StrictModel
 from glmserve.api.protocol.accepted.fields import AcceptedField
+from glmserve.api.protocol.accepted.generation import GENERATION
 from glmserve.api.protocol.base import accepted_fields
 from glmserve.api.protocol.embeddings import EmbeddingRequest
+from glmserve.api.tokenizer.tokens import TokenizeRequest
 
 PAGE = Path(__file__).parents[2] / "guide" / "accepted-fields.md"
 
@@ -42,12 +44,18 @@ _APIS: dict[str, type[StrictModel]] = {
     "Responses": ResponsesRequest,
     "Messages": MessagesRequest,
     "Embeddings": EmbeddingRequest,
+    "Tokenize": TokenizeRequest,
 }
+
+
+_TABLE = "| field | accepted | sent by | meaning |\n|---|---|---|---|\n"
 
 
 def render_page() -> str:
     """The page, as Markdown."""
-    return "\n".join([_HEAD, *(_section(*api) for api in _APIS.items())])
+    shared = "".join(_row(name, field) for name, field in GENERATION.items())
+    title = "## Chat completions, completions and responses\n\n"
+    return "\n".join([_HEAD, title + _TABLE + shared, *(_section(*api) for api in _APIS.items())])
 
 
 def main() -> None:
@@ -60,9 +68,9 @@ def _section(title: str, request: type[StrictModel]) -> str:
         _row(path + name, field)
         for path, model in _objects(request, "")
         for name, field in accepted_fields(model).items()
+        if GENERATION.get(name) is not field
     )
-    head = "| field | accepted | sent by | meaning |\n|---|---|---|---|\n"
-    return f"## {title}\n\n{head}{''.join(rows)}"
+    return f"## {title} alone\n\n{_TABLE}{''.join(rows)}"
 
 
 def _row(path: str, field: AcceptedField) -> str:

@@ -9,14 +9,13 @@ from pydantic import Field, model_validator
 from glmserve.api.protocol.accepted.chat import CHAT, TEMPLATE_ARGUMENTS
 from glmserve.api.protocol.base import (
     FAIL_FAST,
-    INT32_MAX,
     MAX_PARTS,
     MAX_TOOLS,
     StrictModel,
     wrong_field,
 )
 from glmserve.api.protocol.messages import AssistantMessage, Content, Message
-from glmserve.api.protocol.sampling import GenerationRequest
+from glmserve.api.protocol.sampling import GenerationRequest, TokenLimit
 from glmserve.api.protocol.tools import ToolChoice, ToolModel
 
 
@@ -73,13 +72,18 @@ class TemplateArguments(StrictModel):
     accepted: ClassVar = TEMPLATE_ARGUMENTS
 
 
+def can_be_continued(message: Message) -> bool:
+    """Whether an answer can continue the message."""
+    return isinstance(message, AssistantMessage) and not message.tool_calls
+
+
 class ChatCompletionRequest(GenerationRequest):
     """Answer the last message of a conversation."""
 
     accepted: ClassVar = CHAT
 
     messages: Annotated[list[Message], FAIL_FAST, Field(min_length=1, max_length=MAX_PARTS)]
-    max_completion_tokens: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = None
+    max_completion_tokens: TokenLimit | None = Field(None, description="As max_tokens.")
     logprobs: bool = Field(False, description="Log-probabilities of each token.")
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None, description="And of so many most likely ones."
@@ -117,8 +121,7 @@ class ChatCompletionRequest(GenerationRequest):
 
     @model_validator(mode="after")
     def _check_continuation(self) -> Self:
-        last = self.messages[-1]
-        can_continue = isinstance(last, AssistantMessage) and not last.tool_calls
+        can_continue = can_be_continued(self.messages[-1])
         if self.continue_final_message and not can_continue:
             raise wrong_field(
                 "continue_final_message",
@@ -153,11 +156,10 @@ class ChatCompletionRequest(GenerationRequest):
         last = self.messages[-1]
         if self.must_continue or self.continue_final_message is not None:
             return self.must_continue
-        is_open = isinstance(last, AssistantMessage) and not last.tool_calls
         is_free = isinstance(self.response_format, TextFormat) and (
             self.tool_choice in (None, "auto", "none")
         )
-        return is_open and is_free
+        return can_be_continued(last) and is_free
 
     @property
     def begun_answer(self) -> str:
@@ -166,4 +168,5 @@ class ChatCompletionRequest(GenerationRequest):
 
     @property
     def output_limit(self) -> int | None:
-        return self.max_completion_tokens or self.max_tokens
+        limit = self.max_completion_tokens or self.max_tokens
+        return None if limit == -1 else limit

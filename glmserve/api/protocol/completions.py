@@ -19,8 +19,10 @@ class CompletionRequest(GenerationRequest):
 
     prompt: str | TokenIds | Annotated[list[str], FAIL_FAST] | Annotated[list[TokenIds], FAIL_FAST]
     """Text or token ids, of one prompt or of several."""
-    max_tokens: Annotated[int, Field(ge=0, le=INT32_MAX)] | None = Field(
-        None, description="Default 16. 0 with echo: only the prompt, for its log-probabilities."
+    max_tokens: Annotated[int, Field(ge=-1, le=INT32_MAX)] | None = Field(
+        None,
+        description="Default 16; -1: what fits into the context. 0 with echo: only the prompt, for "
+        "its log-probabilities.",
     )
     echo: bool = Field(False, description="Begin the text with the prompt.")
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(

@@ -8,9 +8,11 @@ from pydantic import Field, model_validator
 
 from glmserve.api.protocol.accepted.chat import (
     ASSISTANT_MESSAGE,
+    FUNCTION_CALL,
     NAMED_MESSAGE,
-    REASONING_HISTORY,
     TEXT_PART,
+    TOOL_CALL,
+    TOOL_MESSAGE,
 )
 from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, StrictModel, wrong_field
 
@@ -72,26 +74,26 @@ class UserMessage(_MessageModel):
 class FunctionCall(StrictModel):
     """Which function, and with what."""
 
+    accepted: ClassVar = FUNCTION_CALL
+
     name: str
     arguments: str = Field(description="The text of a JSON object.")
-    parsed_arguments: object = Field(
-        None, description="The same once more, from the openai SDK's parse(); has no effect."
-    )
 
 
 class ToolCallModel(StrictModel):
     """A call that the assistant has made."""
 
+    accepted: ClassVar = TOOL_CALL
+
     id: str
     type: Literal["function"] = "function"
     function: FunctionCall
-    index: int | None = Field(None, description="As in streamed chunks; has no effect.")
 
 
 class AssistantMessage(_MessageModel):
     """What the model has said or called; content is null beside calls alone."""
 
-    accepted: ClassVar = {**ASSISTANT_MESSAGE, **REASONING_HISTORY}
+    accepted: ClassVar = ASSISTANT_MESSAGE
 
     role: Literal["assistant"]
     content: str | Annotated[list[TextPart | RefusalPart], FAIL_FAST, _PARTS] | None = None
@@ -123,6 +125,8 @@ class AssistantMessage(_MessageModel):
 
 class ToolMessage(_MessageModel):
     """The result of a call."""
+
+    accepted: ClassVar = TOOL_MESSAGE
 
     role: Literal["tool"]
     content: Content

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from glmserve.api.protocol.accepted.generation import GENERATION, STREAM_OPTIONS
 from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel, at_most, wrong_field
@@ -21,8 +21,17 @@ LONGEST_SALT = 1024
 _TOKEN_ID = re.compile("0|[1-9][0-9]{0,9}")  # canonical, so that two keys never name one token
 _MAX_METADATA = 16  # OpenAI's, as are the lengths of keys and values
 
+
+def _check_limit(value: int) -> int:
+    if value == 0:
+        raise ValueError("must be at least 1, or -1 for no limit")
+    return value
+
+
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 TokenId = Annotated[int, Field(ge=0, le=INT32_MAX)]
+TokenLimit = Annotated[int, Field(ge=-1, le=INT32_MAX), AfterValidator(_check_limit)]
+"""The most tokens of a text; -1, which clients of llama.cpp send, is no limit."""
 StopString = Annotated[str, Field(max_length=1024)]
 Metadata = Annotated[
     dict[
@@ -83,7 +92,7 @@ class GenerationRequest(Truncation):
     accepted: ClassVar = GENERATION
 
     model: str
-    max_tokens: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = None
+    max_tokens: TokenLimit | None = Field(None, description="-1: what fits into the context.")
     min_tokens: int = Field(
         0, ge=0, le=INT32_MAX, description="Nothing ends the text before so many tokens."
     )
@@ -138,6 +147,12 @@ class GenerationRequest(Truncation):
     guided_regex: str | None = None
     guided_choice: Annotated[list[str], FAIL_FAST] | None = None
     guided_grammar: str | None = None
+
+    @field_validator("logit_bias", mode="before")
+    @classmethod
+    def _read_no_biases(cls, value: Any) -> Any:
+        """llama.cpp's clients send lists."""
+        return {} if value == [] else value
 
     @field_validator("stop", "bad_words")
     @classmethod
