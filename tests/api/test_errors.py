@@ -201,8 +201,11 @@ async def test_too_long(
     assert response.status_code == 400
     error = error_of(response)
     assert (error["code"], error["param"]) == ("context_length_exceeded", param)
-    assert str(prompt) in error["message"]
-    assert "128" in error["message"]
+    assert error["message"] == (
+        f"This model's maximum context length is 128 tokens. However, you requested "
+        f"{prompt + max_tokens} tokens ({prompt} in the prompt, {max_tokens} in the completion). "
+        "Please reduce the length of the prompt or completion."
+    )
 
 
 @pytest.mark.parametrize("fields", [{}, {"max_tokens": 1}])
@@ -214,6 +217,10 @@ async def test_a_conversation_that_is_too_long(
     assert response.status_code == 400
     error = error_of(response)
     assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+    assert error["message"].startswith(
+        "This model's maximum context length is 128 tokens. However, you requested "
+    )
+    assert "in the messages" in error["message"]
 
 
 @pytest.mark.parametrize(

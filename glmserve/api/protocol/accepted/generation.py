@@ -10,7 +10,7 @@ from glmserve.api.protocol.accepted.thinking import THINKING
 _DASHSCOPE = "DashScope's clients"
 
 SERVICES = table(
-    hint("user", "OpenAI's SDKs, Dify, LobeChat, One API", "Your name of the end user.", str),
+    hint("user", "OpenAI's SDKs, Dify, Open WebUI, One API", "Who the end user is.", str, dict),
     hint("user_id", "ZhipuAI's SDKs", "Your name of the end user.", str),
     hint("sensitive_word_check", "ZhipuAI's SDKs", "Switches a filter of words; none here.", dict),
     hint("tool_stream", "ZhipuAI's SDKs", "Streams arguments of calls; this is always done.", bool),
