@@ -27,9 +27,10 @@ NEVER_TEXT = 0xFF
 def text_tokens(tokenizer: Tokenizer) -> list[bytes]:
     """Bytes of each id that may be generated as text; empty for all others.
 
-    Tokens without bytes are excluded too, because they could repeat without end.
+    Tokens without bytes are excluded too, because they could repeat without end. So are tokens
+    after which decoding drops a blank, because a grammar would count it.
     """
-    excluded = {*tokenizer.special_ids.values(), *tokenizer.never_sampled}
+    excluded = {*tokenizer.special_ids.values(), *tokenizer.never_sampled, *tokenizer.segment_ends}
     pieces = (
         b"" if token_id in excluded else tokenizer.token_bytes(token_id)
         for token_id in range(tokenizer.vocab_size)
