@@ -75,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
         journal_config(options),
         skip_tokenizer=options.skip_tokenizer_init,
         chat_format=options.chat_format,
+        generation_config=options.generation_config,
         host=options.host,
         port=options.port,
         drain_timeout=options.drain_timeout,

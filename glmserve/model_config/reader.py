@@ -91,6 +91,14 @@ class ConfigReader:
             value = f"{value[:_LONGEST_VALUE]}..."
         return CheckpointError(f"{self.path}: {key} = {value}: {why}")
 
+    def value(self, key: str) -> Any:
+        """The value as it is in the file; None for a missing or null field."""
+        return self._data.get(key)
+
+    def mark_read(self, key: str) -> None:
+        """Leave the field out of `unread`."""
+        self._read.add(key)
+
     def integer(self, key: str, default: int = _MISSING, *, maximum: int = 2**31 - 1) -> int:
         """A whole number from 1 to `maximum`. A missing or null field has the default.
 

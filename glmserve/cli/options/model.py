@@ -71,6 +71,13 @@ def add_model_options(parser: argparse.ArgumentParser, *, positional: bool = Fal
         "default: the format that the checkpoint's files name",
     )
     group.add_argument(
+        "--generation-config",
+        choices=("auto", "none"),
+        default="auto",
+        help="auto: the checkpoint's generation_config.json gives tokens that end an answer, and "
+        "temperature and other values for requests that do not set them; none: it is not read",
+    )
+    group.add_argument(
         "--rope-scaling",
         choices=("positions", "base"),
         help="meaning of rope_ratio in config.json: it divides the positions (ChatGLM2-6B-32k) or "

@@ -78,15 +78,18 @@ def may_end(mask: bytes, vocab_size: int) -> bool:
 def engine_mask(mask: bytes, vocab_size: int, stop_ids: frozenset[int]) -> bytes:
     """Convert llguidance's mask for the engine: the bit for the end is moved to the stop ids.
 
+    Where the text may not end, a stop id is not allowed as text either, because it would end it.
+
     Returns:
         (vocab_size + 7) // 8 bytes, one bit per id.
     """
     result = bytearray(mask[: (vocab_size + 7) // 8])
     if vocab_size & 7:
         result[-1] &= (1 << (vocab_size & 7)) - 1
-    if may_end(mask, vocab_size):
-        for token_id in stop_ids:
-            if token_id >= vocab_size:
-                continue  # a config may name an end token that its tokenizer lacks
-            result[token_id >> 3] |= 1 << (token_id & 7)
+    ends = may_end(mask, vocab_size)
+    for token_id in stop_ids:
+        if token_id >= vocab_size:
+            continue  # a config may name an end token that its tokenizer lacks
+        bit = 1 << (token_id & 7)
+        result[token_id >> 3] = result[token_id >> 3] & ~bit | (bit if ends else 0)
     return bytes(result)
