@@ -28,6 +28,7 @@ from glmserve.cli.options import (
 )
 from glmserve.config import ServerConfig, Tenant
 from glmserve.errors import OptionError
+from glmserve.model_config import model_name
 from glmserve.process.interrupts import exit_immediately_on
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
     """
     checkpoint: Path = options.checkpoint
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    name, *further_names = dict.fromkeys(options.served_model_name or [folder.resolve().name])
+    name, *further_names = dict.fromkeys(options.served_model_name or [model_name(folder)])
     return ServerConfig(
         served_model_name=name,
         further_model_names=tuple(further_names),

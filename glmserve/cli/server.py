@@ -94,6 +94,12 @@ def serve(
     for field in defaults.ignored[:_MAX_UNKNOWN_FIELDS]:
         name = repr(field)[1:-1][:_MAX_NAME_LENGTH]
         print(f"glmserve: note: {name} of generation_config.json has no effect", file=sys.stderr)
+    if (model.path.parent / "adapter_config.json").is_file():
+        print(
+            "glmserve: note: the adapter in the checkpoint's folder is not applied; merge it into "
+            "the model",
+            file=sys.stderr,
+        )
     tokenizer, chat = None, None
     if not skip_tokenizer:
         tokenizer, chat = load_text_layer(model, chat_format)
