@@ -184,6 +184,8 @@ class ServerConfig:
     """/docs and /openapi.json need no key."""
     cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may call the server; `*` is any."""
+    root_path: str = ""
+    """Prefix of all paths behind a proxy, such as `/glm`. Requests may come with it or without."""
     cache_size: int = 0
     """Number of requests with cached answers; 0: no cache."""
     cache_list_size: int = 1

@@ -26,6 +26,7 @@ from glmserve.api.http.errors import (
 )
 from glmserve.api.http.quota_headers import QuotaHeadersMiddleware
 from glmserve.api.http.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
+from glmserve.api.http.root_path import RootPathMiddleware
 from glmserve.api.http.unread_body import UnreadBodyMiddleware
 from glmserve.api.openai.chat import ChatEndpoint
 from glmserve.api.openai.completions import CompletionsEndpoint
@@ -104,6 +105,8 @@ def _middleware(context: ServerContext) -> list[Middleware]:
     """Outermost first: a layer adds its headers to the answers of the layers behind it."""
     config = context.config
     layers = [Middleware(RequestIdMiddleware)]
+    if config.root_path:
+        layers.append(Middleware(RootPathMiddleware, root_path=config.root_path))
     if config.cors_origins:  # before the keys: a browser's preflight request carries none
         exposed = [REQUEST_ID_HEADER, "Retry-After", CACHE_HEADER, REPLAYED_HEADER]
         layers.append(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 from typing import Any
 
 from tqdm import tqdm
 
 from glmserve import __version__
 from glmserve.api import ServerContext
+from glmserve.cli.listening import curl_target, url_of
 from glmserve.cli.units import format_count, format_size
 from glmserve.config import LoadPhase, LoadProgress
 
@@ -40,8 +42,9 @@ class LoadingBar:
             self._bar.close()
 
 
-def announce(context: ServerContext, url: str) -> None:
+def announce(context: ServerContext, listener: socket.socket, *, has_tls: bool) -> None:
     """Print the model, device, capacity and URL, and a command to try the server."""
+    url = url_of(listener, has_tls=has_tls) + context.config.root_path
     info = context.engine.info
     limits = info.limits
     names = " = ".join(context.config.model_names)
@@ -59,7 +62,7 @@ def announce(context: ServerContext, url: str) -> None:
         f"  URL       {url}/v1  (docs: {url}/docs)",
         "",
         "Try it:",
-        f"  {_curl(context, url)}",
+        f"  {_curl(context, listener, has_tls)}",
     ]
     print("\n".join(lines), flush=True)
 
@@ -87,7 +90,7 @@ def _context(context: ServerContext) -> str:
     return f"{here:,}" if here == whole else f"{here:,} of the model's {whole:,}"
 
 
-def _curl(context: ServerContext, url: str) -> str:
+def _curl(context: ServerContext, listener: socket.socket, has_tls: bool) -> str:
     """A curl command that sends a request to this server."""
     body: dict[str, object] = {"model": context.config.served_model_name, "stream": True}
     if context.chat_format is not None:
@@ -97,7 +100,8 @@ def _curl(context: ServerContext, url: str) -> str:
         path = "completions"
         marks = context.model.prompt_marks
         body["prompt"] = [1, 2, 3, *(marks.shortest_prompt if marks else ())]
-    command = ["curl", "-N", f"{url}/v1/{path}", "-H", "Content-Type: application/json"]
+    target = curl_target(listener, f"{context.config.root_path}/v1/{path}", has_tls=has_tls)
+    command = ["curl", "-N", *target, "-H", "Content-Type: application/json"]
     if context.config.api_keys:
         command += ["-H", "Authorization: Bearer YOUR_KEY"]
     return shlex.join([*command, "-d", json.dumps(body, ensure_ascii=False)])

@@ -65,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
     runner, server = runner_config(options), server_config(options)
     leave_to_worker(runner.cpus)
     with exit_immediately_on(signal.SIGINT):
+        from glmserve.cli.listening import Address
         from glmserve.cli.server import serve  # imported here: --help need not wait
 
     return serve(
@@ -77,8 +78,7 @@ def run(options: argparse.Namespace) -> int:
         skip_tokenizer=options.skip_tokenizer_init,
         chat_format=options.chat_format,
         generation_config=options.generation_config,
-        host=options.host,
-        port=options.port,
+        address=Address(options.host, options.port, options.uds),
         drain_timeout=options.drain_timeout,
         record=options.record,
         tls=tls.server_context(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs),
@@ -107,6 +107,7 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
         admin_key=read_admin_key(options.admin_key),
         public_metrics=options.public_metrics,
         public_docs=options.public_docs,
+        root_path=options.root_path,
         cors_origins=tuple(options.cors_origin or ()),
         seed=options.seed,
     )

@@ -51,6 +51,14 @@ def port(text: str) -> int:
     return value
 
 
+def root_path(text: str) -> str:
+    """A prefix of paths: begins with a slash; a slash at its end is dropped."""
+    path = text.rstrip("/")
+    if path and not re.fullmatch(r"(/[\w.~-]+)+", path, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path prefix such as /glm")
+    return path
+
+
 def http_error_status(text: str) -> int:
     """An HTTP status for a refused request: 400 to 599."""
     value = _whole(text, 400)

@@ -72,10 +72,10 @@ def _serve(connection: socket.socket, runner: Runner, *, debug: bool) -> None:
 def _ignore_signals() -> None:
     """Ignore signals, because the server decides when its worker stops.
 
-    Ctrl-C and service managers signal the whole process group. A worker that stopped then would be
-    gone before the server has ended its streams.
+    Ctrl-C, service managers and the end of a terminal session signal the whole process group. A
+    worker that stopped then would be gone before the server has ended its streams.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 

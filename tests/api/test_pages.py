@@ -112,3 +112,31 @@ async def test_docs_need_no_internet(client: httpx.AsyncClient) -> None:
     response = await client.get("/docs")
     assert response.headers["content-type"].startswith("text/html")
     assert not re.findall(r"https?://", response.text)
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("", "text/plain; version=0.0.4"),
+        ("*/*", "text/plain; version=0.0.4"),
+        ("text/plain;version=0.0.4", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text;version=1.0.0", "application/openmetrics-text"),
+    ],
+)
+async def test_metrics_have_the_format_that_was_asked_for(
+    client: httpx.AsyncClient, accept: str, media_type: str
+) -> None:
+    response = await client.get("/metrics", headers={"accept": accept})
+    assert response.headers["content-type"].startswith(media_type)
+    assert ("# EOF" in response.text) == ("openmetrics" in media_type)
+    assert "glmserve_requests_running 0.0" in response.text
+
+
+async def test_a_proxy_may_keep_or_remove_the_root_path() -> None:
+    config = ServerConfig(served_model_name="fake", root_path="/glm")
+    async with serve(config=config) as app, client_of(app) as client:
+        for path in ("/v1/models", "/glm/v1/models"):
+            assert (await client.get(path)).json()["data"][0]["id"] == "fake"
+        assert (await client.get("/glmer/v1/models")).status_code == 404
+        assert (await client.get("/glm")).status_code == 404
+        assert (await client.get("/glm/openapi.json")).json()["servers"] == [{"url": "/glm"}]

@@ -15,6 +15,7 @@ from starlette.responses import FileResponse, Response
 from glmserve import __version__
 from glmserve.api.http.request_id import REQUEST_ID_HEADER
 from glmserve.api.http.responses import json_response
+from glmserve.api.http.state import context_of
 from glmserve.api.operator.operations import OPERATIONS, Body, Operation
 
 _DOCS_PAGE = Path(__file__).parents[2] / "web" / "docs.html"
@@ -35,7 +36,9 @@ _MEANING = {
 
 async def openapi(request: Request) -> Response:
     """The OpenAPI 3.1 description of this server."""
-    return json_response(openapi_document())
+    root_path = context_of(request).config.root_path
+    servers = {"servers": [{"url": root_path}]} if root_path else {}
+    return json_response(openapi_document() | servers)
 
 
 async def docs(request: Request) -> Response:

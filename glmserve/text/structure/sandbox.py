@@ -70,7 +70,7 @@ def main(descriptor: int, parent: int) -> None:
         parent: id of the server's process. This process ends with it.
     """
     die_with(parent)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # The server handles signals; when it exits, the socket closes.
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
