@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
-        type=Path,
+        type=values.checkpoint,
         default=EMBEDDED_CHECKPOINT,
         metavar="PATH",
         help="local path of the model: a folder with config.json and weights",

@@ -28,6 +28,7 @@ from glmserve.cli.options import (
 )
 from glmserve.config import ServerConfig, Tenant
 from glmserve.errors import OptionError
+from glmserve.model_config import model_name
 from glmserve.process.interrupts import exit_immediately_on
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
         journal_config(options),
         skip_tokenizer=options.skip_tokenizer_init,
         chat_format=options.chat_format,
+        generation_config=options.generation_config,
         address=Address(options.host, options.port, options.uds),
         drain_timeout=options.drain_timeout,
         record=options.record,
@@ -91,7 +93,7 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
     """
     checkpoint: Path = options.checkpoint
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    name, *further_names = dict.fromkeys(options.served_model_name or [folder.resolve().name])
+    name, *further_names = dict.fromkeys(options.served_model_name or [model_name(folder)])
     return ServerConfig(
         served_model_name=name,
         further_model_names=tuple(further_names),

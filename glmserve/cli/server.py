@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 from glmserve.api import ServerContext, create_app
 from glmserve.api.answering.unfinished import finish_unfinished
 from glmserve.cli.announce import LoadingBar, announce
+from glmserve.cli.generation_config import with_generation_config
 from glmserve.cli.http_server import HttpServer
 from glmserve.cli.journal import open_journal
 from glmserve.cli.listening import Address, listen
@@ -59,6 +60,7 @@ def serve(
     *,
     skip_tokenizer: bool,
     chat_format: str | None,
+    generation_config: str,
     address: Address,
     drain_timeout: float,
     tls: ssl.SSLContext | None,
@@ -67,6 +69,7 @@ def serve(
     """Run the server; returns the exit code.
 
     Args:
+        generation_config: "auto" or "none".
         drain_timeout: seconds for running streams after a signal.
         record: file for a recording, or None.
         tls: None serves plain HTTP.
@@ -81,6 +84,16 @@ def serve(
     for field in model.unknown_fields[:_MAX_UNKNOWN_FIELDS]:
         name = repr(field)[1:-1][:_MAX_NAME_LENGTH]
         print(f"glmserve: note: {model.path} has a field unknown here: {name}", file=sys.stderr)
+    model, defaults = with_generation_config(model, generation_config)
+    for field in defaults.ignored[:_MAX_UNKNOWN_FIELDS]:
+        name = repr(field)[1:-1][:_MAX_NAME_LENGTH]
+        print(f"glmserve: note: {name} of generation_config.json has no effect", file=sys.stderr)
+    if (model.path.parent / "adapter_config.json").is_file():
+        print(
+            "glmserve: note: the adapter in the checkpoint's folder is not applied; merge it into "
+            "the model",
+            file=sys.stderr,
+        )
     tokenizer, chat = None, None
     if not skip_tokenizer:
         tokenizer, chat = load_text_layer(model, chat_format)
@@ -93,9 +106,9 @@ def serve(
             executor = TracingExecutor(executor, writer)
         hash_key = secrets.token_bytes(32)
         engine = Engine(executor, scheduler_config, hash_key=hash_key, observer=writer)
-        context = ServerContext(server_config, model, engine, tokenizer, chat)
+        context = ServerContext(server_config, model, engine, tokenizer, chat, defaults)
         if journal_config is not None:
-            context.record_to(open_journal(journal_config, model, runner_config, chat))
+            context.record_to(open_journal(journal_config, model, runner_config, chat, defaults))
         return uvloop.run(_run(context, listener, limits, drain_timeout, tls))
 
 

@@ -39,10 +39,18 @@ def limit_vocabulary(
     Raises:
         CheckpointError: the model has fewer rows than the tokenizer has ids.
     """
+    for token_id, text in tokenizer.added_texts.items():
+        if token_id >= model.vocab_size:
+            raise CheckpointError(
+                f"{model.path}: the added token {text!r} has the id {token_id}, and the model's "
+                f"vocabulary ends at {model.vocab_size - 1}"
+            )
     if tokenizer.vocab_size > model.vocab_size:
         raise CheckpointError(
             f"{model.path}: the vocabulary of {model.vocab_size} is smaller than the "
-            f"tokenizer's {tokenizer.vocab_size}; they do not belong together"
+            f"tokenizer's {tokenizer.vocab_size}, which ends with "
+            f"{tokenizer.decode([tokenizer.vocab_size - 1], skip_special_tokens=False)!r}; they do "
+            "not belong together"
         )
     return msgspec.structs.replace(
         config,

@@ -40,7 +40,7 @@ def fingerprint(folders: Iterable[Path], settings: Iterable[object]) -> str:
 
 def _update(digest: blake2b, path: Path) -> None:
     size = path.stat().st_size
-    digest.update(f"{path.name}\0{size}\0".encode())
+    digest.update(f"{path.name}\0{size}\0".encode("utf-8", "surrogateescape"))
     with path.open("rb") as file:
         digest.update(file.read(_SAMPLE_BYTES))
         if size > _SAMPLE_BYTES:

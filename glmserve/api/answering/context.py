@@ -15,7 +15,7 @@ from glmserve.config import ReportProgress, ServerConfig
 from glmserve.engine import Engine
 from glmserve.errors import ModelNotFoundError
 from glmserve.journal import Journal
-from glmserve.model_config import ModelConfig
+from glmserve.model_config import GenerationDefaults, ModelConfig
 from glmserve.text.chat_format import ChatFormat
 from glmserve.text.structure import StructureCompiler
 from glmserve.text.tokenizer import Tokenizer
@@ -31,6 +31,8 @@ class ServerContext:
     tokenizer: Tokenizer | None
     """None with --skip-tokenizer-init: prompts are token ids only."""
     chat_format: ChatFormat | None
+    generation_defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
+    """For requests that do not set these fields."""
     structures: StructureCompiler | None = field(init=False)
     """None without a tokenizer."""
     response_cache: ResponseCache | None = field(init=False)

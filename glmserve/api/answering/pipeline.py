@@ -9,6 +9,7 @@ from glmserve.api.answering.client import ClientGoneError, ClientSignal, either
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import AnswerRequest
 from glmserve.api.answering.generation import Generation
+from glmserve.api.answering.generation_defaults import apply_defaults
 from glmserve.api.answering.outcome import AnswerStream, WholeAnswer
 from glmserve.api.answering.record_or_resume import record_or_resume
 from glmserve.api.answering.response_cache import JSON, KeptAnswer, cache_key
@@ -38,6 +39,7 @@ async def answer(server: ServerContext, request: AnswerRequest) -> WholeAnswer |
     server.check_model(request.parsed.model)
     for check in request.endpoint.checks:
         check(request.parsed)
+    apply_defaults(server.generation_defaults, request.parsed)
     journaled = await record_or_resume(server.answers, request)
     context = AnswerContext(request.caller)
     if journaled is not None:

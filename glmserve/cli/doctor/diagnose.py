@@ -11,6 +11,7 @@ import msgspec
 from glmserve.cli.doctor.advice import advise, serve_command
 from glmserve.cli.doctor.diagnosis import Checkpoint, Diagnosis, Plan, Problem
 from glmserve.cli.doctor.probing import probe
+from glmserve.cli.generation_config import with_generation_config
 from glmserve.cli.text_layer import limit_vocabulary, load_text_layer
 from glmserve.config import RunnerConfig
 from glmserve.contract.diagnosis import Attempt, Findings
@@ -84,6 +85,7 @@ def _look_at_checkpoint(
         model = read_model_config(
             Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
         )
+        with_generation_config(model, options.generation_config)
         checkpoint = _describe(model, skips_tokenizer=options.skip_tokenizer_init)
     except StartupError as error:
         problems.append(Problem(error.message, error.exit_code))
