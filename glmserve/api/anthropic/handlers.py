@@ -33,16 +33,12 @@ class MessagesEndpoint(Endpoint[MessagesRequest]):
     async def start(
         self, server: ServerContext, request: MessagesRequest, answer: AnswerContext
     ) -> MessageWriter:
-<<<<<<< HEAD
-        try:
-            answering = await start_chat(server, await _chat(request), answer)
-        except ContextLengthError as error:
-            raise PromptTooLongError.of(error) from None
-=======
         chat = await _chat(request)
         apply_defaults(server.generation_defaults, chat)  # of fields that this API does not have
-        answering = await start_chat(server, chat, answer)
->>>>>>> checkpoints
+        try:
+            answering = await start_chat(server, chat, answer)
+        except ContextLengthError as error:
+            raise PromptTooLongError.of(error) from None
         return MessageWriter(request.model, answering)
 
 
