@@ -49,6 +49,9 @@ class ChatFormat(ABC):
     lead_in: ClassVar[str] = r"\n? ?"
     """A regex of the whitespace that the model may write first and the response filter removes."""
 
+    blocks: ClassVar[bool] = False
+    """Whether rendering waits for another process, so that the event loop must not call it."""
+
     def __init__(self, tokenizer: Tokenizer) -> None:
         for name in (*self.required_tokens, *self.stop_tokens):
             if name not in tokenizer.special_ids:
@@ -77,6 +80,9 @@ class ChatFormat(ABC):
                     f"the role {message.role!r} is not one of {', '.join(ROLES)}", param="messages"
                 )
         return self._render(in_order_of_calls(messages), tools)
+
+    def close(self) -> None:  # noqa: B027  # most formats hold nothing
+        """Release what the format holds outside of this process."""
 
     @abstractmethod
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:

@@ -21,6 +21,7 @@ from glmserve.text.response_filter import (
     StripLeading,
 )
 from glmserve.text.tools import Tool, ToolParser, tagged
+from glmserve.text.tools.conversation import without_tools
 
 
 class PlainFormat(ChatFormat):
@@ -28,7 +29,7 @@ class PlainFormat(ChatFormat):
 
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
         system = [m.content for m in takewhile(lambda m: m.role == "system", messages)]
-        rest = [_without_tools(message) for message in messages[len(system) :]]
+        rest = [without_tools(message) for message in messages[len(system) :]]
         if tools:
             system.append(tagged.instructions(tools))
         return self.tokenizer.encode_prompt(self._text(system, rest))
@@ -49,13 +50,6 @@ class PlainFormat(ChatFormat):
         if or_text:
             return tagged.grammar_with_text(tools, parallel=parallel)
         return tagged.grammar(tools, parallel=parallel)
-
-
-def _without_tools(message: ChatMessage) -> ChatMessage:
-    if message.role == "tool":
-        return ChatMessage("user", tagged.result_text(message.content))
-    said = [message.content] if message.content or not message.tool_calls else []
-    return ChatMessage(message.role, "\n".join((*said, *map(tagged.call_text, message.tool_calls))))
 
 
 class _RoundsFormat(PlainFormat):

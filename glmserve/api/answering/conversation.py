@@ -33,7 +33,9 @@ async def render(
     conversation = chat_messages(messages)
     size = num_characters(conversation, tools)
     check_characters(size, server.engine.info.limits.max_context, "messages")
-    return await run_in_thread_if_large(lambda: chat_format.render(conversation, tools), size)
+    return await run_in_thread_if_large(
+        lambda: chat_format.render(conversation, tools), size, always=chat_format.blocks
+    )
 
 
 def chat_messages(messages: Sequence[Message]) -> list[ChatMessage]:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from glmserve.api.answering.bounds import check_tokenizable
-from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.context import NO_CHAT_FORMAT, ServerContext
 from glmserve.api.answering.conversation import chat_messages, num_characters
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.answering.tool_choice import known_tools
@@ -88,7 +88,8 @@ async def tokenize(request: Request) -> Response:
         strings = [_text_of(tokenizer, t) for t in tokens] if body.return_token_strs else None
         return json_response(TokenizeResponse(len(tokens), max_model_len, tokens, strings))
 
-    return await run_in_thread_if_large(answer, size)
+    blocks = body.messages is not None and _blocks(context)
+    return await run_in_thread_if_large(answer, size, always=blocks)
 
 
 async def detokenize(request: Request) -> Response:
@@ -129,7 +130,8 @@ def _chat_encoder(
 ) -> tuple[Callable[[], list[int]], int]:
     """The same for a conversation."""
     chat_format = context.chat_format
-    assert chat_format is not None  # there is one wherever there is a tokenizer
+    if chat_format is None:
+        raise InvalidRequestError(NO_CHAT_FORMAT, "messages")
     if body.prompt is not None:
         raise InvalidRequestError("send prompt or messages, not both", "messages")
     if "add_special_tokens" in body.model_fields_set:
@@ -139,6 +141,10 @@ def _chat_encoder(
         )
     conversation, tools = chat_messages(messages), known_tools(body.tools)
     return lambda: chat_format.render(conversation, tools), num_characters(conversation, tools)
+
+
+def _blocks(context: ServerContext) -> bool:
+    return context.chat_format is not None and context.chat_format.blocks
 
 
 def _check_model(context: ServerContext, body: _Request) -> None:
