@@ -190,6 +190,8 @@ class ServerConfig:
     """Number of requests with cached answers; 0: no cache."""
     cache_list_size: int = 1
     """Number of answers cached for each request; one is chosen at random."""
+    ignore_unknown_fields: bool = False
+    """Leave out fields that are unknown, instead of refusing their requests."""
     response_store_size: int = 1000
     """Number of stored responses of /v1/responses, which later ones can continue; 0: none."""
     seed: int = 0

@@ -24,6 +24,7 @@ from glmserve.api.http.errors import (
     answer_glmserve_error,
     answer_http_error,
 )
+from glmserve.api.http.path_aliases import PathAliasMiddleware
 from glmserve.api.http.quota_headers import QuotaHeadersMiddleware
 from glmserve.api.http.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
 from glmserve.api.http.root_path import RootPathMiddleware
@@ -32,6 +33,7 @@ from glmserve.api.openai.chat import ChatEndpoint
 from glmserve.api.openai.completions import CompletionsEndpoint
 from glmserve.api.openai.embeddings import embeddings
 from glmserve.api.openai.models import list_models, retrieve_model
+from glmserve.api.openai.render import render_chat, render_completion
 from glmserve.api.openai.responses.endpoint import ResponsesEndpoint
 from glmserve.api.openai.responses.handlers import (
     delete_response,
@@ -66,6 +68,8 @@ def create_app(context: ServerContext) -> Starlette:
             Route("/v1/responses/{response_id}", delete_response, methods=["DELETE"]),
             Route("/v1/responses/{response_id}/input_items", list_input_items),
             Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
+            Route("/v1/chat/completions/render", render_chat, methods=["POST"]),
+            Route("/v1/completions/render", render_completion, methods=["POST"]),
             Route("/v1/embeddings", embeddings, methods=["POST"]),
             Route("/v1/models", list_models),
             Route("/v1/models/{model_id:path}", retrieve_model),
@@ -107,6 +111,7 @@ def _middleware(context: ServerContext) -> list[Middleware]:
     layers = [Middleware(RequestIdMiddleware)]
     if config.root_path:
         layers.append(Middleware(RootPathMiddleware, root_path=config.root_path))
+    layers.append(Middleware(PathAliasMiddleware))
     if config.cors_origins:  # before the keys: a browser's preflight request carries none
         exposed = [REQUEST_ID_HEADER, "Retry-After", CACHE_HEADER, REPLAYED_HEADER]
         layers.append(

@@ -102,6 +102,7 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
         max_body_size=options.max_body_size,
         cache_size=options.cache_size,
         cache_list_size=options.cache_list_size,
+        ignore_unknown_fields=options.ignore_unknown_fields,
         response_store_size=options.response_store_size,
         api_keys=_api_keys(options),
         shared_prefixes=options.share_prefixes,

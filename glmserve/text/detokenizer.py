@@ -18,15 +18,25 @@ class IncrementalDetokenizer:
     A character may span several tokens, so bytes wait in `_pending` until the character is
     complete. The joined results equal `tokenizer.decode` of all ids. This runs for every token of
     every stream: it looks up each id in a table, and only pending bytes are decoded twice.
+
+    Args:
+        continues_text: other text comes first, so a leading blank belongs to the text.
     """
 
     __slots__ = ("_at_start", "_errors", "_pending", "_segment_ends", "_table", "_tokenizer")
 
-    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        skip_special_tokens: bool = True,
+        *,
+        continues_text: bool = False,
+    ) -> None:
         self._tokenizer = tokenizer
         self._table = tokenizer.byte_table(skip_special_tokens)
         self._errors = tokenizer.decode_errors
-        self._at_start = tokenizer.leading_blanks is not LeadingBlanks.KEEP
+        keeps_blanks = continues_text or tokenizer.leading_blanks is LeadingBlanks.KEEP
+        self._at_start = not keeps_blanks
         self._segment_ends = tokenizer.segment_ends
         self._pending = b""
 

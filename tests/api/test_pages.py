@@ -11,6 +11,7 @@ import pytest
 
 from glmserve import __version__
 from glmserve.api.protocol import ChatCompletionRequest
+from glmserve.api.protocol.base import accepted_fields
 from glmserve.config import ServerConfig
 from support.fake_server import client_of, serve
 
@@ -40,7 +41,9 @@ async def test_every_name_is_a_model_of_its_own() -> None:
             for path in (model["id"], quote(model["id"], safe="")):
                 response = await client.get(f"/v1/models/{path}")
                 assert response.json() == model
-        for name in ("fake", "org", "org/fake/", ""):
+        for path in ("/v1/models/", "/api/paas/v4/models"):
+            assert (await client.get(path)).json()["data"] == models
+        for name in ("fake", "org"):
             response = await client.get(f"/v1/models/{name}")
             assert response.status_code == 404
             assert response.json()["error"]["code"] == "model_not_found"
@@ -86,7 +89,10 @@ async def test_openapi_describes_every_route_and_field(client: httpx.AsyncClient
     described = {(path, m.upper()) for path, item in document["paths"].items() for m in item}
     assert described == {(r.path_format, m) for r in routes for m in r.methods - {"HEAD"}}
     chat = document["components"]["schemas"]["ChatCompletionRequest"]
-    assert chat["properties"].keys() == ChatCompletionRequest.model_fields.keys()
+    assert chat["properties"].keys() == {
+        *ChatCompletionRequest.model_fields,
+        *accepted_fields(ChatCompletionRequest),
+    }
     assert chat["additionalProperties"] is False
 
 

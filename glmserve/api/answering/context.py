@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from glmserve.api.answering.quotas import Quotas
 from glmserve.api.answering.response_cache import ResponseCache
 from glmserve.api.journaling.answer_registry import AnswerRegistry
+from glmserve.api.protocol.unknown_fields import UnknownFields
 from glmserve.config import ReportProgress, ServerConfig
 from glmserve.engine import Engine
 from glmserve.errors import ModelNotFoundError
@@ -44,6 +45,8 @@ class ServerContext:
     """None without a tokenizer."""
     response_cache: ResponseCache | None = field(init=False)
     """None unless the operator configured one."""
+    unknown_fields: UnknownFields | None = field(init=False)
+    """None: unknown fields of requests are refused."""
     quotas: Quotas = field(default_factory=Quotas)
     answers: AnswerRegistry | None = field(init=False, default=None)
     """None without a journal."""
@@ -57,6 +60,7 @@ class ServerContext:
         self.structures = StructureCompiler(self.tokenizer) if self.tokenizer else None
         size, list_size = self.config.cache_size, self.config.cache_list_size
         self.response_cache = ResponseCache(size, list_size) if size else None
+        self.unknown_fields = UnknownFields() if self.config.ignore_unknown_fields else None
         self._seeds = itertools.count(self.config.seed)
         self._model_names = self.config.model_names
 

@@ -93,9 +93,10 @@ async def answer_structure(
         InvalidRequestError: it cannot be honoured.
     """
     spec = structure_spec(chat, chat.response_format)
+    lead_in = "" if chat.begun_answer else chat_format.lead_in
     if not use.needs_grammar:
         _check_room_for_calls(spec, use)
-        return await compile_structure(server, spec, stop_ids, chat_format.lead_in)
+        return await compile_structure(server, spec, stop_ids, lead_in)
     if spec is not None:
         raise InvalidRequestError.about(
             spec.param, "{param} cannot be combined with a tool call that is required or strict"
@@ -105,9 +106,11 @@ async def answer_structure(
         grammar = chat_format.tool_grammar(
             tools, parallel=use.parallel, or_text=not use.is_required
         )
-        lead_in = chat_format.lead_in if use.is_required else ""
         return await compile_structure(
-            server, StructureSpec(Lark(grammar), "tools"), stop_ids, lead_in
+            server,
+            StructureSpec(Lark(grammar), "tools"),
+            stop_ids,
+            lead_in if use.is_required else "",
         )
 
     try:

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmserve.api.answering.failure import Failure
 from glmserve.api.anthropic.objects import AnthropicError, AnthropicErrorDetail
+from glmserve.errors import ContextLengthError
 
 PATH = "/v1/messages"
 
@@ -31,6 +32,31 @@ def anthropic_error(failure: Failure) -> AnthropicError:
 def anthropic_error_body(failure: Failure) -> bytes:
     """The same as the body of an error response."""
     return msgspec.json.encode(anthropic_error(failure))
+
+
+class PromptTooLongError(ContextLengthError):
+    """The conversation exceeds the context, in Anthropic's words, which clients recognise."""
+
+    @classmethod
+    def of(cls, error: ContextLengthError) -> PromptTooLongError:
+        """The same error in these words."""
+        return cls(
+            error.param or "messages",
+            error.num_prompt_tokens,
+            error.num_new_tokens,
+            error.max_context,
+        )
+
+    def _words(self) -> str:
+        prompt, new, most = self.num_prompt_tokens, self.num_new_tokens, self.max_context
+        if not new:  # characters, see TextLengthError
+            return f"prompt is too long: {prompt} characters > {most} tokens maximum"
+        if prompt >= most:
+            return f"prompt is too long: {prompt} tokens > {most} maximum"
+        return (
+            f"input length and `max_tokens` exceed context limit: {prompt} + {new} > {most}, "
+            "decrease input length or `max_tokens` and try again"
+        )
 
 
 class AnthropicRequestIdMiddleware:

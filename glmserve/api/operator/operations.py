@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import GenericAlias
 from typing import Literal, get_args
 
 import msgspec
@@ -17,6 +18,11 @@ from glmserve.api.openai.chat_objects import ChatChunk, ChatCompletion
 from glmserve.api.openai.completion_objects import Completion
 from glmserve.api.openai.embeddings import EmbeddingList
 from glmserve.api.openai.models import Model, ModelList
+from glmserve.api.openai.render import (
+    ChatRenderRequest,
+    CompletionRenderRequest,
+    RenderedPrompt,
+)
 from glmserve.api.openai.responses.events import Event as ResponsesEvent
 from glmserve.api.openai.responses.objects import (
     DeletedResponse,
@@ -52,8 +58,9 @@ class Error(msgspec.Struct):
     error: ErrorDetail
 
 
-Body = type | tuple[type, ...] | Literal["object", "string"]
-"""A type that msgspec describes, several such types, or the name of a JSON type."""
+Body = type | GenericAlias | tuple[type, ...] | Literal["object", "string"]
+"""A type that msgspec describes, a list of such a type, one of several such types, or the name of a
+JSON type."""
 
 _GENERATION_FAILURES = (400, 401, 404, 413, 415, 429, 500, 503)
 _TOKENS_FAILURES = (400, 401, 404, 413, 415, 500, 503)
@@ -113,6 +120,22 @@ OPERATIONS = (
         request=CompletionRequest,
         responses={"application/json": Completion, "text/event-stream": Completion},
         failures=_GENERATION_FAILURES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/chat/completions/render",
+        summary="The prompt of a request for chat completions, as token ids.",
+        request=ChatRenderRequest,
+        responses={"application/json": RenderedPrompt},
+        failures=_TOKENS_FAILURES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/completions/render",
+        summary="The prompts of a request for completions, as token ids.",
+        request=CompletionRenderRequest,
+        responses={"application/json": list[RenderedPrompt]},
+        failures=_TOKENS_FAILURES,
     ),
     Operation(
         method="post",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 from pydantic import (
@@ -12,12 +12,18 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
+from glmserve.api.protocol.accepted.fields import AcceptedFields
+from glmserve.api.protocol.field_paths import field_path
 from glmserve.api.protocol.invalid_json import invalid_value_path
+from glmserve.api.protocol.unknown_fields import UnknownFields
 from glmserve.errors import InvalidRequestError
 
 FAIL_FAST = Field(fail_fast=True)
@@ -73,7 +79,7 @@ def only_type(known: str) -> BeforeValidator:
 
 
 class StrictModel(BaseModel):
-    """Every field is honoured; an unknown field is refused by name.
+    """Every field is honoured, accepted as in its table, or refused by name.
 
     A field that is null is as good as absent, which is how OpenAI's own clients mean it.
     """
@@ -82,17 +88,61 @@ class StrictModel(BaseModel):
         strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
     )
 
+    accepted: ClassVar[AcceptedFields] = {}
+    """Neutral fields and hints, from a table in `accepted/`. Those of the base classes add to them.
+    They are checked and left out: the parsed model does not have them."""
+
     @model_validator(mode="before")
     @classmethod
-    def _drop_nulls(cls, data: Any) -> Any:
-        """Drop null fields and stop at the first unknown field; pydantic would report all."""
+    def _keep_honoured(cls, data: Any, info: ValidationInfo) -> Any:
+        """Leave out nulls and accepted fields, and stop at the first field that is not accepted;
+        pydantic would report all."""
         if not isinstance(data, dict):
             return data
         known = _field_names(cls)
+        kept = {}
         for name, value in data.items():
-            if value is not None and name not in known:
-                raise PydanticCustomError(_UNKNOWN_FIELD, "{field}", {"field": name})
-        return {name: value for name, value in data.items() if value is not None}
+            if value is None:
+                continue
+            if name in known:
+                kept[name] = value
+            else:
+                _check_accepted(cls, name, value, info.context)
+        return kept
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The model's schema, with the fields that are accepted."""
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).setdefault("properties", {})
+        for name, field in accepted_fields(cls).items():
+            properties.setdefault(name, field.json_schema())
+        return schema
+
+
+@cache
+def accepted_fields(model: type[StrictModel]) -> AcceptedFields:
+    """The neutral fields and hints of a model and of its base classes."""
+    tables = [vars(base).get("accepted", {}) for base in reversed(model.__mro__)]
+    merged = {name: field for fields in tables for name, field in fields.items()}
+    return {name: field for name, field in merged.items() if name not in _field_names(model)}
+
+
+def _check_accepted(
+    model: type[StrictModel], name: str, value: Any, unknown: UnknownFields | None
+) -> None:
+    """Raise an error unless this field may be left out."""
+    field = accepted_fields(model).get(name)
+    if field is not None:
+        refusal = field.refusal(value)
+        if refusal is not None:
+            raise wrong_field(name, refusal)
+    elif unknown is not None:
+        unknown.ignore(name)
+    else:
+        raise PydanticCustomError(_UNKNOWN_FIELD, "{field}", {"field": name})
 
 
 @cache
@@ -104,8 +154,11 @@ def _field_names(model: type[BaseModel]) -> frozenset[str]:
 Parsed = TypeVar("Parsed", bound=StrictModel)
 
 
-def parse_request(model: type[Parsed], body: bytes) -> Parsed:
+def parse_request(model: type[Parsed], body: bytes, unknown: UnknownFields | None = None) -> Parsed:
     """Check a request body.
+
+    Args:
+        unknown: notes unknown fields, which are then left out. None: they are refused.
 
     Raises:
         InvalidRequestError: names the first field that is wrong, and how.
@@ -118,25 +171,29 @@ def parse_request(model: type[Parsed], body: bytes) -> Parsed:
         raise InvalidRequestError(f"{param}: {message}" if param else message, param) from None
     if not isinstance(data, dict):
         raise InvalidRequestError("the body must be a JSON object")
-    return parse_data(model, data)
+    return parse_data(model, data, unknown)
 
 
-async def parse_large_request(model: type[Parsed], body: bytes) -> Parsed:
+async def parse_large_request(
+    model: type[Parsed], body: bytes, unknown: UnknownFields | None = None
+) -> Parsed:
     """As `parse_request`, on a thread if the body is large, so that the event loop goes on."""
     if len(body) < _LARGE_BODY:
-        return parse_request(model, body)
-    return await asyncio.to_thread(parse_request, model, body)
+        return parse_request(model, body, unknown)
+    return await asyncio.to_thread(parse_request, model, body, unknown)
 
 
-def parse_data(model: type[Parsed], data: dict[str, Any]) -> Parsed:
+def parse_data(
+    model: type[Parsed], data: dict[str, Any], unknown: UnknownFields | None = None
+) -> Parsed:
     """As `parse_request`, for a body that is decoded already."""
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context=unknown)
     except ValidationError as error:
-        raise _first_error(error, data) from None
+        raise _first_error(error, model) from None
 
 
-def _first_error(error: ValidationError, data: object) -> InvalidRequestError:
+def _first_error(error: ValidationError, model: type[BaseModel]) -> InvalidRequestError:
     """The first error in plain words, with the field's path as OpenAI writes it.
 
     Every member of a union reports errors of its own. The member that got deepest into the value
@@ -144,7 +201,7 @@ def _first_error(error: ValidationError, data: object) -> InvalidRequestError:
     """
     errors = error.errors(include_url=False, include_input=False)
     field = errors[0]["loc"][:1]
-    paths = [(_path(e, data), e) for e in errors if e["loc"][:1] == field]
+    paths = [(_path(e, model), e) for e in errors if e["loc"][:1] == field]
     path, first = max(paths, key=lambda item: (len(item[0]), not item[1]["type"].endswith("_type")))
     param = ".".join(str(part)[:_LONGEST_NAME] for part in path)
     kind, context = first["type"], first.get("ctx", {})
@@ -161,28 +218,12 @@ def _first_error(error: ValidationError, data: object) -> InvalidRequestError:
     return InvalidRequestError.about(param, "{param}: {reason}", reason=reason)
 
 
-def _path(error: ErrorDetails, data: Any) -> list[str | int]:
-    """The path of the error, without the names that pydantic gives to the members of a union.
-
-    A name that leads to a value in the data is a field's.
-    """
-    path: list[str | int] = []
-    is_missing = error["type"] == "missing"  # or null, and then its name would be found
-    for part in error["loc"][: -1 if is_missing else None]:
-        if _has(data, part):
-            path.append(part)
-            data = data[part]
-    if is_missing:
-        path.append(error["loc"][-1])
+def _path(error: ErrorDetails, model: type[BaseModel]) -> list[str | int]:
+    """The path of the error's field."""
+    path = field_path(model, error["loc"])
     context = error.get("ctx", {})
     if error["type"] in (_UNKNOWN_FIELD, _WRONG_FIELD):
         path.append(context["field"])
     elif error["type"] in ("union_tag_not_found", "union_tag_invalid"):
         path.append(context["discriminator"].strip("'"))
     return path
-
-
-def _has(data: Any, part: str | int) -> bool:
-    if isinstance(data, dict):
-        return part in data
-    return isinstance(data, list) and isinstance(part, int) and part < len(data)

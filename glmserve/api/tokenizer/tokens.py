@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar
 
 import msgspec
 from pydantic import Field
@@ -20,7 +20,9 @@ from glmserve.api.http.responses import json_response
 from glmserve.api.http.state import context_of
 from glmserve.api.openai.models import MaxModelLen
 from glmserve.api.protocol import StrictModel
+from glmserve.api.protocol.accepted.tokenize import TOKENIZE
 from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, MAX_TOOLS
+from glmserve.api.protocol.chat import TemplateArguments, can_be_continued
 from glmserve.api.protocol.messages import Message
 from glmserve.api.protocol.sampling import TokenId
 from glmserve.api.protocol.tools import ToolModel
@@ -35,6 +37,8 @@ class _Request(StrictModel):
 class TokenizeRequest(_Request):
     """POST /tokenize: a text, or a conversation as the model would read it."""
 
+    accepted: ClassVar = TOKENIZE
+
     prompt: str | None = None
     messages: (
         Annotated[list[Message], FAIL_FAST, Field(min_length=1, max_length=MAX_PARTS)] | None
@@ -43,9 +47,15 @@ class TokenizeRequest(_Request):
     add_special_tokens: bool = Field(
         True, description="With a prompt: the tokens around every text, as /v1/completions does."
     )
-    add_generation_prompt: Literal[True] = Field(
-        True, description="With messages: they end where the answer begins."
+    add_generation_prompt: bool = Field(
+        True,
+        description="With messages: they end where the answer begins. false is possible if the "
+        "last message is continued.",
     )
+    continue_final_message: bool = Field(
+        False, description="With messages: the last one is the assistant's, and is continued."
+    )
+    chat_template_kwargs: TemplateArguments = TemplateArguments()
     return_token_strs: bool = Field(False, description="Add each token's own text.")
 
 
@@ -118,7 +128,7 @@ def _prompt_encoder(
     prompt = body.prompt
     if prompt is None:
         raise InvalidRequestError("prompt or messages is required", "prompt")
-    for name in ("add_generation_prompt", "tools"):
+    for name in ("add_generation_prompt", "continue_final_message", "tools"):
         if name in body.model_fields_set:
             raise InvalidRequestError(f"{name} goes with messages", name)
     encode = tokenizer.encode_prompt if body.add_special_tokens else tokenizer.encode
@@ -134,13 +144,30 @@ def _chat_encoder(
         raise InvalidRequestError(NO_CHAT_FORMAT, "messages")
     if body.prompt is not None:
         raise InvalidRequestError("send prompt or messages, not both", "messages")
-    if "add_special_tokens" in body.model_fields_set:
+    if "add_special_tokens" in body.model_fields_set and body.add_special_tokens:
         raise InvalidRequestError(
             "add_special_tokens goes with prompt; a conversation's tokens are the chat format's",
             "add_special_tokens",
         )
+    _check_continuation(body, messages[-1])
     conversation, tools = chat_messages(messages), known_tools(body.tools)
-    return lambda: chat_format.render(conversation, tools), num_characters(conversation, tools)
+    return (
+        lambda: chat_format.render(conversation, tools, continue_last=body.continue_final_message),
+        num_characters(conversation, tools),
+    )
+
+
+def _check_continuation(body: TokenizeRequest, last: Message) -> None:
+    if body.continue_final_message and not can_be_continued(last):
+        raise InvalidRequestError(
+            "continue_final_message: the last message must be the assistant's, without tool_calls",
+            "continue_final_message",
+        )
+    if not body.add_generation_prompt and not body.continue_final_message:
+        raise InvalidRequestError(
+            "add_generation_prompt: false is possible only with continue_final_message: true",
+            "add_generation_prompt",
+        )
 
 
 def _blocks(context: ServerContext) -> bool:

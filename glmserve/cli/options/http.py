@@ -54,6 +54,12 @@ def add_http_options(parser: argparse.ArgumentParser) -> None:
         help="largest body of a request; larger ones get 413",
     )
     group.add_argument(
+        "--ignore-unknown-fields",
+        action="store_true",
+        help="leave out fields of requests that this server does not know, and log each name once; "
+        "without it, such a request is refused with the field's name",
+    )
+    group.add_argument(
         "--cache-size",
         type=values.non_negative,
         default=0,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from llguidance import regex_to_lark
 
 from glmserve.errors import InvalidRequestError
-from glmserve.text.structure.json_schema import checked_schema
+from glmserve.text.structure.json_schema import checked_schema, lenient_schema
 from glmserve.text.structure.lark_source import embedded
 from glmserve.text.structure.structures import (
     Choice,
@@ -72,8 +72,8 @@ def _rules(structure: Structure) -> tuple[bool, str]:
     match structure:
         case JsonObject():
             return False, _json({"type": "object"})
-        case JsonSchema(schema):
-            return False, _json(schema)
+        case JsonSchema(schema, strict):
+            return False, _json(schema, strict=strict)
         case Grammar(text):
             return False, embedded(_from_gbnf(text) if "::=" in text else text, _BODY)
         case Lark(text):
@@ -90,8 +90,9 @@ def _rules(structure: Structure) -> tuple[bool, str]:
             )
 
 
-def _json(schema: Any) -> str:
-    return f"{_BODY}: %json {json.dumps(checked_schema(schema))}\n"
+def _json(schema: Any, *, strict: bool = True) -> str:
+    checked = checked_schema(schema) if strict else lenient_schema(schema).schema
+    return f"{_BODY}: %json {json.dumps(checked)}\n"
 
 
 def _own_schema(schema: Any) -> dict[str, Any]:

@@ -14,9 +14,15 @@ class JsonObject:
 
 @dataclass(frozen=True)
 class JsonSchema:
-    """JSON that matches a schema; `json_schema.py` lists the supported keywords."""
+    """JSON that matches a schema.
+
+    Attributes:
+        strict: refuse a schema that cannot be guaranteed. Otherwise keywords that no grammar can
+            hold are left out.
+    """
 
     schema: Mapping[str, Any] | bool
+    strict: bool = True
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,8 @@ async def test_schemas_within_lark_are_checked(tiny: Any) -> None:
     call = 'start: "<call>" %json {"oneOf": [{"const": 1}, {"const": 2}]} "</call>"'
     assert await tiny.texts(Lark(call), 20) == {"<call>1</call>", "<call>2</call>"}
     for structure in (Lark, Grammar):
-        with pytest.raises(InvalidRequestError, match="keyword not"):
-            await tiny.constraint(structure('start: %json {"not": {}}'))
+        with pytest.raises(InvalidRequestError, match="look-around"):
+            await tiny.constraint(structure('start: %json {"pattern": "(?!a)"}'))
 
 
 async def test_only_our_own_grammars_choose_their_whitespace(tiny: Any) -> None:
@@ -85,8 +85,8 @@ async def test_only_our_own_grammars_choose_their_whitespace(tiny: Any) -> None:
     text = f"start: %json {json.dumps(schema)}"
     texts = await tiny.texts(Lark(text), 20)
     assert texts == {"[]", "[1]", "[1, 1]", "[1, 1, 1]"}
-    with pytest.raises(InvalidRequestError, match="x-guidance"):
-        await tiny.constraint(Grammar(text))
+    constraint = await tiny.constraint(Grammar(text))
+    tiny.sampler.force(constraint, [b"[", b"1", b"\n", b",", b"1", b"]"])
 
 
 async def test_without_words(tiny: Any) -> None:

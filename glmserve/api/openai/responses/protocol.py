@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from glmserve.api.openai.responses.input_items import InputItem
+from glmserve.api.protocol.accepted.responses import RESPONSES
 from glmserve.api.protocol.base import (
     FAIL_FAST,
     INT32_MAX,
@@ -79,6 +80,9 @@ class ResponseStreamOptions(StreamOptions):
     include_usage: Literal[False] = Field(
         False, description="Not here: the last event of every stream has the token counts."
     )
+    continuous_usage_stats: Literal[False] = Field(
+        False, description="Not here: the last event of every stream has the token counts."
+    )
 
 
 def _check_input(value: Any) -> Any:
@@ -93,6 +97,8 @@ def _check_input(value: Any) -> Any:
 class ResponsesRequest(GenerationRequest):
     """Answer the input. Fields that OpenAI does not have are those of /v1/chat/completions."""
 
+    accepted: ClassVar = RESPONSES
+
     input: Annotated[
         str | Annotated[list[InputItem], FAIL_FAST, Field(max_length=MAX_PARTS)],
         BeforeValidator(_check_input),
@@ -103,6 +109,8 @@ class ResponsesRequest(GenerationRequest):
     max_output_tokens: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = None
     max_tokens: None = Field(None, description="Not here: this is max_output_tokens.")
     n: Literal[1] = 1
+    prompt_logprobs: None = None
+    return_tokens_as_token_ids: Literal[False] = False
     return_token_ids: Literal[False] = False
     stream_options: ResponseStreamOptions | None = None
     text: TextConfig = TextConfig()
@@ -126,6 +134,7 @@ class ResponsesRequest(GenerationRequest):
     previous_response_id: str | None = Field(
         None, description="The response that this one goes on from."
     )
+    user: str | None = Field(None, description=_NO_EFFECT)
     metadata: Metadata = Field({}, description=_NO_EFFECT)
     safety_identifier: str | None = Field(None, description=_NO_EFFECT)
     prompt_cache_key: str | None = Field(
