@@ -57,6 +57,7 @@ def announce(context: ServerContext, listener: socket.socket, *, has_tls: bool) 
         f"  device    {info.device}, {info.dtype}",
         f"  KV cache  {limits.token_capacity:,} tokens ({format_size(info.kv_cache_bytes)}); "
         f"context {_context(context)}, {limits.max_sequences} requests at once",
+        *([f"  chats     {context.chat_reason}"] if context.chat_reason else []),
         *_defaults(context),
         *_journal(context),
         f"  URL       {url}/v1  (docs: {url}/docs)",

@@ -67,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
     with exit_immediately_on(signal.SIGINT):
         from glmserve.cli.listening import Address
         from glmserve.cli.server import serve  # imported here: --help need not wait
+        from glmserve.cli.text_layer import chat_options
 
     return serve(
         runner,
@@ -76,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
         connection_config(options),
         journal_config(options),
         skip_tokenizer=options.skip_tokenizer_init,
-        chat_format=options.chat_format,
+        chat_options=chat_options(options),
         generation_config=options.generation_config,
         address=Address(options.host, options.port, options.uds),
         drain_timeout=options.drain_timeout,

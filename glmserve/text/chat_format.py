@@ -51,6 +51,9 @@ class ChatFormat(ABC):
     calls_anywhere: ClassVar[bool] = True
     """Whether a call may follow text in a response. If not, a continued message has no calls."""
 
+    blocks: ClassVar[bool] = False
+    """Whether rendering waits for another process, so that the event loop must not call it."""
+
     def __init__(self, tokenizer: Tokenizer) -> None:
         for name in (*self.required_tokens, *self.stop_tokens):
             if name not in tokenizer.special_ids:
@@ -92,6 +95,9 @@ class ChatFormat(ABC):
         if not continue_last:
             return self._render(ordered, tools)
         return self._render_open(ordered[:-1], tools, ordered[-1].content)
+
+    def close(self) -> None:  # noqa: B027  # most formats hold nothing
+        """Release what the format holds outside of this process."""
 
     @abstractmethod
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:

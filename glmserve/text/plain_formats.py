@@ -19,6 +19,7 @@ from glmserve.text.response_filter import (
     ResponseFilter,
 )
 from glmserve.text.tools import Tool, ToolParser, tagged
+from glmserve.text.tools.conversation import without_tools
 
 
 class PlainFormat(ChatFormat):
@@ -26,7 +27,7 @@ class PlainFormat(ChatFormat):
 
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
         system = [m.content for m in takewhile(lambda m: m.role == "system", messages)]
-        rest = [_without_tools(message) for message in messages[len(system) :]]
+        rest = [without_tools(message) for message in messages[len(system) :]]
         if tools:
             system.append(tagged.instructions(tools))
         return self.tokenizer.encode_prompt(self._text(system, rest))
@@ -49,13 +50,6 @@ class PlainFormat(ChatFormat):
         if or_text:
             return tagged.grammar_with_text(tools, parallel=parallel)
         return tagged.grammar(tools, parallel=parallel, or_json=or_json)
-
-
-def _without_tools(message: ChatMessage) -> ChatMessage:
-    if message.role == "tool":
-        return ChatMessage("user", tagged.result_text(message.content))
-    said = [message.content] if message.content or not message.tool_calls else []
-    return ChatMessage(message.role, "\n".join((*said, *map(tagged.call_text, message.tool_calls))))
 
 
 class _RoundsFormat(PlainFormat):
@@ -82,7 +76,7 @@ class _RoundsFormat(PlainFormat):
         """The assistant's messages before the last one belong to the answer that is continued."""
         earlier = list(takewhile(lambda m: m.role == "assistant", reversed(messages)))
         before = messages[: len(messages) - len(earlier)]
-        texts = [_without_tools(message).content for message in reversed(earlier)]
+        texts = [without_tools(message).content for message in reversed(earlier)]
         return super()._render_open(before, tools, "\n\n".join((*texts, begun)))
 
     @abstractmethod

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import takewhile
+from typing import ClassVar
 
 from glmserve.text.chat_format import ChatFormat, ChatMessage
 from glmserve.text.tokenizer import Tokenizer
@@ -120,7 +121,7 @@ class GLM4Format(_RoleFormat):
     """
 
     name = "glm4"
-    required_tokens = ("<|system|>", "<|assistant|>", "<sop>")
+    required_tokens: ClassVar[tuple[str, ...]] = ("<|system|>", "<|assistant|>", "<sop>")
 
     # Verbatim from upstream's template, including its spelling of the model's name.
     TOOLS = (

@@ -130,3 +130,19 @@ async def test_an_end_token_does_not_end_a_structure_early() -> None:
             json={"model": "fake", "prompt": "hi", "guided_regex": "[ab]{3}c", "max_tokens": 9},
         )
     assert answer.json()["choices"][0]["text"] == "bbbc"
+
+
+async def test_a_request_may_ask_to_sample(served: Served) -> None:
+    served[2].generation_defaults = replace(DEFAULTS, greedy=True)
+    _, sampling = await _ask(served, "/v1/chat/completions", do_sample=True)
+    assert sampling.temperature == 0.25
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_a_rendered_prompt_names_them(served: Served, path: str) -> None:
+    body = {"model": "fake", **REQUESTS[path]}
+    response = await served[0].post(f"{path}/render", json=body)
+    assert response.status_code == 200, response.text
+    rendered = response.json()
+    params = (rendered[0] if isinstance(rendered, list) else rendered)["sampling_params"]
+    assert (params["temperature"], params["top_k"]) == (0.25, 7)

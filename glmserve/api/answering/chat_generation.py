@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from glmserve.api.answering.answer_context import AnswerContext
-from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.context import NO_CHAT_FORMAT, ServerContext
 from glmserve.api.answering.conversation import render
 from glmserve.api.answering.generation import Generation, WholeText
 from glmserve.api.answering.prediction import prediction_ids
@@ -223,6 +223,8 @@ def _possible_use(chat: ChatCompletionRequest, chat_format: ChatFormat, offer: T
 
 
 def _chat_format(server: ServerContext) -> ChatFormat:
+    if server.chat_format is None and server.tokenizer is not None:
+        raise InvalidRequestError(NO_CHAT_FORMAT, "messages")
     if server.chat_format is None:
         raise InvalidRequestError(
             "this server has no tokenizer; send token ids to /v1/completions", "messages"

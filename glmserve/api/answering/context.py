@@ -20,6 +20,11 @@ from glmserve.text.chat_format import ChatFormat
 from glmserve.text.structure import StructureCompiler
 from glmserve.text.tokenizer import Tokenizer
 
+NO_CHAT_FORMAT = (
+    "this server writes no conversations: it was started with --chat-template none; use "
+    "/v1/completions"
+)
+
 
 @dataclass
 class ServerContext:
@@ -31,8 +36,11 @@ class ServerContext:
     tokenizer: Tokenizer | None
     """None with --skip-tokenizer-init: prompts are token ids only."""
     chat_format: ChatFormat | None
+    """None without a tokenizer, and with --chat-template none."""
     generation_defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     """For requests that do not set these fields."""
+    chat_reason: str = ""
+    """Why conversations are written as they are, for the user; empty if there was no choice."""
     structures: StructureCompiler | None = field(init=False)
     """None without a tokenizer."""
     response_cache: ResponseCache | None = field(init=False)
@@ -79,6 +87,8 @@ class ServerContext:
         await self.engine.close()
         if self.structures is not None:
             await self.structures.close()
+        if self.chat_format is not None:
+            self.chat_format.close()
         if self._tidying is not None:
             self._tidying.cancel()
         if self.answers is not None:

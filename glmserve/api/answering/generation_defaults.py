@@ -10,7 +10,10 @@ from glmserve.model_config import GenerationDefaults
 def apply_defaults(defaults: GenerationDefaults, request: BaseModel) -> None:
     """Set the sampling fields that the request has and does not set."""
     values = dict(defaults.sampling)
-    if defaults.greedy and not getattr(request, "do_sample", None):
+    asks_to_sample = "do_sample" in request.model_fields_set and getattr(
+        request, "do_sample", False
+    )
+    if defaults.greedy and not asks_to_sample:
         values["temperature"] = 0.0
     absent = type(request).model_fields.keys() - request.model_fields_set
     for name in values.keys() & absent:

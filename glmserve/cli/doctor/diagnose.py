@@ -12,7 +12,7 @@ from glmserve.cli.doctor.advice import advise, serve_command
 from glmserve.cli.doctor.diagnosis import Checkpoint, Diagnosis, Plan, Problem
 from glmserve.cli.doctor.probing import probe
 from glmserve.cli.generation_config import with_generation_config
-from glmserve.cli.text_layer import limit_vocabulary, load_text_layer
+from glmserve.cli.text_layer import chat_options, limit_vocabulary, load_text_layer
 from glmserve.config import RunnerConfig
 from glmserve.contract.diagnosis import Attempt, Findings
 from glmserve.contract.step import RunnerLimits
@@ -96,9 +96,10 @@ def _look_at_checkpoint(
     if options.skip_tokenizer_init:
         return model, checkpoint
     try:
-        tokenizer, chat = load_text_layer(model, options.chat_format)
+        tokenizer, selected = load_text_layer(model, chat_options(options))
+        chat_format = selected.reason or (selected.chat.name if selected.chat else None)
         checkpoint = msgspec.structs.replace(
-            checkpoint, vocab_size=tokenizer.vocab_size, chat_format=chat.name
+            checkpoint, vocab_size=tokenizer.vocab_size, chat_format=chat_format
         )
         limit_vocabulary(config, model, tokenizer)
     except StartupError as error:

@@ -66,8 +66,22 @@ def add_model_options(parser: argparse.ArgumentParser, *, positional: bool = Fal
     group.add_argument(
         "--chat-format",
         metavar="NAME",
-        help="prompt format of conversations: chatglm, chatglm2, chatglm3, glm4 or codegeex2; "
-        "default: the format that the checkpoint's files name",
+        help="prompt format of conversations: chatglm, chatglm2, chatglm3, glm4, codegeex2, "
+        "glm4-0414, glm-edge or chatml; default: the format that the checkpoint's chat template "
+        "writes, or that its files name",
+    )
+    group.add_argument(
+        "--chat-template",
+        type=values.non_empty,
+        metavar="FILE",
+        help="Jinja template of conversations in place of the checkpoint's, which is rendered "
+        "unless glmserve has a format that writes the same; native: no template, the format by "
+        "the checkpoint's name; none: no conversations",
+    )
+    group.add_argument(
+        "--strict-templates",
+        action="store_true",
+        help="refuse conversations whose texts a chat template changes, such as by trim",
     )
     group.add_argument(
         "--generation-config",
