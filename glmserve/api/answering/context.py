@@ -7,6 +7,7 @@ import itertools
 import time
 from dataclasses import dataclass, field
 
+from glmserve.api.answering.left_out_tools import LeftOutTools
 from glmserve.api.answering.quotas import Quotas
 from glmserve.api.answering.response_cache import ResponseCache
 from glmserve.api.journaling.answer_registry import AnswerRegistry
@@ -47,6 +48,7 @@ class ServerContext:
     """None unless the operator configured one."""
     unknown_fields: UnknownFields | None = field(init=False)
     """None: unknown fields of requests are refused."""
+    left_out_tools: LeftOutTools = field(default_factory=LeftOutTools)
     quotas: Quotas = field(default_factory=Quotas)
     answers: AnswerRegistry | None = field(init=False, default=None)
     """None without a journal."""

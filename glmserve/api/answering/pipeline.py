@@ -95,6 +95,7 @@ async def _generate(
         writer = await request.endpoint.start(server, request.parsed, context)
     except InvalidRequestError as error:
         raise error.renamed(request.endpoint.field_names) from None
+    request.on_start(writer)
     if request.is_stream:
         await _wait_first(writer.generation, request.client_left, context.journaled)
         stream = AnswerStream(writer, context.journaled, keep)
