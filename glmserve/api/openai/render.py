@@ -59,7 +59,7 @@ async def render_chat(request: Request) -> Response:
     """The prompt of a conversation as token ids."""
     server = context_of(request)
     wanted, _ = await read_request(request, ChatRenderRequest)
-    server.check_model(wanted.model)
+    server.settle_model(wanted)
     prompt_ids = await chat_prompt(server, wanted)
     assert server.chat_format is not None  # otherwise there is no prompt
     stop_ids = {*server.chat_format.stop_ids, *server.model.eos_token_ids}
@@ -74,7 +74,7 @@ async def render_completion(request: Request) -> Response:
     """The prompts of completions as token ids, one object for each prompt."""
     server = context_of(request)
     wanted, _ = await read_request(request, CompletionRenderRequest)
-    server.check_model(wanted.model)
+    server.settle_model(wanted)
     encoded = await encode_prompts(server, wanted.prompts, "prompt")
     prompts = [truncated(server, wanted, ids, expected_tokens(wanted)) for ids in encoded]
     stop_ids = {*server.model.eos_token_ids}

@@ -101,6 +101,7 @@ class ChatCompletionRequest(GenerationRequest):
     add_generation_prompt: bool = Field(
         True, description="false is possible if the last message is continued."
     )
+    echo: bool = Field(False, description="Begin the answer with the message that it continues.")
     chat_template_kwargs: TemplateArguments = TemplateArguments()
     prediction: Prediction | None = Field(
         None, description="Makes an answer that is like it come faster, and changes none."

@@ -18,13 +18,6 @@ CHAT = table(
     hint("verbosity", _OPENAI, "How long answers are; models are not trained for it.", str, int),
     neutral("modalities", [["text"]], _OPENAI, "The kinds of output.", "the models write text"),
     neutral("store", [False], _OPENAI, "Keeps the answer.", "/v1/responses stores answers"),
-    neutral(
-        "echo",
-        [False],
-        "vllm-router, vLLM's clients",
-        "Begins the answer with the message that it continues.",
-        "the client has this message",
-    ),
     neutral("functions", [[]], _OLDER, "Offers functions.", "its newer name is tools"),
     neutral("function_call", ["none", "auto"], _OLDER, "Requires a call.", "use tool_choice"),
     neutral("best_of", [1], "vLLM's clients", "Returns likely texts.", "n makes several answers"),
