@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from glmserve.api.answering.left_out_tools import LeftOutTools
 from glmserve.api.answering.quotas import Quotas
@@ -25,6 +26,12 @@ NO_CHAT_FORMAT = (
     "this server writes no conversations: it was started with --chat-template none; use "
     "/v1/completions"
 )
+
+
+class ModelRequest(Protocol):
+    """A request that may name a model."""
+
+    model: str
 
 
 @dataclass
@@ -99,6 +106,15 @@ class ServerContext:
     def next_seed(self) -> int:
         """A seed for a request without one: the server's seed, counted up."""
         return next(self._seeds)
+
+    def settle_model(self, request: ModelRequest) -> None:
+        """Check the model of a request; one without a model gets the model that is served.
+
+        Raises:
+            ModelNotFoundError: see `check_model`.
+        """
+        request.model = request.model or self.config.served_model_name
+        self.check_model(request.model)
 
     def check_model(self, name: str) -> None:
         """Raise ModelNotFoundError unless this server serves a model of this name."""

@@ -36,7 +36,7 @@ async def answer(server: ServerContext, request: AnswerRequest) -> WholeAnswer |
         ClientGoneError: the client left.
         GlmserveError: the request cannot be honoured, or the generation failed.
     """
-    server.check_model(request.parsed.model)
+    server.settle_model(request.parsed)
     for check in request.endpoint.checks:
         check(request.parsed)
     apply_defaults(server.generation_defaults, request.parsed)
