@@ -68,7 +68,7 @@ def test_known_templates(select: Select, template: str, expected: type[Any]) -> 
 def test_others_are_rendered(select: Select, template: str) -> None:
     selected = select(template)
     assert isinstance(selected.chat, TemplateFormat)
-    assert selected.reason == "rendered by the chat template chat_template.jinja"
+    assert selected.reason == "rendered by the chat template in chat_template.jinja"
 
 
 def test_no_template(select: Select) -> None:
