@@ -11,6 +11,7 @@ from starlette.routing import Route
 from glmserve.api.answering.client import ClientGoneError
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.pipeline import CACHE_HEADER, REPLAYED_HEADER
+from glmserve.api.answering.structure import DROPPED_HEADER
 from glmserve.api.anthropic.errors import PATH as ANTHROPIC_PATH
 from glmserve.api.anthropic.errors import AnthropicRequestIdMiddleware, anthropic_error_body
 from glmserve.api.anthropic.handlers import MessagesEndpoint, count_tokens
@@ -113,7 +114,10 @@ def _middleware(context: ServerContext) -> list[Middleware]:
         layers.append(Middleware(RootPathMiddleware, root_path=config.root_path))
     layers.append(Middleware(PathAliasMiddleware))
     if config.cors_origins:  # before the keys: a browser's preflight request carries none
-        exposed = [REQUEST_ID_HEADER, "Retry-After", CACHE_HEADER, REPLAYED_HEADER]
+        exposed = [
+            *(REQUEST_ID_HEADER, "Retry-After", CACHE_HEADER, REPLAYED_HEADER),
+            DROPPED_HEADER,
+        ]
         layers.append(
             Middleware(
                 CorsMiddleware,

@@ -128,22 +128,32 @@ class ChatFormat(ABC):
     def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
         """A new parser for one response. It reads the filtered text."""
 
-    def tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool = False) -> str:
+    def tool_grammar(
+        self,
+        tools: Sequence[Tool],
+        *,
+        parallel: bool,
+        or_text: bool = False,
+        or_json: str | None = None,
+    ) -> str:
         """A Lark grammar (llguidance's dialect) of unfiltered responses that call `tools`.
 
         Args:
             parallel: allow several calls, if the model can write several.
             or_text: also allow a response that is text, but no call of any other tool.
+            or_json: also allow a response that is JSON; see `embedded_schema`.
 
         Raises:
             InvalidRequestError: there are no tools, or the parameters of one are not an object.
         """
         if not tools:
             raise InvalidRequestError("a call is required, but there are no tools", param="tools")
-        return self._tool_grammar(tools, parallel=parallel, or_text=or_text)
+        return self._tool_grammar(tools, parallel=parallel, or_text=or_text, or_json=or_json)
 
     @abstractmethod
-    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool) -> str:
+    def _tool_grammar(
+        self, tools: Sequence[Tool], *, parallel: bool, or_text: bool, or_json: str | None
+    ) -> str:
         """Like `tool_grammar`, for at least one tool."""
 
 

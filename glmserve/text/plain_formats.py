@@ -44,10 +44,12 @@ class PlainFormat(ChatFormat):
     def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
         return tagged.TaggedParser(tools)
 
-    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool) -> str:
+    def _tool_grammar(
+        self, tools: Sequence[Tool], *, parallel: bool, or_text: bool, or_json: str | None
+    ) -> str:
         if or_text:
             return tagged.grammar_with_text(tools, parallel=parallel)
-        return tagged.grammar(tools, parallel=parallel)
+        return tagged.grammar(tools, parallel=parallel, or_json=or_json)
 
 
 class _RoundsFormat(PlainFormat):

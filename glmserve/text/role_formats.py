@@ -107,8 +107,10 @@ class ChatGLM3Format(_RoleFormat):
     def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
         return NamedPythonParser(tools)
 
-    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool) -> str:
-        return python_call_grammar(tools, or_text=or_text)
+    def _tool_grammar(
+        self, tools: Sequence[Tool], *, parallel: bool, or_text: bool, or_json: str | None
+    ) -> str:
+        return python_call_grammar(tools, or_text=or_text, or_json=or_json)
 
 
 class GLM4Format(_RoleFormat):
@@ -147,8 +149,10 @@ class GLM4Format(_RoleFormat):
     def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
         return NamedJsonParser(tools)
 
-    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool) -> str:
-        return json_call_grammar(tools, or_text=or_text)
+    def _tool_grammar(
+        self, tools: Sequence[Tool], *, parallel: bool, or_text: bool, or_json: str | None
+    ) -> str:
+        return json_call_grammar(tools, or_text=or_text, or_json=or_json)
 
 
 def _indented(value: object) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 from llguidance import LLMatcher, LLTokenizer
 
-from glmserve.text.structure import checked_schema
-from glmserve.text.structure.json_schema import lenient_schema
+from glmserve.text.structure.json_schema import converted_schema
+from glmserve.text.structure.schema.leniency import Leniency
 from glmserve.text.structure.schema.problem import SchemaError
 from glmserve.text.structure.vocabulary import LIMITS, ll_tokenizer
 
@@ -26,12 +26,8 @@ class Accepting:
         SchemaError: the schema is refused, also by the engine.
     """
 
-    def __init__(self, schema: Any, *, lenient: bool = False) -> None:
-        self.dropped: list[str] = []
-        if lenient:
-            converted, self.dropped = lenient_schema(schema)
-        else:
-            converted = checked_schema(schema)
+    def __init__(self, schema: Any, leniency: Leniency = Leniency.NOTHING) -> None:
+        converted, self.dropped = converted_schema(schema, leniency)
         grammar = f'%llguidance {{"no_forcing": true}}\nstart: %json {json.dumps(converted)}'
         self._matcher = LLMatcher(_tokenizer(), grammar, log_level=0, limits=LIMITS)
         if self._matcher.is_error():

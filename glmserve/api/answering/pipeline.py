@@ -70,8 +70,12 @@ async def _answer(
         return await _generate(server, request, context, None)
     key = cache_key(request.caller, request.endpoint.path, request.parsed)
     if (kept := cache.find(key)) is not None:
-        return WholeAnswer(*kept, {CACHE_HEADER: "hit"})
-    outcome = await _generate(server, request, context, lambda kept: cache.add(key, kept))
+        return WholeAnswer(kept.body, kept.media_type, {**dict(kept.headers), CACHE_HEADER: "hit"})
+
+    def keep(answer: KeptAnswer) -> None:
+        cache.add(key, answer._replace(headers=tuple(context.headers.items())))
+
+    outcome = await _generate(server, request, context, keep)
     outcome.headers[CACHE_HEADER] = "miss"
     return outcome
 
@@ -93,11 +97,13 @@ async def _generate(
         raise error.renamed(request.endpoint.field_names) from None
     if request.is_stream:
         await _wait_first(writer.generation, request.client_left, context.journaled)
-        return AnswerStream(writer, context.journaled, keep)
+        stream = AnswerStream(writer, context.journaled, keep)
+        stream.headers.update(context.headers)
+        return stream
     body = await writer.whole(await writer.generation.collect(request.client_left))
     if keep is not None:
         keep(KeptAnswer(body, JSON))
-    return WholeAnswer(body)
+    return WholeAnswer(body, headers=dict(context.headers))
 
 
 async def _wait_first(

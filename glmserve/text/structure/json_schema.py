@@ -1,7 +1,7 @@
 """Checks JSON schemas, and converts them for the grammar engine (llguidance).
 
 The dialect is draft 2020-12; older drafts and OpenAPI's `nullable` are rewritten. A schema is
-guaranteed as a whole, or, by `lenient_schema`, without the keywords that no grammar can hold.
+guaranteed as a whole, or, with a Leniency, without the keywords that no grammar can hold.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from glmserve.text.structure.schema.converter import Converter
+from glmserve.text.structure.schema.leniency import Leniency
 from glmserve.text.structure.schema.problem import SchemaError
 from glmserve.text.structure.schema.references import with_local_references
 from glmserve.text.structure.schema.satisfiable import has_finite_value
@@ -24,7 +25,7 @@ ESCAPES = 'nrbtf\\"'
 look equal, and the model cannot write half of a surrogate pair."""
 
 
-class LenientSchema(NamedTuple):
+class Converted(NamedTuple):
     """A converted schema, and what it leaves out."""
 
     schema: dict[str, Any]
@@ -44,21 +45,28 @@ def checked_schema(schema: Any, layout: Mapping[str, Any] | None = None) -> dict
         SchemaError: it is not a schema, has a keyword that cannot be guaranteed, or no value
             matches it.
     """
-    return _converted(schema, layout, lenient=False).schema
+    return converted_schema(schema, Leniency.NOTHING, layout=layout).schema
 
 
-def lenient_schema(schema: Any, layout: Mapping[str, Any] | None = None) -> LenientSchema:
-    """Like `checked_schema`, but keywords that cannot be guaranteed are left out.
+def converted_schema(
+    schema: Any,
+    leniency: Leniency,
+    left_out: frozenset[str] = frozenset(),
+    layout: Mapping[str, Any] | None = None,
+) -> Converted:
+    """Like `checked_schema`, but some keywords are left out.
+
+    Args:
+        leniency: what is left out if it cannot be guaranteed.
+        left_out: keywords that are left out everywhere, unless the leniency is NOTHING.
 
     Raises:
         SchemaError: it is not a schema, or no value matches it.
     """
-    return _converted(schema, layout, lenient=True)
-
-
-def _converted(schema: Any, layout: Mapping[str, Any] | None, *, lenient: bool) -> LenientSchema:
     _check_text(schema)
-    converter = Converter(with_local_references(schema), lenient=lenient)
+    if leniency is Leniency.NOTHING:
+        left_out = frozenset()
+    converter = Converter(with_local_references(schema), leniency, left_out)
     checked = converter.convert()
     definitions = converter.definitions
     places = {f"/$defs/{name}": member for name, member in definitions.items()}
@@ -69,7 +77,7 @@ def _converted(schema: Any, layout: Mapping[str, Any] | None, *, lenient: bool) 
         keywords["$defs"] = definitions
     options = layout or {"whitespace_pattern": WHITESPACE}
     keywords["x-guidance"] = {"json_allowed_escapes": ESCAPES, **options}
-    return LenientSchema(keywords, list(dict.fromkeys(converter.dropped)))
+    return Converted(keywords, list(dict.fromkeys(converter.dropped)))
 
 
 def _check_text(schema: Any) -> None:

@@ -52,9 +52,14 @@ class Grammar:
 
 @dataclass(frozen=True)
 class Lark:
-    """A grammar made by glmserve. Its `%json` schemas may define their whitespace."""
+    """A grammar made by glmserve. Its `%json` schemas are written by `embedded_schema`.
+
+    Attributes:
+        may_be_json: a text that begins with a brace or a bracket is one JSON value.
+    """
 
     text: str
+    may_be_json: bool = False
 
 
 @dataclass(frozen=True)

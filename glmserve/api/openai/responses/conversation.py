@@ -34,6 +34,7 @@ FIELD_NAMES = {
     "max_tokens": "max_output_tokens",
     "response_format": "text.format",
     "response_format.json_schema.schema": "text.format.schema",
+    "response_format.schema": "text.format.schema",
 }
 """This API's names of chat request fields, for errors."""
 
@@ -158,7 +159,7 @@ def _joined(content: str | Sequence[InputText | OutputText]) -> str:
 def _response_format(request: ResponsesRequest) -> dict[str, Any]:
     wanted = request.text.format
     if not isinstance(wanted, FlatJsonSchemaFormat):
-        return {"type": wanted.type}
+        return wanted.model_dump(by_alias=True, exclude_none=True)
     spec = wanted.model_dump(by_alias=True, exclude={"type"})
     return {"type": "json_schema", "json_schema": spec}
 

@@ -25,10 +25,11 @@ Schema = dict[str, Any] | bool
 class Context(Protocol):
     """What the conversion of one schema needs of the whole."""
 
-    dropped: list[str]
+    left_out: frozenset[str]
 
     @property
     def may_drop(self) -> bool: ...
+    def drop(self, place: str, keyword: str) -> None: ...
     def rewriting(self) -> AbstractContextManager[None]: ...
     def schema(self, raw: Any, place: str, depth: int) -> Schema: ...
     def target(self, schema: Schema) -> Schema: ...
@@ -61,20 +62,21 @@ class Conversion:
             if convert is None:  # an annotation, or unknown, which the standard treats alike
                 continue
             try:
+                if keyword in self._context.left_out:
+                    raise self._unsupported(keyword)
                 convert(self, keyword, value)
             except UnsupportedKeywordError:
                 if not self._context.may_drop:
                     raise
-                self._drop(keyword)
+                self._context.drop(self._place, keyword)
+                if keyword == "oneOf":
+                    self._any_instead(value)
         if any(part is False for part in self._all):
             return False
         parts = [part for part in self._all if part is not True]
         if not parts:
             return self._direct
         return {**self._direct, "allOf": [*self._direct.get("allOf", []), *parts]}
-
-    def _drop(self, keyword: str) -> None:
-        self._context.dropped.append(f"{self._place}/{escaped(keyword)}")
 
     def _unsupported(self, keyword: str, problem: str = "is not supported") -> Exception:
         return UnsupportedKeywordError(self._place, keyword, problem)
@@ -176,25 +178,22 @@ class Conversion:
         siblings = self._known_of_values()
         alternatives = exclusive_alternatives(value, siblings, self._context.target)
         if alternatives is value:
-            self._all.append({"anyOf": self._plain_list(keyword, value)})
-            return
-        try:
-            if not alternatives:
-                raise self._unsupported(keyword, _OVERLAP)
+            self._any_instead(value)
+        elif alternatives:
             self._add_one_of(alternatives, keyword)
-        except UnsupportedKeywordError:
-            if not self._context.may_drop:
-                raise
-            self._drop(keyword)
-            self._all.append({"anyOf": self._plain_list(keyword, value)})
+        else:
+            raise self._unsupported(keyword, _OVERLAP)
+
+    def _any_instead(self, value: list[Any]) -> None:
+        """Require one or several alternatives of a oneOf."""
+        if "anyOf" not in self._context.left_out:
+            options = [self._inner(one, "oneOf", str(i)) for i, one in enumerate(value)]
+            self._all.append({"anyOf": options})
 
     def _known_of_values(self) -> dict[str, Any]:
         """The keywords that say most about the schema's values."""
         keywords = ("type", "const", "enum")
         return {key: self._schema[key] for key in keywords if key in self._schema}
-
-    def _plain_list(self, keyword: str, value: list[Any]) -> list[Schema]:
-        return [self._inner(member, keyword, str(i)) for i, member in enumerate(value)]
 
     def _not(self, keyword: str, value: Any) -> None:
         schema = well_formed(value, f"{self._place}/{keyword}")

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from glmserve.text.structure.schema.conversion import Conversion
+from glmserve.text.structure.schema.leniency import Leniency
 from glmserve.text.structure.schema.limits import MAX_DEPTH, MAX_REWRITTEN, MAX_SCHEMAS
 from glmserve.text.structure.schema.names import without_simple_patterns
-from glmserve.text.structure.schema.problem import SchemaError, UnsupportedKeywordError
+from glmserve.text.structure.schema.problem import SchemaError, UnsupportedKeywordError, escaped
 from glmserve.text.structure.schema.references import at_pointer, target_pointer
 from glmserve.text.structure.schema.well_formed import well_formed
 
@@ -26,12 +28,16 @@ class Converter:
     """Converts one schema whose references are local.
 
     Args:
-        lenient: leave out what cannot be guaranteed, and list it in `dropped`.
+        leniency: what to leave out, and to list in `dropped`.
+        left_out: keywords to leave out everywhere.
     """
 
-    def __init__(self, root: Schema, *, lenient: bool) -> None:
+    def __init__(
+        self, root: Schema, leniency: Leniency, left_out: frozenset[str] = frozenset()
+    ) -> None:
         self._root = root
-        self._lenient = lenient
+        self._leniency = leniency
+        self.left_out = left_out
         self._num_schemas = 0
         self._num_rewritten: int | None = None
         """Schemas of the keyword that is being rewritten; None if none is."""
@@ -60,7 +66,9 @@ class Converter:
     def schema(self, raw: Any, place: str, depth: int) -> Schema:
         """Convert a schema within the whole."""
         self._check_size(place, depth)
-        schema = well_formed(raw, place)
+        may_drop_malformed = self._leniency is Leniency.MALFORMED
+        drop = partial(self.drop, place) if may_drop_malformed else None
+        schema = well_formed(raw, place, drop)
         if isinstance(schema, bool):
             return schema
         if "patternProperties" in schema:
@@ -113,7 +121,7 @@ class Converter:
     def target(self, schema: Schema) -> Schema:
         """Follow a $ref that stands alone; True if it leads nowhere."""
         for _ in range(MAX_DEPTH):
-            schema = well_formed(schema, "")
+            schema = well_formed(schema)
             if isinstance(schema, bool) or set(schema) != {"$ref"}:
                 return schema
             try:
@@ -137,4 +145,8 @@ class Converter:
     @property
     def may_drop(self) -> bool:
         """Whether a keyword that cannot be guaranteed is left out now."""
-        return self._lenient and self._num_rewritten is None
+        return self._leniency > Leniency.NOTHING and self._num_rewritten is None
+
+    def drop(self, place: str, keyword: str) -> None:
+        """Note that a keyword is left out."""
+        self.dropped.append(f"{place}/{escaped(keyword)}")

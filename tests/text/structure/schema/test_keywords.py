@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from glmserve.text.structure.schema.leniency import Leniency
 from support.schema_engine import Accepting
 
 OBJECT = {"type": "object"}
@@ -183,13 +184,13 @@ def test_what_is_left_out_is_named() -> None:
         },
         "$defs": {"d": {"type": "array", "uniqueItems": True}},
     }
-    accepts = Accepting(schema, lenient=True)
+    accepts = Accepting(schema, Leniency.UNSUPPORTED)
     assert accepts.dropped == ["/properties/a~1b/pattern", "/$defs/d/uniqueItems"]
     assert accepts({"a/b": "xx"}) and not accepts({"a/b": "x"}) and not accepts({"a/b": 1})
 
 
 def test_a_one_of_that_cannot_be_guaranteed_becomes_any_of() -> None:
     options = [{"type": "string", "pattern": "a"}, {"type": "string", "pattern": "b"}]
-    accepts = Accepting({"oneOf": options}, lenient=True)
+    accepts = Accepting({"oneOf": options}, Leniency.UNSUPPORTED)
     assert accepts.dropped == ["/oneOf"]
     assert accepts("a") and accepts("b") and not accepts("c") and not accepts(1)
