@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from glmserve.errors import InvalidRequestError
 from glmserve.text.chat_format import ChatMessage
-from glmserve.text.fine_tuned_formats import TaggedTools
 from glmserve.text.response_filter import FilterChain, ResponseFilter
+from glmserve.text.tagged_tools import TaggedTools
 from glmserve.text.templates.files import ChatTemplates
 from glmserve.text.templates.placeholders import Piece, Placeholders, PromptEncoder
 from glmserve.text.templates.renderer import TemplateError, TemplateRenderer

@@ -198,3 +198,12 @@ def test_tools_of_the_new_formats(select: Select) -> None:
     assert open_line is not None
     assert open_line.tokenizer.decode(open_line.render(QUESTION)[-1:]) == "\n"
     assert open_line.render(QUESTION, tools)[-1] == open_line.tokenizer.special_ids["<|assistant|>"]
+
+
+@pytest.mark.parametrize("template", [GLM4_HF, GLM4_0414, GLM_EDGE, CHATML, FOREIGN])
+def test_every_format_can_require_a_call(select: Select, template: str) -> None:
+    chat = select(template).chat
+    assert chat is not None
+    tools = [Tool("get_time", "The time", None)]
+    for or_text in (False, True):
+        assert "get_time" in chat.tool_grammar(tools, parallel=True, or_text=or_text)
