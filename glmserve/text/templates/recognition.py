@@ -54,6 +54,16 @@ _SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "requir
 _TOOLS = [Tool(f"glmserve_probe_{n}", f"The weather {n}", _SCHEMA) for n in ("one", "two")]
 
 
+def check_messages(template: TemplateFormat) -> None:
+    """Check that the template writes something of a message.
+
+    Raises:
+        TemplateError: it does not, or cannot be rendered.
+    """
+    if template.rendered([_USER]) == template.rendered([_NEXT]):
+        raise TemplateError("it writes the same for different messages")
+
+
 def recognise(template: TemplateFormat) -> ChatFormat | None:
     """The format that writes the same tokens as the template, or None.
 

@@ -108,6 +108,8 @@ def test_the_users_choice(select: Select, tmp_path: Path) -> None:
     ("template", "complaint"),
     [
         ("{% for m in messages %}", "line 1: Unexpected end of template"),
+        ("", "it writes the same for different messages"),
+        ("{% include 'other' %}", "TypeError: no loader"),
         ("{{ messages.nothing.at_all }}", "UndefinedError"),
         ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
         ("{{ raise_exception('Only for\n experts') }}", "Only for experts"),
