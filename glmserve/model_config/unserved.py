@@ -36,7 +36,7 @@ def refuse_adapter(folder: Path) -> None:
         CheckpointError: it does; the message names its base model, and what to do.
     """
     path = folder / _ADAPTER
-    if not path.is_file() or (folder / "config.json").exists():
+    if not path.is_file() or ((folder / "config.json").exists() and not _is_alone(folder)):
         return
     adapter = read_json_object(path)
     base = adapter.get("base_model_name_or_path")
@@ -47,6 +47,12 @@ def refuse_adapter(folder: Path) -> None:
         f"{folder}: only an adapter ({named}{of_base}), not a model; merge it into its base model "
         "with peft (merge_and_unload, then save_pretrained), and serve the merged folder"
     )
+
+
+def _is_alone(folder: Path) -> bool:
+    """Whether the only weights in a folder are an adapter's."""
+    weights = [path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")]
+    return bool(weights) and all(name.startswith("adapter_model") for name in weights)
 
 
 def refuse_foreign_quantization(reader: ConfigReader) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 from glmserve.errors import CheckpointError
 from glmserve.model_config.reader import read_json_object
 
+_MARKS = frozenset({"<|im_start|>", "<|im_end|>"})
+"""ChatML's marks around a message. They are special, whatever a file says."""
+
 LARGEST_ID = 2**24
 """Far above every vocabulary; tables are allocated up to the largest id."""
 
@@ -52,9 +55,8 @@ def read_added_tokens(
     """
     config_path = directory / "tokenizer_config.json"
     config = _read_if_there(config_path)
-    names = _special_names(config) | _special_names(
-        _read_if_there(directory / "special_tokens_map.json")
-    )
+    special_map = _read_if_there(directory / "special_tokens_map.json")
+    names = _special_names(config) | _special_names(special_map) | _MARKS
     tokens: dict[str, AddedToken] = {}
     sources = (
         (config_path, _decoder_tokens(config_path, config.get("added_tokens_decoder"))),
@@ -90,9 +92,9 @@ def added_token(token_id: object, fields: Mapping[str, Any]) -> AddedToken:
     if not isinstance(content, str):
         raise TypeError("content is not a string")
     flags = ("special", "lstrip", "rstrip", "single_word", "normalized")
-    return AddedToken(
-        _checked_id(token_id), content, **{name: bool(fields.get(name, False)) for name in flags}
-    )
+    values = {name: bool(fields.get(name, False)) for name in flags}
+    values["special"] |= content in _MARKS
+    return AddedToken(_checked_id(token_id), content, **values)
 
 
 def _checked_id(value: object) -> int:

@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from glmserve.text.chat_format import ChatFormat, ChatMessage
+from glmserve.text.chat_format import ChatMessage
 from glmserve.text.response_filter import FilterChain, ResponseFilter, StripLeading
 from glmserve.text.role_formats import GLM4Format
-from glmserve.text.tools import Tool, ToolParser, tagged
+from glmserve.text.tagged_tools import TaggedTools
+from glmserve.text.tools import Tool
 from glmserve.text.tools.conversation import with_instructions, without_tools
 
 
@@ -52,18 +53,6 @@ class GLM40414LineFormat(GLM40414Format):
     """The same with one line feed before each tool, as Jinja writes the published template."""
 
     SEPARATOR = "\n"
-
-
-class TaggedTools(ChatFormat):
-    """Explains tools in the system text, for models that were not trained to call them."""
-
-    def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
-        return tagged.TaggedParser(tools)
-
-    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool) -> str:
-        if or_text:
-            return tagged.grammar_with_text(tools, parallel=parallel)
-        return tagged.grammar(tools, parallel=parallel)
 
 
 class GLMEdgeFormat(TaggedTools, GLM4Format):

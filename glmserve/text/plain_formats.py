@@ -11,18 +11,19 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby, takewhile
 from typing import ClassVar
 
-from glmserve.text.chat_format import ChatFormat, ChatMessage
+from glmserve.text.chat_format import ChatMessage
 from glmserve.text.response_filter import (
     FilterChain,
     FullWidthPunctuation,
     ReplaceTrainingDate,
     ResponseFilter,
 )
-from glmserve.text.tools import Tool, ToolParser, tagged
+from glmserve.text.tagged_tools import TaggedTools
+from glmserve.text.tools import Tool, tagged
 from glmserve.text.tools.conversation import without_tools
 
 
-class PlainFormat(ChatFormat):
+class PlainFormat(TaggedTools):
     """Turns tools, calls and results into text, so that subclasses only handle text."""
 
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
@@ -40,16 +41,6 @@ class PlainFormat(ChatFormat):
             system: contents of the system messages at the beginning.
             messages: all later messages, without tool calls.
         """
-
-    def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
-        return tagged.TaggedParser(tools)
-
-    def _tool_grammar(
-        self, tools: Sequence[Tool], *, parallel: bool, or_text: bool, or_json: str | None
-    ) -> str:
-        if or_text:
-            return tagged.grammar_with_text(tools, parallel=parallel)
-        return tagged.grammar(tools, parallel=parallel, or_json=or_json)
 
 
 class _RoundsFormat(PlainFormat):

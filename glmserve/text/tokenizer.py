@@ -54,7 +54,8 @@ class Tokenizer(ABC):
         self.never_sampled = never_sampled
         """Ids below vocab_size that must not be sampled: gaps and unused tokens."""
         self._prompt_prefix = list(prompt_prefix)
-        self._prompt_suffix = list(prompt_suffix)
+        self.prompt_suffix = list(prompt_suffix)
+        """Ids at the end of every prompt; the model cannot read one without them."""
         self.added_texts = {t.id: t.content for t in added_tokens if not t.special}
         """Text by id of the added tokens that are ordinary text."""
         self._splitter = splitter(added_tokens) if self.added_texts else None
@@ -85,7 +86,7 @@ class Tokenizer(ABC):
         Raises:
             InvalidRequestError: see `encode`.
         """
-        return [*self._prompt_prefix, *self.encode(text), *self._prompt_suffix]
+        return [*self._prompt_prefix, *self.encode(text), *self.prompt_suffix]
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of a whole list of ids.

@@ -158,6 +158,10 @@ def test_an_adapter_alone(tmp_path: Path, adapter: dict[str, Any], expected: str
     message = _refusal(tmp_path)
     assert expected in message
     assert "merge it into its base model" in message
+    (tmp_path / "config.json").write_text(json.dumps(CHATGLM2))
+    assert expected in _refusal(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    assert read_model_config(tmp_path).num_layers == 28
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,29 @@ def test_names_of_the_family_stay_special(train_sentencepiece: Any, tmp_path: Pa
     assert tokenizer.vocab_size == 409
 
 
+def test_the_marks_of_chatml_are_special(train_sentencepiece: Any, tmp_path: Path) -> None:
+    config = {"405": _whole({"content": "<|im_start|>"})}
+    directory = _copy(train_sentencepiece(), tmp_path, added_tokens_decoder=config)
+    (directory / "added_tokens.json").write_text(json.dumps({"<|im_end|>": 406}))
+    tokenizer = load_tokenizer(directory)
+    assert not tokenizer.added_texts
+    assert not {405, 406}.intersection(tokenizer.encode("<|im_start|><|im_end|>"))
+
+
+def test_real_glm4_with_an_added_token(goldens_dir: Path, tmp_path: Path) -> None:
+    source = goldens_dir / "tokenizers" / "glm-4-tiny"
+    shutil.copy(source / "tokenizer.model", tmp_path)
+    config = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config["added_tokens_decoder"] |= {
+        "450": {"content": "<think>", "special": False},
+        "451": {"content": "</think>", "special": False},
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.encode("<think>a</think>") == [450, 97, 451]
+    assert tokenizer.decode([450] * 3) == "<think>" * 3
+
+
 @pytest.mark.parametrize(
     ("config", "plain", "complaint"),
     [

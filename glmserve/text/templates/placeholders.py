@@ -7,6 +7,7 @@ token. The first rendering shows whether the template changes the texts.
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,7 +62,7 @@ class Placeholders:
                 if found is None:
                     return None
                 text = found
-                is_trimmed = is_trimmed or text != whole
+                is_trimmed = is_trimmed or text not in (whole, _in_json(whole))
             if not plain.startswith(text, position):
                 return None
             position += len(text)
@@ -70,13 +71,18 @@ class Placeholders:
 
 
 def _written(text: str, plain: str, position: int, follows: str) -> str | None:
-    """What the template made of a text at this position: the text, or without outer whitespace."""
-    for candidate in (text, text.strip(), text.lstrip(), text.rstrip()):
+    """What the template made of a text at this position: the text, as it is within JSON, or without
+    outer whitespace."""
+    for candidate in (text, _in_json(text), text.strip(), text.lstrip(), text.rstrip()):
         if plain.startswith(candidate, position) and plain.startswith(
             follows, position + len(candidate)
         ):
             return candidate
     return None
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 class PromptEncoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
@@ -22,7 +23,7 @@ from glmserve.text.role_formats import ChatGLM3Format, GLM4Format
 from glmserve.text.templates.renderer import TemplateError
 from glmserve.text.templates.template_format import TemplateFormat
 from glmserve.text.tokenizer import Tokenizer
-from glmserve.text.tools import Tool
+from glmserve.text.tools import Tool, ToolCall, tagged
 
 _CANDIDATES: tuple[type[ChatFormat], ...] = (
     GLM4Format,
@@ -51,6 +52,16 @@ _WITH_ROLES = [
 ]
 _SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 _TOOLS = [Tool(f"glmserve_probe_{n}", f"The weather {n}", _SCHEMA) for n in ("one", "two")]
+
+
+def check_messages(template: TemplateFormat) -> None:
+    """Check that the template writes something of a message.
+
+    Raises:
+        TemplateError: it does not, or cannot be rendered.
+    """
+    if template.rendered([_USER]) == template.rendered([_NEXT]):
+        raise TemplateError("it writes the same for different messages")
 
 
 def recognise(template: TemplateFormat) -> ChatFormat | None:
@@ -91,6 +102,20 @@ def turn_ends(template: TemplateFormat) -> list[str]:
     text = template.rendered([_USER, _ANSWER, _NEXT])
     behind = text.partition(_ANSWER.content)[2].partition(_NEXT.content)[0]
     return template.special_names(behind)[:1]
+
+
+def writes_tagged_calls(template: TemplateFormat) -> bool:
+    """Whether the template writes tools, and calls in the form that TaggedParser reads."""
+    call = ToolCall("call_1", _TOOLS[0].name, '{"city": "Paris"}')
+    result = ChatMessage("tool", "It rains.", tool_call_id="call_1")
+    messages = [_USER, ChatMessage("assistant", "", (call,)), result]
+    try:
+        text = template.rendered(messages, _TOOLS)
+    except TemplateError:
+        return False
+    written = re.sub(r"\s", "", tagged.call_text(call))
+    calls = re.findall(f"{tagged.OPEN}.*?{tagged.CLOSE}", re.sub(r"\s", "", text))
+    return text.count(_TOOLS[1].name) == 1 and written in calls and result.content in text
 
 
 def _formats(tokenizer: Tokenizer) -> Iterator[ChatFormat]:

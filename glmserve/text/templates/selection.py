@@ -10,7 +10,12 @@ from glmserve.model_config.reader import read_json_object
 from glmserve.text.chat_format import ChatFormat
 from glmserve.text.chat_format_selection import read_name_hints, select_chat_format
 from glmserve.text.templates.files import ChatTemplates, find_templates
-from glmserve.text.templates.recognition import recognise, turn_ends
+from glmserve.text.templates.recognition import (
+    check_messages,
+    recognise,
+    turn_ends,
+    writes_tagged_calls,
+)
 from glmserve.text.templates.renderer import TemplateError
 from glmserve.text.templates.template_format import TemplateFormat
 from glmserve.text.tokenizer import Tokenizer
@@ -76,18 +81,20 @@ def _by_template(
 ) -> SelectedFormat:
     template = TemplateFormat(tokenizer, templates, is_strict=options.is_strict)
     try:
+        check_messages(template)
         known = recognise(template)
         if known is not None:
             template.close()
             return SelectedFormat(known, f"{known.name}, recognised by the chat template")
         template.end_with(turn_ends(template))
+        template.writes_tools = writes_tagged_calls(template)
     except TemplateError as error:
         template.close()
         raise CheckpointError(
             f"{templates.path}: the chat template cannot be used: {error.message}; give another by "
             "--chat-template FILE, or --chat-template native for the model's own format"
         ) from None
-    return SelectedFormat(template, f"rendered by the chat template {templates.path.name}")
+    return SelectedFormat(template, f"rendered by the chat template in {templates.path.name}")
 
 
 def _names_format(folder: Path) -> bool:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 from glmserve.errors import InvalidRequestError
 from glmserve.text.chat_format import ChatMessage
-from glmserve.text.fine_tuned_formats import TaggedTools
 from glmserve.text.response_filter import FilterChain, ResponseFilter
+from glmserve.text.tagged_tools import TaggedTools
 from glmserve.text.templates.files import ChatTemplates
 from glmserve.text.templates.placeholders import Piece, Placeholders, PromptEncoder
 from glmserve.text.templates.renderer import TemplateError, TemplateRenderer
+from glmserve.text.templates.variables import variables
 from glmserve.text.tokenizer import Tokenizer
 from glmserve.text.tools import Tool
 from glmserve.text.tools.conversation import with_instructions, without_tools
@@ -24,8 +24,9 @@ logger = logging.getLogger(__name__)
 class TemplateFormat(TaggedTools):
     """Renders each conversation by the checkpoint's template, in another process.
 
-    Tools are explained in the system text, and calls and results are texts, because nothing tells
-    how this model would call them.
+    If the template writes calls between the tags of `tools/tagged.py`, as many do, it writes the
+    tools, too. Otherwise these are explained in the system text, and calls and results are texts,
+    because nothing tells how this model would call them.
 
     Args:
         templates: of the checkpoint.
@@ -43,13 +44,18 @@ class TemplateFormat(TaggedTools):
         self.name = f"template {digest[:12]}"  # type: ignore[misc]  # a class's in other formats
         super().__init__(tokenizer)
         self.templates = templates
+        self.writes_tools = False
+        """Whether the template gets tools and calls as such."""
         self._is_strict = is_strict
         self._has_warned = False
         self._renderer = TemplateRenderer(templates.sources, templates.variables)
         self._encoder = PromptEncoder(tokenizer)
 
     def end_with(self, names: Sequence[str]) -> None:
-        """End responses with these special tokens, too."""
+        """End responses with these special tokens, too; where the user's turn ends them, so does
+        that of a tool."""
+        if "<|user|>" in names and "<|observation|>" in self.tokenizer.special_ids:
+            names = [*names, "<|observation|>"]
         self.stop_ids |= {self.tokenizer.special_ids[name] for name in names}
 
     def rendered(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> str:
@@ -58,13 +64,8 @@ class TemplateFormat(TaggedTools):
         Raises:
             TemplateError: the template cannot be rendered, or refuses the conversation.
         """
-        variables = _variables([_message(m, m.content) for m in messages])
-        if tools:
-            variables["tools"] = [
-                {"type": "function", "function": tool.signature()} for tool in tools
-            ]
         name = self.templates.name_for(tools=bool(tools))
-        return self._renderer.render(name, [variables])[0]
+        return self._renderer.render(name, [variables(messages, tools)])[0]
 
     def encoded(self, text: str) -> list[int]:
         """Token ids of a text that the template wrote of texts without special tokens."""
@@ -85,12 +86,19 @@ class TemplateFormat(TaggedTools):
         return ()
 
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
-        texts = [
-            without_tools(message)
-            for message in (with_instructions(messages, tools) if tools else messages)
-        ]
+        if not self.writes_tools:
+            offered = with_instructions(messages, tools) if tools else messages
+            messages, tools = [without_tools(message) for message in offered], ()
         placeholders = Placeholders()
-        plain, marked = self._render_both(texts, placeholders)
+        plain, marked = self._render_both(messages, tools, placeholders)
+        return [*self._encoded_prompt(placeholders, plain, marked), *self._missing_marks(plain)]
+
+    def _encoded_prompt(self, placeholders: Placeholders, plain: str, marked: str) -> list[int]:
+        """
+        Args:
+            plain: the rendering.
+            marked: the same with placeholders.
+        """
         found = placeholders.pieces(marked, plain)
         if found is None:
             self._note_change("changes the texts of messages")
@@ -101,17 +109,26 @@ class TemplateFormat(TaggedTools):
             self._note_change("removes whitespace around the texts of messages")
         return self._encoder.encode(pieces)
 
+    def _missing_marks(self, plain: str) -> list[int]:
+        """The marks at the end of a prompt without which ChatGLM-6B cannot read it."""
+        suffix = self.tokenizer.prompt_suffix
+        names = self._encoder.names(plain)[-len(suffix) :]
+        return [] if [self.tokenizer.special_ids[name] for name in names] == suffix else suffix
+
     def _render_both(
-        self, messages: Sequence[ChatMessage], placeholders: Placeholders
+        self, messages: Sequence[ChatMessage], tools: Sequence[Tool], placeholders: Placeholders
     ) -> list[str]:
         """The conversation, and the same with placeholders."""
+
+        def marked(text: str) -> str:
+            return placeholders.stand_for(text) if self._encoder.names(text) else text
+
         both = [
-            [_message(m, m.content) for m in messages],
-            [_message(m, placeholders.stand_for(m.content)) for m in messages],
+            variables(messages, tools),
+            variables(messages, tools, content=placeholders.stand_for, inner=marked),
         ]
         try:
-            name = self.templates.name_for(tools=False)
-            return self._renderer.render(name, [_variables(each) for each in both])
+            return self._renderer.render(self.templates.name_for(tools=bool(tools)), both)
         except UnicodeEncodeError:
             raise InvalidRequestError(
                 "the messages are not valid Unicode: they have a lone surrogate", "messages"
@@ -147,17 +164,3 @@ class TemplateFormat(TaggedTools):
                 "tokens in them cannot be kept as text; leave these names out",
                 "messages",
             )
-
-
-def _message(message: ChatMessage, content: str) -> dict[str, Any]:
-    return {"role": message.role, "content": content}
-
-
-def _variables(messages: list[dict[str, Any]]) -> dict[str, Any]:
-    """What transformers gives to a template."""
-    return {
-        "messages": messages,
-        "tools": None,
-        "documents": None,
-        "add_generation_prompt": True,
-    }

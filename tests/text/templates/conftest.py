@@ -49,6 +49,17 @@ FOREIGN = (
     "{% endfor %}{% if add_generation_prompt %}[ASSISTANT] {% endif %}"
 )
 
+HERMES = (
+    "{% if tools %}<|im_start|>system\n<tools>{% for tool in tools %}\n{{ tool | tojson }}"
+    "{% endfor %}\n</tools><|im_end|>\n{% endif %}{% for m in messages %}<|im_start|>"
+    "{{ 'user' if m.role == 'tool' else m.role }}\n{% if m.role == 'tool' %}<tool_response>\n"
+    "{{ m.content }}\n</tool_response>{% else %}{{ m.content }}{% endif %}"
+    '{% for call in m.tool_calls %}\n<tool_call>\n{"name": "{{ call.function.name }}", '
+    '"arguments": {{ call.function.arguments | tojson }}}\n</tool_call>{% endfor %}'
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""The form of Hermes, which Qwen and many fine-tunes use."""
+
 Select = Callable[..., SelectedFormat]
 
 

@@ -68,7 +68,7 @@ def test_known_templates(select: Select, template: str, expected: type[Any]) -> 
 def test_others_are_rendered(select: Select, template: str) -> None:
     selected = select(template)
     assert isinstance(selected.chat, TemplateFormat)
-    assert selected.reason == "rendered by the chat template chat_template.jinja"
+    assert selected.reason == "rendered by the chat template in chat_template.jinja"
 
 
 def test_no_template(select: Select) -> None:
@@ -108,6 +108,8 @@ def test_the_users_choice(select: Select, tmp_path: Path) -> None:
     ("template", "complaint"),
     [
         ("{% for m in messages %}", "line 1: Unexpected end of template"),
+        ("", "it writes the same for different messages"),
+        ("{% include 'other' %}", "TypeError: no loader"),
         ("{{ messages.nothing.at_all }}", "UndefinedError"),
         ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
         ("{{ raise_exception('Only for\n experts') }}", "Only for experts"),
@@ -198,3 +200,12 @@ def test_tools_of_the_new_formats(select: Select) -> None:
     assert open_line is not None
     assert open_line.tokenizer.decode(open_line.render(QUESTION)[-1:]) == "\n"
     assert open_line.render(QUESTION, tools)[-1] == open_line.tokenizer.special_ids["<|assistant|>"]
+
+
+@pytest.mark.parametrize("template", [GLM4_HF, GLM4_0414, GLM_EDGE, CHATML, FOREIGN])
+def test_every_format_can_require_a_call(select: Select, template: str) -> None:
+    chat = select(template).chat
+    assert chat is not None
+    tools = [Tool("get_time", "The time", None)]
+    for or_text in (False, True):
+        assert "get_time" in chat.tool_grammar(tools, parallel=True, or_text=or_text)
