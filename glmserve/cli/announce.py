@@ -57,6 +57,8 @@ def announce(context: ServerContext, listener: socket.socket, *, has_tls: bool) 
         f"  device    {info.device}, {info.dtype}",
         f"  KV cache  {limits.token_capacity:,} tokens ({format_size(info.kv_cache_bytes)}); "
         f"context {_context(context)}, {limits.max_sequences} requests at once",
+        *([f"  chats     {context.chat_reason}"] if context.chat_reason else []),
+        *_defaults(context),
         *_journal(context),
         f"  URL       {url}/v1  (docs: {url}/docs)",
         "",
@@ -64,6 +66,14 @@ def announce(context: ServerContext, listener: socket.socket, *, has_tls: bool) 
         f"  {_curl(context, listener, has_tls)}",
     ]
     print("\n".join(lines), flush=True)
+
+
+def _defaults(context: ServerContext) -> list[str]:
+    """What the checkpoint's generation_config.json sets for requests that do not."""
+    text = str(context.generation_defaults)
+    if not text:
+        return []
+    return [f"  defaults  {text} (generation_config.json)"]
 
 
 def _journal(context: ServerContext) -> list[str]:

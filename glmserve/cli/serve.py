@@ -28,6 +28,7 @@ from glmserve.cli.options import (
 )
 from glmserve.config import ServerConfig, Tenant
 from glmserve.errors import OptionError
+from glmserve.model_config import model_name
 from glmserve.process.interrupts import exit_immediately_on
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
     with exit_immediately_on(signal.SIGINT):
         from glmserve.cli.listening import Address
         from glmserve.cli.server import serve  # imported here: --help need not wait
+        from glmserve.cli.text_layer import chat_options
 
     return serve(
         runner,
@@ -75,7 +77,8 @@ def run(options: argparse.Namespace) -> int:
         connection_config(options),
         journal_config(options),
         skip_tokenizer=options.skip_tokenizer_init,
-        chat_format=options.chat_format,
+        chat_options=chat_options(options),
+        generation_config=options.generation_config,
         address=Address(options.host, options.port, options.uds),
         drain_timeout=options.drain_timeout,
         record=options.record,
@@ -91,7 +94,7 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
     """
     checkpoint: Path = options.checkpoint
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    name, *further_names = dict.fromkeys(options.served_model_name or [folder.resolve().name])
+    name, *further_names = dict.fromkeys(options.served_model_name or [model_name(folder)])
     return ServerConfig(
         served_model_name=name,
         further_model_names=tuple(further_names),

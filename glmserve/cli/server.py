@@ -24,6 +24,8 @@ from starlette.types import ASGIApp
 from glmserve.api import ServerContext, create_app
 from glmserve.api.answering.unfinished import finish_unfinished
 from glmserve.cli.announce import LoadingBar, announce
+from glmserve.cli.checkpoint_notes import checkpoint_notes
+from glmserve.cli.generation_config import with_generation_config
 from glmserve.cli.http_server import HttpServer
 from glmserve.cli.journal import open_journal
 from glmserve.cli.listening import Address, listen
@@ -41,10 +43,9 @@ from glmserve.errors import StartupError
 from glmserve.executor import Executor, ProcessExecutor
 from glmserve.model_config import read_model_config
 from glmserve.process.failure import INTERRUPTED
+from glmserve.text.templates.selection import ChatOptions, SelectedFormat
 from glmserve.trace import TraceWriter, TracingExecutor
 
-_MAX_UNKNOWN_FIELDS = 20  # of a config.json, in warnings
-_MAX_NAME_LENGTH = 100
 _ERROR_EVENT_SECONDS = 1
 """Seconds to deliver the error event to streams that the shutdown ends."""
 
@@ -58,7 +59,8 @@ def serve(
     journal_config: JournalConfig | None,
     *,
     skip_tokenizer: bool,
-    chat_format: str | None,
+    chat_options: ChatOptions,
+    generation_config: str,
     address: Address,
     drain_timeout: float,
     tls: ssl.SSLContext | None,
@@ -67,6 +69,7 @@ def serve(
     """Run the server; returns the exit code.
 
     Args:
+        generation_config: "auto" or "none".
         drain_timeout: seconds for running streams after a signal.
         record: file for a recording, or None.
         tls: None serves plain HTTP.
@@ -78,12 +81,12 @@ def serve(
     model = read_model_config(
         checkpoint, runner_config.rope_scaling, runner_config.ptuning_checkpoint
     )
-    for field in model.unknown_fields[:_MAX_UNKNOWN_FIELDS]:
-        name = repr(field)[1:-1][:_MAX_NAME_LENGTH]
-        print(f"glmserve: note: {model.path} has a field unknown here: {name}", file=sys.stderr)
-    tokenizer, chat = None, None
+    model, defaults = with_generation_config(model, generation_config)
+    for note in checkpoint_notes(model, defaults):
+        print(f"glmserve: note: {note}", file=sys.stderr)
+    tokenizer, selected = None, SelectedFormat(None)
     if not skip_tokenizer:
-        tokenizer, chat = load_text_layer(model, chat_format)
+        tokenizer, selected = load_text_layer(model, chat_options)
         runner_config = limit_vocabulary(runner_config, model, tokenizer)
     with listen(address) as listener:
         executor: Executor = ProcessExecutor(runner_config, supervision_config)
@@ -93,9 +96,12 @@ def serve(
             executor = TracingExecutor(executor, writer)
         hash_key = secrets.token_bytes(32)
         engine = Engine(executor, scheduler_config, hash_key=hash_key, observer=writer)
-        context = ServerContext(server_config, model, engine, tokenizer, chat)
+        chat = selected.chat
+        context = ServerContext(
+            server_config, model, engine, tokenizer, chat, defaults, selected.reason
+        )
         if journal_config is not None:
-            context.record_to(open_journal(journal_config, model, runner_config, chat))
+            context.record_to(open_journal(journal_config, model, runner_config, chat, defaults))
         return uvloop.run(_run(context, listener, limits, drain_timeout, tls))
 
 

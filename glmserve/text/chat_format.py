@@ -51,6 +51,9 @@ class ChatFormat(ABC):
     calls_anywhere: ClassVar[bool] = True
     """Whether a call may follow text in a response. If not, a continued message has no calls."""
 
+    blocks: ClassVar[bool] = False
+    """Whether rendering waits for another process, so that the event loop must not call it."""
+
     def __init__(self, tokenizer: Tokenizer) -> None:
         for name in (*self.required_tokens, *self.stop_tokens):
             if name not in tokenizer.special_ids:
@@ -93,6 +96,9 @@ class ChatFormat(ABC):
             return self._render(ordered, tools)
         return self._render_open(ordered[:-1], tools, ordered[-1].content)
 
+    def close(self) -> None:  # noqa: B027  # most formats hold nothing
+        """Release what the format holds outside of this process."""
+
     @abstractmethod
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
         """Like `render`, for checked messages, perhaps none, and a new answer."""
@@ -122,22 +128,32 @@ class ChatFormat(ABC):
     def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
         """A new parser for one response. It reads the filtered text."""
 
-    def tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool = False) -> str:
+    def tool_grammar(
+        self,
+        tools: Sequence[Tool],
+        *,
+        parallel: bool,
+        or_text: bool = False,
+        or_json: str | None = None,
+    ) -> str:
         """A Lark grammar (llguidance's dialect) of unfiltered responses that call `tools`.
 
         Args:
             parallel: allow several calls, if the model can write several.
             or_text: also allow a response that is text, but no call of any other tool.
+            or_json: also allow a response that is JSON; see `embedded_schema`.
 
         Raises:
             InvalidRequestError: there are no tools, or the parameters of one are not an object.
         """
         if not tools:
             raise InvalidRequestError("a call is required, but there are no tools", param="tools")
-        return self._tool_grammar(tools, parallel=parallel, or_text=or_text)
+        return self._tool_grammar(tools, parallel=parallel, or_text=or_text, or_json=or_json)
 
     @abstractmethod
-    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool) -> str:
+    def _tool_grammar(
+        self, tools: Sequence[Tool], *, parallel: bool, or_text: bool, or_json: str | None
+    ) -> str:
         """Like `tool_grammar`, for at least one tool."""
 
 

@@ -11,22 +11,24 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby, takewhile
 from typing import ClassVar
 
-from glmserve.text.chat_format import ChatFormat, ChatMessage
+from glmserve.text.chat_format import ChatMessage
 from glmserve.text.response_filter import (
     FilterChain,
     FullWidthPunctuation,
     ReplaceTrainingDate,
     ResponseFilter,
 )
-from glmserve.text.tools import Tool, ToolParser, tagged
+from glmserve.text.tagged_tools import TaggedTools
+from glmserve.text.tools import Tool, tagged
+from glmserve.text.tools.conversation import without_tools
 
 
-class PlainFormat(ChatFormat):
+class PlainFormat(TaggedTools):
     """Turns tools, calls and results into text, so that subclasses only handle text."""
 
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
         system = [m.content for m in takewhile(lambda m: m.role == "system", messages)]
-        rest = [_without_tools(message) for message in messages[len(system) :]]
+        rest = [without_tools(message) for message in messages[len(system) :]]
         if tools:
             system.append(tagged.instructions(tools))
         return self.tokenizer.encode_prompt(self._text(system, rest))
@@ -39,21 +41,6 @@ class PlainFormat(ChatFormat):
             system: contents of the system messages at the beginning.
             messages: all later messages, without tool calls.
         """
-
-    def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
-        return tagged.TaggedParser(tools)
-
-    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool) -> str:
-        if or_text:
-            return tagged.grammar_with_text(tools, parallel=parallel)
-        return tagged.grammar(tools, parallel=parallel)
-
-
-def _without_tools(message: ChatMessage) -> ChatMessage:
-    if message.role == "tool":
-        return ChatMessage("user", tagged.result_text(message.content))
-    said = [message.content] if message.content or not message.tool_calls else []
-    return ChatMessage(message.role, "\n".join((*said, *map(tagged.call_text, message.tool_calls))))
 
 
 class _RoundsFormat(PlainFormat):
@@ -80,7 +67,7 @@ class _RoundsFormat(PlainFormat):
         """The assistant's messages before the last one belong to the answer that is continued."""
         earlier = list(takewhile(lambda m: m.role == "assistant", reversed(messages)))
         before = messages[: len(messages) - len(earlier)]
-        texts = [_without_tools(message).content for message in reversed(earlier)]
+        texts = [without_tools(message).content for message in reversed(earlier)]
         return super()._render_open(before, tools, "\n\n".join((*texts, begun)))
 
     @abstractmethod

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import takewhile
+from typing import ClassVar
 
 from glmserve.text.chat_format import ChatFormat, ChatMessage
 from glmserve.text.tokenizer import Tokenizer
@@ -106,8 +107,10 @@ class ChatGLM3Format(_RoleFormat):
     def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
         return NamedPythonParser(tools)
 
-    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool) -> str:
-        return python_call_grammar(tools, or_text=or_text)
+    def _tool_grammar(
+        self, tools: Sequence[Tool], *, parallel: bool, or_text: bool, or_json: str | None
+    ) -> str:
+        return python_call_grammar(tools, or_text=or_text, or_json=or_json)
 
 
 class GLM4Format(_RoleFormat):
@@ -118,7 +121,7 @@ class GLM4Format(_RoleFormat):
     """
 
     name = "glm4"
-    required_tokens = ("<|system|>", "<|assistant|>", "<sop>")
+    required_tokens: ClassVar[tuple[str, ...]] = ("<|system|>", "<|assistant|>", "<sop>")
 
     # Verbatim from upstream's template, including its spelling of the model's name.
     TOOLS = (
@@ -146,8 +149,10 @@ class GLM4Format(_RoleFormat):
     def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
         return NamedJsonParser(tools)
 
-    def _tool_grammar(self, tools: Sequence[Tool], *, parallel: bool, or_text: bool) -> str:
-        return json_call_grammar(tools, or_text=or_text)
+    def _tool_grammar(
+        self, tools: Sequence[Tool], *, parallel: bool, or_text: bool, or_json: str | None
+    ) -> str:
+        return json_call_grammar(tools, or_text=or_text, or_json=or_json)
 
 
 def _indented(value: object) -> str:

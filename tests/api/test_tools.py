@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import jsonschema
 import pytest
 
-from glmserve.contract.step import RunnerLimits, StepInput, StepOutput
-from support.fakes import FakeRunner, nearest_allowed
+from support.speaker import Speaker
 
 CHAT = "/v1/chat/completions"
-ROOMY = RunnerLimits(
-    num_blocks=512, block_size=4, max_sequences=16, max_step_tokens=512, max_context=1024
-)
 PARAMETERS = {
     "type": "object",
     "properties": {"city": {"type": "string", "maxLength": 5}, "days": {"enum": [1, 2]}},
@@ -25,30 +20,6 @@ PARAMETERS = {
 WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": PARAMETERS}}
 TIME = {"type": "function", "function": {"name": "get_time"}}
 CALL = '<tool_call>{"name": "get_time", "arguments": {}}</tool_call>'
-
-
-class Speaker(FakeRunner):
-    """Says a given text and then the end, or what comes nearest to it among what is allowed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(ROOMY)
-        self._script = [*text.encode(), 256]
-        self._said: dict[int, int] = {}
-
-    def execute(self, step: StepInput, masks: Callable[[], list[bytes]] = list) -> StepOutput:
-        sampled = [s for s in step.sequences if s.sampling is not None]
-        needs_masks = any(s.sampling and s.sampling.constrained for s in sampled)
-        given = masks() if needs_masks else []
-        output = super().execute(step, lambda: given)
-        left = iter(given)
-        ids = []
-        for sequence in sampled:
-            said = self._said.get(sequence.request_id, 0) if sequence.start else 0
-            self._said[sequence.request_id] = said + 1
-            token = self._script[min(said, len(self._script) - 1)]
-            constrained = sequence.sampling is not None and sequence.sampling.constrained
-            ids.append(nearest_allowed(token, next(left)) if constrained else token)
-        return StepOutput(step.step_id, ids, output.logprobs, output.scores, output.pooled)
 
 
 LIST = {"type": "array", "items": {}}
@@ -219,7 +190,7 @@ class TestToolCalls:
                 {"tools": [TIME], "tool_choice": {"type": "function", "function": {"name": "f"}}},
                 "tool_choice",
             ),
-            ({"tools": [TIME], "response_format": {"type": "json_object"}}, "response_format"),
+            ({"tools": [TIME], "guided_regex": "a+"}, "guided_regex"),
             ({"tools": [TIME], "tool_choice": "required", "bad_words": ["x"]}, "bad_words"),
         ],
     )

@@ -4,6 +4,7 @@ Without a network, everything in this process:
     fakes               test doubles at the seams of glmserve: runner, tokenizer, chat format
     fake_server         an application over a fake runner, and clients of it
     scripted            a runner that returns the tokens it is told
+    speaker             a runner that says a text as far as its constraint allows
     streaming           streams of such an application, read event by event
     worker_on_thread    an executor with threads for workers
     token_streams       tokens of one stream
@@ -30,6 +31,7 @@ Clients:
 Schemas:
     openai_schemas, anthropic_schemas       the published ones
     json_schemas, constrained_sampling      random ones, and models that sample under them
+    schema_engine                           what a converted one accepts
 
 Models and kernels (these import torch):
     tiny_models         tiny random checkpoints, and a slow reference model

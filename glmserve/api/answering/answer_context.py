@@ -17,6 +17,8 @@ class AnswerContext:
     identity: Identity = field(default_factory=Identity)
     journaled: JournaledAnswer | None = None
     """None without a journal."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """What the response's headers say about the answer."""
 
     @property
     def is_resumed(self) -> bool:

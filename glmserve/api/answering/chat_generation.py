@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from glmserve.api.answering.answer_context import AnswerContext
-from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.context import NO_CHAT_FORMAT, ServerContext
 from glmserve.api.answering.conversation import render
 from glmserve.api.answering.generation import Generation, WholeText
 from glmserve.api.answering.prediction import prediction_ids
-from glmserve.api.answering.structure import answer_structure, keeps_text
+from glmserve.api.answering.structure import answer_structure, dropped_header, keeps_text
 from glmserve.api.answering.submission import GenerationSpec, submit_generation
 from glmserve.api.answering.tool_choice import ToolUse, tool_use
 from glmserve.api.answering.truncation import truncated
@@ -172,6 +172,7 @@ async def start_chat(
     use = _possible_use(chat, chat_format, offer)
     stop_ids = frozenset(chat_format.stop_ids) | frozenset(server.model.eos_token_ids)
     structure = await answer_structure(server, chat, chat_format, use, stop_ids)
+    answer.headers.update(dropped_header(structure))
     prediction: Sequence[int] = ()
     if chat.prediction is not None:
         prediction = await prediction_ids(
@@ -222,6 +223,8 @@ def _possible_use(chat: ChatCompletionRequest, chat_format: ChatFormat, offer: T
 
 
 def _chat_format(server: ServerContext) -> ChatFormat:
+    if server.chat_format is None and server.tokenizer is not None:
+        raise InvalidRequestError(NO_CHAT_FORMAT, "messages")
     if server.chat_format is None:
         raise InvalidRequestError(
             "this server has no tokenizer; send token ids to /v1/completions", "messages"

@@ -39,7 +39,9 @@ async def render(
     size = num_characters(conversation, tools)
     check_characters(size, server.engine.info.limits.max_context, "messages")
     return await run_in_thread_if_large(
-        lambda: chat_format.render(conversation, tools, continue_last=continue_last), size
+        lambda: chat_format.render(conversation, tools, continue_last=continue_last),
+        size,
+        always=chat_format.blocks,
     )
 
 

@@ -9,6 +9,7 @@ from glmserve.api.answering.client import ClientGoneError, ClientSignal, either
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import AnswerRequest
 from glmserve.api.answering.generation import Generation
+from glmserve.api.answering.generation_defaults import apply_defaults
 from glmserve.api.answering.outcome import AnswerStream, WholeAnswer
 from glmserve.api.answering.record_or_resume import record_or_resume
 from glmserve.api.answering.response_cache import JSON, KeptAnswer, cache_key
@@ -38,6 +39,7 @@ async def answer(server: ServerContext, request: AnswerRequest) -> WholeAnswer |
     server.settle_model(request.parsed)
     for check in request.endpoint.checks:
         check(request.parsed)
+    apply_defaults(server.generation_defaults, request.parsed)
     journaled = await record_or_resume(server.answers, request)
     context = AnswerContext(request.caller)
     if journaled is not None:
@@ -68,8 +70,12 @@ async def _answer(
         return await _generate(server, request, context, None)
     key = cache_key(request.caller, request.endpoint.path, request.parsed)
     if (kept := cache.find(key)) is not None:
-        return WholeAnswer(*kept, {CACHE_HEADER: "hit"})
-    outcome = await _generate(server, request, context, lambda kept: cache.add(key, kept))
+        return WholeAnswer(kept.body, kept.media_type, {**dict(kept.headers), CACHE_HEADER: "hit"})
+
+    def keep(answer: KeptAnswer) -> None:
+        cache.add(key, answer._replace(headers=tuple(context.headers.items())))
+
+    outcome = await _generate(server, request, context, keep)
     outcome.headers[CACHE_HEADER] = "miss"
     return outcome
 
@@ -89,13 +95,16 @@ async def _generate(
         writer = await request.endpoint.start(server, request.parsed, context)
     except InvalidRequestError as error:
         raise error.renamed(request.endpoint.field_names) from None
+    request.on_start(writer)
     if request.is_stream:
         await _wait_first(writer.generation, request.client_left, context.journaled)
-        return AnswerStream(writer, context.journaled, keep)
+        stream = AnswerStream(writer, context.journaled, keep)
+        stream.headers.update(context.headers)
+        return stream
     body = await writer.whole(await writer.generation.collect(request.client_left))
     if keep is not None:
         keep(KeptAnswer(body, JSON))
-    return WholeAnswer(body)
+    return WholeAnswer(body, headers=dict(context.headers))
 
 
 async def _wait_first(

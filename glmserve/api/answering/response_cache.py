@@ -26,6 +26,8 @@ class KeptAnswer(NamedTuple):
 
     body: bytes
     media_type: str
+    headers: tuple[tuple[str, str], ...] = ()
+    """Those that belong to the answer itself."""
 
 
 class ResponseCache:

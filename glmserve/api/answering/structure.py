@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,11 +23,24 @@ from glmserve.text.structure import (
     Regex,
     Structure,
     Without,
-    checked_schema,
 )
-from glmserve.text.tools import Tool
+from glmserve.text.structure.embedded_schema import ANSWER_LAYOUT, embedded_schema
+from glmserve.text.structure.schema.leniency import Leniency
 
-_ANY_OBJECT = {"type": "object", "additionalProperties": True}
+DROPPED_HEADER = "X-Glmserve-Dropped-Keywords"
+"""Keywords of JSON schemas that an answer need not obey, because no grammar can hold them."""
+
+_MAX_NAMED = 20
+"""Keywords that the header names."""
+
+
+def dropped_header(structure: CompiledStructure | None) -> dict[str, str]:
+    """The header that names the keywords that a structure leaves out, if there are any."""
+    if structure is None or not structure.dropped:
+        return {}
+    named = ", ".join(structure.dropped[:_MAX_NAMED])
+    others = len(structure.dropped) - _MAX_NAMED
+    return {DROPPED_HEADER: f"{named}, and {others} more" if others > 0 else named}
 
 
 class StructureSpec(NamedTuple):
@@ -86,42 +98,50 @@ async def answer_structure(
 ) -> CompiledStructure | None:
     """The constraint that the request needs; None if the model is free.
 
-    If a call is required, the answer consists of calls alone. If no call is required, but some
-    tool is strict, then text that begins as a call must become a valid call.
+    If a call is required, the answer consists of calls alone. Otherwise it may be calls, or text in
+    the format that the request asks for. If it asks for none, but some tool is strict, then text
+    that begins as a call must become a valid call.
 
     Raises:
         InvalidRequestError: it cannot be honoured.
     """
     spec = structure_spec(chat, chat.response_format)
-    lead_in = "" if chat.begun_answer else chat_format.lead_in
-    if not use.needs_grammar:
-        _check_room_for_calls(spec, use)
-        return await compile_structure(server, spec, stop_ids, lead_in)
-    if spec is not None:
-        raise InvalidRequestError.about(
-            spec.param, "{param} cannot be combined with a tool call that is required or strict"
-        )
+    begins_with = "" if chat.begun_answer else chat_format.lead_in
+    if not use.offered or not (use.needs_grammar or spec):
+        return await compile_structure(server, spec, stop_ids, begins_with)
+    if spec is not None and isinstance(spec.structure, Without):
+        if use.needs_grammar:
+            raise InvalidRequestError.about(
+                spec.param, "{param} cannot be combined with a tool call that is required or strict"
+            )
+        return await compile_structure(server, spec, stop_ids, begins_with)
+    or_json = None if spec is None or use.is_required else _json_answer(spec)
+    or_text = spec is None and not use.is_required
+    grammar = chat_format.tool_grammar(
+        use.offered, parallel=use.parallel, or_text=or_text, or_json=or_json
+    )
+    structure = Lark(grammar, may_be_json=or_json is not None)
+    param = "tools" if or_json is None or spec is None else spec.param
+    lead_in = "" if or_text else begins_with
+    return await compile_structure(server, StructureSpec(structure, param), stop_ids, lead_in)
 
-    async def compile_calls(tools: Sequence[Tool]) -> CompiledStructure | None:
-        grammar = chat_format.tool_grammar(
-            tools, parallel=use.parallel, or_text=not use.is_required
-        )
-        return await compile_structure(
-            server,
-            StructureSpec(Lark(grammar), "tools"),
-            stop_ids,
-            lead_in if use.is_required else "",
-        )
 
-    try:
-        return await compile_calls(use.offered)
-    except InvalidRequestError:
-        tools = [tool if _is_guaranteed(tool) else _relaxed(tool) for tool in use.offered]
-        if tools == use.offered:  # each can be honoured alone, all together are too much
-            tools = [_relaxed(tool) for tool in use.offered]
-        if tools == use.offered:
-            raise
-        return await compile_calls(tools)
+def _json_answer(spec: StructureSpec) -> str:
+    """The rule of an answer that calls no tool.
+
+    Raises:
+        InvalidRequestError: the structure cannot stand beside calls, or be guaranteed.
+    """
+    match spec.structure:
+        case JsonObject():
+            return embedded_schema({"type": "object"}, layout=ANSWER_LAYOUT)
+        case JsonSchema(schema, strict):
+            leniency = Leniency.NOTHING if strict else Leniency.UNSUPPORTED
+            return embedded_schema(schema, leniency=leniency, layout=ANSWER_LAYOUT)
+    raise InvalidRequestError.about(
+        spec.param,
+        "{param} leaves no room for tool calls; send tool_choice 'none' with it, or no tools",
+    )
 
 
 def keeps_text(structure: CompiledStructure | None, chat: ChatCompletionRequest) -> bool:
@@ -133,10 +153,14 @@ def keeps_text(structure: CompiledStructure | None, chat: ChatCompletionRequest)
 
 def _of_response_format(response_format: ResponseFormat | None) -> Iterator[StructureSpec]:
     match response_format:
-        case JsonObjectFormat():
+        case JsonObjectFormat(schema_=None):
             yield StructureSpec(JsonObject(), "response_format")
+        case JsonObjectFormat(schema_=schema):
+            of_object = JsonSchema({"type": "object", **(schema or {})}, strict=False)
+            yield StructureSpec(of_object, "response_format.schema")
         case JsonSchemaFormat(json_schema=spec):
-            yield StructureSpec(JsonSchema(spec.schema_), "response_format.json_schema.schema")
+            structure = JsonSchema(spec.schema_, strict=spec.strict)
+            yield StructureSpec(structure, "response_format.json_schema.schema")
 
 
 def _of_fields(request: GenerationRequest) -> Iterator[StructureSpec]:
@@ -184,25 +208,3 @@ def _schema(value: dict[str, Any] | bool | str, param: str) -> dict[str, Any] | 
         return msgspec.json.decode(value, type=dict[str, Any] | bool)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidRequestError(f"{param} is not a JSON schema: {error}", param) from None
-
-
-def _check_room_for_calls(spec: StructureSpec | None, use: ToolUse) -> None:
-    if use.offered and spec is not None and not isinstance(spec.structure, Without):
-        raise InvalidRequestError.about(
-            spec.param,
-            "{param} leaves no room for tool calls; send tool_choice 'none' with it, or no tools",
-        )
-
-
-def _is_guaranteed(tool: Tool) -> bool:
-    """Whether a grammar can guarantee the tool's parameters."""
-    try:
-        checked_schema(tool.schema())
-    except InvalidRequestError:
-        return False
-    return True
-
-
-def _relaxed(tool: Tool) -> Tool:
-    """The tool if it is strict; otherwise the tool with any arguments."""
-    return tool if tool.strict else replace(tool, parameters=_ANY_OBJECT)

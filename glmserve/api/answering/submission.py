@@ -31,7 +31,7 @@ class GenerationSpec:
     Attributes:
         prompts: token ids.
         prompts_param: the field that the prompts come from, for errors.
-        max_tokens: None allows what fits into the context.
+        max_tokens: None allows what fits into the context, or the checkpoint's default.
         stop_ids: tokens that end a text, unless the request ignores them.
         num_choices: for each prompt.
         top_logprobs: see SamplingParams, as for `prompt_logprobs`.
@@ -234,6 +234,8 @@ def _sampling_params(
     max_tokens = spec.max_tokens
     if max_tokens is None:
         max_tokens = room_for_output(server, num_prompt_tokens)
+        if server.generation_defaults.max_new_tokens is not None:
+            max_tokens = min(max_tokens, server.generation_defaults.max_new_tokens)
     if request.min_tokens > max_tokens:
         raise InvalidRequestError(
             f"min_tokens ({request.min_tokens}) is more than the {max_tokens} tokens allowed",

@@ -9,6 +9,7 @@ from glmserve.api.answering.answer_context import AnswerContext
 from glmserve.api.answering.chat_generation import chat_prompt, start_chat
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import Endpoint
+from glmserve.api.answering.generation_defaults import apply_defaults
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.anthropic.conversation import FIELD_NAMES, chat_request
 from glmserve.api.anthropic.errors import PromptTooLongError
@@ -32,8 +33,10 @@ class MessagesEndpoint(Endpoint[MessagesRequest]):
     async def start(
         self, server: ServerContext, request: MessagesRequest, answer: AnswerContext
     ) -> MessageWriter:
+        chat = await _chat(request)
+        apply_defaults(server.generation_defaults, chat)  # of fields that this API does not have
         try:
-            answering = await start_chat(server, await _chat(request), answer)
+            answering = await start_chat(server, chat, answer)
         except ContextLengthError as error:
             raise PromptTooLongError.of(error) from None
         return MessageWriter(request.model, answering)

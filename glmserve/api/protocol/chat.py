@@ -26,9 +26,10 @@ class TextFormat(StrictModel):
 
 
 class JsonObjectFormat(StrictModel):
-    """Some JSON object."""
+    """Some JSON object, which may have to match a schema."""
 
     type: Literal["json_object"]
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
 
 
 class JsonSchemaSpec(StrictModel):
@@ -37,7 +38,7 @@ class JsonSchemaSpec(StrictModel):
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     description: str | None = None
     schema_: dict[str, Any] | bool = Field(True, alias="schema")
-    strict: bool = Field(False, description="The schema holds either way.")
+    strict: bool = Field(False, description="Refuse a schema that cannot be guaranteed.")
 
 
 class JsonSchemaFormat(StrictModel):

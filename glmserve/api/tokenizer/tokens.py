@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from glmserve.api.answering.bounds import check_tokenizable
-from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.context import NO_CHAT_FORMAT, ServerContext
 from glmserve.api.answering.conversation import chat_messages, num_characters
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.answering.tool_choice import known_tools
@@ -100,7 +100,8 @@ async def tokenize(request: Request) -> Response:
         strings = [_text_of(tokenizer, t) for t in tokens] if body.return_token_strs else None
         return json_response(TokenizeResponse(len(tokens), max_model_len, tokens, strings))
 
-    return await run_in_thread_if_large(answer, size)
+    blocks = body.messages is not None and _blocks(context)
+    return await run_in_thread_if_large(answer, size, always=blocks)
 
 
 async def detokenize(request: Request) -> Response:
@@ -141,7 +142,8 @@ def _chat_encoder(
 ) -> tuple[Callable[[], list[int]], int]:
     """The same for a conversation."""
     chat_format = context.chat_format
-    assert chat_format is not None  # there is one wherever there is a tokenizer
+    if chat_format is None:
+        raise InvalidRequestError(NO_CHAT_FORMAT, "messages")
     if body.prompt is not None:
         raise InvalidRequestError("send prompt or messages, not both", "messages")
     if "add_special_tokens" in body.model_fields_set and body.add_special_tokens:
@@ -168,6 +170,10 @@ def _check_continuation(body: TokenizeRequest, last: Message) -> None:
             "add_generation_prompt: false is possible only with continue_final_message: true",
             "add_generation_prompt",
         )
+
+
+def _blocks(context: ServerContext) -> bool:
+    return context.chat_format is not None and context.chat_format.blocks
 
 
 def _check_model(context: ServerContext, body: _Request) -> None:

@@ -15,6 +15,7 @@ from glmserve.text.structure.grammar import GrammarText, grammar_text
 from glmserve.text.structure.json_text import JsonGuard
 from glmserve.text.structure.sandbox import CompileRequest, Setup
 from glmserve.text.structure.sandbox_process import SandboxProcess
+from glmserve.text.structure.schema.leniency import LEFT_OUT
 from glmserve.text.structure.structures import Choice, Grammar, JsonObject, Regex, Structure
 from glmserve.text.structure.vocabulary import ll_tokenizer, packed_bits, text_tokens
 from glmserve.text.token_bytes import LeadingBlanks
@@ -80,16 +81,16 @@ class StructureCompiler:
         """
         try:
             if lead_in and isinstance(structure, _MAY_OPEN_WITH_SPACE):
-                grammar = await self._grammar(structure, "")
+                grammar, _ = await self._grammar(structure, "")
                 lead_in = "" if grammar.may_open_with_space else lead_in
-            grammar = await self._grammar(structure, lead_in)
+            grammar, dropped = await self._grammar(structure, lead_in)
         except InvalidRequestError as error:
-            if param is None:
+            if param is None or error.param is not None:
                 raise
             raise InvalidRequestError.about(
                 param, "{param}: {reason}", reason=error.message
             ) from None
-        return CompiledStructure(grammar, stop_ids, bool(lead_in))
+        return CompiledStructure(grammar, stop_ids, bool(lead_in), dropped)
 
     async def close(self) -> None:
         """Cancel running compilations, and end the sandbox."""
@@ -99,8 +100,29 @@ class StructureCompiler:
         if self._tokenizer_data is not None and not _has_failed(self._tokenizer_data):
             await (await asyncio.shield(self._tokenizer_data)).sandbox.close()
 
-    async def _grammar(self, structure: Structure, lead_in: str) -> CompiledGrammar:
-        text = await asyncio.to_thread(grammar_text, structure, lead_in)
+    async def _grammar(
+        self, structure: Structure, lead_in: str
+    ) -> tuple[CompiledGrammar, tuple[str, ...]]:
+        """Compile the structure, or if that fails, what is left of it without some keywords.
+
+        Returns:
+            The grammar, and the keywords that it leaves out.
+        """
+        first_error: InvalidRequestError | None = None
+        tried: set[str] = set()
+        for left_out in LEFT_OUT:
+            text = await asyncio.to_thread(grammar_text, structure, lead_in, left_out)
+            if text.plain in tried:
+                break
+            tried.add(text.plain)
+            try:
+                return await self._compiled_text(text), text.dropped
+            except InvalidRequestError as error:
+                first_error = first_error or error
+        assert first_error is not None
+        raise first_error
+
+    async def _compiled_text(self, text: GrammarText) -> CompiledGrammar:
         task = self._compiled.get(text)
         if task is None or _must_recompile(task):
             if len(self._compiling) >= _MAX_COMPILING:
@@ -170,4 +192,4 @@ def _build(data: _TokenizerData, text: GrammarText) -> CompiledGrammar:
     opens = data.vocabulary.opens_with_blank
     blank = build_matcher(data.tokenizer, text.after_space) if opens else None
     mask = first_mask(plain, blank, data.opening)
-    return CompiledGrammar(data.vocabulary, plain, blank, mask, text.is_json)
+    return CompiledGrammar(data.vocabulary, plain, blank, mask, text.json)

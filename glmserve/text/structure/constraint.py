@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from llguidance import LLMatcher
 
 from glmserve.errors import GlmserveError
-from glmserve.text.structure.json_text import JsonGuard, JsonText
+from glmserve.text.structure.json_text import JsonGuard, JsonText, JsonUse, tracked
 from glmserve.text.structure.vocabulary import engine_mask
 
 
@@ -51,7 +51,7 @@ class CompiledGrammar:
     """None if the tokenizer keeps leading blanks."""
     first_mask: bytes
     """In llguidance's layout: bit `vocabulary.size` is the end."""
-    is_json: bool
+    json: JsonUse
     is_broken: bool = field(default=False)
     """Set when a copy fails. The copies share a cache of limited size, so it must be compiled
     again."""
@@ -70,6 +70,8 @@ class CompiledStructure:
     stop_ids: frozenset[int]
     has_lead_in: bool
     """Whether whitespace may precede the text."""
+    dropped: tuple[str, ...] = ()
+    """Keywords of schemas that are left out; see `keyword_name`."""
 
     def constraint(self) -> MatcherConstraint:
         """A new constraint at the beginning. This is cheap."""
@@ -79,14 +81,17 @@ class CompiledStructure:
 class MatcherConstraint:
     """A TokenConstraint. `allowed` releases the interpreter while llguidance computes."""
 
-    __slots__ = ("_grammar", "_matcher", "_stop_ids", "_text")
+    __slots__ = ("_beginning", "_grammar", "_matcher", "_stop_ids", "_text")
 
     def __init__(self, structure: CompiledStructure) -> None:
         self._grammar = structure.grammar
         self._stop_ids = structure.stop_ids
         self._matcher: LLMatcher | None = None
         """None before the first token."""
-        self._text = JsonText() if structure.grammar.is_json else None
+        self._beginning = b""
+        """The text up to its first character that is no space."""
+        self._text: JsonText | None = None
+        """None before that character, and for text that is not JSON."""
 
     @property
     def is_finished(self) -> bool:
@@ -111,7 +116,10 @@ class MatcherConstraint:
                 raise ConstraintError("the structure of the response became too complex to follow")
             if self._text is not None:
                 mask = grammar.vocabulary.guard.restrict(mask, self._text)
-        return engine_mask(mask, grammar.vocabulary.size, self._stop_ids)
+        allowed = engine_mask(mask, grammar.vocabulary.size, self._stop_ids)
+        if allowed.count(0) == len(allowed):
+            raise ConstraintError("only tokens that end the response can continue its structure")
+        return allowed
 
     def accept(self, token_id: int) -> None:
         """Advance by a sampled token. Stop ids are ignored."""
@@ -123,5 +131,10 @@ class MatcherConstraint:
             matcher = self._grammar.after_space if opens else None
             self._matcher = (matcher or self._grammar.plain).deep_copy()
         self._matcher.consume_token(token_id)
+        data = vocabulary.tokens[token_id]
         if self._text is not None:
-            self._text.push(vocabulary.tokens[token_id])
+            self._text.push(data)
+        elif not self._beginning.strip():
+            self._beginning += data
+            if data.strip():
+                self._text = tracked(self._grammar.json, self._beginning)

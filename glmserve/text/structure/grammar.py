@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 from llguidance import regex_to_lark
 
 from glmserve.errors import InvalidRequestError
-from glmserve.text.structure.json_schema import checked_schema
-from glmserve.text.structure.lark_source import embedded
+from glmserve.text.structure.embedded_schema import EmbeddedSchemas, keyword_name
+from glmserve.text.structure.json_schema import checked_schema, converted_schema
+from glmserve.text.structure.json_text import JsonUse
+from glmserve.text.structure.lark_source import check_length, embedded
+from glmserve.text.structure.schema.leniency import Leniency
 from glmserve.text.structure.structures import (
     Choice,
     Grammar,
@@ -39,20 +42,32 @@ class GrammarText(NamedTuple):
     plain: str
     after_space: str
     """The grammar behind a space that the tokenizer drops, for first tokens that begin with it."""
-    is_json: bool
-    """Whether the text is one JSON value."""
+    json: JsonUse
+    dropped: tuple[str, ...] = ()
+    """Keywords of schemas that are left out; see `keyword_name`."""
 
 
-def grammar_text(structure: Structure, lead_in: str = "") -> GrammarText:
+class _Rules(NamedTuple):
+    """The rules that define the body of a structure."""
+
+    text: str
+    is_terminal: bool = False
+    dropped: tuple[str, ...] = ()
+
+
+def grammar_text(
+    structure: Structure, lead_in: str = "", left_out: frozenset[str] = frozenset()
+) -> GrammarText:
     """The grammar of a structure.
 
     Args:
         lead_in: a regex of whitespace before the text.
+        left_out: keywords that schemas leave out, if they need not be guaranteed as a whole.
 
     Raises:
         InvalidRequestError: the structure is malformed, too large, or cannot be honoured.
     """
-    is_terminal, rules = _rules(structure)
+    rules = _rules(structure, left_out)
     # Free text may begin with whitespace anyway.
     lead = "" if isinstance(structure, Without) else lead_in
 
@@ -60,46 +75,53 @@ def grammar_text(structure: Structure, lead_in: str = "") -> GrammarText:
         # Within a terminal the regexes form one automaton. Unlike a greedy lexer it handles a body
         # that itself begins with whitespace.
         opened = f"OPENING {_BODY}" if opening else _BODY
-        start = f"start: TEXT\nTEXT: {opened.upper()}\n" if is_terminal else f"start: {opened}\n"
-        return _HEADER + start + (f"OPENING: /{opening}/\n" if opening else "") + rules
+        terminal = rules.is_terminal
+        start = f"start: TEXT\nTEXT: {opened.upper()}\n" if terminal else f"start: {opened}\n"
+        return _HEADER + start + (f"OPENING: /{opening}/\n" if opening else "") + rules.text
 
-    is_json = isinstance(structure, JsonObject | JsonSchema)
-    return GrammarText(text(f"(?:{lead})" if lead else ""), text(f" (?:{lead})"), is_json)
+    plain = text(f"(?:{lead})" if lead else "")
+    return GrammarText(plain, text(f" (?:{lead})"), _json_use(structure), rules.dropped)
 
 
-def _rules(structure: Structure) -> tuple[bool, str]:
-    """Whether the body is a terminal, and the rules that define it."""
+def _json_use(structure: Structure) -> JsonUse:
+    if isinstance(structure, Lark) and structure.may_be_json:
+        return JsonUse.IF_OPENED
+    return JsonUse.ALL if isinstance(structure, JsonObject | JsonSchema) else JsonUse.NONE
+
+
+def _rules(structure: Structure, left_out: frozenset[str]) -> _Rules:
     match structure:
         case JsonObject():
-            return False, _json({"type": "object"})
-        case JsonSchema(schema):
-            return False, _json(schema)
+            return _json({"type": "object"}, Leniency.NOTHING, left_out)
+        case JsonSchema(schema, strict):
+            leniency = Leniency.NOTHING if strict else Leniency.UNSUPPORTED
+            return _json(schema, leniency, left_out)
         case Grammar(text):
-            return False, embedded(_from_gbnf(text) if "::=" in text else text, _BODY)
+            check_length(text)
+            lark = _from_gbnf(text) if "::=" in text else text
+            return _Rules(embedded(lark, _BODY, checked_schema))
         case Lark(text):
-            return False, embedded(text, _BODY, _own_schema)
+            schemas = EmbeddedSchemas(left_out)
+            own = embedded(text, _BODY, schemas)
+            return _Rules(own, dropped=tuple(dict.fromkeys(schemas.dropped)))
         case Regex(pattern):
-            return True, f"{_BODY.upper()}: /{_lark_regex(pattern)}/\n"
+            return _Rules(f"{_BODY.upper()}: /{_lark_regex(pattern)}/\n", is_terminal=True)
         case Choice(options):
-            return True, f"{_BODY.upper()}: {_alternatives(options, 'choices')}\n"
+            alternatives = _alternatives(options, "choices")
+            return _Rules(f"{_BODY.upper()}: {alternatives}\n", is_terminal=True)
         case Without(words):
-            return True, (
+            rules = (
                 f"{_BODY.upper()}: /(?s:.*)/ & ~HAS_WORD\n"
                 "HAS_WORD: /(?s:.*)/ WORD /(?s:.*)/\n"
                 f"WORD: {_alternatives(words, 'words')}\n"
             )
+            return _Rules(rules, is_terminal=True)
 
 
-def _json(schema: Any) -> str:
-    return f"{_BODY}: %json {json.dumps(checked_schema(schema))}\n"
-
-
-def _own_schema(schema: Any) -> dict[str, Any]:
-    """The schema of one of glmserve's own `%json` rules, without its options for llguidance."""
-    if not isinstance(schema, dict):
-        return checked_schema(schema)
-    own = dict(schema)
-    return checked_schema(own, own.pop("x-guidance", None))
+def _json(schema: Any, leniency: Leniency, left_out: frozenset[str]) -> _Rules:
+    converted = converted_schema(schema, leniency, left_out)
+    dropped = tuple(keyword_name("", pointer) for pointer in converted.dropped)
+    return _Rules(f"{_BODY}: %json {json.dumps(converted.schema)}\n", dropped=dropped)
 
 
 def _from_gbnf(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
 
 from glmserve.text.structure.vocabulary import packed_bits
 
@@ -14,6 +15,29 @@ MAX_DIGITS = 300
 _QUOTE, _BACKSLASH = b'"\\'
 _DIGITS = frozenset(b"0123456789")
 _NUMBER = frozenset(b"0123456789+-.eE")
+
+
+class JsonUse(Enum):
+    """Which texts of a structure are one JSON value."""
+
+    NONE = "none"
+    IF_OPENED = "if opened"
+    """Those that begin with a brace or a bracket."""
+    ALL = "all"
+
+
+def tracked(use: JsonUse, beginning: bytes) -> JsonText | None:
+    """A tracker for a text that begins with these bytes, or None if it needs none.
+
+    Args:
+        beginning: more than whitespace.
+    """
+    is_opened = beginning.lstrip()[:1] in (b"{", b"[")
+    if use is JsonUse.NONE or (use is JsonUse.IF_OPENED and not is_opened):
+        return None
+    text = JsonText()
+    text.push(beginning)
+    return text
 
 
 class JsonText:

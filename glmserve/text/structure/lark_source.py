@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 from glmserve.errors import InvalidRequestError
-from glmserve.text.structure.json_schema import checked_schema
 
 MAX_TEXT = 64 * 1024
 
@@ -34,20 +33,28 @@ _BACKTRACKING = frozenset(("stop", "max_tokens", "temperature"))
 """Attributes of rules that would need to change the sampler or tokens already sent."""
 
 
-def embedded(text: str, start: str, schemas: Callable[[Any], dict[str, Any]] | None = None) -> str:
-    """The grammar with its rule `start` renamed, and its `%json` schemas checked.
-
-    Args:
-        start: the new name.
-        schemas: checks and converts a schema; `checked_schema` if None.
+def check_length(text: str) -> None:
+    """Check the length of a user's grammar.
 
     Raises:
-        InvalidRequestError: the grammar is too long, has an unsupported feature, or a bad schema.
+        InvalidRequestError: it is too long.
     """
     if len(text) > MAX_TEXT:
         raise InvalidRequestError(
             f"the grammar has {len(text)} characters; at most {MAX_TEXT} are allowed"
         )
+
+
+def embedded(text: str, start: str, schemas: Callable[[Any], dict[str, Any]]) -> str:
+    """The grammar with its rule `start` renamed, and its `%json` schemas converted.
+
+    Args:
+        start: the new name.
+        schemas: checks and converts what follows `%json`.
+
+    Raises:
+        InvalidRequestError: the grammar has an unsupported feature, or a bad schema.
+    """
     parts: list[str] = []
     position, has_start = 0, False
     while match := _TOKEN.match(text, position):
@@ -58,7 +65,7 @@ def embedded(text: str, start: str, schemas: Callable[[Any], dict[str, Any]] | N
             _check_keyword(part)
             if part == "%json":
                 schema, position = _schema(text, position)
-                part = f"%json {json.dumps((schemas or checked_schema)(schema))}"
+                part = f"%json {json.dumps(schemas(schema))}"
         elif match.lastgroup == "name":
             _check_name(part, text, position)
             if part == "start":

@@ -14,9 +14,15 @@ class JsonObject:
 
 @dataclass(frozen=True)
 class JsonSchema:
-    """JSON that matches a schema; `json_schema.py` lists the supported keywords."""
+    """JSON that matches a schema.
+
+    Attributes:
+        strict: refuse a schema that cannot be guaranteed. Otherwise keywords that no grammar can
+            hold are left out.
+    """
 
     schema: Mapping[str, Any] | bool
+    strict: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,9 +52,14 @@ class Grammar:
 
 @dataclass(frozen=True)
 class Lark:
-    """A grammar made by glmserve. Its `%json` schemas may define their whitespace."""
+    """A grammar made by glmserve. Its `%json` schemas are written by `embedded_schema`.
+
+    Attributes:
+        may_be_json: a text that begins with a brace or a bracket is one JSON value.
+    """
 
     text: str
+    may_be_json: bool = False
 
 
 @dataclass(frozen=True)

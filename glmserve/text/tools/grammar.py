@@ -1,7 +1,4 @@
-"""Rules for grammars of tool calls, in llguidance's dialect of Lark.
-
-JSON schemas are embedded as `%json {...}`.
-"""
+"""Rules for grammars of tool calls, in llguidance's dialect of Lark."""
 
 from __future__ import annotations
 
@@ -9,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from glmserve.text.structure.embedded_schema import embedded_schema
+from glmserve.text.structure.schema.leniency import Leniency
 from glmserve.text.tools.tool import Tool
 
 
@@ -17,14 +16,19 @@ def lark_string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-_GUIDANCE = {"whitespace_pattern": " ", "json_allowed_escapes": 'nrbtf\\"'}
-"""Allow at most one blank between tokens, so that a model cannot write blanks without end. Without
-\\u escapes it cannot write half of a surrogate pair."""
+_LAYOUT = {"whitespace_pattern": " "}
+"""At most one blank between tokens, so that a model cannot write blanks without end."""
 
 
-def json_rule(name: str, schema: Mapping[str, Any]) -> str:
-    """A rule for JSON that matches a schema."""
-    return f"{name}: %json {json.dumps({**schema, 'x-guidance': _GUIDANCE}, ensure_ascii=False)}"
+def json_rule(name: str, schema: Mapping[str, Any], tool: Tool, place: str = "") -> str:
+    """A rule for JSON that matches a schema of a tool.
+
+    Args:
+        place: JSON pointer of the schema within the tool's parameters.
+    """
+    leniency = Leniency.NOTHING if tool.strict else Leniency.MALFORMED
+    rule = embedded_schema(schema, name=tool.name, place=place, leniency=leniency, layout=_LAYOUT)
+    return f"{name}: {rule}"
 
 
 def arguments_rule(name: str, tool: Tool) -> str:
@@ -33,7 +37,7 @@ def arguments_rule(name: str, tool: Tool) -> str:
     Raises:
         InvalidRequestError: the tool's parameters are not a schema of an object.
     """
-    return json_rule(name, tool.schema())
+    return json_rule(name, tool.schema(), tool)
 
 
 def one_of(rule: str, member: str, count: int) -> str:

@@ -21,28 +21,38 @@ _PLAIN_OBJECT = {"type", "properties", "required", "additionalProperties", "$def
 _PYTHON_STRING = r"/'([^'\\\x00-\x1f\x7f]|\\[nrt'\"\\])*'/"
 
 
-def json_call_grammar(tools: Sequence[Tool], *, or_text: bool = False) -> str:
-    """Lark grammar of one call of GLM-4. `or_text` also allows text that does not begin as a call.
+def json_call_grammar(
+    tools: Sequence[Tool], *, or_text: bool = False, or_json: str | None = None
+) -> str:
+    """Lark grammar of one call of GLM-4.
+
+    Args:
+        or_text: also allow text that does not begin as a call.
+        or_json: also allow JSON; see `embedded_schema`.
 
     Raises:
         InvalidRequestError: the parameters of a tool are not a schema of an object.
     """
-    lines = _start("call", tools, or_text)
+    lines = _start("call", tools, or_text, or_json)
     for index, tool in enumerate(tools):
         lines.append(f"call_{index}: {lark_string(tool.name + chr(10))} args_{index}")
         lines.append(arguments_rule(f"args_{index}", tool))
     return "\n".join(lines)
 
 
-def python_call_grammar(tools: Sequence[Tool], *, or_text: bool = False) -> str:
-    """Lark grammar of one call of ChatGLM3. `or_text` also allows text that does not begin as one.
+def python_call_grammar(
+    tools: Sequence[Tool], *, or_text: bool = False, or_json: str | None = None
+) -> str:
+    """Lark grammar of one call of ChatGLM3. The tokenizer adds a blank to each line of a call.
 
-    The tokenizer adds a blank to each line of a call.
+    Args:
+        or_text: also allow text that does not begin as a call.
+        or_json: also allow JSON; see `embedded_schema`.
 
     Raises:
         InvalidRequestError: the parameters of a tool are not a schema of an object.
     """
-    lines = _start('" "? call', tools, or_text)
+    lines = _start('" "? call', tools, or_text, or_json)
     for index, tool in enumerate(tools):
         head = f"{tool.name}\n ```python\n{FUNCTION}("
         lines.append(f'call_{index}: {lark_string(head)} args_{index} ")\\n```"')
@@ -50,9 +60,11 @@ def python_call_grammar(tools: Sequence[Tool], *, or_text: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _start(call: str, tools: Sequence[Tool], or_text: bool) -> list[str]:
+def _start(call: str, tools: Sequence[Tool], or_text: bool, or_json: str | None) -> list[str]:
     """The rules for `start` and `call`."""
     members = one_of("call", "call", len(tools))
+    if or_json is not None:
+        return [f"start: {call} | answer", members, f"answer: {or_json}"]
     if not or_text:
         return [f"start: {call}", members]
     names = "|".join(re.escape(tool.name) for tool in tools)
@@ -72,7 +84,7 @@ def _arguments(rule: str, tool: Tool) -> list[str]:
     lines = []
     for number, (name, kind) in enumerate(properties.items()):
         value = f"{rule}_value_{number}"
-        lines += _value(value, kind, definitions)
+        lines += _value(value, kind, definitions, tool, f"/properties/{name}")
         lines.append(f"{rule}_{number}: {lark_string(name + '=')} {value}")
     return [*_list_rules(rule, required), *lines]
 
@@ -124,12 +136,14 @@ def _list_rules(rule: str, required: Sequence[bool]) -> list[str]:
     return [*lines, *(f'{rule}_{kind}_{len(required)}: ""' for kind in ("first", "more"))]
 
 
-def _value(rule: str, schema: Any, definitions: Mapping[str, Any]) -> list[str]:
+def _value(
+    rule: str, schema: Any, definitions: Mapping[str, Any], tool: Tool, place: str
+) -> list[str]:
     """Rules for one argument's value: JSON, or Python's spelling if it differs."""
     if isinstance(schema, bool):
         schema = {} if schema else {"enum": []}
     spelt = " | ".join((f"{rule}_json", *_python_spellings(schema)))
-    return [f"{rule}: {spelt}", json_rule(f"{rule}_json", {**schema, **definitions})]
+    return [f"{rule}: {spelt}", json_rule(f"{rule}_json", {**schema, **definitions}, tool, place)]
 
 
 def _python_spellings(schema: Mapping[str, Any]) -> list[str]:

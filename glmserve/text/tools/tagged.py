@@ -47,15 +47,20 @@ def result_text(content: str) -> str:
     return f"<tool_response>{content}</tool_response>"
 
 
-def grammar(tools: Sequence[Tool], *, parallel: bool) -> str:
+def grammar(tools: Sequence[Tool], *, parallel: bool, or_json: str | None = None) -> str:
     """Lark grammar of one call; with `parallel`, of one or more calls, a line each.
+
+    Args:
+        or_json: what else the response may be; see `embedded_schema`.
 
     Raises:
         InvalidRequestError: the parameters of a tool are not a schema of an object.
     """
     calls = 'call ("\\n" call)*' if parallel else "call"
-    start = f'start: (" " | "\\n")? {calls}'
-    return "\n".join((start, *_calls(tools, OPEN)))
+    lines = [f'start: (" " | "\\n")? {calls}']
+    if or_json is not None:
+        lines = [f'start: (" " | "\\n")? ({calls} | answer)', f"answer: {or_json}"]
+    return "\n".join((*lines, *_calls(tools, OPEN)))
 
 
 def grammar_with_text(tools: Sequence[Tool], *, parallel: bool) -> str:

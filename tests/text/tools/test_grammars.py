@@ -13,6 +13,9 @@ import pytest
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from glmserve.errors import InvalidRequestError
+from glmserve.text.structure import Lark
+from glmserve.text.structure.embedded_schema import embedded_schema
+from glmserve.text.structure.grammar import grammar_text
 from glmserve.text.tools import Tool, ToolParser
 from glmserve.text.tools.named import NamedJsonParser, NamedPythonParser
 from glmserve.text.tools.named_grammar import json_call_grammar, python_call_grammar
@@ -89,7 +92,7 @@ class Writer:
         self._tokenizer = LLTokenizer(TokenizerWrapper(self._pieces))
 
     def matcher(self, text: str) -> LLMatcher:
-        return LLMatcher(self._tokenizer, text, log_level=0)
+        return LLMatcher(self._tokenizer, grammar_text(Lark(text)).plain, log_level=0)
 
     def write(self, text: str, seed: int) -> str:
         matcher = self.matcher(text)
@@ -214,11 +217,24 @@ def test_parameters_must_be_an_object(form: str, kind: object) -> None:
     ],
     ids=str,
 )
-def test_what_is_no_schema_is_left_to_the_compiler(
-    writer: Writer, form: str, parameters: dict[str, Any]
-) -> None:
-    text = FORMS[form][0]([Tool("f", parameters=parameters)])
-    assert writer.matcher(text).get_error()
+def test_what_is_no_schema_matters_to_strict_tools(form: str, parameters: dict[str, Any]) -> None:
+    relaxed = grammar_text(Lark(FORMS[form][0]([Tool("f", parameters=parameters)])))
+    assert relaxed.dropped and all(name.startswith("f#/") for name in relaxed.dropped)
+    strict = FORMS[form][0]([Tool("f", parameters=parameters, strict=True)])
+    with pytest.raises(InvalidRequestError, match="the parameters of 'f': the schema"):
+        grammar_text(Lark(strict))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_one_keyword_that_no_grammar_can_hold(writer: Writer, form: str) -> None:
+    """The rest of the schema is held all the same."""
+    tool = function(
+        "f", {"e": {"type": "integer"}, "s": {"type": "string", "pattern": "(?!x)"}}, "e"
+    )
+    text = FORMS[form][0]([tool])
+    assert grammar_text(Lark(text)).dropped == ("f#/properties/s/pattern",)
+    for seed in range(5):
+        check(streamed(FORMS[form][1]([tool]), [writer.write(text, seed).lstrip()]), [tool])
 
 
 def test_arguments_that_a_function_does_not_name() -> None:
@@ -270,3 +286,47 @@ def test_text_is_allowed_beside_calls(writer: Writer, form: str, response: str) 
 )
 def test_what_begins_as_a_call_must_be_one(writer: Writer, form: str, response: str) -> None:
     assert not writer.accepts(WITH_TEXT[form](TOOLS), response)
+
+
+ANSWER = {
+    "type": "object",
+    "properties": {"text": {"type": "string"}, "sure": {"type": "boolean"}},
+    "required": ["text"],
+    "additionalProperties": False,
+}
+WITH_JSON: dict[str, Callable[[Sequence[Tool]], str]] = {
+    "tagged": partial(grammar, parallel=True, or_json=embedded_schema(ANSWER)),
+    "json": partial(json_call_grammar, or_json=embedded_schema(ANSWER)),
+    "python": partial(python_call_grammar, or_json=embedded_schema(ANSWER)),
+}
+CALLS = {
+    "tagged": '<tool_call>{"name": "get_weather", "arguments": {"city": "x"}}</tool_call>',
+    "json": 'get_weather\n{"city": "x"}',
+    "python": "get_weather\n ```python\ntool_call(city='x')\n```",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_call_or_json(writer: Writer, form: str) -> None:
+    text = WITH_JSON[form](TOOLS)
+    for answer in ('{"text": "<tool_call>"}', '{\n  "text": "get_time\\n{}",\n  "sure": true\n}'):
+        assert writer.accepts(text, answer)
+        assert streamed(FORMS[form][1](TOOLS), answer).content == answer
+    assert writer.accepts(text, CALLS[form])
+    for other in ("Hello", "{}", '{"text": 3}', '"text"', CALLS[form][:-3] + '{"text": "x"}'):
+        assert not writer.accepts(text, other), other
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_allowed_is_a_call_or_json(writer: Writer, form: str) -> None:
+    text, kinds = WITH_JSON[form](TOOLS), set()
+    for seed in range(30):
+        written = writer.write(text, seed).lstrip()
+        reply = streamed(FORMS[form][1](TOOLS), [written])
+        kinds.add(bool(reply.calls))
+        if reply.calls:
+            check(reply, TOOLS, len(reply.calls))
+        else:
+            assert reply.content == written
+            jsonschema.validate(json.loads(written), ANSWER)
+    assert kinds == {True, False}

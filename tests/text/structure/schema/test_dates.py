@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glmserve.text.structure.dates import PATTERNS
+from glmserve.text.structure.schema.dates import PATTERNS
 
 ZONES = st.timedeltas(timedelta(minutes=-1439), timedelta(minutes=1439)).map(
     lambda offset: timezone(timedelta(minutes=offset // timedelta(minutes=1)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from glmserve.errors import InvalidRequestError
-from glmserve.text.structure.refs import pointer
+from glmserve.text.structure.schema.problem import SchemaError
+from glmserve.text.structure.schema.references import target_pointer
 
 Schema = dict[str, Any] | bool
 
@@ -23,23 +23,16 @@ def has_finite_value(schema: Schema, at: Mapping[str, Schema]) -> bool:
         at: schema by JSON pointer, for $refs.
 
     Raises:
-        InvalidRequestError: the references are nested too deeply to decide.
+        SchemaError: the references are nested too deeply to decide.
     """
     finite: set[str] = set()
-    targets = list(_targets(at))
     for _ in range(_MAX_PASSES):
-        unknown = (place for place in targets if place not in finite)
+        unknown = (place for place in at if place not in finite)
         found = {place for place in unknown if _is_finite(at[place], finite)}
         if not found:
             return _is_finite(schema, finite)
         finite |= found
-    raise InvalidRequestError("the schema: its references lead too far; nest them less")
-
-
-def _targets(at: Mapping[str, Schema]) -> dict[str, None]:
-    schemas = (schema for schema in at.values() if isinstance(schema, dict))
-    refs = (schema["$ref"] for schema in schemas if "$ref" in schema)
-    return {pointer(ref): None for ref in refs}
+    raise SchemaError("", "its references lead too far; nest them less")
 
 
 def _is_finite(schema: Schema, finite: set[str]) -> bool:
@@ -47,7 +40,7 @@ def _is_finite(schema: Schema, finite: set[str]) -> bool:
     if isinstance(schema, bool):
         return schema
     return (
-        ("$ref" not in schema or pointer(schema["$ref"]) in finite)
+        ("$ref" not in schema or target_pointer(schema["$ref"]) in finite)
         and all(_is_finite(part, finite) for part in schema.get("allOf", ()))
         and ("anyOf" not in schema or any(_is_finite(part, finite) for part in schema["anyOf"]))
         and any(_type_is_finite(name, schema, finite) for name in _types(schema))

@@ -1,0 +1,1 @@
+"""Rewrites JSON schemas so that the grammar engine enforces them."""
