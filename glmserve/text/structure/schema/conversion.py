@@ -11,11 +11,13 @@ from glmserve.text.structure.schema.bounds import inward
 from glmserve.text.structure.schema.exclusive import are_exclusive
 from glmserve.text.structure.schema.formats import constraint
 from glmserve.text.structure.schema.limits import MAX_ALTERNATIVES, MAX_COUNT
+from glmserve.text.structure.schema.lookahead import conjunction
 from glmserve.text.structure.schema.names import name_rules
 from glmserve.text.structure.schema.negation import negated
 from glmserve.text.structure.schema.one_of import exclusive_alternatives
 from glmserve.text.structure.schema.pattern import UnsupportedPatternError, translated
 from glmserve.text.structure.schema.problem import UnsupportedKeywordError, escaped
+from glmserve.text.structure.schema.unevaluated import unevaluated
 from glmserve.text.structure.schema.values import UNSUPPORTED, unwritable
 from glmserve.text.structure.schema.well_formed import well_formed
 
@@ -133,9 +135,11 @@ class Conversion:
 
     def _pattern(self, keyword: str, value: str) -> None:
         try:
-            self._direct[keyword] = translated(value)
+            first, *others = map(translated, conjunction(value))
         except UnsupportedPatternError as error:
             raise self._unsupported(keyword, str(error)) from None
+        self._direct[keyword] = first
+        self._all += [{"pattern": other} for other in others]
 
     def _format(self, keyword: str, value: str) -> None:
         if enforced := constraint(value):
@@ -247,6 +251,11 @@ class Conversion:
             raise self._unsupported(keyword, "is only supported for items of a few values")
         self._add_one_of(alternatives, keyword)
 
+    def _unevaluated(self, keyword: str, value: Any) -> None:
+        if value is not True:
+            alternatives = unevaluated(keyword, self._schema, self._context.target)
+            self._add_one_of(alternatives, keyword)
+
     def _property_names(self, keyword: str, value: Any) -> None:
         schema = self._context.target(value)
         if isinstance(schema, dict):
@@ -315,6 +324,6 @@ _KEYWORDS: dict[str, Callable[[Conversion, str, Any], None]] = {
     **dict.fromkeys(("minProperties", "maxProperties"), Conversion._count_properties),
     "uniqueItems": Conversion._unique,
     "propertyNames": Conversion._property_names,
-    **dict.fromkeys(("unevaluatedItems", "unevaluatedProperties"), Conversion._refuse),
+    **dict.fromkeys(("unevaluatedItems", "unevaluatedProperties"), Conversion._unevaluated),
     **dict.fromkeys(("$dynamicRef", "$recursiveRef"), Conversion._refuse),
 }
