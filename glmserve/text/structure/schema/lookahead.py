@@ -16,6 +16,17 @@ _PART = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|.", re.DOTALL)
 _SET = re.compile(r"\[(\^?)((?:\\.|[^\]\\])+)\]|\\([dDwWsS])")
 _CONTAINED = re.compile(r"\.\*(\\[^\w\s]|[^\\^$.|?*+()\[\]{}])(\1)?")
 
+_DAYS = r"(?:\d+Y(?:\d+M)?(?:\d+D)?|\d+M(?:\d+D)?|\d+D)"
+_SECONDS = r"\d+(?:[.,]\d+)?S"
+_TIME = rf"T(?:\d+H(?:\d+M)?(?:{_SECONDS})?|\d+M(?:{_SECONDS})?|{_SECONDS})"
+_DURATION = (
+    r"^P(?:(\d+W)|(?!.*W)(?=\d|T\d)(\d+Y)?(\d+M)?(\d+D)?"
+    r"(T(?=\d)(\d+H)?(\d+M)?(\d+([.,]\d+)?S)?)?)$"
+)
+"""zod's."""
+_KNOWN = {_DURATION: rf"^P(?:\d+W|{_DAYS}(?:{_TIME})?|{_TIME})$"}
+"""Patterns that libraries write, and the same without lookaheads."""
+
 
 def conjunction(pattern: str) -> list[str]:
     """Patterns without leading lookaheads. A text that matches all matches this one, too.
@@ -23,6 +34,8 @@ def conjunction(pattern: str) -> list[str]:
     Raises:
         UnsupportedPatternError: a negative lookahead cannot be rewritten.
     """
+    if pattern in _KNOWN:
+        return [_KNOWN[pattern]]
     if not pattern.startswith("^(?"):
         return [pattern]
     found, rest = [], pattern[1:]
