@@ -27,7 +27,8 @@ from pathlib import Path
 from peer_servers.registry import OURS, PEERS, why_not
 from peer_servers.setup import Peer, Setup
 from peers_rounds import Comparison
-from transformers_ways import SHAPES, write_checkpoint
+from step_floor import SHAPES
+from transformers_ways import write_checkpoint
 
 
 def main() -> None:

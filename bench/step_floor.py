@@ -46,6 +46,15 @@ class Shape(NamedTuple):
         return 4 * self.layers * self.heads * self.head_dim
 
 
+SHAPES = {
+    "tiny": Shape(6, 192, 6, 2, 32, 512, 2560),
+    "S": Shape(12, 768, 12, 2, 64, 2048, 65024),
+    "M": Shape(16, 2048, 16, 2, 128, 5632, 65024),
+    "chatglm2-6b": Shape(28, 4096, 32, 2, 128, 13696, 65024),
+}
+"""The shapes that benchmarks run, by name."""
+
+
 def decode_seconds(
     shape: Shape, batch: int, context: int, ceilings: Ceilings, weight_bytes: float = 2
 ) -> float:

@@ -13,12 +13,6 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
 from step_floor import Shape
 
-SHAPES = {
-    "tiny": Shape(6, 192, 6, 2, 32, 512, 2560),
-    "S": Shape(12, 768, 12, 2, 64, 2048, 65024),
-    "M": Shape(16, 2048, 16, 2, 128, 5632, 65024),
-    "chatglm2-6b": Shape(28, 4096, 32, 2, 128, 13696, 65024),
-}
 _CACHE_SHARE = 0.5
 """Of the memory that is free when continuous batching starts."""
 

@@ -32,8 +32,8 @@ import gpu_ceilings
 from gpu_ceilings import Ceilings
 from local_server import LocalServer
 from served import Served, complete
-from step_floor import Shape, decode_seconds, request_seconds
-from transformers_ways import SHAPES, batched_rate, generate_rate, make_config, make_model
+from step_floor import SHAPES, Shape, decode_seconds, request_seconds
+from transformers_ways import batched_rate, generate_rate, make_config, make_model
 
 _ONE_BY_ONE = 2
 """Requests of a round."""

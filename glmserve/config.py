@@ -184,10 +184,14 @@ class ServerConfig:
     """/docs and /openapi.json need no key."""
     cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may call the server; `*` is any."""
+    root_path: str = ""
+    """Prefix of all paths behind a proxy, such as `/glm`. Requests may come with it or without."""
     cache_size: int = 0
     """Number of requests with cached answers; 0: no cache."""
     cache_list_size: int = 1
     """Number of answers cached for each request; one is chosen at random."""
+    ignore_unknown_fields: bool = False
+    """Leave out fields that are unknown, instead of refusing their requests."""
     response_store_size: int = 1000
     """Number of stored responses of /v1/responses, which later ones can continue; 0: none."""
     seed: int = 0

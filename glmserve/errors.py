@@ -3,6 +3,7 @@
 GlmserveError                      500 server_error
 ├── InvalidRequestError            400 invalid_request_error
 │   └── ContextLengthError         400 context_length_exceeded
+│       └── TextLengthError        the same, of a text that was not tokenised
 ├── AuthenticationError            401 invalid_api_key
 ├── AdminDisabledError             403 admin_disabled
 ├── ModelNotFoundError             404 model_not_found
@@ -65,7 +66,7 @@ class InvalidRequestError(GlmserveError):
         error._template, error._values = template, values
         return error
 
-    def renamed(self, names: Mapping[str, str]) -> Self:
+    def renamed(self, names: Mapping[str, str]) -> InvalidRequestError:
         """The same error with the field's name in another API.
 
         Args:
@@ -80,9 +81,88 @@ class InvalidRequestError(GlmserveError):
 
 
 class ContextLengthError(InvalidRequestError):
-    """The prompt and the requested tokens exceed the model's context."""
+    """The prompt and the requested tokens exceed the model's context.
+
+    The message has OpenAI's words, because clients recognise them and shorten the conversation.
+
+    Args:
+        param: the field to change.
+        num_prompt_tokens: tokens of the prompt.
+        num_new_tokens: tokens of the answer that were requested, at least one.
+        max_context: the most tokens that fit.
+        source: the field that the prompt comes from.
+    """
 
     code = "context_length_exceeded"
+
+    def __init__(
+        self,
+        param: str,
+        num_prompt_tokens: int,
+        num_new_tokens: int,
+        max_context: int,
+        source: str = "prompt",
+    ) -> None:
+        self.num_prompt_tokens = num_prompt_tokens
+        self.num_new_tokens = num_new_tokens
+        self.max_context = max_context
+        self.source = source
+        super().__init__(self._words(), param)
+
+    def _words(self) -> str:
+        return (
+            f"This model's maximum context length is {self.max_context} tokens. However, you "
+            f"requested {self.num_prompt_tokens + self.num_new_tokens} tokens "
+            f"({self.num_prompt_tokens} in the {self.source}, {self.num_new_tokens} in the "
+            f"completion). Please reduce the length of the {self.source} or completion."
+        )
+
+    def renamed(self, names: Mapping[str, str]) -> ContextLengthError:
+        return type(self)(
+            names.get(self.param or "", self.param or ""),
+            self.num_prompt_tokens,
+            self.num_new_tokens,
+            self.max_context,
+            names.get(self.source, self.source),
+        )
+
+
+class TextLengthError(ContextLengthError):
+    """A text has more characters than any text that fits into the context.
+
+    Its tokens are not counted, as that would take long: `num_prompt_tokens` is 0.
+
+    Args:
+        max_characters: the most that are read.
+    """
+
+    def __init__(
+        self,
+        param: str,
+        num_characters: int,
+        max_characters: int,
+        max_context: int,
+        source: str = "prompt",
+    ) -> None:
+        self.num_characters = num_characters
+        self.max_characters = max_characters
+        super().__init__(param, 0, 0, max_context, source)
+
+    def _words(self) -> str:
+        return (
+            f"This model's maximum context length is {self.max_context} tokens. However, you "
+            f"requested {self.num_characters} characters in the {self.source}; at most "
+            f"{self.max_characters} are read. Please reduce the length of the {self.source}."
+        )
+
+    def renamed(self, names: Mapping[str, str]) -> TextLengthError:
+        return type(self)(
+            names.get(self.param or "", self.param or ""),
+            self.num_characters,
+            self.max_characters,
+            self.max_context,
+            names.get(self.source, self.source),
+        )
 
 
 class AuthenticationError(GlmserveError):

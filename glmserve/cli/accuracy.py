@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
-        type=Path,
+        type=values.checkpoint,
         default=EMBEDDED_CHECKPOINT,
         metavar="PATH",
         help="local path of the model: a folder with config.json and weights",
@@ -161,13 +161,15 @@ def _ways(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, str]]]:
 def _read_windows(options: argparse.Namespace, model: ModelConfig) -> list[Window]:
     # Imported here, so that --help does not wait for it.
     from glmserve.evaluation import conversation_windows, text_windows
-    from glmserve.text import load_tokenizer, read_name_hints, select_chat_format
+    from glmserve.text import load_tokenizer
+    from glmserve.text.templates.selection import ChatOptions, select_format
 
     folder = model.path.parent
     tokenizer = load_tokenizer(folder, options.chat_format)
     window = min(_WINDOW, model.max_context)
     if options.text is None:
-        chat = select_chat_format(read_name_hints(folder), tokenizer, options.chat_format)
+        chat = select_format(folder, tokenizer, ChatOptions(options.chat_format)).chat
+        assert chat is not None  # but for an option that this command does not have
         windows = conversation_windows(tokenizer, chat, window, options.tokens)
         source = f"--tokens {options.tokens}"
     else:

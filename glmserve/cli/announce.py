@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 from typing import Any
 
 from tqdm import tqdm
 
 from glmserve import __version__
 from glmserve.api import ServerContext
+from glmserve.cli.listening import curl_target, url_of
 from glmserve.cli.units import format_count, format_size
 from glmserve.config import LoadPhase, LoadProgress
 
@@ -40,8 +42,9 @@ class LoadingBar:
             self._bar.close()
 
 
-def announce(context: ServerContext, url: str) -> None:
+def announce(context: ServerContext, listener: socket.socket, *, has_tls: bool) -> None:
     """Print the model, device, capacity and URL, and a command to try the server."""
+    url = url_of(listener, has_tls=has_tls) + context.config.root_path
     info = context.engine.info
     limits = info.limits
     names = " = ".join(context.config.model_names)
@@ -54,13 +57,23 @@ def announce(context: ServerContext, url: str) -> None:
         f"  device    {info.device}, {info.dtype}",
         f"  KV cache  {limits.token_capacity:,} tokens ({format_size(info.kv_cache_bytes)}); "
         f"context {_context(context)}, {limits.max_sequences} requests at once",
+        *([f"  chats     {context.chat_reason}"] if context.chat_reason else []),
+        *_defaults(context),
         *_journal(context),
         f"  URL       {url}/v1  (docs: {url}/docs)",
         "",
         "Try it:",
-        f"  {_curl(context, url)}",
+        f"  {_curl(context, listener, has_tls)}",
     ]
     print("\n".join(lines), flush=True)
+
+
+def _defaults(context: ServerContext) -> list[str]:
+    """What the checkpoint's generation_config.json sets for requests that do not."""
+    text = str(context.generation_defaults)
+    if not text:
+        return []
+    return [f"  defaults  {text} (generation_config.json)"]
 
 
 def _journal(context: ServerContext) -> list[str]:
@@ -78,7 +91,7 @@ def _context(context: ServerContext) -> str:
     return f"{here:,}" if here == whole else f"{here:,} of the model's {whole:,}"
 
 
-def _curl(context: ServerContext, url: str) -> str:
+def _curl(context: ServerContext, listener: socket.socket, has_tls: bool) -> str:
     """A curl command that sends a request to this server."""
     body: dict[str, object] = {"model": context.config.served_model_name, "stream": True}
     if context.chat_format is not None:
@@ -88,7 +101,8 @@ def _curl(context: ServerContext, url: str) -> str:
         path = "completions"
         marks = context.model.prompt_marks
         body["prompt"] = [1, 2, 3, *(marks.shortest_prompt if marks else ())]
-    command = ["curl", "-N", f"{url}/v1/{path}", "-H", "Content-Type: application/json"]
+    target = curl_target(listener, f"{context.config.root_path}/v1/{path}", has_tls=has_tls)
+    command = ["curl", "-N", *target, "-H", "Content-Type: application/json"]
     if context.config.api_keys:
         command += ["-H", "Authorization: Bearer YOUR_KEY"]
     return shlex.join([*command, "-d", json.dumps(body, ensure_ascii=False)])

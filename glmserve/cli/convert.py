@@ -33,7 +33,7 @@ def add_command(commands: Commands) -> None:
     parser.set_defaults(run=run)
     parser.add_argument(
         "source",
-        type=Path,
+        type=values.checkpoint,
         metavar="SOURCE",
         help="folder with config.json and weights, or one weights file with config.json beside it",
     )

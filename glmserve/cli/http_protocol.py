@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from glmserve.cli.deadline import Deadline, DrainWatch
 from glmserve.cli.http_refusal import refusal
+from glmserve.cli.request_bytes import RequestBytes
 from glmserve.cli.unframed_send import UnframedSend
 from glmserve.config import ConnectionConfig
 
@@ -31,7 +31,6 @@ _MAX_OVER_LIMIT = 32
 _HEALTH = b"/health"
 _TOO_MANY = "this server has too many connections; try again in a moment"
 _ONE_YEAR = 365 * 24 * 3600.0
-_UPGRADE = re.compile(rb"(?<=\r\n)upgrade(?=:)", re.IGNORECASE)
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -39,8 +38,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     * A stream to an HTTP/1.0 client (nginx by default) has no chunk framing, which that version
       does not know. It ends with the connection.
-    * An `Upgrade` header is ignored. The parser would read the following bytes as the other
-      protocol, but they are the request's body: Java's client offers h2c with every POST.
+    * An offer to upgrade to another protocol is ignored.
     * A head that is too large is refused before it fills memory. Trailers are dropped, so that no
       header escapes the checks.
     * Data that is not HTTP gets an error in OpenAI's format.
@@ -60,10 +58,13 @@ class HttpProtocol(HttpToolsProtocol):
     """The request that is being answered. `cycle` is the newest one, which may have to wait."""
     _body_begin = 0.0
     _num_body_bytes = 0
+    _body_length: int | None = None
+    """The Content-Length; None: the body is in chunks."""
 
     def __init__(self, limits: ConnectionConfig, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._limits = limits
+        self._bytes = RequestBytes()
         self.timeout_keep_alive = limits.idle_timeout or _ONE_YEAR  # type: ignore[assignment]
         self._deadline = Deadline(self.loop, self._client_is_late)
 
@@ -97,17 +98,22 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_refused:
-            return
-        if self._in_head:
-            head, end, rest = data.partition(b"\r\n\r\n")
-            data = _UPGRADE.sub(b"x-upgrade", head) + end + rest
-        self._num_unparsed_bytes += len(data)
-        super().data_received(data)
-        if self._num_unparsed_bytes > _MAX_HEAD_BYTES:
-            self._refuse(431, f"the request's headers are larger than {_MAX_HEAD_BYTES} bytes")
+        while data and not self._is_refused:
+            part, data = self._next_part(data)
+            self._num_unparsed_bytes += len(part)
+            super().data_received(part)
+            if self._num_unparsed_bytes > _MAX_HEAD_BYTES:
+                self._refuse(431, f"the request's headers are larger than {_MAX_HEAD_BYTES} bytes")
         if not self._is_refused:
             self._watch_client()
+
+    def _next_part(self, data: bytes) -> tuple[bytes, bytes]:
+        """Bytes for the parser that end with the head or body or before, and the bytes after."""
+        if self._in_head:
+            return self._bytes.head_part(data)
+        length = self._body_length
+        num_left = None if length is None else length - self._num_body_bytes
+        return self._bytes.body_part(data, num_left)
 
     def on_message_begin(self) -> None:
         self._has_begun = True
@@ -128,9 +134,15 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.headers) > _MAX_HEADERS:
             self._refuse(431, f"the request has more than {_MAX_HEADERS} headers")
             return
+        version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            self._refuse(505, "this server speaks HTTP/1.1 and HTTP/1.0")
+            return
         self._body_begin, self._num_body_bytes = self.loop.time(), 0
+        length = dict(self.headers).get(b"content-length")
+        self._body_length = None if length is None else int(length)
         super().on_headers_complete()
-        if self.parser.get_http_version() == "1.0":
+        if version == "1.0":
             # The cycle's task exists, but has not started.
             self.cycle.send = UnframedSend(self.cycle)  # type: ignore[method-assign]
         self.cycle.keep_alive &= not self._is_over_limit

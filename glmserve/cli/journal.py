@@ -7,12 +7,16 @@ from pathlib import Path
 from glmserve.config import JournalConfig, RunnerConfig
 from glmserve.errors import CheckpointError
 from glmserve.journal import Journal, Store, fingerprint
-from glmserve.model_config import ModelConfig
+from glmserve.model_config import GenerationDefaults, ModelConfig
 from glmserve.text import ChatFormat
 
 
 def open_journal(
-    config: JournalConfig, model: ModelConfig, runner: RunnerConfig, chat: ChatFormat | None
+    config: JournalConfig,
+    model: ModelConfig,
+    runner: RunnerConfig,
+    chat: ChatFormat | None,
+    defaults: GenerationDefaults,
 ) -> Journal:
     """Open the journal for a model and the settings that determine its texts.
 
@@ -27,6 +31,7 @@ def open_journal(
         *(_file_name(runner.checkpoint), runner.load_format, runner.rope_scaling),
         *(runner.dtype, runner.quantization, runner.kv_cache_dtype, chat and chat.name),
         runner.seed if runner.load_format == "dummy" else None,
+        *(model.eos_token_ids, str(defaults)),
     )
     try:
         model_id = fingerprint(folders, settings)

@@ -28,6 +28,7 @@ from glmserve.cli.options import (
 )
 from glmserve.config import ServerConfig, Tenant
 from glmserve.errors import OptionError
+from glmserve.model_config import model_name
 from glmserve.process.interrupts import exit_immediately_on
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ def run(options: argparse.Namespace) -> int:
     runner, server = runner_config(options), server_config(options)
     leave_to_worker(runner.cpus)
     with exit_immediately_on(signal.SIGINT):
+        from glmserve.cli.listening import Address
         from glmserve.cli.server import serve  # imported here: --help need not wait
+        from glmserve.cli.text_layer import chat_options
 
     return serve(
         runner,
@@ -74,9 +77,9 @@ def run(options: argparse.Namespace) -> int:
         connection_config(options),
         journal_config(options),
         skip_tokenizer=options.skip_tokenizer_init,
-        chat_format=options.chat_format,
-        host=options.host,
-        port=options.port,
+        chat_options=chat_options(options),
+        generation_config=options.generation_config,
+        address=Address(options.host, options.port, options.uds),
         drain_timeout=options.drain_timeout,
         record=options.record,
         tls=tls.server_context(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs),
@@ -91,7 +94,7 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
     """
     checkpoint: Path = options.checkpoint
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    name, *further_names = dict.fromkeys(options.served_model_name or [folder.resolve().name])
+    name, *further_names = dict.fromkeys(options.served_model_name or [model_name(folder)])
     return ServerConfig(
         served_model_name=name,
         further_model_names=tuple(further_names),
@@ -99,12 +102,14 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
         max_body_size=options.max_body_size,
         cache_size=options.cache_size,
         cache_list_size=options.cache_list_size,
+        ignore_unknown_fields=options.ignore_unknown_fields,
         response_store_size=options.response_store_size,
         api_keys=_api_keys(options),
         shared_prefixes=options.share_prefixes,
         admin_key=read_admin_key(options.admin_key),
         public_metrics=options.public_metrics,
         public_docs=options.public_docs,
+        root_path=options.root_path,
         cors_origins=tuple(options.cors_origin or ()),
         seed=options.seed,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import gc
 import math
 import secrets
@@ -12,6 +11,8 @@ import signal
 import socket
 import ssl
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -23,8 +24,11 @@ from starlette.types import ASGIApp
 from glmserve.api import ServerContext, create_app
 from glmserve.api.answering.unfinished import finish_unfinished
 from glmserve.cli.announce import LoadingBar, announce
+from glmserve.cli.checkpoint_notes import checkpoint_notes
+from glmserve.cli.generation_config import with_generation_config
 from glmserve.cli.http_server import HttpServer
 from glmserve.cli.journal import open_journal
+from glmserve.cli.listening import Address, listen
 from glmserve.cli.text_layer import limit_vocabulary, load_text_layer
 from glmserve.config import (
     ConnectionConfig,
@@ -35,21 +39,13 @@ from glmserve.config import (
     SupervisionConfig,
 )
 from glmserve.engine import Engine
-from glmserve.errors import OptionError, StartupError
+from glmserve.errors import StartupError
 from glmserve.executor import Executor, ProcessExecutor
 from glmserve.model_config import read_model_config
 from glmserve.process.failure import INTERRUPTED
+from glmserve.text.templates.selection import ChatOptions, SelectedFormat
 from glmserve.trace import TraceWriter, TracingExecutor
 
-_BACKLOG = 2048
-"""Maximum number of connections that wait to be accepted."""
-_REMEDIES = {
-    errno.EADDRINUSE: "end what listens there, or give another --port",
-    errno.EADDRNOTAVAIL: "give an address of this machine by --host; 0.0.0.0 is all of them",
-    errno.EACCES: "give a --port from 1024 on, or the right to use this one",
-}
-_MAX_UNKNOWN_FIELDS = 20  # of a config.json, in warnings
-_MAX_NAME_LENGTH = 100
 _ERROR_EVENT_SECONDS = 1
 """Seconds to deliver the error event to streams that the shutdown ends."""
 
@@ -63,9 +59,9 @@ def serve(
     journal_config: JournalConfig | None,
     *,
     skip_tokenizer: bool,
-    chat_format: str | None,
-    host: str,
-    port: int,
+    chat_options: ChatOptions,
+    generation_config: str,
+    address: Address,
     drain_timeout: float,
     tls: ssl.SSLContext | None,
     record: Path | None,
@@ -73,6 +69,7 @@ def serve(
     """Run the server; returns the exit code.
 
     Args:
+        generation_config: "auto" or "none".
         drain_timeout: seconds for running streams after a signal.
         record: file for a recording, or None.
         tls: None serves plain HTTP.
@@ -84,14 +81,14 @@ def serve(
     model = read_model_config(
         checkpoint, runner_config.rope_scaling, runner_config.ptuning_checkpoint
     )
-    for field in model.unknown_fields[:_MAX_UNKNOWN_FIELDS]:
-        name = repr(field)[1:-1][:_MAX_NAME_LENGTH]
-        print(f"glmserve: note: {model.path} has a field unknown here: {name}", file=sys.stderr)
-    tokenizer, chat = None, None
+    model, defaults = with_generation_config(model, generation_config)
+    for note in checkpoint_notes(model, defaults):
+        print(f"glmserve: note: {note}", file=sys.stderr)
+    tokenizer, selected = None, SelectedFormat(None)
     if not skip_tokenizer:
-        tokenizer, chat = load_text_layer(model, chat_format)
+        tokenizer, selected = load_text_layer(model, chat_options)
         runner_config = limit_vocabulary(runner_config, model, tokenizer)
-    with _listen(host, port) as listener:
+    with listen(address) as listener:
         executor: Executor = ProcessExecutor(runner_config, supervision_config)
         writer = None
         if record is not None:
@@ -99,30 +96,13 @@ def serve(
             executor = TracingExecutor(executor, writer)
         hash_key = secrets.token_bytes(32)
         engine = Engine(executor, scheduler_config, hash_key=hash_key, observer=writer)
-        context = ServerContext(server_config, model, engine, tokenizer, chat)
+        chat = selected.chat
+        context = ServerContext(
+            server_config, model, engine, tokenizer, chat, defaults, selected.reason
+        )
         if journal_config is not None:
-            context.record_to(open_journal(journal_config, model, runner_config, chat))
+            context.record_to(open_journal(journal_config, model, runner_config, chat, defaults))
         return uvloop.run(_run(context, listener, limits, drain_timeout, tls))
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the port before anything heavy happens.
-
-    Raises:
-        OptionError: it is taken or forbidden, or the host is not ours.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)  # SO_REUSEADDR: only listen() reserves the port
-    except OSError as error:
-        listener.close()
-        reason = error.strerror or str(error)
-        remedy = _REMEDIES.get(error.errno or 0, "give another --host or --port")
-        raise OptionError(f"cannot listen on {host}:{port}: {reason.lower()}; {remedy}") from None
-    return listener
 
 
 class _Server(HttpServer):
@@ -177,9 +157,6 @@ async def _run(
     tls: ssl.SSLContext | None,
 ) -> int:
     """Answer HTTP at once, and load the model meanwhile. Returns the exit code."""
-    host, port = listener.getsockname()[:2]
-    host = f"[{host}]" if ":" in host else host
-    url = f"{'https' if tls else 'http'}://{host}:{port}"
     app = create_app(context)
     server = _Server(context.engine, app, limits, tls, drain_timeout)
     signals = set()
@@ -191,8 +168,12 @@ async def _run(
     # uvicorn raises the signal again when it is done; that must not kill this process.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    # The end of the terminal session, which uvicorn does not handle. `nohup` sets SIG_IGN.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda _, frame: server.handle_exit(signal.SIGTERM, frame))
     is_up = asyncio.Event()
-    supervisor = asyncio.create_task(_supervise(app, context, server, url, is_up))
+    tell = partial(announce, context, listener, has_tls=tls is not None)
+    supervisor = asyncio.create_task(_supervise(app, context, server, tell, is_up))
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -207,12 +188,13 @@ async def _supervise(
     app: Starlette,
     context: ServerContext,
     server: uvicorn.Server,
-    url: str,
+    tell: Callable[[], None],
     is_up: asyncio.Event,
 ) -> None:
     """Start the engine, announce it, and end the server when the engine dies.
 
     Args:
+        tell: announces the server.
         is_up: set when the engine has started.
 
     Raises:
@@ -227,7 +209,7 @@ async def _supervise(
         gc.freeze()
         is_up.set()
         with contextlib.suppress(OSError):  # a closed stdout must not stop the server
-            announce(context, url)
+            tell()
         finishing = asyncio.create_task(finish_unfinished(context, app.state.endpoints))
         await context.engine.died.wait()
         if server.should_exit:

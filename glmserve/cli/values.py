@@ -5,11 +5,32 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
+
+from glmserve.model_config.names import CACHE_PREFIX
 
 _LARGEST = 2**63
 _LARGEST_COUNT = 2**31 - 1
 _LONGEST_TIME = 365 * 24 * 3600.0
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def checkpoint(text: str) -> Path:
+    """A checkpoint's path. A model's folder in Hugging Face's cache stands for the snapshot in it
+    that its main branch names, or for its only snapshot."""
+    path = Path(text)
+    snapshots = path / "snapshots"
+    if not path.resolve().name.startswith(CACHE_PREFIX) or not snapshots.is_dir():
+        return path
+    try:
+        return snapshots / Path((path / "refs" / "main").read_text(encoding="ascii").strip()).name
+    except (OSError, UnicodeDecodeError):
+        found = sorted(snapshots.iterdir())
+    if len(found) == 1:
+        return found[0]
+    raise argparse.ArgumentTypeError(
+        f"{text} has no refs/main, and {len(found)} snapshots; give the path of one of them"
+    )
 
 
 def positive(text: str) -> int:
@@ -28,6 +49,14 @@ def port(text: str) -> int:
     if value > 65535:
         raise argparse.ArgumentTypeError(f"{text} is no port; ports end at 65535")
     return value
+
+
+def root_path(text: str) -> str:
+    """A prefix of paths: begins with a slash; a slash at its end is dropped."""
+    path = text.rstrip("/")
+    if path and not re.fullmatch(r"(/[\w.~-]+)+", path, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path prefix such as /glm")
+    return path
 
 
 def http_error_status(text: str) -> int:

@@ -1,23 +1,27 @@
 """Messages between an executor and its worker process, and how they are framed.
 
 A frame is a 4-byte little-endian length and one msgpack message. The executor sends one
-RunnerConfig and then ExecutorMessages; everything the worker sends is a WorkerMessage.
+RunnerConfig, as JSON, and then ExecutorMessages; everything the worker sends is a WorkerMessage.
 """
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
+from typing import TypeVar
 
 import msgspec
 
-from glmserve.config import LoadProgress
+from glmserve.config import LoadProgress, RunnerConfig
 from glmserve.contract.step import RunnerInfo, StepInput, StepOutput, TokenMasks
 
 _HEADER = struct.Struct("<I")
 HEADER_SIZE = _HEADER.size
 
 _encoder = msgspec.msgpack.Encoder()
+
+Decoded = TypeVar("Decoded", bound=msgspec.Struct)
 
 
 class Loading(msgspec.Struct, frozen=True, array_like=True, tag="loading"):
@@ -52,8 +56,22 @@ decode_worker_message = msgspec.msgpack.Decoder(WorkerMessage).decode
 
 def encode_frame(message: msgspec.Struct) -> bytes:
     """One message with its length in front."""
-    body = _encoder.encode(message)
-    return _HEADER.pack(len(body)) + body
+    return _framed(_encoder.encode(message))
+
+
+def encode_config_frame(config: RunnerConfig) -> bytes:
+    """The executor's first frame."""
+    return _framed(encode_json(config))
+
+
+def encode_json(message: msgspec.Struct) -> bytes:
+    """JSON in ASCII: in paths, bytes that are not UTF-8 are escaped."""
+    return json.dumps(msgspec.to_builtins(message)).encode()
+
+
+def decode_json(data: bytes | bytearray, kind: type[Decoded]) -> Decoded:
+    """The inverse of `encode_json`."""
+    return msgspec.convert(json.loads(data), kind)
 
 
 def body_size(header: bytes | bytearray | memoryview) -> int:
@@ -66,6 +84,10 @@ def receive_frame(connection: socket.socket) -> bytearray | None:
     """Wait for the next frame's body; None when the other end is closed."""
     header = _receive_exactly(connection, HEADER_SIZE)
     return None if header is None else _receive_exactly(connection, body_size(header))
+
+
+def _framed(body: bytes) -> bytes:
+    return _HEADER.pack(len(body)) + body
 
 
 def _receive_exactly(connection: socket.socket, size: int) -> bytearray | None:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from glmserve.errors import StartupError
+from glmserve.process.paths import utf8_alias
 
 SHARD_BYTES = 2 * 2**30
 """Some versions of safetensors copy what they write, so a file takes twice its size in memory."""
@@ -73,7 +74,8 @@ class ShardWriter:
         path.touch()
         usual_mode = path.stat().st_mode
         try:
-            save_file(self._waiting, path, metadata={"format": "pt"})
+            with utf8_alias(path) as alias:
+                save_file(self._waiting, alias, metadata={"format": "pt"})
         except SafetensorError as error:
             raise StartupError(
                 f"{path}: cannot be written: {error}; is there space left?"

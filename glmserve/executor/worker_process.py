@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from glmserve.config import ReportProgress, RunnerConfig, SupervisionConfig
-from glmserve.contract.wire import encode_frame
+from glmserve.contract.wire import encode_config_frame
 from glmserve.executor.connection import WorkerConnection
 from glmserve.executor.exit_status import describe_exit
 from glmserve.executor.watchdog import Watchdog
@@ -69,7 +69,7 @@ class WorkerProcess:
                 process.kill()
                 await process.wait()
             raise
-        connection.send(encode_frame(config))
+        connection.send(encode_config_frame(config))
         return cls(process, connection, supervision)
 
     async def wait_lost(self) -> str:

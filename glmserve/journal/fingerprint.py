@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 
-_SUFFIXES = {".json", ".model", ".safetensors", ".bin", ".pt", ".txt"}
+_SUFFIXES = {".jinja", ".json", ".model", ".safetensors", ".bin", ".pt", ".txt"}
 """Suffixes of files that determine what a model computes or how its text is tokenized."""
 _SAMPLE_BYTES = 2**16
 """Bytes that are read of a file's beginning and of its end. Weights are too long to read whole."""
@@ -40,7 +40,7 @@ def fingerprint(folders: Iterable[Path], settings: Iterable[object]) -> str:
 
 def _update(digest: blake2b, path: Path) -> None:
     size = path.stat().st_size
-    digest.update(f"{path.name}\0{size}\0".encode())
+    digest.update(f"{path.name}\0{size}\0".encode("utf-8", "surrogateescape"))
     with path.open("rb") as file:
         digest.update(file.read(_SAMPLE_BYTES))
         if size > _SAMPLE_BYTES:

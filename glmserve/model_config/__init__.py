@@ -5,7 +5,16 @@ starts; the worker builds the model from an equal ModelConfig.
 """
 
 from glmserve.model_config.config import ModelConfig, RopeConfig
-from glmserve.model_config.names import name_hints
+from glmserve.model_config.generation import GenerationDefaults, read_generation_defaults
+from glmserve.model_config.names import model_name, name_hints
 from glmserve.model_config.read import read_model_config
 
-__all__ = ["ModelConfig", "RopeConfig", "name_hints", "read_model_config"]
+__all__ = [
+    "GenerationDefaults",
+    "ModelConfig",
+    "RopeConfig",
+    "model_name",
+    "name_hints",
+    "read_generation_defaults",
+    "read_model_config",
+]

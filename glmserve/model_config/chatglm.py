@@ -72,7 +72,6 @@ def _refuse_unserved_chatglm(reader: ConfigReader) -> None:
     reader.require_equal("pre_seq_len", 0, PREFIX_ALONE)
     reader.require_equal("interleaved_qkv", False, "this layout of query_key_value is not known")
     reader.require_equal("rotary_percent", 0.5, "the family rotates half of each head")
-    reader.require_equal("quantization_config", {}, "quantised checkpoints are not served yet")
 
 
 def chatglm_rope(

@@ -26,7 +26,6 @@ def read_glm(reader: ConfigReader) -> ModelConfig:
     hidden_size = reader.integer("hidden_size")
     head_dim = reader.integer("head_dim", max(1, hidden_size // heads))
     reader.require_equal("hidden_act", "silu", "only silu is known")
-    reader.require_equal("quantization_config", {}, "quantised checkpoints are not served yet")
     reader.require_equal("sliding_window", 0, "sliding windows are not known")
     return checked(
         reader,

@@ -7,6 +7,10 @@ from pathlib import Path
 
 from glmserve.config import RopeScaling
 from glmserve.model_config.reader import read_json_object
+from glmserve.process.paths import readable_name
+
+CACHE_PREFIX = "models--"
+"""Begins the name of a model's folder in Hugging Face's cache."""
 
 
 def rope_meaning(folder: Path) -> RopeScaling | None:
@@ -38,7 +42,17 @@ def name_hints(folder: Path) -> list[str]:
         for file in ("tokenizer_config.json", "config.json"):
             if (folder / file).is_file():
                 hints.append(read_json_object(folder / file).get(key))
-    return [*(hint for hint in hints if isinstance(hint, str)), folder.resolve().name]
+    return [*(hint for hint in hints if isinstance(hint, str)), model_name(folder)]
+
+
+def model_name(folder: Path) -> str:
+    """The name of the model in a folder: the folder's, or that of the repository if the folder is a
+    snapshot in Hugging Face's cache (models--ORG--NAME/snapshots/SHA)."""
+    resolved = folder.resolve()
+    repository = resolved.parent.parent.name
+    if resolved.parent.name == "snapshots" and repository.startswith(CACHE_PREFIX):
+        return readable_name(repository.removeprefix(CACHE_PREFIX).split("--", 1)[-1])
+    return readable_name(resolved.name)
 
 
 def _is_tiktoken(path: Path) -> bool:

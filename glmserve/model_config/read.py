@@ -12,6 +12,7 @@ from glmserve.model_config.config import ModelConfig
 from glmserve.model_config.glm import read_glm
 from glmserve.model_config.prefix import read_prefix_config
 from glmserve.model_config.reader import ConfigReader, locate_config
+from glmserve.model_config.unserved import refuse_adapter, refuse_foreign_quantization
 
 MODEL_TYPES = ("chatglm", "glm")
 
@@ -31,6 +32,7 @@ def read_model_config(
     Raises:
         CheckpointError: a field is missing, of a wrong type, or not supported.
     """
+    refuse_adapter(checkpoint if checkpoint.is_dir() else checkpoint.parent)
     config = _read_architecture(ConfigReader(locate_config(checkpoint)), rope_scaling)
     if ptuning_checkpoint is None:
         return config
@@ -39,6 +41,7 @@ def read_model_config(
 
 def _read_architecture(reader: ConfigReader, rope_scaling: RopeScaling | None) -> ModelConfig:
     model_type = reader.text("model_type")
+    refuse_foreign_quantization(reader)
     if model_type == "chatglm":
         is_first = "inner_hidden_size" in reader or "position_encoding_2d" in reader
         return read_chatglm_6b(reader) if is_first else read_chatglm(reader, rope_scaling)

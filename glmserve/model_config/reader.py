@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -60,13 +61,26 @@ def read_json_object(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, unreadable, or not a JSON object.
     """
+    content = read_whole(path)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise CheckpointError(f"{path}: is encoded in UTF-16; save it as UTF-8")
     try:
-        data = json.loads(read_whole(path).decode())
+        data = json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise CheckpointError(
+            f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8"
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not valid JSON: {error}") from None
+        raise CheckpointError(f"{path}: not valid JSON: {_json_problem(error)}") from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: expected a JSON object, found {type(data).__name__}")
     return data
+
+
+def _json_problem(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError) and error.doc[: error.pos].rstrip().endswith(","):
+        return f"{error} (is the comma before it one too many?)"
+    return str(error)
 
 
 class ConfigReader:
@@ -90,6 +104,14 @@ class ConfigReader:
         if len(value) > _LONGEST_VALUE:
             value = f"{value[:_LONGEST_VALUE]}..."
         return CheckpointError(f"{self.path}: {key} = {value}: {why}")
+
+    def value(self, key: str) -> Any:
+        """The value as it is in the file; None for a missing or null field."""
+        return self._data.get(key)
+
+    def mark_read(self, key: str) -> None:
+        """Leave the field out of `unread`."""
+        self._read.add(key)
 
     def integer(self, key: str, default: int = _MISSING, *, maximum: int = 2**31 - 1) -> int:
         """A whole number from 1 to `maximum`. A missing or null field has the default.

@@ -15,6 +15,7 @@ from torch import Tensor
 from glmserve.errors import CheckpointError
 from glmserve.model_config.reader import read_json_object
 from glmserve.models.safetensors_header import check_header
+from glmserve.process.paths import utf8_alias
 
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _SUFFIXES = (".safetensors", ".bin", ".pt")
@@ -95,7 +96,7 @@ def _indexed_files(index: Path) -> dict[Path, frozenset[str] | None]:
 def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     check_header(path)
     try:
-        with safe_open(path, framework="pt") as file:
+        with utf8_alias(path) as alias, safe_open(alias, framework="pt") as file:
             for name in sorted(file.keys()):
                 yield name, file.get_tensor(name)
     except (SafetensorError, OSError) as error:
@@ -108,9 +109,9 @@ def _read_pickle(path: Path) -> Iterator[tuple[str, Tensor]]:
         _check_archive(path)
     try:
         # Only the zip format of torch >= 1.6 can be memory-mapped. weights_only: no code is run.
-        with warnings.catch_warnings():
+        with utf8_alias(path) as alias, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the files that torch warns about are refused below
-            data = torch.load(path, map_location="cpu", mmap=is_zip, weights_only=True)
+            data = torch.load(alias, map_location="cpu", mmap=is_zip, weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (

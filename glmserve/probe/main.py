@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-import msgspec
-
 from glmserve.config import RunnerConfig
 from glmserve.contract.diagnosis import Findings
+from glmserve.contract.wire import decode_json, encode_json
 from glmserve.devices.affinity import run_on
 from glmserve.errors import CheckpointError
 from glmserve.model_config import ModelConfig, read_model_config
@@ -25,10 +24,10 @@ def main() -> NoReturn:
 def _answer() -> None:
     with os.fdopen(os.dup(1), "wb") as answer:
         os.dup2(2, 1)  # output of libraries must not mix with the answer
-        config = msgspec.json.decode(sys.stdin.buffer.read(), type=RunnerConfig)
+        config = decode_json(sys.stdin.buffer.read(), RunnerConfig)
         if config.cpus is not None:
             run_on(config.cpus, config.numa_node)
-        answer.write(msgspec.json.encode(diagnose(config)))
+        answer.write(encode_json(diagnose(config)))
 
 
 def diagnose(config: RunnerConfig) -> Findings:

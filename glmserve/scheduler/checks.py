@@ -23,14 +23,9 @@ def check_fits(request: Request, limits: RunnerLimits, budget: int) -> None:
     if not limits.chunked_prefill:
         longest = min(longest, budget)  # a preempted request is recomputed in one step
     if request.max_total_tokens > longest:
-        needs = (
-            f"this request needs {request.num_prompt_tokens} prompt tokens and up to "
-            f"{request.params.max_tokens} new ones, but at most {longest} tokens fit"
-        )
-        remedy = "shorten the prompt or lower"
-        if request.num_prompt_tokens < longest:
-            raise ContextLengthError.about("max_tokens", f"{needs}; {remedy} {{param}}")
-        raise ContextLengthError(f"{needs}; {remedy} max_tokens", "prompt")
+        num_prompt_tokens = request.num_prompt_tokens
+        param = "max_tokens" if num_prompt_tokens < longest else "prompt"
+        raise ContextLengthError(param, num_prompt_tokens, request.params.max_tokens, longest)
 
 
 def set_layout(request: Request, limits: RunnerLimits) -> None:
@@ -45,8 +40,8 @@ def set_layout(request: Request, limits: RunnerLimits) -> None:
         return
     request.layout = marks.layout(request.prompt_ids)
     if request.params.prompt_logprobs is not None:
-        raise InvalidRequestError(
-            "this model reads a prompt in both directions, so the prompt's tokens have no "
-            "log-probabilities; leave out echo or logprobs",
+        raise InvalidRequestError.about(
             "logprobs",
+            "this model reads a prompt in both directions, so the prompt's tokens have no "
+            "log-probabilities; leave out echo or {param}",
         )

@@ -48,6 +48,11 @@ class ChatFormat(ABC):
     """Special tokens that end a response, besides the tokenizer's end token."""
     lead_in: ClassVar[str] = r"\n? ?"
     """A regex of the whitespace that the model may write first and the response filter removes."""
+    calls_anywhere: ClassVar[bool] = True
+    """Whether a call may follow text in a response. If not, a continued message has no calls."""
+
+    blocks: ClassVar[bool] = False
+    """Whether rendering waits for another process, so that the event loop must not call it."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         for name in (*self.required_tokens, *self.stop_tokens):
@@ -61,10 +66,20 @@ class ChatFormat(ABC):
             tokenizer.eos_id
         }
 
-    def render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:
+    def render(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[Tool] = (),
+        *,
+        continue_last: bool = False,
+    ) -> list[int]:
         """Prompt ids for the next assistant message, which may call `tools`.
 
         Calls and results of earlier turns are rendered even if `tools` is empty.
+
+        Args:
+            continue_last: the last message is the assistant's, without calls, and the answer
+                continues its text.
 
         Raises:
             InvalidRequestError: the conversation cannot be written in this format.
@@ -76,15 +91,38 @@ class ChatFormat(ABC):
                 raise InvalidRequestError(
                     f"the role {message.role!r} is not one of {', '.join(ROLES)}", param="messages"
                 )
-        return self._render(in_order_of_calls(messages), tools)
+        ordered = in_order_of_calls(messages)
+        if not continue_last:
+            return self._render(ordered, tools)
+        return self._render_open(ordered[:-1], tools, ordered[-1].content)
+
+    def close(self) -> None:  # noqa: B027  # most formats hold nothing
+        """Release what the format holds outside of this process."""
 
     @abstractmethod
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
-        """Like `render`, for checked messages."""
+        """Like `render`, for checked messages, perhaps none, and a new answer."""
+
+    def _render_open(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Tool], begun: str
+    ) -> list[int]:
+        """Like `_render`, for an answer that begins with the text `begun`.
+
+        The text is encoded alone, as it was in training.
+        """
+        return [*self._render(messages, tools), *self.tokenizer.encode(begun)]
 
     def response_filter(self) -> ResponseFilter:
         """A new filter for one response. It runs before the search for stop strings."""
-        return FilterChain((StripLeading(), ReplaceTrainingDate()))
+        return FilterChain((StripLeading(), *self._rewrites()))
+
+    def continuation_filter(self) -> ResponseFilter:
+        """A new filter for a response that continues a message; its leading whitespace is kept."""
+        return FilterChain(self._rewrites())
+
+    def _rewrites(self) -> tuple[ResponseFilter, ...]:
+        """The filters that rewrite text of this format."""
+        return (ReplaceTrainingDate(),)
 
     @abstractmethod
     def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:

@@ -10,13 +10,17 @@ from glmserve.errors import CheckpointError, OptionError
 from glmserve.model_config import name_hints
 from glmserve.model_config.reader import read_json_object
 from glmserve.text.chat_format import ChatFormat
+from glmserve.text.fine_tuned_formats import ChatMLFormat, GLM40414Format, GLMEdgeFormat
 from glmserve.text.plain_formats import ChatGLM2Format, ChatGLMFormat, CodeGeeX2Format
 from glmserve.text.role_formats import ChatGLM3Format, GLM4Format
 from glmserve.text.tokenizer import Tokenizer
 
 CHAT_FORMATS: dict[str, type[ChatFormat]] = {
     chat_format.name: chat_format
-    for chat_format in (ChatGLMFormat, ChatGLM2Format, ChatGLM3Format, GLM4Format, CodeGeeX2Format)
+    for chat_format in (
+        *(ChatGLMFormat, ChatGLM2Format, ChatGLM3Format, GLM4Format, CodeGeeX2Format),
+        *(GLM40414Format, GLMEdgeFormat, ChatMLFormat),
+    )
 }
 
 _NAME_PATTERNS = {

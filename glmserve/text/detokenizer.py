@@ -18,20 +18,31 @@ class IncrementalDetokenizer:
     A character may span several tokens, so bytes wait in `_pending` until the character is
     complete. The joined results equal `tokenizer.decode` of all ids. This runs for every token of
     every stream: it looks up each id in a table, and only pending bytes are decoded twice.
+
+    Args:
+        continues_text: other text comes first, so a leading blank belongs to the text.
     """
 
-    __slots__ = ("_at_start", "_errors", "_pending", "_table", "_tokenizer")
+    __slots__ = ("_at_start", "_errors", "_pending", "_segment_ends", "_table", "_tokenizer")
 
-    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        skip_special_tokens: bool = True,
+        *,
+        continues_text: bool = False,
+    ) -> None:
         self._tokenizer = tokenizer
         self._table = tokenizer.byte_table(skip_special_tokens)
         self._errors = tokenizer.decode_errors
-        self._at_start = tokenizer.leading_blanks is not LeadingBlanks.KEEP
+        keeps_blanks = continues_text or tokenizer.leading_blanks is LeadingBlanks.KEEP
+        self._at_start = not keeps_blanks
+        self._segment_ends = tokenizer.segment_ends
         self._pending = b""
 
     def push(self, token_ids: Sequence[int]) -> str:
         """The text that these ids complete."""
-        if self._at_start:
+        if self._at_start or not self._segment_ends.isdisjoint(token_ids):
             data = self._first_bytes(token_ids)
         else:
             table = self._table
@@ -48,7 +59,8 @@ class IncrementalDetokenizer:
         return text
 
     def _first_bytes(self, token_ids: Sequence[int]) -> bytes:
-        """Bytes of ids at the beginning of the text, without the tokenizer's own leading blank."""
+        """Bytes of ids at the beginning of a text or of a segment, without the tokenizer's own
+        leading blank."""
         parts = []
         for token_id in token_ids:
             data = self._table[token_id]
@@ -59,5 +71,7 @@ class IncrementalDetokenizer:
                     self._at_start = drop_all and not data
                 else:
                     self._at_start = False
+            if token_id in self._segment_ends:
+                self._at_start = True
             parts.append(data)
         return b"".join(parts)

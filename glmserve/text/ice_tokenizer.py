@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmserve.errors import CheckpointError
+from glmserve.text.added_tokens import AddedToken
 from glmserve.text.sentencepiece_tokenizer import (
     SentencePieceBase,
+    additions,
     control_ids,
     load_processor,
 )
@@ -33,7 +35,12 @@ class IceTokenizer(SentencePieceBase):
     A prompt ends with [gMASK] <sop>; those of later models begin with them.
     """
 
-    def __init__(self, processor: SentencePieceProcessor, special_ids: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        processor: SentencePieceProcessor,
+        special_ids: Mapping[str, int],
+        added_tokens: Sequence[AddedToken] = (),
+    ) -> None:
         super().__init__(
             processor,
             vocab_size=processor.get_piece_size(),
@@ -43,6 +50,7 @@ class IceTokenizer(SentencePieceBase):
             never_sampled=frozenset(
                 token_id for name, token_id in special_ids.items() if name.startswith("<unused")
             ),
+            added_tokens=added_tokens,
         )
         self._whitespace = {
             processor.piece_to_id(name): text.encode() for name, text in _whitespace_names().items()
@@ -59,7 +67,10 @@ class IceTokenizer(SentencePieceBase):
         for name in ("[gMASK]", "<sop>", "<eop>", "<n>", "<|tab|>", f"<|blank_{_MAX_BLANKS}|>"):
             if processor.is_unknown(processor.piece_to_id(name)):
                 raise CheckpointError(f"{path}: has no piece {name}: not the model of ChatGLM-6B")
-        return cls(processor, control_ids(path, processor))
+        special_ids = control_ids(path, processor)
+        added = additions(path.parent, processor, special_ids)
+        whitespace = _whitespace_names()
+        return cls(processor, special_ids, [t for t in added if t.content not in whitespace])
 
     def _encode(self, text: str) -> list[int]:
         text = text.replace("\n", "<n>").replace("\t", "<|tab|>")

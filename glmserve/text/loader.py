@@ -50,11 +50,11 @@ def load_tokenizer(directory: Path, chat_format: str | None = None) -> Tokenizer
 
 def _load_tokenizer_model(path: Path, chat_format: str | None) -> Tokenizer:
     head = _head(path)
-    config = _tokenizer_config(path.parent)
     if _TIKTOKEN_LINE.match(head):
-        return TiktokenTokenizer.from_file(path, config)
+        return TiktokenTokenizer.from_file(path)
     if head.startswith(_PROTOBUF_FIRST_FIELD):
         name = named_chat_format(read_name_hints(path.parent), chat_format)
+        config = _tokenizer_config(path.parent)
         roles = name == "chatglm3" or (name is None and "<|user|>" in str(config))
         return SentencePieceTokenizer.from_file(path, roles=roles)
     raise CheckpointError(

@@ -11,24 +11,24 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby, takewhile
 from typing import ClassVar
 
-from glmserve.errors import InvalidRequestError
-from glmserve.text.chat_format import ChatFormat, ChatMessage
+from glmserve.text.chat_format import ChatMessage
 from glmserve.text.response_filter import (
     FilterChain,
     FullWidthPunctuation,
     ReplaceTrainingDate,
     ResponseFilter,
-    StripLeading,
 )
-from glmserve.text.tools import Tool, ToolParser, tagged
+from glmserve.text.tagged_tools import TaggedTools
+from glmserve.text.tools import Tool, tagged
+from glmserve.text.tools.conversation import without_tools
 
 
-class PlainFormat(ChatFormat):
+class PlainFormat(TaggedTools):
     """Turns tools, calls and results into text, so that subclasses only handle text."""
 
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
         system = [m.content for m in takewhile(lambda m: m.role == "system", messages)]
-        rest = [_without_tools(message) for message in messages[len(system) :]]
+        rest = [without_tools(message) for message in messages[len(system) :]]
         if tools:
             system.append(tagged.instructions(tools))
         return self.tokenizer.encode_prompt(self._text(system, rest))
@@ -42,38 +42,33 @@ class PlainFormat(ChatFormat):
             messages: all later messages, without tool calls.
         """
 
-    def tool_parser(self, tools: Sequence[Tool]) -> ToolParser:
-        return tagged.TaggedParser(tools)
-
-    def _tool_grammar(
-        self, tools: Sequence[Tool], *, parallel: bool, or_text: bool, or_json: str | None
-    ) -> str:
-        if or_text:
-            return tagged.grammar_with_text(tools, parallel=parallel)
-        return tagged.grammar(tools, parallel=parallel, or_json=or_json)
-
-
-def _without_tools(message: ChatMessage) -> ChatMessage:
-    if message.role == "tool":
-        return ChatMessage("user", tagged.result_text(message.content))
-    said = [message.content] if message.content or not message.tool_calls else []
-    return ChatMessage(message.role, "\n".join((*said, *map(tagged.call_text, message.tool_calls))))
-
 
 class _RoundsFormat(PlainFormat):
     """Plain text in numbered rounds of question and answer; there are no roles.
 
     The system prompt precedes the first round. Later system messages and tool results count as the
-    user's messages. Consecutive messages of one side are joined. If an assistant's message comes
-    first, its question is empty.
+    user's messages, and so does the system prompt if there is no other message. Consecutive
+    messages of one side are joined. If an assistant's message comes first, its question is empty;
+    so is the last question if an assistant's message comes last.
     """
 
     separator: ClassVar[str]
     """Ends a question, an answer and the system prompt."""
 
     def _text(self, system: list[str], messages: Sequence[ChatMessage]) -> str:
+        if not messages and system:
+            return self._rounds([], "\n\n".join(system))
         rounds, query = _split_rounds(messages)
         return "".join(part + self.separator for part in system) + self._rounds(rounds, query)
+
+    def _render_open(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Tool], begun: str
+    ) -> list[int]:
+        """The assistant's messages before the last one belong to the answer that is continued."""
+        earlier = list(takewhile(lambda m: m.role == "assistant", reversed(messages)))
+        before = messages[: len(messages) - len(earlier)]
+        texts = [without_tools(message).content for message in reversed(earlier)]
+        return super()._render_open(before, tools, "\n\n".join((*texts, begun)))
 
     @abstractmethod
     def _rounds(self, rounds: list[tuple[str, str]], query: str) -> str:
@@ -85,10 +80,9 @@ def _split_rounds(messages: Iterable[ChatMessage]) -> tuple[list[tuple[str, str]
         (is_answer, "\n\n".join(message.content for message in group))
         for is_answer, group in groupby(messages, lambda message: message.role == "assistant")
     ]
-    if not turns or turns[-1][0]:
-        raise InvalidRequestError("the last message must come from the user", param="messages")
-    opening = [""] if turns[0][0] else []
-    contents = opening + [content for _, content in turns]
+    opening = [""] if turns and turns[0][0] else []
+    closing = [""] if not turns or turns[-1][0] else []
+    contents = opening + [content for _, content in turns] + closing
     return list(zip(contents[:-1:2], contents[1::2], strict=True)), contents[-1]
 
 
@@ -107,8 +101,8 @@ class ChatGLMFormat(_RoundsFormat):
         )
         return f"{past}[Round {len(rounds)}]\n问：{query}\n答："
 
-    def response_filter(self) -> ResponseFilter:
-        return FilterChain((StripLeading(), ReplaceTrainingDate(), FullWidthPunctuation()))
+    def _rewrites(self) -> tuple[ResponseFilter, ...]:
+        return (ReplaceTrainingDate(), FullWidthPunctuation())
 
 
 class ChatGLM2Format(_RoundsFormat):
@@ -136,6 +130,12 @@ class CodeGeeX2Format(PlainFormat):
     name = "codegeex2"
     lead_in = ""
 
+    def _render_open(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Tool], begun: str
+    ) -> list[int]:
+        """The prompt ends with the code, as every prompt of this model does."""
+        return self._render([*messages, ChatMessage("assistant", begun)], tools)
+
     def _text(self, system: list[str], messages: Sequence[ChatMessage]) -> str:
         *before, last = (*system, *(message.content for message in messages))
         lines = (text if text.endswith("\n") else text + "\n" for text in before)
@@ -143,3 +143,6 @@ class CodeGeeX2Format(PlainFormat):
 
     def response_filter(self) -> ResponseFilter:
         return FilterChain()
+
+    def _rewrites(self) -> tuple[ResponseFilter, ...]:
+        return ()

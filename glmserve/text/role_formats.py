@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import takewhile
+from typing import ClassVar
 
 from glmserve.text.chat_format import ChatFormat, ChatMessage
 from glmserve.text.tokenizer import Tokenizer
@@ -25,10 +26,11 @@ class _RoleFormat(ChatFormat):
     empty, or the name of a tool, and then the content is the arguments. A tool's result is an
     observation. The models make one call in a turn, so several calls become several turns.
 
-    Messages keep their order. If the last one is an assistant message, the model adds another, as
-    in upstream's chat template.
+    Messages keep their order. If the last one is an assistant message that is not to be continued,
+    the model adds another, as in upstream's chat template.
     """
 
+    calls_anywhere = False
     stop_tokens = ("<|user|>", "<|observation|>")
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -41,6 +43,15 @@ class _RoleFormat(ChatFormat):
             ids += self._message(message)
         ids.append(self.tokenizer.special_ids["<|assistant|>"])
         return ids
+
+    def _render_open(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Tool], begun: str
+    ) -> list[int]:
+        return [
+            *self._render(messages, tools),
+            *self._no_metadata,
+            *self.tokenizer.encode(begun),
+        ]
 
     def _message(self, message: ChatMessage) -> Iterator[int]:
         if message.role == "tool":
@@ -110,7 +121,7 @@ class GLM4Format(_RoleFormat):
     """
 
     name = "glm4"
-    required_tokens = ("<|system|>", "<|assistant|>", "<sop>")
+    required_tokens: ClassVar[tuple[str, ...]] = ("<|system|>", "<|assistant|>", "<sop>")
 
     # Verbatim from upstream's template, including its spelling of the model's name.
     TOOLS = (

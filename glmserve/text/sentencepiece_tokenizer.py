@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmserve.errors import CheckpointError
 from glmserve.model_config.reader import read_whole
+from glmserve.text.added_tokens import AddedToken, check_additions, read_added_tokens
 from glmserve.text.token_bytes import ONE_PER_BYTE, LeadingBlanks
 from glmserve.text.tokenizer import Tokenizer
 
@@ -36,6 +37,7 @@ class SentencePieceBase(Tokenizer):
         prompt_prefix: tuple[int, ...] = (),
         prompt_suffix: tuple[int, ...] = (),
         never_sampled: frozenset[int] = frozenset(),
+        added_tokens: Sequence[AddedToken] = (),
     ) -> None:
         super().__init__(
             vocab_size=vocab_size,
@@ -44,6 +46,7 @@ class SentencePieceBase(Tokenizer):
             prompt_prefix=prompt_prefix,
             prompt_suffix=prompt_suffix,
             never_sampled=never_sampled,
+            added_tokens=added_tokens,
         )
         self._processor = processor
         self.leading_blanks = _leading_blanks(processor)
@@ -51,20 +54,20 @@ class SentencePieceBase(Tokenizer):
     def opens_with_blank(self, token_id: int) -> bool:
         if token_id >= self._processor.get_piece_size():
             return False
+        if token_id in self.added_texts:
+            return False
         return bool(self._processor.id_to_piece(token_id).startswith(BLANK))
 
     def _encode(self, text: str) -> list[int]:
         return list(self._processor.encode(text))
 
     def _piece_bytes(self, token_id: int) -> bytes:
-        piece: str = self._processor.id_to_piece(token_id)
-        if self._processor.is_byte(token_id):
-            return bytes([int(piece[3:5], 16)])  # written <0xE4>
-        return piece.replace(BLANK, " ").encode()
+        return _bytes_of_piece(self._processor, token_id)
 
 
 class SentencePieceTokenizer(SentencePieceBase):
-    """Ids are the pieces, then [MASK] [gMASK] [sMASK] sop eop, then for ChatGLM3 the four roles.
+    """Ids are the pieces, then [MASK] [gMASK] [sMASK] sop eop, then for ChatGLM3 the four roles,
+    then the checkpoint's added tokens.
 
     The numbering follows the publisher's code. ChatGLM2 and ChatGLM3 ship the same model file, so
     only the checkpoint's name tells whether there are roles.
@@ -93,6 +96,7 @@ class SentencePieceTokenizer(SentencePieceBase):
             special_ids=special_ids,
             eos_id=processor.eos_id(),
             prompt_prefix=(special_ids["[gMASK]"], special_ids["sop"]),
+            added_tokens=additions(path.parent, processor, special_ids),
         )
 
 
@@ -131,6 +135,29 @@ def control_ids(path: Path, processor: SentencePieceProcessor) -> dict[str, int]
         }
     except UnicodeDecodeError:
         raise CheckpointError(f"{path}: damaged SentencePiece model; download it again") from None
+
+
+def additions(
+    directory: Path, processor: SentencePieceProcessor, special_ids: Mapping[str, int]
+) -> list[AddedToken]:
+    """The checkpoint's added tokens, besides the family's special tokens.
+
+    Raises:
+        CheckpointError: a file is malformed, or a token's id is another token's.
+    """
+
+    def piece(token_id: int) -> bytes | None:
+        known = token_id < processor.get_piece_size()
+        return _bytes_of_piece(processor, token_id) if known else None
+
+    return check_additions(directory, read_added_tokens(directory), special_ids, piece)
+
+
+def _bytes_of_piece(processor: SentencePieceProcessor, token_id: int) -> bytes:
+    piece: str = processor.id_to_piece(token_id)
+    if processor.is_byte(token_id):
+        return bytes([int(piece[3:5], 16)])  # written <0xE4>
+    return piece.replace(BLANK, " ").encode()
 
 
 def _leading_blanks(processor: SentencePieceProcessor) -> LeadingBlanks:

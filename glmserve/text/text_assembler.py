@@ -41,6 +41,8 @@ class TextOptions:
     """Keep the stop string or stop token in the text."""
     skip_special_tokens: bool = True
     """True: special tokens add no text. False: they add their names."""
+    continues_text: bool = False
+    """The text continues another one, so that its leading blank counts."""
 
 
 class TextAssembler:
@@ -72,7 +74,11 @@ class TextAssembler:
         log-probabilities."""
         self._min_tokens = params.min_tokens
         self._detokenizer = (
-            IncrementalDetokenizer(tokenizer, options.skip_special_tokens) if tokenizer else None
+            IncrementalDetokenizer(
+                tokenizer, options.skip_special_tokens, continues_text=options.continues_text
+            )
+            if tokenizer
+            else None
         )
         self._filter = response_filter
         self._stop = (

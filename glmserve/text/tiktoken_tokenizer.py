@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from glmserve.errors import CheckpointError, InvalidRequestError
 from glmserve.model_config.reader import read_whole
+from glmserve.text.added_token_splitter import AddedTokenSplitter, PythonSplitter
+from glmserve.text.added_tokens import LARGEST_ID, AddedToken, check_additions, read_added_tokens
 from glmserve.text.tokenizer import Tokenizer
 
 GLM4_PATTERN = (
@@ -45,30 +47,46 @@ _LONGEST_BLANK_RUN = 100_000
 
 _TOO_LONG_BLANK_RUN = re.compile(rf"\s{{{_LONGEST_BLANK_RUN + 1}}}")
 
-_LARGEST_VOCABULARY = 2**24
-
 
 class TiktokenTokenizer(Tokenizer):
-    """A tokenizer of ranks (bytes -> id) and special ids. It adds no dummy blank to a text."""
+    """A tokenizer of ranks (bytes -> id) and added tokens. It adds no dummy blank to a text.
+
+    Args:
+        path: of the file, for errors.
+        ranks: id by the bytes of a token.
+        pattern: regex of the words within which tokens are merged.
+        added: all added tokens. GLM-4's own are special, whatever a file says.
+        splitter: how added tokens are found in a text.
+
+    Raises:
+        CheckpointError: tokens are missing or numbered twice.
+    """
 
     def __init__(
-        self, path: Path, ranks: dict[bytes, int], pattern: str, special_ids: Mapping[str, int]
+        self,
+        path: Path,
+        ranks: dict[bytes, int],
+        pattern: str,
+        added: Sequence[AddedToken],
+        splitter: type[AddedTokenSplitter] = PythonSplitter,
     ) -> None:
         from tiktoken import Encoding
 
+        added = [replace(t, special=t.special or t.content in GLM4_SPECIAL_TOKENS) for t in added]
+        special_ids = {token.content: token.id for token in added if token.special}
         _check_vocabulary(path, ranks, special_ids)
-        vocab_size = max(*ranks.values(), *special_ids.values()) + 1
-        if vocab_size > _LARGEST_VOCABULARY:
+        vocab_size = max(ranks.values()) + 1
+        if vocab_size > LARGEST_ID:
             raise CheckpointError(f"{path}: the id {vocab_size - 1} is too large for a vocabulary")
         self._pieces = {rank: piece for piece, rank in ranks.items()}
         super().__init__(
             vocab_size=vocab_size,
-            special_ids=special_ids,
+            special_ids={},
             eos_id=special_ids["<|endoftext|>"],
             prompt_prefix=(special_ids["[gMASK]"], special_ids["<sop>"]),
-            never_sampled=frozenset(range(vocab_size)).difference(
-                self._pieces, special_ids.values()
-            ),
+            never_sampled=frozenset(range(vocab_size)).difference(self._pieces),
+            added_tokens=check_additions(path.parent, added, {}, self._pieces.get),
+            splitter=splitter,
         )
         try:
             self._encoding = Encoding(
@@ -78,22 +96,20 @@ class TiktokenTokenizer(Tokenizer):
             raise CheckpointError(f"{path}: cannot be used as a tokenizer: {error}") from None
 
     @classmethod
-    def from_file(cls, path: Path, tokenizer_config: Mapping[str, Any]) -> TiktokenTokenizer:
-        """Read a `tokenizer.model` of base64 lines.
+    def from_file(cls, path: Path) -> TiktokenTokenizer:
+        """Read a `tokenizer.model` of base64 lines, and the added tokens beside it.
 
-        Special tokens are those of `added_tokens_decoder` in tokenizer_config.json, or GLM-4's if
-        there are none.
+        If these have none of GLM-4's special tokens, the special tokens follow the last rank.
 
         Raises:
             CheckpointError: a line is damaged, or tokens are missing or numbered twice.
         """
         ranks = _read_ranks(path)
-        added = tokenizer_config.get("added_tokens_decoder")
-        if isinstance(added, dict) and added:
-            special_ids = _added_tokens(path.with_name("tokenizer_config.json"), added)
-        else:
-            special_ids = {name: len(ranks) + i for i, name in enumerate(GLM4_SPECIAL_TOKENS)}
-        return cls(path, ranks, GLM4_PATTERN, special_ids)
+        added = read_added_tokens(path.parent)
+        if not any(token.content in GLM4_SPECIAL_TOKENS for token in added):
+            names = enumerate(GLM4_SPECIAL_TOKENS, len(ranks))
+            added = [*(AddedToken(i, name, special=True) for i, name in names), *added]
+        return cls(path, ranks, GLM4_PATTERN, added)
 
     def _encode(self, text: str) -> list[int]:
         if len(text) > _LONGEST_BLANK_RUN and _TOO_LONG_BLANK_RUN.search(text):
@@ -120,13 +136,6 @@ def _read_ranks(path: Path) -> dict[bytes, int]:
                 f"{path}: line {number} is not a base64 token and its rank; download it again"
             ) from None
     return ranks
-
-
-def _added_tokens(path: Path, added: dict[str, Any]) -> dict[str, int]:
-    try:
-        return {str(token["content"]): int(token_id) for token_id, token in added.items()}
-    except (ValueError, TypeError, KeyError):
-        raise CheckpointError(f"{path}: added_tokens_decoder is not id -> token") from None
 
 
 def _check_vocabulary(

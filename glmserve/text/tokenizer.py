@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from glmserve.errors import InvalidRequestError
+from glmserve.text.added_token_splitter import AddedTokenSplitter, PythonSplitter
+from glmserve.text.added_tokens import AddedToken
 from glmserve.text.detokenizer import IncrementalDetokenizer
 from glmserve.text.token_bytes import LeadingBlanks, TokenBytes
 
@@ -31,29 +33,52 @@ class Tokenizer(ABC):
         prompt_prefix: Sequence[int] = (),
         prompt_suffix: Sequence[int] = (),
         never_sampled: frozenset[int] = frozenset(),
+        added_tokens: Sequence[AddedToken] = (),
+        splitter: type[AddedTokenSplitter] = PythonSplitter,
     ) -> None:
-        self.vocab_size = vocab_size
+        """
+        Args:
+            vocab_size: ids of the vocabulary without the added tokens.
+            added_tokens: what `check_additions` accepted.
+            splitter: how added tokens are found in a text.
+        """
+        past_the_end = range(vocab_size, max((t.id for t in added_tokens), default=-1) + 1)
+        added_ids = frozenset(token.id for token in added_tokens)
+        special_ids = {**special_ids, **{t.content: t.id for t in added_tokens if t.special}}
+        never_sampled = (never_sampled | frozenset(past_the_end)) - added_ids
+        self.vocab_size = max(vocab_size, past_the_end.stop)
         """Ids in [0, vocab_size) can be decoded. The engine must not sample others."""
-        self.special_ids = special_ids
+        self.special_ids: Mapping[str, int] = special_ids
         """Id by name of every token that is not a piece of text."""
         self.eos_id = eos_id
         self.never_sampled = never_sampled
         """Ids below vocab_size that must not be sampled: gaps and unused tokens."""
         self._prompt_prefix = list(prompt_prefix)
-        self._prompt_suffix = list(prompt_suffix)
+        self.prompt_suffix = list(prompt_suffix)
+        """Ids at the end of every prompt; the model cannot read one without them."""
+        self.added_texts = {t.id: t.content for t in added_tokens if not t.special}
+        """Text by id of the added tokens that are ordinary text."""
+        self._splitter = splitter(added_tokens) if self.added_texts else None
+        self._num_pieces = vocab_size
         self._special_names = {token_id: name for name, token_id in special_ids.items()}
         self._with_specials = TokenBytes(self._named_bytes)
         self._without_specials = TokenBytes(self._text_bytes)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text. Names of special tokens in it are encoded as text.
+        """Ids of plain text. Names of special tokens in it are encoded as text; an added token
+        that is not special becomes its id.
 
         Raises:
             InvalidRequestError: the text has a lone surrogate, or the tokenizer cannot encode it.
         """
         if not text.isascii():
             _check_no_surrogates(text)
-        return self._encode(text)
+        if self._splitter is None:
+            return self._encode(text)
+        ids = []
+        for part in self._splitter.split(text):
+            ids += [part.id] if isinstance(part, AddedToken) else self._encode(part)
+        return ids
 
     def encode_prompt(self, text: str) -> list[int]:
         """Ids as from the reference tokenizer's `encode`, with [gMASK] and sop.
@@ -61,7 +86,7 @@ class Tokenizer(ABC):
         Raises:
             InvalidRequestError: see `encode`.
         """
-        return [*self._prompt_prefix, *self.encode(text), *self._prompt_suffix]
+        return [*self._prompt_prefix, *self.encode(text), *self.prompt_suffix]
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of a whole list of ids.
@@ -84,6 +109,15 @@ class Tokenizer(ABC):
         """The table of `token_bytes`, for loops that index it directly."""
         return self._without_specials if skip_special_tokens else self._with_specials
 
+    @property
+    def segment_ends(self) -> frozenset[int]:
+        """Ids after which a dummy blank follows, as at the beginning of a text.
+
+        A SentencePiece model encodes the texts between added tokens one by one.
+        """
+        drops_one = self.leading_blanks is LeadingBlanks.DROP_ONE
+        return frozenset(self.added_texts) if drops_one else frozenset()
+
     def opens_with_blank(self, token_id: int) -> bool:
         """Whether the piece begins with a blank to which `leading_blanks` applies."""
         return False
@@ -94,14 +128,19 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def _piece_bytes(self, token_id: int) -> bytes:
-        """Bytes of an id within the vocabulary that is not special."""
+        """Bytes of an id within the vocabulary that is neither special nor added."""
 
     def _text_bytes(self, token_id: int) -> bytes:
         if not 0 <= token_id < self.vocab_size:
             raise InvalidRequestError(
                 f"token id {token_id} is outside the vocabulary of {self.vocab_size} tokens"
             )
-        return b"" if token_id in self._special_names else self._piece_bytes(token_id)
+        if token_id in self._special_names:
+            return b""
+        added = self.added_texts.get(token_id)
+        if added is not None:
+            return added.encode()
+        return self._piece_bytes(token_id) if token_id < self._num_pieces else b""
 
     def _named_bytes(self, token_id: int) -> bytes:
         name = self._special_names.get(token_id)

@@ -14,6 +14,8 @@ from typing import Any
 
 from glmserve.errors import CheckpointError
 from glmserve.model_config.reader import read_json_object
+from glmserve.text.added_token_splitter import RustSplitter
+from glmserve.text.added_tokens import AddedToken, added_token, read_added_tokens
 from glmserve.text.tiktoken_tokenizer import TiktokenTokenizer
 
 
@@ -33,14 +35,18 @@ def load_tokenizer_json(path: Path) -> TiktokenTokenizer:
         if model.get(option):
             raise _refusal(path, f"its model sets {option}")
     try:
-        special_ids = {str(token["content"]): int(token["id"]) for token in data["added_tokens"]}
-        names = {n: int(rank) for n, rank in model["vocab"].items() if n not in special_ids}
+        listed = [added_token(token["id"], token) for token in data["added_tokens"]]
         merges = [_merge(merge) for merge in model["merges"]]
+        names = _mergeable({n: int(rank) for n, rank in model["vocab"].items()}, merges, listed)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise _refusal(path, "vocab, merges or added_tokens are missing or malformed") from None
     _check_merges(path, names, merges)
     return TiktokenTokenizer(
-        path, _ranks(path, names), _pattern(path, _dict(data.get("pre_tokenizer"))), special_ids
+        path,
+        _ranks(path, names),
+        _pattern(path, _dict(data.get("pre_tokenizer"))),
+        read_added_tokens(path.parent, listed),
+        RustSplitter,
     )
 
 
@@ -58,6 +64,15 @@ def _merge(merge: Any) -> tuple[str, str]:
     """A merge is written "left right" or, since tokenizers 0.20, ["left", "right"]."""
     left, right = merge.split(" ") if isinstance(merge, str) else merge
     return str(left), str(right)
+
+
+def _mergeable(
+    vocab: dict[str, int], merges: list[tuple[str, str]], added: list[AddedToken]
+) -> dict[str, int]:
+    """The vocabulary without added tokens that are listed in it but come from no merge."""
+    merged = {left + right for left, right in merges}
+    listed = {t.content for t in added if len(t.content) > 1 and t.content not in merged}
+    return {name: rank for name, rank in vocab.items() if name not in listed}
 
 
 def _check_merges(path: Path, names: dict[str, int], merges: list[tuple[str, str]]) -> None:

@@ -19,6 +19,7 @@ from glmserve.contract.step import RunnerInfo, StepInput, StepOutput, TokenMasks
 from glmserve.contract.wire import encode_frame
 from glmserve.errors import OptionError
 from glmserve.executor import Executor
+from glmserve.process.paths import escaped
 from glmserve.request import FINISH_REASONS, Request
 from glmserve.trace.events import MAGIC, Arrival, Beginning, End, Loss
 
@@ -38,7 +39,8 @@ class TraceWriter:
 
     def __init__(self, path: Path, config: RunnerConfig) -> None:
         self._path = path
-        self._config = config
+        # The format is msgpack, which takes UTF-8 alone. `replay` accepts another path.
+        self._config = msgspec.structs.replace(config, checkpoint=escaped(config.checkpoint))
         self._start = 0.0
         self._frames: SimpleQueue[bytes | None] = SimpleQueue()
         try:

@@ -13,11 +13,9 @@ import time
 import traceback
 from typing import NoReturn
 
-import msgspec
-
 from glmserve.config import LoadProgress, RunnerConfig
 from glmserve.contract.step import Runner
-from glmserve.contract.wire import Failed, Loading, Ready, encode_frame, receive_frame
+from glmserve.contract.wire import Failed, Loading, Ready, decode_json, encode_frame, receive_frame
 from glmserve.devices.affinity import run_on
 from glmserve.devices.host import return_free_memory
 from glmserve.devices.registry import select_device
@@ -74,10 +72,10 @@ def _serve(connection: socket.socket, runner: Runner, *, debug: bool) -> None:
 def _ignore_signals() -> None:
     """Ignore signals, because the server decides when its worker stops.
 
-    Ctrl-C and service managers signal the whole process group. A worker that stopped then would be
-    gone before the server has ended its streams.
+    Ctrl-C, service managers and the end of a terminal session signal the whole process group. A
+    worker that stopped then would be gone before the server has ended its streams.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -85,7 +83,7 @@ def _receive_config(connection: socket.socket) -> RunnerConfig:
     frame = receive_frame(connection)
     if frame is None:
         sys.exit(0)
-    return msgspec.msgpack.decode(frame, type=RunnerConfig)
+    return decode_json(frame, RunnerConfig)
 
 
 def _build_runner(connection: socket.socket, config: RunnerConfig) -> Runner:

@@ -144,10 +144,10 @@ async def test_an_invalid_request_id_is_replaced(guarded: httpx.AsyncClient, bad
 async def test_a_bug_is_answered_and_logged_with_its_request_id(
     guarded: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(registry: object) -> bytes:
+    def broken(accept: str) -> None:
         raise ZeroDivisionError("a secret")
 
-    monkeypatch.setitem(metrics.__globals__, "generate_latest", broken)
+    monkeypatch.setitem(metrics.__globals__, "choose_encoder", broken)
     headers = {"X-Request-Id": "abc-1", "x-api-key": "first", "Origin": ORIGIN}
     with caplog.at_level(logging.ERROR):
         response = await guarded.get("/metrics", headers=headers)

@@ -11,6 +11,7 @@ import pytest
 
 from glmserve import __version__
 from glmserve.api.protocol import ChatCompletionRequest
+from glmserve.api.protocol.base import accepted_fields
 from glmserve.config import ServerConfig
 from support.fake_server import client_of, serve
 
@@ -40,7 +41,9 @@ async def test_every_name_is_a_model_of_its_own() -> None:
             for path in (model["id"], quote(model["id"], safe="")):
                 response = await client.get(f"/v1/models/{path}")
                 assert response.json() == model
-        for name in ("fake", "org", "org/fake/", ""):
+        for path in ("/v1/models/", "/api/paas/v4/models"):
+            assert (await client.get(path)).json()["data"] == models
+        for name in ("fake", "org"):
             response = await client.get(f"/v1/models/{name}")
             assert response.status_code == 404
             assert response.json()["error"]["code"] == "model_not_found"
@@ -86,7 +89,10 @@ async def test_openapi_describes_every_route_and_field(client: httpx.AsyncClient
     described = {(path, m.upper()) for path, item in document["paths"].items() for m in item}
     assert described == {(r.path_format, m) for r in routes for m in r.methods - {"HEAD"}}
     chat = document["components"]["schemas"]["ChatCompletionRequest"]
-    assert chat["properties"].keys() == ChatCompletionRequest.model_fields.keys()
+    assert chat["properties"].keys() == {
+        *ChatCompletionRequest.model_fields,
+        *accepted_fields(ChatCompletionRequest),
+    }
     assert chat["additionalProperties"] is False
 
 
@@ -112,3 +118,39 @@ async def test_docs_need_no_internet(client: httpx.AsyncClient) -> None:
     response = await client.get("/docs")
     assert response.headers["content-type"].startswith("text/html")
     assert not re.findall(r"https?://", response.text)
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("", "text/plain; version=0.0.4"),
+        ("*/*", "text/plain; version=0.0.4"),
+        ("text/plain;version=0.0.4", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text;version=1.0.0", "application/openmetrics-text"),
+    ],
+)
+async def test_metrics_have_the_format_that_was_asked_for(
+    client: httpx.AsyncClient, accept: str, media_type: str
+) -> None:
+    response = await client.get("/metrics", headers={"accept": accept})
+    assert response.headers["content-type"].startswith(media_type)
+    assert ("# EOF" in response.text) == ("openmetrics" in media_type)
+    assert "glmserve_requests_running 0.0" in response.text
+
+
+async def test_a_proxy_may_keep_or_remove_the_root_path() -> None:
+    config = ServerConfig(served_model_name="fake", root_path="/glm")
+    async with serve(config=config) as app, client_of(app) as client:
+        for path in ("/v1/models", "/glm/v1/models"):
+            assert (await client.get(path)).json()["data"][0]["id"] == "fake"
+        assert (await client.get("/glmer/v1/models")).status_code == 404
+        assert (await client.get("/glm")).status_code == 404
+        assert (await client.get("/glm/openapi.json")).json()["servers"] == [{"url": "/glm"}]
+
+
+async def test_a_request_without_a_model_gets_the_served_one(client: httpx.AsyncClient) -> None:
+    chat = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+    text = {"prompt": "hi", "max_tokens": 2}
+    for path, body in (("/v1/chat/completions", chat), ("/v1/completions", text)):
+        assert (await client.post(path, json=body)).json()["model"] == "fake"
+    assert (await client.post("/v1/embeddings", json={"input": "hi"})).json()["model"] == "fake"

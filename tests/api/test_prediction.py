@@ -55,16 +55,31 @@ async def test_the_answer_is_the_same_and_the_usage_tells(
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"presence_penalty": 1},
+        {"repetition_penalty": 1.1},
+        {"guided_choice": ["yes", "no"]},
+    ],
+)
+async def test_a_prediction_without_use_changes_nothing(
+    speculating: httpx.AsyncClient, fields: dict[str, Any]
+) -> None:
+    text, _ = await ask(speculating, **fields)
+    predicted = {"type": "content", "content": text}
+    again, usage = await ask(speculating, prediction=predicted, **fields)
+    assert again == text
+    assert "completion_tokens_details" not in usage
+
+
+@pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"presence_penalty": 1}, "with a penalty"),
-        ({"repetition_penalty": 1.1}, "with a penalty"),
-        ({"response_format": {"type": "json_object"}}, "with a structure"),
         ({"prediction": {"type": "text", "content": "x"}}, "prediction.type"),
         ({"prediction": {"type": "content"}}, "prediction.content"),
     ],
 )
-async def test_what_no_use_could_be_made_of_is_refused(
+async def test_what_is_no_prediction_is_refused(
     speculating: httpx.AsyncClient, fields: dict[str, Any], said: str
 ) -> None:
     predicted = {"prediction": {"type": "content", "content": "x"}}
@@ -75,8 +90,8 @@ async def test_what_no_use_could_be_made_of_is_refused(
     assert said in error["message"]
 
 
-async def test_without_speculation_the_option_is_named(client: httpx.AsyncClient) -> None:
-    predicted = {"prediction": {"type": "content", "content": "x"}}
-    response = await client.post("/v1/chat/completions", json=BODY | predicted)
-    assert response.status_code == 400
-    assert "--speculative-tokens" in response.json()["error"]["message"]
+async def test_without_speculation_a_prediction_changes_nothing(client: httpx.AsyncClient) -> None:
+    text, _ = await ask(client)
+    again, usage = await ask(client, prediction={"type": "content", "content": text})
+    assert again == text
+    assert "completion_tokens_details" not in usage

@@ -60,7 +60,7 @@ async def test_detokenize_undoes_tokenize(client: httpx.AsyncClient, text: str) 
         ("/tokenize", {"messages": []}, "messages", "at least 1"),
         (
             "/tokenize",
-            {"messages": MESSAGES, "add_special_tokens": False},
+            {"messages": MESSAGES, "add_special_tokens": True},
             "add_special_tokens",
             "goes with prompt",
         ),
@@ -74,7 +74,7 @@ async def test_detokenize_undoes_tokenize(client: httpx.AsyncClient, text: str) 
             "/tokenize",
             {"messages": MESSAGES, "add_generation_prompt": False},
             "add_generation_prompt",
-            "True",
+            "only with continue_final_message",
         ),
         ("/tokenize", {"prompt": "x", "colour": 1}, "colour", "not supported"),
         ("/detokenize", {}, "tokens", "required"),

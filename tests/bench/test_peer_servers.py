@@ -17,7 +17,7 @@ from cpu_ceilings import CpuCeilings
 from peer_servers.running import PeerError, start
 from peer_servers.setup import PROGRAMS, Launch, Peer, Setup
 from peers_rounds import Comparison
-from transformers_ways import SHAPES
+from step_floor import SHAPES
 
 ENGINE = """
     import sys, time

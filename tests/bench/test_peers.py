@@ -17,8 +17,7 @@ from peer_servers.setup import Peer, Setup
 from peers_report import Memory, summarise, table
 from process_memory import tree_memory
 from served import Served
-from step_floor import prefill_seconds, request_seconds
-from transformers_ways import SHAPES
+from step_floor import SHAPES, prefill_seconds, request_seconds
 
 CEILINGS = CpuCeilings(read_bytes=20e9, bf16_flops=200e9, int8_operations=400e9)
 ANSWERS = Load(4, 128, 128)

@@ -11,8 +11,7 @@ pytest.importorskip("transformers")
 
 from gpu_ceilings import Ceilings
 from served import Served
-from step_floor import decode_seconds
-from transformers_ways import SHAPES
+from step_floor import SHAPES, decode_seconds
 from vs_transformers import report, server_arguments
 
 GPU = Ceilings(4e12, 800e12)

@@ -112,6 +112,51 @@ async def test_an_offer_of_http_2_does_not_cost_the_body(connection: Connection)
         assert (await connection.response())[1] == body
 
 
+HEADS = (
+    b"POST / HTTP/1.1\r\nupGrade: h2c\r\nConnection: Upgrade\r\nContent-Length: %d\r\n\r\n%s",
+    b"POST / HTTP/1.1\r\nHost: x\r\nUpgrade:h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n",
+)
+UPGRADING_BODY = b"\r\n\r\nUpgrade: h2c\r\n\r\n"
+
+
+@pytest.mark.parametrize("head", HEADS, ids=["length", "chunks"])
+async def test_an_offer_is_passed_over_however_it_is_split(
+    app: EchoApp, connection: Connection, head: bytes
+) -> None:
+    """Two requests in a row, in two reads cut around the header and around the first one's end."""
+    request = head % (len(UPGRADING_BODY), UPGRADING_BODY)
+    header, end = request.lower().index(b"upgrade:"), len(request)
+    for cut in (*range(header - 2, header + 10), *range(end - 5, end + 2), end + header + 3):
+        for part in ((request * 2)[:cut], (request * 2)[cut:]):
+            await connection.send(part)
+            await asyncio.sleep(0)
+        for _ in range(2):
+            assert (await connection.response())[1] == UPGRADING_BODY
+    assert (b"upgrade", b"h2c") not in app.headers
+
+
+async def test_an_offer_byte_by_byte(connection: Connection) -> None:
+    for byte in HEADS[1] % (3, b"abc"):
+        await connection.send(bytes([byte]))
+        await asyncio.sleep(0.001)
+    assert (await connection.response())[1] == b"abc"
+
+
+@pytest.mark.parametrize(
+    "request_line", [b"GET /\r\n\r\n", b"GET / HTTP/0.9\r\n\r\n", b"GET / HTTP/2.0\r\n\r\n"]
+)
+async def test_other_versions_are_refused(
+    app: EchoApp, connection: Connection, request_line: bytes
+) -> None:
+    await connection.send(request_line)
+    head, body = await connection.response()
+    assert head.startswith(b"http/1.1 505 ")
+    assert "HTTP/1.1" in json.loads(body)["error"]["message"]
+    assert await connection.rest() == b""
+    assert not app.num_requests
+
+
 async def test_a_body_is_not_taken_for_a_head(connection: Connection) -> None:
     body = b"\r\nupgrade: h2c\r\n\r\n"
     head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)

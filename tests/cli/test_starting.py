@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from glmserve.cli import server
+from glmserve.cli import listening
 from glmserve.config import EMBEDDED_CHECKPOINT
 from glmserve.errors import OptionError
 from support.device_plugin import install_device
@@ -202,9 +202,28 @@ def test_a_port_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
         def bind(self, address: object) -> None:
             raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(server.socket, "socket", Forbidden)
-    with pytest.raises(OptionError, match=r"127.0.0.1:80: permission denied; give a --port from"):
-        server._listen("127.0.0.1", 80)
+    monkeypatch.setattr(listening.socket, "socket", Forbidden)
+    refused = pytest.raises(OptionError, match=r"127.0.0.1:80: permission denied; give a --port")
+    with refused, listening.listen(listening.Address("127.0.0.1", 80)):
+        pass
+
+
+def test_a_unix_socket(tmp_path: Path) -> None:
+    """An abandoned socket is replaced; a live one and a file are not."""
+    path = tmp_path / "glm.sock"
+    with socket.socket(socket.AF_UNIX) as abandoned:
+        abandoned.bind(str(path))
+    with listening.listen(listening.Address("", 0, path)) as listener:
+        assert listening.url_of(listener, has_tls=False).startswith("http+unix://%2F")
+        with pytest.raises(OptionError, match="already in use; give another --uds"):
+            listening.listen(listening.Address("", 0, path)).__enter__()
+    assert not path.exists()
+    path.write_text("precious")
+    with pytest.raises(OptionError, match="already in use"):
+        listening.listen(listening.Address("", 0, path)).__enter__()
+    assert path.read_text() == "precious"
+    with pytest.raises(OptionError, match="path too long; give another --uds"):
+        listening.listen(listening.Address("", 0, tmp_path / ("x" * 200))).__enter__()
 
 
 LIMITS = {

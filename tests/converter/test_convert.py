@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -292,3 +293,14 @@ def test_where_it_is_written_first() -> None:
     config = ConversionConfig("a", "/x/b", 8, None)
     assert config.partial == "/x/b.partial"
     assert dataclasses.replace(config, target="c").partial == "c.partial"
+
+
+def test_folders_whose_names_are_not_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xc4\xa3\xd0\xcd")
+    source = random_source(tmp_path / "plain", BASE).rename(tmp_path / name)
+    expected, found = tmp_path / "expected", tmp_path / f"{name}-int8"
+    for target in (expected, found):
+        run(source, target, 8)
+    assert (found / "model.safetensors").read_bytes() == (
+        expected / "model.safetensors"
+    ).read_bytes()

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from glmserve import __version__
+from glmserve.api.operator.accepted_page import render_page
 from glmserve.api.operator.operations import OPERATIONS
 from glmserve.cli.api_keys import read_api_keys
 from glmserve.cli.main import build_parser
@@ -92,7 +93,12 @@ def test_python_snippets_work(server: ServerProcess, snippet: str) -> None:
 def test_scripts_that_are_named_exist_and_know_their_options(command: str) -> None:
     _, script, *arguments = shlex.split(command, comments=True)
     if script == "-m":
-        assert arguments[0] in ("venv", "glmserve", "glmserve.cli.reference")
+        assert arguments[0] in (
+            "venv",
+            "glmserve",
+            "glmserve.cli.reference",
+            "glmserve.api.operator.accepted_page",
+        )
         return
     usage = usages()[script]
     for option in (a for a in arguments if a.startswith("--")):
@@ -121,6 +127,11 @@ def usages() -> dict[str, str]:
 def test_the_page_of_options_is_what_the_parser_says() -> None:
     """If this fails: python -m glmserve.cli.reference"""
     assert (GUIDE / "options.md").read_text() == render_reference(build_parser())
+
+
+def test_the_page_of_accepted_fields_is_what_the_tables_say() -> None:
+    """If this fails: python -m glmserve.api.operator.accepted_page"""
+    assert (GUIDE / "accepted-fields.md").read_text() == render_page()
 
 
 def test_the_page_of_options_is_complete() -> None:

@@ -35,10 +35,11 @@ async def one_running_one_waiting(server: ServerProcess) -> AsyncIterator[tuple[
         yield tasks[0], tasks[1]
 
 
-async def test_what_runs_is_finished_and_what_waits_is_sent_away() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_what_runs_is_finished_and_what_waits_is_sent_away(number: signal.Signals) -> None:
     with ServerProcess("--device", "null", "--max-batch-size", "1") as server:
         async with one_running_one_waiting(server) as (running, waiting):
-            os.kill(server.pid, signal.SIGTERM)
+            os.kill(server.pid, number)
             refused = await waiting
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
             assert refused.headers["connection"] == "close"

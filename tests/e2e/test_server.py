@@ -32,7 +32,7 @@ async def test_64_streams_each_read_what_they_would_read_alone(glm_tiny: ServerP
 
 async def test_a_small_cache_changes_no_text() -> None:
     growing = {"ignore_eos": True, "max_tokens": 150}  # by more blocks than their prompts have
-    bodies = [body | growing for body in requests_of_mixed_lengths(24)]
+    bodies = [body | growing for body in requests_of_mixed_lengths(12)]
     size = ("--kv-cache-tokens", "512", "--max-model-len", "512")
     with ServerProcess("--dtype", "float32", *size) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -269,3 +270,19 @@ class TestIndexFaults:
     def test_broken_index(self, index: Path, text: str) -> None:
         index.write_text(text)
         assert index.name in refusal(index.parent)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin", "legacy"])
+def test_a_folder_whose_name_is_not_utf8(tmp_path: Path, form: str) -> None:
+    """Libraries in Rust and C++ take only paths in UTF-8."""
+    weights = random_weights(BASE)
+    folder = write_checkpoint(tmp_path / "plain", BASE, weights)
+    if form != "safetensors":
+        (folder / "model.safetensors").unlink()
+        zipped = form == "bin"
+        path = folder / "pytorch_model.bin"
+        torch.save(weights, path, _use_new_zipfile_serialization=zipped)
+    expected = load(folder)
+    found = load(folder.rename(tmp_path / os.fsdecode(b"\xc4\xa3\xd0\xcd")))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)

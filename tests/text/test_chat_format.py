@@ -148,15 +148,82 @@ def test_chatglm_system_message(text_format: Any, load_golden: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "messages",
-    [(user("a"), assistant("b")), (assistant("b"),), (system("a"),), (system("a"), assistant("b"))],
+    ("messages", "prompt"),
+    [
+        ([user("a"), assistant("b")], "[Round 1]\n\n问：a\n\n答：b\n\n[Round 2]\n\n问：\n\n答："),
+        ([assistant("b")], "[Round 1]\n\n问：\n\n答：b\n\n[Round 2]\n\n问：\n\n答："),
+        ([system("a")], "[Round 1]\n\n问：a\n\n答："),
+        ([system("a"), system("b")], "[Round 1]\n\n问：a\n\nb\n\n答："),
+        ([user("a"), system("b")], "[Round 1]\n\n问：a\n\nb\n\n答："),
+    ],
 )
-def test_rounds_need_a_last_question(
-    small_sentencepiece: Tokenizer, messages: tuple[ChatMessage, ...]
+def test_chatglm2_without_a_last_question(
+    text_format: Any, messages: list[ChatMessage], prompt: str
 ) -> None:
-    with pytest.raises(InvalidRequestError, match="last message must come from the user") as error:
-        CHAT_FORMATS["chatglm2"](small_sentencepiece).render(messages)
-    assert error.value.param == "messages"
+    assert text_format("chatglm2", *messages) == prompt
+
+
+FORMATS = [
+    ("chatglm-6b", "chatglm"),
+    ("chatglm2-6b", "chatglm2"),
+    ("codegeex2-6b", "codegeex2"),
+    ("chatglm3-6b", "chatglm3"),
+    ("glm-4-tiny", "glm4"),
+]
+
+
+@pytest.mark.parametrize(("model", "name"), FORMATS)
+@pytest.mark.parametrize(
+    "before",
+    [
+        [],
+        [system("s")],
+        [user("a")],
+        [system("s"), user("a"), assistant("b"), user("c")],
+        [user("a"), assistant("b"), system("s")],
+    ],
+)
+def test_a_continued_message_is_the_beginning_of_the_answer(
+    load_golden: Any, model: str, name: str, before: list[ChatMessage]
+) -> None:
+    tokenizer, _ = load_golden(model)
+    chat_format = CHAT_FORMATS[name](tokenizer)
+    begun = "The answer is"
+    ids = chat_format.render([*before, assistant(begun)], continue_last=True)
+    if name == "codegeex2":  # it has no roles: the prompt is code that ends where it ends
+        text = "".join(f"{m.content}\n" for m in before) + begun
+        assert ids == tokenizer.encode_prompt(text)
+        return
+    opening = chat_format.render(before) if before else ids[: -len(tokenizer.encode(begun))]
+    metadata = tokenizer.encode("\n") if name in ("chatglm3", "glm4") else []
+    if before:
+        assert ids == [*opening, *metadata, *tokenizer.encode(begun)]
+    assert ids[-len(tokenizer.encode(begun)) :] == tokenizer.encode(begun)
+
+
+def test_chatglm2_joins_the_answers_that_it_continues(text_format: Any) -> None:
+    tokenized = text_format("chatglm2", user("a"), assistant("b"), assistant("c"))
+    assert tokenized.endswith("答：b\n\nc\n\n[Round 2]\n\n问：\n\n答：")
+
+
+@pytest.mark.parametrize("name", ["chatglm2", "codegeex2"])
+def test_messages_of_one_side_before_a_continued_one(
+    small_sentencepiece: Tokenizer, name: str
+) -> None:
+    chat_format = CHAT_FORMATS[name](small_sentencepiece)
+    several = [user("a"), assistant("b"), assistant("c")]
+    separator = "\n\n" if name == "chatglm2" else "\n"
+    joined = [user("a"), assistant(f"b{separator}c")]
+    assert chat_format.render(several, continue_last=True) == chat_format.render(
+        joined, continue_last=True
+    )
+
+
+@pytest.mark.parametrize(("model", "name"), FORMATS)
+def test_whitespace_of_a_continuation_is_kept(load_golden: Any, model: str, name: str) -> None:
+    tokenizer, _ = load_golden(model)
+    continuation = CHAT_FORMATS[name](tokenizer).continuation_filter()
+    assert continuation.push(" 42") + continuation.flush() == " 42"
 
 
 def test_glm4_parts(glm4: ChatFormat) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from glmserve.errors import CheckpointError
-from glmserve.text import ChatMessage, load_tokenizer, read_name_hints, select_chat_format
+from glmserve.text import ChatMessage, load_tokenizer
 from glmserve.text.ice_tokenizer import IceTokenizer
 from glmserve.text.sentencepiece_tokenizer import SentencePieceTokenizer
+from glmserve.text.templates.selection import ChatOptions, select_format
 from glmserve.text.tiktoken_tokenizer import TiktokenTokenizer
 
 
@@ -71,8 +72,8 @@ def test_pieces_that_are_no_text(tmp_path: Path, train_sentencepiece: Any, piece
     assert "SentencePiece model" in _error(tmp_path)
 
 
-def test_a_template_is_never_run(tmp_path: Path, rank_lines: list[str]) -> None:
-    """A chat_template is a program; chats are written by glmserve's own code."""
+def test_the_template_of_a_named_format_is_not_run(tmp_path: Path, rank_lines: list[str]) -> None:
+    """The key "chat_format" is glmserve's own."""
     roles = ("system", "user", "assistant", "observation")
     names = {"256": "<|endoftext|>", "257": "[gMASK]", "258": "<sop>"}
     names |= {str(259 + i): f"<|{role}|>" for i, role in enumerate(roles)}
@@ -83,7 +84,8 @@ def test_a_template_is_never_run(tmp_path: Path, rank_lines: list[str]) -> None:
         config = {"added_tokens_decoder": added, "chat_format": "glm4", "chat_template": template}
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
         (tmp_path / "chat_template.jinja").write_text(template or "")
-        chat = select_chat_format(read_name_hints(tmp_path), load_tokenizer(tmp_path))
+        chat = select_format(tmp_path, load_tokenizer(tmp_path), ChatOptions()).chat
+        assert chat is not None
         prompts.append(chat.render([ChatMessage("user", "hi")]))
     assert prompts[0] == prompts[1] == prompts[2]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from glmserve.errors import ContextLengthError, InvalidRequestError
+from glmserve.errors import InvalidRequestError, TextLengthError
 
 _CHARACTERS_PER_TOKEN = 32
 """More than any text has on average; single tokens may have more."""
@@ -19,18 +19,11 @@ def check_characters(num_characters: int, max_context: int, param: str) -> None:
     """Refuse text that cannot fit before it is tokenised, which would take long.
 
     Raises:
-        ContextLengthError: it is longer than any text of so many tokens.
+        TextLengthError: it is longer than any text of so many tokens.
     """
     most = _CHARACTERS_PER_TOKEN * max_context
     if num_characters > most:
-        raise ContextLengthError.about(
-            param,
-            "{param} has {count} characters; at most {most} are read for this server's context of "
-            "{max_context} tokens",
-            count=num_characters,
-            most=most,
-            max_context=max_context,
-        )
+        raise TextLengthError(param, num_characters, most, max_context, param)
 
 
 def check_tokenizable(num_characters: int, max_context: int, param: str) -> None:

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from glmserve.api.answering.answer_context import AnswerContext
-from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.context import NO_CHAT_FORMAT, ServerContext
 from glmserve.api.answering.conversation import render
 from glmserve.api.answering.generation import Generation, WholeText
 from glmserve.api.answering.prediction import prediction_ids
 from glmserve.api.answering.structure import answer_structure, dropped_header, keeps_text
 from glmserve.api.answering.submission import GenerationSpec, submit_generation
 from glmserve.api.answering.tool_choice import ToolUse, tool_use
+from glmserve.api.answering.truncation import truncated
 from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.errors import InvalidRequestError
 from glmserve.text.chat_format import ChatFormat
@@ -155,7 +156,7 @@ async def chat_prompt(server: ServerContext, chat: ChatCompletionRequest) -> lis
     Raises:
         InvalidRequestError: there is no tokenizer, or the conversation cannot be formatted.
     """
-    return await render(server, _chat_format(server), chat.messages, tool_use(chat).offered)
+    return await _prompt(server, _chat_format(server), chat, tool_use(chat))
 
 
 async def start_chat(
@@ -167,7 +168,8 @@ async def start_chat(
         GlmserveError: the request cannot be honoured now, or at all.
     """
     chat_format = _chat_format(server)
-    use = tool_use(chat)
+    offer = tool_use(chat)
+    use = _possible_use(chat, chat_format, offer)
     stop_ids = frozenset(chat_format.stop_ids) | frozenset(server.model.eos_token_ids)
     structure = await answer_structure(server, chat, chat_format, use, stop_ids)
     answer.headers.update(dropped_header(structure))
@@ -177,14 +179,16 @@ async def start_chat(
             chat, chat.prediction.text, server, chat_format.tokenizer, structure
         )
     spec = GenerationSpec(
-        prompts=[await render(server, chat_format, chat.messages, use.offered)],
+        prompts=[await _prompt(server, chat_format, chat, offer)],
         prompts_param="messages",
         max_tokens=chat.output_limit,
         stop_ids=stop_ids,
         num_choices=chat.n,
         top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
+        prompt_logprobs=chat.prompt_logprobs,
         structure=structure,
         prediction=prediction,
+        continues_text=bool(chat.begun_answer),
         new_filter=_new_filter(chat_format, structure, chat),
     )
     generation = submit_generation(server, chat, spec, answer)
@@ -192,7 +196,35 @@ async def start_chat(
     return ChatGeneration(generation, parsers, use)
 
 
+async def _prompt(
+    server: ServerContext, chat_format: ChatFormat, chat: ChatCompletionRequest, offer: ToolUse
+) -> list[int]:
+    prompt_ids = await render(
+        server, chat_format, chat.messages, offer.offered, continue_last=chat.continues_last
+    )
+    return truncated(server, chat, prompt_ids, chat.output_limit or 1)
+
+
+def _possible_use(chat: ChatCompletionRequest, chat_format: ChatFormat, offer: ToolUse) -> ToolUse:
+    """The calls that the answer may have: none in a continued message, in some formats.
+
+    Raises:
+        InvalidRequestError: a call is required, but impossible.
+    """
+    if not offer.offered or not chat.begun_answer or chat_format.calls_anywhere:
+        return offer
+    if offer.is_required:
+        raise InvalidRequestError(
+            "tool_choice: this model calls tools at the beginning of a message, so none can be "
+            "required in a message that is continued",
+            "tool_choice",
+        )
+    return ToolUse([], is_required=False, parallel=True, needs_grammar=False)
+
+
 def _chat_format(server: ServerContext) -> ChatFormat:
+    if server.chat_format is None and server.tokenizer is not None:
+        raise InvalidRequestError(NO_CHAT_FORMAT, "messages")
     if server.chat_format is None:
         raise InvalidRequestError(
             "this server has no tokenizer; send token ids to /v1/completions", "messages"
@@ -204,6 +236,8 @@ def _new_filter(
     chat_format: ChatFormat, structure: CompiledStructure | None, chat: ChatCompletionRequest
 ) -> Callable[[], ResponseFilter] | None:
     """The rewrite of the text; a structured text gets none that could break its structure."""
+    if chat.begun_answer:
+        return None if keeps_text(structure, chat) else chat_format.continuation_filter
     if structure is None or not keeps_text(structure, chat):
         return chat_format.response_filter
     return StripLeading if structure.has_lead_in else None

@@ -6,18 +6,32 @@ import asyncio
 import itertools
 import time
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from glmserve.api.answering.left_out_tools import LeftOutTools
 from glmserve.api.answering.quotas import Quotas
 from glmserve.api.answering.response_cache import ResponseCache
 from glmserve.api.journaling.answer_registry import AnswerRegistry
+from glmserve.api.protocol.unknown_fields import UnknownFields
 from glmserve.config import ReportProgress, ServerConfig
 from glmserve.engine import Engine
 from glmserve.errors import ModelNotFoundError
 from glmserve.journal import Journal
-from glmserve.model_config import ModelConfig
+from glmserve.model_config import GenerationDefaults, ModelConfig
 from glmserve.text.chat_format import ChatFormat
 from glmserve.text.structure import StructureCompiler
 from glmserve.text.tokenizer import Tokenizer
+
+NO_CHAT_FORMAT = (
+    "this server writes no conversations: it was started with --chat-template none; use "
+    "/v1/completions"
+)
+
+
+class ModelRequest(Protocol):
+    """A request that may name a model."""
+
+    model: str
 
 
 @dataclass
@@ -30,10 +44,18 @@ class ServerContext:
     tokenizer: Tokenizer | None
     """None with --skip-tokenizer-init: prompts are token ids only."""
     chat_format: ChatFormat | None
+    """None without a tokenizer, and with --chat-template none."""
+    generation_defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
+    """For requests that do not set these fields."""
+    chat_reason: str = ""
+    """Why conversations are written as they are, for the user; empty if there was no choice."""
     structures: StructureCompiler | None = field(init=False)
     """None without a tokenizer."""
     response_cache: ResponseCache | None = field(init=False)
     """None unless the operator configured one."""
+    unknown_fields: UnknownFields | None = field(init=False)
+    """None: unknown fields of requests are refused."""
+    left_out_tools: LeftOutTools = field(default_factory=LeftOutTools)
     quotas: Quotas = field(default_factory=Quotas)
     answers: AnswerRegistry | None = field(init=False, default=None)
     """None without a journal."""
@@ -47,6 +69,7 @@ class ServerContext:
         self.structures = StructureCompiler(self.tokenizer) if self.tokenizer else None
         size, list_size = self.config.cache_size, self.config.cache_list_size
         self.response_cache = ResponseCache(size, list_size) if size else None
+        self.unknown_fields = UnknownFields() if self.config.ignore_unknown_fields else None
         self._seeds = itertools.count(self.config.seed)
         self._model_names = self.config.model_names
 
@@ -73,6 +96,8 @@ class ServerContext:
         await self.engine.close()
         if self.structures is not None:
             await self.structures.close()
+        if self.chat_format is not None:
+            self.chat_format.close()
         if self._tidying is not None:
             self._tidying.cancel()
         if self.answers is not None:
@@ -81,6 +106,15 @@ class ServerContext:
     def next_seed(self) -> int:
         """A seed for a request without one: the server's seed, counted up."""
         return next(self._seeds)
+
+    def settle_model(self, request: ModelRequest) -> None:
+        """Check the model of a request; one without a model gets the model that is served.
+
+        Raises:
+            ModelNotFoundError: see `check_model`.
+        """
+        request.model = request.model or self.config.served_model_name
+        self.check_model(request.model)
 
     def check_model(self, name: str) -> None:
         """Raise ModelNotFoundError unless this server serves a model of this name."""

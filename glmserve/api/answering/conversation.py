@@ -24,8 +24,13 @@ async def render(
     chat_format: ChatFormat,
     messages: Sequence[Message],
     tools: Sequence[Tool],
+    *,
+    continue_last: bool = False,
 ) -> list[int]:
     """Token ids of a conversation and the tools it offers.
+
+    Args:
+        continue_last: see ChatFormat.render.
 
     Raises:
         InvalidRequestError: the conversation cannot be formatted, or is longer than any context.
@@ -33,7 +38,11 @@ async def render(
     conversation = chat_messages(messages)
     size = num_characters(conversation, tools)
     check_characters(size, server.engine.info.limits.max_context, "messages")
-    return await run_in_thread_if_large(lambda: chat_format.render(conversation, tools), size)
+    return await run_in_thread_if_large(
+        lambda: chat_format.render(conversation, tools, continue_last=continue_last),
+        size,
+        always=chat_format.blocks,
+    )
 
 
 def chat_messages(messages: Sequence[Message]) -> list[ChatMessage]:

@@ -9,6 +9,7 @@ from glmserve.api.answering.client import ClientGoneError, ClientSignal, either
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import AnswerRequest
 from glmserve.api.answering.generation import Generation
+from glmserve.api.answering.generation_defaults import apply_defaults
 from glmserve.api.answering.outcome import AnswerStream, WholeAnswer
 from glmserve.api.answering.record_or_resume import record_or_resume
 from glmserve.api.answering.response_cache import JSON, KeptAnswer, cache_key
@@ -35,9 +36,10 @@ async def answer(server: ServerContext, request: AnswerRequest) -> WholeAnswer |
         ClientGoneError: the client left.
         GlmserveError: the request cannot be honoured, or the generation failed.
     """
-    server.check_model(request.parsed.model)
+    server.settle_model(request.parsed)
     for check in request.endpoint.checks:
         check(request.parsed)
+    apply_defaults(server.generation_defaults, request.parsed)
     journaled = await record_or_resume(server.answers, request)
     context = AnswerContext(request.caller)
     if journaled is not None:
@@ -93,6 +95,7 @@ async def _generate(
         writer = await request.endpoint.start(server, request.parsed, context)
     except InvalidRequestError as error:
         raise error.renamed(request.endpoint.field_names) from None
+    request.on_start(writer)
     if request.is_stream:
         await _wait_first(writer.generation, request.client_left, context.journaled)
         stream = AnswerStream(writer, context.journaled, keep)

@@ -64,7 +64,7 @@ class ResponseCache:
             self._answers.popitem(last=False)
 
 
-_WITHOUT_EFFECT = {"user", "metadata", "safety_identifier", "prompt_cache_key", "priority"}
+_WITHOUT_EFFECT = {"priority"}
 """Fields that change nothing about the answer."""
 
 

@@ -106,14 +106,15 @@ async def answer_structure(
         InvalidRequestError: it cannot be honoured.
     """
     spec = structure_spec(chat, chat.response_format)
+    begins_with = "" if chat.begun_answer else chat_format.lead_in
     if not use.offered or not (use.needs_grammar or spec):
-        return await compile_structure(server, spec, stop_ids, chat_format.lead_in)
+        return await compile_structure(server, spec, stop_ids, begins_with)
     if spec is not None and isinstance(spec.structure, Without):
         if use.needs_grammar:
             raise InvalidRequestError.about(
                 spec.param, "{param} cannot be combined with a tool call that is required or strict"
             )
-        return await compile_structure(server, spec, stop_ids, chat_format.lead_in)
+        return await compile_structure(server, spec, stop_ids, begins_with)
     or_json = None if spec is None or use.is_required else _json_answer(spec)
     or_text = spec is None and not use.is_required
     grammar = chat_format.tool_grammar(
@@ -121,7 +122,7 @@ async def answer_structure(
     )
     structure = Lark(grammar, may_be_json=or_json is not None)
     param = "tools" if or_json is None or spec is None else spec.param
-    lead_in = "" if or_text else chat_format.lead_in
+    lead_in = "" if or_text else begins_with
     return await compile_structure(server, StructureSpec(structure, param), stop_ids, lead_in)
 
 

@@ -31,12 +31,13 @@ class GenerationSpec:
     Attributes:
         prompts: token ids.
         prompts_param: the field that the prompts come from, for errors.
-        max_tokens: None allows what fits into the context.
+        max_tokens: None allows what fits into the context, or the checkpoint's default.
         stop_ids: tokens that end a text, unless the request ignores them.
         num_choices: for each prompt.
         top_logprobs: see SamplingParams, as for `prompt_logprobs`.
         structure: what every text must match.
         prediction: token ids that the text may be like.
+        continues_text: the texts continue one that ends the prompt.
         new_filter: makes the rewrite of a text; None: it is not rewritten.
     """
 
@@ -49,6 +50,7 @@ class GenerationSpec:
     prompt_logprobs: int | None = None
     structure: CompiledStructure | None = None
     prediction: Sequence[int] = ()
+    continues_text: bool = False
     new_filter: Callable[[], ResponseFilter] | None = None
 
 
@@ -114,7 +116,10 @@ def submit_generation(
     except BaseException as error:
         take_back(groups, lease)
         if isinstance(error, InvalidRequestError):  # the scheduler knows nothing but prompts
-            raise error.renamed({"prompt": spec.prompts_param}) from None
+            names = {"prompt": spec.prompts_param}
+            if request.prompt_logprobs is not None:
+                names["logprobs"] = "prompt_logprobs"
+            raise error.renamed(names) from None
         raise
     if answer.journaled is not None:
         answer.journaled.begin([[stream.request for stream in group] for group in groups])
@@ -149,11 +154,7 @@ def room_for_output(server: ServerContext, num_prompt_tokens: int) -> int:
     """
     max_context = server.engine.info.limits.max_context
     if num_prompt_tokens >= max_context:
-        raise ContextLengthError(
-            f"the prompt has {num_prompt_tokens} tokens; this server's context of {max_context} "
-            "tokens leaves no room for an answer",
-            "prompt",
-        )
+        raise ContextLengthError("prompt", num_prompt_tokens, 1, max_context)
     return max_context - num_prompt_tokens
 
 
@@ -178,7 +179,10 @@ def _choice(
     server: ServerContext, request: GenerationRequest, spec: GenerationSpec, tokens: TokenStream
 ) -> Choice:
     options = TextOptions(
-        request.stop_strings, request.include_stop_str_in_output, request.skip_special_tokens
+        request.stop_strings,
+        request.include_stop_str_in_output,
+        request.skip_special_tokens,
+        spec.continues_text,
     )
     response_filter = spec.new_filter() if spec.new_filter else None
     params = tokens.request.params
@@ -230,6 +234,8 @@ def _sampling_params(
     max_tokens = spec.max_tokens
     if max_tokens is None:
         max_tokens = room_for_output(server, num_prompt_tokens)
+        if server.generation_defaults.max_new_tokens is not None:
+            max_tokens = min(max_tokens, server.generation_defaults.max_new_tokens)
     if request.min_tokens > max_tokens:
         raise InvalidRequestError(
             f"min_tokens ({request.min_tokens}) is more than the {max_tokens} tokens allowed",

@@ -12,12 +12,15 @@ _LARGE = 4096
 Result = TypeVar("Result")
 
 
-async def run_in_thread_if_large(work: Callable[[], Result], size: int) -> Result:
+async def run_in_thread_if_large(
+    work: Callable[[], Result], size: int, *, always: bool = False
+) -> Result:
     """Run `work` on a thread if it may take long, otherwise here.
 
     Args:
         size: characters or tokens that the work goes through.
+        always: the work waits for something, however small it is.
     """
-    if size < _LARGE:
+    if size < _LARGE and not always:
         return work()
     return await asyncio.to_thread(work)

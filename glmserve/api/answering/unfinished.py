@@ -58,7 +58,7 @@ async def _finish(
     if body is None:
         return True
     try:
-        await answer(server, await _request(endpoint, entry, body))
+        await answer(server, await _request(server, endpoint, entry, body))
     except (QueueFullError, NotReadyError):
         return False
     except (EngineDeadError, StreamTakenOverError):
@@ -73,8 +73,10 @@ async def _finish(
     return True
 
 
-async def _request(endpoint: Endpoint[Any], entry: Entry, body: bytes) -> AnswerRequest:
+async def _request(
+    server: ServerContext, endpoint: Endpoint[Any], entry: Entry, body: bytes
+) -> AnswerRequest:
     """The request as it came, from a client that never leaves."""
-    parsed = await parse_large_request(endpoint.request_type, body)
+    parsed = await parse_large_request(endpoint.request_type, body, server.unknown_fields)
     caller = Caller(entry.owner or None, DEFAULT_TENANT)
     return AnswerRequest(endpoint, parsed, body, caller, unfinished=entry)

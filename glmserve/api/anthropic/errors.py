@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmserve.api.answering.failure import Failure
 from glmserve.api.anthropic.objects import AnthropicError, AnthropicErrorDetail
+from glmserve.errors import ContextLengthError, TextLengthError
 
 PATH = "/v1/messages"
 
@@ -31,6 +34,28 @@ def anthropic_error(failure: Failure) -> AnthropicError:
 def anthropic_error_body(failure: Failure) -> bytes:
     """The same as the body of an error response."""
     return msgspec.json.encode(anthropic_error(failure))
+
+
+class PromptTooLongError(ContextLengthError):
+    """The conversation exceeds the context, in Anthropic's words, which clients recognise."""
+
+    @classmethod
+    def of(cls, error: ContextLengthError) -> PromptTooLongError:
+        """The same error in these words."""
+        param = error.param or "messages"
+        if isinstance(error, TextLengthError):  # at least as many tokens as these characters make
+            tokens = math.ceil(error.num_characters * error.max_context / error.max_characters)
+            return cls(param, tokens, 0, error.max_context)
+        return cls(param, error.num_prompt_tokens, error.num_new_tokens, error.max_context)
+
+    def _words(self) -> str:
+        prompt, new, most = self.num_prompt_tokens, self.num_new_tokens, self.max_context
+        if prompt >= most:
+            return f"prompt is too long: {prompt} tokens > {most} maximum"
+        return (
+            f"input length and `max_tokens` exceed context limit: {prompt} + {new} > {most}, "
+            "decrease input length or `max_tokens` and try again"
+        )
 
 
 class AnthropicRequestIdMiddleware:

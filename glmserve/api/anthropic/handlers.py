@@ -9,8 +9,10 @@ from glmserve.api.answering.answer_context import AnswerContext
 from glmserve.api.answering.chat_generation import chat_prompt, start_chat
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import Endpoint
+from glmserve.api.answering.generation_defaults import apply_defaults
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.anthropic.conversation import FIELD_NAMES, chat_request
+from glmserve.api.anthropic.errors import PromptTooLongError
 from glmserve.api.anthropic.objects import TokenCount
 from glmserve.api.anthropic.protocol import CountTokensRequest, MessagesRequest
 from glmserve.api.anthropic.writer import MessageWriter
@@ -18,7 +20,7 @@ from glmserve.api.http.body import read_request
 from glmserve.api.http.responses import json_response
 from glmserve.api.http.state import context_of
 from glmserve.api.protocol import ChatCompletionRequest
-from glmserve.errors import InvalidRequestError
+from glmserve.errors import ContextLengthError, InvalidRequestError
 
 
 class MessagesEndpoint(Endpoint[MessagesRequest]):
@@ -31,7 +33,12 @@ class MessagesEndpoint(Endpoint[MessagesRequest]):
     async def start(
         self, server: ServerContext, request: MessagesRequest, answer: AnswerContext
     ) -> MessageWriter:
-        answering = await start_chat(server, await _chat(request), answer)
+        chat = await _chat(request)
+        apply_defaults(server.generation_defaults, chat)  # of fields that this API does not have
+        try:
+            answering = await start_chat(server, chat, answer)
+        except ContextLengthError as error:
+            raise PromptTooLongError.of(error) from None
         return MessageWriter(request.model, answering)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from glmserve.api.protocol.accepted.messages import CACHE_CONTROL, MESSAGES
 from glmserve.api.protocol.base import (
     FAIL_FAST,
     INT32_MAX,
@@ -22,15 +23,8 @@ _PARTS = Field(max_length=MAX_PARTS)
 _MAX_STOP_SEQUENCES = 16
 
 
-class CacheControl(StrictModel):
-    """Has no effect: equal beginnings of prompts are found without it."""
-
-    type: Literal["ephemeral"]
-    ttl: Literal["5m", "1h"] = "5m"
-
-
 class _Block(StrictModel):
-    cache_control: CacheControl | None = None
+    accepted: ClassVar = CACHE_CONTROL
 
 
 class TextBlockParam(_Block):
@@ -159,14 +153,10 @@ class OutputConfig(StrictModel):
     format: JsonOutputFormat | None = None
 
 
-class RequestMetadata(StrictModel):
-    """Accepted for your own records; has no effect."""
-
-    user_id: str | None = None
-
-
 class CountTokensRequest(StrictModel):
     """The conversation, and what else the model reads."""
+
+    accepted: ClassVar = MESSAGES
 
     model: str
     messages: Annotated[list[MessageParam], FAIL_FAST, Field(min_length=1, max_length=MAX_PARTS)]
@@ -183,7 +173,6 @@ class CountTokensRequest(StrictModel):
     ) = Field(None, description="Default: auto if there are tools.")
     output_config: OutputConfig = OutputConfig()
     thinking: Annotated[ThinkingDisabled, only_type("disabled")] | None = None
-    cache_control: CacheControl | None = None
 
     @model_validator(mode="after")
     def _check_last_message(self) -> Self:
@@ -209,5 +198,4 @@ class MessagesRequest(CountTokensRequest):
         Field(max_length=_MAX_STOP_SEQUENCES),
     ] = []
     stream: bool = False
-    metadata: RequestMetadata = RequestMetadata()
     service_tier: Literal["auto", "standard_only"] = "auto"

@@ -6,7 +6,8 @@ from types import TracebackType
 
 from starlette.requests import Request
 
-from glmserve.api.protocol.base import Parsed, parse_large_request
+from glmserve.api.http.state import context_of
+from glmserve.api.protocol.parsing import Parsed, parse_large_request
 from glmserve.errors import GlmserveError, NotReadyError
 
 _LONGEST_NAME = 40  # characters of an encoding's name that an error message repeats
@@ -38,7 +39,8 @@ async def read_request(request: Request, model: type[Parsed]) -> tuple[Parsed, b
     memory: BodyMemory = request.app.state.body_memory
     with memory.reserve() as reservation:
         body = await _read_body(request, reservation, memory.largest_body)
-        return await parse_large_request(model, body), body
+        unknown = context_of(request).unknown_fields
+        return await parse_large_request(model, body, unknown), body
 
 
 async def _read_body(request: Request, reservation: BodyReservation, limit: int) -> bytes:

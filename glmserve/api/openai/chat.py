@@ -20,6 +20,7 @@ from glmserve.api.answering.failure import failure_of, openai_error
 from glmserve.api.answering.generation import WholeText
 from glmserve.api.answering.sse import DONE, encode_json, event
 from glmserve.api.answering.threads import run_in_thread_if_large
+from glmserve.api.answering.usage import Usage
 from glmserve.api.journaling.identity import Identity
 from glmserve.api.openai.chat_objects import (
     AssistantMessageObject,
@@ -34,6 +35,7 @@ from glmserve.api.openai.chat_objects import (
     ToolCallObject,
 )
 from glmserve.api.openai.logprobs import ChatLogprobs
+from glmserve.api.openai.prompt_logprobs import PromptLogprobs, prompt_logprobs_of
 from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.errors import GlmserveError
 from glmserve.text.tokenizer import Tokenizer
@@ -69,6 +71,7 @@ class ChatWriter:
         self, tokenizer: Tokenizer | None, chat: ChatCompletionRequest, answering: ChatGeneration
     ) -> None:
         self.generation = answering.generation
+        self._tokenizer = tokenizer
         self._chat = chat
         self._answering = answering
         self._identity = answering.generation.identity
@@ -78,12 +81,19 @@ class ChatWriter:
             "model": chat.model,
             "service_tier": _service_tier(chat),
         }
-        self._no_usage = None if chat.include_usage else UNSET
-        """In chunks before the last one."""
-        self._is_plain = not (chat.logprobs or chat.return_token_ids or answering.may_call)
+        has_extras = chat.logprobs or chat.return_token_ids or chat.continuous_usage
+        self._is_plain = not (has_extras or answering.may_call)
         self._has_role = [False] * chat.n
+        self._echoed = chat.begun_answer if chat.echo else ""
         self._logprobs = [
-            ChatLogprobs(tokenizer) if chat.logprobs and tokenizer else None for _ in range(chat.n)
+            ChatLogprobs(
+                tokenizer,
+                continues_text=bool(chat.begun_answer),
+                as_token_ids=chat.return_tokens_as_token_ids,
+            )
+            if chat.logprobs and tokenizer
+            else None
+            for _ in range(chat.n)
         ]
 
     async def whole(self, texts: Sequence[WholeText]) -> bytes:
@@ -99,18 +109,30 @@ class ChatWriter:
             choices=[self._choice(index, answer) for index, answer in enumerate(answers)],
             usage=self.generation.usage(),
             prompt_token_ids=self._prompt_ids if self._chat.return_token_ids else UNSET,
+            prompt_logprobs=self._prompt_logprobs(),
         )
 
     def _choice(self, index: int, answer: ChatAnswer) -> ChatChoice:
         identity = self._identity
         calls = [ToolCallObject(identity.new_call_id(), Function(*call)) for call in answer.calls]
+        content = self._echoed + answer.content
         message = AssistantMessageObject(
-            content=answer.content or (None if calls else ""), tool_calls=calls or UNSET
+            content=content or (None if calls else ""), tool_calls=calls or UNSET
         )
         writer = self._logprobs[index]
         logprobs = writer.push(answer.scored) if writer is not None else None
         token_ids = answer.token_ids if self._chat.return_token_ids else UNSET
         return ChatChoice(index, message, logprobs, answer.finish_reason, token_ids)
+
+    def _prompt_logprobs(self) -> PromptLogprobs | UnsetType:
+        if self._chat.prompt_logprobs is None:
+            return UNSET
+        return prompt_logprobs_of(
+            self.generation.choices[0].request,
+            self._tokenizer,
+            self._chat.prompt_logprobs,
+            as_token_ids=self._chat.return_tokens_as_token_ids,
+        )
 
     @property
     def _prompt_ids(self) -> list[int]:
@@ -150,10 +172,13 @@ class ChatWriter:
             yield data
 
     def _opening(self) -> Iterator[bytes]:
-        """Each choice's role. If a call may follow, it waits for the first content or call."""
-        if not self._answering.may_call:
+        """Each choice's role, and the text that it echoes.
+
+        If a call may follow, the role waits for the first content or call.
+        """
+        if self._echoed or not self._answering.may_call:
             for index in range(self._chat.n):
-                message = self._with_role(index, MessageDelta(content=""))
+                message = self._with_role(index, MessageDelta(content=self._echoed))
                 yield self._choice_event(ChunkChoice(index, message))
 
     def _closing(self) -> Iterator[bytes]:
@@ -197,10 +222,16 @@ class ChatWriter:
         return message
 
     def _choice_event(self, choice: ChunkChoice) -> bytes:
-        chunk = ChatChunk(**self._head, choices=[choice], usage=self._no_usage)
+        chunk = ChatChunk(**self._head, choices=[choice], usage=self._usage_so_far())
         if self._chat.return_token_ids and choice.delta.role is not UNSET:
             chunk.prompt_token_ids = self._prompt_ids
         return event(chunk)
+
+    def _usage_so_far(self) -> Usage | UnsetType | None:
+        """The counts that a chunk before the last one has."""
+        if self._chat.continuous_usage:
+            return self.generation.usage()
+        return None if self._chat.include_usage else UNSET
 
     def _content_frame(self, index: int) -> tuple[bytes, bytes]:
         """A content event cut at its text: everything else is the same for every token."""

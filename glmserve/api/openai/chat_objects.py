@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from glmserve.api.answering.usage import Usage
+from glmserve.api.openai.prompt_logprobs import PromptLogprobs
 
 
 class TokenLogprob(msgspec.Struct):
@@ -82,6 +83,7 @@ class ChatCompletion(msgspec.Struct, kw_only=True):
     service_tier: Literal["default"] | UnsetType = UNSET
     usage: Usage
     prompt_token_ids: list[int] | UnsetType = UNSET
+    prompt_logprobs: PromptLogprobs | UnsetType = UNSET
 
 
 class FunctionDelta(msgspec.Struct):

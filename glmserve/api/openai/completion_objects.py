@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from glmserve.api.answering.usage import Usage
+from glmserve.api.openai.prompt_logprobs import PromptLogprobs
 
 
 class LegacyLogprobs(msgspec.Struct):
@@ -42,6 +43,7 @@ class CompletionChoice(msgspec.Struct):
     """stop or length; null in a stream until the text is complete."""
     token_ids: list[int] | UnsetType = UNSET
     prompt_token_ids: list[int] | UnsetType = UNSET
+    prompt_logprobs: PromptLogprobs | UnsetType = UNSET
 
 
 class Completion(msgspec.Struct, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from glmserve.api.answering.answer_context import AnswerContext
 from glmserve.api.answering.context import ServerContext
@@ -21,15 +21,18 @@ from glmserve.api.answering.submission import (
     submit_generation,
 )
 from glmserve.api.answering.threads import run_in_thread_if_large
+from glmserve.api.answering.truncation import truncated
+from glmserve.api.answering.usage import Usage
 from glmserve.api.openai.completion_objects import Completion, CompletionChoice, LegacyLogprobs
 from glmserve.api.openai.logprobs import CompletionLogprobs
+from glmserve.api.openai.prompt_logprobs import PromptLogprobs, prompt_logprobs_of
 from glmserve.api.protocol import CompletionRequest
 from glmserve.api.protocol.prompts import MAX_PROMPTS
 from glmserve.errors import GlmserveError, InvalidRequestError
 from glmserve.text.text_assembler import ScoredToken
 from glmserve.text.tokenizer import Tokenizer
 
-_DEFAULT_MAX_TOKENS = 16  # OpenAI's
+DEFAULT_MAX_TOKENS = 16  # OpenAI's
 
 
 def _check_choices(request: CompletionRequest) -> None:
@@ -77,13 +80,14 @@ async def _start(
     prompts: list[list[int]],
     answer: AnswerContext,
 ) -> Generation:
+    prompts = [truncated(server, request, ids, expected_tokens(request)) for ids in prompts]
     stop_ids = frozenset(server.model.eos_token_ids)
     if server.tokenizer:
         stop_ids |= {server.tokenizer.eos_id}
     max_tokens = request.max_tokens
     if max_tokens is None:
         longest = max(map(len, prompts))
-        max_tokens = min(_DEFAULT_MAX_TOKENS, room_for_output(server, longest))
+        max_tokens = min(DEFAULT_MAX_TOKENS, room_for_output(server, longest))
     num_choices = request.best_of or request.n
     top_logprobs = request.logprobs
     if num_choices > request.n and top_logprobs is None:
@@ -91,14 +95,27 @@ async def _start(
     spec = GenerationSpec(
         prompts=prompts,
         prompts_param="prompt",
-        max_tokens=max_tokens,
+        max_tokens=None if max_tokens == -1 else max_tokens,
         stop_ids=stop_ids,
         num_choices=num_choices,
         top_logprobs=top_logprobs,
-        prompt_logprobs=request.logprobs if request.echo else None,
+        prompt_logprobs=_prompt_scores(request),
         structure=await compile_structure(server, structure_spec(request), stop_ids, ""),
     )
     return submit_generation(server, request, spec, answer)
+
+
+def expected_tokens(request: CompletionRequest) -> int:
+    """The length of an answer for which a cut prompt leaves room."""
+    if request.max_tokens is None:
+        return DEFAULT_MAX_TOKENS
+    return max(request.max_tokens, 0)
+
+
+def _prompt_scores(request: CompletionRequest) -> int | None:
+    """The most likely tokens to report at each place of the prompt; None: no scores."""
+    wanted = [request.prompt_logprobs, request.logprobs if request.echo else None]
+    return max((number for number in wanted if number is not None), default=None)
 
 
 class CompletionWriter:
@@ -149,12 +166,13 @@ class CompletionWriter:
                 choice.logprobs = choice.logprobs.joined(own) if choice.logprobs else own
             if self._with_ids:
                 choice.prompt_token_ids = text.choice.request.prompt_ids
+            if self._request.prompt_logprobs is not None:
+                choice.prompt_logprobs = self._scored_prompt(number)
             choices.append(choice)
         return Completion(**self._head, choices=choices, usage=self.generation.usage())
 
     async def events(self) -> AsyncIterator[bytes]:
         """The events of a stream."""
-        usage = None if self._request.include_usage else UNSET
         choices = self.generation.choices
         logprobs = [self._new_logprobs() for _ in choices]
         has_begun = [not self._request.echo] * len(choices)
@@ -163,7 +181,7 @@ class CompletionWriter:
                 has_begun[index] = True
                 choice = self._choice(index, self._prompt_text(index), [], None)
                 choice.logprobs = self._prompt_logprobs(index, logprobs[index])
-                yield event(Completion(**self._head, choices=[choice], usage=usage))
+                yield self._choice_event(choice)
             if delta is None:
                 choice = self._choice(index, "", [], choices[index].finish_reason)
                 if (writer := logprobs[index]) and (last := _stop_token(choices[index])):
@@ -174,10 +192,16 @@ class CompletionWriter:
                 choice.logprobs = writer.push(delta.scored) if writer else None
             else:
                 continue
-            yield event(Completion(**self._head, choices=[choice], usage=usage))
+            yield self._choice_event(choice)
         if self._request.include_usage:
             yield event(Completion(**self._head, choices=[], usage=self.generation.usage()))
         yield DONE
+
+    def _choice_event(self, choice: CompletionChoice) -> bytes:
+        usage: Usage | UnsetType | None = None if self._request.include_usage else UNSET
+        if self._request.continuous_usage:
+            usage = self.generation.usage()
+        return event(Completion(**self._head, choices=[choice], usage=usage))
 
     def _best(self, texts: Sequence[WholeText]) -> list[int]:
         """Numbers of the texts to return: of each prompt the n most likely, or all."""
@@ -199,16 +223,29 @@ class CompletionWriter:
     def _new_logprobs(self) -> CompletionLogprobs | None:
         if self._request.logprobs is None:
             return None
-        return CompletionLogprobs(self._tokenizer, self._request.skip_special_tokens)
+        return CompletionLogprobs(
+            self._tokenizer,
+            self._request.skip_special_tokens,
+            as_token_ids=self._request.return_tokens_as_token_ids,
+        )
 
     def _prompt_text(self, number: int) -> str:
         """The prompt of a choice as the client wrote it, or as its ids read."""
         prompt = self._request.prompts[self._prompt_of[number]]
-        if isinstance(prompt, str):
+        if isinstance(prompt, str) and self._request.truncate_prompt_tokens is None:
             return prompt
         if self._tokenizer is None:
             return ""
-        return self._tokenizer.decode(prompt, self._request.skip_special_tokens)
+        ids = self.generation.choices[number].request.prompt_ids
+        return self._tokenizer.decode(ids, self._request.skip_special_tokens)
+
+    def _scored_prompt(self, number: int) -> PromptLogprobs:
+        return prompt_logprobs_of(
+            self.generation.groups[self._prompt_of[number]][0].request,
+            self._tokenizer,
+            self._request.prompt_logprobs or 0,
+            as_token_ids=self._request.return_tokens_as_token_ids,
+        )
 
     def _prompt_logprobs(
         self, number: int, writer: CompletionLogprobs | None
@@ -216,7 +253,9 @@ class CompletionWriter:
         if writer is None:
             return None
         first = self.generation.groups[self._prompt_of[number]][0].request
-        return writer.push_prompt(first.prompt_ids, first.prompt_logprobs)
+        return writer.push_prompt(
+            first.prompt_ids, first.prompt_logprobs, self._request.logprobs or 0
+        )
 
 
 def _stop_token(choice: Choice) -> list[ScoredToken]:

@@ -22,6 +22,7 @@ from glmserve.api.answering.submission import (
     take_back,
 )
 from glmserve.api.answering.threads import run_in_thread_if_large
+from glmserve.api.answering.truncation import truncated
 from glmserve.api.http.body import read_request
 from glmserve.api.http.responses import json_response
 from glmserve.api.http.state import caller_of, context_of, disconnected
@@ -63,8 +64,10 @@ async def embeddings(request: Request) -> Response:
     """A vector for each input."""
     context = context_of(request)
     wanted, _ = await read_request(request, EmbeddingRequest)
-    context.check_model(wanted.model)
+    context.settle_model(wanted)
+    _check_dimensions(context, wanted)
     inputs = await encode_prompts(context, wanted.inputs, "input")
+    inputs = [truncated(context, wanted, ids, 0) for ids in inputs]
     generation = _start(context, caller_of(request), wanted, inputs)
     wholes = await generation.collect(partial(disconnected, request))
     num_tokens = sum(map(len, inputs))
@@ -80,6 +83,16 @@ async def embeddings(request: Request) -> Response:
     return await run_in_thread_if_large(answer, len(wholes) * context.model.hidden_size)
 
 
+def _check_dimensions(context: ServerContext, wanted: EmbeddingRequest) -> None:
+    size = context.model.hidden_size
+    if wanted.dimensions not in (None, size):
+        raise InvalidRequestError(
+            f"dimensions: this model's vectors have {size} numbers, and a part of a vector has "
+            "no meaning of its own; leave dimensions out",
+            "dimensions",
+        )
+
+
 def _start(
     context: ServerContext, caller: Caller, wanted: EmbeddingRequest, inputs: list[list[int]]
 ) -> Generation:
@@ -93,7 +106,7 @@ def _start(
     except BaseException as error:
         take_back([streams], lease)
         if isinstance(error, InvalidRequestError):  # only the input can be wrong
-            raise error.renamed({error.param or "": "input"}) from None
+            raise error.renamed({error.param or "": "input", "prompt": "input"}) from None
         raise
     groups = [[Choice(stream, TextAssembler(_PROMPT_ALONE, None))] for stream in streams]
     return Generation(groups, lease=lease)

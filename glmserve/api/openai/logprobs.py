@@ -6,23 +6,31 @@ from collections.abc import Iterable, Sequence
 
 from glmserve.api.openai.chat_objects import ChoiceLogprobs, ContentLogprob, TokenLogprob
 from glmserve.api.openai.completion_objects import LegacyLogprobs
+from glmserve.api.openai.prompt_logprobs import LOWEST
 from glmserve.contract.step import Logprobs
 from glmserve.text.detokenizer import IncrementalDetokenizer
 from glmserve.text.text_assembler import ScoredToken
 from glmserve.text.tokenizer import Tokenizer
 
-_LOWEST = -9999.0
-"""OpenAI's number for a token with probability 0: JSON has no infinity."""
+_TOKEN_ID = "token_id:{}"
 
 _UNKNOWN = Logprobs(0.0, [], [])
 
 
 class ChatLogprobs:
-    """Log-probabilities of one chat choice, as its tokens come."""
+    """Log-probabilities of one chat choice, as its tokens come.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    Args:
+        continues_text: the answer continues a message.
+        as_token_ids: tokens are spelled by their ids.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, *, continues_text: bool = False, as_token_ids: bool = False
+    ) -> None:
         self._tokenizer = tokenizer
-        self._at_start = True
+        self._as_token_ids = as_token_ids
+        self._at_start = not continues_text
 
     def push(self, tokens: Iterable[ScoredToken]) -> ChoiceLogprobs:
         """The object for these tokens."""
@@ -38,7 +46,8 @@ class ChatLogprobs:
 
     def _entry(self, token_id: int, logprob: float) -> TokenLogprob:
         data = _spell(self._tokenizer, token_id, self._at_start)
-        return TokenLogprob(data.decode("utf-8", "replace"), max(logprob, _LOWEST), list(data))
+        name = _TOKEN_ID.format(token_id) if self._as_token_ids else data.decode("utf-8", "replace")
+        return TokenLogprob(name, max(logprob, LOWEST), list(data))
 
 
 class CompletionLogprobs:
@@ -47,20 +56,35 @@ class CompletionLogprobs:
     Args:
         tokenizer: None spells tokens by their ids.
         skip_special_tokens: what the text does, as offsets are those of the text.
+        as_token_ids: spells tokens by their ids.
     """
 
-    def __init__(self, tokenizer: Tokenizer | None, skip_special_tokens: bool) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer | None,
+        skip_special_tokens: bool,
+        *,
+        as_token_ids: bool = False,
+    ) -> None:
         self._tokenizer = tokenizer
+        self._as_token_ids = as_token_ids or tokenizer is None
         self._detokenizer = (
             IncrementalDetokenizer(tokenizer, skip_special_tokens) if tokenizer else None
         )
         self._offset = 0
 
     def push_prompt(
-        self, prompt_ids: Sequence[int], logprobs: Sequence[Logprobs]
+        self, prompt_ids: Sequence[int], logprobs: Sequence[Logprobs], num_top: int
     ) -> LegacyLogprobs:
-        """The object for an echoed prompt; its first token has no log-probability."""
-        scored = zip(prompt_ids, [_UNKNOWN, *logprobs], strict=True)
+        """The object for an echoed prompt; its first token has no log-probability.
+
+        Args:
+            num_top: the most likely tokens to show at each place; `logprobs` may have more.
+        """
+        shown = [
+            Logprobs(s.logprob, s.top_ids[:num_top], s.top_logprobs[:num_top]) for s in logprobs
+        ]
+        scored = zip(prompt_ids, [_UNKNOWN, *shown], strict=True)
         shape = self.push(ScoredToken(*pair) for pair in scored)
         shape.token_logprobs[0] = shape.top_logprobs[0] = None
         return shape
@@ -70,11 +94,11 @@ class CompletionLogprobs:
         shape = LegacyLogprobs([], [], [], [])
         for token_id, logprobs in tokens:
             own = self._spell(token_id)
-            logprob = max(logprobs.logprob, _LOWEST)
+            logprob = max(logprobs.logprob, LOWEST)
             # Of several tokens that are spelled alike, the most likely one is shown.
             by_name = {own: logprob}
             for top_id, value in zip(logprobs.top_ids, logprobs.top_logprobs, strict=True):
-                by_name.setdefault(self._spell(top_id), max(value, _LOWEST))
+                by_name.setdefault(self._spell(top_id), max(value, LOWEST))
             shape.tokens.append(own)
             shape.token_logprobs.append(logprob)
             shape.top_logprobs.append(by_name)
@@ -84,8 +108,8 @@ class CompletionLogprobs:
         return shape
 
     def _spell(self, token_id: int) -> str:
-        if self._tokenizer is None:
-            return f"token_id:{token_id}"
+        if self._as_token_ids or self._tokenizer is None:
+            return _TOKEN_ID.format(token_id)
         data = _spell(self._tokenizer, token_id, self._offset == 0)
         try:
             return data.decode()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -58,9 +58,11 @@ async def ready(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """The engine's statistics in Prometheus' text format."""
+    """The engine's statistics in Prometheus' text format 0.0.4, or in OpenMetrics if the Accept
+    header asks for it."""
+    encode, media_type = choose_encoder(request.headers.get("accept", ""))
     registry = context_of(request).engine.stats.registry
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(encode(registry), media_type=media_type)
 
 
 async def version(request: Request) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import GenericAlias
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from starlette.responses import FileResponse, Response
 from glmserve import __version__
 from glmserve.api.http.request_id import REQUEST_ID_HEADER
 from glmserve.api.http.responses import json_response
+from glmserve.api.http.state import context_of
 from glmserve.api.operator.operations import OPERATIONS, Body, Operation
 
 _DOCS_PAGE = Path(__file__).parents[2] / "web" / "docs.html"
@@ -35,7 +37,9 @@ _MEANING = {
 
 async def openapi(request: Request) -> Response:
     """The OpenAPI 3.1 description of this server."""
-    return json_response(openapi_document())
+    root_path = context_of(request).config.root_path
+    servers = {"servers": [{"url": root_path}]} if root_path else {}
+    return json_response(openapi_document() | servers)
 
 
 async def docs(request: Request) -> Response:
@@ -78,7 +82,7 @@ def _schemas() -> dict[str, Any]:
     """Every named type: pydantic's of the requests, msgspec's of the responses."""
     requests = [operation.request for operation in OPERATIONS if operation.request]
     bodies = [b for o in OPERATIONS for b in (*o.responses.values(), o.failure)]
-    kinds = [k for body in bodies for k in (body if isinstance(body, tuple) else (body,))]
+    kinds = [k for body in bodies for k in _kinds(body)]
     _, read = models_json_schema(
         [(request, "validation") for request in requests],
         ref_template=_REF.format(name="{model}"),
@@ -126,4 +130,13 @@ def _schema(body: Body) -> dict[str, Any]:
         return {"type": body}
     if isinstance(body, tuple):
         return {"anyOf": [_schema(kind) for kind in body]}
+    if isinstance(body, GenericAlias):
+        return {"type": "array", "items": _schema(*_kinds(body))}
     return {"$ref": _REF.format(name=body.__name__)}
+
+
+def _kinds(body: Body) -> tuple[Any, ...]:
+    """The types that a body consists of."""
+    if isinstance(body, GenericAlias):
+        return body.__args__
+    return body if isinstance(body, tuple) else (body,)

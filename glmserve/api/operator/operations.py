@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import GenericAlias
 from typing import Literal, get_args
 
 import msgspec
@@ -17,10 +18,16 @@ from glmserve.api.openai.chat_objects import ChatChunk, ChatCompletion
 from glmserve.api.openai.completion_objects import Completion
 from glmserve.api.openai.embeddings import EmbeddingList
 from glmserve.api.openai.models import Model, ModelList
+from glmserve.api.openai.render import (
+    ChatRenderRequest,
+    CompletionRenderRequest,
+    RenderedPrompt,
+)
 from glmserve.api.openai.responses.events import Event as ResponsesEvent
 from glmserve.api.openai.responses.objects import (
     DeletedResponse,
     InputItemList,
+    InputTokenCount,
     ResponseObject,
 )
 from glmserve.api.openai.responses.protocol import ResponsesRequest
@@ -52,8 +59,9 @@ class Error(msgspec.Struct):
     error: ErrorDetail
 
 
-Body = type | tuple[type, ...] | Literal["object", "string"]
-"""A type that msgspec describes, several such types, or the name of a JSON type."""
+Body = type | GenericAlias | tuple[type, ...] | Literal["object", "string"]
+"""A type that msgspec describes, a list of such a type, one of several such types, or the name of a
+JSON type."""
 
 _GENERATION_FAILURES = (400, 401, 404, 413, 415, 429, 500, 503)
 _TOKENS_FAILURES = (400, 401, 404, 413, 415, 500, 503)
@@ -116,6 +124,22 @@ OPERATIONS = (
     ),
     Operation(
         method="post",
+        path="/v1/chat/completions/render",
+        summary="The prompt of a request for chat completions, as token ids.",
+        request=ChatRenderRequest,
+        responses={"application/json": RenderedPrompt},
+        failures=_TOKENS_FAILURES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/completions/render",
+        summary="The prompts of a request for completions, as token ids.",
+        request=CompletionRenderRequest,
+        responses={"application/json": list[RenderedPrompt]},
+        failures=_TOKENS_FAILURES,
+    ),
+    Operation(
+        method="post",
         path="/v1/responses",
         summary="Answer a list of items, streamed or whole; may go on from an earlier response.",
         request=ResponsesRequest,
@@ -124,6 +148,21 @@ OPERATIONS = (
             "text/event-stream": get_args(ResponsesEvent),
         },
         failures=_GENERATION_FAILURES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/responses/input_tokens",
+        summary="The number of tokens that a response's prompt would have.",
+        request=ResponsesRequest,
+        responses={"application/json": InputTokenCount},
+        failures=_TOKENS_FAILURES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/responses/{response_id}/cancel",
+        summary="Stop generating a response in the background.",
+        responses={"application/json": ResponseObject},
+        failures=(400, 401, 404),
     ),
     Operation(
         path="/v1/responses/{response_id}",

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from glmserve.api.protocol.accepted.chat import CHAT, TEMPLATE_ARGUMENTS
 from glmserve.api.protocol.base import (
     FAIL_FAST,
-    INT32_MAX,
     MAX_PARTS,
     MAX_TOOLS,
     StrictModel,
     wrong_field,
 )
-from glmserve.api.protocol.messages import Content, Message
-from glmserve.api.protocol.sampling import GenerationRequest, Metadata
+from glmserve.api.protocol.messages import AssistantMessage, Content, Message
+from glmserve.api.protocol.sampling import GenerationRequest, TokenLimit
 from glmserve.api.protocol.tools import ToolChoice, ToolModel
-
-_NO_EFFECT = "Accepted for your own records; has no effect."
 
 
 class TextFormat(StrictModel):
@@ -69,11 +67,33 @@ class Prediction(StrictModel):
         return "".join(part.text for part in self.content)
 
 
+def _check_template_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Refuse the arguments that every template uses. Others are variables, and a template leaves
+    out those that it does not use."""
+    for name, value in arguments.items():
+        field = TEMPLATE_ARGUMENTS.get(name)
+        refusal = field.refusal(value) if field is not None and value is not None else None
+        if refusal is not None:
+            raise wrong_field(name, refusal)
+    return arguments
+
+
+TemplateArguments = Annotated[dict[str, Any], AfterValidator(_check_template_arguments)]
+"""Variables of a chat template, as Hugging Face's servers take them."""
+
+
+def can_be_continued(message: Message) -> bool:
+    """Whether an answer can continue the message."""
+    return isinstance(message, AssistantMessage) and not message.tool_calls
+
+
 class ChatCompletionRequest(GenerationRequest):
     """Answer the last message of a conversation."""
 
+    accepted: ClassVar = CHAT
+
     messages: Annotated[list[Message], FAIL_FAST, Field(min_length=1, max_length=MAX_PARTS)]
-    max_completion_tokens: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = None
+    max_completion_tokens: TokenLimit | None = Field(None, description="As max_tokens.")
     logprobs: bool = Field(False, description="Log-probabilities of each token.")
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None, description="And of so many most likely ones."
@@ -82,30 +102,84 @@ class ChatCompletionRequest(GenerationRequest):
     tools: Annotated[list[ToolModel], FAIL_FAST, Field(max_length=MAX_TOOLS)] = []
     tool_choice: ToolChoice | None = Field(None, description="Default: auto if there are tools.")
     parallel_tool_calls: bool = Field(True, description="Allow several calls in one response.")
+    continue_final_message: bool | None = Field(
+        None,
+        description="The answer continues the last message, which is the assistant's. Default: "
+        "true if the last message is one without calls, and neither response_format nor "
+        "tool_choice asks for more than text.",
+    )
+    add_generation_prompt: bool = Field(
+        True, description="false is possible if the last message is continued."
+    )
+    echo: bool = Field(False, description="Begin the answer with the message that it continues.")
+    chat_template_kwargs: TemplateArguments = Field(
+        {}, description="Has no effect: the formats of these models have no variables."
+    )
     prediction: Prediction | None = Field(
         None, description="Makes an answer that is like it come faster, and changes none."
     )
-    metadata: Metadata = Field({}, description=_NO_EFFECT)
-    safety_identifier: str | None = Field(None, description=_NO_EFFECT)
-    prompt_cache_key: str | None = Field(
-        None, description="Has no effect: equal beginnings of prompts are found without it."
+    service_tier: Literal["auto", "default", "flex", "priority", "scale"] = Field(
+        "auto", description="There is one tier; the response says default."
     )
-    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
-    store: Literal[False] = Field(False, description="Nothing is stored.")
-    service_tier: Literal["auto", "default"] = "auto"
-    reasoning_effort: Literal["none"] = Field("none", description="These models do not reason.")
-    verbosity: Literal["medium"] = "medium"
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise wrong_field("top_logprobs", "goes with logprobs: true")
-        if self.max_tokens and self.max_completion_tokens:
+        if self.max_tokens and self.max_completion_tokens not in (None, self.max_tokens):
             raise wrong_field(
                 "max_tokens", "the old name of max_completion_tokens; send one of them"
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_continuation(self) -> Self:
+        can_continue = can_be_continued(self.messages[-1])
+        if self.continue_final_message and not can_continue:
+            raise wrong_field(
+                "continue_final_message",
+                "the last message must be the assistant's, without tool_calls",
+            )
+        for message in self.messages[:-1] if can_continue else self.messages:
+            if isinstance(message, AssistantMessage) and message.is_prefix:
+                raise wrong_field(
+                    "messages", "prefix: only the last message can be continued, without tool_calls"
+                )
+        if self.must_continue and not isinstance(self.response_format, TextFormat):
+            raise wrong_field(
+                "response_format", "the message that is continued would not have this format"
+            )
+        if not self.add_generation_prompt and not self.continues_last:
+            raise wrong_field(
+                "add_generation_prompt",
+                "false is possible only if the last message is the assistant's, and is continued",
+            )
+        return self
+
+    @property
+    def must_continue(self) -> bool:
+        """Whether the request says that the last message is to be continued."""
+        last = self.messages[-1]
+        is_prefix = isinstance(last, AssistantMessage) and last.is_prefix
+        return bool(self.continue_final_message) or is_prefix
+
+    @property
+    def continues_last(self) -> bool:
+        """Whether the answer continues the last message."""
+        last = self.messages[-1]
+        if self.must_continue or self.continue_final_message is not None:
+            return self.must_continue
+        is_free = isinstance(self.response_format, TextFormat) and (
+            self.tool_choice in (None, "auto", "none")
+        )
+        return can_be_continued(last) and is_free
+
+    @property
+    def begun_answer(self) -> str:
+        """The text that the answer continues."""
+        return self.messages[-1].text if self.continues_last else ""
+
     @property
     def output_limit(self) -> int | None:
-        return self.max_completion_tokens or self.max_tokens
+        limit = self.max_completion_tokens or self.max_tokens
+        return None if limit == -1 else limit

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from glmserve.api.protocol.accepted.completions import COMPLETIONS
 from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX
 from glmserve.api.protocol.prompts import TokenIds, check_prompt_kind, prompt_list
 from glmserve.api.protocol.sampling import GenerationRequest
@@ -14,18 +15,29 @@ from glmserve.api.protocol.sampling import GenerationRequest
 class CompletionRequest(GenerationRequest):
     """Continue one or several prompts."""
 
+    accepted: ClassVar = COMPLETIONS
+
     prompt: str | TokenIds | Annotated[list[str], FAIL_FAST] | Annotated[list[TokenIds], FAIL_FAST]
     """Text or token ids, of one prompt or of several."""
-    max_tokens: Annotated[int, Field(ge=0, le=INT32_MAX)] | None = Field(
-        None, description="Default 16. 0 with echo: only the prompt, for its log-probabilities."
+    max_tokens: Annotated[int, Field(ge=-1, le=INT32_MAX)] | None = Field(
+        None,
+        description="Default 16; -1: what fits into the context. 0 with echo: only the prompt, for "
+        "its log-probabilities.",
     )
     echo: bool = Field(False, description="Begin the text with the prompt.")
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
-        None, description="Log-probabilities of each token and of so many most likely ones."
+        None,
+        description="Log-probabilities of each token and of so many most likely ones. false: none.",
     )
     best_of: Annotated[int, Field(ge=1, le=128)] | None = Field(
         None, description="Make so many choices and return the n most likely."
     )
+
+    @field_validator("logprobs", mode="before")
+    @classmethod
+    def _read_false(cls, value: Any) -> Any:
+        """Routers send the default of chat completions."""
+        return None if value is False else value
 
     @field_validator("prompt", mode="before")
     @classmethod

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel
+from glmserve.api.protocol.accepted.embeddings import EMBEDDINGS
+from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX
 from glmserve.api.protocol.prompts import TokenIds, check_prompt_kind, prompt_list
-from glmserve.api.protocol.sampling import LONGEST_SALT
+from glmserve.api.protocol.sampling import LONGEST_SALT, Truncation
 
 
-class EmbeddingRequest(StrictModel):
+class EmbeddingRequest(Truncation):
     """Vectors for one or several texts."""
 
-    model: str
+    accepted: ClassVar = EMBEDDINGS
+
+    model: str = Field("", description="Default: the model that is served.")
     input: str | TokenIds | Annotated[list[str], FAIL_FAST] | Annotated[list[TokenIds], FAIL_FAST]
     """Text or token ids, of one input or of several."""
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="base64: little-endian float32."
     )
-    user: str | None = Field(None, description="Accepted for your own records; has no effect.")
+    dimensions: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = Field(
+        None, description="The length of the model's vectors, if it is sent."
+    )
     cache_salt: str = Field(
         "",
         max_length=LONGEST_SALT,

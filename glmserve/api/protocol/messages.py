@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from glmserve.api.protocol.accepted.chat import (
+    ASSISTANT_MESSAGE,
+    FUNCTION_CALL,
+    NAMED_MESSAGE,
+    TEXT_PART,
+    TOOL_CALL,
+    TOOL_MESSAGE,
+)
 from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, StrictModel, wrong_field
-
-NoName = Annotated[None, Field(description="Not supported: these models know no names.")]
 
 
 class TextPart(StrictModel):
     """A piece of a message's content."""
+
+    accepted: ClassVar = TEXT_PART
 
     type: Literal["text"]
     text: str
@@ -48,40 +56,44 @@ class _MessageModel(StrictModel):
 class SystemMessage(_MessageModel):
     """Instructions."""
 
+    accepted: ClassVar = NAMED_MESSAGE
+
     role: Literal["developer", "system"]
     content: Content
-    name: NoName = None
 
 
 class UserMessage(_MessageModel):
     """What the user says."""
 
+    accepted: ClassVar = NAMED_MESSAGE
+
     role: Literal["user"]
     content: Content
-    name: NoName = None
 
 
 class FunctionCall(StrictModel):
     """Which function, and with what."""
 
+    accepted: ClassVar = FUNCTION_CALL
+
     name: str
     arguments: str = Field(description="The text of a JSON object.")
-    parsed_arguments: object = Field(
-        None, description="The same once more, from the openai SDK's parse(); has no effect."
-    )
 
 
 class ToolCallModel(StrictModel):
     """A call that the assistant has made."""
 
+    accepted: ClassVar = TOOL_CALL
+
     id: str
     type: Literal["function"] = "function"
     function: FunctionCall
-    index: int | None = Field(None, description="As in streamed chunks; has no effect.")
 
 
 class AssistantMessage(_MessageModel):
     """What the model has said or called; content is null beside calls alone."""
+
+    accepted: ClassVar = ASSISTANT_MESSAGE
 
     role: Literal["assistant"]
     content: str | Annotated[list[TextPart | RefusalPart], FAIL_FAST, _PARTS] | None = None
@@ -90,8 +102,10 @@ class AssistantMessage(_MessageModel):
     parsed: object = Field(
         None, description="The content once more, from the openai SDK's parse(); has no effect."
     )
-    annotations: Annotated[list[object], Field(max_length=0)] = []
-    name: NoName = None
+    prefix: bool = Field(
+        False, description="The answer continues this message; true on the last message only."
+    )
+    partial: bool = Field(False, description="Another name of prefix.")
 
     @model_validator(mode="after")
     def _check_not_empty(self) -> Self:
@@ -103,9 +117,16 @@ class AssistantMessage(_MessageModel):
     def text(self) -> str:
         return super().text + (self.refusal or "")
 
+    @property
+    def is_prefix(self) -> bool:
+        """Whether the message asks to be continued."""
+        return self.prefix or self.partial
+
 
 class ToolMessage(_MessageModel):
     """The result of a call."""
+
+    accepted: ClassVar = TOOL_MESSAGE
 
     role: Literal["tool"]
     content: Content

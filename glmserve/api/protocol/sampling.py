@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from glmserve.api.protocol.accepted.generation import GENERATION, STREAM_OPTIONS
 from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel, at_most, wrong_field
 from glmserve.contract.sampling import Sampling
 
@@ -20,8 +21,17 @@ LONGEST_SALT = 1024
 _TOKEN_ID = re.compile("0|[1-9][0-9]{0,9}")  # canonical, so that two keys never name one token
 _MAX_METADATA = 16  # OpenAI's, as are the lengths of keys and values
 
+
+def _check_limit(value: int) -> int:
+    if value == 0:
+        raise ValueError("must be at least 1, or -1 for no limit")
+    return value
+
+
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 TokenId = Annotated[int, Field(ge=0, le=INT32_MAX)]
+TokenLimit = Annotated[int, Field(ge=-1, le=INT32_MAX), AfterValidator(_check_limit)]
+"""The most tokens of a text; -1, which clients of llama.cpp send, is no limit."""
 StopString = Annotated[str, Field(max_length=1024)]
 Metadata = Annotated[
     dict[
@@ -37,9 +47,11 @@ class StreamOptions(StrictModel):
     """How a stream is delivered."""
 
     include_usage: bool = Field(False, description="Send token counts in one more, last chunk.")
-    include_obfuscation: Literal[False] = Field(
-        False, description="Not supported: chunks are as long as their text."
+    continuous_usage_stats: bool = Field(
+        False, description="With include_usage: send token counts in every chunk."
     )
+
+    accepted: ClassVar = STREAM_OPTIONS
 
 
 class StructuredOutputs(StrictModel):
@@ -54,16 +66,41 @@ class StructuredOutputs(StrictModel):
     grammar: str | None = Field(None, description="A grammar in Lark's or llama.cpp's notation.")
 
 
-class GenerationRequest(StrictModel):
+class Truncation(StrictModel):
+    """How much of a prompt to keep."""
+
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=INT32_MAX)] | None = Field(
+        None,
+        description="Keep at most so many tokens of the prompt, special tokens included; -1: as "
+        "many as fit into the context.",
+    )
+    truncation_side: Literal["left", "right"] = Field(
+        "left", description="Where truncate_prompt_tokens cuts: left keeps the end of the prompt."
+    )
+
+    @field_validator("truncate_prompt_tokens")
+    @classmethod
+    def _check_not_zero(cls, value: int | None) -> int | None:
+        if value == 0:
+            raise ValueError("must keep at least one token")
+        return value
+
+
+class GenerationRequest(Truncation):
     """The fields of chat completions and of text completions."""
 
-    model: str
-    max_tokens: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = None
+    accepted: ClassVar = GENERATION
+
+    model: str = Field("", description="Default: the model that is served.")
+    max_tokens: TokenLimit | None = Field(None, description="-1: what fits into the context.")
     min_tokens: int = Field(
         0, ge=0, le=INT32_MAX, description="Nothing ends the text before so many tokens."
     )
     temperature: float = Field(1.0, ge=0, le=2, description="0 always takes the most likely token.")
-    top_p: float = Field(1.0, gt=0, le=1)
+    do_sample: bool = Field(True, description="false: as with temperature 0.")
+    top_p: float = Field(
+        1.0, ge=0, le=1, description="0 always takes the most likely token, as temperature 0 does."
+    )
     top_k: int = Field(0, ge=-1, le=INT32_MAX, description="0 or -1: no limit.")
     min_p: float = Field(0.0, ge=0, le=1, description="Least probability, relative to the best.")
     presence_penalty: Penalty = 0.0
@@ -88,7 +125,6 @@ class GenerationRequest(StrictModel):
     )
     stream: bool = False
     stream_options: StreamOptions | None = None
-    user: str | None = Field(None, description="Accepted for your own records; has no effect.")
     priority: int = Field(
         0, ge=-INT32_MAX, le=INT32_MAX, description="Lower values are served first."
     )
@@ -97,12 +133,26 @@ class GenerationRequest(StrictModel):
         max_length=LONGEST_SALT,
         description="Prompts share the prefix cache only with prompts of equal salt.",
     )
+    prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        None,
+        description="Add the log-probabilities of the prompt's tokens, each with so many most "
+        "likely tokens; not in streams.",
+    )
+    return_tokens_as_token_ids: bool = Field(
+        False, description="Name the tokens of log-probabilities token_id:N."
+    )
     return_token_ids: bool = Field(False, description="Add the token ids to the response.")
     structured_outputs: StructuredOutputs | None = None
     guided_json: dict[str, Any] | bool | str | None = None
     guided_regex: str | None = None
     guided_choice: Annotated[list[str], FAIL_FAST] | None = None
     guided_grammar: str | None = None
+
+    @field_validator("logit_bias", mode="before")
+    @classmethod
+    def _read_no_biases(cls, value: Any) -> Any:
+        """llama.cpp's clients send lists."""
+        return {} if value == [] else value
 
     @field_validator("stop", "bad_words")
     @classmethod
@@ -128,9 +178,11 @@ class GenerationRequest(StrictModel):
         return value
 
     @model_validator(mode="after")
-    def _check_stream_options(self) -> Self:
+    def _check_stream(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise wrong_field("stream_options", "goes with stream: true")
+        if self.prompt_logprobs is not None and self.stream:
+            raise wrong_field("prompt_logprobs", "goes with stream: false")
         return self
 
     @property
@@ -142,9 +194,18 @@ class GenerationRequest(StrictModel):
         """The sampling parameters: the fields of the same names."""
         fields = {name: getattr(self, name) for name in Sampling.__struct_fields__}
         fields["top_k"] = max(self.top_k, 0)
+        if not self.do_sample or self.top_p == 0:
+            fields |= {"temperature": 0.0, "top_p": 1.0}
         fields["logit_bias"] = {int(key): bias for key, bias in self.logit_bias.items()}
         return Sampling(**fields)
 
     @property
     def include_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def continuous_usage(self) -> bool:
+        """Whether every chunk has the token counts so far."""
+        return self.include_usage and bool(
+            self.stream_options and self.stream_options.continuous_usage_stats
+        )

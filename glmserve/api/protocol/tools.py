@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from glmserve.api.protocol.accepted.chat import TOOL
 from glmserve.api.protocol.base import FAIL_FAST, MAX_TOOLS, StrictModel
 
 ToolName = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
@@ -13,6 +14,8 @@ ToolName = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
 
 class FunctionModel(StrictModel):
     """A function as its schema."""
+
+    accepted: ClassVar = TOOL
 
     name: ToolName
     description: str | None = None
@@ -23,7 +26,9 @@ class FunctionModel(StrictModel):
 class ToolModel(StrictModel):
     """A function the model may call."""
 
-    type: Literal["function"]
+    accepted: ClassVar = TOOL
+
+    type: Literal["function"] = "function"
     function: FunctionModel
 
 

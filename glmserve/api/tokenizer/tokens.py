@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar
 
 import msgspec
 from pydantic import Field
@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from glmserve.api.answering.bounds import check_tokenizable
-from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.context import NO_CHAT_FORMAT, ServerContext
 from glmserve.api.answering.conversation import chat_messages, num_characters
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.answering.tool_choice import known_tools
@@ -20,7 +20,9 @@ from glmserve.api.http.responses import json_response
 from glmserve.api.http.state import context_of
 from glmserve.api.openai.models import MaxModelLen
 from glmserve.api.protocol import StrictModel
+from glmserve.api.protocol.accepted.tokenize import TOKENIZE
 from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, MAX_TOOLS
+from glmserve.api.protocol.chat import TemplateArguments, can_be_continued
 from glmserve.api.protocol.messages import Message
 from glmserve.api.protocol.sampling import TokenId
 from glmserve.api.protocol.tools import ToolModel
@@ -35,6 +37,8 @@ class _Request(StrictModel):
 class TokenizeRequest(_Request):
     """POST /tokenize: a text, or a conversation as the model would read it."""
 
+    accepted: ClassVar = TOKENIZE
+
     prompt: str | None = None
     messages: (
         Annotated[list[Message], FAIL_FAST, Field(min_length=1, max_length=MAX_PARTS)] | None
@@ -43,8 +47,16 @@ class TokenizeRequest(_Request):
     add_special_tokens: bool = Field(
         True, description="With a prompt: the tokens around every text, as /v1/completions does."
     )
-    add_generation_prompt: Literal[True] = Field(
-        True, description="With messages: they end where the answer begins."
+    add_generation_prompt: bool = Field(
+        True,
+        description="With messages: they end where the answer begins. false is possible if the "
+        "last message is continued.",
+    )
+    continue_final_message: bool = Field(
+        False, description="With messages: the last one is the assistant's, and is continued."
+    )
+    chat_template_kwargs: TemplateArguments = Field(
+        {}, description="Has no effect: the formats of these models have no variables."
     )
     return_token_strs: bool = Field(False, description="Add each token's own text.")
 
@@ -88,7 +100,8 @@ async def tokenize(request: Request) -> Response:
         strings = [_text_of(tokenizer, t) for t in tokens] if body.return_token_strs else None
         return json_response(TokenizeResponse(len(tokens), max_model_len, tokens, strings))
 
-    return await run_in_thread_if_large(answer, size)
+    blocks = body.messages is not None and _blocks(context)
+    return await run_in_thread_if_large(answer, size, always=blocks)
 
 
 async def detokenize(request: Request) -> Response:
@@ -117,7 +130,7 @@ def _prompt_encoder(
     prompt = body.prompt
     if prompt is None:
         raise InvalidRequestError("prompt or messages is required", "prompt")
-    for name in ("add_generation_prompt", "tools"):
+    for name in ("add_generation_prompt", "continue_final_message", "tools"):
         if name in body.model_fields_set:
             raise InvalidRequestError(f"{name} goes with messages", name)
     encode = tokenizer.encode_prompt if body.add_special_tokens else tokenizer.encode
@@ -129,16 +142,38 @@ def _chat_encoder(
 ) -> tuple[Callable[[], list[int]], int]:
     """The same for a conversation."""
     chat_format = context.chat_format
-    assert chat_format is not None  # there is one wherever there is a tokenizer
+    if chat_format is None:
+        raise InvalidRequestError(NO_CHAT_FORMAT, "messages")
     if body.prompt is not None:
         raise InvalidRequestError("send prompt or messages, not both", "messages")
-    if "add_special_tokens" in body.model_fields_set:
+    if "add_special_tokens" in body.model_fields_set and body.add_special_tokens:
         raise InvalidRequestError(
             "add_special_tokens goes with prompt; a conversation's tokens are the chat format's",
             "add_special_tokens",
         )
+    _check_continuation(body, messages[-1])
     conversation, tools = chat_messages(messages), known_tools(body.tools)
-    return lambda: chat_format.render(conversation, tools), num_characters(conversation, tools)
+    return (
+        lambda: chat_format.render(conversation, tools, continue_last=body.continue_final_message),
+        num_characters(conversation, tools),
+    )
+
+
+def _check_continuation(body: TokenizeRequest, last: Message) -> None:
+    if body.continue_final_message and not can_be_continued(last):
+        raise InvalidRequestError(
+            "continue_final_message: the last message must be the assistant's, without tool_calls",
+            "continue_final_message",
+        )
+    if not body.add_generation_prompt and not body.continue_final_message:
+        raise InvalidRequestError(
+            "add_generation_prompt: false is possible only with continue_final_message: true",
+            "add_generation_prompt",
+        )
+
+
+def _blocks(context: ServerContext) -> bool:
+    return context.chat_format is not None and context.chat_format.blocks
 
 
 def _check_model(context: ServerContext, body: _Request) -> None:

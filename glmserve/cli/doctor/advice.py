@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 from glmserve.cli.doctor.diagnosis import Advice, AdviceKind
 from glmserve.contract.diagnosis import Attempt, Machine
+from glmserve.process.paths import shell_quoted
 
 _MIN_GAIN = 1.3
 """Smaller number formats are advised from this factor of KV cache tokens on."""
@@ -62,7 +62,7 @@ def serve_command(arguments: Sequence[str], changes: Mapping[str, str | None]) -
         elif argument.partition("=")[0] not in options:
             kept.append(argument)
     added = [part for name, value in options.items() if value is not None for part in (name, value)]
-    return shlex.join(["glmserve", "serve", *kept, *added])
+    return " ".join(map(shell_quoted, ["glmserve", "serve", *kept, *added]))
 
 
 def _fixes(usable: Sequence[Attempt], arguments: Sequence[str]) -> Iterator[Advice]:

@@ -11,7 +11,8 @@ import msgspec
 from glmserve.cli.doctor.advice import advise, serve_command
 from glmserve.cli.doctor.diagnosis import Checkpoint, Diagnosis, Plan, Problem
 from glmserve.cli.doctor.probing import probe
-from glmserve.cli.text_layer import limit_vocabulary, load_text_layer
+from glmserve.cli.generation_config import with_generation_config
+from glmserve.cli.text_layer import chat_options, limit_vocabulary, load_text_layer
 from glmserve.config import RunnerConfig
 from glmserve.contract.diagnosis import Attempt, Findings
 from glmserve.contract.step import RunnerLimits
@@ -84,6 +85,7 @@ def _look_at_checkpoint(
         model = read_model_config(
             Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
         )
+        with_generation_config(model, options.generation_config)
         checkpoint = _describe(model, skips_tokenizer=options.skip_tokenizer_init)
     except StartupError as error:
         problems.append(Problem(error.message, error.exit_code))
@@ -94,9 +96,10 @@ def _look_at_checkpoint(
     if options.skip_tokenizer_init:
         return model, checkpoint
     try:
-        tokenizer, chat = load_text_layer(model, options.chat_format)
+        tokenizer, selected = load_text_layer(model, chat_options(options))
+        chat_format = selected.reason or (selected.chat.name if selected.chat else None)
         checkpoint = msgspec.structs.replace(
-            checkpoint, vocab_size=tokenizer.vocab_size, chat_format=chat.name
+            checkpoint, vocab_size=tokenizer.vocab_size, chat_format=chat_format
         )
         limit_vocabulary(config, model, tokenizer)
     except StartupError as error:

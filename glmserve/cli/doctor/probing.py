@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
-
 from glmserve.config import RunnerConfig
 from glmserve.contract.diagnosis import Findings
+from glmserve.contract.wire import decode_json, encode_json
 from glmserve.errors import StartupError
 from glmserve.executor.exit_status import describe_exit
 
@@ -33,7 +32,7 @@ def probe(config: RunnerConfig) -> Findings:
     try:
         result = subprocess.run(
             [sys.executable, "-P", "-c", code],
-            input=msgspec.json.encode(config),
+            input=encode_json(config),
             capture_output=True,
             timeout=_TIMEOUT,
             env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
@@ -51,4 +50,4 @@ def probe(config: RunnerConfig) -> Findings:
             f"the process that looks at the devices {describe_exit(result.returncode)}"
             + (f": {last.removeprefix('glmserve: error: ')}" if last else "")
         )
-    return msgspec.json.decode(result.stdout, type=Findings)
+    return decode_json(result.stdout, Findings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from glmserve.cli import values
 
@@ -25,12 +26,25 @@ def add_http_options(parser: argparse.ArgumentParser) -> None:
         help="TCP port to listen on; 0: any free port",
     )
     group.add_argument(
+        "--uds",
+        type=Path,
+        metavar="PATH",
+        help="listen on a Unix domain socket in place of --host and --port",
+    )
+    group.add_argument(
+        "--root-path",
+        type=values.root_path,
+        default="",
+        metavar="PATH",
+        help="prefix of all paths behind a proxy, such as /glm; the proxy may remove it or not",
+    )
+    group.add_argument(
         "--drain-timeout",
         type=values.seconds,
         default=30.0,
         metavar="SECONDS",
-        help="time that running requests have to finish after SIGTERM or SIGINT; a second signal "
-        "ends them at once",
+        help="time that running requests have to finish after SIGTERM, SIGINT or SIGHUP; a "
+        "second signal ends them at once",
     )
     group.add_argument(
         "--max-body-size",
@@ -38,6 +52,12 @@ def add_http_options(parser: argparse.ArgumentParser) -> None:
         default="8M",
         metavar="BYTES",
         help="largest body of a request; larger ones get 413",
+    )
+    group.add_argument(
+        "--ignore-unknown-fields",
+        action="store_true",
+        help="leave out fields of requests that this server does not know, and log each name once; "
+        "without it, such a request is refused with the field's name",
     )
     group.add_argument(
         "--cache-size",

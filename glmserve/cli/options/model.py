@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from glmserve.cli import values
 from glmserve.config import EMBEDDED_CHECKPOINT
@@ -23,7 +22,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, positional: bool = Fal
             "model",
             nargs="?",
             action=_StoreCheckpoint,
-            type=Path,
+            type=values.checkpoint,
             metavar="MODEL",
             help="the same as --checkpoint",
         )
@@ -32,7 +31,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, positional: bool = Fal
         "--model",
         "--model-path",
         "-m",
-        type=Path,
+        type=values.checkpoint,
         default=EMBEDDED_CHECKPOINT,
         metavar="PATH",
         help="local path of the model: a folder with config.json and weights, or one weights file "
@@ -40,7 +39,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, positional: bool = Fal
     )
     group.add_argument(
         "--ptuning-checkpoint",
-        type=Path,
+        type=values.checkpoint,
         metavar="PATH",
         help="folder of a P-Tuning v2 prefix that was trained for this checkpoint",
     )
@@ -67,8 +66,29 @@ def add_model_options(parser: argparse.ArgumentParser, *, positional: bool = Fal
     group.add_argument(
         "--chat-format",
         metavar="NAME",
-        help="prompt format of conversations: chatglm, chatglm2, chatglm3, glm4 or codegeex2; "
-        "default: the format that the checkpoint's files name",
+        help="prompt format of conversations: chatglm, chatglm2, chatglm3, glm4, codegeex2, "
+        "glm4-0414, glm-edge or chatml; default: the format that the checkpoint's chat template "
+        "writes, or that its files name",
+    )
+    group.add_argument(
+        "--chat-template",
+        type=values.non_empty,
+        metavar="FILE",
+        help="Jinja template of conversations in place of the checkpoint's, which is rendered "
+        "unless glmserve has a format that writes the same; native: no template, the format by "
+        "the checkpoint's name; none: no conversations",
+    )
+    group.add_argument(
+        "--strict-templates",
+        action="store_true",
+        help="refuse conversations whose texts a chat template changes, such as by trim",
+    )
+    group.add_argument(
+        "--generation-config",
+        choices=("auto", "none"),
+        default="auto",
+        help="auto: the checkpoint's generation_config.json gives tokens that end an answer, and "
+        "temperature and other values for requests that do not set them; none: it is not read",
     )
     group.add_argument(
         "--rope-scaling",

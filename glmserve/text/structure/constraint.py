@@ -116,7 +116,10 @@ class MatcherConstraint:
                 raise ConstraintError("the structure of the response became too complex to follow")
             if self._text is not None:
                 mask = grammar.vocabulary.guard.restrict(mask, self._text)
-        return engine_mask(mask, grammar.vocabulary.size, self._stop_ids)
+        allowed = engine_mask(mask, grammar.vocabulary.size, self._stop_ids)
+        if allowed.count(0) == len(allowed):
+            raise ConstraintError("only tokens that end the response can continue its structure")
+        return allowed
 
     def accept(self, token_id: int) -> None:
         """Advance by a sampled token. Stop ids are ignored."""

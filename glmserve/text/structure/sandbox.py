@@ -12,34 +12,24 @@ CompileRequests, and answers each with a CompileResult.
 
 from __future__ import annotations
 
-import os
 import random
-import resource
-import signal
-import socket
-import struct
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import msgspec
 from llguidance import LLMatcher, LLTokenizer
 
 from glmserve.errors import InvalidRequestError
-from glmserve.process.parent import die_with
+from glmserve.process.limited import Limits, answer_requests
 from glmserve.text.structure.build import FirstTokens, build_matcher, first_mask
 from glmserve.text.structure.vocabulary import ll_tokenizer
 
 TIME_LIMIT = 2.0
 """CPU seconds for one grammar. CPU time does not depend on the machine's load. Large schemas in use
 take a tenth of a second."""
-_MEMORY_LIMIT = 2**31
-_STACK_SIZE = 2**20
-"""Bytes. The server's threads have 2 MiB or more, so a grammar that passes here is safe there."""
-_NICENESS = 10
+_LIMITS = Limits(TIME_LIMIT, memory=2**31, stack=2**20)
+"""The server's threads have 2 MiB of stack or more, so a grammar that passes here is safe there."""
 _NUM_RANDOM_WALKS = 3
 _MAX_WALK_TOKENS = 40
-
-HEADER = struct.Struct("<I")
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -63,48 +53,24 @@ class CompileResult(msgspec.Struct, frozen=True):
 
 
 def main(descriptor: int, parent: int) -> None:
-    """Serve the other end of the inherited socket `descriptor` until it closes.
+    """Try structures for the server, until it closes the other end of the socket.
 
     Args:
         descriptor: file descriptor of the inherited socket.
         parent: id of the server's process. This process ends with it.
     """
-    die_with(parent)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # The server handles signals; when it exits, the socket closes.
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_LIMIT, _MEMORY_LIMIT))
-    os.nice(_NICENESS)
-    threading.stack_size(_STACK_SIZE)
-    with socket.socket(fileno=descriptor) as connection:
-        thread = threading.Thread(target=_serve, args=(connection,))
-        thread.start()
-        thread.join()
+    answer_requests(descriptor, parent, _LIMITS, _prepare)
 
 
-def _serve(connection: socket.socket) -> None:
-    frames = _frames(connection)
-    setup = msgspec.msgpack.decode(next(frames), type=Setup)
+def _prepare(data: bytes) -> Callable[[bytes], bytes]:
+    setup = msgspec.msgpack.decode(data, type=Setup)
     tokenizer = ll_tokenizer(setup.tokens)
-    for frame in frames:
+
+    def answer(frame: bytes) -> bytes:
         request = msgspec.msgpack.decode(frame, type=CompileRequest)
-        signal.setitimer(signal.ITIMER_PROF, TIME_LIMIT)
-        problem = _problem(tokenizer, setup, request)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        body = msgspec.msgpack.encode(CompileResult(problem))
-        connection.sendall(HEADER.pack(len(body)) + body)
+        return msgspec.msgpack.encode(CompileResult(_problem(tokenizer, setup, request)))
 
-
-def _frames(connection: socket.socket) -> Iterator[bytes]:
-    with connection.makefile("rb") as file:
-        while len(header := file.read(HEADER.size)) == HEADER.size:
-            (size,) = HEADER.unpack(header)
-            body = file.read(size)
-            if len(body) < size:
-                return
-            yield body
+    return answer
 
 
 def _problem(tokenizer: LLTokenizer, setup: Setup, request: CompileRequest) -> str | None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import sys
-from pathlib import Path
 
 import msgspec
 
 from glmserve.errors import InvalidRequestError
-from glmserve.text.structure.sandbox import HEADER, TIME_LIMIT, CompileRequest, CompileResult, Setup
-
-_PACKAGE_ROOT = Path(__file__).parents[3]
+from glmserve.process.limited import HEADER, command, framed
+from glmserve.text.structure import sandbox
+from glmserve.text.structure.sandbox import TIME_LIMIT, CompileRequest, CompileResult, Setup
 
 
 class SandboxProcess:
@@ -64,15 +61,8 @@ class SandboxProcess:
     async def _start(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         ours, theirs = socket.socketpair()
         with theirs:
-            # See executor/worker_process.py for -P and the explicit path.
-            code = (
-                f"import sys; sys.path.append({str(_PACKAGE_ROOT)!r}); "
-                "from glmserve.text.structure.sandbox import main; "
-                f"main({theirs.fileno()}, {os.getpid()})"
-            )
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-P", "-c", code),
+                *command(sandbox.__name__, theirs.fileno()),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
             )
@@ -93,5 +83,4 @@ class SandboxProcess:
 
 
 def _frame(message: msgspec.Struct) -> bytes:
-    body = msgspec.msgpack.encode(message)
-    return HEADER.pack(len(body)) + body
+    return framed(msgspec.msgpack.encode(message))

@@ -27,9 +27,10 @@ NEVER_TEXT = 0xFF
 def text_tokens(tokenizer: Tokenizer) -> list[bytes]:
     """Bytes of each id that may be generated as text; empty for all others.
 
-    Tokens without bytes are excluded too, because they could repeat without end.
+    Tokens without bytes are excluded too, because they could repeat without end. So are tokens
+    after which decoding drops a blank, because a grammar would count it.
     """
-    excluded = {*tokenizer.special_ids.values(), *tokenizer.never_sampled}
+    excluded = {*tokenizer.special_ids.values(), *tokenizer.never_sampled, *tokenizer.segment_ends}
     pieces = (
         b"" if token_id in excluded else tokenizer.token_bytes(token_id)
         for token_id in range(tokenizer.vocab_size)
@@ -77,15 +78,18 @@ def may_end(mask: bytes, vocab_size: int) -> bool:
 def engine_mask(mask: bytes, vocab_size: int, stop_ids: frozenset[int]) -> bytes:
     """Convert llguidance's mask for the engine: the bit for the end is moved to the stop ids.
 
+    Where the text may not end, a stop id is not allowed as text either, because it would end it.
+
     Returns:
         (vocab_size + 7) // 8 bytes, one bit per id.
     """
     result = bytearray(mask[: (vocab_size + 7) // 8])
     if vocab_size & 7:
         result[-1] &= (1 << (vocab_size & 7)) - 1
-    if may_end(mask, vocab_size):
-        for token_id in stop_ids:
-            if token_id >= vocab_size:
-                continue  # a config may name an end token that its tokenizer lacks
-            result[token_id >> 3] |= 1 << (token_id & 7)
+    ends = may_end(mask, vocab_size)
+    for token_id in stop_ids:
+        if token_id >= vocab_size:
+            continue  # a config may name an end token that its tokenizer lacks
+        bit = 1 << (token_id & 7)
+        result[token_id >> 3] = result[token_id >> 3] & ~bit | (bit if ends else 0)
     return bytes(result)

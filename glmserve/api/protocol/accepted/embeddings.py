@@ -1,0 +1,43 @@
+"""Fields of embeddings that have no effect."""
+
+from __future__ import annotations
+
+from glmserve.api.protocol.accepted.fields import hint, neutral, table
+
+EMBEDDINGS = table(
+    hint("user", "OpenAI's SDKs, Dify", "Your name of the end user.", str),
+    hint("metadata", "LiteLLM", "Your own notes about the request.", dict),
+    hint("request_id", "vLLM's clients, ZhipuAI's SDKs", "Your id of the request.", str),
+    hint("rid", "vllm-router, SGLang gateway", "Your id of the request.", str, list),
+    hint(
+        "input_type",
+        "Dify, NVIDIA's and Voyage's clients",
+        "Whether a text is a query or a document; this model treats both alike.",
+        str,
+    ),
+    hint("mm_processor_kwargs", "vLLM's clients", "How to read pictures; there are none.", dict),
+    neutral(
+        "add_special_tokens",
+        [True],
+        "vLLM's clients",
+        "Adds the marks around a text.",
+        "send token ids",
+    ),
+    neutral(
+        "embed_dtype",
+        ["float32"],
+        "vLLM's clients",
+        "The type of the numbers.",
+        "they are float32",
+    ),
+    neutral(
+        "endianness",
+        ["native", "little"],
+        "vLLM's clients",
+        "The order of bytes in base64.",
+        "they are little-endian",
+    ),
+    neutral("padding", ["do_not_pad"], "vLLM's clients", "Pads inputs.", "vectors need none"),
+    neutral("normalize", [True], "TEI's clients", "Scales to length 1.", "vectors have length 1"),
+    neutral("use_activation", [True], "vLLM's clients", "Scales to length 1.", "they have it"),
+)
