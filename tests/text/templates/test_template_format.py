@@ -235,7 +235,7 @@ def test_jinja_is_set_up_as_in_transformers(source: str) -> None:
     messages = [{"role": m.role, "content": m.content} for m in CONVERSATION]
     variables = {"messages": messages, "tools": None, "add_generation_prompt": True}
     expected = utils._compile_jinja_template(source).render(**variables)
-    assert compile_template(source, datetime.now()).render(**variables) == expected
+    assert compile_template(source, datetime.now).render(**variables) == expected
 
 
 pieces = st.sampled_from(["<|im_end|>", "<|im", "_end|>", "x", " ", "\n", "é", "{{", "[USER]", ""])
