@@ -130,15 +130,38 @@ class ContextLengthError(InvalidRequestError):
 class TextLengthError(ContextLengthError):
     """A text has more characters than any text that fits into the context.
 
-    Its tokens were not counted: `num_prompt_tokens` and `num_new_tokens` are characters, those of
-    the text and none.
+    Its tokens are not counted, as that would take long: `num_prompt_tokens` is 0.
+
+    Args:
+        max_characters: the most that are read.
     """
+
+    def __init__(
+        self,
+        param: str,
+        num_characters: int,
+        max_characters: int,
+        max_context: int,
+        source: str = "prompt",
+    ) -> None:
+        self.num_characters = num_characters
+        self.max_characters = max_characters
+        super().__init__(param, 0, 0, max_context, source)
 
     def _words(self) -> str:
         return (
-            f"This model's maximum context length is {self.max_context} tokens. However, the "
-            f"{self.source} has {self.num_prompt_tokens} characters, which are more tokens than "
-            f"that. Please reduce the length of the {self.source}."
+            f"This model's maximum context length is {self.max_context} tokens. However, you "
+            f"requested {self.num_characters} characters in the {self.source}; at most "
+            f"{self.max_characters} are read. Please reduce the length of the {self.source}."
+        )
+
+    def renamed(self, names: Mapping[str, str]) -> TextLengthError:
+        return type(self)(
+            names.get(self.param or "", self.param or ""),
+            self.num_characters,
+            self.max_characters,
+            self.max_context,
+            names.get(self.source, self.source),
         )
 
 

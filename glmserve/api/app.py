@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from glmserve.api.answering.client import ClientGoneError
 from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.left_out_tools import LEFT_OUT_HEADER
 from glmserve.api.answering.pipeline import CACHE_HEADER, REPLAYED_HEADER
 from glmserve.api.answering.structure import DROPPED_HEADER
 from glmserve.api.anthropic.errors import PATH as ANTHROPIC_PATH
@@ -35,8 +36,12 @@ from glmserve.api.openai.completions import CompletionsEndpoint
 from glmserve.api.openai.embeddings import embeddings
 from glmserve.api.openai.models import list_models, retrieve_model
 from glmserve.api.openai.render import render_chat, render_completion
+from glmserve.api.openai.responses.background import BackgroundResponses
 from glmserve.api.openai.responses.endpoint import ResponsesEndpoint
 from glmserve.api.openai.responses.handlers import (
+    cancel_response,
+    count_input_tokens,
+    create_response,
     delete_response,
     list_input_items,
     retrieve_response,
@@ -55,16 +60,15 @@ _MOST_LARGEST_BODIES = 64
 
 def create_app(context: ServerContext) -> Starlette:
     """The application that serves this context."""
-    responses = ResponseStore(context.config.response_store_size)
-    endpoints = (
-        ChatEndpoint(),
-        CompletionsEndpoint(),
-        ResponsesEndpoint(responses),
-        MessagesEndpoint(),
-    )
+    store = ResponseStore(context.config.response_store_size)
+    responses = ResponsesEndpoint(store)
+    endpoints = (ChatEndpoint(), CompletionsEndpoint(), MessagesEndpoint())
     app = Starlette(
         routes=[
             *(Route(e.path, answering(e), methods=["POST"]) for e in endpoints),
+            Route(responses.path, create_response(responses), methods=["POST"]),
+            Route("/v1/responses/input_tokens", count_input_tokens, methods=["POST"]),
+            Route("/v1/responses/{response_id}/cancel", cancel_response, methods=["POST"]),
             Route("/v1/responses/{response_id}", retrieve_response, methods=["GET"]),
             Route("/v1/responses/{response_id}", delete_response, methods=["DELETE"]),
             Route("/v1/responses/{response_id}/input_items", list_input_items),
@@ -98,11 +102,12 @@ def create_app(context: ServerContext) -> Starlette:
     # A redirect names a scheme and a host, and behind a proxy those are not the client's.
     app.router.redirect_slashes = False
     app.state.context = context
-    app.state.endpoints = {endpoint.path: endpoint for endpoint in endpoints}
+    app.state.endpoints = {endpoint.path: endpoint for endpoint in (*endpoints, responses)}
     app.state.error_shapes = {ANTHROPIC_PATH: anthropic_error_body}
     largest_body = context.config.max_body_size
     app.state.body_memory = BodyMemory(_MOST_LARGEST_BODIES * largest_body, largest_body)
-    app.state.responses = responses
+    app.state.responses = store
+    app.state.background = BackgroundResponses()
     return app
 
 
@@ -116,7 +121,7 @@ def _middleware(context: ServerContext) -> list[Middleware]:
     if config.cors_origins:  # before the keys: a browser's preflight request carries none
         exposed = [
             *(REQUEST_ID_HEADER, "Retry-After", CACHE_HEADER, REPLAYED_HEADER),
-            DROPPED_HEADER,
+            *(DROPPED_HEADER, LEFT_OUT_HEADER),
         ]
         layers.append(
             Middleware(

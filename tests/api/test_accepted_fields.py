@@ -12,8 +12,9 @@ from glmserve.api.anthropic.protocol import MessagesRequest
 from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest, StrictModel
 from glmserve.api.protocol.accepted.fields import AcceptedField, hint, neutral, table
-from glmserve.api.protocol.base import accepted_fields, parse_data
+from glmserve.api.protocol.base import accepted_fields
 from glmserve.api.protocol.embeddings import EmbeddingRequest
+from glmserve.api.protocol.parsing import parse_data
 from glmserve.config import ServerConfig
 from glmserve.errors import InvalidRequestError
 
@@ -92,8 +93,29 @@ async def test_fields_of_inner_objects(
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        {"enable_thinking": False},
+        {"enable_thinking": True, "thinking": True, "reasoning_effort": "low"},
+        {"add_generation_prompt": True, "tools": None, "a_variable": {"of": ["a template"]}},
+    ],
+)
+async def test_variables_of_templates(client: httpx.AsyncClient, arguments: Any) -> None:
+    body = {"model": "fake", "messages": MESSAGES, "max_tokens": 4, "temperature": 0}
+    plain = (await client.post(CHAT, json=body)).json()
+    answer = (await client.post(CHAT, json={**body, "chat_template_kwargs": arguments})).json()
+    assert answer["choices"] == plain["choices"]
+    tokens = await client.post(
+        "/tokenize", json={"messages": MESSAGES, "chat_template_kwargs": arguments}
+    )
+    assert tokens.status_code == 200
+
+
+@pytest.mark.parametrize(
     ("body", "param"),
     [
+        ({"chat_template_kwargs": {"tools": [1]}}, "chat_template_kwargs.tools"),
+        ({"chat_template_kwargs": {"enable_thinking": 1}}, "chat_template_kwargs.enable_thinking"),
         ({"stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
         ({"messages": [{"role": "user", "content": "x", "user": 1}]}, "messages.0.user"),
         (

@@ -76,7 +76,7 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
         "128",
     ),
     (CHAT, {"top_logprobs": 21, "logprobs": True}, "top_logprobs", "20"),
-    (CHAT, {"metadata": biases(17)}, "metadata", "16"),
+    (RESPONSES, {"metadata": biases(17)}, "metadata", "16"),
     (RESPONSES, {"input": [ITEM] * 2049}, "input", "2048"),
     (RESPONSES, {"input": [{**ITEM, "content": [INPUT] * 2049}]}, "input.0.content", "2048"),
     (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -83,6 +84,21 @@ async def test_what_cannot_be_continued_is_refused(
     response = await client.post(CHAT, json={"model": "fake", "max_tokens": 4, **fields})
     assert response.status_code == 400
     assert response.json()["error"]["param"] == param
+
+
+async def test_the_beginning_can_be_echoed(client: httpx.AsyncClient) -> None:
+    body = {"model": "fake", "messages": [USER, BEGUN], "max_tokens": 4, "temperature": 0}
+    plain = (await client.post(CHAT, json=body)).json()["choices"][0]["message"]["content"]
+    body["echo"] = True
+    echoed = (await client.post(CHAT, json=body)).json()["choices"][0]["message"]["content"]
+    assert echoed == "The answer is" + plain
+    response = await client.post(CHAT, json={**body, "stream": True})
+    chunks = [json.loads(line[6:]) for line in response.text.split("\n\n")[:-2]]
+    texts = [c["choices"][0]["delta"].get("content") or "" for c in chunks]
+    assert "".join(texts) == echoed
+    body["messages"] = [USER]
+    answer = (await client.post(CHAT, json=body)).json()["choices"][0]["message"]["content"]
+    assert not answer.startswith("hi")
 
 
 async def test_tokenize_agrees(client: httpx.AsyncClient) -> None:

@@ -55,7 +55,8 @@ class TestRequestsThatReach:
         assert error["code"] == "model_not_found"
         quoted = httpx.URL(f"http://x/{name}".replace("\0", "%00")).raw_path.decode()
         response = await client.get(f"/v1/models{quoted}")
-        assert response.status_code == 404
+        is_list = response.url.path == "/v1/models/"  # the client resolves the dots
+        assert response.status_code == (200 if is_list else 404)
 
     @pytest.mark.parametrize(
         "field", ["prompt_embeds", "lora_path", "lora_request", "chat_template", "documents"]

@@ -146,3 +146,11 @@ async def test_a_proxy_may_keep_or_remove_the_root_path() -> None:
         assert (await client.get("/glmer/v1/models")).status_code == 404
         assert (await client.get("/glm")).status_code == 404
         assert (await client.get("/glm/openapi.json")).json()["servers"] == [{"url": "/glm"}]
+
+
+async def test_a_request_without_a_model_gets_the_served_one(client: httpx.AsyncClient) -> None:
+    chat = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+    text = {"prompt": "hi", "max_tokens": 2}
+    for path, body in (("/v1/chat/completions", chat), ("/v1/completions", text)):
+        assert (await client.post(path, json=body)).json()["model"] == "fake"
+    assert (await client.post("/v1/embeddings", json={"input": "hi"})).json()["model"] == "fake"

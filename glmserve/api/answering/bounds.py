@@ -23,7 +23,7 @@ def check_characters(num_characters: int, max_context: int, param: str) -> None:
     """
     most = _CHARACTERS_PER_TOKEN * max_context
     if num_characters > most:
-        raise TextLengthError(param, num_characters, 0, max_context, param)
+        raise TextLengthError(param, num_characters, most, max_context, param)
 
 
 def check_tokenizable(num_characters: int, max_context: int, param: str) -> None:

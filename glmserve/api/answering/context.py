@@ -6,7 +6,9 @@ import asyncio
 import itertools
 import time
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from glmserve.api.answering.left_out_tools import LeftOutTools
 from glmserve.api.answering.quotas import Quotas
 from glmserve.api.answering.response_cache import ResponseCache
 from glmserve.api.journaling.answer_registry import AnswerRegistry
@@ -24,6 +26,12 @@ NO_CHAT_FORMAT = (
     "this server writes no conversations: it was started with --chat-template none; use "
     "/v1/completions"
 )
+
+
+class ModelRequest(Protocol):
+    """A request that may name a model."""
+
+    model: str
 
 
 @dataclass
@@ -47,6 +55,7 @@ class ServerContext:
     """None unless the operator configured one."""
     unknown_fields: UnknownFields | None = field(init=False)
     """None: unknown fields of requests are refused."""
+    left_out_tools: LeftOutTools = field(default_factory=LeftOutTools)
     quotas: Quotas = field(default_factory=Quotas)
     answers: AnswerRegistry | None = field(init=False, default=None)
     """None without a journal."""
@@ -97,6 +106,15 @@ class ServerContext:
     def next_seed(self) -> int:
         """A seed for a request without one: the server's seed, counted up."""
         return next(self._seeds)
+
+    def settle_model(self, request: ModelRequest) -> None:
+        """Check the model of a request; one without a model gets the model that is served.
+
+        Raises:
+            ModelNotFoundError: see `check_model`.
+        """
+        request.model = request.model or self.config.served_model_name
+        self.check_model(request.model)
 
     def check_model(self, name: str) -> None:
         """Raise ModelNotFoundError unless this server serves a model of this name."""

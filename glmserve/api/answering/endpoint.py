@@ -75,6 +75,10 @@ class Endpoint(ABC, Generic[Parsed]):
         """
 
 
+def _ignore(writer: AnswerWriter) -> None:
+    """An on_start that does nothing."""
+
+
 @dataclass(frozen=True)
 class AnswerRequest:
     """A request that is parsed and checked, with what else matters to its answer."""
@@ -90,6 +94,8 @@ class AnswerRequest:
     """The header Last-Event-ID: go on with this stream."""
     idempotency_key: str | None = None
     """The header Idempotency-Key."""
+    on_start: Callable[[AnswerWriter], None] = _ignore
+    """Called with the answer's writer when generating begins."""
     unfinished: Entry | None = None
     """The entry to finish, where the server itself asks for an answer that no client waits for."""
 

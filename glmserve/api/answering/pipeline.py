@@ -36,7 +36,7 @@ async def answer(server: ServerContext, request: AnswerRequest) -> WholeAnswer |
         ClientGoneError: the client left.
         GlmserveError: the request cannot be honoured, or the generation failed.
     """
-    server.check_model(request.parsed.model)
+    server.settle_model(request.parsed)
     for check in request.endpoint.checks:
         check(request.parsed)
     apply_defaults(server.generation_defaults, request.parsed)
@@ -95,6 +95,7 @@ async def _generate(
         writer = await request.endpoint.start(server, request.parsed, context)
     except InvalidRequestError as error:
         raise error.renamed(request.endpoint.field_names) from None
+    request.on_start(writer)
     if request.is_stream:
         await _wait_first(writer.generation, request.client_left, context.journaled)
         stream = AnswerStream(writer, context.journaled, keep)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmserve.api.answering.failure import Failure
 from glmserve.api.anthropic.objects import AnthropicError, AnthropicErrorDetail
-from glmserve.errors import ContextLengthError
+from glmserve.errors import ContextLengthError, TextLengthError
 
 PATH = "/v1/messages"
 
@@ -40,17 +42,14 @@ class PromptTooLongError(ContextLengthError):
     @classmethod
     def of(cls, error: ContextLengthError) -> PromptTooLongError:
         """The same error in these words."""
-        return cls(
-            error.param or "messages",
-            error.num_prompt_tokens,
-            error.num_new_tokens,
-            error.max_context,
-        )
+        param = error.param or "messages"
+        if isinstance(error, TextLengthError):  # at least as many tokens as these characters make
+            tokens = math.ceil(error.num_characters * error.max_context / error.max_characters)
+            return cls(param, tokens, 0, error.max_context)
+        return cls(param, error.num_prompt_tokens, error.num_new_tokens, error.max_context)
 
     def _words(self) -> str:
         prompt, new, most = self.num_prompt_tokens, self.num_new_tokens, self.max_context
-        if not new:  # characters, see TextLengthError
-            return f"prompt is too long: {prompt} characters > {most} tokens maximum"
         if prompt >= most:
             return f"prompt is too long: {prompt} tokens > {most} maximum"
         return (

@@ -7,7 +7,7 @@ from types import TracebackType
 from starlette.requests import Request
 
 from glmserve.api.http.state import context_of
-from glmserve.api.protocol.base import Parsed, parse_large_request
+from glmserve.api.protocol.parsing import Parsed, parse_large_request
 from glmserve.errors import GlmserveError, NotReadyError
 
 _LONGEST_NAME = 40  # characters of an encoding's name that an error message repeats

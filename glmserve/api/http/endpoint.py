@@ -21,18 +21,26 @@ def answering(endpoint: Endpoint[Any]) -> Callable[[Request], Awaitable[Response
     """The handler for POST requests of this endpoint."""
 
     async def handle(request: Request) -> Response:
-        server, caller = context_of(request), caller_of(request)
-        parsed, body = await read_request(request, endpoint.request_type)
-        wanted = AnswerRequest(
-            endpoint,
-            parsed,
-            body if server.answers is not None else b"",
-            caller,
-            partial(disconnected, request),
-            request.headers.get(LAST_EVENT_ID),
-            request.headers.get(IDEMPOTENCY_KEY),
-        )
-        return answer_response(await answer(server, wanted))
+        wanted = await read_answer_request(request, endpoint)
+        return answer_response(await answer(context_of(request), wanted))
 
     handle.__name__ = type(endpoint).__name__  # named in the log if it fails
     return handle
+
+
+async def read_answer_request(request: Request, endpoint: Endpoint[Any]) -> AnswerRequest:
+    """The request for the pipeline.
+
+    Raises:
+        GlmserveError: the body is not a request of this endpoint.
+    """
+    parsed, body = await read_request(request, endpoint.request_type)
+    return AnswerRequest(
+        endpoint,
+        parsed,
+        body if context_of(request).answers is not None else b"",
+        caller_of(request),
+        partial(disconnected, request),
+        request.headers.get(LAST_EVENT_ID),
+        request.headers.get(IDEMPOTENCY_KEY),
+    )

@@ -84,6 +84,7 @@ class ChatWriter:
         has_extras = chat.logprobs or chat.return_token_ids or chat.continuous_usage
         self._is_plain = not (has_extras or answering.may_call)
         self._has_role = [False] * chat.n
+        self._echoed = chat.begun_answer if chat.echo else ""
         self._logprobs = [
             ChatLogprobs(
                 tokenizer,
@@ -114,8 +115,9 @@ class ChatWriter:
     def _choice(self, index: int, answer: ChatAnswer) -> ChatChoice:
         identity = self._identity
         calls = [ToolCallObject(identity.new_call_id(), Function(*call)) for call in answer.calls]
+        content = self._echoed + answer.content
         message = AssistantMessageObject(
-            content=answer.content or (None if calls else ""), tool_calls=calls or UNSET
+            content=content or (None if calls else ""), tool_calls=calls or UNSET
         )
         writer = self._logprobs[index]
         logprobs = writer.push(answer.scored) if writer is not None else None
@@ -170,10 +172,13 @@ class ChatWriter:
             yield data
 
     def _opening(self) -> Iterator[bytes]:
-        """Each choice's role. If a call may follow, it waits for the first content or call."""
-        if not self._answering.may_call:
+        """Each choice's role, and the text that it echoes.
+
+        If a call may follow, the role waits for the first content or call.
+        """
+        if self._echoed or not self._answering.may_call:
             for index in range(self._chat.n):
-                message = self._with_role(index, MessageDelta(content=""))
+                message = self._with_role(index, MessageDelta(content=self._echoed))
                 yield self._choice_event(ChunkChoice(index, message))
 
     def _closing(self) -> Iterator[bytes]:

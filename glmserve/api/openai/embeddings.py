@@ -64,7 +64,7 @@ async def embeddings(request: Request) -> Response:
     """A vector for each input."""
     context = context_of(request)
     wanted, _ = await read_request(request, EmbeddingRequest)
-    context.check_model(wanted.model)
+    context.settle_model(wanted)
     _check_dimensions(context, wanted)
     inputs = await encode_prompts(context, wanted.inputs, "input")
     inputs = [truncated(context, wanted, ids, 0) for ids in inputs]

@@ -60,7 +60,7 @@ async def render_chat(request: Request) -> Response:
     """The prompt of a conversation as token ids."""
     server = context_of(request)
     wanted, _ = await read_request(request, ChatRenderRequest)
-    server.check_model(wanted.model)
+    server.settle_model(wanted)
     apply_defaults(server.generation_defaults, wanted)
     prompt_ids = await chat_prompt(server, wanted)
     assert server.chat_format is not None  # otherwise there is no prompt
@@ -76,7 +76,7 @@ async def render_completion(request: Request) -> Response:
     """The prompts of completions as token ids, one object for each prompt."""
     server = context_of(request)
     wanted, _ = await read_request(request, CompletionRenderRequest)
-    server.check_model(wanted.model)
+    server.settle_model(wanted)
     apply_defaults(server.generation_defaults, wanted)
     encoded = await encode_prompts(server, wanted.prompts, "prompt")
     prompts = [truncated(server, wanted, ids, expected_tokens(wanted)) for ids in encoded]

@@ -13,7 +13,8 @@ from typing import Any, get_args, get_origin
 from glmserve.api.anthropic.protocol import MessagesRequest
 from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest, StrictModel
-from glmserve.api.protocol.accepted.fields import AcceptedField
+from glmserve.api.protocol.accepted.chat import TEMPLATE_ARGUMENTS
+from glmserve.api.protocol.accepted.fields import AcceptedField, hint
 from glmserve.api.protocol.accepted.generation import GENERATION
 from glmserve.api.protocol.base import accepted_fields
 from glmserve.api.protocol.embeddings import EmbeddingRequest
@@ -70,7 +71,22 @@ def _section(title: str, request: type[StrictModel]) -> str:
         for name, field in accepted_fields(model).items()
         if GENERATION.get(name) is not field
     )
+    if request is ChatCompletionRequest:
+        rows |= dict.fromkeys(
+            _row(f"chat_template_kwargs.{name}", field)
+            for name, field in TEMPLATE_ARGUMENTS.items()
+        )
+        rows[
+            "| `chat_template_kwargs.*` | hint | vLLM's clients | Variables of a template. |\n"
+        ] = None
     return f"## {title} alone\n\n{_TABLE}{''.join(rows)}"
+
+
+def _template_rows() -> Iterator[str]:
+    for name, field in TEMPLATE_ARGUMENTS.items():
+        yield _row(f"chat_template_kwargs.{name}", field)
+    others = hint("*", "vLLM's clients", "Variables of a template; these formats have none.")
+    yield _row("chat_template_kwargs.*", others)
 
 
 def _row(path: str, field: AcceptedField) -> str:

@@ -1,30 +1,24 @@
-"""Parses request bodies into checked models, and explains what is wrong with a body."""
+"""The base of all requests: its fields are honoured, accepted without effect, or refused."""
 
 from __future__ import annotations
 
-import asyncio
 from functools import cache
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
-import msgspec
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
-    ValidationError,
     ValidationInfo,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from glmserve.api.protocol.accepted.fields import AcceptedFields
-from glmserve.api.protocol.field_paths import field_path
-from glmserve.api.protocol.invalid_json import invalid_value_path
 from glmserve.api.protocol.unknown_fields import UnknownFields
-from glmserve.errors import InvalidRequestError
 
 FAIL_FAST = Field(fail_fast=True)
 """One error per list is enough: a report on a million bad elements would stall every stream."""
@@ -35,20 +29,9 @@ MAX_PARTS = 2048
 """The most parts of a message, messages of a conversation, or items of an input."""
 MAX_TOOLS = 128  # OpenAI's
 
-_LARGE_BODY = 64 * 1024  # bytes
-_LONGEST_NAME = 100  # characters of a name that an error message repeats
-
-_IN_JSON = {
-    "dict_type": "must be an object",
-    "model_type": "must be an object",
-    "model_attributes_type": "must be an object",
-    "list_type": "must be a list",
-    "none_required": "is not supported by this server; leave it out",
-}
-"""JSON's words for what pydantic says in Python's."""
-
-_UNKNOWN_FIELD = "unknown_field"
-_WRONG_FIELD = "wrong_field"
+UNKNOWN_FIELD = "unknown_field"
+WRONG_FIELD = "wrong_field"
+"""Types of errors about a field that the error names itself."""
 
 
 def at_most(count: int, what: str) -> BeforeValidator:
@@ -64,7 +47,7 @@ def at_most(count: int, what: str) -> BeforeValidator:
 
 def wrong_field(field: str, reason: str) -> PydanticCustomError:
     """The error that a validator of a whole model raises about one of its fields."""
-    return PydanticCustomError(_WRONG_FIELD, "{reason}", {"field": field, "reason": reason})
+    return PydanticCustomError(WRONG_FIELD, "{reason}", {"field": field, "reason": reason})
 
 
 def only_type(known: str) -> BeforeValidator:
@@ -142,88 +125,10 @@ def _check_accepted(
     elif unknown is not None:
         unknown.ignore(name)
     else:
-        raise PydanticCustomError(_UNKNOWN_FIELD, "{field}", {"field": name})
+        raise PydanticCustomError(UNKNOWN_FIELD, "{field}", {"field": name})
 
 
 @cache
 def _field_names(model: type[BaseModel]) -> frozenset[str]:
     """The fields as clients write them."""
     return frozenset(field.alias or name for name, field in model.model_fields.items())
-
-
-Parsed = TypeVar("Parsed", bound=StrictModel)
-
-
-def parse_request(model: type[Parsed], body: bytes, unknown: UnknownFields | None = None) -> Parsed:
-    """Check a request body.
-
-    Args:
-        unknown: notes unknown fields, which are then left out. None: they are refused.
-
-    Raises:
-        InvalidRequestError: names the first field that is wrong, and how.
-    """
-    try:
-        data = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        param = invalid_value_path(body)
-        message = f"the body is not valid JSON: {error}"
-        raise InvalidRequestError(f"{param}: {message}" if param else message, param) from None
-    if not isinstance(data, dict):
-        raise InvalidRequestError("the body must be a JSON object")
-    return parse_data(model, data, unknown)
-
-
-async def parse_large_request(
-    model: type[Parsed], body: bytes, unknown: UnknownFields | None = None
-) -> Parsed:
-    """As `parse_request`, on a thread if the body is large, so that the event loop goes on."""
-    if len(body) < _LARGE_BODY:
-        return parse_request(model, body, unknown)
-    return await asyncio.to_thread(parse_request, model, body, unknown)
-
-
-def parse_data(
-    model: type[Parsed], data: dict[str, Any], unknown: UnknownFields | None = None
-) -> Parsed:
-    """As `parse_request`, for a body that is decoded already."""
-    try:
-        return model.model_validate(data, context=unknown)
-    except ValidationError as error:
-        raise _first_error(error, model) from None
-
-
-def _first_error(error: ValidationError, model: type[BaseModel]) -> InvalidRequestError:
-    """The first error in plain words, with the field's path as OpenAI writes it.
-
-    Every member of a union reports errors of its own. The member that got deepest into the value
-    was meant, or one that does not report a wrong type.
-    """
-    errors = error.errors(include_url=False, include_input=False)
-    field = errors[0]["loc"][:1]
-    paths = [(_path(e, model), e) for e in errors if e["loc"][:1] == field]
-    path, first = max(paths, key=lambda item: (len(item[0]), not item[1]["type"].endswith("_type")))
-    param = ".".join(str(part)[:_LONGEST_NAME] for part in path)
-    kind, context = first["type"], first.get("ctx", {})
-    if kind == _UNKNOWN_FIELD:
-        return InvalidRequestError.about(
-            param, "{param!r} is not supported by this server; leave it out"
-        )
-    if kind in ("missing", "union_tag_not_found"):
-        return InvalidRequestError.about(param, "{param} is required")
-    if kind == "union_tag_invalid":
-        reason = f"must be one of {context['expected_tags']}"
-    else:
-        reason = _IN_JSON.get(kind) or first["msg"].removeprefix("Value error, ")
-    return InvalidRequestError.about(param, "{param}: {reason}", reason=reason)
-
-
-def _path(error: ErrorDetails, model: type[BaseModel]) -> list[str | int]:
-    """The path of the error's field."""
-    path = field_path(model, error["loc"])
-    context = error.get("ctx", {})
-    if error["type"] in (_UNKNOWN_FIELD, _WRONG_FIELD):
-        path.append(context["field"])
-    elif error["type"] in ("union_tag_not_found", "union_tag_invalid"):
-        path.append(context["discriminator"].strip("'"))
-    return path

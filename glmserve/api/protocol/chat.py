@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from glmserve.api.protocol.accepted.chat import CHAT, TEMPLATE_ARGUMENTS
 from glmserve.api.protocol.base import (
@@ -67,10 +67,19 @@ class Prediction(StrictModel):
         return "".join(part.text for part in self.content)
 
 
-class TemplateArguments(StrictModel):
-    """Variables of a chat template, as Hugging Face's servers take them."""
+def _check_template_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Refuse the arguments that every template uses. Others are variables, and a template leaves
+    out those that it does not use."""
+    for name, value in arguments.items():
+        field = TEMPLATE_ARGUMENTS.get(name)
+        refusal = field.refusal(value) if field is not None and value is not None else None
+        if refusal is not None:
+            raise wrong_field(name, refusal)
+    return arguments
 
-    accepted: ClassVar = TEMPLATE_ARGUMENTS
+
+TemplateArguments = Annotated[dict[str, Any], AfterValidator(_check_template_arguments)]
+"""Variables of a chat template, as Hugging Face's servers take them."""
 
 
 def can_be_continued(message: Message) -> bool:
@@ -102,7 +111,10 @@ class ChatCompletionRequest(GenerationRequest):
     add_generation_prompt: bool = Field(
         True, description="false is possible if the last message is continued."
     )
-    chat_template_kwargs: TemplateArguments = TemplateArguments()
+    echo: bool = Field(False, description="Begin the answer with the message that it continues.")
+    chat_template_kwargs: TemplateArguments = Field(
+        {}, description="Has no effect: the formats of these models have no variables."
+    )
     prediction: Prediction | None = Field(
         None, description="Makes an answer that is like it come faster, and changes none."
     )

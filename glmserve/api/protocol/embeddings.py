@@ -17,7 +17,7 @@ class EmbeddingRequest(Truncation):
 
     accepted: ClassVar = EMBEDDINGS
 
-    model: str
+    model: str = Field("", description="Default: the model that is served.")
     input: str | TokenIds | Annotated[list[str], FAIL_FAST] | Annotated[list[TokenIds], FAIL_FAST]
     """Text or token ids, of one input or of several."""
     encoding_format: Literal["float", "base64"] = Field(

@@ -91,7 +91,7 @@ class GenerationRequest(Truncation):
 
     accepted: ClassVar = GENERATION
 
-    model: str
+    model: str = Field("", description="Default: the model that is served.")
     max_tokens: TokenLimit | None = Field(None, description="-1: what fits into the context.")
     min_tokens: int = Field(
         0, ge=0, le=INT32_MAX, description="Nothing ends the text before so many tokens."

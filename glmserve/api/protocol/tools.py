@@ -28,7 +28,7 @@ class ToolModel(StrictModel):
 
     accepted: ClassVar = TOOL
 
-    type: Literal["function"]
+    type: Literal["function"] = "function"
     function: FunctionModel
 
 

@@ -55,7 +55,9 @@ class TokenizeRequest(_Request):
     continue_final_message: bool = Field(
         False, description="With messages: the last one is the assistant's, and is continued."
     )
-    chat_template_kwargs: TemplateArguments = TemplateArguments()
+    chat_template_kwargs: TemplateArguments = Field(
+        {}, description="Has no effect: the formats of these models have no variables."
+    )
     return_token_strs: bool = Field(False, description="Add each token's own text.")
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+from msgspec import UNSET
 
 from glmserve.api.journaling.identity import Identity
 from glmserve.api.openai.responses.input_items import (
+    ConversationItem,
     FunctionCallItem,
     FunctionCallOutputItem,
-    InputItem,
+    ItemReference,
+    MessageItem,
+    ReasoningItem,
 )
 from glmserve.api.openai.responses.objects import (
     InputText,
@@ -19,11 +24,12 @@ from glmserve.api.openai.responses.objects import (
     ResponseFunctionOutput,
     ResponseMessage,
 )
-from glmserve.api.openai.responses.protocol import (
+from glmserve.api.openai.responses.protocol import FlatJsonSchemaFormat, ResponsesRequest
+from glmserve.api.openai.responses.tools import (
     FlatAllowedTools,
-    FlatJsonSchemaFormat,
     FlatNamedTool,
-    ResponsesRequest,
+    FlatToolChoice,
+    Functions,
 )
 from glmserve.api.protocol import ChatCompletionRequest, GenerationRequest, parse_data
 from glmserve.errors import InvalidRequestError
@@ -39,8 +45,16 @@ FIELD_NAMES = {
 """This API's names of chat request fields, for errors."""
 
 
-def input_items(request: ResponsesRequest, identity: Identity) -> list[Item]:
-    """The request's own input, each item with an id."""
+FindItem: TypeAlias = Callable[[str], Item | None]
+"""An item of the stored responses, by its id."""
+
+
+def input_items(request: ResponsesRequest, identity: Identity, find: FindItem) -> list[Item]:
+    """The request's own input, each item with an id. Reasoning is left out.
+
+    Raises:
+        InvalidRequestError: there is no item that a reference names.
+    """
     if isinstance(request.input, str):
         return [
             ResponseMessage(
@@ -50,24 +64,26 @@ def input_items(request: ResponsesRequest, identity: Identity) -> list[Item]:
                 content=[InputText(request.input)],
             )
         ]
-    return [_item(item, identity) for item in request.input]
+    return [
+        _item(item, identity, find) for item in request.input if not isinstance(item, ReasoningItem)
+    ]
 
 
 def num_parts(request: ResponsesRequest) -> int:
     """The number of parts of the input, which determines the work of converting it."""
     if isinstance(request.input, str):
         return 1
-    return sum(
-        1 if isinstance(item, FunctionCallItem | FunctionCallOutputItem) else len(item.content)
-        for item in request.input
-    )
+    return sum(len(item.content) if isinstance(item, MessageItem) else 1 for item in request.input)
 
 
-def chat_request(request: ResponsesRequest, items: Sequence[Item]) -> ChatCompletionRequest:
+def chat_request(
+    request: ResponsesRequest, functions: Functions, items: Sequence[Item]
+) -> ChatCompletionRequest:
     """The chat completion request with the same meaning.
 
     Args:
         request: everything but the conversation.
+        functions: those that the request offers.
         items: the conversation, earlier turns and the input.
 
     Raises:
@@ -82,26 +98,32 @@ def chat_request(request: ResponsesRequest, items: Sequence[Item]) -> ChatComple
         ChatCompletionRequest,
         {
             **fields,
-            "messages": [*system, *_messages(items)],
+            "messages": [*system, *_messages(items, functions)],
             "max_completion_tokens": request.max_output_tokens,
-            "logprobs": bool(request.include),
-            "top_logprobs": request.top_logprobs if request.include else None,
+            "logprobs": request.wants_logprobs,
+            "top_logprobs": request.top_logprobs if request.wants_logprobs else None,
             "response_format": _response_format(request),
-            "tools": [_tool(tool.model_dump(exclude={"type"})) for tool in request.tools],
-            "tool_choice": _tool_choice(request),
+            "tools": [
+                _tool({**function.model_dump(exclude={"type"}), "name": name})
+                for name, function in functions.offered
+            ],
+            "tool_choice": _tool_choice(request.tool_choice, functions),
             "parallel_tool_calls": request.parallel_tool_calls,
         },
     )
 
 
-def _item(item: InputItem, identity: Identity) -> Item:
+def _item(item: ConversationItem, identity: Identity, find: FindItem) -> Item:
     match item:
+        case ItemReference(id=reference):
+            return _found(reference, find)
         case FunctionCallItem():
             return ResponseFunctionCall(
                 id=item.id or identity.new_id("fc_"),
                 status=item.status,
                 call_id=item.call_id,
                 name=item.name,
+                namespace=UNSET if item.namespace is None else item.namespace,
                 arguments=item.arguments,
             )
         case FunctionCallOutputItem(output=output):
@@ -111,8 +133,7 @@ def _item(item: InputItem, identity: Identity) -> Item:
                 call_id=item.call_id,
                 output=output if isinstance(output, str) else [InputText(p.text) for p in output],
             )
-        case _:
-            content = item.content
+        case MessageItem(content=content):
             texts = [content] if isinstance(content, str) else [part.text for part in content]
             kind = OutputText if item.role == "assistant" else InputText
             return ResponseMessage(
@@ -123,7 +144,17 @@ def _item(item: InputItem, identity: Identity) -> Item:
             )
 
 
-def _messages(items: Iterable[Item]) -> list[dict[str, Any]]:
+def _found(reference: str, find: FindItem) -> Item:
+    item = find(reference)
+    if item is None:
+        raise InvalidRequestError(
+            f"there is no item {reference[:100]!r} here, or no longer; send the item itself",
+            "input",
+        )
+    return item
+
+
+def _messages(items: Iterable[Item], functions: Functions) -> list[dict[str, Any]]:
     """Calls join the assistant's message before them, as both are one answer."""
     messages: list[dict[str, Any]] = []
     call_ids = set()
@@ -132,7 +163,7 @@ def _messages(items: Iterable[Item]) -> list[dict[str, Any]]:
             case ResponseFunctionCall():
                 if not messages or messages[-1]["role"] != "assistant":
                     messages.append({"role": "assistant", "content": ""})
-                messages[-1].setdefault("tool_calls", []).append(_call(item))
+                messages[-1].setdefault("tool_calls", []).append(_call(item, functions))
                 call_ids.add(item.call_id)
             case ResponseFunctionOutput(call_id=call_id, output=output):
                 if call_id not in call_ids:
@@ -148,8 +179,9 @@ def _messages(items: Iterable[Item]) -> list[dict[str, Any]]:
     return messages
 
 
-def _call(item: ResponseFunctionCall) -> dict[str, Any]:
-    return {"id": item.call_id, "function": {"name": item.name, "arguments": item.arguments}}
+def _call(item: ResponseFunctionCall, functions: Functions) -> dict[str, Any]:
+    name = functions.shown(item.name, None if item.namespace is UNSET else item.namespace)
+    return {"id": item.call_id, "function": {"name": name, "arguments": item.arguments}}
 
 
 def _joined(content: str | Sequence[InputText | OutputText]) -> str:
@@ -168,12 +200,16 @@ def _tool(function: dict[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _tool_choice(request: ResponsesRequest) -> str | dict[str, Any]:
-    match request.tool_choice:
-        case FlatNamedTool(name=name):
-            return _tool({"name": name})
+def _tool_choice(choice: FlatToolChoice, functions: Functions) -> str | dict[str, Any]:
+    match choice:
+        case FlatNamedTool():
+            return _named(choice, functions)
         case FlatAllowedTools(mode=mode, tools=tools):
-            allowed = {"mode": mode, "tools": [_tool({"name": tool.name}) for tool in tools]}
+            allowed = {"mode": mode, "tools": [_named(tool, functions) for tool in tools]}
             return {"type": "allowed_tools", "allowed_tools": allowed}
-        case choice:
+        case _:
             return choice
+
+
+def _named(tool: FlatNamedTool, functions: Functions) -> dict[str, Any]:
+    return _tool({"name": functions.shown(tool.name, tool.namespace)})

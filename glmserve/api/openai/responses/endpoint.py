@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
 from glmserve.api.answering.answer_context import AnswerContext
-from glmserve.api.answering.chat_generation import start_chat
+from glmserve.api.answering.caller import Caller
+from glmserve.api.answering.chat_generation import ChatGeneration, chat_prompt, start_chat
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import Endpoint
 from glmserve.api.answering.sse import encode_json
@@ -26,9 +28,11 @@ from glmserve.api.openai.responses.store import (
     ResponseStore,
     StoredResponse,
 )
+from glmserve.api.openai.responses.tools import Functions, left_out
+from glmserve.api.openai.responses.truncation import shortened
 from glmserve.api.openai.responses.writer import ResponseWriter
 from glmserve.api.protocol import ChatCompletionRequest
-from glmserve.errors import InvalidRequestError
+from glmserve.errors import ContextLengthError, InvalidRequestError
 
 
 class ResponsesEndpoint(Endpoint[ResponsesRequest]):
@@ -50,34 +54,41 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
     ) -> ResponseWriter:
         earlier = self._recorded_earlier_items(request, answer)
         is_stored = self._is_stored(request)
+        owner = answer.caller.key_id
         own = await run_in_thread_if_large(
-            lambda: input_items(request, answer.identity), num_parts(request)
+            lambda: input_items(request, answer.identity, partial(self._store.find_item, owner)),
+            num_parts(request),
         )
-        items = [*earlier, *own]
+        items, functions = [*earlier, *own], Functions(request.tools)
+        server.left_out_tools.note(left_out(request.tools), answer)
 
         def keep(response: ResponseObject) -> None:
             if is_stored:
                 stored = StoredResponse(encode_json(response), items, response.output)
-                self._store.add(answer.caller.key_id, response.id, stored)
+                self._store.add(owner, response.id, stored)
 
-        chat = await _chat(request, items)
-        answering = await start_chat(server, chat, answer)
-        logprobs = ChatLogprobs(server.tokenizer) if request.include and server.tokenizer else None
-        return ResponseWriter(request, answering, logprobs, keep)
+        answering = await _start(server, request, functions, items, answer)
+        tokenizer = server.tokenizer if request.wants_logprobs else None
+        logprobs = ChatLogprobs(tokenizer) if tokenizer else None
+        return ResponseWriter(request, functions, answering, logprobs, keep, is_stored=is_stored)
 
     def _recorded_earlier_items(
         self, request: ResponsesRequest, answer: AnswerContext
     ) -> Sequence[Item]:
         """The earlier turns. A resumed answer has those with which it began."""
         if answer.journaled is None or request.previous_response_id is None:
-            return self._earlier_items(request, answer)
+            return self.earlier_items(request, answer.caller)
         notes = answer.journaled.endpoint_data(
-            lambda: encode_json(self._earlier_items(request, answer))
+            lambda: encode_json(self.earlier_items(request, answer.caller))
         )
         return msgspec.json.decode(notes, type=list[Item])
 
-    def _earlier_items(self, request: ResponsesRequest, answer: AnswerContext) -> Sequence[Item]:
-        """The conversation that the request continues."""
+    def earlier_items(self, request: ResponsesRequest, caller: Caller) -> Sequence[Item]:
+        """The conversation that the request continues.
+
+        Raises:
+            InvalidRequestError: there is none of this name.
+        """
         previous = request.previous_response_id
         if previous is None:
             return ()
@@ -87,7 +98,7 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
                 "conversation as input",
                 "previous_response_id",
             )
-        stored = self._store.find(answer.caller.key_id, previous)
+        stored = self._store.find(caller.key_id, previous)
         if stored is None:
             raise PreviousResponseNotFoundError(
                 f"there is no response {previous[:100]!r} here, or no longer; send the whole "
@@ -103,12 +114,44 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
                 "send false",
                 "store",
             )
+        if request.background and not self._store.is_on:
+            raise InvalidRequestError(
+                "background: this server keeps no responses (--response-store-size 0)", "background"
+            )
         return self._store.is_on and request.store is not False
 
 
-async def _chat(request: ResponsesRequest, items: Sequence[Item]) -> ChatCompletionRequest:
+async def _start(
+    server: ServerContext,
+    request: ResponsesRequest,
+    functions: Functions,
+    items: Sequence[Item],
+    answer: AnswerContext,
+) -> ChatGeneration:
+    """Start to answer the items, or the newest of them if the request allows that."""
+    try:
+        return await start_chat(server, await _chat(request, functions, items), answer)
+    except ContextLengthError:
+        if request.truncation != "auto":
+            raise
+
+    async def fits(items: Sequence[Item]) -> bool:
+        chat = await _chat(request, functions, items)
+        try:
+            prompt = await chat_prompt(server, chat)
+        except ContextLengthError:
+            return False
+        return len(prompt) + (chat.output_limit or 1) <= server.engine.info.limits.max_context
+
+    newest = await shortened(fits, items)
+    return await start_chat(server, await _chat(request, functions, newest), answer)
+
+
+async def _chat(
+    request: ResponsesRequest, functions: Functions, items: Sequence[Item]
+) -> ChatCompletionRequest:
     chat = await run_in_thread_if_large(
-        lambda: chat_request(request, items), num_parts(request) + len(items)
+        lambda: chat_request(request, functions, items), num_parts(request) + len(items)
     )
     if chat.logprobs and chat.tools and chat.tool_choice != "none":
         raise InvalidRequestError(
@@ -117,3 +160,20 @@ async def _chat(request: ResponsesRequest, items: Sequence[Item]) -> ChatComplet
             "include",
         )
     return chat
+
+
+async def num_input_tokens(
+    server: ServerContext, store: ResponseStore, request: ResponsesRequest, caller: Caller
+) -> int:
+    """Tokens of the prompt that the request would have.
+
+    Raises:
+        GlmserveError: the request cannot be honoured.
+    """
+    endpoint, answer = ResponsesEndpoint(store), AnswerContext(caller)
+    items = [
+        *endpoint.earlier_items(request, caller),
+        *input_items(request, answer.identity, partial(store.find_item, caller.key_id)),
+    ]
+    chat = await _chat(request, Functions(request.tools), items)
+    return len(await chat_prompt(server, chat))

@@ -1,15 +1,28 @@
-"""GET and DELETE /v1/responses/{response_id}, and its input items"""
+"""/v1/responses: answers in the background, and stored responses"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from glmserve.api.http.responses import json_response
-from glmserve.api.http.state import caller_of
-from glmserve.api.openai.responses.objects import DeletedResponse, InputItemList, Item
+from glmserve.api.answering.pipeline import answer
+from glmserve.api.http.body import read_request
+from glmserve.api.http.endpoint import read_answer_request
+from glmserve.api.http.responses import answer_response, json_response
+from glmserve.api.http.state import caller_of, context_of
+from glmserve.api.openai.responses.background import BackgroundResponses
+from glmserve.api.openai.responses.conversation import FIELD_NAMES
+from glmserve.api.openai.responses.endpoint import ResponsesEndpoint, num_input_tokens
+from glmserve.api.openai.responses.objects import (
+    DeletedResponse,
+    InputItemList,
+    InputTokenCount,
+    Item,
+)
+from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.openai.responses.store import (
     ResponseNotFoundError,
     ResponseStore,
@@ -20,9 +33,51 @@ from glmserve.errors import InvalidRequestError
 _DEFAULT_PAGE, _LONGEST_PAGE = 20, 100  # items; OpenAI's
 
 
+def create_response(endpoint: ResponsesEndpoint) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of POST /v1/responses: answers, now or in the background."""
+
+    async def handle(request: Request) -> Response:
+        server = context_of(request)
+        wanted = await read_answer_request(request, endpoint)
+        if wanted.parsed.background:
+            return json_response(await _background_of(request).start(server, wanted))
+        return answer_response(await answer(server, wanted))
+
+    return handle
+
+
+async def count_input_tokens(request: Request) -> Response:
+    """POST /v1/responses/input_tokens: the length of a request's prompt."""
+    server, caller = context_of(request), caller_of(request)
+    parsed, _ = await read_request(request, ResponsesRequest)
+    try:
+        count = await num_input_tokens(server, _store_of(request), parsed, caller)
+    except InvalidRequestError as error:
+        raise error.renamed(FIELD_NAMES) from None
+    return json_response(InputTokenCount(count))
+
+
+async def cancel_response(request: Request) -> Response:
+    """Stop a response in the background; one that has ended stays as it is."""
+    owner, response_id = caller_of(request).key_id, request.path_params["response_id"]
+    cancelled = await _background_of(request).cancel(owner, response_id)
+    if cancelled is not None:
+        return json_response(cancelled)
+    body = _find(request).body
+    if not msgspec.json.decode(body)["background"]:
+        raise InvalidRequestError(
+            "only a response in the background can be cancelled", "background"
+        )
+    return Response(body, media_type="application/json")
+
+
 async def retrieve_response(request: Request) -> Response:
-    """A stored response, as it was given."""
-    _check_query(request, ())
+    """A stored response, as it was given, or what there is of one in the background."""
+    _check_query(request, ("include",))
+    owner, response_id = caller_of(request).key_id, request.path_params["response_id"]
+    running = _background_of(request).find(owner, response_id)
+    if running is not None:
+        return json_response(running)
     return Response(_find(request).body, media_type="application/json")
 
 
@@ -55,6 +110,11 @@ async def list_input_items(request: Request) -> Response:
 def _store_of(request: Request) -> ResponseStore:
     store: ResponseStore = request.app.state.responses
     return store
+
+
+def _background_of(request: Request) -> BackgroundResponses:
+    background: BackgroundResponses = request.app.state.background
+    return background
 
 
 def _find(request: Request) -> StoredResponse:

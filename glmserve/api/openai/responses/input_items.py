@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from glmserve.api.protocol.accepted.responses import INPUT_PART, ITEM, OUTPUT_PART
 from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, StrictModel, only_type, wrong_field
 
 _PARTS = Field(max_length=MAX_PARTS)
-_MAX_SCORES = 2**17  # tokens of one text
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
 class InputTextPart(StrictModel):
     """A piece of what a client says."""
+
+    accepted: ClassVar = INPUT_PART
 
     type: Literal["input_text"]
     text: str
@@ -24,12 +26,10 @@ class InputTextPart(StrictModel):
 class OutputTextPart(StrictModel):
     """A piece of what the model has said, as a response has it."""
 
+    accepted: ClassVar = OUTPUT_PART
+
     type: Literal["output_text"]
     text: str
-    annotations: Annotated[list[object], Field(max_length=0)] = []
-    logprobs: Annotated[list[dict[str, Any]], FAIL_FAST] = Field(
-        [], max_length=_MAX_SCORES, description="As in responses; has no effect."
-    )
 
 
 class OutputRefusalPart(StrictModel):
@@ -44,6 +44,8 @@ class OutputRefusalPart(StrictModel):
 
 
 class _ItemModel(StrictModel):
+    accepted: ClassVar = ITEM
+
     id: str | None = Field(None, description="As in responses; the item keeps it.")
     status: ItemStatus = "completed"
 
@@ -85,6 +87,7 @@ class FunctionCallItem(_ItemModel):
     type: Literal["function_call"]
     call_id: str
     name: str
+    namespace: str | None = None
     arguments: str = Field(description="The text of a JSON object.")
 
 
@@ -98,13 +101,33 @@ class FunctionCallOutputItem(_ItemModel):
     )
 
 
-def _add_type(item: Any) -> Any:
-    """A message may come without its type."""
-    return {"type": "message", **item} if isinstance(item, dict) else item
+class ReasoningItem(BaseModel):
+    """How another model came to its answer. These models have no place for it: it is left out."""
 
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    type: Literal["reasoning"]
+
+
+class ItemReference(StrictModel):
+    """An item of a stored response, or of its input."""
+
+    type: Literal["item_reference"]
+    id: str
+
+
+def _add_type(item: Any) -> Any:
+    """A message may come without its type, and a reference, too."""
+    if not isinstance(item, dict) or item.get("type") is not None:
+        return item
+    kind = "item_reference" if item.keys() - {"type"} == {"id"} else "message"
+    return {**item, "type": kind}
+
+
+ConversationItem = MessageItem | FunctionCallItem | FunctionCallOutputItem | ItemReference
 
 InputItem = Annotated[
-    MessageItem | FunctionCallItem | FunctionCallOutputItem,
+    ConversationItem | ReasoningItem,
     Field(discriminator="type"),
     BeforeValidator(_add_type),
 ]

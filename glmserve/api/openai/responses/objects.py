@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from glmserve.api.openai.chat_objects import ContentLogprob
 from glmserve.api.openai.responses.input_items import ItemStatus
@@ -35,12 +36,13 @@ class ResponseMessage(msgspec.Struct, kw_only=True, tag_field="type", tag="messa
 
 
 class ResponseFunctionCall(msgspec.Struct, kw_only=True, tag_field="type", tag="function_call"):
-    """What the model calls."""
+    """What the model calls; with a namespace if the tool was given in one."""
 
     id: str
     status: ItemStatus
     call_id: str
     name: str
+    namespace: str | UnsetType = UNSET
     arguments: str
 
 
@@ -98,10 +100,15 @@ class IncompleteDetails(msgspec.Struct):
 
 
 class ResponseReasoning(msgspec.Struct):
-    """These models do not reason."""
+    """As the request has it; these models do not reason."""
 
-    effort: Literal["none"] | None = None
-    summary: None = None
+    effort: str | None = None
+    summary: str | None = None
+
+
+ResponseStatus: TypeAlias = Literal[
+    "queued", "in_progress", "completed", "incomplete", "failed", "cancelled"
+]
 
 
 class ResponseObject(msgspec.Struct, kw_only=True):
@@ -110,29 +117,32 @@ class ResponseObject(msgspec.Struct, kw_only=True):
     id: str
     object: Literal["response"] = "response"
     created_at: int
-    status: Literal["in_progress", "completed", "incomplete", "failed"] = "in_progress"
+    status: ResponseStatus = "in_progress"
     completed_at: int | None = None
     background: bool = False
     error: ResponseFailure | None = None
+    frequency_penalty: float
     incomplete_details: IncompleteDetails | None = None
     instructions: str | None
     max_output_tokens: int | None
-    max_tool_calls: None = None
+    max_tool_calls: int | None
     model: str
     output: list[OutputItem] = []
     parallel_tool_calls: bool
+    presence_penalty: float
     previous_response_id: str | None
     prompt_cache_key: str | None
     reasoning: ResponseReasoning
     safety_identifier: str | None
     service_tier: Literal["default"] = "default"
+    store: bool
     temperature: float
     text: dict[str, Any]
     tool_choice: str | dict[str, Any]
     tools: list[dict[str, Any]]
     top_logprobs: int
     top_p: float
-    truncation: Literal["disabled"] = "disabled"
+    truncation: Literal["disabled", "auto"]
     usage: ResponseUsage | None = None
     user: str | None
     metadata: dict[str, str]
@@ -144,6 +154,13 @@ class DeletedResponse(msgspec.Struct):
     id: str
     object: Literal["response"] = "response"
     deleted: bool = True
+
+
+class InputTokenCount(msgspec.Struct):
+    """The number of tokens that a request's prompt has."""
+
+    input_tokens: int
+    object: Literal["response.input_tokens"] = "response.input_tokens"
 
 
 class InputItemList(msgspec.Struct, kw_only=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from msgspec import UNSET
+
 from glmserve.api.journaling.identity import Identity
 from glmserve.api.openai.chat_objects import ContentLogprob
 from glmserve.api.openai.logprobs import ChatLogprobs
@@ -25,6 +27,7 @@ from glmserve.api.openai.responses.objects import (
     ResponseFunctionCall,
     ResponseMessage,
 )
+from glmserve.api.openai.responses.tools import FunctionName, Functions
 from glmserve.text.text_assembler import ScoredToken
 from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta, ToolEvent
 
@@ -34,11 +37,15 @@ class Output:
 
     Args:
         identity: makes the ids of items and calls.
+        functions: those that the model may call.
         logprobs: None if the request wants none.
     """
 
-    def __init__(self, identity: Identity, logprobs: ChatLogprobs | None) -> None:
+    def __init__(
+        self, identity: Identity, functions: Functions, logprobs: ChatLogprobs | None
+    ) -> None:
         self._identity = identity
+        self._functions = functions
         self.items: list[OutputItem] = []
         """The complete items."""
         self._logprobs = logprobs
@@ -79,7 +86,8 @@ class Output:
 
     def _new_call(self, name: str) -> _Call:
         index = len(self.items) + bool(self._open)
-        return _Call(index, self._identity.new_id("fc_"), self._identity.new_call_id(), name)
+        item_id, call_id = self._identity.new_id("fc_"), self._identity.new_call_id()
+        return _Call(index, item_id, call_id, self._functions.name(name))
 
     def _begin(self, item: _Message | _Call) -> list[Event]:
         told = self._end("completed")
@@ -156,7 +164,7 @@ class _Message:
 class _Call:
     """A call that is being written."""
 
-    def __init__(self, index: int, item_id: str, call_id: str, name: str) -> None:
+    def __init__(self, index: int, item_id: str, call_id: str, name: FunctionName) -> None:
         self._index = index
         self._name = name
         self._id = item_id
@@ -191,7 +199,8 @@ class _Call:
             id=self._id,
             status=status,
             call_id=self._call_id,
-            name=self._name,
+            name=self._name.name,
+            namespace=UNSET if self._name.namespace is None else self._name.namespace,
             arguments="".join(self._arguments),
         )
 

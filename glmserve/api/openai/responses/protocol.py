@@ -7,24 +7,36 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from glmserve.api.openai.responses.input_items import InputItem
-from glmserve.api.protocol.accepted.responses import RESPONSES
+from glmserve.api.openai.responses.tools import AnyTool, FlatToolChoice
+from glmserve.api.protocol.accepted.responses import REASONING, RESPONSES
 from glmserve.api.protocol.base import (
     FAIL_FAST,
     INT32_MAX,
     MAX_PARTS,
     MAX_TOOLS,
     StrictModel,
-    only_type,
     wrong_field,
 )
 from glmserve.api.protocol.chat import JsonObjectFormat, JsonSchemaSpec, TextFormat
 from glmserve.api.protocol.sampling import GenerationRequest, Metadata, StreamOptions
-from glmserve.api.protocol.tools import FunctionModel, ToolName
 
 _NO_EFFECT = "Given back in the response; has no other effect."
 _MAX_INCLUDED = 16
+_SHORT = Field(max_length=64)
 
 LOGPROBS = "message.output_text.logprobs"
+
+Included = Literal[
+    "message.output_text.logprobs",
+    "reasoning.encrypted_content",
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+    "file_search_call.results",
+    "message.input_image.image_url",
+    "web_search_call.action.sources",
+    "web_search_call.results",
+]
+"""What a response may have besides. Here only log-probabilities exist."""
 
 
 class FlatJsonSchemaFormat(JsonSchemaSpec):
@@ -39,39 +51,16 @@ class TextConfig(StrictModel):
     format: Annotated[
         TextFormat | JsonObjectFormat | FlatJsonSchemaFormat, Field(discriminator="type")
     ] = TextFormat(type="text")
-    verbosity: Literal["medium"] = "medium"
-
-
-class FlatTool(FunctionModel):
-    """A function the model may call."""
-
-    type: Literal["function"]
-
-
-class FlatNamedTool(StrictModel):
-    """One of the tools."""
-
-    type: Literal["function"]
-    name: ToolName
-
-
-class FlatAllowedTools(StrictModel):
-    """Some of the tools, and whether one of them must be called."""
-
-    type: Literal["allowed_tools"]
-    mode: Literal["auto", "required"]
-    tools: Annotated[
-        list[Annotated[FlatNamedTool, only_type("function")]],
-        FAIL_FAST,
-        Field(min_length=1, max_length=MAX_TOOLS),
-    ]
+    verbosity: Literal["low", "medium", "high"] = Field("medium", description=_NO_EFFECT)
 
 
 class ReasoningConfig(StrictModel):
     """These models do not reason."""
 
-    effort: Literal["none"] = "none"
-    summary: None = None
+    accepted: ClassVar = REASONING
+
+    effort: Annotated[str | None, _SHORT] = Field(None, description=_NO_EFFECT)
+    summary: Annotated[str | None, _SHORT] = Field(None, description=_NO_EFFECT)
 
 
 class ResponseStreamOptions(StreamOptions):
@@ -113,18 +102,14 @@ class ResponsesRequest(GenerationRequest):
     return_tokens_as_token_ids: Literal[False] = False
     return_token_ids: Literal[False] = False
     stream_options: ResponseStreamOptions | None = None
-    text: TextConfig = TextConfig()
-    tools: Annotated[
-        list[Annotated[FlatTool, only_type("function")]], FAIL_FAST, Field(max_length=MAX_TOOLS)
-    ] = []
-    tool_choice: (
-        Literal["none", "auto", "required"]
-        | Annotated[FlatNamedTool | FlatAllowedTools, Field(discriminator="type")]
-    ) = "auto"
+    text: TextConfig = TextConfig(verbosity="medium")
+    tools: Annotated[list[AnyTool], FAIL_FAST, Field(max_length=MAX_TOOLS)] = []
+    tool_choice: FlatToolChoice = "auto"
     parallel_tool_calls: bool = Field(True, description="Allow several calls in one response.")
-    include: Annotated[
-        list[Literal["message.output_text.logprobs"]], Field(max_length=_MAX_INCLUDED)
-    ] = []
+    max_tool_calls: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = Field(
+        None, description="Limits the server's own tools, of which there are none."
+    )
+    include: Annotated[list[Included], FAIL_FAST, Field(max_length=_MAX_INCLUDED)] = []
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None, description=f"So many most likely tokens; goes with include: ['{LOGPROBS}']."
     )
@@ -141,12 +126,18 @@ class ResponsesRequest(GenerationRequest):
         None,
         description="Given back in the response. Equal beginnings of prompts are found without it.",
     )
-    truncation: Literal["disabled"] = Field(
-        "disabled", description="What does not fit into the context is refused, never cut."
+    truncation: Literal["disabled", "auto"] = Field(
+        "disabled",
+        description="What does not fit into the context is refused (disabled), or the oldest items "
+        "are left out (auto).",
     )
     reasoning: ReasoningConfig | None = None
-    background: Literal[False] = False
-    service_tier: Literal["auto", "default"] = "auto"
+    background: bool = Field(
+        False, description="Answer at once, and generate meanwhile; GET has the response."
+    )
+    service_tier: Literal["auto", "default", "flex", "priority", "scale"] = Field(
+        "auto", description="There is one tier; the response says default."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -156,7 +147,15 @@ class ResponsesRequest(GenerationRequest):
         return data
 
     @model_validator(mode="after")
-    def _check_logprobs(self) -> Self:
-        if self.top_logprobs and not self.include:
+    def _check_combinations(self) -> Self:
+        if self.top_logprobs and not self.wants_logprobs:
             raise wrong_field("top_logprobs", f"goes with include: ['{LOGPROBS}']")
+        if self.background and self.stream:
+            raise wrong_field("background", "a stream cannot be left to the background")
+        if self.background and self.store is False:
+            raise wrong_field("store", "a response in the background has to be stored")
         return self
+
+    @property
+    def wants_logprobs(self) -> bool:
+        return LOGPROBS in self.include

@@ -92,6 +92,17 @@ class ResponseStore:
         self._entries.move_to_end((owner, response_id))
         return entry[0]
 
+    def find_item(self, owner: str | None, item_id: str) -> Item | None:
+        """An item of any of the owner's responses, or of their input; the newest are looked at
+        first."""
+        for (of, _), (stored, _) in reversed(self._entries.items()):
+            if of != owner:
+                continue
+            for item in (*stored.output, *stored.input):
+                if item.id == item_id:
+                    return item
+        return None
+
     def remove(self, owner: str | None, response_id: str) -> bool:
         """Forget it; False if there was none."""
         _, size = self._entries.pop((owner, response_id), (None, None))

@@ -24,6 +24,7 @@ from glmserve.api.openai.responses.objects import (
 )
 from glmserve.api.openai.responses.output import Output
 from glmserve.api.openai.responses.protocol import ResponsesRequest
+from glmserve.api.openai.responses.tools import Functions
 from glmserve.errors import GlmserveError
 
 
@@ -32,25 +33,32 @@ class ResponseWriter:
 
     Args:
         request: the request that is answered.
+        functions: those that the request offers.
+        is_stored: whether the response will be kept.
         answering: its generation, with one choice.
         logprobs: None if the request wants none.
-        on_end: called with the response once it has ended well, before a client knows of it.
+        on_end: called with the response once it has ended well, or in the background, before a
+            client knows of it.
     """
 
     def __init__(
         self,
         request: ResponsesRequest,
+        functions: Functions,
         answering: ChatGeneration,
         logprobs: ChatLogprobs | None,
         on_end: Callable[[ResponseObject], None],
+        *,
+        is_stored: bool,
     ) -> None:
         self.generation = answering.generation
         self._answering = answering
         self._identity = answering.generation.identity
-        self._output = Output(self._identity, logprobs)
+        self._output = Output(self._identity, functions, logprobs)
         self._on_end = on_end
         self._numbers = itertools.count()
-        self._response = _beginning(request, self._identity)
+        self.response = _beginning(request, functions, self._identity, is_stored)
+        """What there is of the response."""
 
     async def whole(self, texts: Sequence[WholeText]) -> bytes:
         """The response as one JSON body."""
@@ -61,7 +69,7 @@ class ResponseWriter:
             return answer.finish_reason
 
         self._finish(await run_in_thread_if_large(read, self._answering.reading_size(texts)))
-        return encode_json(self._response)
+        return encode_json(self.response)
 
     async def events(self) -> AsyncIterator[bytes]:
         """The same as a stream of server-sent events.
@@ -77,20 +85,34 @@ class ResponseWriter:
             if delta.finish_reason is not None:
                 for event in self._finish(delta.finish_reason):
                     yield self._sent(event)
-        yield self._state(f"response.{self._response.status}")
+        yield self._state(f"response.{self.response.status}")
 
     def failure(self, error: GlmserveError) -> Iterator[bytes]:
         """The last events of a stream that has failed."""
-        self._response.status = "failed"
-        self._response.error = ResponseFailure("server_error", error.message)
-        self._close()
+        self._fail(error)
         yield self._sent(ErrorEvent(code=error.code, message=error.message, param=error.param))
         yield self._state("response.failed")
+
+    def fail(self, error: GlmserveError) -> None:
+        """End a response that no client waits for, which has failed."""
+        self._fail(error)
+        self._on_end(self.response)
+
+    def cancel(self) -> None:
+        """End a response that no client waits for, without the rest of its output."""
+        self.response.status = "cancelled"
+        self._close()
+        self._on_end(self.response)
+
+    def _fail(self, error: GlmserveError) -> None:
+        self.response.status = "failed"
+        self.response.error = ResponseFailure("server_error", error.message)
+        self._close()
 
     def _finish(self, reason: str) -> list[Event]:
         is_cut = reason == "length"
         events = self._output.finish("incomplete" if is_cut else "completed")
-        response = self._response
+        response = self.response
         response.status = "incomplete" if is_cut else "completed"
         response.incomplete_details = IncompleteDetails() if is_cut else None
         response.completed_at = None if is_cut else self._identity.end_time
@@ -99,38 +121,50 @@ class ResponseWriter:
         return events
 
     def _close(self) -> None:
-        self._response.output = self._output.items
-        self._response.usage = _usage(self._answering)
+        self.response.output = self._output.items
+        self.response.usage = _usage(self._answering)
 
     def _state(self, kind: Any) -> bytes:
-        return self._sent(ResponseEvent(type=kind, response=self._response))
+        return self._sent(ResponseEvent(type=kind, response=self.response))
 
     def _sent(self, event: Event) -> bytes:
         event.sequence_number = next(self._numbers)
         return named_event(event.type, event)
 
 
-def _beginning(request: ResponsesRequest, identity: Identity) -> ResponseObject:
+def _beginning(
+    request: ResponsesRequest, functions: Functions, identity: Identity, is_stored: bool
+) -> ResponseObject:
     """A response without output, which repeats the fields of the request."""
     choice = request.tool_choice
     reasoning = request.reasoning
     return ResponseObject(
         id=identity.new_id("resp_"),
         created_at=identity.created,
+        background=request.background,
+        frequency_penalty=request.frequency_penalty,
         instructions=request.instructions,
         max_output_tokens=request.max_output_tokens,
+        max_tool_calls=request.max_tool_calls,
         model=request.model,
         parallel_tool_calls=request.parallel_tool_calls,
+        presence_penalty=request.presence_penalty,
         previous_response_id=request.previous_response_id,
         prompt_cache_key=request.prompt_cache_key,
-        reasoning=ResponseReasoning(reasoning.effort if reasoning else None),
+        reasoning=(
+            ResponseReasoning(reasoning.effort, reasoning.summary)
+            if reasoning
+            else ResponseReasoning()
+        ),
         safety_identifier=request.safety_identifier,
+        store=is_stored,
         temperature=request.temperature,
-        text=request.text.model_dump(by_alias=True),
-        tool_choice=choice if isinstance(choice, str) else choice.model_dump(),
-        tools=[tool.model_dump() for tool in request.tools],
+        text=request.text.model_dump(by_alias=True, exclude_none=True),
+        tool_choice=choice if isinstance(choice, str) else choice.model_dump(exclude_none=True),
+        tools=[function.model_dump() for _, function in functions.offered],
         top_logprobs=request.top_logprobs or 0,
         top_p=request.top_p,
+        truncation=request.truncation,
         user=request.user,
         metadata=request.metadata,
     )

@@ -6,6 +6,7 @@ from glmserve.api.protocol.accepted.fields import hint, neutral, table
 from glmserve.api.protocol.accepted.thinking import SWITCHES
 
 _OPENAI, _OLDER = "OpenAI's SDKs", "OpenAI's older SDKs"
+_TEMPLATES = "vLLM's and SGLang's clients"
 _NO_PLACE = "the prompts of these models have no place for it"
 _CACHED = "Where a prompt may be cached; every prompt is cached."
 
@@ -18,13 +19,6 @@ CHAT = table(
     hint("verbosity", _OPENAI, "How long answers are; models are not trained for it.", str, int),
     neutral("modalities", [["text"]], _OPENAI, "The kinds of output.", "the models write text"),
     neutral("store", [False], _OPENAI, "Keeps the answer.", "/v1/responses stores answers"),
-    neutral(
-        "echo",
-        [False],
-        "vllm-router, vLLM's clients",
-        "Begins the answer with the message that it continues.",
-        "the client has this message",
-    ),
     neutral("functions", [[]], _OLDER, "Offers functions.", "its newer name is tools"),
     neutral("function_call", ["none", "auto"], _OLDER, "Requires a call.", "use tool_choice"),
     neutral("best_of", [1], "vLLM's clients", "Returns likely texts.", "n makes several answers"),
@@ -32,16 +26,17 @@ CHAT = table(
     neutral("chat_template", [""], "vLLM's clients", "Formats the prompt.", "use /v1/completions"),
 )
 
+_AS_FIELD = "send it as a field of the request"
+
 TEMPLATE_ARGUMENTS = table(
-    neutral(
-        "add_generation_prompt",
-        [True],
-        "vLLM's clients",
-        "Whether the prompt ends where the answer begins.",
-        "send it as a field of the request",
-    ),
+    neutral("add_generation_prompt", [True], _TEMPLATES, "Begins the answer.", _AS_FIELD),
+    neutral("continue_final_message", [False], _TEMPLATES, "Continues a message.", _AS_FIELD),
+    neutral("tools", [[]], _TEMPLATES, "Offers tools.", _AS_FIELD),
+    neutral("documents", [[]], _TEMPLATES, "Texts to answer from.", "put them into a message"),
+    neutral("chat_template", [""], _TEMPLATES, "Formats the prompt.", "use /v1/completions"),
     also=SWITCHES,
 )
+"""Of `chat_template_kwargs`. All other names are hints."""
 
 NAMED_MESSAGE = table(
     hint(

@@ -48,7 +48,7 @@ class AcceptedField:
         if self.is_neutral:
             if any(_is_same(value, known) for known in self.values):
                 return None
-            return f"only {self.possible} can be honoured: {self.instead}"
+            return f"not supported, except {self.possible}: {self.instead}"
         if not self.types or type(value) in self.types:
             return None
         return f"must be of type {self.possible}"
