@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 import sentencepiece
 
 from glmserve.config import EMBEDDED_CHECKPOINT
+from support.client_records import report_task
 from support.server_process import ServerProcess
 
 pytestmark = [
@@ -51,6 +53,11 @@ def evaluate(
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
+def report(request: pytest.FixtureRequest, works: str) -> None:
+    harness = {"client": "lm-evaluation-harness", "version": version("lm_eval")}
+    report_task(request.node, harness | {"api": "completions", "works": works})
+
+
 def scored_by_server(server: ServerProcess, ids: list[int], start: int) -> float:
     body = {"model": "glm-tiny", "prompt": ids, "echo": True, "logprobs": 0, "max_tokens": 0}
     answer = httpx.post(f"{server.url}/v1/completions", json=body).json()
@@ -66,30 +73,37 @@ def scored_by_weights(ids: list[int], start: int) -> float:
 
 
 @pytest.mark.parametrize("options", [(), ("--batch_size", "4")], ids=["single", "batches"])
-def test_loglikelihoods(server: ServerProcess, tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_loglikelihoods(
+    request: pytest.FixtureRequest,
+    server: ServerProcess,
+    tmp_path: Path,
+    options: tuple[str, ...],
+) -> None:
     tokenizer = sentencepiece.SentencePieceProcessor(
         model_file=str(EMBEDDED_CHECKPOINT / "tokenizer.model")
     )
     samples = evaluate(server, "glmserve_choice", tmp_path, *options)
     assert len(samples) == 4
     for sample in samples:
-        for request, response in zip(
+        for asked, response in zip(
             sample["arguments"].values(), sample["filtered_resps"], strict=True
         ):
-            context, continuation = request["arg_0"], request["arg_1"]
+            context, continuation = asked["arg_0"], asked["arg_1"]
             ids, start = tokenizer.encode(context + continuation), len(tokenizer.encode(context))
             found = float(response[0])
             assert found == pytest.approx(scored_by_server(server, ids, start), abs=1e-3)
             assert found == pytest.approx(scored_by_weights(ids, start), abs=1e-2)
+    report(request, "log-likelihoods")
 
 
-def test_generations(server: ServerProcess, tmp_path: Path) -> None:
+def test_generations(request: pytest.FixtureRequest, server: ServerProcess, tmp_path: Path) -> None:
     samples = evaluate(server, "glmserve_generate", tmp_path)
     assert len(samples) == 4
     for sample in samples:
         text = sample["resps"][0][0]
         assert text
         assert "。" not in text
+    report(request, "generation")
 
 
 def test_generations_without_a_tokenizer(server: ServerProcess, tmp_path: Path) -> None:

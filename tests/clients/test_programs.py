@@ -1,20 +1,16 @@
-"""Clients in Python: each program has an environment of its own, because their packages conflict.
-
-`uv` makes it from the program's first lines, and keeps it in its cache.
-"""
+"""Clients in Python: each has an environment of its own, because their packages conflict."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from support.client_programs import install, run_program
+from support.client_programs import run_script
 from support.client_records import report_task
 from support.server_process import ServerProcess
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(1200)]
 
 PROGRAMS = Path(__file__).parent / "programs"
 NAMES = sorted(path.stem.removeprefix("use_") for path in PROGRAMS.glob("use_*.py"))
@@ -22,12 +18,6 @@ NAMES = sorted(path.stem.removeprefix("use_") for path in PROGRAMS.glob("use_*.p
 
 @pytest.mark.parametrize("name", NAMES)
 def test_client(request: pytest.FixtureRequest, server: ServerProcess, name: str) -> None:
-    uv = shutil.which("uv")
-    if uv is None:
-        pytest.skip("uv is missing; it is in the clients extra")
-    script = f"use_{name}.py"
-    install([uv, "sync", "--quiet", "--script", script], PROGRAMS)
-    command = [uv, "run", "--quiet", "--script", script, server.url, "glm-tiny"]
-    for task in run_program(command, PROGRAMS):
+    for task in run_script(PROGRAMS / f"use_{name}.py", server.url, "glm-tiny"):
         report_task(request.node, task)
     server.wait_until_idle()

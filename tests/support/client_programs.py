@@ -24,14 +24,17 @@ _UNREACHABLE = ("Failed to fetch", "Failed to download", "ENOTFOUND", "ECONNREFU
 """What uv and npm print if they cannot reach their registry."""
 
 
-def install(command: list[str], folder: Path) -> None:
-    """Run a command of uv or npm; skip the test if the registry cannot be reached."""
-    done = subprocess.run(
-        command, cwd=folder, env=_environment(), capture_output=True, text=True, timeout=500
-    )
-    if done.returncode and any(sign in done.stderr for sign in _UNREACHABLE):
-        pytest.skip(f"the registry cannot be reached: {done.stderr[-300:]}")
-    assert done.returncode == 0, done.stderr
+def run_script(script: Path, *arguments: str) -> list[dict[str, str]]:
+    """The tasks that a Python program has done, in an environment with the packages it names.
+
+    uv reads them in the program's first lines, and keeps the environment in its cache.
+    """
+    uv = shutil.which("uv")
+    if uv is None:
+        pytest.skip("uv is missing; it is in the clients extra")
+    _install([uv, "sync", "--quiet", "--script", script.name], script.parent)
+    command = [uv, "run", "--quiet", "--script", script.name, *arguments]
+    return run_program(command, script.parent)
 
 
 def npm_install(folder: Path, *packages: str) -> None:
@@ -40,7 +43,7 @@ def npm_install(folder: Path, *packages: str) -> None:
     if npm is None or shutil.which("node") is None:
         pytest.skip("node and npm are not installed")
     options = ["--no-audit", "--no-fund", "--loglevel=error"]
-    install([npm, "install", *options, *packages], folder)
+    _install([npm, "install", *options, *packages], folder)
 
 
 def run_program(command: list[str], folder: Path) -> list[dict[str, str]]:
@@ -61,7 +64,19 @@ def run_program(command: list[str], folder: Path) -> list[dict[str, str]]:
     return tasks
 
 
+def _install(command: list[str], folder: Path) -> None:
+    """Run a command of uv or npm; skip the test if the registry cannot be reached."""
+    done = subprocess.run(
+        command, cwd=folder, env=_environment(), capture_output=True, text=True, timeout=500
+    )
+    if done.returncode and any(sign in done.stderr for sign in _UNREACHABLE):
+        pytest.skip(f"the registry cannot be reached: {done.stderr[-300:]}")
+    assert done.returncode == 0, done.stderr
+
+
 def _environment() -> dict[str, str]:
     """Without the path of the tests' own packages: a program has its own."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if wheels := inherited.get("PIP_FIND_LINKS"):
+        inherited["UV_FIND_LINKS"] = wheels  # uv has its own name for it
     return inherited | _ENVIRONMENT
