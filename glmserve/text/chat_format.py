@@ -6,9 +6,9 @@ The formats are in `plain_formats.py` and `role_formats.py`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from glmserve.errors import CheckpointError, InvalidRequestError
 from glmserve.text.response_filter import (
@@ -95,6 +95,13 @@ class ChatFormat(ABC):
         if not continue_last:
             return self._render(ordered, tools)
         return self._render_open(ordered[:-1], tools, ordered[-1].content)
+
+    def with_arguments(self, arguments: Mapping[str, Any]) -> ChatFormat:
+        """This format for one request, whose `chat_template_kwargs` these are.
+
+        glmserve's own formats have no variables.
+        """
+        return self
 
     def close(self) -> None:  # noqa: B027  # most formats hold nothing
         """Release what the format holds outside of this process."""

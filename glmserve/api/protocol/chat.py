@@ -113,7 +113,7 @@ class ChatCompletionRequest(GenerationRequest):
     )
     echo: bool = Field(False, description="Begin the answer with the message that it continues.")
     chat_template_kwargs: TemplateArguments = Field(
-        {}, description="Has no effect: the formats of these models have no variables."
+        {}, description="Variables of the checkpoint's chat template, if that is rendered."
     )
     prediction: Prediction | None = Field(
         None, description="Makes an answer that is like it come faster, and changes none."

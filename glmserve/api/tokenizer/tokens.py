@@ -56,7 +56,7 @@ class TokenizeRequest(_Request):
         False, description="With messages: the last one is the assistant's, and is continued."
     )
     chat_template_kwargs: TemplateArguments = Field(
-        {}, description="Has no effect: the formats of these models have no variables."
+        {}, description="Variables of the checkpoint's chat template, if that is rendered."
     )
     return_token_strs: bool = Field(False, description="Add each token's own text.")
 
@@ -141,9 +141,9 @@ def _chat_encoder(
     context: ServerContext, body: TokenizeRequest, messages: list[Message]
 ) -> tuple[Callable[[], list[int]], int]:
     """The same for a conversation."""
-    chat_format = context.chat_format
-    if chat_format is None:
+    if context.chat_format is None:
         raise InvalidRequestError(NO_CHAT_FORMAT, "messages")
+    chat_format = context.chat_format.with_arguments(body.chat_template_kwargs)
     if body.prompt is not None:
         raise InvalidRequestError("send prompt or messages, not both", "messages")
     if "add_special_tokens" in body.model_fields_set and body.add_special_tokens:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from glmserve.text.chat_format import ChatMessage
@@ -20,6 +20,7 @@ def unchanged(text: str) -> str:
 def variables(
     messages: Sequence[ChatMessage],
     tools: Sequence[Tool] = (),
+    arguments: Mapping[str, Any] = {},
     *,
     content: Rewrite = unchanged,
     inner: Rewrite = unchanged,
@@ -27,11 +28,13 @@ def variables(
     """The variables of a conversation.
 
     Args:
+        arguments: further variables, of the request.
         content: applied to the content of each message.
         inner: applied to each other text of a user's, names of properties included.
     """
     offered = [{"type": "function", "function": _deep(t.signature(), inner)} for t in tools]
     return {
+        **{name: _deep(value, inner) for name, value in arguments.items()},
         "messages": [_message(message, content, inner) for message in messages],
         "tools": offered or None,
         "documents": None,
