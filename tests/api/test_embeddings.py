@@ -55,7 +55,7 @@ async def test_base64_and_direction(make_client: Any) -> None:
         ({"input": []}, "input"),
         ({"input": [10**6]}, "input"),
         ({"input": {"a": 1}}, "input"),
-        ({"input": "x", "dimensions": 8}, "dimensions"),
+        ({"input": "x", "dimensions": 100_000}, "dimensions"),
         ({"input": "x", "encoding_format": "int8"}, "encoding_format"),
         ({"input": "x" * 500}, None),
     ],
@@ -66,6 +66,20 @@ async def test_refused(
     response = await client.post(EMBEDDINGS, json={"model": "fake", **fields})
     assert response.status_code == 400
     assert param is None or response.json()["error"]["param"] == param
+
+
+async def test_dimensions(client: httpx.AsyncClient) -> None:
+    body = {"model": "fake", "input": "hi"}
+    whole = (await client.post(EMBEDDINGS, json=body)).json()["data"][0]["embedding"]
+    for size in (1, len(whole)):
+        response = await client.post(EMBEDDINGS, json={**body, "dimensions": size})
+        vector = response.json()["data"][0]["embedding"]
+        assert len(vector) == size
+        assert sum(x * x for x in vector) == pytest.approx(1)
+        assert vector[0] * whole[0] > 0
+    response = await client.post(EMBEDDINGS, json={**body, "dimensions": 100_000})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "dimensions"
 
 
 async def test_an_input_that_is_too_long(client: httpx.AsyncClient) -> None:

@@ -52,7 +52,7 @@ def _check_choices(request: CompletionRequest) -> None:
             "cannot be streamed",
             "best_of",
         )
-    if request.max_tokens == 0 and not request.echo:
+    if request.output_limit == 0 and not request.echo:
         raise InvalidRequestError(
             "max_tokens: 0 makes no text; with echo: true the prompt is returned", "max_tokens"
         )
@@ -84,7 +84,7 @@ async def _start(
     stop_ids = frozenset(server.model.eos_token_ids)
     if server.tokenizer:
         stop_ids |= {server.tokenizer.eos_id}
-    max_tokens = request.max_tokens
+    max_tokens = request.output_limit
     if max_tokens is None:
         longest = max(map(len, prompts))
         max_tokens = min(DEFAULT_MAX_TOKENS, room_for_output(server, longest))
@@ -107,9 +107,9 @@ async def _start(
 
 def expected_tokens(request: CompletionRequest) -> int:
     """The length of an answer for which a cut prompt leaves room."""
-    if request.max_tokens is None:
+    if request.output_limit is None:
         return DEFAULT_MAX_TOKENS
-    return max(request.max_tokens, 0)
+    return max(request.output_limit, 0)
 
 
 def _prompt_scores(request: CompletionRequest) -> int | None:

@@ -73,9 +73,12 @@ async def embeddings(request: Request) -> Response:
     num_tokens = sum(map(len, inputs))
     usage = EmbeddingUsage(num_tokens, num_tokens)
 
+    def embedding(total: array[float]) -> list[float] | str:
+        return _encoded(_unit(total[: wanted.dimensions]), wanted.encoding_format)
+
     def answer() -> Response:
         data = [
-            Embedding(index, _encoded(_unit(whole.choice.request.pooled), wanted.encoding_format))
+            Embedding(index, embedding(whole.choice.request.pooled))
             for index, whole in enumerate(wholes)
         ]
         return json_response(EmbeddingList(data, wanted.model, usage))
@@ -85,10 +88,10 @@ async def embeddings(request: Request) -> Response:
 
 def _check_dimensions(context: ServerContext, wanted: EmbeddingRequest) -> None:
     size = context.model.hidden_size
-    if wanted.dimensions not in (None, size):
+    if wanted.dimensions is not None and wanted.dimensions > size:
         raise InvalidRequestError(
-            f"dimensions: this model's vectors have {size} numbers, and a part of a vector has "
-            "no meaning of its own; leave dimensions out",
+            f"dimensions ({wanted.dimensions}) is more than the {size} numbers of this model's "
+            "vectors",
             "dimensions",
         )
 

@@ -87,7 +87,7 @@ async def render_completion(request: Request) -> Response:
     rendered = []
     for number, ids in enumerate(prompts):
         room = _room(server, ids, "prompt")
-        max_tokens = room if wanted.max_tokens == -1 else min(expected_tokens(wanted), room)
+        max_tokens = room if wanted.output_limit == -1 else min(expected_tokens(wanted), room)
         params = _sampling_params(wanted, max_tokens, stop_ids, wanted.logprobs)
         request_id = name if len(prompts) == 1 else f"{name}-{number}"
         rendered.append(_rendered(wanted, request_id, ids, params))

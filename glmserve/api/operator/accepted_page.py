@@ -72,13 +72,7 @@ def _section(title: str, request: type[StrictModel]) -> str:
         if GENERATION.get(name) is not field
     )
     if request is ChatCompletionRequest:
-        rows |= dict.fromkeys(
-            _row(f"chat_template_kwargs.{name}", field)
-            for name, field in TEMPLATE_ARGUMENTS.items()
-        )
-        rows[
-            "| `chat_template_kwargs.*` | hint | vLLM's clients | Variables of a template. |\n"
-        ] = None
+        rows |= dict.fromkeys(_template_rows())
     return f"## {title} alone\n\n{_TABLE}{''.join(rows)}"
 
 

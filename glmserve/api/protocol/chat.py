@@ -181,5 +181,5 @@ class ChatCompletionRequest(GenerationRequest):
 
     @property
     def output_limit(self) -> int | None:
-        limit = self.max_completion_tokens or self.max_tokens
+        limit = self.max_completion_tokens or self.max_tokens or self.n_predict
         return None if limit == -1 else limit

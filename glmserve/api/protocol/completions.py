@@ -45,6 +45,11 @@ class CompletionRequest(GenerationRequest):
         return check_prompt_kind(value)
 
     @property
+    def output_limit(self) -> int | None:
+        """max_tokens, also by its other name."""
+        return self.n_predict if self.max_tokens is None else self.max_tokens
+
+    @property
     def prompts(self) -> list[str] | list[list[int]]:
         """One entry per prompt."""
         prompts: list[str] | list[list[int]] = prompt_list(self.prompt)

@@ -24,7 +24,7 @@ class EmbeddingRequest(Truncation):
         "float", description="base64: little-endian float32."
     )
     dimensions: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = Field(
-        None, description="The length of the model's vectors, if it is sent."
+        None, description="Keep the first so many numbers, scaled to length 1."
     )
     cache_salt: str = Field(
         "",

@@ -93,6 +93,7 @@ class GenerationRequest(Truncation):
 
     model: str = Field("", description="Default: the model that is served.")
     max_tokens: TokenLimit | None = Field(None, description="-1: what fits into the context.")
+    n_predict: TokenLimit | None = Field(None, description="llama.cpp's name of max_tokens.")
     min_tokens: int = Field(
         0, ge=0, le=INT32_MAX, description="Nothing ends the text before so many tokens."
     )
@@ -183,6 +184,12 @@ class GenerationRequest(Truncation):
             raise wrong_field("stream_options", "goes with stream: true")
         if self.prompt_logprobs is not None and self.stream:
             raise wrong_field("prompt_logprobs", "goes with stream: false")
+        return self
+
+    @model_validator(mode="after")
+    def _check_n_predict(self) -> Self:
+        if self.n_predict is not None and self.max_tokens not in (None, self.n_predict):
+            raise wrong_field("n_predict", "another name of max_tokens; send one of them")
         return self
 
     @property

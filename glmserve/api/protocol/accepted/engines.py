@@ -90,7 +90,6 @@ LLAMA_CPP = table(
     hint("verbose", _LLAMA, "Adds settings to the response.", bool),
     hint("parse_tool_calls", _LLAMA, "Finds calls in the text; this is always done.", bool),
     hint("keep_alive", "Ollama's clients", "How long the model stays loaded; always.", str, float),
-    neutral("n_predict", [-1], _LLAMA, "The length of the text.", "max_tokens does this"),
     neutral("n_probs", [0], _LLAMA, "Adds probabilities.", "logprobs does this"),
     neutral("post_sampling_probs", [False], _LLAMA, "Adds probabilities.", "use logprobs"),
     neutral("t_max_predict_ms", [0, -1], _LLAMA, "Ends the text in time.", "use max_tokens"),
