@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Any
 
 from glmserve.errors import InvalidRequestError
 from glmserve.text.chat_format import ChatMessage
@@ -13,7 +15,7 @@ from glmserve.text.tagged_tools import TaggedTools
 from glmserve.text.templates.files import ChatTemplates
 from glmserve.text.templates.placeholders import Piece, Placeholders, PromptEncoder
 from glmserve.text.templates.renderer import TemplateError, TemplateRenderer
-from glmserve.text.templates.variables import variables
+from glmserve.text.templates.variables import rewritten, variables
 from glmserve.text.tokenizer import Tokenizer
 from glmserve.text.tools import Tool
 from glmserve.text.tools.conversation import with_instructions, without_tools
@@ -47,7 +49,8 @@ class TemplateFormat(TaggedTools):
         self.writes_tools = False
         """Whether the template gets tools and calls as such."""
         self._is_strict = is_strict
-        self._has_warned = False
+        self._warnings: set[str] = set()
+        self._variables: Mapping[str, Any] = {}
         self._renderer = TemplateRenderer(templates.sources, templates.variables)
         self._encoder = PromptEncoder(tokenizer)
 
@@ -57,6 +60,13 @@ class TemplateFormat(TaggedTools):
         if "<|user|>" in names and "<|observation|>" in self.tokenizer.special_ids:
             names = [*names, "<|observation|>"]
         self.stop_ids |= {self.tokenizer.special_ids[name] for name in names}
+
+    def with_variables(self, variables: Mapping[str, Any]) -> TemplateFormat:
+        if not variables:
+            return self
+        bound = copy(self)
+        bound._variables = variables
+        return bound
 
     def rendered(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> str:
         """The template's own text for a conversation, with tools as the template writes them.
@@ -123,9 +133,13 @@ class TemplateFormat(TaggedTools):
         def marked(text: str) -> str:
             return placeholders.stand_for(text) if self._encoder.names(text) else text
 
+        own = self._variables
         both = [
-            variables(messages, tools),
-            variables(messages, tools, content=placeholders.stand_for, inner=marked),
+            {**own, **variables(messages, tools)},
+            {
+                **rewritten(own, marked),
+                **variables(messages, tools, content=placeholders.stand_for, inner=marked),
+            },
         ]
         try:
             return self._renderer.render(self.templates.name_for(tools=bool(tools)), both)
@@ -148,8 +162,8 @@ class TemplateFormat(TaggedTools):
             raise InvalidRequestError(
                 f"the model's chat template {what}, which --strict-templates refuses", "messages"
             )
-        if not self._has_warned:
-            self._has_warned = True
+        if what not in self._warnings:
+            self._warnings.add(what)
             logger.warning("the chat template %s %s", self.templates.path, what)
 
     def _check_names(self, marked: str, plain: str) -> None:

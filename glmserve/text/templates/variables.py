@@ -30,7 +30,7 @@ def variables(
         content: applied to the content of each message.
         inner: applied to each other text of a user's, names of properties included.
     """
-    offered = [{"type": "function", "function": _deep(t.signature(), inner)} for t in tools]
+    offered = [{"type": "function", "function": rewritten(t.signature(), inner)} for t in tools]
     return {
         "messages": [_message(message, content, inner) for message in messages],
         "tools": offered or None,
@@ -43,6 +43,10 @@ def _message(message: ChatMessage, content: Rewrite, inner: Rewrite) -> dict[str
     data: dict[str, Any] = {"role": message.role, "content": content(message.content)}
     if message.tool_calls:
         data["tool_calls"] = [_call(call, inner) for call in message.tool_calls]
+    if message.name is not None:
+        data["name"] = inner(message.name)
+    if message.reasoning:
+        data["reasoning_content"] = inner(message.reasoning)
     if message.tool_call_id is not None:
         data["tool_call_id"] = inner(message.tool_call_id)
     return data
@@ -54,15 +58,16 @@ def _call(call: ToolCall, inner: Rewrite) -> dict[str, Any]:
         arguments = read_json(call.arguments.strip() or "{}")
     except ValueError:
         arguments = call.arguments
-    function = {"name": inner(call.name), "arguments": _deep(arguments, inner)}
+    function = {"name": inner(call.name), "arguments": rewritten(arguments, inner)}
     return {"id": inner(call.id), "type": "function", "function": function}
 
 
-def _deep(value: Any, rewrite: Rewrite) -> Any:
+def rewritten(value: Any, rewrite: Rewrite) -> Any:
+    """The JSON value with each text in it rewritten, names of properties included."""
     if isinstance(value, str):
         return rewrite(value)
     if isinstance(value, dict):
-        return {rewrite(key): _deep(part, rewrite) for key, part in value.items()}
+        return {rewrite(key): rewritten(part, rewrite) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_deep(part, rewrite) for part in value]
+        return [rewritten(part, rewrite) for part in value]
     return value
