@@ -63,7 +63,7 @@ def text_of(response: dict[str, Any]) -> str:
 async def create(client: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
     answer = await client.post(RESPONSES, json=body(**fields))
     assert answer.status_code == 200, answer.text
-    openai_schemas.checked(Response, answer.json())
+    openai_schemas.checked(Response, answer.json(), openai_schemas.RESPONSE_EXTENSIONS)
     return answer.json()  # type: ignore[no-any-return]
 
 
@@ -72,7 +72,7 @@ async def stream(client: httpx.AsyncClient, **fields: Any) -> list[NamedEvent]:
     assert [event.data["sequence_number"] for event in events] == list(range(len(events)))
     for name, data in events:
         assert data["type"] == name
-        openai_schemas.checked(EVENTS[name], data)
+        openai_schemas.checked(EVENTS[name], data, openai_schemas.RESPONSE_EXTENSIONS)
     return events
 
 
@@ -434,8 +434,8 @@ class TestStored:
         ({"input": 1}, "input"),
         ({"input": []}, "input"),
         ({"input": [1]}, "input.0"),
-        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input.0.type"),
-        ({"input": [{"type": "reasoning", "summary": []}]}, "input.0.type"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input"),
+        ({"input": [{"type": "web_search_call", "id": "ws_1"}]}, "input.0.type"),
         ({"input": [{"content": "x"}]}, "input.0.role"),
         ({"input": [{"role": "tool", "content": "x"}]}, "input.0.role"),
         ({"input": [{"role": "user"}]}, "input.0.content"),
@@ -455,22 +455,27 @@ class TestStored:
         ({"max_tokens": 3}, "max_tokens"),
         ({"n": 2}, "n"),
         ({"return_token_ids": True}, "return_token_ids"),
-        ({"background": True}, "background"),
-        ({"truncation": "auto"}, "truncation"),
+        ({"background": True, "stream": True}, "background"),
+        ({"background": True, "store": False}, "store"),
+        ({"truncation": "middle"}, "truncation"),
+        ({"truncation": "auto", "input": "x" * 200}, "input"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"prompt": {"id": "p"}}, "prompt"),
-        ({"max_tool_calls": 1}, "max_tool_calls"),
-        ({"reasoning": {"effort": "low"}}, "reasoning.effort"),
-        ({"service_tier": "flex"}, "service_tier"),
-        ({"include": ["reasoning.encrypted_content"]}, "include.0"),
+        ({"max_tool_calls": 0}, "max_tool_calls"),
+        ({"reasoning": {"effort": 1}}, "reasoning.effort"),
+        ({"service_tier": "fast"}, "service_tier"),
+        ({"include": ["reasoning.content"]}, "include.0"),
+        ({"include": ["reasoning.encrypted_content"], "top_logprobs": 1}, "top_logprobs"),
         ({"top_logprobs": 2}, "top_logprobs"),
-        ({"text": {"verbosity": "low"}}, "text.verbosity"),
+        ({"text": {"verbosity": "some"}}, "text.verbosity"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
         (
             {"text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": "x"}}}},
             "text.format.schema",
         ),
-        ({"tools": [{"type": "web_search", "user_location": {}}]}, "tools.0.type"),
+        ({"tools": [{"type": "telepathy"}]}, "tools.0.type"),
+        ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "tool_choice"),
+        ({"tools": [{"type": "web_search"}], "tool_choice": {"type": "mcp"}}, "tool_choice.type"),
         ({"tools": [{"type": "function", "name": "two words"}]}, "tools.0.name"),
         ({"tools": [TOOL, TOOL]}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),

@@ -191,6 +191,7 @@ class TestToolCalls:
                 "tool_choice",
             ),
             ({"tools": [TIME], "guided_regex": "a+"}, "guided_regex"),
+            ({"tools": [TIME], "tool_choice": "required", "guided_choice": ["x"]}, "guided_choice"),
             ({"tools": [TIME], "tool_choice": "required", "bad_words": ["x"]}, "bad_words"),
         ],
     )

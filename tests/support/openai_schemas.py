@@ -45,6 +45,9 @@ nothing.
 MODEL_EXTENSIONS = frozenset({"root", "max_model_len"})
 """What vLLM adds to a model, and clients of both look for."""
 
+RESPONSE_EXTENSIONS = frozenset({"presence_penalty", "frequency_penalty", "store"})
+"""What the Open Responses specification adds to OpenAI's response object."""
+
 
 def checked(
     kind: type[Official], data: dict[str, Any], extensions: frozenset[str] = frozenset()

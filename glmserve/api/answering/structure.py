@@ -115,8 +115,9 @@ async def answer_structure(
                 spec.param, "{param} cannot be combined with a tool call that is required or strict"
             )
         return await compile_structure(server, spec, stop_ids, begins_with)
-    or_json = None if spec is None or use.is_required else _json_answer(spec)
-    or_text = spec is None and not use.is_required
+    answer = None if spec is None else _json_answer(spec)
+    or_json = None if use.is_required else answer
+    or_text = answer is None and not use.is_required
     grammar = chat_format.tool_grammar(
         use.offered, parallel=use.parallel, or_text=or_text, or_json=or_json
     )

@@ -7,20 +7,25 @@ from typing import Any
 
 import msgspec
 
+from glmserve.api.anthropic.blocks import (
+    AssistantBlock,
+    DocumentBlockParam,
+    TextBlockParam,
+    ToolResultBlockParam,
+    ToolUseBlockParam,
+    UserBlock,
+)
 from glmserve.api.anthropic.protocol import (
     AssistantMessageParam,
     CountTokensRequest,
     MessageParam,
     MessagesRequest,
-    TextBlockParam,
     ToolChoiceAny,
     ToolChoiceNone,
     ToolChoiceTool,
-    ToolParam,
-    ToolResultBlockParam,
-    ToolUseBlockParam,
     UserMessageParam,
 )
+from glmserve.api.anthropic.tools import ToolParam, functions
 from glmserve.api.protocol import ChatCompletionRequest, parse_data
 from glmserve.errors import InvalidRequestError
 
@@ -30,6 +35,8 @@ FIELD_NAMES = {
     "stop": "stop_sequences",
 }
 """This API's names of chat request fields, for errors."""
+
+_WITH_TEXT = (TextBlockParam, DocumentBlockParam)
 
 
 def chat_request(request: CountTokensRequest) -> ChatCompletionRequest:
@@ -41,7 +48,7 @@ def chat_request(request: CountTokensRequest) -> ChatCompletionRequest:
     data = {
         "model": request.model,
         "messages": [*_system(request), *_messages(request)],
-        "tools": [_tool(tool) for tool in request.tools],
+        "tools": [_tool(tool) for tool in functions(request.tools)],
         **_tool_choice(request),
         **_response_format(request),
     }
@@ -66,7 +73,7 @@ def _messages(request: CountTokensRequest) -> Iterator[dict[str, Any]]:
     call_ids: set[str] = set()
     for message in request.messages:
         blocks = _blocks(message)
-        text = "".join(block.text for block in blocks if isinstance(block, TextBlockParam))
+        text = "".join(block.text for block in blocks if isinstance(block, _WITH_TEXT))
         match message:
             case AssistantMessageParam():
                 calls = [_call(block) for block in blocks if isinstance(block, ToolUseBlockParam)]
@@ -82,9 +89,7 @@ def _messages(request: CountTokensRequest) -> Iterator[dict[str, Any]]:
                 yield {"role": "system", "content": text}
 
 
-def _blocks(
-    message: MessageParam,
-) -> list[TextBlockParam | ToolUseBlockParam | ToolResultBlockParam]:
+def _blocks(message: MessageParam) -> list[UserBlock | AssistantBlock]:
     if isinstance(message.content, str):
         return [TextBlockParam(type="text", text=message.content)]
     return [*message.content]
@@ -134,7 +139,7 @@ def _tool_choice(request: CountTokensRequest) -> dict[str, Any]:
 
 
 def _response_format(request: CountTokensRequest) -> dict[str, Any]:
-    wanted = request.output_config.format
+    wanted = request.output_config.format or request.output_format
     if wanted is None:
         return {}
     spec = {"name": "output", "schema": wanted.schema_}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import msgspec
+from msgspec import UNSET
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmserve.api.answering.failure import Failure
 from glmserve.api.anthropic.objects import AnthropicError, AnthropicErrorDetail
-from glmserve.errors import ContextLengthError, TextLengthError
+from glmserve.errors import ContextLengthError, InvalidRequestError, TextLengthError
 
 PATH = "/v1/messages"
 
@@ -23,11 +24,25 @@ _TYPES = {
     529: "overloaded_error",
 }
 
+_THREAD_UNSUPPORTED = "thread_unsupported_request"
+_DETAILS = {
+    _THREAD_UNSUPPORTED: {"error_code": _THREAD_UNSUPPORTED, "unsupported": ["thread"]},
+}
+"""What an error tells programs besides, by its code. After this one Anthropic's tool runner sends
+the whole conversation."""
+
+
+class ThreadUnsupportedError(InvalidRequestError):
+    """400: the request wants the server to keep the conversation."""
+
+    code = _THREAD_UNSUPPORTED
+
 
 def anthropic_error(failure: Failure) -> AnthropicError:
     """The object that tells a client about a failure."""
     default = "invalid_request_error" if failure.status < 500 else "api_error"
-    detail = AnthropicErrorDetail(_TYPES.get(failure.status, default), failure.message)
+    details = _DETAILS.get(failure.code or "", UNSET)
+    detail = AnthropicErrorDetail(_TYPES.get(failure.status, default), failure.message, details)
     return AnthropicError(detail, failure.request_id)
 
 

@@ -12,9 +12,9 @@ from glmserve.api.answering.endpoint import Endpoint
 from glmserve.api.answering.generation_defaults import apply_defaults
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.anthropic.conversation import FIELD_NAMES, chat_request
-from glmserve.api.anthropic.errors import PromptTooLongError
+from glmserve.api.anthropic.errors import PromptTooLongError, ThreadUnsupportedError
 from glmserve.api.anthropic.objects import TokenCount
-from glmserve.api.anthropic.protocol import CountTokensRequest, MessagesRequest
+from glmserve.api.anthropic.protocol import CountTokensRequest, MessagesRequest, left_out
 from glmserve.api.anthropic.writer import MessageWriter
 from glmserve.api.http.body import read_request
 from glmserve.api.http.responses import json_response
@@ -23,16 +23,26 @@ from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.errors import ContextLengthError, InvalidRequestError
 
 
+def _check_thread(request: CountTokensRequest) -> None:
+    if request.thread is not None:
+        raise ThreadUnsupportedError(
+            "thread: this server keeps no conversations; send the whole conversation as messages",
+            "thread",
+        )
+
+
 class MessagesEndpoint(Endpoint[MessagesRequest]):
     """Answers the last message of a conversation, streamed or whole."""
 
     path = "/v1/messages"
     request_type = MessagesRequest
     field_names = FIELD_NAMES
+    checks = (_check_thread,)
 
     async def start(
         self, server: ServerContext, request: MessagesRequest, answer: AnswerContext
     ) -> MessageWriter:
+        server.left_out_tools.note(left_out(request), answer)
         chat = await _chat(request)
         apply_defaults(server.generation_defaults, chat)  # of fields that this API does not have
         try:
@@ -47,6 +57,7 @@ async def count_tokens(request: Request) -> Response:
     server = context_of(request)
     counted, _ = await read_request(request, CountTokensRequest)
     server.check_model(counted.model)
+    _check_thread(counted)
     try:
         prompt_ids = await chat_prompt(server, await _chat(counted))
     except InvalidRequestError as error:

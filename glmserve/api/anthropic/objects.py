@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 
 class TextBlock(msgspec.Struct, tag_field="type", tag="text"):
@@ -120,6 +121,8 @@ class AnthropicErrorDetail(msgspec.Struct):
 
     type: str
     message: str
+    details: dict[str, Any] | UnsetType = UNSET
+    """For programs."""
 
 
 class AnthropicError(msgspec.Struct, tag_field="type", tag="error"):

@@ -6,54 +6,21 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from glmserve.api.protocol.accepted.messages import CACHE_CONTROL, MESSAGES
+from glmserve.api.anthropic.blocks import PARTS, AssistantBlock, TextBlocks, UserBlock
+from glmserve.api.anthropic.tools import AnyToolParam, ServerToolParam
+from glmserve.api.protocol.accepted.messages import MESSAGES, OUTPUT_CONFIG
 from glmserve.api.protocol.base import (
     FAIL_FAST,
     INT32_MAX,
     MAX_PARTS,
     MAX_TOOLS,
     StrictModel,
-    only_type,
     wrong_field,
 )
 from glmserve.api.protocol.sampling import StopString
 from glmserve.api.protocol.tools import ToolName
 
-_PARTS = Field(max_length=MAX_PARTS)
 _MAX_STOP_SEQUENCES = 16
-
-
-class _Block(StrictModel):
-    accepted: ClassVar = CACHE_CONTROL
-
-
-class TextBlockParam(_Block):
-    """A piece of text."""
-
-    type: Literal["text"]
-    text: str
-    citations: Annotated[list[object], Field(max_length=0)] = []
-
-
-TextBlocks = Annotated[list[Annotated[TextBlockParam, only_type("text")]], FAIL_FAST, _PARTS]
-
-
-class ToolUseBlockParam(_Block):
-    """A call that the assistant has made."""
-
-    type: Literal["tool_use"]
-    id: str
-    name: str
-    input: dict[str, Any]
-
-
-class ToolResultBlockParam(_Block):
-    """The result of a call."""
-
-    type: Literal["tool_result"]
-    tool_use_id: str
-    content: str | TextBlocks = ""
-    is_error: bool = Field(False, description="The model reads 'Error: ' in front of the content.")
 
 
 class UserMessageParam(StrictModel):
@@ -63,9 +30,9 @@ class UserMessageParam(StrictModel):
     content: (
         str
         | Annotated[
-            list[Annotated[TextBlockParam | ToolResultBlockParam, Field(discriminator="type")]],
+            list[Annotated[UserBlock, Field(discriminator="type")]],
             FAIL_FAST,
-            _PARTS,
+            PARTS,
         ]
     )
 
@@ -77,9 +44,9 @@ class AssistantMessageParam(StrictModel):
     content: (
         str
         | Annotated[
-            list[Annotated[TextBlockParam | ToolUseBlockParam, Field(discriminator="type")]],
+            list[Annotated[AssistantBlock, Field(discriminator="type")]],
             FAIL_FAST,
-            _PARTS,
+            PARTS,
         ]
     )
 
@@ -94,16 +61,6 @@ class SystemMessageParam(StrictModel):
 MessageParam = Annotated[
     UserMessageParam | AssistantMessageParam | SystemMessageParam, Field(discriminator="role")
 ]
-
-
-class ToolParam(_Block):
-    """A function the model may call."""
-
-    type: Literal["custom"] = "custom"
-    name: ToolName
-    description: str | None = None
-    input_schema: dict[str, Any] = Field(description="JSON schema of the object of arguments.")
-    strict: bool = Field(False, description="Refuse schemas that cannot be guaranteed.")
 
 
 class ToolChoiceAuto(StrictModel):
@@ -134,12 +91,6 @@ class ToolChoiceNone(StrictModel):
     type: Literal["none"]
 
 
-class ThinkingDisabled(StrictModel):
-    """These models do not think before they answer."""
-
-    type: Literal["disabled"]
-
-
 class JsonOutputFormat(StrictModel):
     """JSON that matches a schema."""
 
@@ -149,6 +100,8 @@ class JsonOutputFormat(StrictModel):
 
 class OutputConfig(StrictModel):
     """The format of the text."""
+
+    accepted: ClassVar = OUTPUT_CONFIG
 
     format: JsonOutputFormat | None = None
 
@@ -161,9 +114,7 @@ class CountTokensRequest(StrictModel):
     model: str
     messages: Annotated[list[MessageParam], FAIL_FAST, Field(min_length=1, max_length=MAX_PARTS)]
     system: str | TextBlocks | None = None
-    tools: Annotated[
-        list[Annotated[ToolParam, only_type("custom")]], FAIL_FAST, Field(max_length=MAX_TOOLS)
-    ] = []
+    tools: Annotated[list[AnyToolParam], FAIL_FAST, Field(max_length=MAX_TOOLS)] = []
     tool_choice: (
         Annotated[
             ToolChoiceAuto | ToolChoiceAny | ToolChoiceTool | ToolChoiceNone,
@@ -172,15 +123,21 @@ class CountTokensRequest(StrictModel):
         | None
     ) = Field(None, description="Default: auto if there are tools.")
     output_config: OutputConfig = OutputConfig()
-    thinking: Annotated[ThinkingDisabled, only_type("disabled")] | None = None
+    output_format: JsonOutputFormat | None = Field(
+        None, description="The old name of output_config.format."
+    )
+    mcp_servers: Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS)] = Field(
+        [], description="Tools of these servers do not exist here; they are left out."
+    )
+    thread: dict[str, Any] | None = Field(
+        None, description="Refused with the code after which the SDK sends the whole conversation."
+    )
 
     @model_validator(mode="after")
-    def _check_last_message(self) -> Self:
-        if self.messages[-1].role == "assistant":
+    def _check_formats(self) -> Self:
+        if self.output_format and self.output_config.format:
             raise wrong_field(
-                "messages",
-                "the last message must not be the assistant's: these models begin their answers "
-                "themselves",
+                "output_format", "the old name of output_config.format; send one of them"
             )
         return self
 
@@ -190,7 +147,7 @@ class MessagesRequest(CountTokensRequest):
 
     max_tokens: int = Field(ge=1, le=INT32_MAX)
     temperature: float = Field(1.0, ge=0, le=1, description="0 always takes the most likely token.")
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(1.0, ge=0, le=1)
     top_k: int = Field(0, ge=0, le=INT32_MAX, description="0: no limit.")
     stop_sequences: Annotated[
         list[Annotated[StopString, Field(min_length=1)]],
@@ -199,3 +156,9 @@ class MessagesRequest(CountTokensRequest):
     ] = []
     stream: bool = False
     service_tier: Literal["auto", "standard_only"] = "auto"
+
+
+def left_out(request: CountTokensRequest) -> list[str]:
+    """The types of the tools that do not exist here, each once."""
+    types = [tool.type for tool in request.tools if isinstance(tool, ServerToolParam)]
+    return list(dict.fromkeys([*types, *["mcp_servers"] * bool(request.mcp_servers)]))

@@ -27,6 +27,7 @@ from glmserve.api.openai.responses.events import Event as ResponsesEvent
 from glmserve.api.openai.responses.objects import (
     DeletedResponse,
     InputItemList,
+    InputTokenCount,
     ResponseObject,
 )
 from glmserve.api.openai.responses.protocol import ResponsesRequest
@@ -147,6 +148,21 @@ OPERATIONS = (
             "text/event-stream": get_args(ResponsesEvent),
         },
         failures=_GENERATION_FAILURES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/responses/input_tokens",
+        summary="The number of tokens that a response's prompt would have.",
+        request=ResponsesRequest,
+        responses={"application/json": InputTokenCount},
+        failures=_TOKENS_FAILURES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/responses/{response_id}/cancel",
+        summary="Stop generating a response in the background.",
+        responses={"application/json": ResponseObject},
+        failures=(400, 401, 404),
     ),
     Operation(
         path="/v1/responses/{response_id}",

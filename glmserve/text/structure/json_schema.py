@@ -67,7 +67,10 @@ def converted_schema(
     if leniency is Leniency.NOTHING:
         left_out = frozenset()
     converter = Converter(with_local_references(schema), leniency, left_out)
-    checked = converter.convert()
+    try:
+        checked = converter.convert()
+    except RecursionError:
+        raise SchemaError("", "is nested too deeply") from None
     definitions = converter.definitions
     places = {f"/$defs/{name}": member for name, member in definitions.items()}
     if not has_finite_value(checked, places):

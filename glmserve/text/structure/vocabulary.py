@@ -12,7 +12,7 @@ from glmserve.text.tokenizer import Tokenizer
 LIMITS = LLParserLimits(
     max_items_in_row=4000,  # an optional property takes four
     initial_lexer_fuel=500_000,  # about 10 ms of building regexes
-    step_lexer_fuel=100_000,  # about 7 ms of a step
+    step_lexer_fuel=300_000,  # about 20 ms of a step
     step_max_items=20_000,  # about 1 ms of a step
     max_lexer_states=100_000,  # about 200 MB
     max_grammar_size=200_000,

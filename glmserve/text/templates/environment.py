@@ -28,12 +28,12 @@ class RefusedError(jinja2.TemplateError):
     """The template itself refuses the conversation, by raise_exception."""
 
 
-def compile_template(source: str, now: datetime) -> jinja2.Template:
+def compile_template(source: str, clock: Callable[[], datetime]) -> jinja2.Template:
     """Compile a template.
 
     Args:
         source: of the template.
-        now: the time that the template sees.
+        clock: the time that the template sees.
 
     Raises:
         jinja2.TemplateError: it is not a template.
@@ -43,7 +43,7 @@ def compile_template(source: str, now: datetime) -> jinja2.Template:
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = _clock(now)
+    environment.globals["strftime_now"] = lambda layout: clock().strftime(layout)
     return environment.from_string(source)
 
 
@@ -66,7 +66,3 @@ def _tojson(
 
 def _refuse(message: object) -> None:
     raise RefusedError(str(message))
-
-
-def _clock(now: datetime) -> Callable[[str], str]:
-    return lambda layout: now.strftime(layout)

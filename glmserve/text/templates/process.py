@@ -38,23 +38,40 @@ def main(descriptor: int, parent: int) -> None:
 
 
 def _prepare(data: bytes) -> Callable[[bytes], bytes]:
-    setup = msgspec.msgpack.decode(data, type=RenderSetup)
+    templates = _Templates(msgspec.msgpack.decode(data, type=RenderSetup))
 
     def answer(frame: bytes) -> bytes:
         request = msgspec.msgpack.decode(frame, type=RenderRequest)
-        return msgspec.msgpack.encode(_rendered(setup, request))
+        return msgspec.msgpack.encode(_rendered(templates, request))
 
     return answer
 
 
-def _rendered(setup: RenderSetup, request: RenderRequest) -> RenderResult:
+class _Templates:
+    """The templates, each compiled when it is first used."""
+
+    def __init__(self, setup: RenderSetup) -> None:
+        self._setup = setup
+        self._compiled: dict[str, jinja2.Template] = {}
+        self._now = datetime.now()
+
+    def render(self, request: RenderRequest) -> list[str]:
+        """The texts of all conversations of a request, for which time stands still."""
+        self._now = datetime.now()
+        template = self._compiled.get(request.template)
+        if template is None:
+            source = self._setup.templates[request.template]
+            template = self._compiled[request.template] = compile_template(source, self._clock)
+        variables = self._setup.variables
+        return [_joined(template.generate(variables | each)) for each in request.conversations]
+
+    def _clock(self) -> datetime:
+        return self._now
+
+
+def _rendered(templates: _Templates, request: RenderRequest) -> RenderResult:
     try:
-        template = compile_template(setup.templates[request.template], datetime.now())
-        texts = [
-            _joined(template.generate(setup.variables | conversation))
-            for conversation in request.conversations
-        ]
-        return RenderResult(_checked(texts))
+        return RenderResult(_checked(templates.render(request)))
     except RefusedError as error:
         return RenderResult(problem=_line(str(error)), is_refusal=True)
     except SecurityError as error:

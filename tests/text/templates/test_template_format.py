@@ -7,7 +7,9 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +19,12 @@ from hypothesis import strategies as st
 from glmserve.errors import InvalidRequestError
 from glmserve.text import ChatMessage, Tokenizer
 from glmserve.text.templates.environment import compile_template
+from glmserve.text.templates.files import ChatTemplates
 from glmserve.text.templates.placeholders import Piece, Placeholders, PromptEncoder
 from glmserve.text.templates.template_format import TemplateFormat
 from glmserve.text.tools import Tool, ToolCall
 from tests.text.templates.conftest import FOREIGN, HERMES, Select
+from tests.text.test_tokenizer_json import convert
 
 TRIMMING = FOREIGN.replace("{{ m.content }}", "{{ m.content | trim }}")
 CHANGING = FOREIGN.replace("{{ m.content }}", "{{ m.content | replace('~', '') }}")
@@ -231,7 +235,7 @@ def test_jinja_is_set_up_as_in_transformers(source: str) -> None:
     messages = [{"role": m.role, "content": m.content} for m in CONVERSATION]
     variables = {"messages": messages, "tools": None, "add_generation_prompt": True}
     expected = utils._compile_jinja_template(source).render(**variables)
-    assert compile_template(source, datetime.now()).render(**variables) == expected
+    assert compile_template(source, datetime.now).render(**variables) == expected
 
 
 pieces = st.sampled_from(["<|im_end|>", "<|im", "_end|>", "x", " ", "\n", "é", "{{", "[USER]", ""])
@@ -294,3 +298,29 @@ def test_a_template_gets_variables(select: Select) -> None:
     assert chat.with_variables({}) is chat
     begun = bound.render([user, ChatMessage("assistant", "The answer")], continue_last=True)
     assert chat.tokenizer.decode(begun, skip_special_tokens=False).endswith(">|The answer")
+
+
+@given(texts=st.lists(st.text("the lo 12你好\n <|~", max_size=12), min_size=1, max_size=4))
+def test_the_ids_are_those_of_tokenizers(
+    glm4_dir: Path, tokenizer: Tokenizer, hermes: TemplateFormat, texts: list[str]
+) -> None:
+    """A whole conversation, written by the template and read by Hugging Face's tokenizer."""
+    library = pytest.importorskip("tokenizers", reason="the oracle is the tokenizers package")
+    if not _oracle:
+        data = convert(glm4_dir, tokenizer)
+        _oracle.append(library.Tokenizer.from_str(json.dumps(data)))
+    roles = ("user", "assistant")
+    messages = [ChatMessage(roles[i % 2], text) for i, text in enumerate(texts)]
+    expected = _oracle[0].encode(hermes.rendered(messages), add_special_tokens=False).ids
+    assert hermes.render(messages) == expected
+
+
+_oracle: list[Any] = []
+
+
+@pytest.fixture(scope="module")
+def hermes(glm4_dir: Path, tokenizer: Tokenizer) -> Iterator[TemplateFormat]:
+    templates = ChatTemplates(glm4_dir, {"default": HERMES}, {})
+    chat = TemplateFormat(tokenizer, templates)
+    yield chat
+    chat.close()

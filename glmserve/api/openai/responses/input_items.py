@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from glmserve.api.protocol.accepted.responses import INPUT_PART, ITEM, OUTPUT_PART
 from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, StrictModel, only_type, wrong_field
@@ -101,10 +101,10 @@ class FunctionCallOutputItem(_ItemModel):
     )
 
 
-class ReasoningItem(StrictModel):
+class ReasoningItem(BaseModel):
     """How another model came to its answer. These models have no place for it: it is left out."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(strict=True, extra="ignore")
 
     type: Literal["reasoning"]
 

@@ -59,8 +59,8 @@ class ReasoningConfig(StrictModel):
 
     accepted: ClassVar = REASONING
 
-    effort: Annotated[str, _SHORT] | None = Field(None, description=_NO_EFFECT)
-    summary: Annotated[str, _SHORT] | None = Field(None, description=_NO_EFFECT)
+    effort: Annotated[str | None, _SHORT] = Field(None, description=_NO_EFFECT)
+    summary: Annotated[str | None, _SHORT] = Field(None, description=_NO_EFFECT)
 
 
 class ResponseStreamOptions(StreamOptions):
@@ -102,7 +102,7 @@ class ResponsesRequest(GenerationRequest):
     return_tokens_as_token_ids: Literal[False] = False
     return_token_ids: Literal[False] = False
     stream_options: ResponseStreamOptions | None = None
-    text: TextConfig = Field(default_factory=TextConfig)
+    text: TextConfig = TextConfig(verbosity="medium")
     tools: Annotated[list[AnyTool], FAIL_FAST, Field(max_length=MAX_TOOLS)] = []
     tool_choice: FlatToolChoice = "auto"
     parallel_tool_calls: bool = Field(True, description="Allow several calls in one response.")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from glmserve.api.protocol.accepted.responses import NAMESPACE
 from glmserve.api.protocol.base import FAIL_FAST, MAX_TOOLS, StrictModel, only_type
@@ -53,10 +53,10 @@ class NamespaceTool(StrictModel):
     ]
 
 
-class UnavailableTool(StrictModel):
+class UnavailableTool(BaseModel):
     """A tool that this server does not have. It is left out, whatever its fields are."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(strict=True, extra="ignore")
 
     type: UnavailableType
 

@@ -151,14 +151,16 @@ def _beginning(
         presence_penalty=request.presence_penalty,
         previous_response_id=request.previous_response_id,
         prompt_cache_key=request.prompt_cache_key,
-        reasoning=ResponseReasoning(
-            reasoning and reasoning.effort, reasoning and reasoning.summary
+        reasoning=(
+            ResponseReasoning(reasoning.effort, reasoning.summary)
+            if reasoning
+            else ResponseReasoning()
         ),
         safety_identifier=request.safety_identifier,
         store=is_stored,
         temperature=request.temperature,
-        text=request.text.model_dump(by_alias=True),
-        tool_choice=choice if isinstance(choice, str) else choice.model_dump(),
+        text=request.text.model_dump(by_alias=True, exclude_none=True),
+        tool_choice=choice if isinstance(choice, str) else choice.model_dump(exclude_none=True),
         tools=[function.model_dump() for _, function in functions.offered],
         top_logprobs=request.top_logprobs or 0,
         top_p=request.top_p,

@@ -19,7 +19,7 @@ _LEADING = 3
 """Positions at which the first item that `contains` asks for may stand."""
 _MORE = 4
 """Items beyond `minContains`."""
-_MAX_PERMUTED = 4
+_MAX_PERMUTED = 5
 _MAX_CHOSEN = 8
 
 

@@ -17,11 +17,16 @@ from glmserve.text.structure.schema.conversion import Conversion
 from glmserve.text.structure.schema.leniency import Leniency
 from glmserve.text.structure.schema.limits import MAX_DEPTH, MAX_REWRITTEN, MAX_SCHEMAS
 from glmserve.text.structure.schema.names import without_simple_patterns
+from glmserve.text.structure.schema.plain_keywords import PLAIN
 from glmserve.text.structure.schema.problem import SchemaError, UnsupportedKeywordError, escaped
 from glmserve.text.structure.schema.references import at_pointer, target_pointer
+from glmserve.text.structure.schema.rewritten_keywords import REWRITTEN
 from glmserve.text.structure.schema.well_formed import well_formed
 
 Schema = dict[str, Any] | bool
+
+KEYWORDS = {**PLAIN, **REWRITTEN}
+"""What converts each keyword. Others are annotations."""
 
 
 class Converter:
@@ -73,7 +78,7 @@ class Converter:
             return schema
         if "patternProperties" in schema:
             schema = without_simple_patterns(schema)
-        return Conversion(self, schema, place, depth).result()
+        return Conversion(self, KEYWORDS, schema, place, depth).result()
 
     def _check_size(self, place: str, depth: int) -> None:
         self._num_schemas += 1

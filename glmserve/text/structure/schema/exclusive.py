@@ -9,6 +9,7 @@ Schema = dict[str, Any] | bool
 Target = Callable[[Schema], Schema]
 """Follows a schema's $ref, if it consists of that alone. True if the target is unknown."""
 
+_MAX_DEPTH = 20
 _MAX_STEPS = 200
 """Pairs that are compared for one decision. Beyond it, schemas count as overlapping."""
 
@@ -22,12 +23,19 @@ class _Comparison:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._steps = 0
+        self._depth = 0
 
     def are_exclusive(self, one: Schema, other: Schema) -> bool:
         self._steps += 1
-        if self._steps > _MAX_STEPS:
+        if self._steps > _MAX_STEPS or self._depth > _MAX_DEPTH:
             return False
-        one, other = self._target(one), self._target(other)
+        self._depth += 1
+        try:
+            return self._exclude(self._target(one), self._target(other))
+        finally:
+            self._depth -= 1
+
+    def _exclude(self, one: Schema, other: Schema) -> bool:
         if one is False or other is False:
             return True
         if isinstance(one, bool) or isinstance(other, bool):

@@ -37,7 +37,10 @@ def name_rules(schema: Any) -> list[Schema] | None:
     patterns = [spec["pattern"] for spec in (schema, enforced) if "pattern" in spec]
     if "minLength" in schema or "maxLength" in schema:
         least, most = int(schema.get("minLength", 0)), schema.get("maxLength")
-        patterns.append(f"^[^]{{{least},{'' if most is None else int(most)}}}$")
+        if most is not None and most < least:
+            rules.append({"maxProperties": 0})
+        else:
+            patterns.append(f"^[^]{{{least},{'' if most is None else int(most)}}}$")
     rules += [_matching(pattern) for pattern in patterns]
     return rules if enforced.keys() <= {"pattern"} else None
 

@@ -13,14 +13,13 @@ from itertools import pairwise
 from typing import Any
 
 from glmserve.text.structure.schema.limits import TYPES
+from glmserve.text.structure.schema.other_texts import MAX_TEXT, other_texts
 
 Schema = dict[str, Any]
 Alternatives = list[Any]
 
 _NAMES = ("other", "key", "value", "name", "a", "x1")
 """Names of properties that an object may have additionally."""
-_MAX_TEXT = 60
-"""Characters of a text whose complement becomes a regex: it nests as deep."""
 
 
 def negated(schema: Any) -> Alternatives:
@@ -78,7 +77,7 @@ def _enum(values: list[Any], schema: Schema) -> Alternatives:
     others = [name for name, kind in _KINDS if not kinds & set(kind)]
     found: Alternatives = [{"type": others}] if others else []
     texts = [value for value in values if isinstance(value, str)]
-    if texts and max(map(len, texts)) <= _MAX_TEXT:
+    if texts and max(map(len, texts)) <= MAX_TEXT:
         found.append({"type": "string", "pattern": other_texts(texts)})
     numbers = sorted({v for v in values if isinstance(v, int | float) and not isinstance(v, bool)})
     if numbers:
@@ -128,27 +127,6 @@ def _different_object(value: Schema) -> Alternatives:
         found += [_lacks(name), _has(name, _not({"const": member}))]
     other = next((name for name in _NAMES if name not in value), None)
     return [*found, _has(other, True)] if other else found
-
-
-def other_texts(texts: list[str]) -> str:
-    """A regex of all texts apart from these."""
-    tree: dict[str, Any] = {}
-    for text in texts:
-        node = tree
-        for char in text:
-            node = node.setdefault(char, {})
-        node[""] = {}
-    return f"^(?:{_others(tree)})$"
-
-
-def _others(node: dict[str, Any]) -> str:
-    """A regex of the texts that do not end at a marked node."""
-    following = {char: rf"\u{{{ord(char):x}}}" for char in node if char}
-    others = "".join(following.values())
-    options = [] if "" in node else [""]
-    options.append(f"[^{others}][^]*")
-    options += [f"{code}(?:{_others(node[char])})" for char, code in following.items()]
-    return "|".join(options)
 
 
 def _multiple_of(value: Any, schema: Schema) -> Alternatives:

@@ -48,4 +48,4 @@ def _complement(one: Any, other: Any, siblings: dict[str, Any], target: Target) 
     known = {"allOf": [siblings, one]}
     found = [part for part in negated(target(other)) if not are_exclusive(part, known, target)]
     # An object without a required property is simpler than one with another value of it.
-    return sorted(found, key=lambda part: "required" in part)
+    return sorted(found, key=lambda part: isinstance(part, dict) and "required" in part)

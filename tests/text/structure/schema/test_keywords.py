@@ -163,7 +163,7 @@ def test_references(schema: Any, good: list[Any], bad: list[Any]) -> None:
 
 
 def test_unused_definitions_are_not_looked_at() -> None:
-    assert Accepting({"type": "null", "$defs": {"a": {"pattern": "(?!x)"}}})(None)
+    assert Accepting({"type": "null", "$defs": {"a": {"pattern": "a(?!x)"}}})(None)
 
 
 def test_the_users_schema_is_not_changed() -> None:
@@ -179,7 +179,7 @@ def test_the_users_schema_is_not_changed() -> None:
 def test_what_is_left_out_is_named() -> None:
     schema = {
         "properties": {
-            "a/b": {"type": "string", "pattern": "^(?!x)", "minLength": 2},
+            "a/b": {"type": "string", "pattern": "a(?!x)", "minLength": 2},
             "c": {"type": "array", "items": {"$ref": "#/$defs/d"}},
         },
         "$defs": {"d": {"type": "array", "uniqueItems": True}},

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from glmserve.text.structure.schema.negation import other_texts
+from glmserve.text.structure.schema.lookahead import conjunction
+from glmserve.text.structure.schema.other_texts import other_texts
 from glmserve.text.structure.schema.pattern import (
     UnsupportedPatternError,
     finite_names,
@@ -44,6 +47,38 @@ def test_matches(pattern: str, good: list[str], bad: list[str]) -> None:
 def test_refused(pattern: str) -> None:
     with pytest.raises(UnsupportedPatternError):
         translated(pattern)
+
+
+ZOD_EMAIL = (
+    r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]"
+    r"@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$"
+)
+LOOKAHEADS = [
+    (ZOD_EMAIL, ["a.b@x.org", "a@x.y.org"], [".a@x.org", "a..b@x.org", "a@b", "a.@x.org"]),
+    (r"^(?=.*[A-Z])(?=.*\d).{3,}$", ["A1b", "xx1A"], ["A1", "abc", "AAA", "111"]),
+    (r"^(?!(admin|root)$)[a-z]+$", ["admi", "admins", "user"], ["admin", "root", "A"]),
+    (r"^(?!tmp|x-).*$", ["", "tm", "atmp"], ["tmp", "tmpfile", "x-a"]),
+    (r"^(?!\s)a?.$", ["a", "ab"], [" ", "b b"]),
+    (r"^(?![0-9])\w+$", ["a1"], ["1a"]),
+    (r"^(?!.*-)[a-z-]*$", ["ab"], ["a-b"]),
+    (r"^(?=.{1,4}$)[a-z.]+$", ["a.b"], ["a.b.c"]),
+]
+
+
+@pytest.mark.parametrize(("pattern", "good", "bad"), LOOKAHEADS, ids=[p[0] for p in LOOKAHEADS])
+def test_leading_lookaheads(pattern: str, good: list[str], bad: list[str]) -> None:
+    accepts = Accepting({"type": "string", "pattern": pattern})
+    for text in good:
+        assert re.search(pattern, text) and accepts(text), text
+    for text in bad:
+        assert not re.search(pattern, text) and not accepts(text), text
+
+
+def test_other_lookaheads_are_refused() -> None:
+    for pattern in ("^(?!.*ab)c", "^(?!a+b)", "a(?=b)", "^(?!a"):
+        with pytest.raises(UnsupportedPatternError):
+            for part in conjunction(pattern):
+                translated(part)
 
 
 def test_finite_names() -> None:

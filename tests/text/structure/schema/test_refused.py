@@ -16,7 +16,7 @@ UNSUPPORTED: list[tuple[Any, str, str]] = [
     ({"not": {"pattern": "a"}}, "/not", "not has a schema whose complement is unknown"),
     ({"uniqueItems": True}, "/uniqueItems", "uniqueItems is only supported for"),
     ({"properties": {"a": {"uniqueItems": True}}}, "/properties/a/uniqueItems", "at /properties/a"),
-    ({"pattern": "^(?!a)"}, "/pattern", "pattern has look-around"),
+    ({"pattern": "a(?!b)"}, "/pattern", "pattern has look-around"),
     ({"pattern": "(?<=a)b"}, "/pattern", "pattern has look-around"),
     ({"pattern": r"(a)\1"}, "/pattern", r"pattern has \\1"),
     ({"pattern": r"\bfoo"}, "/pattern", r"pattern has \\b"),

@@ -1,0 +1,153 @@
+"""Converts the keywords that the engine does not have, or not in full."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glmserve.text.structure.schema import alternatives as ways
+from glmserve.text.structure.schema.conversion import Conversion, Keyword, Schema
+from glmserve.text.structure.schema.exclusive import are_exclusive
+from glmserve.text.structure.schema.names import name_rules
+from glmserve.text.structure.schema.negation import negated
+from glmserve.text.structure.schema.one_of import exclusive_alternatives
+from glmserve.text.structure.schema.plain_keywords import pass_on
+from glmserve.text.structure.schema.unevaluated import unevaluated
+from glmserve.text.structure.schema.well_formed import well_formed
+
+_OVERLAP = (
+    "has alternatives that may both match; use anyOf, or give each object a required property with "
+    "a const of its own"
+)
+_UNKNOWN_FOR_NAMES = frozenset("$ref oneOf if $dynamicRef $recursiveRef".split())
+
+_MAX_FINITE = 16
+
+
+def _finite_values(schema: Schema) -> list[Any] | None:
+    """All values of a schema, if they are few."""
+    if isinstance(schema, bool):
+        return None
+    values: list[Any] = [schema["const"]] if "const" in schema else schema.get("enum", [])
+    if not values and schema.get("type") == "boolean":
+        values = [False, True]
+    if not 0 < len(values) <= _MAX_FINITE:
+        return None
+    unique = list[Any]()
+    for value in values:
+        if not any(type(value) is type(one) and value == one for one in unique):
+            unique.append(value)
+    return unique
+
+
+def _refuse(conversion: Conversion, keyword: str, value: Any) -> None:
+    raise conversion.unsupported(keyword)
+
+
+def _one_of(conversion: Conversion, keyword: str, value: list[Any]) -> None:
+    siblings = conversion.known_of_values()
+    alternatives = exclusive_alternatives(value, siblings, conversion.context.target)
+    if alternatives is value:
+        conversion.any_instead(value)
+    elif alternatives:
+        conversion.add_one_of(alternatives, keyword)
+    else:
+        raise conversion.unsupported(keyword, _OVERLAP)
+
+
+def _not(conversion: Conversion, keyword: str, value: Any) -> None:
+    schema = well_formed(value, f"{conversion.place}/{keyword}")
+    constraints = schema.keys() & conversion.keywords.keys() if isinstance(schema, dict) else set()
+    if isinstance(schema, dict) and constraints == {"$ref"}:
+        with conversion.context.rewriting():
+            complement = conversion.context.reference(
+                conversion.place, schema["$ref"], conversion.depth, complement=True
+            )
+        conversion.all.append(complement)
+        return
+    siblings, target = conversion.known_of_values(), conversion.context.target
+    possible = [one for one in negated(schema) if not are_exclusive(one, siblings, target)]
+    if constraints and not possible:
+        raise conversion.unsupported(keyword, "has a schema whose complement is unknown")
+    conversion.add_one_of(possible, keyword)
+
+
+def _if(conversion: Conversion, keyword: str, value: Any) -> None:
+    if "then" in conversion.schema or "else" in conversion.schema:
+        conversion.add_one_of(ways.conditional(conversion.schema), keyword)
+
+
+def _dependent_required(conversion: Conversion, keyword: str, value: dict[str, list[str]]) -> None:
+    for name, needs in value.items():
+        conversion.add_one_of(ways.dependent(name, {"required": needs}), keyword)
+
+
+def _dependent_schemas(conversion: Conversion, keyword: str, value: dict[str, Any]) -> None:
+    for name, consequence in value.items():
+        conversion.add_one_of(ways.dependent(name, consequence), keyword)
+
+
+def _contains(conversion: Conversion, keyword: str, value: Any) -> None:
+    conversion.add_one_of(ways.containing(conversion.schema), keyword)
+
+
+def _count_properties(conversion: Conversion, keyword: str, value: float) -> None:
+    if keyword == "maxProperties" and "minProperties" in conversion.schema:
+        return  # both are looked at together
+    bounds, groups = ways.counted(conversion.schema)
+    for name, bound in bounds.items():
+        pass_on(conversion, name, int(bound))
+    for alternatives in groups:
+        conversion.add_one_of(alternatives, keyword)
+
+
+def _unique(conversion: Conversion, keyword: str, value: bool) -> None:
+    if not value or conversion.schema.get("maxItems", 2) <= 1:
+        return
+    alternatives = None
+    if "prefixItems" not in conversion.schema:
+        items = conversion.context.target(conversion.schema.get("items", True))
+        values = _finite_values(items)
+        alternatives = values and ways.distinct(conversion.schema, values)
+    if alternatives is None:
+        raise conversion.unsupported(keyword, "is only supported for items of a few values")
+    conversion.add_one_of(alternatives, keyword)
+
+
+def _unevaluated(conversion: Conversion, keyword: str, value: Any) -> None:
+    if value is not True:
+        alternatives = unevaluated(keyword, conversion.schema, conversion.context.target)
+        conversion.add_one_of(alternatives, keyword)
+
+
+def _property_names(conversion: Conversion, keyword: str, value: Any) -> None:
+    schema = conversion.context.target(value)
+    if isinstance(schema, dict):
+        for member in schema.get("allOf", ()):
+            _property_names(conversion, keyword, member)
+        if "not" in schema:
+            complement = negated(conversion.context.target(schema["not"]))
+            conversion.add_one_of([{"propertyNames": one} for one in complement], keyword)
+        if "anyOf" in schema:
+            conversion.add_one_of([{"propertyNames": one} for one in schema["anyOf"]], keyword)
+        if schema.keys() & _UNKNOWN_FOR_NAMES:
+            raise conversion.unsupported(keyword)
+    rules = name_rules(schema)
+    if rules is None:
+        raise conversion.unsupported(keyword)
+    for rule in rules:
+        conversion.add_one_of([rule], keyword)
+
+
+REWRITTEN: dict[str, Keyword] = {
+    "oneOf": _one_of,
+    "not": _not,
+    "if": _if,
+    "dependentRequired": _dependent_required,
+    "dependentSchemas": _dependent_schemas,
+    "contains": _contains,
+    **dict.fromkeys(("minProperties", "maxProperties"), _count_properties),
+    "uniqueItems": _unique,
+    "propertyNames": _property_names,
+    **dict.fromkeys(("unevaluatedItems", "unevaluatedProperties"), _unevaluated),
+    **dict.fromkeys(("$dynamicRef", "$recursiveRef"), _refuse),
+}
