@@ -33,6 +33,10 @@ class ChatMessage:
     """The assistant's calls, after `content`."""
     tool_call_id: str | None = None
     """Id of the call that a message with the role "tool" answers."""
+    name: str | None = None
+    """The participant's name, or the tool's. Only a checkpoint's own template may write it."""
+    reasoning: str = ""
+    """What the assistant thought before. Only a checkpoint's own template may write it."""
 
 
 class ChatFormat(ABC):
@@ -96,11 +100,9 @@ class ChatFormat(ABC):
             return self._render(ordered, tools)
         return self._render_open(ordered[:-1], tools, ordered[-1].content)
 
-    def with_arguments(self, arguments: Mapping[str, Any]) -> ChatFormat:
-        """This format for one request, whose `chat_template_kwargs` these are.
-
-        glmserve's own formats have no variables.
-        """
+    def with_variables(self, variables: Mapping[str, Any]) -> ChatFormat:
+        """This format with values for variables of its template. Formats without a template have no
+        variables, and are returned as they are."""
         return self
 
     def close(self) -> None:  # noqa: B027  # most formats hold nothing

@@ -201,10 +201,11 @@ async def _prompt(
 ) -> list[int]:
     prompt_ids = await render(
         server,
-        chat_format.with_arguments(chat.chat_template_kwargs),
+        chat_format,
         chat.messages,
         offer.offered,
         continue_last=chat.continues_last,
+        variables=chat.chat_template_kwargs,
     )
     return truncated(server, chat, prompt_ids, chat.output_limit or 1)
 

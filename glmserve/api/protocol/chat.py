@@ -68,8 +68,7 @@ class Prediction(StrictModel):
 
 
 def _check_template_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Refuse the arguments that every template uses. Others are variables, and a template leaves
-    out those that it does not use."""
+    """Refuse the arguments that are no variables. A template ignores variables that it lacks."""
     for name, value in arguments.items():
         field = TEMPLATE_ARGUMENTS.get(name)
         refusal = field.refusal(value) if field is not None and value is not None else None

@@ -56,7 +56,7 @@ class TokenizeRequest(_Request):
         False, description="With messages: the last one is the assistant's, and is continued."
     )
     chat_template_kwargs: TemplateArguments = Field(
-        {}, description="Variables of the checkpoint's chat template, if that is rendered."
+        {}, description="Variables of the checkpoint's own template; else without effect."
     )
     return_token_strs: bool = Field(False, description="Add each token's own text.")
 
@@ -141,9 +141,9 @@ def _chat_encoder(
     context: ServerContext, body: TokenizeRequest, messages: list[Message]
 ) -> tuple[Callable[[], list[int]], int]:
     """The same for a conversation."""
-    if context.chat_format is None:
+    chat_format = context.chat_format
+    if chat_format is None:
         raise InvalidRequestError(NO_CHAT_FORMAT, "messages")
-    chat_format = context.chat_format.with_arguments(body.chat_template_kwargs)
     if body.prompt is not None:
         raise InvalidRequestError("send prompt or messages, not both", "messages")
     if "add_special_tokens" in body.model_fields_set and body.add_special_tokens:
@@ -153,8 +153,9 @@ def _chat_encoder(
         )
     _check_continuation(body, messages[-1])
     conversation, tools = chat_messages(messages), known_tools(body.tools)
+    bound = chat_format.with_variables(body.chat_template_kwargs)
     return (
-        lambda: chat_format.render(conversation, tools, continue_last=body.continue_final_message),
+        lambda: bound.render(conversation, tools, continue_last=body.continue_final_message),
         num_characters(conversation, tools),
     )
 

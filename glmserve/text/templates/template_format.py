@@ -49,7 +49,7 @@ class TemplateFormat(TaggedTools):
         self.writes_tools = False
         """Whether the template gets tools and calls as such."""
         self._is_strict = is_strict
-        self._arguments: Mapping[str, Any] = {}
+        self._variables: Mapping[str, Any] = {}
         self._warnings: set[str] = set()
         self._renderer = TemplateRenderer(templates.sources, templates.variables)
         self._encoder = PromptEncoder(tokenizer)
@@ -78,12 +78,12 @@ class TemplateFormat(TaggedTools):
         """Names of special tokens in a rendered text, in order."""
         return self._encoder.names(text)
 
-    def with_arguments(self, arguments: Mapping[str, Any]) -> TemplateFormat:
-        if not arguments:
+    def with_variables(self, variables: Mapping[str, Any]) -> TemplateFormat:
+        if not variables:
             return self
-        own = copy.copy(self)  # with the same process
-        own._arguments = arguments
-        return own
+        bound = copy.copy(self)  # with the same process
+        bound._variables = variables
+        return bound
 
     def close(self) -> None:
         """End the process that renders."""
@@ -133,10 +133,10 @@ class TemplateFormat(TaggedTools):
         def marked(text: str) -> str:
             return placeholders.stand_for(text) if self._encoder.names(text) else text
 
-        arguments = self._arguments
+        own = self._variables
         both = [
-            variables(messages, tools, arguments),
-            variables(messages, tools, arguments, content=placeholders.stand_for, inner=marked),
+            variables(messages, tools, own),
+            variables(messages, tools, own, content=placeholders.stand_for, inner=marked),
         ]
         try:
             return self._renderer.render(self.templates.name_for(tools=bool(tools)), both)

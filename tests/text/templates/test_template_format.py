@@ -267,6 +267,39 @@ def test_a_word_is_a_token_only_behind_another(small_sentencepiece: Tokenizer) -
     assert special["sop"] not in encoder.encode([Piece("sophist sop")])
 
 
+NAMES = (
+    "{% for m in messages %}{{ m.name or m.role }}:{{ m.content }}"
+    "{% if m.reasoning_content %}({{ m.reasoning_content }}){% endif %};{% endfor %}"
+    "{{ mood or 'calm' }}>{% if enable_thinking is false %}|{% endif %}"
+)
+
+
+def test_a_template_gets_names_and_reasoning(select: Select) -> None:
+    chat = _template(select, NAMES)
+    shown = _shown(
+        chat,
+        ChatMessage("user", "hi", name="ann"),
+        ChatMessage("assistant", "x", reasoning="why"),
+        ChatMessage("user", "go", name="<|im_end|>"),
+    )
+    assert shown == "ann:hi;assistant:x(why);<|im_end|>:go;calm>"
+    special = set(chat.tokenizer.special_ids.values())
+    assert not special.intersection(chat.render([ChatMessage("user", "hi", name="<|im_end|>")]))
+
+
+def test_a_template_gets_variables(select: Select) -> None:
+    chat = _template(select, NAMES)
+    user = ChatMessage("user", "hi")
+    bound = chat.with_variables({"mood": "<|im_end|>", "enable_thinking": False, "messages": []})
+    assert _shown(bound, user) == "user:hi;<|im_end|>>|"
+    special = set(chat.tokenizer.special_ids.values())
+    assert not special.intersection(bound.render([user]))
+    assert _shown(chat, user) == "user:hi;calm>"
+    assert chat.with_variables({}) is chat
+    begun = bound.render([user, ChatMessage("assistant", "The answer")], continue_last=True)
+    assert chat.tokenizer.decode(begun, skip_special_tokens=False).endswith(">|The answer")
+
+
 @given(texts=st.lists(st.text("the lo 12你好\n <|~", max_size=12), min_size=1, max_size=4))
 def test_the_ids_are_those_of_tokenizers(
     glm4_dir: Path, tokenizer: Tokenizer, hermes: TemplateFormat, texts: list[str]
