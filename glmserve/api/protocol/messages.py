@@ -9,10 +9,9 @@ from pydantic import Field, model_validator
 from glmserve.api.protocol.accepted.chat import (
     ASSISTANT_MESSAGE,
     FUNCTION_CALL,
-    NAMED_MESSAGE,
+    MESSAGE,
     TEXT_PART,
     TOOL_CALL,
-    TOOL_MESSAGE,
 )
 from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, StrictModel, wrong_field
 
@@ -39,6 +38,7 @@ class RefusalPart(StrictModel):
 
 _PARTS = Field(min_length=1, max_length=MAX_PARTS)
 _MAX_CALLS = 256  # of one message
+_NAME = "The participant's name; used by a checkpoint's own template."
 
 Content = str | Annotated[list[TextPart], FAIL_FAST, _PARTS]
 
@@ -56,19 +56,21 @@ class _MessageModel(StrictModel):
 class SystemMessage(_MessageModel):
     """Instructions."""
 
-    accepted: ClassVar = NAMED_MESSAGE
+    accepted: ClassVar = MESSAGE
 
     role: Literal["developer", "system"]
     content: Content
+    name: str | None = Field(None, description=_NAME)
 
 
 class UserMessage(_MessageModel):
     """What the user says."""
 
-    accepted: ClassVar = NAMED_MESSAGE
+    accepted: ClassVar = MESSAGE
 
     role: Literal["user"]
     content: Content
+    name: str | None = Field(None, description=_NAME)
 
 
 class FunctionCall(StrictModel):
@@ -102,6 +104,11 @@ class AssistantMessage(_MessageModel):
     parsed: object = Field(
         None, description="The content once more, from the openai SDK's parse(); has no effect."
     )
+    name: str | None = Field(None, description=_NAME)
+    reasoning_content: str | None = Field(
+        None, description="What the model thought before; used by a checkpoint's own template."
+    )
+    reasoning: str | None = Field(None, description="Another name of reasoning_content.")
     prefix: bool = Field(
         False, description="The answer continues this message; true on the last message only."
     )
@@ -126,7 +133,7 @@ class AssistantMessage(_MessageModel):
 class ToolMessage(_MessageModel):
     """The result of a call."""
 
-    accepted: ClassVar = TOOL_MESSAGE
+    accepted: ClassVar = MESSAGE
 
     role: Literal["tool"]
     content: Content

@@ -38,18 +38,7 @@ TEMPLATE_ARGUMENTS = table(
 )
 """Of `chat_template_kwargs`. All other names are hints."""
 
-NAMED_MESSAGE = table(
-    hint(
-        "name",
-        "AutoGen, Semantic Kernel, LangChain, Haystack",
-        f"The name of the participant; {_NO_PLACE}.",
-        str,
-    ),
-    hint("id", "LangChain, Vercel's AI SDK", "The message's id.", str),
-    hint("cache_control", "LiteLLM, OpenRouter's clients", _CACHED, dict),
-)
-
-TOOL_MESSAGE = table(
+MESSAGE = table(
     hint("id", "LangChain, Vercel's AI SDK", "The message's id.", str),
     hint("cache_control", "LiteLLM, OpenRouter's clients", _CACHED, dict),
 )
@@ -60,15 +49,8 @@ ASSISTANT_MESSAGE = table(
     hint("provider_specific_fields", "LiteLLM", "What another service answered.", dict),
     hint("thinking_blocks", "LiteLLM", f"What another model thought; {_NO_PLACE}.", list),
     hint("reasoning_details", "OpenRouter's clients, Cline", f"Thoughts; {_NO_PLACE}.", list),
-    hint(
-        "reasoning_content",
-        "LiteLLM, Cline, DeepSeek's and ZhipuAI's clients",
-        f"What a model thought; {_NO_PLACE}.",
-        str,
-    ),
-    hint("reasoning", "vLLM's and OpenRouter's clients", f"Thoughts; {_NO_PLACE}.", str),
     neutral("images", [[]], "OpenRouter's clients", "Pictures.", "these models read text"),
-    also=NAMED_MESSAGE,
+    also=MESSAGE,
 )
 
 TEXT_PART = table(
