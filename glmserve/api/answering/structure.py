@@ -143,7 +143,7 @@ def _json_answer(spec: StructureSpec) -> str:
             return embedded_schema({"type": "object"}, layout=ANSWER_LAYOUT)
         case JsonSchema(schema, strict):
             leniency = Leniency.NOTHING if strict else Leniency.UNSUPPORTED
-            return embedded_schema(schema, leniency=leniency, layout=ANSWER_LAYOUT)
+            return embedded_schema(schema, leniency=leniency, layout=ANSWER_LAYOUT, is_guarded=True)
     raise InvalidRequestError.about(
         spec.param,
         "{param} leaves no room for tool calls; send tool_choice 'none' with it, or no tools",

@@ -16,6 +16,7 @@ from glmserve.text.structure.schema.leniency import Leniency
 from glmserve.text.structure.schema.problem import SchemaError
 from glmserve.text.structure.schema.references import make_references_local
 from glmserve.text.structure.schema.satisfiable import has_finite_value
+from glmserve.text.structure.schema.unique import UniqueItems
 
 WHITESPACE = r" |\r?\n(?: {0,40}|\t{0,10})"
 """Whitespace between two JSON tokens, if any: a blank, or a line break and an indent. It is
@@ -36,6 +37,8 @@ class Converted(NamedTuple):
     schema: dict[str, Any]
     dropped: tuple[str, ...]
     """JSON pointers of keywords."""
+    unique: UniqueItems
+    """Arrays whose strings must differ; the guard of JSON text sees to it."""
 
 
 def checked_schema(schema: Any, layout: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -58,12 +61,15 @@ def converted_schema(
     leniency: Leniency,
     left_out: frozenset[str] = frozenset(),
     layout: Mapping[str, Any] | None = None,
+    *,
+    is_guarded: bool = False,
 ) -> Converted:
     """Like `checked_schema`, but some keywords are left out.
 
     Args:
         leniency: what is left out if it cannot be guaranteed.
         left_out: keywords that are left out everywhere, unless the leniency is NOTHING.
+        is_guarded: the guard of JSON text will see to the result's `unique`.
 
     Raises:
         SchemaError: it is not a schema, or no value matches it.
@@ -73,15 +79,17 @@ def converted_schema(
         left_out = frozenset()
     options = json.dumps(layout or {"whitespace_pattern": WHITESPACE})
     convert = _convert if len(text) <= _MAX_KEPT else _convert.__wrapped__
-    return convert(text, leniency, left_out, options)
+    return convert(text, leniency, left_out, options, is_guarded)
 
 
 @lru_cache(maxsize=64)
-def _convert(text: str, leniency: Leniency, left_out: frozenset[str], layout: str) -> Converted:
+def _convert(
+    text: str, leniency: Leniency, left_out: frozenset[str], layout: str, is_guarded: bool
+) -> Converted:
     """Like `converted_schema`. Clients send the same schemas again and again."""
     schema = json.loads(text)
     make_references_local(schema)
-    converter = Converter(schema, leniency, left_out)
+    converter = Converter(schema, leniency, left_out, is_guarded=is_guarded)
     try:
         checked = converter.convert()
     except RecursionError:
@@ -94,7 +102,7 @@ def _convert(text: str, leniency: Leniency, left_out: frozenset[str], layout: st
     if definitions:
         keywords["$defs"] = definitions
     keywords["x-guidance"] = {"json_allowed_escapes": ESCAPES, **json.loads(layout)}
-    return Converted(keywords, tuple(dict.fromkeys(converter.dropped)))
+    return Converted(keywords, tuple(dict.fromkeys(converter.dropped)), converter.unique)
 
 
 def _text(schema: Any) -> str:
