@@ -13,6 +13,7 @@ from glmserve.text.structure.schema.one_of import exclusive_alternatives
 from glmserve.text.structure.schema.plain_keywords import pass_on
 from glmserve.text.structure.schema.unevaluated import unevaluated
 from glmserve.text.structure.schema.unique import add_unique, possible_strings, property_name
+from glmserve.text.structure.schema.values import UNSUPPORTED
 from glmserve.text.structure.schema.well_formed import well_formed
 
 _OVERLAP = (
@@ -88,6 +89,8 @@ def _dependent_schemas(conversion: Conversion, keyword: str, value: dict[str, An
 
 
 def _contains(conversion: Conversion, keyword: str, value: Any) -> None:
+    if problem := UNSUPPORTED["minContains"](conversion.schema.get("minContains", 1)):
+        raise conversion.unsupported(keyword, f"has a minContains that {problem}")
     conversion.add_one_of(ways.containing(conversion.schema), keyword)
 
 

@@ -59,6 +59,8 @@ CASES: list[tuple[Any, list[Any], list[Any]]] = [
     ({"contains": FORTY_TWO, "minContains": 0}, [[], [1]], []),
     ({"type": "array", "items": {"enum": ["a", "b", "c"]}, "uniqueItems": True}, [[], ["c", "a"]], [["a", "a"]]),
     ({"type": "array", "items": {"type": "boolean"}, "uniqueItems": True, "minItems": 2}, [[True, False]], [[True], [True, True]]),
+    ({"items": {"enum": [1]}, "uniqueItems": True, "maxItems": 10**40}, [[1], []], [[1, 1]]),
+    ({"contains": FORTY_TWO, "maxContains": 10**40}, [[42], [42, 42]], [[]]),
     ({"uniqueItems": False}, [[1, 1]], []),
     ({"uniqueItems": True, "maxItems": 1}, [[1]], [[1, 1]]),
     # names

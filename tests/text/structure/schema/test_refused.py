@@ -30,6 +30,7 @@ UNSUPPORTED: list[tuple[Any, str, str]] = [
     ({"minLength": 10**9}, "/minLength", "minLength is more than"),
     ({"properties": {str(i): {} for i in range(MAX_PROPERTIES + 1)}}, "/properties", "500 names"),
     ({"oneOf": [{"minimum": i, "maximum": i} for i in range(201)]}, "/oneOf", "may both match"),
+    ({"contains": {}, "minContains": 10**40}, "/contains", "has a minContains that is more than"),
     ({"minimum": 2**80}, "/minimum", "minimum is beyond"),
     ({"multipleOf": 1000003}, "/multipleOf", "multipleOf must have"),
     ({"$ref": "https://example.com/schema"}, "/$ref", "must point into this schema"),
