@@ -112,7 +112,7 @@ class ChatCompletionRequest(GenerationRequest):
     )
     echo: bool = Field(False, description="Begin the answer with the message that it continues.")
     chat_template_kwargs: TemplateArguments = Field(
-        {}, description="Variables of the checkpoint's own template; else without effect."
+        {}, description="Variables of the checkpoint's chat template, if that is rendered."
     )
     prediction: Prediction | None = Field(
         None, description="Makes an answer that is like it come faster, and changes none."

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from copy import copy
 from typing import Any
 
 from glmserve.errors import InvalidRequestError
@@ -15,7 +15,7 @@ from glmserve.text.tagged_tools import TaggedTools
 from glmserve.text.templates.files import ChatTemplates
 from glmserve.text.templates.placeholders import Piece, Placeholders, PromptEncoder
 from glmserve.text.templates.renderer import TemplateError, TemplateRenderer
-from glmserve.text.templates.variables import rewritten, variables
+from glmserve.text.templates.variables import variables
 from glmserve.text.tokenizer import Tokenizer
 from glmserve.text.tools import Tool
 from glmserve.text.tools.conversation import with_instructions, without_tools
@@ -49,8 +49,8 @@ class TemplateFormat(TaggedTools):
         self.writes_tools = False
         """Whether the template gets tools and calls as such."""
         self._is_strict = is_strict
-        self._warnings: set[str] = set()
         self._variables: Mapping[str, Any] = {}
+        self._warnings: set[str] = set()
         self._renderer = TemplateRenderer(templates.sources, templates.variables)
         self._encoder = PromptEncoder(tokenizer)
 
@@ -60,13 +60,6 @@ class TemplateFormat(TaggedTools):
         if "<|user|>" in names and "<|observation|>" in self.tokenizer.special_ids:
             names = [*names, "<|observation|>"]
         self.stop_ids |= {self.tokenizer.special_ids[name] for name in names}
-
-    def with_variables(self, variables: Mapping[str, Any]) -> TemplateFormat:
-        if not variables:
-            return self
-        bound = copy(self)
-        bound._variables = variables
-        return bound
 
     def rendered(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> str:
         """The template's own text for a conversation, with tools as the template writes them.
@@ -84,6 +77,13 @@ class TemplateFormat(TaggedTools):
     def special_names(self, text: str) -> list[str]:
         """Names of special tokens in a rendered text, in order."""
         return self._encoder.names(text)
+
+    def with_variables(self, variables: Mapping[str, Any]) -> TemplateFormat:
+        if not variables:
+            return self
+        bound = copy.copy(self)  # with the same process
+        bound._variables = variables
+        return bound
 
     def close(self) -> None:
         """End the process that renders."""
@@ -135,17 +135,16 @@ class TemplateFormat(TaggedTools):
 
         own = self._variables
         both = [
-            {**own, **variables(messages, tools)},
-            {
-                **rewritten(own, marked),
-                **variables(messages, tools, content=placeholders.stand_for, inner=marked),
-            },
+            variables(messages, tools, own),
+            variables(messages, tools, own, content=placeholders.stand_for, inner=marked),
         ]
         try:
             return self._renderer.render(self.templates.name_for(tools=bool(tools)), both)
-        except UnicodeEncodeError:
+        except (UnicodeEncodeError, OverflowError):
             raise InvalidRequestError(
-                "the messages are not valid Unicode: they have a lone surrogate", "messages"
+                "the conversation has a lone surrogate, or a whole number of more than 64 bits, "
+                "which no chat template can get",
+                "messages",
             ) from None
         except TemplateError as error:
             said = "refuses this conversation" if error.is_refusal else "cannot write it"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from glmserve.text.chat_format import ChatMessage
@@ -20,6 +20,7 @@ def unchanged(text: str) -> str:
 def variables(
     messages: Sequence[ChatMessage],
     tools: Sequence[Tool] = (),
+    own: Mapping[str, Any] = {},
     *,
     content: Rewrite = unchanged,
     inner: Rewrite = unchanged,
@@ -27,11 +28,13 @@ def variables(
     """The variables of a conversation.
 
     Args:
+        own: further variables, of the request.
         content: applied to the content of each message.
         inner: applied to each other text of a user's, names of properties included.
     """
-    offered = [{"type": "function", "function": rewritten(t.signature(), inner)} for t in tools]
+    offered = [{"type": "function", "function": _deep(t.signature(), inner)} for t in tools]
     return {
+        **{name: _deep(value, inner) for name, value in own.items()},
         "messages": [_message(message, content, inner) for message in messages],
         "tools": offered or None,
         "documents": None,
@@ -58,16 +61,15 @@ def _call(call: ToolCall, inner: Rewrite) -> dict[str, Any]:
         arguments = read_json(call.arguments.strip() or "{}")
     except ValueError:
         arguments = call.arguments
-    function = {"name": inner(call.name), "arguments": rewritten(arguments, inner)}
+    function = {"name": inner(call.name), "arguments": _deep(arguments, inner)}
     return {"id": inner(call.id), "type": "function", "function": function}
 
 
-def rewritten(value: Any, rewrite: Rewrite) -> Any:
-    """The JSON value with each text in it rewritten, names of properties included."""
+def _deep(value: Any, rewrite: Rewrite) -> Any:
     if isinstance(value, str):
         return rewrite(value)
     if isinstance(value, dict):
-        return {rewrite(key): rewritten(part, rewrite) for key, part in value.items()}
+        return {rewrite(key): _deep(part, rewrite) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [rewritten(part, rewrite) for part in value]
+        return [_deep(part, rewrite) for part in value]
     return value

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glmserve.errors import InvalidRequestError
+from glmserve.process.template_environment import compile_template
 from glmserve.text import ChatMessage, Tokenizer
-from glmserve.text.templates.environment import compile_template
 from glmserve.text.templates.files import ChatTemplates
 from glmserve.text.templates.placeholders import Piece, Placeholders, PromptEncoder
 from glmserve.text.templates.template_format import TemplateFormat

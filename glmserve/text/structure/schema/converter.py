@@ -50,6 +50,8 @@ class Converter:
         """Name of the definition by pointer, and whether it is the target's complement."""
         self._waiting: deque[str] = deque()
         """Pointers of definitions that are not converted yet."""
+        self._targets: dict[int, tuple[Schema, Schema]] = {}
+        """Each schema and its target, by the schema's id. The schema is kept, so its id stays."""
         self.definitions: dict[str, Schema] = {}
         self.dropped: list[str] = []
         """JSON pointers of keywords that were left out."""
@@ -125,6 +127,12 @@ class Converter:
 
     def target(self, schema: Schema) -> Schema:
         """Follow a $ref that stands alone; True if it leads nowhere."""
+        known = self._targets.get(id(schema))
+        if known is None:
+            known = self._targets[id(schema)] = schema, self._find_target(schema)
+        return known[1]
+
+    def _find_target(self, schema: Schema) -> Schema:
         for _ in range(MAX_DEPTH):
             schema = well_formed(schema)
             if isinstance(schema, bool) or set(schema) != {"$ref"}:

@@ -144,6 +144,6 @@ UNSUPPORTED: dict[str, Callable[[Any], str | None]] = {
     "multipleOf": _fine_multiple,
     **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), _large_count),
     **dict.fromkeys(("minProperties", "maxProperties"), _large_count),
-    "required": _many_names,
+    **dict.fromkeys(("required", "properties"), _many_names),
 }
 """Why a grammar cannot guarantee a well-formed value, by keyword."""

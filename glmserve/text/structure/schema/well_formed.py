@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from glmserve.text.structure.schema.limits import MAX_PROPERTIES
 from glmserve.text.structure.schema.modern import modern
 from glmserve.text.structure.schema.problem import SchemaError
 from glmserve.text.structure.schema.subschemas import LIST, NAMED, ONE
@@ -23,7 +22,7 @@ def well_formed(
         malformed: called with each malformed keyword, which is then left out; None: it is an error.
 
     Raises:
-        SchemaError: the schema is none, or too many properties are listed.
+        SchemaError: the schema is none.
     """
     if isinstance(schema, bool):
         return schema
@@ -45,8 +44,6 @@ def _problem(keyword: str, value: Any) -> str | None:
     if keyword in NAMED:
         if not isinstance(value, dict):
             return "must be an object of schemas"
-        if keyword == "properties" and len(value) > MAX_PROPERTIES:
-            return f"has {len(value)} names; at most {MAX_PROPERTIES} are allowed"
         bad = next((name for name, one in value.items() if not isinstance(one, dict | bool)), None)
         return None if bad is None else f"has {bad!r}, which must be an object, true or false"
     if keyword in ONE:
