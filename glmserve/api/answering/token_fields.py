@@ -19,7 +19,7 @@ def allowed_tokens(
         InvalidRequestError: they cannot be honoured.
     """
     ids = request.allowed_token_ids
-    if not ids:
+    if ids is None:
         return None
     if structure is not None:
         raise InvalidRequestError(

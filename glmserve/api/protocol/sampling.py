@@ -135,12 +135,12 @@ class GenerationRequest(Truncation):
         max_length=LONGEST_SALT,
         description="Prompts share the prefix cache only with prompts of equal salt.",
     )
-    allowed_token_ids: Annotated[
-        list[TokenId], FAIL_FAST, Field(min_length=1, max_length=_MAX_ALLOWED)
-    ] = Field(
-        [],
-        description="Every token is one of these. The text ends early only if an end "
-        "token is among them.",
+    allowed_token_ids: (
+        Annotated[list[TokenId], FAIL_FAST, Field(min_length=1, max_length=_MAX_ALLOWED)] | None
+    ) = Field(
+        None,
+        description="Every token is one of these. The text ends early only if an end token is "
+        "among them.",
     )
     prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None,
