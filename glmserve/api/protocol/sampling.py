@@ -17,6 +17,7 @@ _MAX_BAD_WORDS = 64
 _MAX_BIASES = 1024
 """The limit exists because biases are sent to the worker with every token."""
 _MAX_STOP_TOKENS = 1024
+_MAX_ALLOWED = 2**18  # more than any vocabulary has
 LONGEST_SALT = 1024
 _TOKEN_ID = re.compile("0|[1-9][0-9]{0,9}")  # canonical, so that two keys never name one token
 _MAX_METADATA = 16  # OpenAI's, as are the lengths of keys and values
@@ -133,6 +134,13 @@ class GenerationRequest(Truncation):
         "",
         max_length=LONGEST_SALT,
         description="Prompts share the prefix cache only with prompts of equal salt.",
+    )
+    allowed_token_ids: (
+        Annotated[list[TokenId], FAIL_FAST, Field(min_length=1, max_length=_MAX_ALLOWED)] | None
+    ) = Field(
+        None,
+        description="Every token is one of these. The text ends early only if an end token is "
+        "among them.",
     )
     prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None,
