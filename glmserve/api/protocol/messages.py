@@ -13,7 +13,7 @@ from glmserve.api.protocol.accepted.chat import (
     TEXT_PART,
     TOOL_CALL,
 )
-from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, StrictModel
+from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, StrictModel, only_type
 
 
 class TextPart(StrictModel):
@@ -40,7 +40,7 @@ _PARTS = Field(min_length=1, max_length=MAX_PARTS)
 _MAX_CALLS = 256  # of one message
 _NAME = "The participant's name; used by a checkpoint's own template."
 
-Content = str | Annotated[list[TextPart], FAIL_FAST, _PARTS]
+Content = str | Annotated[list[Annotated[TextPart, only_type("text")]], FAIL_FAST, _PARTS]
 
 
 class _MessageModel(StrictModel):

@@ -165,18 +165,17 @@ class GenerationRequest(Truncation):
 
     @field_validator("stop", "bad_words")
     @classmethod
-    def _check_strings(cls, value: str | list[str], info: Any) -> str | list[str]:
-        strings = [value] if isinstance(value, str) else value
+    def _check_strings(cls, value: str | list[str], info: Any) -> list[str]:
+        """Empty strings ask for nothing."""
+        strings = [text for text in ([value] if isinstance(value, str) else value) if text]
         what, most = (
             ("stop string", _MAX_STOP_STRINGS)
             if info.field_name == "stop"
             else ("bad word", _MAX_BAD_WORDS)
         )
-        if not all(strings):
-            raise ValueError(f"a {what} must not be empty")
         if len(strings) > most:
             raise ValueError(f"at most {most} {what}s")
-        return value
+        return strings
 
     @field_validator("logit_bias")
     @classmethod
