@@ -207,3 +207,16 @@ async def test_strict_schemas_are_refused_by_keyword(client: httpx.AsyncClient) 
         error = answer.json()["error"]
         assert error["param"] == param
         assert f"{owner}the schema at /properties/s: pattern has look-around" in error["message"]
+
+
+async def test_the_header_is_bounded(make_client: Any) -> None:
+    client = await make_client(runner=Speaker("{}"))
+    odd = {"type": "string", "pattern": "a(?!b)"}
+    properties = {f"é, {i}" + 50 * "x": odd for i in range(100)}
+    wanted = {"type": "json_object", "schema": {"properties": properties}}
+    body = {"model": "fake", "messages": [{"role": "user", "content": "hi"}]}
+    answer = await client.post("/v1/chat/completions", json={**body, "response_format": wanted})
+    names = answer.headers[HEADER].split(", ")
+    assert names[0] == f"#/properties/%C3%A9%2C%200{50 * 'x'}/pattern"
+    assert names[-1] == f"and {101 - len(names)} more"
+    assert len(answer.headers[HEADER]) < 2100

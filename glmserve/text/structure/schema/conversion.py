@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from glmserve.text.structure.schema.limits import MAX_ALTERNATIVES
 from glmserve.text.structure.schema.problem import UnsupportedKeywordError, escaped
+from glmserve.text.structure.schema.unique import UniqueItems
 
 Schema = dict[str, Any] | bool
 
@@ -16,6 +17,10 @@ class Context(Protocol):
     """What the conversion of one schema needs of the whole."""
 
     left_out: frozenset[str]
+    unique: UniqueItems
+
+    @property
+    def may_guard(self) -> bool: ...
 
     @property
     def may_drop(self) -> bool: ...

@@ -21,6 +21,7 @@ from glmserve.text.structure.schema.plain_keywords import PLAIN
 from glmserve.text.structure.schema.problem import SchemaError, UnsupportedKeywordError, escaped
 from glmserve.text.structure.schema.references import at_pointer, target_pointer
 from glmserve.text.structure.schema.rewritten_keywords import REWRITTEN
+from glmserve.text.structure.schema.unique import UniqueItems
 from glmserve.text.structure.schema.well_formed import well_formed
 
 Schema = dict[str, Any] | bool
@@ -35,14 +36,23 @@ class Converter:
     Args:
         leniency: what to leave out, and to list in `dropped`.
         left_out: keywords to leave out everywhere.
+        is_guarded: the guard of JSON text sees to the arrays in `unique`.
     """
 
     def __init__(
-        self, root: Schema, leniency: Leniency, left_out: frozenset[str] = frozenset()
+        self,
+        root: Schema,
+        leniency: Leniency,
+        left_out: frozenset[str] = frozenset(),
+        *,
+        is_guarded: bool = False,
     ) -> None:
         self._root = root
         self._leniency = leniency
         self.left_out = left_out
+        self._is_guarded = is_guarded
+        self.unique: UniqueItems = {}
+        """Arrays whose strings must differ."""
         self._num_schemas = 0
         self._num_rewritten: int | None = None
         """Schemas of the keyword that is being rewritten; None if none is."""
@@ -154,6 +164,11 @@ class Converter:
             yield
         finally:
             self._num_rewritten = None
+
+    @property
+    def may_guard(self) -> bool:
+        """Whether the guard of JSON text can see to a keyword now."""
+        return self._is_guarded and self._num_rewritten is None
 
     @property
     def may_drop(self) -> bool:
