@@ -56,9 +56,16 @@ class GenerationSpec:
 
 
 async def encode_prompts(
-    server: ServerContext, prompts: list[str] | list[list[int]], param: str
+    server: ServerContext,
+    prompts: list[str] | list[list[int]],
+    param: str,
+    *,
+    add_special_tokens: bool = True,
 ) -> list[list[int]]:
     """Token ids of prompts that come as text or as ids already.
+
+    Args:
+        add_special_tokens: put the tokenizer's marks around a text.
 
     Raises:
         InvalidRequestError: there is text, but no tokenizer, or more text than fits; or an id that
@@ -75,11 +82,10 @@ async def encode_prompts(
         raise InvalidRequestError(
             f"this server has no tokenizer; send the {param} as token ids", param
         )
+    encode = tokenizer.encode_prompt if add_special_tokens else tokenizer.encode
     num_characters = sum(map(len, texts))
     check_characters(max(map(len, texts)), server.engine.info.limits.max_context, param)
-    return await run_in_thread_if_large(
-        lambda: [tokenizer.encode_prompt(text) for text in texts], num_characters
-    )
+    return await run_in_thread_if_large(lambda: [encode(text) for text in texts], num_characters)
 
 
 def submit_generation(

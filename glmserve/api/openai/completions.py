@@ -6,7 +6,7 @@ from glmserve.api.answering.answer_context import AnswerContext
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import Endpoint
 from glmserve.api.answering.generation import Generation
-from glmserve.api.answering.structure import compile_structure, structure_spec
+from glmserve.api.answering.structure import compile_structure, dropped_header, structure_spec
 from glmserve.api.answering.submission import (
     GenerationSpec,
     encode_prompts,
@@ -56,7 +56,9 @@ class CompletionsEndpoint(Endpoint[CompletionRequest]):
     async def start(
         self, server: ServerContext, request: CompletionRequest, answer: AnswerContext
     ) -> CompletionWriter:
-        prompts = await encode_prompts(server, request.prompts, "prompt")
+        prompts = await encode_prompts(
+            server, request.prompts, "prompt", add_special_tokens=request.add_special_tokens
+        )
         generation = await _start(server, request, prompts, answer)
         return CompletionWriter(server.tokenizer, request, generation)
 
@@ -79,6 +81,9 @@ async def _start(
     top_logprobs = request.logprobs
     if num_choices > request.n and top_logprobs is None:
         top_logprobs = 0  # to find the best
+    wanted = structure_spec(request, request.response_format)
+    structure = await compile_structure(server, wanted, stop_ids, "")
+    answer.headers.update(dropped_header(structure))
     spec = GenerationSpec(
         prompts=prompts,
         prompts_param="prompt",
@@ -87,7 +92,7 @@ async def _start(
         num_choices=num_choices,
         top_logprobs=top_logprobs,
         prompt_logprobs=_prompt_scores(request),
-        structure=await compile_structure(server, structure_spec(request), stop_ids, ""),
+        structure=structure,
     )
     return submit_generation(server, request, spec, answer)
 

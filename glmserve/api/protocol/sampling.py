@@ -7,7 +7,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from glmserve.api.protocol.accepted.generation import GENERATION, STREAM_OPTIONS
+from glmserve.api.protocol.accepted.generation import (
+    GENERATION,
+    STREAM_OPTIONS,
+    STRUCTURED_OUTPUTS,
+)
 from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel, at_most, wrong_field
 from glmserve.contract.sampling import Sampling
 
@@ -58,10 +62,12 @@ class StreamOptions(StrictModel):
 class StructuredOutputs(StrictModel):
     """The structure of the text, as one of these; the fields guided_* are their older names."""
 
+    accepted: ClassVar = STRUCTURED_OUTPUTS
+
     json_schema: dict[str, Any] | bool | str | None = Field(
         None, alias="json", description="A JSON schema, as an object or as its text."
     )
-    json_object: Literal[True] | None = None
+    json_object: bool = False
     regex: str | None = None
     choice: Annotated[list[str], FAIL_FAST] | None = None
     grammar: str | None = Field(None, description="A grammar in Lark's or llama.cpp's notation.")
