@@ -96,7 +96,7 @@ class TestAllApis:
         client = await make_client(runner=Speaker(ANSWER))
         assert await api(client, "auto", SCHEMA, parameters=PARAMETERS) == (ANSWER, [])
 
-    @pytest.mark.parametrize("text", ["Hello", '{"age": "x"}', '<tool_call>{"name": "no"', "[1"])
+    @pytest.mark.parametrize("text", ['{"age": "x"}', '<tool_call>{"name": "no"'])
     async def test_nothing_else(self, make_client: Any, api: Any, text: str) -> None:
         client = await make_client(runner=Speaker(text))
         content, calls = await api(client, "auto", SCHEMA, parameters=PARAMETERS)
