@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from support.client_records import pytest_addoption as pytest_addoption
+from support.client_records import pytest_configure as pytest_configure
 from support.parallel import pytest_cmdline_main as pytest_cmdline_main
 from support.parallel import pytest_collection_modifyitems as pytest_collection_modifyitems
 

@@ -50,6 +50,7 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     (COMPLETIONS, {"stop": ["a" * 1025]}, "stop.0", "1024"),
     (COMPLETIONS, {"stop": "a" * 1025}, "stop", "1024"),
     (COMPLETIONS, {"stop_token_ids": [1] * 1025}, "stop_token_ids", "1024"),
+    (COMPLETIONS, {"allowed_token_ids": [1] * (2**18 + 1)}, "allowed_token_ids", "262144"),
     (COMPLETIONS, {"bad_words": ["a"] * 65}, "bad_words", "64"),
     (COMPLETIONS, {"logit_bias": biases(1025)}, "logit_bias", "1024"),
     (COMPLETIONS, {"cache_salt": "a" * 1025}, "cache_salt", "1024"),

@@ -152,6 +152,43 @@ class TestToolsOfOtherServers:
         assert spaced["output"][0]["content"] == flat["output"][0]["content"]
 
 
+async def test_calls_of_custom_tools_are_read_as_calls(roomy: httpx.AsyncClient) -> None:
+    flat = [
+        {"role": "user", "content": "a"},
+        {"type": "function_call", "call_id": "1", "name": "patch", "arguments": '{"input":"x"}'},
+        {"type": "function_call_output", "call_id": "1", "output": "done"},
+        {"role": "user", "content": "b"},
+    ]
+    call = {"type": "custom_tool_call", "call_id": "1", "name": "patch", "input": "x"}
+    result = {"type": "custom_tool_call_output", "call_id": "1", "output": "done"}
+    custom = await create(roomy, input=[flat[0], call, result, flat[3]])
+    assert text_of(custom) == text_of(await create(roomy, input=flat))
+
+
+async def test_traces_of_other_servers_tools_are_left_out_and_named(
+    roomy: httpx.AsyncClient,
+) -> None:
+    ends = [{"role": "user", "content": text} for text in ("a", "b")]
+    search = {"type": "web_search_call", "id": "ws_1", "action": {"type": "search", "query": "q"}}
+    body = {"input": [ends[0], search, ends[1]], "max_output_tokens": 12, "temperature": 0}
+    answer = await roomy.post(RESPONSES, json=body)
+    assert answer.headers["X-Glmserve-Left-Out-Tools"] == "web_search_call"
+    assert text_of(answer.json()) == text_of(await create(roomy, input=ends))
+
+
+async def test_parts_are_texts_whatever_their_type(roomy: httpx.AsyncClient) -> None:
+    def conversation(asked: str, said: str) -> list[dict[str, Any]]:
+        return [
+            {"role": "user", "content": [{"type": asked, "text": "a"}]},
+            {"role": "assistant", "content": [{"type": said, "text": "b"}]},
+            {"role": "user", "content": "c"},
+        ]
+
+    usual = await create(roomy, input=conversation("input_text", "output_text"))
+    other = await create(roomy, input=conversation("output_text", "input_text"))
+    assert text_of(other) == text_of(usual)
+
+
 class TestReferences:
     async def test_an_item_may_be_named_in_place_of_itself(self, roomy: httpx.AsyncClient) -> None:
         """The AI SDK's second turn."""

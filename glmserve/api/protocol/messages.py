@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from glmserve.api.protocol.accepted.chat import (
     ASSISTANT_MESSAGE,
@@ -13,7 +13,7 @@ from glmserve.api.protocol.accepted.chat import (
     TEXT_PART,
     TOOL_CALL,
 )
-from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, StrictModel, wrong_field
+from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, StrictModel, only_type
 
 
 class TextPart(StrictModel):
@@ -40,7 +40,7 @@ _PARTS = Field(min_length=1, max_length=MAX_PARTS)
 _MAX_CALLS = 256  # of one message
 _NAME = "The participant's name; used by a checkpoint's own template."
 
-Content = str | Annotated[list[TextPart], FAIL_FAST, _PARTS]
+Content = str | Annotated[list[Annotated[TextPart, only_type("text")]], FAIL_FAST, _PARTS]
 
 
 class _MessageModel(StrictModel):
@@ -113,12 +113,6 @@ class AssistantMessage(_MessageModel):
         False, description="The answer continues this message; true on the last message only."
     )
     partial: bool = Field(False, description="Another name of prefix.")
-
-    @model_validator(mode="after")
-    def _check_not_empty(self) -> Self:
-        if self.content is None and self.refusal is None and not self.tool_calls:
-            raise wrong_field("content", "an assistant message needs content or tool_calls")
-        return self
 
     @property
     def text(self) -> str:
