@@ -14,7 +14,6 @@ from glmserve.text.structure.schema.plain_keywords import pass_on
 from glmserve.text.structure.schema.unevaluated import unevaluated
 from glmserve.text.structure.schema.unique import add_unique, possible_strings, property_name
 from glmserve.text.structure.schema.values import UNSUPPORTED
-from glmserve.text.structure.schema.well_formed import well_formed
 
 _OVERLAP = (
     "has alternatives that may both match; use anyOf, or give each object a required property with "
@@ -57,10 +56,10 @@ def _one_of(conversion: Conversion, keyword: str, value: list[Any]) -> None:
 
 
 def _not(conversion: Conversion, keyword: str, value: Any) -> None:
-    schema = well_formed(value, f"{conversion.place}/{keyword}")
+    schema = conversion.context.checked(value, f"{conversion.place}/{keyword}")
     constraints = schema.keys() & conversion.keywords.keys() if isinstance(schema, dict) else set()
     if isinstance(schema, dict) and constraints == {"$ref"}:
-        with conversion.context.rewriting():
+        with conversion.context.rewriting(f"{conversion.place}/{keyword}"):
             complement = conversion.context.reference(
                 conversion.place, schema["$ref"], conversion.depth, complement=True
             )

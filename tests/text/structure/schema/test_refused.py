@@ -69,6 +69,7 @@ MALFORMED: list[tuple[Any, str]] = [
     ({"items": 3}, "items must be"),
     ({"anyOf": []}, "anyOf must be a list"),
     ({"not": 3}, "not must be"),
+    ({"oneOf": [{}, {"items": {"type": "x"}}]}, "at /oneOf: within it, a schema type must be"),
     ({"anyOf": [{}] * MAX_SCHEMAS}, "more than 20000 schemas"),
     ({"title": "\ud800"}, "lone surrogate"),
     ([], "must be an object, true or false"),
