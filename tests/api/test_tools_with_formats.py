@@ -177,6 +177,23 @@ async def test_what_is_left_out_is_named_in_a_header(make_client: Any, stream: b
     assert HEADER not in answer.headers
 
 
+async def test_the_header_in_other_apis(make_client: Any) -> None:
+    client = await make_client(runner=Speaker('{"e": 3}'))
+    wanted = {"type": "json_schema", "name": "x", "schema": ODD}
+    body = {"model": "fake", "input": "hi", "text": {"format": wanted}}
+    answer = await client.post("/v1/responses", json=body)
+    assert answer.headers[HEADER] == "#/properties/s/pattern"
+    body = {
+        "model": "fake",
+        "messages": [{"role": "user", "content": "hi"}],
+        "max_tokens": 100,
+        "tools": [{"name": "f", "input_schema": ODD}],
+        "tool_choice": {"type": "any"},
+    }
+    answer = await client.post("/v1/messages", json=body)
+    assert answer.headers[HEADER] == "f#/properties/s/pattern"
+
+
 async def test_the_response_cache_keeps_the_header(make_client: Any) -> None:
     config = ServerConfig(served_model_name="fake", cache_size=4)
     client = await make_client(runner=Speaker('{"e": 3}'), config=config)
