@@ -22,7 +22,7 @@ from glmserve.text.structure.schema.problem import SchemaError, UnsupportedKeywo
 from glmserve.text.structure.schema.references import at_pointer, target_pointer
 from glmserve.text.structure.schema.rewritten_keywords import REWRITTEN
 from glmserve.text.structure.schema.unique import UniqueItems
-from glmserve.text.structure.schema.well_formed import well_formed
+from glmserve.text.structure.schema.well_formed import Malformed, well_formed
 
 Schema = dict[str, Any] | bool
 
@@ -56,6 +56,8 @@ class Converter:
         self._num_schemas = 0
         self._num_rewritten: int | None = None
         """Schemas of the keyword that is being rewritten; None if none is."""
+        self._rewritten_place = ""
+        """JSON pointer of that keyword. What it becomes has no place in the user's schema."""
         self._names: dict[tuple[str, bool], str] = {}
         """Name of the definition by pointer, and whether it is the target's complement."""
         self._waiting: deque[str] = deque()
@@ -83,9 +85,7 @@ class Converter:
     def schema(self, raw: Any, place: str, depth: int) -> Schema:
         """Convert a schema within the whole."""
         self._check_size(place, depth)
-        may_drop_malformed = self._leniency is Leniency.MALFORMED
-        drop = partial(self.drop, place) if may_drop_malformed else None
-        schema = well_formed(raw, place, drop)
+        schema = self.checked(raw, place, partial(self.drop, place))
         if isinstance(schema, bool):
             return schema
         if "patternProperties" in schema:
@@ -144,7 +144,7 @@ class Converter:
 
     def _find_target(self, schema: Schema) -> Schema:
         for _ in range(MAX_DEPTH):
-            schema = well_formed(schema)
+            schema = self.checked(schema)
             if isinstance(schema, bool) or set(schema) != {"$ref"}:
                 return schema
             try:
@@ -154,14 +154,25 @@ class Converter:
         return True
 
     @contextmanager
-    def rewriting(self) -> Iterator[None]:
-        """Leave nothing out meanwhile, and limit the size of the result."""
+    def rewriting(self, place: str) -> Iterator[None]:
+        """Leave no keyword out meanwhile, and limit the size of the result.
+
+        Args:
+            place: JSON pointer of the keyword that is rewritten.
+
+        Raises:
+            SchemaError: within it; the error names the keyword.
+        """
         if self._num_rewritten is not None:  # within another keyword that is being rewritten
             yield
             return
-        self._num_rewritten = 0
+        self._num_rewritten, self._rewritten_place = 0, place
         try:
             yield
+        except UnsupportedKeywordError:
+            raise
+        except SchemaError as error:
+            raise SchemaError(place, f"within it, a schema {error.problem}") from None
         finally:
             self._num_rewritten = None
 
@@ -175,6 +186,16 @@ class Converter:
         """Whether a keyword that cannot be guaranteed is left out now."""
         return self._leniency > Leniency.NOTHING and self._num_rewritten is None
 
-    def drop(self, place: str, keyword: str) -> None:
-        """Note that a keyword is left out."""
-        self.dropped.append(f"{place}/{escaped(keyword)}")
+    def drop(self, place: str, *path: str) -> None:
+        """Note that a keyword, or a part of its value, is left out."""
+        is_rewritten = self._num_rewritten is not None
+        pointer = "/".join((place, *map(escaped, path)))
+        self.dropped.append(self._rewritten_place if is_rewritten else pointer)
+
+    def checked(self, raw: Any, place: str = "", note: Malformed = lambda *path: None) -> Schema:
+        """A schema in draft 2020-12; see `well_formed`.
+
+        Args:
+            note: called with what is malformed, if that may be left out.
+        """
+        return well_formed(raw, place, note if self._leniency is Leniency.MALFORMED else None)

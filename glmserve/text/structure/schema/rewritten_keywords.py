@@ -13,7 +13,7 @@ from glmserve.text.structure.schema.one_of import exclusive_alternatives
 from glmserve.text.structure.schema.plain_keywords import pass_on
 from glmserve.text.structure.schema.unevaluated import unevaluated
 from glmserve.text.structure.schema.unique import add_unique, possible_strings, property_name
-from glmserve.text.structure.schema.well_formed import well_formed
+from glmserve.text.structure.schema.values import UNSUPPORTED
 
 _OVERLAP = (
     "has alternatives that may both match; use anyOf, or give each object a required property with "
@@ -56,10 +56,10 @@ def _one_of(conversion: Conversion, keyword: str, value: list[Any]) -> None:
 
 
 def _not(conversion: Conversion, keyword: str, value: Any) -> None:
-    schema = well_formed(value, f"{conversion.place}/{keyword}")
+    schema = conversion.context.checked(value, f"{conversion.place}/{keyword}")
     constraints = schema.keys() & conversion.keywords.keys() if isinstance(schema, dict) else set()
     if isinstance(schema, dict) and constraints == {"$ref"}:
-        with conversion.context.rewriting():
+        with conversion.context.rewriting(f"{conversion.place}/{keyword}"):
             complement = conversion.context.reference(
                 conversion.place, schema["$ref"], conversion.depth, complement=True
             )
@@ -88,6 +88,8 @@ def _dependent_schemas(conversion: Conversion, keyword: str, value: dict[str, An
 
 
 def _contains(conversion: Conversion, keyword: str, value: Any) -> None:
+    if problem := UNSUPPORTED["minContains"](conversion.schema.get("minContains", 1)):
+        raise conversion.unsupported(keyword, f"has a minContains that {problem}")
     conversion.add_one_of(ways.containing(conversion.schema), keyword)
 
 
