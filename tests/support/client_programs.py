@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -33,13 +34,22 @@ def install(command: list[str], folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def npm_install(folder: Path, *packages: str) -> None:
+    """Install these packages, or those of the folder's package.json; skip without Node."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        pytest.skip("node and npm are not installed")
+    options = ["--no-audit", "--no-fund", "--loglevel=error"]
+    install([npm, "install", *options, *packages], folder)
+
+
 def run_program(command: list[str], folder: Path) -> list[dict[str, str]]:
     """The tasks that the program has done, all of them without an error.
 
     Each has a client, its version, the API that it used, and what works.
     """
     done = subprocess.run(
-        command, cwd=folder, env=_environment(), capture_output=True, text=True, timeout=300
+        command, cwd=folder, env=_environment(), capture_output=True, text=True, timeout=1000
     )
     tasks = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     failed = [

@@ -1,13 +1,13 @@
-// OpenAI's own package: node openai.mjs BASE_URL
+// OpenAI's own package: node openai.mjs URL MODEL
 
 import assert from 'node:assert/strict'
 import OpenAI from 'openai'
 import { zodFunction, zodResponseFormat } from 'openai/helpers/zod'
 import { z } from 'zod'
+import { Client, baseURL, model, question } from './client-tasks.mjs'
 
-const client = new OpenAI({ baseURL: process.argv[2], apiKey: 'none', maxRetries: 0 })
-const model = 'glm-tiny'
-const messages = [{ role: 'user', content: 'Is it cold outside?' }]
+const client = new OpenAI({ baseURL, apiKey: 'none', maxRetries: 0 })
+const messages = [{ role: 'user', content: question }]
 const Weather = z.object({ sky: z.enum(['clear', 'grey']), degrees: z.int().min(-20).max(40) })
 const LookUp = z.object({ place: z.enum(['here', 'there']) })
 const lookUp = zodFunction({ name: 'look_up', parameters: LookUp })
@@ -112,7 +112,16 @@ const tests = {
   },
 }
 
+const works = {
+  'a stream says what the whole says': ['chat', 'stream'],
+  'structured output is parsed': ['structured answer'],
+  'tools are run until the model has said something': ['tool call'],
+  'calls are streamed': ['tool call'],
+  'a stream can be aborted': ['abort'],
+  'completions, embeddings and models': ['other routes'],
+  'errors have their own classes': ['errors'],
+}
+const tested = new Client("OpenAI's SDK for Node", 'openai')
 for (const [name, test] of Object.entries(tests)) {
-  await test()
-  console.log(`ok - ${name}`)
+  for (const what of works[name]) await tested.do('chat completions', what, test)
 }

@@ -12,7 +12,6 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 URL, MODEL = sys.argv[1:3]
@@ -48,10 +47,9 @@ TOOL: dict[str, Any] = {
 class Client:
     """The tasks of one client, in the order in which they were added."""
 
-    def __init__(self, name: str, package: str) -> None:
-        """`package` is the one on PyPI: its installed version is the client's version."""
+    def __init__(self, name: str, version: str) -> None:
         self._name = name
-        self._version = version(package)
+        self._version = version
         self._tasks: list[tuple[str, str, Callable[..., Any], tuple[Any, ...]]] = []
 
     def add(self, api: str, works: str, do: Callable[..., Any], *arguments: Any) -> None:

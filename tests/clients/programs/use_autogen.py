@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any, Literal
 
 from autogen_agentchat.agents import AssistantAgent
@@ -77,7 +78,7 @@ async def structured_answer() -> None:
     assert isinstance(result.messages[-1].content, Weather)
 
 
-client = Client("AutoGen", "autogen-agentchat")
+client = Client("AutoGen", version("autogen-agentchat"))
 for works, task in {
     "chat": chat,
     "stream": stream,

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
 from client_tasks import BASE_URL, MODEL, QUESTION, Client, check_place
@@ -66,7 +67,7 @@ def embeddings() -> None:
     assert embedder.run("It is cold.")["embedding"]
 
 
-client = Client("Haystack", "haystack-ai")
+client = Client("Haystack", version("haystack-ai"))
 for works, task in {
     "chat": chat,
     "stream": stream,

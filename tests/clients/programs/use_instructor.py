@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import instructor
@@ -48,7 +49,7 @@ def stream(mode: Any) -> None:
     assert Weather.model_validate(parts[-1].model_dump())
 
 
-client = Client("Instructor", "instructor")
+client = Client("Instructor", version("instructor"))
 client.add("chat completions", "chat", chat)
 for mode in (MODES.TOOLS, MODES.TOOLS_STRICT, MODES.JSON_SCHEMA):
     works = "tool call" if "tool" in mode.value else "structured answer"

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import litellm
@@ -91,7 +92,7 @@ def responses() -> None:
     assert answer.output[0].content[0].text
 
 
-client = Client("LiteLLM", "litellm")
+client = Client("LiteLLM", version("litellm"))
 for api, way in {"chat completions": OPENAI, "messages": ANTHROPIC}.items():
     client.add(api, "chat", chat, way)
     client.add(api, "stream", stream, way)

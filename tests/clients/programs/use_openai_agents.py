@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any, Literal
 
 from agents import (
@@ -84,7 +85,7 @@ async def structured_answer_with_tools(model: Any) -> None:
         assert isinstance(result.final_output, Weather)
 
 
-client = Client("OpenAI Agents SDK", "openai-agents")
+client = Client("OpenAI Agents SDK", version("openai-agents"))
 for api, model in {
     "responses": OpenAIResponsesModel,
     "chat completions": OpenAIChatCompletionsModel,

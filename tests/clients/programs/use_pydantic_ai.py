@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any, Literal
 
 from anthropic import AsyncAnthropic
@@ -65,7 +66,7 @@ async def structured_answer(model: Any, kind: Any) -> None:
     assert isinstance(result.output, Weather)
 
 
-client = Client("PydanticAI", "pydantic-ai-slim")
+client = Client("PydanticAI", version("pydantic-ai-slim"))
 for api, model in {
     "chat completions": OpenAIChatModel,
     "responses": OpenAIResponsesModel,

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from importlib.metadata import version
 from typing import Annotated, Any
 
 from client_tasks import BASE_URL, MODEL, QUESTION, Client, check_place
@@ -90,7 +91,7 @@ async def structured_answer() -> None:
     Weather.model_validate_json(answer.content)
 
 
-client = Client("Semantic Kernel", "semantic-kernel")
+client = Client("Semantic Kernel", version("semantic-kernel"))
 for works, task in {
     "chat": chat,
     "stream": stream,

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from client_tasks import MODEL, URL, Client
 from zai import ZhipuAiClient
 from zhipu_tasks import add_tasks
 
-client = Client("ZhipuAI SDK (zai)", "zai-sdk")
+client = Client("ZhipuAI SDK (zai)", version("zai-sdk"))
 add_tasks(client, ZhipuAiClient(base_url=f"{URL}/api/paas/v4", api_key="none"), MODEL)
 client.run()

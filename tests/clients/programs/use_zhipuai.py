@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from client_tasks import MODEL, URL, Client
 from zhipu_tasks import add_tasks
 from zhipuai import ZhipuAI
 
-client = Client("ZhipuAI SDK (zhipuai)", "zhipuai")
+client = Client("ZhipuAI SDK (zhipuai)", version("zhipuai"))
 # Its tokens are made of keys with two parts.
 add_tasks(client, ZhipuAI(base_url=f"{URL}/api/paas/v4", api_key="id.secret"), MODEL)
 client.run()
