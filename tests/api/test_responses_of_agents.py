@@ -75,6 +75,26 @@ async def test_fields_that_ask_for_nothing(client: httpx.AsyncClient) -> None:
     assert response["store"] is True
 
 
+OPEN_RESPONSES = frozenset(
+    "id object created_at completed_at status incomplete_details model previous_response_id "
+    "instructions output error tools tool_choice truncation parallel_tool_calls text top_p "
+    "presence_penalty frequency_penalty top_logprobs temperature reasoning usage "
+    "max_output_tokens max_tool_calls store background service_tier metadata safety_identifier "
+    "prompt_cache_key".split()
+)
+"""The required fields of a response in the Open Responses specification of 2026-04-24."""
+
+
+async def test_a_response_has_the_fields_of_open_responses(client: httpx.AsyncClient) -> None:
+    shape = {"type": "json_schema", "name": "x", "schema": {"type": "object"}}
+    response = await create(client, tools=[TOOL], tool_choice="none", text={"format": shape})
+    assert response.keys() >= OPEN_RESPONSES
+    (tool,) = response["tools"]
+    assert tool.keys() >= {"type", "name", "description", "parameters", "strict"}
+    form = response["text"]["format"]
+    assert form.keys() >= {"type", "name", "description", "schema", "strict"}
+
+
 async def test_penalties_are_given_back(client: httpx.AsyncClient) -> None:
     response = await create(client, presence_penalty=0.5, frequency_penalty=0.25, store=False)
     assert (response["presence_penalty"], response["frequency_penalty"]) == (0.5, 0.25)
