@@ -40,6 +40,7 @@ from glmserve.text.structure import (
     JsonSchema,
     StructureCompiler,
 )
+from glmserve.text.structure.json_text import JsonText
 
 SAMPLES = 3
 """Texts that random models write for each schema."""
@@ -96,7 +97,8 @@ class Tried:
         text = json.dumps(instance, ensure_ascii=False).encode("utf-8", "surrogatepass")
         matcher = compiled.grammar.plain.deep_copy()
         ids = [self._bytes[text[i : i + 1]] for i in range(len(text))]
-        return matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
+        is_whole = matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
+        return is_whole and JsonText(compiled.grammar.unique).push(text)
 
     def written(self, compiled: CompiledStructure, rng: random.Random) -> str | None:
         """What a random model writes; None if it reaches no end."""

@@ -14,7 +14,8 @@ from glmserve.api.answering.left_out_tools import LEFT_OUT_HEADER
 from glmserve.api.answering.pipeline import CACHE_HEADER, REPLAYED_HEADER
 from glmserve.api.answering.structure import DROPPED_HEADER
 from glmserve.api.anthropic.errors import PATH as ANTHROPIC_PATH
-from glmserve.api.anthropic.errors import AnthropicRequestIdMiddleware, anthropic_error_body
+from glmserve.api.anthropic.errors import REQUEST_ID_HEADER as ANTHROPIC_ID_HEADER
+from glmserve.api.anthropic.errors import anthropic_error_body
 from glmserve.api.anthropic.handlers import MessagesEndpoint, count_tokens
 from glmserve.api.http.auth import ApiKeyMiddleware
 from glmserve.api.http.body import BodyMemory
@@ -26,10 +27,9 @@ from glmserve.api.http.errors import (
     answer_glmserve_error,
     answer_http_error,
 )
-from glmserve.api.http.path_aliases import PathAliasMiddleware
+from glmserve.api.http.paths import PathMiddleware
 from glmserve.api.http.quota_headers import QuotaHeadersMiddleware
 from glmserve.api.http.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
-from glmserve.api.http.root_path import RootPathMiddleware
 from glmserve.api.http.unread_body import UnreadBodyMiddleware
 from glmserve.api.openai.chat import ChatEndpoint
 from glmserve.api.openai.completions import CompletionsEndpoint
@@ -114,10 +114,10 @@ def create_app(context: ServerContext) -> Starlette:
 def _middleware(context: ServerContext) -> list[Middleware]:
     """Outermost first: a layer adds its headers to the answers of the layers behind it."""
     config = context.config
-    layers = [Middleware(RequestIdMiddleware)]
-    if config.root_path:
-        layers.append(Middleware(RootPathMiddleware, root_path=config.root_path))
-    layers.append(Middleware(PathAliasMiddleware))
+    layers = [
+        Middleware(RequestIdMiddleware, further={ANTHROPIC_PATH: ANTHROPIC_ID_HEADER}),
+        Middleware(PathMiddleware, root_path=config.root_path),
+    ]
     if config.cors_origins:  # before the keys: a browser's preflight request carries none
         exposed = [
             *(REQUEST_ID_HEADER, "Retry-After", CACHE_HEADER, REPLAYED_HEADER),
@@ -134,7 +134,6 @@ def _middleware(context: ServerContext) -> list[Middleware]:
         )
     layers += [
         Middleware(UnreadBodyMiddleware),
-        Middleware(AnthropicRequestIdMiddleware),
         Middleware(UnexpectedErrorMiddleware),
     ]
     if config.api_keys:

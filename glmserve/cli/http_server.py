@@ -43,21 +43,29 @@ class HttpServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Like uvicorn's, but the header time-out also limits TLS handshakes."""
-        timeout = (self._limits.header_timeout or None) if self._tls else None
-        for listener in sockets or ():
-            _limit_unsent(listener)
+        self.servers = [await self._listen(listener) for listener in sockets or ()]
+        self.started = True
+
+    async def _listen(self, listener: socket.socket) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        self.servers = [
-            await loop.create_server(
+        timeout = (self._limits.header_timeout or None) if self._tls else None
+        backlog = self.config.backlog
+        if listener.family == socket.AF_UNIX:
+            return await loop.create_unix_server(
                 self._new_connection,
                 sock=listener,
                 ssl=self._tls,
                 ssl_handshake_timeout=timeout,
-                backlog=self.config.backlog,
+                backlog=backlog,
             )
-            for listener in sockets or ()
-        ]
-        self.started = True
+        _limit_unsent(listener)
+        return await loop.create_server(
+            self._new_connection,
+            sock=listener,
+            ssl=self._tls,
+            ssl_handshake_timeout=timeout,
+            backlog=backlog,
+        )
 
     def _new_connection(self) -> HttpProtocol:
         return HttpProtocol(

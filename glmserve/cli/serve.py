@@ -63,26 +63,28 @@ def run(options: argparse.Namespace) -> int:
         StartupError: the server cannot start, or its worker died for good.
     """
     runner, server = runner_config(options), server_config(options)
+    scheduler = scheduler_config(options, server.api_keys.values())
+    security = tls.server_context(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs)
     leave_to_worker(runner.cpus)
-    with exit_immediately_on(signal.SIGINT):
+    with exit_immediately_on(signal.SIGINT):  # imported here: --help need not wait
+        from glmserve.cli.served_model import read_served_model
+
+    served = read_served_model(options, runner)
+    with exit_immediately_on(signal.SIGINT):  # nor need a report of a bad checkpoint
         from glmserve.cli.listening import Address
-        from glmserve.cli.server import serve  # imported here: --help need not wait
-        from glmserve.cli.text_layer import chat_options
+        from glmserve.cli.server import serve
 
     return serve(
-        runner,
+        served,
         supervision_config(options),
-        scheduler_config(options, server.api_keys.values()),
+        scheduler,
         server,
         connection_config(options),
         journal_config(options),
-        skip_tokenizer=options.skip_tokenizer_init,
-        chat_options=chat_options(options),
-        generation_config=options.generation_config,
         address=Address(options.host, options.port, options.uds),
         drain_timeout=options.drain_timeout,
         record=options.record,
-        tls=tls.server_context(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs),
+        tls=security,
     )
 
 

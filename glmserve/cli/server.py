@@ -10,7 +10,6 @@ import secrets
 import signal
 import socket
 import ssl
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,16 +23,13 @@ from starlette.types import ASGIApp
 from glmserve.api import ServerContext, create_app
 from glmserve.api.answering.unfinished import finish_unfinished
 from glmserve.cli.announce import LoadingBar, announce
-from glmserve.cli.checkpoint_notes import checkpoint_notes
-from glmserve.cli.generation_config import with_generation_config
 from glmserve.cli.http_server import HttpServer
 from glmserve.cli.journal import open_journal
 from glmserve.cli.listening import Address, listen
-from glmserve.cli.text_layer import limit_vocabulary, load_text_layer
+from glmserve.cli.served_model import ServedModel
 from glmserve.config import (
     ConnectionConfig,
     JournalConfig,
-    RunnerConfig,
     SchedulerConfig,
     ServerConfig,
     SupervisionConfig,
@@ -41,9 +37,7 @@ from glmserve.config import (
 from glmserve.engine import Engine
 from glmserve.errors import StartupError
 from glmserve.executor import Executor, ProcessExecutor
-from glmserve.model_config import read_model_config
 from glmserve.process.failure import INTERRUPTED
-from glmserve.text.templates.selection import ChatOptions, SelectedFormat
 from glmserve.trace import TraceWriter, TracingExecutor
 
 _ERROR_EVENT_SECONDS = 1
@@ -51,16 +45,13 @@ _ERROR_EVENT_SECONDS = 1
 
 
 def serve(
-    runner_config: RunnerConfig,
+    served: ServedModel,
     supervision_config: SupervisionConfig,
     scheduler_config: SchedulerConfig,
     server_config: ServerConfig,
     limits: ConnectionConfig,
     journal_config: JournalConfig | None,
     *,
-    skip_tokenizer: bool,
-    chat_options: ChatOptions,
-    generation_config: str,
     address: Address,
     drain_timeout: float,
     tls: ssl.SSLContext | None,
@@ -69,7 +60,6 @@ def serve(
     """Run the server; returns the exit code.
 
     Args:
-        generation_config: "auto" or "none".
         drain_timeout: seconds for running streams after a signal.
         record: file for a recording, or None.
         tls: None serves plain HTTP.
@@ -77,31 +67,26 @@ def serve(
     Raises:
         StartupError: the server cannot start, or its worker died for good.
     """
-    checkpoint = Path(runner_config.checkpoint)
-    model = read_model_config(
-        checkpoint, runner_config.rope_scaling, runner_config.ptuning_checkpoint
-    )
-    model, defaults = with_generation_config(model, generation_config)
-    for note in checkpoint_notes(model, defaults):
-        print(f"glmserve: note: {note}", file=sys.stderr)
-    tokenizer, selected = None, SelectedFormat(None)
-    if not skip_tokenizer:
-        tokenizer, selected = load_text_layer(model, chat_options)
-        runner_config = limit_vocabulary(runner_config, model, tokenizer)
+    model, runner, chat = served.model, served.runner, served.selected.chat
     with listen(address) as listener:
-        executor: Executor = ProcessExecutor(runner_config, supervision_config)
+        executor: Executor = ProcessExecutor(runner, supervision_config)
         writer = None
         if record is not None:
-            writer = TraceWriter(record, runner_config)
+            writer = TraceWriter(record, runner)
             executor = TracingExecutor(executor, writer)
         hash_key = secrets.token_bytes(32)
         engine = Engine(executor, scheduler_config, hash_key=hash_key, observer=writer)
-        chat = selected.chat
         context = ServerContext(
-            server_config, model, engine, tokenizer, chat, defaults, selected.reason
+            server_config,
+            model,
+            engine,
+            served.tokenizer,
+            chat,
+            served.defaults,
+            served.selected.reason,
         )
         if journal_config is not None:
-            context.record_to(open_journal(journal_config, model, runner_config, chat, defaults))
+            context.record_to(open_journal(journal_config, model, runner, chat, served.defaults))
         return uvloop.run(_run(context, listener, limits, drain_timeout, tls))
 
 

@@ -17,7 +17,7 @@ from glmserve.config import ConversionConfig, LoadProgress, ReportProgress
 from glmserve.converter.rounding import round_weight
 from glmserve.converter.shards import SHARD_BYTES, ShardWriter
 from glmserve.errors import CheckpointError, OptionError
-from glmserve.model_config import ModelConfig, read_model_config
+from glmserve.model_config import ModelConfig, model_name, read_model_config
 from glmserve.model_config.reader import read_json_object
 from glmserve.models.checkpoint_files import weight_files
 from glmserve.models.parameters import is_layer_weight
@@ -117,6 +117,9 @@ def _copy_other_files(source: Path, folder: Path) -> None:
         is_wanted = path.suffix in _COPIED_SUFFIXES or path.name.startswith(_COPIED_PREFIXES)
         if path.is_file() and is_wanted and not path.name.endswith(".index.json"):
             shutil.copyfile(path, folder / path.name)
+    templates = source / "additional_chat_templates"
+    if templates.is_dir():
+        shutil.copytree(templates, folder / templates.name)
 
 
 def _write_config(conversion: ConversionConfig, source: Path, folder: Path) -> None:
@@ -125,6 +128,6 @@ def _write_config(conversion: ConversionConfig, source: Path, folder: Path) -> N
     if conversion.group_size is not None:
         fields["quantization_group_size"] = conversion.group_size
     # The folder's name may be the only hint to the generation, and the new folder has another name.
-    fields["_name_or_path"] = fields.get("_name_or_path") or source.parent.resolve().name
+    fields["_name_or_path"] = fields.get("_name_or_path") or model_name(source.parent)
     text = json.dumps(fields, indent=2, ensure_ascii=False)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")

@@ -13,6 +13,8 @@ from glmserve.model_config.reader import read_json_object
 _MARKS = frozenset({"<|im_start|>", "<|im_end|>"})
 """ChatML's marks around a message. They are special, whatever a file says."""
 
+_REMEDY = "remove it from the file that lists it, unless the model was trained with it"
+
 LARGEST_ID = 2**24
 """Far above every vocabulary; tables are allocated up to the largest id."""
 
@@ -172,10 +174,14 @@ def check_additions(
             continue
         where = f"{directory}: the added token {token.content!r} has the id {token.id}"
         if own_id is not None:
-            raise CheckpointError(f"{where}, and in this kind of tokenizer its id is {own_id}")
+            raise CheckpointError(
+                f"{where}, and in this kind of tokenizer its id is {own_id}; {_REMEDY}"
+            )
         name: str | bytes | None = names.get(token.id, piece(token.id))
         if name is not None and name not in (token.content, token.content.encode()):
             shown = name.decode(errors="replace") if isinstance(name, bytes) else name
-            raise CheckpointError(f"{where}, which the tokenizer's own {shown!r} has, too")
+            raise CheckpointError(
+                f"{where}, which the tokenizer's own {shown!r} has, too; {_REMEDY}"
+            )
         kept.append(token)
     return kept

@@ -6,9 +6,9 @@ The formats are in `plain_formats.py` and `role_formats.py`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from glmserve.errors import CheckpointError, InvalidRequestError
 from glmserve.text.response_filter import (
@@ -33,6 +33,10 @@ class ChatMessage:
     """The assistant's calls, after `content`."""
     tool_call_id: str | None = None
     """Id of the call that a message with the role "tool" answers."""
+    name: str | None = None
+    """The participant's name, or the tool's. Only a checkpoint's own template may write it."""
+    reasoning: str = ""
+    """What the assistant thought before. Only a checkpoint's own template may write it."""
 
 
 class ChatFormat(ABC):
@@ -95,6 +99,11 @@ class ChatFormat(ABC):
         if not continue_last:
             return self._render(ordered, tools)
         return self._render_open(ordered[:-1], tools, ordered[-1].content)
+
+    def with_variables(self, variables: Mapping[str, Any]) -> ChatFormat:
+        """This format with values for variables of its template. Formats without a template have no
+        variables, and are returned as they are."""
+        return self
 
     def close(self) -> None:  # noqa: B027  # most formats hold nothing
         """Release what the format holds outside of this process."""

@@ -174,3 +174,16 @@ async def test_unknown_fields_can_be_ignored_and_are_logged_once(
     assert len(lines) == 101
     assert len(set(lines)) == 101
     assert sum("'mood'" in line for line in lines) <= 1
+
+
+async def test_empty_stop_strings_and_bad_words_ask_for_nothing(
+    client: httpx.AsyncClient,
+) -> None:
+    body = {"model": "fake", "prompt": "abc", "max_tokens": 20, "temperature": 0}
+    plain = (await client.post("/v1/completions", json=body)).json()["choices"][0]["text"]
+    last = plain[-1]
+    for fields in ({"stop": ""}, {"stop": ["", ""]}, {"bad_words": [""]}):
+        answer = await client.post("/v1/completions", json=body | fields)
+        assert answer.json()["choices"][0]["text"] == plain
+    answer = await client.post("/v1/completions", json=body | {"stop": ["", last]})
+    assert answer.json()["choices"][0]["text"] == plain[: plain.index(last)]

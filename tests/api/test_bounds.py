@@ -27,7 +27,6 @@ TOOL = {"type": "function", "function": {"name": "f"}}
 FLAT_TOOL = {"type": "function", "name": "f"}
 ITEM = {"role": "user", "content": "hi"}
 INPUT = {"type": "input_text", "text": ""}
-OUTPUT = {"type": "output_text", "text": ""}
 
 
 def allowed(tool: dict[str, Any]) -> dict[str, Any]:
@@ -51,13 +50,13 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     (COMPLETIONS, {"stop": ["a" * 1025]}, "stop.0", "1024"),
     (COMPLETIONS, {"stop": "a" * 1025}, "stop", "1024"),
     (COMPLETIONS, {"stop_token_ids": [1] * 1025}, "stop_token_ids", "1024"),
+    (COMPLETIONS, {"allowed_token_ids": [1] * (2**18 + 1)}, "allowed_token_ids", "262144"),
     (COMPLETIONS, {"bad_words": ["a"] * 65}, "bad_words", "64"),
     (COMPLETIONS, {"logit_bias": biases(1025)}, "logit_bias", "1024"),
     (COMPLETIONS, {"cache_salt": "a" * 1025}, "cache_salt", "1024"),
     (COMPLETIONS, {"max_tokens": 2**31}, "max_tokens", "2147483647"),
     (COMPLETIONS, {"guided_choice": ["a"] * 1001}, "guided_choice", "1000"),
     (COMPLETIONS, {"guided_regex": "a" * 10_001}, "guided_regex", "10000"),
-    (COMPLETIONS, {"guided_json": {"enum": ["a" * 70_000]}}, "guided_json", "65536"),
     (COMPLETIONS, {"guided_grammar": "a" * 70_000}, "guided_grammar", "65536"),
     (CHAT, {"messages": [USER] * 2049}, "messages", "2048"),
     (CHAT, {"messages": [{**USER, "content": "a" * 5000}]}, "messages", "4096"),
@@ -79,12 +78,6 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     (RESPONSES, {"metadata": biases(17)}, "metadata", "16"),
     (RESPONSES, {"input": [ITEM] * 2049}, "input", "2048"),
     (RESPONSES, {"input": [{**ITEM, "content": [INPUT] * 2049}]}, "input.0.content", "2048"),
-    (
-        RESPONSES,
-        {"input": [{"role": "assistant", "content": [{**OUTPUT, "logprobs": [{}] * (2**17 + 1)}]}]},
-        "input.0.content.0.logprobs",
-        "131072",
-    ),
     (RESPONSES, {"include": ["message.output_text.logprobs"] * 17}, "include", "16"),
     (RESPONSES, {"tools": [FLAT_TOOL] * 129}, "tools", "128"),
     (MESSAGES, {"messages": [USER] * 2049}, "messages", "2048"),

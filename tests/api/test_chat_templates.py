@@ -17,7 +17,7 @@ from support.fakes import ByteTokenizer
 
 SOURCE = (
     "{% if messages[0].content == 'no' %}{{ raise_exception('I will not') }}{% endif %}"
-    "{% for m in messages %}{{ m.role }}={{ m.content }};{% endfor %}<eos>"
+    "{% for m in messages %}{{ m.role }}={{ m.content }};{% endfor %}<eos>{{ ending }}"
 )
 MESSAGES = [{"role": "system", "content": "<eos>"}, {"role": "user", "content": "hi"}]
 PROMPT = [*b"system=<eos>;user=hi;", 256]
@@ -51,6 +51,26 @@ async def test_a_prompt_is_what_the_template_writes(
     body = {"model": "fake", "messages": MESSAGES, "max_tokens": 3}
     answer = (await served[0].post("/v1/chat/completions", json=body)).json()
     assert answer["usage"]["prompt_tokens"] == len(PROMPT)
+
+
+async def test_variables_of_a_request(served: tuple[httpx.AsyncClient, TemplateFormat]) -> None:
+    """Names of special tokens in them stay text, too."""
+    body = {"messages": MESSAGES[1:], "chat_template_kwargs": {"ending": "<eos>!"}}
+    for path in ("/tokenize", "/v1/chat/completions/render"):
+        answer = (await served[0].post(path, json={"model": "fake", **body})).json()
+        tokens = answer.get("tokens") or answer["token_ids"]
+        assert tokens == [*b"user=hi;", 256, *b"<eos>!"]
+    response = await served[0].post("/tokenize", json={"messages": MESSAGES})
+    assert response.json()["tokens"] == PROMPT
+
+
+async def test_a_variable_that_no_template_can_get(
+    served: tuple[httpx.AsyncClient, TemplateFormat],
+) -> None:
+    body = {"messages": MESSAGES, "chat_template_kwargs": {"ending": 2**70}}
+    response = await served[0].post("/tokenize", json=body)
+    assert response.status_code == 400
+    assert "more than 64 bits" in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -38,6 +38,14 @@ async def test_every_choice(marked: httpx.AsyncClient) -> None:
     assert [c["token_ids"] for c in choices] == [expected_output(PROMPT, 5)] * 3
 
 
+async def test_a_text_that_is_begun(marked: httpx.AsyncClient) -> None:
+    """Tokens behind <sop>, as a message that is continued has them."""
+    begun = [*PROMPT, *expected_output(PROMPT, 2)]
+    body = completion(prompt=begun, return_token_ids=True, max_tokens=3)
+    (choice,) = (await marked.post("/v1/completions", json=body)).json()["choices"]
+    assert choice["token_ids"] == expected_output(PROMPT, 5)[2:]
+
+
 @pytest.mark.parametrize(
     ("route", "body", "param"),
     [
@@ -45,6 +53,7 @@ async def test_every_choice(marked: httpx.AsyncClient) -> None:
         ("completions", completion(prompt=[PROMPT, [7, 201]]), "prompt"),
         ("completions", completion(prompt="text of a tokenizer without marks"), "prompt"),
         ("completions", completion(echo=True, logprobs=1), "logprobs"),
+        ("completions", completion(prompt_logprobs=1), "prompt_logprobs"),
         ("embeddings", {"model": "fake", "input": [7, 8]}, "input"),
         (
             "chat/completions",

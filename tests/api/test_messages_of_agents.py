@@ -97,6 +97,43 @@ async def test_documents_of_text_are_read(roomy: httpx.AsyncClient) -> None:
     assert text_of(message) == expected_text("user:A tale\nOnce.\nWhat?\n")
 
 
+async def test_what_tools_of_anthropic_did_is_left_out_and_named(
+    roomy: httpx.AsyncClient,
+) -> None:
+    blocks = [
+        {"type": "server_tool_use", "id": "1", "name": "web_search", "input": {"query": "q"}},
+        {"type": "web_search_tool_result", "tool_use_id": "1", "content": []},
+        {"type": "text", "text": "b"},
+    ]
+    messages = [USER, {"role": "assistant", "content": blocks}, USER]
+    answer = await roomy.post(MESSAGES, json=body(messages=messages))
+    named = "server_tool_use, web_search_tool_result"
+    assert answer.headers["X-Glmserve-Left-Out-Tools"] == named
+    plain = [USER, {"role": "assistant", "content": "b"}, USER]
+    assert text_of(answer.json()) == text_of(await create(roomy, messages=plain))
+
+
+async def test_results_of_a_clients_own_searches_are_read(roomy: httpx.AsyncClient) -> None:
+    call = {"type": "tool_use", "id": "1", "name": "look_up", "input": {}}
+    found = {
+        "type": "search_result",
+        "source": "file.txt",
+        "title": "A tale",
+        "content": [{"type": "text", "text": "Once."}],
+        "citations": {"enabled": True},
+    }
+    reference = {"type": "tool_reference", "tool_name": "look_up"}
+
+    def conversation(content: Any) -> list[dict[str, Any]]:
+        result = {"type": "tool_result", "tool_use_id": "1", "content": content}
+        asked = {"role": "assistant", "content": [call]}
+        return [USER, asked, {"role": "user", "content": [result]}]
+
+    message = await create(roomy, messages=conversation([found, reference]))
+    plain = await create(roomy, messages=conversation("A tale\nfile.txt\nOnce.\nlook_up\n"))
+    assert text_of(message) == text_of(plain)
+
+
 class TestTools:
     async def test_hints_of_functions(self, make_client: Any) -> None:
         hints = {

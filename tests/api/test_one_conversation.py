@@ -18,6 +18,7 @@ from glmserve.api.openai.responses.conversation import chat_request as of_respon
 from glmserve.api.openai.responses.conversation import input_items
 from glmserve.api.openai.responses.output import Output
 from glmserve.api.openai.responses.protocol import ResponsesRequest
+from glmserve.api.openai.responses.tools import Functions
 from glmserve.api.protocol import ChatCompletionRequest, parse_data
 from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta, ToolEvent
 
@@ -61,8 +62,8 @@ def test_three_ways_to_write_a_conversation(past: list[Any], question: str) -> N
     expected = parse_data(ChatCompletionRequest, {"model": "m", "messages": [*chat, last]})
     responses = parse_data(ResponsesRequest, {"model": "m", "input": [*items, last]})
     anthropic = parse_data(MessagesRequest, {"model": "m", "max_tokens": 1, "messages": messages})
-    items_with_ids = input_items(responses, Identity())
-    for request in (of_responses(responses, items_with_ids), of_messages(anthropic)):
+    items_with_ids = input_items(responses, Identity(), lambda _: None)
+    for request in (of_responses(responses, Functions([]), items_with_ids), of_messages(anthropic)):
         assert chat_messages(request.messages) == chat_messages(expected.messages)
 
 
@@ -97,7 +98,7 @@ def parts_of(answer: list[tuple[str | None, list[str]]]) -> list[tuple[str | Non
 
 @given(answers)
 def test_events_of_a_response_tell_its_items(answer: list[tuple[str | None, list[str]]]) -> None:
-    output = Output(Identity(), None)
+    output = Output(Identity(), Functions([]), None)
     told = [event for piece in events_of(answer) for event in output.push([piece], [])]
     told += output.finish("completed")
     items = msgspec.to_builtins(output.items)

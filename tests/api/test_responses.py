@@ -435,17 +435,13 @@ class TestStored:
         ({"input": []}, "input"),
         ({"input": [1]}, "input.0"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input"),
-        ({"input": [{"type": "web_search_call", "id": "ws_1"}]}, "input.0.type"),
+        ({"input": [{"type": "telepathy_call", "id": "tp_1"}]}, "input.0.type"),
         ({"input": [{"content": "x"}]}, "input.0.role"),
         ({"input": [{"role": "tool", "content": "x"}]}, "input.0.role"),
         ({"input": [{"role": "user"}]}, "input.0.content"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
             "input.0.content.0.type",
-        ),
-        (
-            {"input": [{"role": "user", "content": [{"type": "output_text", "text": "x"}]}]},
-            "input.0.content",
         ),
         ({"input": [{"type": "function_call_output", "call_id": "1", "output": "x"}]}, "input"),
         ({"input": "x" * 200}, "input"),

@@ -75,6 +75,26 @@ async def test_fields_that_ask_for_nothing(client: httpx.AsyncClient) -> None:
     assert response["store"] is True
 
 
+OPEN_RESPONSES = frozenset(
+    "id object created_at completed_at status incomplete_details model previous_response_id "
+    "instructions output error tools tool_choice truncation parallel_tool_calls text top_p "
+    "presence_penalty frequency_penalty top_logprobs temperature reasoning usage "
+    "max_output_tokens max_tool_calls store background service_tier metadata safety_identifier "
+    "prompt_cache_key".split()
+)
+"""The required fields of a response in the Open Responses specification of 2026-04-24."""
+
+
+async def test_a_response_has_the_fields_of_open_responses(client: httpx.AsyncClient) -> None:
+    shape = {"type": "json_schema", "name": "x", "schema": {"type": "object"}}
+    response = await create(client, tools=[TOOL], tool_choice="none", text={"format": shape})
+    assert response.keys() >= OPEN_RESPONSES
+    (tool,) = response["tools"]
+    assert tool.keys() >= {"type", "name", "description", "parameters", "strict"}
+    form = response["text"]["format"]
+    assert form.keys() >= {"type", "name", "description", "schema", "strict"}
+
+
 async def test_penalties_are_given_back(client: httpx.AsyncClient) -> None:
     response = await create(client, presence_penalty=0.5, frequency_penalty=0.25, store=False)
     assert (response["presence_penalty"], response["frequency_penalty"]) == (0.5, 0.25)
@@ -150,6 +170,43 @@ class TestToolsOfOtherServers:
         flat = await create(roomy, tools=[TOOL], input=[call, *rest])
         spaced = await create(roomy, tools=[space], input=[call | {"namespace": "words"}, *rest])
         assert spaced["output"][0]["content"] == flat["output"][0]["content"]
+
+
+async def test_calls_of_custom_tools_are_read_as_calls(roomy: httpx.AsyncClient) -> None:
+    flat = [
+        {"role": "user", "content": "a"},
+        {"type": "function_call", "call_id": "1", "name": "patch", "arguments": '{"input":"x"}'},
+        {"type": "function_call_output", "call_id": "1", "output": "done"},
+        {"role": "user", "content": "b"},
+    ]
+    call = {"type": "custom_tool_call", "call_id": "1", "name": "patch", "input": "x"}
+    result = {"type": "custom_tool_call_output", "call_id": "1", "output": "done"}
+    custom = await create(roomy, input=[flat[0], call, result, flat[3]])
+    assert text_of(custom) == text_of(await create(roomy, input=flat))
+
+
+async def test_traces_of_other_servers_tools_are_left_out_and_named(
+    roomy: httpx.AsyncClient,
+) -> None:
+    ends = [{"role": "user", "content": text} for text in ("a", "b")]
+    search = {"type": "web_search_call", "id": "ws_1", "action": {"type": "search", "query": "q"}}
+    body = {"input": [ends[0], search, ends[1]], "max_output_tokens": 12, "temperature": 0}
+    answer = await roomy.post(RESPONSES, json=body)
+    assert answer.headers["X-Glmserve-Left-Out-Tools"] == "web_search_call"
+    assert text_of(answer.json()) == text_of(await create(roomy, input=ends))
+
+
+async def test_parts_are_texts_whatever_their_type(roomy: httpx.AsyncClient) -> None:
+    def conversation(asked: str, said: str) -> list[dict[str, Any]]:
+        return [
+            {"role": "user", "content": [{"type": asked, "text": "a"}]},
+            {"role": "assistant", "content": [{"type": said, "text": "b"}]},
+            {"role": "user", "content": "c"},
+        ]
+
+    usual = await create(roomy, input=conversation("input_text", "output_text"))
+    other = await create(roomy, input=conversation("output_text", "input_text"))
+    assert text_of(other) == text_of(usual)
 
 
 class TestReferences:

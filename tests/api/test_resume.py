@@ -401,3 +401,24 @@ def fill(database: Any) -> None:
     with contextlib.suppress(sqlite3.OperationalError):
         for number in itertools.count():
             database.execute("INSERT INTO delta VALUES (?, 0, zeroblob(50))", (-number,))
+
+
+async def test_a_response_in_the_background_is_finished_by_the_next_server(
+    tmp_path: Path,
+) -> None:
+    runner = GatedRunner(stop_at=9)
+    body = {"input": "abc", "max_output_tokens": 30, "temperature": 0, "background": True}
+    async with serve(runner, journal=tmp_path / "journal") as app, client_of(app) as client:
+        begun = (await client.post("/v1/responses", json=body)).json()
+        await runner.wait()
+        shutil.copytree(tmp_path / "journal", tmp_path / "left")
+        runner.gate.set()
+        path = f"/v1/responses/{begun['id']}"
+        while (expected := (await client.get(path)).json())["status"] == "in_progress":
+            await asyncio.sleep(0.01)
+    async with serve(journal=tmp_path / "left") as app, client_of(app) as client:
+        await finish_unfinished(app.state.context, app.state.endpoints)
+        finished = (await client.get(path)).json()
+        for response in (expected, finished):
+            response["usage"].pop("input_tokens_details")
+        assert finished == expected

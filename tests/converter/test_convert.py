@@ -221,11 +221,14 @@ def test_what_is_copied(tmp_path: Path) -> None:
         (source / name).write_text(f"{{}} # {name}" if name.endswith("py") else "{}")
     for name in ("pytorch_model.bin.index.json", "other.gguf"):
         (source / name).write_text("{}")
+    (source / "additional_chat_templates").mkdir()
+    (source / "additional_chat_templates" / "tool_use.jinja").write_text("tools")
     run(source, tmp_path / "new", 8)
     assert {path.name for path in (tmp_path / "new").iterdir()} == {
         *("config.json", "model.safetensors", "tokenizer.model", "tokenizer_config.json"),
-        *("modeling.py", "MODEL_LICENSE"),
+        *("modeling.py", "MODEL_LICENSE", "additional_chat_templates"),
     }
+    assert (tmp_path / "new" / "additional_chat_templates" / "tool_use.jinja").is_file()
     fields = json.loads((tmp_path / "new" / "config.json").read_text())
     assert fields["_name_or_path"] == "chatglm3-6b"  # nothing else told which one it is
 
@@ -297,7 +300,8 @@ def test_where_it_is_written_first() -> None:
 
 def test_folders_whose_names_are_not_utf8(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xc4\xa3\xd0\xcd")
-    source = random_source(tmp_path / "plain", BASE).rename(tmp_path / name)
+    config = BASE | {"_name_or_path": ""}
+    source = random_source(tmp_path / "plain", config).rename(tmp_path / name)
     expected, found = tmp_path / "expected", tmp_path / f"{name}-int8"
     for target in (expected, found):
         run(source, target, 8)

@@ -45,3 +45,16 @@ def test_https_with_keys_from_a_file(tmp_path: Path) -> None:
         assert server.stop() == 0  # though a connection is still open
         assert "ERROR" not in server.text
         assert not re.search("sesame|barley|simsim|Traceback", server.text)
+
+
+def test_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "glm.sock"
+    with ServerProcess("--device", "null", "--uds", str(path), wait=False) as server:
+        server.wait_until_announced()
+        assert f"--unix-socket {path} http://localhost/v1/" in server.text
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+            body = {"prompt": "x", "max_tokens": 3}
+            answer = client.post("http://localhost/v1/completions", json=body)
+            assert answer.json()["usage"]["completion_tokens"] == 3
+        assert server.stop() == 0
+    assert not path.exists()

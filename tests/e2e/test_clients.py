@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 
 import openai
 import pytest
@@ -17,8 +18,9 @@ QUESTION = [{"role": "user", "content": "Hello! Who are you?"}]
 
 
 @pytest.fixture
-def sdk(glm_tiny: ServerProcess) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{glm_tiny.url}/v1", api_key="none", max_retries=0)
+def sdk(glm_tiny: ServerProcess) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{glm_tiny.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
 
 
 def test_sdk_chat(sdk: openai.OpenAI) -> None:

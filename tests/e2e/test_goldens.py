@@ -84,6 +84,34 @@ def test_texts_equal_the_reference(chatglm2: Path) -> None:
             assert answer["prompt_token_ids"] == golden["prompt_ids"]
             assert answer["choices"][0]["token_ids"] == golden["greedy_ids"]
             assert answer["choices"][0]["message"]["content"] == golden["greedy_text"]
+        assert _continues_exactly(server, messages)
+
+
+def _continues_exactly(server: ServerProcess, messages: list[dict[str, str]]) -> bool:
+    """Whether an answer that is cut anywhere goes on as if it had not been cut."""
+    body = {"model": "g", "max_tokens": 10, "temperature": 0, "return_token_ids": True}
+
+    def ask(**fields: Any) -> Any:
+        response = httpx.post(f"{server.url}/v1/chat/completions", json=body | fields, timeout=60)
+        return response.json()
+
+    whole = ask(messages=messages)
+    ids = whole["choices"][0]["token_ids"]
+    compared = 0
+    for cut in range(1, 8):
+        tokens = {"tokens": ids[:cut]}
+        text = httpx.post(f"{server.url}/detokenize", json=tokens, timeout=60).json()["prompt"]
+        begun = [*messages, {"role": "assistant", "content": text}]
+        rest = ask(messages=begun, max_tokens=10 - cut)
+        if rest["prompt_token_ids"] != whole["prompt_token_ids"] + ids[:cut]:
+            continue  # the text has other tokens, as that of tokens chosen at random may
+        compared += 1
+        assert rest["choices"][0]["token_ids"] == ids[cut:]
+        assert (
+            text + rest["choices"][0]["message"]["content"]
+            == (whole["choices"][0]["message"]["content"])
+        )
+    return compared > 0
 
 
 @pytest.fixture(scope="module")

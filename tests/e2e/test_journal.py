@@ -251,29 +251,28 @@ async def test_a_restart_in_the_midst_of_a_stream(tmp_path: Path) -> None:
 
 
 def test_official_clients_read_events_with_ids(tmp_path: Path) -> None:
-    with ServerProcess("--dtype", "float32", "--journal", str(tmp_path)) as server:
-        hello: Any = ask("What is glmserve?")
-        openai = OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    hello: Any = ask("What is glmserve?")
+    with (
+        ServerProcess("--dtype", "float32", "--journal", str(tmp_path)) as server,
+        OpenAI(base_url=f"{server.url}/v1", api_key="none") as openai,
+        Anthropic(base_url=server.url, api_key="none") as anthropic,
+    ):
         chunks = openai.chat.completions.create(
             model="glm-tiny", messages=hello, stream=True, temperature=0
         )
         said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
-        anthropic = Anthropic(base_url=server.url, api_key="none")
         with anthropic.messages.stream(
             model="glm-tiny", messages=hello, max_tokens=200, extra_body={"temperature": 0}
         ) as stream:
             assert "".join(stream.text_stream) == said
-        once = openai.chat.completions.create(
-            model="glm-tiny",
-            messages=hello,
-            temperature=1.0,
-            extra_headers={"Idempotency-Key": "k"},
-        )
-        again = openai.chat.completions.create(
-            model="glm-tiny",
-            messages=hello,
-            temperature=1.0,
-            extra_headers={"Idempotency-Key": "k"},
+        once, again = (
+            openai.chat.completions.create(
+                model="glm-tiny",
+                messages=hello,
+                temperature=1.0,
+                extra_headers={"Idempotency-Key": "k"},
+            )
+            for _ in range(2)
         )
         assert once == again
 

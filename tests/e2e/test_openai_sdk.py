@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import openai
@@ -37,8 +38,9 @@ TOOLS = [pydantic_function_tool(LookUp, name="look_up")]
 
 
 @pytest.fixture
-def sdk(glm_tiny: ServerProcess) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{glm_tiny.url}/v1", api_key="none", max_retries=0)
+def sdk(glm_tiny: ServerProcess) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{glm_tiny.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
 
 
 def test_parse_gives_an_object_of_the_model(sdk: openai.OpenAI) -> None:

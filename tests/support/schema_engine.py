@@ -27,7 +27,7 @@ class Accepting:
     """
 
     def __init__(self, schema: Any, leniency: Leniency = Leniency.NOTHING) -> None:
-        converted, self.dropped = converted_schema(schema, leniency)
+        converted, self.dropped, _ = converted_schema(schema, leniency)
         grammar = f'%llguidance {{"no_forcing": true}}\nstart: %json {json.dumps(converted)}'
         self._matcher = LLMatcher(_tokenizer(), grammar, log_level=0, limits=LIMITS)
         if self._matcher.is_error():

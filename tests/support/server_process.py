@@ -52,12 +52,17 @@ class ServerProcess:
         return "".join(self.output)
 
     def __enter__(self) -> ServerProcess:
-        if self._wait and not self._announced.wait(READY_TIMEOUT):
-            self.stop()
-            raise AssertionError(f"the server did not become ready:\n{self.text}")
+        if self._wait:
+            self.wait_until_announced()
         if self._wait and not self.url:
             raise AssertionError(f"the server ended:\n{self.text}")
         return self
+
+    def wait_until_announced(self) -> None:
+        """Until the server says how to reach it, or has ended."""
+        if not self._announced.wait(READY_TIMEOUT):
+            self.stop()
+            raise AssertionError(f"the server did not become ready:\n{self.text}")
 
     def __exit__(
         self,

@@ -200,7 +200,12 @@ async def _prompt(
     server: ServerContext, chat_format: ChatFormat, chat: ChatCompletionRequest, offer: ToolUse
 ) -> list[int]:
     prompt_ids = await render(
-        server, chat_format, chat.messages, offer.offered, continue_last=chat.continues_last
+        server,
+        chat_format,
+        chat.messages,
+        offer.offered,
+        continue_last=chat.continues_last,
+        variables=chat.chat_template_kwargs,
     )
     return truncated(server, chat, prompt_ids, chat.output_limit or 1)
 

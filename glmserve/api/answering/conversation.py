@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -26,11 +27,13 @@ async def render(
     tools: Sequence[Tool],
     *,
     continue_last: bool = False,
+    variables: Mapping[str, Any] = {},
 ) -> list[int]:
     """Token ids of a conversation and the tools it offers.
 
     Args:
         continue_last: see ChatFormat.render.
+        variables: see ChatFormat.with_variables.
 
     Raises:
         InvalidRequestError: the conversation cannot be formatted, or is longer than any context.
@@ -38,8 +41,9 @@ async def render(
     conversation = chat_messages(messages)
     size = num_characters(conversation, tools)
     check_characters(size, server.engine.info.limits.max_context, "messages")
+    bound = chat_format.with_variables(variables)
     return await run_in_thread_if_large(
-        lambda: chat_format.render(conversation, tools, continue_last=continue_last),
+        lambda: bound.render(conversation, tools, continue_last=continue_last),
         size,
         always=chat_format.blocks,
     )
@@ -53,7 +57,11 @@ def chat_messages(messages: Sequence[Message]) -> list[ChatMessage]:
 def num_characters(messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> int:
     """Characters to be tokenised, about."""
     of_messages = sum(
-        len(m.content) + _MESSAGE_COST + sum(len(call.arguments) for call in m.tool_calls)
+        len(m.content)
+        + len(m.reasoning)
+        + len(m.name or "")
+        + _MESSAGE_COST
+        + sum(len(call.arguments) for call in m.tool_calls)
         for m in messages
     )
     of_tools = sum(len(msgspec.json.encode(tool.signature())) for tool in tools)
@@ -68,8 +76,11 @@ def _chat_message(message: Message) -> ChatMessage:
                 ToolCall(call.id, call.function.name, call.function.arguments)
                 for call in message.tool_calls
             )
-            return ChatMessage(role, message.text, calls)
+            reasoning = message.reasoning_content or message.reasoning or ""
+            return ChatMessage(role, message.text, calls, name=message.name, reasoning=reasoning)
         case ToolMessage():
-            return ChatMessage(role, message.text, tool_call_id=message.tool_call_id)
+            return ChatMessage(
+                role, message.text, tool_call_id=message.tool_call_id, name=message.name
+            )
         case _:
-            return ChatMessage(role, message.text)
+            return ChatMessage(role, message.text, name=message.name)

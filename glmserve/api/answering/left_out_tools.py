@@ -10,7 +10,8 @@ from glmserve.api.answering.answer_context import AnswerContext
 logger = logging.getLogger(__name__)
 
 LEFT_OUT_HEADER = "X-Glmserve-Left-Out-Tools"
-"""Types of the request's tools that the model was not shown."""
+"""Types of the request's tools, and of their traces in the conversation, that the model does not
+read."""
 
 
 class LeftOutTools:
@@ -26,4 +27,4 @@ class LeftOutTools:
         for kind in types:
             if kind not in self._logged:
                 self._logged.add(kind)
-                logger.warning("requests have tools of type %s, which are left out", kind)
+                logger.warning("requests have %s of other servers, which is left out", kind)

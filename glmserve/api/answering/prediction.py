@@ -20,7 +20,7 @@ async def prediction_ids(
 
     They are of use with --speculative-tokens, and without a structure or a penalty.
     """
-    is_useful = server.engine.speculates and structure is None and not chat.sampling.penalises
-    if not is_useful:
+    is_free = structure is None and not chat.allowed_token_ids and not chat.sampling.penalises
+    if not (server.engine.speculates and is_free):
         return []
     return await run_in_thread_if_large(lambda: tokenizer.encode(text), len(text))

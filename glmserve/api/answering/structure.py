@@ -30,17 +30,22 @@ from glmserve.text.structure.schema.leniency import Leniency
 DROPPED_HEADER = "X-Glmserve-Dropped-Keywords"
 """Keywords of JSON schemas that an answer need not obey, because no grammar can hold them."""
 
-_MAX_NAMED = 20
-"""Keywords that the header names."""
+_LONGEST_HEADER = 2000
+"""Characters of keywords that the header names."""
 
 
 def dropped_header(structure: CompiledStructure | None) -> dict[str, str]:
     """The header that names the keywords that a structure leaves out, if there are any."""
     if structure is None or not structure.dropped:
         return {}
-    named = ", ".join(structure.dropped[:_MAX_NAMED])
-    others = len(structure.dropped) - _MAX_NAMED
-    return {DROPPED_HEADER: f"{named}, and {others} more" if others > 0 else named}
+    named, room = list[str](), _LONGEST_HEADER
+    for keyword in structure.dropped:
+        room -= len(keyword)
+        if room < 0:
+            named.append(f"and {len(structure.dropped) - len(named)} more")
+            break
+        named.append(keyword)
+    return {DROPPED_HEADER: ", ".join(named)}
 
 
 class StructureSpec(NamedTuple):
@@ -138,7 +143,7 @@ def _json_answer(spec: StructureSpec) -> str:
             return embedded_schema({"type": "object"}, layout=ANSWER_LAYOUT)
         case JsonSchema(schema, strict):
             leniency = Leniency.NOTHING if strict else Leniency.UNSUPPORTED
-            return embedded_schema(schema, leniency=leniency, layout=ANSWER_LAYOUT)
+            return embedded_schema(schema, leniency=leniency, layout=ANSWER_LAYOUT, is_guarded=True)
     raise InvalidRequestError.about(
         spec.param,
         "{param} leaves no room for tool calls; send tool_choice 'none' with it, or no tools",

@@ -14,13 +14,14 @@ from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.generation import Choice, Generation
 from glmserve.api.answering.quotas import Lease
 from glmserve.api.answering.threads import run_in_thread_if_large
+from glmserve.api.answering.token_fields import allowed_tokens, check_ids, check_token_ids
 from glmserve.api.protocol import GenerationRequest
 from glmserve.engine import ChoiceSpec, SchedulingAttributes, TokenStream
 from glmserve.errors import ContextLengthError, InvalidRequestError
 from glmserve.request import SamplingParams
 from glmserve.scheduler.random import noise_key
 from glmserve.text.response_filter import ResponseFilter
-from glmserve.text.structure import CompiledStructure
+from glmserve.text.structure import AllowedTokens, CompiledStructure
 from glmserve.text.text_assembler import TextAssembler, TextOptions
 
 
@@ -55,9 +56,16 @@ class GenerationSpec:
 
 
 async def encode_prompts(
-    server: ServerContext, prompts: list[str] | list[list[int]], param: str
+    server: ServerContext,
+    prompts: list[str] | list[list[int]],
+    param: str,
+    *,
+    add_special_tokens: bool = True,
 ) -> list[list[int]]:
     """Token ids of prompts that come as text or as ids already.
+
+    Args:
+        add_special_tokens: put the tokenizer's marks around a text.
 
     Raises:
         InvalidRequestError: there is text, but no tokenizer, or more text than fits; or an id that
@@ -68,17 +76,16 @@ async def encode_prompts(
     if not texts:
         encoded = [prompt for prompt in prompts if not isinstance(prompt, str)]
         for ids in encoded:
-            _check_ids(ids, server.model.vocab_size, param)
+            check_ids(ids, server.model.vocab_size, param)
         return encoded
     if tokenizer is None:
         raise InvalidRequestError(
             f"this server has no tokenizer; send the {param} as token ids", param
         )
+    encode = tokenizer.encode_prompt if add_special_tokens else tokenizer.encode
     num_characters = sum(map(len, texts))
     check_characters(max(map(len, texts)), server.engine.info.limits.max_context, param)
-    return await run_in_thread_if_large(
-        lambda: [tokenizer.encode_prompt(text) for text in texts], num_characters
-    )
+    return await run_in_thread_if_large(lambda: [encode(text) for text in texts], num_characters)
 
 
 def submit_generation(
@@ -97,7 +104,8 @@ def submit_generation(
             "this server has no tokenizer, so it cannot look for stop strings; use stop_token_ids",
             "stop",
         )
-    _check_token_ids(server, request)
+    check_token_ids(server, request)
+    allowed = allowed_tokens(server, request, spec.structure)
     _check_scores(server, spec)
     seed = server.next_seed() if request.seed is None else request.seed
     if answer.journaled is not None:
@@ -109,7 +117,7 @@ def submit_generation(
         for prompt_ids in spec.prompts:
             params = _sampling_params(server, request, spec, len(prompt_ids))
             first = len(groups) * spec.num_choices
-            choices = _choice_specs(spec, params, seed, answer, first)
+            choices = _choice_specs(spec, allowed, params, seed, answer, first)
             streams = server.engine.submit_group(prompt_ids, choices, attributes, spec.prediction)
             groups.append(streams)
         texts = [[_choice(server, request, spec, tokens) for tokens in group] for group in groups]
@@ -159,11 +167,16 @@ def room_for_output(server: ServerContext, num_prompt_tokens: int) -> int:
 
 
 def _choice_specs(
-    spec: GenerationSpec, params: SamplingParams, seed: int, answer: AnswerContext, first: int
+    spec: GenerationSpec,
+    allowed: AllowedTokens | None,
+    params: SamplingParams,
+    seed: int,
+    answer: AnswerContext,
+    first: int,
 ) -> list[ChoiceSpec]:
     """The choices of one prompt, of which the first has number `first` in the answer."""
     choices = [
-        ChoiceSpec(own, spec.structure.constraint() if spec.structure else None)
+        ChoiceSpec(own, spec.structure.constraint() if spec.structure else allowed)
         for own in _seeded(params, seed, spec.num_choices)
     ]
     # The prompt is scored once, by the first choice.
@@ -196,20 +209,6 @@ def _seeded(params: SamplingParams, seed: int, num_choices: int) -> Iterator[Sam
         yield msgspec.structs.replace(params, seed=own)
 
 
-def _check_token_ids(server: ServerContext, request: GenerationRequest) -> None:
-    vocab_size = server.model.vocab_size
-    tokenizer = server.tokenizer
-    bias_ids = [int(key) for key in request.logit_bias]
-    _check_ids(bias_ids, tokenizer.vocab_size if tokenizer else vocab_size, "logit_bias")
-    _check_ids(request.stop_token_ids, vocab_size, "stop_token_ids")
-    never = tokenizer.never_sampled.intersection(bias_ids) if tokenizer else None
-    if never:
-        raise InvalidRequestError(
-            f"token id {min(never)} is never generated by this model, so no bias can change it",
-            "logit_bias",
-        )
-
-
 def _check_scores(server: ServerContext, spec: GenerationSpec) -> None:
     if spec.top_logprobs is None and spec.prompt_logprobs is None:
         return
@@ -219,13 +218,6 @@ def _check_scores(server: ServerContext, spec: GenerationSpec) -> None:
     check_scores(
         spec.prompts, spec.num_choices, max_tokens, spec.top_logprobs, spec.prompt_logprobs
     )
-
-
-def _check_ids(ids: Sequence[int], vocab_size: int, param: str) -> None:
-    if ids and max(ids) >= vocab_size:
-        raise InvalidRequestError(
-            f"token id {max(ids)} is outside this model's vocabulary of {vocab_size}", param
-        )
 
 
 def _sampling_params(

@@ -54,6 +54,37 @@ class DocumentBlockParam(StrictModel):
         return "\n".join(part for part in parts if part) + "\n"
 
 
+class SearchResultBlockParam(StrictModel):
+    """A result of the client's own search. The model reads its title and source, and the text."""
+
+    accepted: ClassVar = DOCUMENT_BLOCK
+
+    type: Literal["search_result"]
+    source: str
+    title: str
+    content: TextBlocks
+
+    @property
+    def text(self) -> str:
+        """What the model reads."""
+        parts = (self.title, self.source, *(block.text for block in self.content))
+        return "\n".join(parts) + "\n"
+
+
+class ToolReferenceBlockParam(StrictModel):
+    """A tool that the client has found. All tools are shown; the model reads the name."""
+
+    accepted: ClassVar = CACHE_CONTROL
+
+    type: Literal["tool_reference"]
+    tool_name: str
+
+    @property
+    def text(self) -> str:
+        """What the model reads."""
+        return self.tool_name + "\n"
+
+
 class ToolUseBlockParam(StrictModel):
     """A call that the assistant has made."""
 
@@ -63,6 +94,9 @@ class ToolUseBlockParam(StrictModel):
     id: str
     name: str
     input: dict[str, Any]
+
+
+ResultBlock = TextBlockParam | DocumentBlockParam | SearchResultBlockParam | ToolReferenceBlockParam
 
 
 class ToolResultBlockParam(StrictModel):
@@ -75,7 +109,7 @@ class ToolResultBlockParam(StrictModel):
     content: (
         str
         | Annotated[
-            list[Annotated[TextBlockParam | DocumentBlockParam, Field(discriminator="type")]],
+            list[Annotated[ResultBlock, Field(discriminator="type")]],
             FAIL_FAST,
             PARTS,
         ]
@@ -91,5 +125,32 @@ class ThinkingBlockParam(BaseModel):
     type: Literal["thinking", "redacted_thinking"]
 
 
-UserBlock = TextBlockParam | DocumentBlockParam | ToolResultBlockParam
-AssistantBlock = TextBlockParam | ToolUseBlockParam | ThinkingBlockParam
+class UnreadableBlockParam(BaseModel):
+    """What Anthropic's own tools have done. It is left out, whatever its fields are."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    type: Literal[
+        "advisor_tool_result",
+        "bash_code_execution_tool_result",
+        "code_execution_tool_result",
+        "compaction",
+        "container_upload",
+        "mcp_tool_result",
+        "mcp_tool_use",
+        "server_tool_use",
+        "text_editor_code_execution_tool_result",
+        "tool_search_tool_result",
+        "web_fetch_tool_result",
+        "web_search_tool_result",
+    ]
+
+
+UserBlock = (
+    TextBlockParam
+    | DocumentBlockParam
+    | SearchResultBlockParam
+    | ToolResultBlockParam
+    | UnreadableBlockParam
+)
+AssistantBlock = TextBlockParam | ToolUseBlockParam | ThinkingBlockParam | UnreadableBlockParam

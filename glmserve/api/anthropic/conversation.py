@@ -10,6 +10,7 @@ import msgspec
 from glmserve.api.anthropic.blocks import (
     AssistantBlock,
     DocumentBlockParam,
+    SearchResultBlockParam,
     TextBlockParam,
     ToolResultBlockParam,
     ToolUseBlockParam,
@@ -36,7 +37,7 @@ FIELD_NAMES = {
 }
 """This API's names of chat request fields, for errors."""
 
-_WITH_TEXT = (TextBlockParam, DocumentBlockParam)
+_WITH_TEXT = (TextBlockParam, DocumentBlockParam, SearchResultBlockParam)
 
 
 def chat_request(request: CountTokensRequest) -> ChatCompletionRequest:

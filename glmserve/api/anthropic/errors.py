@@ -1,4 +1,4 @@
-"""Failures in Anthropic's shape, and the header that its SDK reads request ids from."""
+"""Failures in Anthropic's shape."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import math
 
 import msgspec
 from msgspec import UNSET
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmserve.api.answering.failure import Failure
 from glmserve.api.anthropic.objects import AnthropicError, AnthropicErrorDetail
 from glmserve.errors import ContextLengthError, InvalidRequestError, TextLengthError
 
 PATH = "/v1/messages"
+REQUEST_ID_HEADER = "request-id"
+"""From which the anthropic SDK reads request ids."""
 
 _TYPES = {
     401: "authentication_error",
@@ -71,28 +72,3 @@ class PromptTooLongError(ContextLengthError):
             f"input length and `max_tokens` exceed context limit: {prompt} + {new} > {most}, "
             "decrease input length or `max_tokens` and try again"
         )
-
-
-class AnthropicRequestIdMiddleware:
-    """Adds `request-id` to responses below /v1/messages, which the anthropic SDK reads."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = scope.get("state", {}).get("request_id")
-        if scope["type"] != "http" or request_id is None or not _is_ours(scope["path"]):
-            await self._app(scope, receive, send)
-            return
-        header = (b"request-id", request_id.encode())
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), header]}
-            await send(message)
-
-        await self._app(scope, receive, send_with_id)
-
-
-def _is_ours(path: str) -> bool:
-    return path == PATH or path.startswith(PATH + "/")

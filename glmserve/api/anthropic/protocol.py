@@ -6,7 +6,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from glmserve.api.anthropic.blocks import PARTS, AssistantBlock, TextBlocks, UserBlock
+from glmserve.api.anthropic.blocks import (
+    PARTS,
+    AssistantBlock,
+    TextBlocks,
+    UnreadableBlockParam,
+    UserBlock,
+)
 from glmserve.api.anthropic.tools import AnyToolParam, ServerToolParam
 from glmserve.api.protocol.accepted.messages import MESSAGES, OUTPUT_CONFIG
 from glmserve.api.protocol.base import (
@@ -159,6 +165,8 @@ class MessagesRequest(CountTokensRequest):
 
 
 def left_out(request: CountTokensRequest) -> list[str]:
-    """The types of the tools that do not exist here, each once."""
-    types = [tool.type for tool in request.tools if isinstance(tool, ServerToolParam)]
+    """The types of tools and blocks that do not exist here, each once."""
+    unknown = (ServerToolParam, UnreadableBlockParam)
+    blocks = [b for m in request.messages if not isinstance(m.content, str) for b in m.content]
+    types = [each.type for each in (*request.tools, *blocks) if isinstance(each, unknown)]
     return list(dict.fromkeys([*types, *["mcp_servers"] * bool(request.mcp_servers)]))

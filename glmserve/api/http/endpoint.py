@@ -34,12 +34,13 @@ async def read_answer_request(request: Request, endpoint: Endpoint[Any]) -> Answ
     Raises:
         GlmserveError: the body is not a request of this endpoint.
     """
+    server, caller = context_of(request), caller_of(request)
     parsed, body = await read_request(request, endpoint.request_type)
     return AnswerRequest(
         endpoint,
         parsed,
-        body if context_of(request).answers is not None else b"",
-        caller_of(request),
+        body if server.answers is not None else b"",
+        caller,
         partial(disconnected, request),
         request.headers.get(LAST_EVENT_ID),
         request.headers.get(IDEMPOTENCY_KEY),

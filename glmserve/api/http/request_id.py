@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Mapping
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,10 +18,16 @@ class RequestIdMiddleware:
     """Answers with the client's own X-Request-Id, or with a new one where there is no valid one.
 
     Handlers find it as `request.state.request_id`.
+
+    Args:
+        further: another header with the same id, by the path of the routes that have it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, further: Mapping[str, str] = {}) -> None:
         self._app = app
+        self._further = [
+            (path, f"{path}/", name.lower().encode()) for path, name in further.items()
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -29,11 +36,21 @@ class RequestIdMiddleware:
         theirs = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
         request_id = theirs if _VALID.fullmatch(theirs) else new_request_id()
         scope.setdefault("state", {})["request_id"] = request_id
-        header = (REQUEST_ID_HEADER.lower().encode(), request_id.encode())
+        value = request_id.encode()
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), header]}
+                path = scope["path"]  # of the route, as `PathMiddleware` has set it
+                names = [
+                    REQUEST_ID_HEADER.lower().encode(),
+                    *(
+                        n
+                        for own, below, n in self._further
+                        if path == own or path.startswith(below)
+                    ),
+                ]
+                headers = [*message.get("headers", ()), *((name, value) for name in names)]
+                message = {**message, "headers": headers}
             await send(message)
 
         await self._app(scope, receive, send_with_id)

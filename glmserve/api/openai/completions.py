@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
-
-from msgspec import UNSET, UnsetType
-
 from glmserve.api.answering.answer_context import AnswerContext
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import Endpoint
-from glmserve.api.answering.failure import failure_of, openai_error
-from glmserve.api.answering.generation import Choice, Generation, WholeText
-from glmserve.api.answering.sse import DONE, encode_json, event
-from glmserve.api.answering.structure import compile_structure, structure_spec
+from glmserve.api.answering.generation import Generation
+from glmserve.api.answering.structure import compile_structure, dropped_header, structure_spec
 from glmserve.api.answering.submission import (
     GenerationSpec,
     encode_prompts,
     room_for_output,
     submit_generation,
 )
-from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.answering.truncation import truncated
-from glmserve.api.answering.usage import Usage
-from glmserve.api.openai.completion_objects import Completion, CompletionChoice, LegacyLogprobs
-from glmserve.api.openai.logprobs import CompletionLogprobs
-from glmserve.api.openai.prompt_logprobs import PromptLogprobs, prompt_logprobs_of
+from glmserve.api.openai.completion_writer import CompletionWriter
 from glmserve.api.protocol import CompletionRequest
 from glmserve.api.protocol.prompts import MAX_PROMPTS
-from glmserve.errors import GlmserveError, InvalidRequestError
-from glmserve.text.text_assembler import ScoredToken
-from glmserve.text.tokenizer import Tokenizer
+from glmserve.errors import InvalidRequestError
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
 
@@ -69,7 +56,9 @@ class CompletionsEndpoint(Endpoint[CompletionRequest]):
     async def start(
         self, server: ServerContext, request: CompletionRequest, answer: AnswerContext
     ) -> CompletionWriter:
-        prompts = await encode_prompts(server, request.prompts, "prompt")
+        prompts = await encode_prompts(
+            server, request.prompts, "prompt", add_special_tokens=request.add_special_tokens
+        )
         generation = await _start(server, request, prompts, answer)
         return CompletionWriter(server.tokenizer, request, generation)
 
@@ -92,6 +81,9 @@ async def _start(
     top_logprobs = request.logprobs
     if num_choices > request.n and top_logprobs is None:
         top_logprobs = 0  # to find the best
+    wanted = structure_spec(request, request.response_format)
+    structure = await compile_structure(server, wanted, stop_ids, "")
+    answer.headers.update(dropped_header(structure))
     spec = GenerationSpec(
         prompts=prompts,
         prompts_param="prompt",
@@ -100,7 +92,7 @@ async def _start(
         num_choices=num_choices,
         top_logprobs=top_logprobs,
         prompt_logprobs=_prompt_scores(request),
-        structure=await compile_structure(server, structure_spec(request), stop_ids, ""),
+        structure=structure,
     )
     return submit_generation(server, request, spec, answer)
 
@@ -116,148 +108,3 @@ def _prompt_scores(request: CompletionRequest) -> int | None:
     """The most likely tokens to report at each place of the prompt; None: no scores."""
     wanted = [request.prompt_logprobs, request.logprobs if request.echo else None]
     return max((number for number in wanted if number is not None), default=None)
-
-
-class CompletionWriter:
-    """Writes one answer; its objects share id, time and model.
-
-    Args:
-        tokenizer: None: the server has none, so token ids are the answer.
-    """
-
-    def __init__(
-        self, tokenizer: Tokenizer | None, request: CompletionRequest, generation: Generation
-    ) -> None:
-        self.generation = generation
-        self._request = request
-        self._tokenizer = tokenizer
-        self._prompt_of = [g for g, group in enumerate(generation.groups) for _ in group]
-        self._with_ids = request.return_token_ids or tokenizer is None
-        self._head: dict[str, Any] = {
-            "id": generation.identity.new_id("cmpl-"),
-            "created": generation.identity.created,
-            "model": request.model,
-        }
-
-    async def whole(self, texts: Sequence[WholeText]) -> bytes:
-        """The answer as one JSON body."""
-        size = 0
-        if self._request.logprobs is not None:
-            prompts = sum(group[0].request.num_prompt_tokens for group in self.generation.groups)
-            size = prompts + sum(len(text.scored) for text in texts)
-        return await run_in_thread_if_large(lambda: encode_json(self._completion(texts)), size)
-
-    def failure(self, error: GlmserveError) -> list[bytes]:
-        """The last event of a stream that has failed."""
-        return [event(openai_error(failure_of(error)))]
-
-    def _completion(self, texts: Sequence[WholeText]) -> Completion:
-        choices: list[CompletionChoice] = []
-        for number in self._best(texts):
-            text = texts[number]
-            reason = text.choice.finish_reason
-            choice = self._choice(len(choices), text.text, text.token_ids, reason)
-            logprobs = self._new_logprobs()
-            if self._request.echo:
-                choice.text = self._prompt_text(number) + choice.text
-                choice.logprobs = self._prompt_logprobs(number, logprobs)
-            if logprobs is not None:
-                own = logprobs.push([*text.scored, *_stop_token(text.choice)])
-                choice.logprobs = choice.logprobs.joined(own) if choice.logprobs else own
-            if self._with_ids:
-                choice.prompt_token_ids = text.choice.request.prompt_ids
-            if self._request.prompt_logprobs is not None:
-                choice.prompt_logprobs = self._scored_prompt(number)
-            choices.append(choice)
-        return Completion(**self._head, choices=choices, usage=self.generation.usage())
-
-    async def events(self) -> AsyncIterator[bytes]:
-        """The events of a stream."""
-        choices = self.generation.choices
-        logprobs = [self._new_logprobs() for _ in choices]
-        has_begun = [not self._request.echo] * len(choices)
-        async for index, delta in self.generation.deltas():
-            if not has_begun[index]:
-                has_begun[index] = True
-                choice = self._choice(index, self._prompt_text(index), [], None)
-                choice.logprobs = self._prompt_logprobs(index, logprobs[index])
-                yield self._choice_event(choice)
-            if delta is None:
-                choice = self._choice(index, "", [], choices[index].finish_reason)
-                if (writer := logprobs[index]) and (last := _stop_token(choices[index])):
-                    choice.logprobs = writer.push(last)
-            elif delta.text or delta.scored or self._with_ids:
-                choice = self._choice(index, delta.text, delta.token_ids, None)
-                writer = logprobs[index]
-                choice.logprobs = writer.push(delta.scored) if writer else None
-            else:
-                continue
-            yield self._choice_event(choice)
-        if self._request.include_usage:
-            yield event(Completion(**self._head, choices=[], usage=self.generation.usage()))
-        yield DONE
-
-    def _choice_event(self, choice: CompletionChoice) -> bytes:
-        usage: Usage | UnsetType | None = None if self._request.include_usage else UNSET
-        if self._request.continuous_usage:
-            usage = self.generation.usage()
-        return event(Completion(**self._head, choices=[choice], usage=usage))
-
-    def _best(self, texts: Sequence[WholeText]) -> list[int]:
-        """Numbers of the texts to return: of each prompt the n most likely, or all."""
-        numbers, start = [], 0
-        for group in self.generation.groups:
-            ranked = list(range(start, start + len(group)))
-            if len(group) > self._request.n:
-                ranked.sort(key=lambda number: -texts[number].mean_logprob)
-            numbers += ranked[: self._request.n]
-            start += len(group)
-        return numbers
-
-    def _choice(
-        self, index: int, text: str, token_ids: list[int], finish_reason: str | None
-    ) -> CompletionChoice:
-        ids = token_ids if self._with_ids else UNSET
-        return CompletionChoice(index, text, None, finish_reason, ids)
-
-    def _new_logprobs(self) -> CompletionLogprobs | None:
-        if self._request.logprobs is None:
-            return None
-        return CompletionLogprobs(
-            self._tokenizer,
-            self._request.skip_special_tokens,
-            as_token_ids=self._request.return_tokens_as_token_ids,
-        )
-
-    def _prompt_text(self, number: int) -> str:
-        """The prompt of a choice as the client wrote it, or as its ids read."""
-        prompt = self._request.prompts[self._prompt_of[number]]
-        if isinstance(prompt, str) and self._request.truncate_prompt_tokens is None:
-            return prompt
-        if self._tokenizer is None:
-            return ""
-        ids = self.generation.choices[number].request.prompt_ids
-        return self._tokenizer.decode(ids, self._request.skip_special_tokens)
-
-    def _scored_prompt(self, number: int) -> PromptLogprobs:
-        return prompt_logprobs_of(
-            self.generation.groups[self._prompt_of[number]][0].request,
-            self._tokenizer,
-            self._request.prompt_logprobs or 0,
-            as_token_ids=self._request.return_tokens_as_token_ids,
-        )
-
-    def _prompt_logprobs(
-        self, number: int, writer: CompletionLogprobs | None
-    ) -> LegacyLogprobs | None:
-        if writer is None:
-            return None
-        first = self.generation.groups[self._prompt_of[number]][0].request
-        return writer.push_prompt(
-            first.prompt_ids, first.prompt_logprobs, self._request.logprobs or 0
-        )
-
-
-def _stop_token(choice: Choice) -> list[ScoredToken]:
-    """The stop token is scored with its text: evaluation harnesses expect one score per token."""
-    return [choice.text.stop_token] if choice.text.stop_token is not None else []

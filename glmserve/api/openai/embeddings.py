@@ -66,7 +66,9 @@ async def embeddings(request: Request) -> Response:
     wanted, _ = await read_request(request, EmbeddingRequest)
     context.settle_model(wanted)
     _check_dimensions(context, wanted)
-    inputs = await encode_prompts(context, wanted.inputs, "input")
+    inputs = await encode_prompts(
+        context, wanted.inputs, "input", add_special_tokens=wanted.add_special_tokens
+    )
     inputs = [truncated(context, wanted, ids, 0) for ids in inputs]
     generation = _start(context, caller_of(request), wanted, inputs)
     wholes = await generation.collect(partial(disconnected, request))

@@ -78,7 +78,9 @@ async def render_completion(request: Request) -> Response:
     wanted, _ = await read_request(request, CompletionRenderRequest)
     server.settle_model(wanted)
     apply_defaults(server.generation_defaults, wanted)
-    encoded = await encode_prompts(server, wanted.prompts, "prompt")
+    encoded = await encode_prompts(
+        server, wanted.prompts, "prompt", add_special_tokens=wanted.add_special_tokens
+    )
     prompts = [truncated(server, wanted, ids, expected_tokens(wanted)) for ids in encoded]
     stop_ids = {*server.model.eos_token_ids}
     if server.tokenizer is not None:

@@ -79,7 +79,9 @@ def _section(title: str, request: type[StrictModel]) -> str:
 def _template_rows() -> Iterator[str]:
     for name, field in TEMPLATE_ARGUMENTS.items():
         yield _row(f"chat_template_kwargs.{name}", field)
-    others = hint("*", "vLLM's clients", "Variables of a template; these formats have none.")
+    others = hint(
+        "*", "vLLM's clients", "Variables of a template; used if the checkpoint's own template is."
+    )
     yield _row("chat_template_kwargs.*", others)
 
 

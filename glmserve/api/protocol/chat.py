@@ -68,8 +68,7 @@ class Prediction(StrictModel):
 
 
 def _check_template_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Refuse the arguments that every template uses. Others are variables, and a template leaves
-    out those that it does not use."""
+    """Refuse the arguments that are no variables. A template ignores variables that it lacks."""
     for name, value in arguments.items():
         field = TEMPLATE_ARGUMENTS.get(name)
         refusal = field.refusal(value) if field is not None and value is not None else None
@@ -113,7 +112,7 @@ class ChatCompletionRequest(GenerationRequest):
     )
     echo: bool = Field(False, description="Begin the answer with the message that it continues.")
     chat_template_kwargs: TemplateArguments = Field(
-        {}, description="Has no effect: the formats of these models have no variables."
+        {}, description="Variables of the checkpoint's chat template, if that is rendered."
     )
     prediction: Prediction | None = Field(
         None, description="Makes an answer that is like it come faster, and changes none."

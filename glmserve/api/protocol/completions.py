@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from glmserve.api.protocol.accepted.completions import COMPLETIONS
 from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX
+from glmserve.api.protocol.chat import ResponseFormat, TextFormat
 from glmserve.api.protocol.prompts import TokenIds, check_prompt_kind, prompt_list
 from glmserve.api.protocol.sampling import GenerationRequest
 
@@ -24,6 +25,10 @@ class CompletionRequest(GenerationRequest):
         description="Default 16; -1: what fits into the context. 0 with echo: only the prompt, for "
         "its log-probabilities.",
     )
+    add_special_tokens: bool = Field(
+        True, description="Put the tokenizer's marks around a text, such as [gMASK] and sop."
+    )
+    response_format: ResponseFormat = TextFormat(type="text")
     echo: bool = Field(False, description="Begin the text with the prompt.")
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None,

@@ -26,6 +26,9 @@ class EmbeddingRequest(Truncation):
     dimensions: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = Field(
         None, description="Keep the first so many numbers, scaled to length 1."
     )
+    add_special_tokens: bool = Field(
+        True, description="Put the tokenizer's marks around a text, such as [gMASK] and sop."
+    )
     cache_salt: str = Field(
         "",
         max_length=LONGEST_SALT,

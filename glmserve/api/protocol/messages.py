@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from glmserve.api.protocol.accepted.chat import (
     ASSISTANT_MESSAGE,
     FUNCTION_CALL,
-    NAMED_MESSAGE,
+    MESSAGE,
     TEXT_PART,
     TOOL_CALL,
-    TOOL_MESSAGE,
 )
-from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, StrictModel, wrong_field
+from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, StrictModel, only_type
 
 
 class TextPart(StrictModel):
@@ -39,8 +38,9 @@ class RefusalPart(StrictModel):
 
 _PARTS = Field(min_length=1, max_length=MAX_PARTS)
 _MAX_CALLS = 256  # of one message
+_NAME = "The participant's name; used by a checkpoint's own template."
 
-Content = str | Annotated[list[TextPart], FAIL_FAST, _PARTS]
+Content = str | Annotated[list[Annotated[TextPart, only_type("text")]], FAIL_FAST, _PARTS]
 
 
 class _MessageModel(StrictModel):
@@ -56,19 +56,21 @@ class _MessageModel(StrictModel):
 class SystemMessage(_MessageModel):
     """Instructions."""
 
-    accepted: ClassVar = NAMED_MESSAGE
+    accepted: ClassVar = MESSAGE
 
     role: Literal["developer", "system"]
     content: Content
+    name: str | None = Field(None, description=_NAME)
 
 
 class UserMessage(_MessageModel):
     """What the user says."""
 
-    accepted: ClassVar = NAMED_MESSAGE
+    accepted: ClassVar = MESSAGE
 
     role: Literal["user"]
     content: Content
+    name: str | None = Field(None, description=_NAME)
 
 
 class FunctionCall(StrictModel):
@@ -102,16 +104,15 @@ class AssistantMessage(_MessageModel):
     parsed: object = Field(
         None, description="The content once more, from the openai SDK's parse(); has no effect."
     )
+    name: str | None = Field(None, description=_NAME)
+    reasoning_content: str | None = Field(
+        None, description="What the model thought before; used by a checkpoint's own template."
+    )
+    reasoning: str | None = Field(None, description="Another name of reasoning_content.")
     prefix: bool = Field(
         False, description="The answer continues this message; true on the last message only."
     )
     partial: bool = Field(False, description="Another name of prefix.")
-
-    @model_validator(mode="after")
-    def _check_not_empty(self) -> Self:
-        if self.content is None and self.refusal is None and not self.tool_calls:
-            raise wrong_field("content", "an assistant message needs content or tool_calls")
-        return self
 
     @property
     def text(self) -> str:
@@ -126,7 +127,7 @@ class AssistantMessage(_MessageModel):
 class ToolMessage(_MessageModel):
     """The result of a call."""
 
-    accepted: ClassVar = TOOL_MESSAGE
+    accepted: ClassVar = MESSAGE
 
     role: Literal["tool"]
     content: Content

@@ -7,7 +7,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from glmserve.api.protocol.accepted.generation import GENERATION, STREAM_OPTIONS
+from glmserve.api.protocol.accepted.generation import (
+    GENERATION,
+    STREAM_OPTIONS,
+    STRUCTURED_OUTPUTS,
+)
 from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel, at_most, wrong_field
 from glmserve.contract.sampling import Sampling
 
@@ -17,6 +21,7 @@ _MAX_BAD_WORDS = 64
 _MAX_BIASES = 1024
 """The limit exists because biases are sent to the worker with every token."""
 _MAX_STOP_TOKENS = 1024
+_MAX_ALLOWED = 2**18  # more than any vocabulary has
 LONGEST_SALT = 1024
 _TOKEN_ID = re.compile("0|[1-9][0-9]{0,9}")  # canonical, so that two keys never name one token
 _MAX_METADATA = 16  # OpenAI's, as are the lengths of keys and values
@@ -57,10 +62,12 @@ class StreamOptions(StrictModel):
 class StructuredOutputs(StrictModel):
     """The structure of the text, as one of these; the fields guided_* are their older names."""
 
+    accepted: ClassVar = STRUCTURED_OUTPUTS
+
     json_schema: dict[str, Any] | bool | str | None = Field(
         None, alias="json", description="A JSON schema, as an object or as its text."
     )
-    json_object: Literal[True] | None = None
+    json_object: bool = False
     regex: str | None = None
     choice: Annotated[list[str], FAIL_FAST] | None = None
     grammar: str | None = Field(None, description="A grammar in Lark's or llama.cpp's notation.")
@@ -134,6 +141,13 @@ class GenerationRequest(Truncation):
         max_length=LONGEST_SALT,
         description="Prompts share the prefix cache only with prompts of equal salt.",
     )
+    allowed_token_ids: (
+        Annotated[list[TokenId], FAIL_FAST, Field(min_length=1, max_length=_MAX_ALLOWED)] | None
+    ) = Field(
+        None,
+        description="Every token is one of these. The text ends early only if an end token is "
+        "among them.",
+    )
     prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None,
         description="Add the log-probabilities of the prompt's tokens, each with so many most "
@@ -157,18 +171,17 @@ class GenerationRequest(Truncation):
 
     @field_validator("stop", "bad_words")
     @classmethod
-    def _check_strings(cls, value: str | list[str], info: Any) -> str | list[str]:
-        strings = [value] if isinstance(value, str) else value
+    def _check_strings(cls, value: str | list[str], info: Any) -> list[str]:
+        """Empty strings ask for nothing."""
+        strings = [text for text in ([value] if isinstance(value, str) else value) if text]
         what, most = (
             ("stop string", _MAX_STOP_STRINGS)
             if info.field_name == "stop"
             else ("bad word", _MAX_BAD_WORDS)
         )
-        if not all(strings):
-            raise ValueError(f"a {what} must not be empty")
         if len(strings) > most:
             raise ValueError(f"at most {most} {what}s")
-        return value
+        return strings
 
     @field_validator("logit_bias")
     @classmethod

@@ -56,7 +56,7 @@ class TokenizeRequest(_Request):
         False, description="With messages: the last one is the assistant's, and is continued."
     )
     chat_template_kwargs: TemplateArguments = Field(
-        {}, description="Has no effect: the formats of these models have no variables."
+        {}, description="Variables of the checkpoint's own template; else without effect."
     )
     return_token_strs: bool = Field(False, description="Add each token's own text.")
 
@@ -153,8 +153,9 @@ def _chat_encoder(
         )
     _check_continuation(body, messages[-1])
     conversation, tools = chat_messages(messages), known_tools(body.tools)
+    bound = chat_format.with_variables(body.chat_template_kwargs)
     return (
-        lambda: chat_format.render(conversation, tools, continue_last=body.continue_final_message),
+        lambda: bound.render(conversation, tools, continue_last=body.continue_final_message),
         num_characters(conversation, tools),
     )
 

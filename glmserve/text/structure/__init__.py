@@ -1,5 +1,6 @@
 """Structured output: text that must match a JSON schema, regex, choice or grammar."""
 
+from glmserve.text.structure.allowed_tokens import AllowedTokens
 from glmserve.text.structure.compiler import StructureCompiler
 from glmserve.text.structure.constraint import CompiledStructure, ConstraintError
 from glmserve.text.structure.json_schema import checked_schema
@@ -15,6 +16,7 @@ from glmserve.text.structure.structures import (
 )
 
 __all__ = [
+    "AllowedTokens",
     "Choice",
     "CompiledStructure",
     "ConstraintError",

@@ -192,4 +192,4 @@ def _build(data: _TokenizerData, text: GrammarText) -> CompiledGrammar:
     opens = data.vocabulary.opens_with_blank
     blank = build_matcher(data.tokenizer, text.after_space) if opens else None
     mask = first_mask(plain, blank, data.opening)
-    return CompiledGrammar(data.vocabulary, plain, blank, mask, text.json)
+    return CompiledGrammar(data.vocabulary, plain, blank, mask, text.json, text.unique)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from llguidance import LLMatcher
 
 from glmserve.errors import GlmserveError
-from glmserve.text.structure.json_text import JsonGuard, JsonText, JsonUse, tracked
+from glmserve.text.structure.json_text import JsonGuard, JsonText, JsonUse, UniqueStrings, tracked
 from glmserve.text.structure.vocabulary import engine_mask
 
 
@@ -52,6 +52,8 @@ class CompiledGrammar:
     first_mask: bytes
     """In llguidance's layout: bit `vocabulary.size` is the end."""
     json: JsonUse
+    unique: UniqueStrings
+    """Arrays whose strings must differ."""
     is_broken: bool = field(default=False)
     """Set when a copy fails. The copies share a cache of limited size, so it must be compiled
     again."""
@@ -116,6 +118,8 @@ class MatcherConstraint:
                 raise ConstraintError("the structure of the response became too complex to follow")
             if self._text is not None:
                 mask = grammar.vocabulary.guard.restrict(mask, self._text)
+                if mask.count(0) == len(mask):
+                    raise ConstraintError("no other item can follow in an array of different ones")
         allowed = engine_mask(mask, grammar.vocabulary.size, self._stop_ids)
         if allowed.count(0) == len(allowed):
             raise ConstraintError("only tokens that end the response can continue its structure")
@@ -137,4 +141,4 @@ class MatcherConstraint:
         elif not self._beginning.strip():
             self._beginning += data
             if data.strip():
-                self._text = tracked(self._grammar.json, self._beginning)
+                self._text = tracked(self._grammar.json, self._beginning, self._grammar.unique)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from glmserve.errors import InvalidRequestError
 from glmserve.text.structure.json_schema import WHITESPACE, converted_schema
 from glmserve.text.structure.schema.leniency import Leniency
+from glmserve.text.structure.schema.unique import UniqueItems, add_unique
 
 ANSWER_LAYOUT = {"whitespace_pattern": WHITESPACE}
 """The layout of an answer, as of one that is nothing but JSON."""
@@ -24,6 +25,7 @@ def embedded_schema(
     place: str = "",
     leniency: Leniency = Leniency.NOTHING,
     layout: Mapping[str, Any] | None = None,
+    is_guarded: bool = False,
 ) -> str:
     """A schema as a grammar of glmserve has it behind a rule's name.
 
@@ -32,9 +34,15 @@ def embedded_schema(
         name: the tool whose parameters it describes; "" for the answer itself.
         place: JSON pointer of the part.
         leniency: what may be left out.
-        layout: see `converted_schema`.
+        layout, is_guarded: see `converted_schema`.
     """
-    options = {"name": name, "place": place, "leniency": int(leniency), "layout": layout}
+    options = {
+        "name": name,
+        "place": place,
+        "leniency": int(leniency),
+        "layout": layout,
+        "is_guarded": is_guarded,
+    }
     return f"%json {json.dumps({'schema': schema, **options}, ensure_ascii=False)}"
 
 
@@ -49,6 +57,8 @@ class EmbeddedSchemas:
         self._left_out = left_out
         self.dropped: list[str] = []
         """Keywords that were left out; see `keyword_name`."""
+        self.unique: UniqueItems = {}
+        """Arrays of guarded schemas whose strings must differ."""
 
     def __call__(self, embedded: dict[str, Any]) -> dict[str, Any]:
         """The schema for llguidance.
@@ -59,7 +69,11 @@ class EmbeddedSchemas:
         name, leniency = embedded["name"], Leniency(embedded["leniency"])
         try:
             converted = converted_schema(
-                embedded["schema"], leniency, self._left_out, embedded["layout"]
+                embedded["schema"],
+                leniency,
+                self._left_out,
+                embedded["layout"],
+                is_guarded=embedded["is_guarded"],
             )
         except InvalidRequestError as error:
             if not name:
@@ -70,6 +84,8 @@ class EmbeddedSchemas:
                 name=name,
                 reason=error.message,
             ) from None
+        for property_name, strings in converted.unique.items():
+            add_unique(self.unique, property_name, strings)
         for pointer in converted.dropped:
             self.dropped.append(keyword_name(name, embedded["place"] + pointer))
         return converted.schema

@@ -10,7 +10,7 @@ from llguidance import regex_to_lark
 from glmserve.errors import InvalidRequestError
 from glmserve.text.structure.embedded_schema import EmbeddedSchemas, keyword_name
 from glmserve.text.structure.json_schema import checked_schema, converted_schema
-from glmserve.text.structure.json_text import JsonUse
+from glmserve.text.structure.json_text import JsonUse, UniqueStrings, unique_strings
 from glmserve.text.structure.lark_source import check_length, embedded
 from glmserve.text.structure.schema.leniency import Leniency
 from glmserve.text.structure.structures import (
@@ -45,6 +45,8 @@ class GrammarText(NamedTuple):
     json: JsonUse
     dropped: tuple[str, ...] = ()
     """Keywords of schemas that are left out; see `keyword_name`."""
+    unique: UniqueStrings = ()
+    """Arrays whose strings must differ."""
 
 
 class _Rules(NamedTuple):
@@ -53,6 +55,7 @@ class _Rules(NamedTuple):
     text: str
     is_terminal: bool = False
     dropped: tuple[str, ...] = ()
+    unique: UniqueStrings = ()
 
 
 def grammar_text(
@@ -80,7 +83,9 @@ def grammar_text(
         return _HEADER + start + (f"OPENING: /{opening}/\n" if opening else "") + rules.text
 
     plain = text(f"(?:{lead})" if lead else "")
-    return GrammarText(plain, text(f" (?:{lead})"), _json_use(structure), rules.dropped)
+    return GrammarText(
+        plain, text(f" (?:{lead})"), _json_use(structure), rules.dropped, rules.unique
+    )
 
 
 def _json_use(structure: Structure) -> JsonUse:
@@ -103,7 +108,8 @@ def _rules(structure: Structure, left_out: frozenset[str]) -> _Rules:
         case Lark(text):
             schemas = EmbeddedSchemas(left_out)
             own = embedded(text, _BODY, schemas)
-            return _Rules(own, dropped=tuple(dict.fromkeys(schemas.dropped)))
+            dropped = tuple(dict.fromkeys(schemas.dropped))
+            return _Rules(own, dropped=dropped, unique=unique_strings(schemas.unique))
         case Regex(pattern):
             return _Rules(f"{_BODY.upper()}: /{_lark_regex(pattern)}/\n", is_terminal=True)
         case Choice(options):
@@ -119,9 +125,10 @@ def _rules(structure: Structure, left_out: frozenset[str]) -> _Rules:
 
 
 def _json(schema: Any, leniency: Leniency, left_out: frozenset[str]) -> _Rules:
-    converted = converted_schema(schema, leniency, left_out)
+    converted = converted_schema(schema, leniency, left_out, is_guarded=True)
     dropped = tuple(keyword_name("", pointer) for pointer in converted.dropped)
-    return _Rules(f"{_BODY}: %json {json.dumps(converted.schema)}\n", dropped=dropped)
+    rule = f"{_BODY}: %json {json.dumps(converted.schema)}\n"
+    return _Rules(rule, dropped=dropped, unique=unique_strings(converted.unique))
 
 
 def _from_gbnf(text: str) -> str:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from glmserve.text.structure.schema.converter import Converter
 from glmserve.text.structure.schema.leniency import Leniency
 from glmserve.text.structure.schema.problem import SchemaError
-from glmserve.text.structure.schema.references import with_local_references
+from glmserve.text.structure.schema.references import make_references_local
 from glmserve.text.structure.schema.satisfiable import has_finite_value
+from glmserve.text.structure.schema.unique import UniqueItems
 
 WHITESPACE = r" |\r?\n(?: {0,40}|\t{0,10})"
 """Whitespace between two JSON tokens, if any: a blank, or a line break and an indent. It is
@@ -25,12 +27,18 @@ ESCAPES = 'nrbtf\\"'
 look equal, and the model cannot write half of a surrogate pair."""
 
 
+_MAX_KEPT = 64 * 1024
+"""Characters of a schema whose conversion is kept for the next request."""
+
+
 class Converted(NamedTuple):
     """A converted schema, and what it leaves out."""
 
     schema: dict[str, Any]
-    dropped: list[str]
+    dropped: tuple[str, ...]
     """JSON pointers of keywords."""
+    unique: UniqueItems
+    """Arrays whose strings must differ; the guard of JSON text sees to it."""
 
 
 def checked_schema(schema: Any, layout: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -53,20 +61,35 @@ def converted_schema(
     leniency: Leniency,
     left_out: frozenset[str] = frozenset(),
     layout: Mapping[str, Any] | None = None,
+    *,
+    is_guarded: bool = False,
 ) -> Converted:
     """Like `checked_schema`, but some keywords are left out.
 
     Args:
         leniency: what is left out if it cannot be guaranteed.
         left_out: keywords that are left out everywhere, unless the leniency is NOTHING.
+        is_guarded: the guard of JSON text will see to the result's `unique`.
 
     Raises:
         SchemaError: it is not a schema, or no value matches it.
     """
-    _check_text(schema)
+    text = _text(schema)
     if leniency is Leniency.NOTHING:
         left_out = frozenset()
-    converter = Converter(with_local_references(schema), leniency, left_out)
+    options = json.dumps(layout or {"whitespace_pattern": WHITESPACE})
+    convert = _convert if len(text) <= _MAX_KEPT else _convert.__wrapped__
+    return convert(text, leniency, left_out, options, is_guarded)
+
+
+@lru_cache(maxsize=64)
+def _convert(
+    text: str, leniency: Leniency, left_out: frozenset[str], layout: str, is_guarded: bool
+) -> Converted:
+    """Like `converted_schema`. Clients send the same schemas again and again."""
+    schema = json.loads(text)
+    make_references_local(schema)
+    converter = Converter(schema, leniency, left_out, is_guarded=is_guarded)
     try:
         checked = converter.convert()
     except RecursionError:
@@ -78,17 +101,21 @@ def converted_schema(
     keywords = dict(checked) if isinstance(checked, dict) else {}
     if definitions:
         keywords["$defs"] = definitions
-    options = layout or {"whitespace_pattern": WHITESPACE}
-    keywords["x-guidance"] = {"json_allowed_escapes": ESCAPES, **options}
-    return Converted(keywords, list(dict.fromkeys(converter.dropped)))
+    keywords["x-guidance"] = {"json_allowed_escapes": ESCAPES, **json.loads(layout)}
+    return Converted(keywords, tuple(dict.fromkeys(converter.dropped)), converter.unique)
 
 
-def _check_text(schema: Any) -> None:
+def _text(schema: Any) -> str:
+    """The schema as JSON text.
+
+    Raises:
+        SchemaError: it is no JSON, or no schema.
+    """
     if not isinstance(schema, dict | bool):
         raise SchemaError("", "must be an object, true or false")
     try:
-        json.dumps(schema, allow_nan=False)
         json.dumps(schema, ensure_ascii=False).encode()
+        return json.dumps(schema, allow_nan=False)
     except UnicodeEncodeError:
         raise SchemaError("", "has a lone surrogate, which is no text") from None
     except (TypeError, ValueError, RecursionError):

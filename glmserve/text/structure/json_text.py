@@ -1,10 +1,14 @@
-"""Rules for JSON that a grammar cannot express: no name repeats, and numbers are finite."""
+"""Rules for JSON that a grammar cannot express.
+
+No name repeats in an object, numbers are finite, and in some arrays no string repeats.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 
 from glmserve.text.structure.vocabulary import packed_bits
@@ -26,7 +30,24 @@ class JsonUse(Enum):
     ALL = "all"
 
 
-def tracked(use: JsonUse, beginning: bytes) -> JsonText | None:
+UniqueStrings = tuple[tuple[bytes, tuple[bytes, ...] | None], ...]
+"""Names of properties whose arrays have different strings, and the only strings, if they are
+listed. All are spelt as in the text, without quotes."""
+
+
+def unique_strings(unique: Mapping[str, Sequence[str] | None]) -> UniqueStrings:
+    """Names and strings as they are spelt in JSON text."""
+    return tuple(
+        (_spelt(name), None if strings is None else tuple(map(_spelt, strings)))
+        for name, strings in unique.items()
+    )
+
+
+def _spelt(text: str) -> bytes:
+    return json.dumps(text, ensure_ascii=False)[1:-1].encode()
+
+
+def tracked(use: JsonUse, beginning: bytes, unique: UniqueStrings = ()) -> JsonText | None:
     """A tracker for a text that begins with these bytes, or None if it needs none.
 
     Args:
@@ -35,36 +56,68 @@ def tracked(use: JsonUse, beginning: bytes) -> JsonText | None:
     is_opened = beginning.lstrip()[:1] in (b"{", b"[")
     if use is JsonUse.NONE or (use is JsonUse.IF_OPENED and not is_opened):
         return None
-    text = JsonText()
+    text = JsonText(unique)
     text.push(beginning)
     return text
+
+
+class _Container:
+    """An open object or array."""
+
+    __slots__ = ("is_array", "listed", "names")
+
+    def __init__(
+        self,
+        names: set[bytes] | None,
+        *,
+        is_array: bool,
+        listed: tuple[bytes, ...] | None = None,
+    ) -> None:
+        self.names = names
+        """The keys of an object, or the strings of an array of different ones, so far."""
+        self.is_array = is_array
+        self.listed = listed
+        """The only strings that the array may have."""
+
+    def copy(self) -> _Container:
+        names = None if self.names is None else set(self.names)
+        return _Container(names, is_array=self.is_array, listed=self.listed)
+
+    def may_begin(self, key: bytes) -> bool:
+        """Whether a string that is left begins like this."""
+        names = self.names or ()
+        return self.listed is None or any(
+            string.startswith(key) and string not in names for string in self.listed
+        )
 
 
 class JsonText:
     """Tracks the state of well-formed JSON text while it is written.
 
     Keys are compared as bytes, because the grammar allows one spelling for each. Exponents are
-    refused: 1e999 would be infinite, and every finite value can be written without one.
+    refused: 1e999 would be infinite, and every finite value can be written without one. In an array
+    of different strings, each string is treated as a key.
     """
 
-    __slots__ = ("_after_backslash", "_digits", "_in_string", "_is_key", "_key", "_keys")
+    __slots__ = ("_after_backslash", "_digits", "_in_string", "_is_key", "_key", "_open", "_unique")
 
-    def __init__(self) -> None:
-        self._keys: list[set[bytes] | None] = []
-        """The keys so far of each open object; None for each open array."""
+    def __init__(self, unique: UniqueStrings = ()) -> None:
+        self._unique = dict(unique)
+        self._open: list[_Container] = []
         self._in_string = False
         self._after_backslash = False
         self._is_key = False
         """Whether the open string, or else the next one, is a key."""
         self._key = b""
-        """The bytes of the open key."""
+        """The bytes of the open key, or of the last one before a value that is no string."""
         self._digits = 0
         """Digits of the open number."""
 
     def copy(self) -> JsonText:
         """An independent copy."""
         other = JsonText()
-        other._keys = [None if keys is None else set(keys) for keys in self._keys]
+        other._unique = self._unique
+        other._open = [container.copy() for container in self._open]
         other._in_string, other._after_backslash = self._in_string, self._after_backslash
         other._is_key, other._key = self._is_key, self._key
         other._digits = self._digits
@@ -76,16 +129,26 @@ class JsonText:
         return self._in_string
 
     @property
+    def is_item(self) -> bool:
+        """Whether the open string, or else the next one, is in an array of different strings."""
+        return self._is_key and bool(self._open) and self._open[-1].is_array
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether that array has only strings of a list."""
+        return self.is_item and self._open[-1].listed is not None
+
+    @property
     def is_number_full(self) -> bool:
         """Whether the open number has MAX_DIGITS digits."""
         return self._digits >= MAX_DIGITS
 
     def duplicate_key_endings(self) -> list[bytes]:
         """The bytes, with the closing quote, that would make the open key repeat another."""
-        if not (self._in_string and self._is_key and self._keys and self._keys[-1]):
+        if not (self._in_string and self._is_key and self._open):
             return []
-        written = len(self._key)
-        return [key[written:] + b'"' for key in self._keys[-1] if key.startswith(self._key)]
+        names, written = self._open[-1].names or (), len(self._key)
+        return [key[written:] + b'"' for key in names if key.startswith(self._key)]
 
     def push(self, data: bytes) -> bool:
         """Add bytes; returns False if they repeat a key or contain an exponent."""
@@ -98,10 +161,13 @@ class JsonText:
         ):
             if self._is_key:
                 self._key += data
+                return self._open[-1].may_begin(self._key)
             return True
         accepted = True
         for byte in data:
             accepted &= self._push_byte(byte)
+        if self._in_string and self._is_key:
+            accepted &= self._open[-1].may_begin(self._key)
         return accepted
 
     def _push_byte(self, byte: int) -> bool:
@@ -114,16 +180,27 @@ class JsonText:
         match chr(byte):
             case '"':
                 self._in_string, self._key = True, b""
-            case "{" | "[":
-                self._keys.append(set() if byte == 0x7B else None)
-                self._is_key = byte == 0x7B
+            case "{":
+                self._push_container(_Container(set(), is_array=False))
+            case "[":
+                self._push_container(self._new_array())
             case "}" | "]":
-                self._keys.pop()
+                self._open.pop()
             case ",":
-                self._is_key = self._keys[-1] is not None
+                self._is_key = self._open[-1].names is not None
             case ":":
                 self._is_key = False
         return True
+
+    def _push_container(self, container: _Container) -> None:
+        self._open.append(container)
+        self._is_key = container.names is not None
+
+    def _new_array(self) -> _Container:
+        is_member = bool(self._open) and not self._open[-1].is_array
+        if is_member and self._key in self._unique:
+            return _Container(set(), is_array=True, listed=self._unique[self._key])
+        return _Container(None, is_array=True)
 
     def _push_within_string(self, byte: int) -> bool:
         if byte == _QUOTE and not self._after_backslash:
@@ -135,10 +212,10 @@ class JsonText:
         return True
 
     def _close_key(self) -> bool:
-        keys = self._keys[-1]
-        assert keys is not None
-        is_new = self._key not in keys
-        keys.add(self._key)
+        names = self._open[-1].names
+        assert names is not None
+        is_new = self._key not in names
+        names.add(self._key)
         return is_new
 
 
@@ -163,7 +240,8 @@ class JsonGuard:
     def restrict(self, mask: bytes, text: JsonText) -> bytes:
         """The mask without refused tokens.
 
-        If no token would remain, the mask stays as it is: a mask without tokens cannot be sampled.
+        If no token would remain, the mask stays as it is, because a mask without tokens cannot be
+        sampled. In an array of different strings it becomes empty instead.
         """
         bits = int.from_bytes(mask, "little")
         refused = 0
@@ -173,9 +251,14 @@ class JsonGuard:
         if text.is_number_full:
             refused |= bits & self._opening_with_digit
         remaining = bits & ~refused
-        return remaining.to_bytes(len(mask), "little") if refused and remaining else mask
+        if not refused or not (remaining or text.is_item):
+            return mask
+        return remaining.to_bytes(len(mask), "little")
 
     def _candidates(self, bits: int, text: JsonText) -> Iterator[int]:
+        if text.is_listed:  # then the grammar leaves few tokens
+            yield from _set_bits(bits)
+            return
         yield from _set_bits(bits & (self._in_string if text.in_string else self._outside))
         for ending in text.duplicate_key_endings():
             start = bisect_left(self._tokens_with_quote, ending, key=lambda pair: pair[0])

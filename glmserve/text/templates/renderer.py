@@ -9,7 +9,7 @@ import msgspec
 
 from glmserve.errors import GlmserveError
 from glmserve.process.limited_client import LimitedProcess
-from glmserve.text.templates.messages import (
+from glmserve.process.template_messages import (
     PROCESS,
     TIME_LIMIT,
     RenderRequest,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from glmserve.errors import InvalidRequestError
 from glmserve.text.chat_format import ChatMessage
@@ -47,7 +49,8 @@ class TemplateFormat(TaggedTools):
         self.writes_tools = False
         """Whether the template gets tools and calls as such."""
         self._is_strict = is_strict
-        self._has_warned = False
+        self._variables: Mapping[str, Any] = {}
+        self._warnings: set[str] = set()
         self._renderer = TemplateRenderer(templates.sources, templates.variables)
         self._encoder = PromptEncoder(tokenizer)
 
@@ -74,6 +77,13 @@ class TemplateFormat(TaggedTools):
     def special_names(self, text: str) -> list[str]:
         """Names of special tokens in a rendered text, in order."""
         return self._encoder.names(text)
+
+    def with_variables(self, variables: Mapping[str, Any]) -> TemplateFormat:
+        if not variables:
+            return self
+        bound = copy.copy(self)  # with the same process
+        bound._variables = variables
+        return bound
 
     def close(self) -> None:
         """End the process that renders."""
@@ -123,15 +133,18 @@ class TemplateFormat(TaggedTools):
         def marked(text: str) -> str:
             return placeholders.stand_for(text) if self._encoder.names(text) else text
 
+        own = self._variables
         both = [
-            variables(messages, tools),
-            variables(messages, tools, content=placeholders.stand_for, inner=marked),
+            variables(messages, tools, own),
+            variables(messages, tools, own, content=placeholders.stand_for, inner=marked),
         ]
         try:
             return self._renderer.render(self.templates.name_for(tools=bool(tools)), both)
-        except UnicodeEncodeError:
+        except (UnicodeEncodeError, OverflowError):
             raise InvalidRequestError(
-                "the messages are not valid Unicode: they have a lone surrogate", "messages"
+                "the conversation has a lone surrogate, or a whole number of more than 64 bits, "
+                "which no chat template can get",
+                "messages",
             ) from None
         except TemplateError as error:
             said = "refuses this conversation" if error.is_refusal else "cannot write it"
@@ -148,8 +161,8 @@ class TemplateFormat(TaggedTools):
             raise InvalidRequestError(
                 f"the model's chat template {what}, which --strict-templates refuses", "messages"
             )
-        if not self._has_warned:
-            self._has_warned = True
+        if what not in self._warnings:
+            self._warnings.add(what)
             logger.warning("the chat template %s %s", self.templates.path, what)
 
     def _check_names(self, marked: str, plain: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from glmserve.text.chat_format import ChatMessage
@@ -20,6 +20,7 @@ def unchanged(text: str) -> str:
 def variables(
     messages: Sequence[ChatMessage],
     tools: Sequence[Tool] = (),
+    own: Mapping[str, Any] = {},
     *,
     content: Rewrite = unchanged,
     inner: Rewrite = unchanged,
@@ -27,11 +28,13 @@ def variables(
     """The variables of a conversation.
 
     Args:
+        own: further variables, of the request.
         content: applied to the content of each message.
         inner: applied to each other text of a user's, names of properties included.
     """
     offered = [{"type": "function", "function": _deep(t.signature(), inner)} for t in tools]
     return {
+        **{name: _deep(value, inner) for name, value in own.items()},
         "messages": [_message(message, content, inner) for message in messages],
         "tools": offered or None,
         "documents": None,
@@ -43,6 +46,10 @@ def _message(message: ChatMessage, content: Rewrite, inner: Rewrite) -> dict[str
     data: dict[str, Any] = {"role": message.role, "content": content(message.content)}
     if message.tool_calls:
         data["tool_calls"] = [_call(call, inner) for call in message.tool_calls]
+    if message.name is not None:
+        data["name"] = inner(message.name)
+    if message.reasoning:
+        data["reasoning_content"] = inner(message.reasoning)
     if message.tool_call_id is not None:
         data["tool_call_id"] = inner(message.tool_call_id)
     return data

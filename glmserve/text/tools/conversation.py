@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import takewhile
 
 from glmserve.text.chat_format import ChatMessage
@@ -21,4 +22,5 @@ def without_tools(message: ChatMessage) -> ChatMessage:
     if message.role == "tool":
         return ChatMessage("user", tagged.result_text(message.content))
     said = [message.content] if message.content or not message.tool_calls else []
-    return ChatMessage(message.role, "\n".join((*said, *map(tagged.call_text, message.tool_calls))))
+    text = "\n".join((*said, *map(tagged.call_text, message.tool_calls)))
+    return replace(message, content=text, tool_calls=())

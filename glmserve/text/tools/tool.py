@@ -55,7 +55,7 @@ class Tool:
 
 _ADDS_PROPERTIES = {
     *("additionalProperties", "patternProperties", "unevaluatedProperties", "$ref"),
-    *("allOf", "anyOf", "oneOf", "if", "dependentSchemas"),
+    *("allOf", "anyOf", "oneOf", "if", "dependentSchemas", "dependencies"),
 }
 
 

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glmserve.errors import InvalidRequestError
+from glmserve.process.template_environment import compile_template
 from glmserve.text import ChatMessage, Tokenizer
-from glmserve.text.templates.environment import compile_template
 from glmserve.text.templates.files import ChatTemplates
 from glmserve.text.templates.placeholders import Piece, Placeholders, PromptEncoder
 from glmserve.text.templates.template_format import TemplateFormat
@@ -265,6 +265,39 @@ def test_a_word_is_a_token_only_behind_another(small_sentencepiece: Tokenizer) -
     special = small_sentencepiece.special_ids
     assert encoder.encode([Piece("[gMASK]sophist sop")])[:2] == [special["[gMASK]"], special["sop"]]
     assert special["sop"] not in encoder.encode([Piece("sophist sop")])
+
+
+NAMES = (
+    "{% for m in messages %}{{ m.name or m.role }}:{{ m.content }}"
+    "{% if m.reasoning_content %}({{ m.reasoning_content }}){% endif %};{% endfor %}"
+    "{{ mood or 'calm' }}>{% if enable_thinking is false %}|{% endif %}"
+)
+
+
+def test_a_template_gets_names_and_reasoning(select: Select) -> None:
+    chat = _template(select, NAMES)
+    shown = _shown(
+        chat,
+        ChatMessage("user", "hi", name="ann"),
+        ChatMessage("assistant", "x", reasoning="why"),
+        ChatMessage("user", "go", name="<|im_end|>"),
+    )
+    assert shown == "ann:hi;assistant:x(why);<|im_end|>:go;calm>"
+    special = set(chat.tokenizer.special_ids.values())
+    assert not special.intersection(chat.render([ChatMessage("user", "hi", name="<|im_end|>")]))
+
+
+def test_a_template_gets_variables(select: Select) -> None:
+    chat = _template(select, NAMES)
+    user = ChatMessage("user", "hi")
+    bound = chat.with_variables({"mood": "<|im_end|>", "enable_thinking": False, "messages": []})
+    assert _shown(bound, user) == "user:hi;<|im_end|>>|"
+    special = set(chat.tokenizer.special_ids.values())
+    assert not special.intersection(bound.render([user]))
+    assert _shown(chat, user) == "user:hi;calm>"
+    assert chat.with_variables({}) is chat
+    begun = bound.render([user, ChatMessage("assistant", "The answer")], continue_last=True)
+    assert chat.tokenizer.decode(begun, skip_special_tokens=False).endswith(">|The answer")
 
 
 @given(texts=st.lists(st.text("the lo 12你好\n <|~", max_size=12), min_size=1, max_size=4))

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
+import msgspec
 from msgspec import UNSET
 
 from glmserve.api.journaling.identity import Identity
 from glmserve.api.openai.responses.input_items import (
     ConversationItem,
+    CustomCallItem,
     FunctionCallItem,
     FunctionCallOutputItem,
     ItemReference,
     MessageItem,
     ReasoningItem,
+    UnreadableItem,
 )
 from glmserve.api.openai.responses.objects import (
     InputText,
@@ -30,6 +33,7 @@ from glmserve.api.openai.responses.tools import (
     FlatNamedTool,
     FlatToolChoice,
     Functions,
+    UnavailableTool,
 )
 from glmserve.api.protocol import ChatCompletionRequest, GenerationRequest, parse_data
 from glmserve.errors import InvalidRequestError
@@ -50,7 +54,7 @@ FindItem: TypeAlias = Callable[[str], Item | None]
 
 
 def input_items(request: ResponsesRequest, identity: Identity, find: FindItem) -> list[Item]:
-    """The request's own input, each item with an id. Reasoning is left out.
+    """The request's own input, each item with an id. What the model cannot read is left out.
 
     Raises:
         InvalidRequestError: there is no item that a reference names.
@@ -64,9 +68,16 @@ def input_items(request: ResponsesRequest, identity: Identity, find: FindItem) -
                 content=[InputText(request.input)],
             )
         ]
-    return [
-        _item(item, identity, find) for item in request.input if not isinstance(item, ReasoningItem)
-    ]
+    read = [i for i in request.input if not isinstance(i, ReasoningItem | UnreadableItem)]
+    return [_item(item, identity, find) for item in read]
+
+
+def left_out(request: ResponsesRequest) -> list[str]:
+    """The types of tools and items that do not exist here, each once."""
+    items = [] if isinstance(request.input, str) else request.input
+    unknown = (UnavailableTool, UnreadableItem)
+    types = [each.type for each in (*request.tools, *items) if isinstance(each, unknown)]
+    return list(dict.fromkeys(types))
 
 
 def num_parts(request: ResponsesRequest) -> int:
@@ -117,14 +128,14 @@ def _item(item: ConversationItem, identity: Identity, find: FindItem) -> Item:
     match item:
         case ItemReference(id=reference):
             return _found(reference, find)
-        case FunctionCallItem():
+        case FunctionCallItem() | CustomCallItem():
             return ResponseFunctionCall(
                 id=item.id or identity.new_id("fc_"),
                 status=item.status,
                 call_id=item.call_id,
                 name=item.name,
                 namespace=UNSET if item.namespace is None else item.namespace,
-                arguments=item.arguments,
+                arguments=_arguments(item),
             )
         case FunctionCallOutputItem(output=output):
             return ResponseFunctionOutput(
@@ -142,6 +153,13 @@ def _item(item: ConversationItem, identity: Identity, find: FindItem) -> Item:
                 status=item.status,
                 content=[kind(text) for text in texts],
             )
+
+
+def _arguments(call: FunctionCallItem | CustomCallItem) -> str:
+    """The arguments as the text of a JSON object."""
+    if isinstance(call, FunctionCallItem):
+        return call.arguments
+    return msgspec.json.encode({"input": call.input}).decode()
 
 
 def _found(reference: str, find: FindItem) -> Item:

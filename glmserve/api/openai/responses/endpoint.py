@@ -19,6 +19,7 @@ from glmserve.api.openai.responses.conversation import (
     FIELD_NAMES,
     chat_request,
     input_items,
+    left_out,
     num_parts,
 )
 from glmserve.api.openai.responses.objects import Item, ResponseObject
@@ -28,7 +29,7 @@ from glmserve.api.openai.responses.store import (
     ResponseStore,
     StoredResponse,
 )
-from glmserve.api.openai.responses.tools import Functions, left_out
+from glmserve.api.openai.responses.tools import Functions
 from glmserve.api.openai.responses.truncation import shortened
 from glmserve.api.openai.responses.writer import ResponseWriter
 from glmserve.api.protocol import ChatCompletionRequest
@@ -60,7 +61,7 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
             num_parts(request),
         )
         items, functions = [*earlier, *own], Functions(request.tools)
-        server.left_out_tools.note(left_out(request.tools), answer)
+        server.left_out_tools.note(left_out(request), answer)
 
         def keep(response: ResponseObject) -> None:
             if is_stored:

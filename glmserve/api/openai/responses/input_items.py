@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from glmserve.api.protocol.accepted.responses import INPUT_PART, ITEM, OUTPUT_PART
-from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, StrictModel, only_type, wrong_field
+from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, StrictModel, only_type
 
 _PARTS = Field(max_length=MAX_PARTS)
 
@@ -69,17 +69,6 @@ class MessageItem(_ItemModel):
         ]
     )
 
-    @model_validator(mode="after")
-    def _check_parts(self) -> Self:
-        if isinstance(self.content, str):
-            return self
-        for part in self.content:
-            if isinstance(part, InputTextPart) == (self.role == "assistant"):
-                raise wrong_field(
-                    "content", "parts are output_text or refusal of an assistant, else input_text"
-                )
-        return self
-
 
 class FunctionCallItem(_ItemModel):
     """What the model has called."""
@@ -101,12 +90,54 @@ class FunctionCallOutputItem(_ItemModel):
     )
 
 
+class CustomCallItem(_ItemModel):
+    """A call of a tool that takes text. The model reads it as a function's, with one argument."""
+
+    type: Literal["custom_tool_call"]
+    call_id: str
+    name: str
+    namespace: str | None = None
+    input: str
+
+
+class CustomCallOutputItem(FunctionCallOutputItem):
+    """The result of such a call."""
+
+    type: Literal["custom_tool_call_output"]  # type: ignore[assignment]
+
+
 class ReasoningItem(BaseModel):
     """How another model came to its answer. These models have no place for it: it is left out."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
     type: Literal["reasoning"]
+
+
+class UnreadableItem(BaseModel):
+    """What other servers' own tools have done. It is left out, whatever its fields are."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    type: Literal[
+        "code_interpreter_call",
+        "compaction",
+        "computer_call",
+        "computer_call_output",
+        "file_search_call",
+        "image_generation_call",
+        "local_shell_call",
+        "local_shell_call_output",
+        "mcp_approval_request",
+        "mcp_approval_response",
+        "mcp_call",
+        "mcp_list_tools",
+        "shell_call",
+        "shell_call_output",
+        "tool_search_call",
+        "tool_search_output",
+        "web_search_call",
+    ]
 
 
 class ItemReference(StrictModel):
@@ -124,10 +155,18 @@ def _add_type(item: Any) -> Any:
     return {**item, "type": kind}
 
 
-ConversationItem = MessageItem | FunctionCallItem | FunctionCallOutputItem | ItemReference
+ConversationItem = (
+    MessageItem
+    | FunctionCallItem
+    | FunctionCallOutputItem
+    | CustomCallItem
+    | CustomCallOutputItem
+    | ItemReference
+)
+"""The items that the model reads."""
 
 InputItem = Annotated[
-    ConversationItem | ReasoningItem,
+    ConversationItem | ReasoningItem | UnreadableItem,
     Field(discriminator="type"),
     BeforeValidator(_add_type),
 ]

@@ -126,11 +126,6 @@ class Functions:
         return self._shown.get(FunctionName(name, namespace), name)
 
 
-def left_out(tools: Sequence[AnyTool]) -> list[str]:
-    """The types of the tools that do not exist here, each once."""
-    return list(dict.fromkeys(t.type for t in tools if isinstance(t, UnavailableTool)))
-
-
 def _functions(tools: Sequence[AnyTool]) -> Iterator[tuple[str | None, FlatTool]]:
     for tool in tools:
         match tool:

@@ -23,8 +23,9 @@ from glmserve.api.openai.responses.objects import (
     ResponseUsage,
 )
 from glmserve.api.openai.responses.output import Output
-from glmserve.api.openai.responses.protocol import ResponsesRequest
+from glmserve.api.openai.responses.protocol import ResponsesRequest, TextConfig
 from glmserve.api.openai.responses.tools import Functions
+from glmserve.api.protocol.chat import JsonObjectFormat
 from glmserve.errors import GlmserveError
 
 
@@ -159,7 +160,7 @@ def _beginning(
         safety_identifier=request.safety_identifier,
         store=is_stored,
         temperature=request.temperature,
-        text=request.text.model_dump(by_alias=True, exclude_none=True),
+        text=_text(request.text),
         tool_choice=choice if isinstance(choice, str) else choice.model_dump(exclude_none=True),
         tools=[function.model_dump() for _, function in functions.offered],
         top_logprobs=request.top_logprobs or 0,
@@ -168,6 +169,14 @@ def _beginning(
         user=request.user,
         metadata=request.metadata,
     )
+
+
+def _text(config: TextConfig) -> dict[str, Any]:
+    """The format as the specification has it: a schema of json_object is not in it."""
+    text = config.model_dump(by_alias=True)
+    if isinstance(config.format, JsonObjectFormat):
+        text["format"].pop("schema")
+    return text
 
 
 def _usage(answering: ChatGeneration) -> ResponseUsage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from glmserve.api.protocol.accepted.fields import hint, neutral, table
+from glmserve.api.protocol.accepted.notes import NOTES
 from glmserve.api.protocol.accepted.thinking import SWITCHES
 
 _OPENAI, _OLDER = "OpenAI's SDKs", "OpenAI's older SDKs"
@@ -11,19 +12,12 @@ _NO_PLACE = "the prompts of these models have no place for it"
 _CACHED = "Where a prompt may be cached; every prompt is cached."
 
 CHAT = table(
-    hint("metadata", f"{_OPENAI}, LiteLLM", "Your own notes about the request.", dict),
-    hint("meta", "ZhipuAI's SDKs", "Your own notes about the request.", dict),
-    hint("safety_identifier", _OPENAI, "Your name of the end user, for moderation.", str),
-    hint("prompt_cache_key", f"{_OPENAI}, Codex CLI", "Groups equal prompts; they are found.", str),
-    hint("prompt_cache_retention", _OPENAI, "How long a prompt is kept.", str),
-    hint("verbosity", _OPENAI, "How long answers are; models are not trained for it.", str, int),
-    neutral("modalities", [["text"]], _OPENAI, "The kinds of output.", "the models write text"),
-    neutral("store", [False], _OPENAI, "Keeps the answer.", "/v1/responses stores answers"),
     neutral("functions", [[]], _OLDER, "Offers functions.", "its newer name is tools"),
     neutral("function_call", ["none", "auto"], _OLDER, "Requires a call.", "use tool_choice"),
     neutral("best_of", [1], "vLLM's clients", "Returns likely texts.", "n makes several answers"),
     neutral("add_special_tokens", [False], "vLLM's clients", "Adds marks.", "the format has them"),
     neutral("chat_template", [""], "vLLM's clients", "Formats the prompt.", "use /v1/completions"),
+    also=NOTES,
 )
 
 _AS_FIELD = "send it as a field of the request"
@@ -38,18 +32,7 @@ TEMPLATE_ARGUMENTS = table(
 )
 """Of `chat_template_kwargs`. All other names are hints."""
 
-NAMED_MESSAGE = table(
-    hint(
-        "name",
-        "AutoGen, Semantic Kernel, LangChain, Haystack",
-        f"The name of the participant; {_NO_PLACE}.",
-        str,
-    ),
-    hint("id", "LangChain, Vercel's AI SDK", "The message's id.", str),
-    hint("cache_control", "LiteLLM, OpenRouter's clients", _CACHED, dict),
-)
-
-TOOL_MESSAGE = table(
+MESSAGE = table(
     hint("id", "LangChain, Vercel's AI SDK", "The message's id.", str),
     hint("cache_control", "LiteLLM, OpenRouter's clients", _CACHED, dict),
 )
@@ -60,15 +43,8 @@ ASSISTANT_MESSAGE = table(
     hint("provider_specific_fields", "LiteLLM", "What another service answered.", dict),
     hint("thinking_blocks", "LiteLLM", f"What another model thought; {_NO_PLACE}.", list),
     hint("reasoning_details", "OpenRouter's clients, Cline", f"Thoughts; {_NO_PLACE}.", list),
-    hint(
-        "reasoning_content",
-        "LiteLLM, Cline, DeepSeek's and ZhipuAI's clients",
-        f"What a model thought; {_NO_PLACE}.",
-        str,
-    ),
-    hint("reasoning", "vLLM's and OpenRouter's clients", f"Thoughts; {_NO_PLACE}.", str),
     neutral("images", [[]], "OpenRouter's clients", "Pictures.", "these models read text"),
-    also=NAMED_MESSAGE,
+    also=MESSAGE,
 )
 
 TEXT_PART = table(

@@ -17,13 +17,6 @@ EMBEDDINGS = table(
     ),
     hint("mm_processor_kwargs", "vLLM's clients", "How to read pictures; there are none.", dict),
     neutral(
-        "add_special_tokens",
-        [True],
-        "vLLM's clients",
-        "Adds the marks around a text.",
-        "send token ids",
-    ),
-    neutral(
         "embed_dtype",
         ["float32"],
         "vLLM's clients",

@@ -45,3 +45,19 @@ STREAM_OPTIONS = table(
         "chunks are as long as their text",
     ),
 )
+
+_WHITESPACE = "whitespace is JSON's"
+
+STRUCTURED_OUTPUTS = table(
+    hint("disable_fallback", "vLLM's clients", "Uses one engine only; there is one.", bool),
+    neutral("disable_any_whitespace", [False], "vLLM's clients", "Compact JSON.", _WHITESPACE),
+    neutral("whitespace_pattern", [""], "vLLM's clients", "The whitespace of JSON.", _WHITESPACE),
+    neutral(
+        "disable_additional_properties",
+        [False],
+        "vLLM's clients",
+        "Forbids properties that a schema does not name.",
+        "additionalProperties: false does this",
+    ),
+    neutral("structural_tag", [""], "vLLM's clients", "Structures within text.", "tools do this"),
+)

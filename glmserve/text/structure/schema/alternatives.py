@@ -47,7 +47,7 @@ def containing(schema: Schema) -> Alternatives:
             return [True]
         counts = [least]
     else:
-        counts, others = list(range(least, int(most) + 1))[:_MORE], {"not": item}
+        counts, others = [*range(least, min(int(most), least + _MORE) + 1)], {"not": item}
     arrays = [
         {
             "type": "array",
@@ -74,7 +74,8 @@ def distinct(schema: Schema, values: list[Any]) -> Alternatives | None:
     if len(values) > _MAX_CHOSEN:
         return None
     arranged = permutations if len(values) <= _MAX_PERMUTED else combinations
-    sizes = range(int(schema.get("minItems", 0)), int(schema.get("maxItems", len(values))) + 1)
+    most = min(int(schema.get("maxItems", len(values))), len(values))
+    sizes = range(int(schema.get("minItems", 0)), most + 1)
     arrays = [list(chosen) for size in sizes for chosen in arranged(values, size)]
     return [*([{"enum": arrays}] if arrays else []), _OTHER_THAN_ARRAY]
 

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from glmserve.text.structure.schema.limits import MAX_ALTERNATIVES
 from glmserve.text.structure.schema.problem import UnsupportedKeywordError, escaped
+from glmserve.text.structure.schema.unique import UniqueItems
+from glmserve.text.structure.schema.well_formed import DEPENDENT
 
 Schema = dict[str, Any] | bool
 
@@ -16,11 +18,16 @@ class Context(Protocol):
     """What the conversion of one schema needs of the whole."""
 
     left_out: frozenset[str]
+    unique: UniqueItems
+
+    @property
+    def may_guard(self) -> bool: ...
 
     @property
     def may_drop(self) -> bool: ...
-    def drop(self, place: str, keyword: str) -> None: ...
-    def rewriting(self) -> AbstractContextManager[None]: ...
+    def drop(self, place: str, *path: str) -> None: ...
+    def checked(self, raw: Any, place: str = "") -> Schema: ...
+    def rewriting(self, place: str) -> AbstractContextManager[None]: ...
     def schema(self, raw: Any, place: str, depth: int) -> Schema: ...
     def target(self, schema: Schema) -> Schema: ...
     def reference(
@@ -62,6 +69,8 @@ class Conversion:
         self.direct: dict[str, Any] = {}
         self.all: list[Schema] = []
         self.keywords = keywords
+        self._ignored: set[str] = set()
+        """Keywords that depend on one that was left out."""
 
     def result(self) -> Schema:
         """The converted schema.
@@ -71,6 +80,9 @@ class Conversion:
         """
         for keyword, value in self.schema.items():
             convert = self.keywords.get(keyword)
+            if keyword in self._ignored:
+                self.context.drop(self.place, keyword)
+                continue
             if convert is None:  # an annotation, or unknown, which the standard treats alike
                 continue
             try:
@@ -81,14 +93,22 @@ class Conversion:
                 if not self.context.may_drop:
                     raise
                 self.context.drop(self.place, keyword)
-                if keyword == "oneOf":
-                    self.any_instead(value)
+                self._after_drop(keyword, value)
         if any(part is False for part in self.all):
             return False
         parts = [part for part in self.all if part is not True]
         if not parts:
             return self.direct
         return {**self.direct, "allOf": [*self.direct.get("allOf", []), *parts]}
+
+    def _after_drop(self, keyword: str, value: Any) -> None:
+        """Put something weaker in the place of a keyword, and leave out what depends on it."""
+        if keyword == "oneOf":
+            self.any_instead(value)
+        if (dependent := DEPENDENT.get(keyword)) is not None:
+            self._ignored.add(dependent)
+            if self.direct.pop(dependent, None) is not None:
+                self.context.drop(self.place, dependent)
 
     def unsupported(self, keyword: str, problem: str = "is not supported") -> Exception:
         """The error that refuses a keyword."""
@@ -104,7 +124,7 @@ class Conversion:
         possible, error = list[Schema](), None
         for alternative in alternatives[:MAX_ALTERNATIVES]:
             try:
-                with self.context.rewriting():
+                with self.context.rewriting(f"{self.place}/{keyword}"):
                     possible.append(self.inner(alternative, keyword))
             except UnsupportedKeywordError as failure:
                 error = failure

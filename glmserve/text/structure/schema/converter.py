@@ -21,7 +21,8 @@ from glmserve.text.structure.schema.plain_keywords import PLAIN
 from glmserve.text.structure.schema.problem import SchemaError, UnsupportedKeywordError, escaped
 from glmserve.text.structure.schema.references import at_pointer, target_pointer
 from glmserve.text.structure.schema.rewritten_keywords import REWRITTEN
-from glmserve.text.structure.schema.well_formed import well_formed
+from glmserve.text.structure.schema.unique import UniqueItems
+from glmserve.text.structure.schema.well_formed import Malformed, well_formed
 
 Schema = dict[str, Any] | bool
 
@@ -35,21 +36,34 @@ class Converter:
     Args:
         leniency: what to leave out, and to list in `dropped`.
         left_out: keywords to leave out everywhere.
+        is_guarded: the guard of JSON text sees to the arrays in `unique`.
     """
 
     def __init__(
-        self, root: Schema, leniency: Leniency, left_out: frozenset[str] = frozenset()
+        self,
+        root: Schema,
+        leniency: Leniency,
+        left_out: frozenset[str] = frozenset(),
+        *,
+        is_guarded: bool = False,
     ) -> None:
         self._root = root
         self._leniency = leniency
         self.left_out = left_out
+        self._is_guarded = is_guarded
+        self.unique: UniqueItems = {}
+        """Arrays whose strings must differ."""
         self._num_schemas = 0
         self._num_rewritten: int | None = None
         """Schemas of the keyword that is being rewritten; None if none is."""
+        self._rewritten_place = ""
+        """JSON pointer of that keyword. What it becomes has no place in the user's schema."""
         self._names: dict[tuple[str, bool], str] = {}
         """Name of the definition by pointer, and whether it is the target's complement."""
         self._waiting: deque[str] = deque()
         """Pointers of definitions that are not converted yet."""
+        self._targets: dict[int, tuple[Schema, Schema]] = {}
+        """Each schema and its target, by the schema's id. The schema is kept, so its id stays."""
         self.definitions: dict[str, Schema] = {}
         self.dropped: list[str] = []
         """JSON pointers of keywords that were left out."""
@@ -71,9 +85,7 @@ class Converter:
     def schema(self, raw: Any, place: str, depth: int) -> Schema:
         """Convert a schema within the whole."""
         self._check_size(place, depth)
-        may_drop_malformed = self._leniency is Leniency.MALFORMED
-        drop = partial(self.drop, place) if may_drop_malformed else None
-        schema = well_formed(raw, place, drop)
+        schema = self.checked(raw, place, partial(self.drop, place))
         if isinstance(schema, bool):
             return schema
         if "patternProperties" in schema:
@@ -125,8 +137,14 @@ class Converter:
 
     def target(self, schema: Schema) -> Schema:
         """Follow a $ref that stands alone; True if it leads nowhere."""
+        known = self._targets.get(id(schema))
+        if known is None:
+            known = self._targets[id(schema)] = schema, self._find_target(schema)
+        return known[1]
+
+    def _find_target(self, schema: Schema) -> Schema:
         for _ in range(MAX_DEPTH):
-            schema = well_formed(schema)
+            schema = self.checked(schema)
             if isinstance(schema, bool) or set(schema) != {"$ref"}:
                 return schema
             try:
@@ -136,22 +154,48 @@ class Converter:
         return True
 
     @contextmanager
-    def rewriting(self) -> Iterator[None]:
-        """Leave nothing out meanwhile, and limit the size of the result."""
+    def rewriting(self, place: str) -> Iterator[None]:
+        """Leave no keyword out meanwhile, and limit the size of the result.
+
+        Args:
+            place: JSON pointer of the keyword that is rewritten.
+
+        Raises:
+            SchemaError: within it; the error names the keyword.
+        """
         if self._num_rewritten is not None:  # within another keyword that is being rewritten
             yield
             return
-        self._num_rewritten = 0
+        self._num_rewritten, self._rewritten_place = 0, place
         try:
             yield
+        except UnsupportedKeywordError:
+            raise
+        except SchemaError as error:
+            raise SchemaError(place, f"within it, a schema {error.problem}") from None
         finally:
             self._num_rewritten = None
+
+    @property
+    def may_guard(self) -> bool:
+        """Whether the guard of JSON text can see to a keyword now."""
+        return self._is_guarded and self._num_rewritten is None
 
     @property
     def may_drop(self) -> bool:
         """Whether a keyword that cannot be guaranteed is left out now."""
         return self._leniency > Leniency.NOTHING and self._num_rewritten is None
 
-    def drop(self, place: str, keyword: str) -> None:
-        """Note that a keyword is left out."""
-        self.dropped.append(f"{place}/{escaped(keyword)}")
+    def drop(self, place: str, *path: str) -> None:
+        """Note that a keyword, or a part of its value, is left out."""
+        is_rewritten = self._num_rewritten is not None
+        pointer = "/".join((place, *map(escaped, path)))
+        self.dropped.append(self._rewritten_place if is_rewritten else pointer)
+
+    def checked(self, raw: Any, place: str = "", note: Malformed = lambda *path: None) -> Schema:
+        """A schema in draft 2020-12; see `well_formed`.
+
+        Args:
+            note: called with what is malformed, if that may be left out.
+        """
+        return well_formed(raw, place, note if self._leniency is Leniency.MALFORMED else None)

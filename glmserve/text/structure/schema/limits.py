@@ -14,6 +14,8 @@ MAX_PROPERTIES = 500
 MAX_PATTERN = 4000
 MAX_COUNT = 10_000
 """For lengths and numbers of items, because each count is a state of the automaton."""
+MAX_CONTAINED = 100
+"""For minContains, because each item becomes a schema."""
 MAX_MULTIPLE = 10_000
 """For multipleOf without its decimal point, because each remainder is a state of the automaton."""
 MAX_EXACT = 2**53

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from glmserve.text.structure.schema.limits import TYPES
+from glmserve.text.structure.schema.limits import MAX_PATTERN, TYPES
 from glmserve.text.structure.schema.other_texts import MAX_TEXT, other_texts
 
 Schema = dict[str, Any]
@@ -181,7 +181,9 @@ def _additional(value: Any, schema: Schema) -> Alternatives:
 
 
 def may_match(pattern: str, name: str) -> bool:
-    """Whether a pattern may match a name; True if Python does not understand it."""
+    """Whether a pattern may match a name; True if that is not known."""
+    if len(pattern) > MAX_PATTERN:
+        return True
     try:
         return bool(re.search(pattern, name))
     except re.error:

@@ -70,6 +70,7 @@ def _list(conversion: Conversion, keyword: str, value: list[Any]) -> None:
 
 
 def _named(conversion: Conversion, keyword: str, value: dict[str, Any]) -> None:
+    pass_on(conversion, keyword, value)
     conversion.direct[keyword] = {
         name: conversion.inner(member, keyword, name) for name, member in value.items()
     }

@@ -12,6 +12,7 @@ class SchemaError(InvalidRequestError):
         """`place` is a JSON pointer; "" is the schema as a whole."""
         super().__init__(f"the schema{f' at {place}' if place else ''}: {problem}")
         self.place = place
+        self.problem = problem
 
 
 class UnsupportedKeywordError(SchemaError):

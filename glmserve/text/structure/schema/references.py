@@ -6,7 +6,6 @@ relative to the nearest $id. Nothing is ever fetched.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from urllib.parse import quote, unquote, urldefrag, urljoin
 
@@ -20,8 +19,8 @@ _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _POINTER_SAFE = "/~!$&'()*+,;=:@ "
 
 
-def with_local_references(root: Schema) -> Schema:
-    """A copy of a schema in which every $ref is "#" and a pointer, if its target exists.
+def make_references_local(root: Schema) -> None:
+    """Change a schema so that every $ref is "#" and a pointer, if its target exists.
 
     A $dynamicRef or $recursiveRef becomes a $ref if it has only one possible target. References
     without a target stay as they are.
@@ -29,11 +28,8 @@ def with_local_references(root: Schema) -> Schema:
     Raises:
         SchemaError: there are too many schemas within it.
     """
-    if isinstance(root, bool):
-        return root
-    index = _Index(json.loads(json.dumps(root)))  # deepcopy would recurse deeper
-    index.resolve_references()
-    return index.root
+    if isinstance(root, dict):
+        _Index(root).resolve_references()
 
 
 def target_pointer(reference: str) -> str:

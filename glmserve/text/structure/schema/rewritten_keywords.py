@@ -12,7 +12,8 @@ from glmserve.text.structure.schema.negation import negated
 from glmserve.text.structure.schema.one_of import exclusive_alternatives
 from glmserve.text.structure.schema.plain_keywords import pass_on
 from glmserve.text.structure.schema.unevaluated import unevaluated
-from glmserve.text.structure.schema.well_formed import well_formed
+from glmserve.text.structure.schema.unique import add_unique, possible_strings, property_name
+from glmserve.text.structure.schema.values import UNSUPPORTED
 
 _OVERLAP = (
     "has alternatives that may both match; use anyOf, or give each object a required property with "
@@ -55,10 +56,10 @@ def _one_of(conversion: Conversion, keyword: str, value: list[Any]) -> None:
 
 
 def _not(conversion: Conversion, keyword: str, value: Any) -> None:
-    schema = well_formed(value, f"{conversion.place}/{keyword}")
+    schema = conversion.context.checked(value, f"{conversion.place}/{keyword}")
     constraints = schema.keys() & conversion.keywords.keys() if isinstance(schema, dict) else set()
     if isinstance(schema, dict) and constraints == {"$ref"}:
-        with conversion.context.rewriting():
+        with conversion.context.rewriting(f"{conversion.place}/{keyword}"):
             complement = conversion.context.reference(
                 conversion.place, schema["$ref"], conversion.depth, complement=True
             )
@@ -87,6 +88,8 @@ def _dependent_schemas(conversion: Conversion, keyword: str, value: dict[str, An
 
 
 def _contains(conversion: Conversion, keyword: str, value: Any) -> None:
+    if problem := UNSUPPORTED["minContains"](conversion.schema.get("minContains", 1)):
+        raise conversion.unsupported(keyword, f"has a minContains that {problem}")
     conversion.add_one_of(ways.containing(conversion.schema), keyword)
 
 
@@ -101,16 +104,28 @@ def _count_properties(conversion: Conversion, keyword: str, value: float) -> Non
 
 
 def _unique(conversion: Conversion, keyword: str, value: bool) -> None:
-    if not value or conversion.schema.get("maxItems", 2) <= 1:
+    schema = conversion.schema
+    if not value or schema.get("maxItems", 2) <= 1:
         return
-    alternatives = None
-    if "prefixItems" not in conversion.schema:
-        items = conversion.context.target(conversion.schema.get("items", True))
-        values = _finite_values(items)
-        alternatives = values and ways.distinct(conversion.schema, values)
-    if alternatives is None:
-        raise conversion.unsupported(keyword, "is only supported for items of a few values")
-    conversion.add_one_of(alternatives, keyword)
+    items = conversion.context.target(schema.get("items", True))
+    values = None if "prefixItems" in schema else _finite_values(items)
+    alternatives = values and ways.distinct(schema, values)
+    if alternatives:
+        conversion.add_one_of(alternatives, keyword)
+    elif "prefixItems" in schema or not _guard_strings(conversion, items):
+        raise conversion.unsupported(keyword, "is only supported for strings and for a few values")
+
+
+def _guard_strings(conversion: Conversion, items: Schema) -> bool:
+    """Let the guard of JSON text see to different items; returns whether it can."""
+    is_text, strings = possible_strings(items)
+    name = property_name(conversion.place)
+    if not (conversion.context.may_guard and is_text and name is not None):
+        return False
+    add_unique(conversion.context.unique, name, strings)
+    if strings is not None:
+        conversion.all.append({"maxItems": len(strings)})
+    return True
 
 
 def _unevaluated(conversion: Conversion, keyword: str, value: Any) -> None:

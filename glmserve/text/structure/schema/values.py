@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from glmserve.text.structure.schema.limits import (
+    MAX_CONTAINED,
     MAX_COUNT,
     MAX_EXACT,
     MAX_MULTIPLE,
@@ -122,6 +123,10 @@ def _large_count(value: Any) -> str | None:
     return f"is more than {MAX_COUNT}" if value > MAX_COUNT else None
 
 
+def _many_contained(value: Any) -> str | None:
+    return f"is more than {MAX_CONTAINED}" if value > MAX_CONTAINED else None
+
+
 def _fine_multiple(value: Any) -> str | None:
     number = Decimal(repr(value)).normalize()
     size = number.scaleb(max(0, -int(number.as_tuple().exponent)))
@@ -144,6 +149,7 @@ UNSUPPORTED: dict[str, Callable[[Any], str | None]] = {
     "multipleOf": _fine_multiple,
     **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), _large_count),
     **dict.fromkeys(("minProperties", "maxProperties"), _large_count),
-    "required": _many_names,
+    "minContains": _many_contained,
+    **dict.fromkeys(("required", "properties"), _many_names),
 }
 """Why a grammar cannot guarantee a well-formed value, by keyword."""

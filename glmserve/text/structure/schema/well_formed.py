@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from glmserve.text.structure.schema.limits import MAX_PROPERTIES
 from glmserve.text.structure.schema.modern import modern
 from glmserve.text.structure.schema.problem import SchemaError
 from glmserve.text.structure.schema.subschemas import LIST, NAMED, ONE
@@ -14,16 +13,27 @@ from glmserve.text.structure.schema.values import MALFORMED
 Schema = dict[str, Any] | bool
 
 
-def well_formed(
-    schema: Any, place: str = "", malformed: Callable[[str], None] | None = None
-) -> Schema:
+DEPENDENT = {
+    "properties": "additionalProperties",
+    "patternProperties": "additionalProperties",
+    "prefixItems": "items",
+}
+"""A keyword that speaks of the rest, by the keyword that says what is no rest. Without the latter,
+it would forbid too much."""
+
+Malformed = Callable[..., None]
+"""Called with the path of something malformed that is left out."""
+
+
+def well_formed(schema: Any, place: str = "", malformed: Malformed | None = None) -> Schema:
     """The schema in draft 2020-12, checked apart from the schemas within it.
 
     Args:
-        malformed: called with each malformed keyword, which is then left out; None: it is an error.
+        malformed: called with the path of what is malformed: a keyword, which is left out, or a
+            keyword and a name, whose schema becomes `true`. None: it is an error.
 
     Raises:
-        SchemaError: the schema is none, or too many properties are listed.
+        SchemaError: the schema is none.
     """
     if isinstance(schema, bool):
         return schema
@@ -32,21 +42,31 @@ def well_formed(
     result = modern(schema)
     for keyword, value in list(result.items()):
         problem = _problem(keyword, value)
-        if problem is None:
+        if problem is None or keyword not in result:
             continue
         if malformed is None:
             raise SchemaError(place, f"{keyword} {problem}")
-        malformed(keyword)
-        del result[keyword]
+        if keyword in NAMED and isinstance(value, dict):
+            result[keyword] = _good_members(keyword, value, malformed)
+        else:
+            for left_out in (keyword, DEPENDENT.get(keyword)):
+                if left_out in result:
+                    malformed(left_out)
+                    del result[left_out]
     return result
+
+
+def _good_members(keyword: str, members: dict[str, Any], malformed: Malformed) -> dict[str, Any]:
+    bad = [name for name, member in members.items() if not isinstance(member, dict | bool)]
+    for name in bad:
+        malformed(keyword, name)
+    return {**members, **dict.fromkeys(bad, True)}
 
 
 def _problem(keyword: str, value: Any) -> str | None:
     if keyword in NAMED:
         if not isinstance(value, dict):
             return "must be an object of schemas"
-        if keyword == "properties" and len(value) > MAX_PROPERTIES:
-            return f"has {len(value)} names; at most {MAX_PROPERTIES} are allowed"
         bad = next((name for name, one in value.items() if not isinstance(one, dict | bool)), None)
         return None if bad is None else f"has {bad!r}, which must be an object, true or false"
     if keyword in ONE:

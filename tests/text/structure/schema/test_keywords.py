@@ -59,6 +59,8 @@ CASES: list[tuple[Any, list[Any], list[Any]]] = [
     ({"contains": FORTY_TWO, "minContains": 0}, [[], [1]], []),
     ({"type": "array", "items": {"enum": ["a", "b", "c"]}, "uniqueItems": True}, [[], ["c", "a"]], [["a", "a"]]),
     ({"type": "array", "items": {"type": "boolean"}, "uniqueItems": True, "minItems": 2}, [[True, False]], [[True], [True, True]]),
+    ({"items": {"enum": [1]}, "uniqueItems": True, "maxItems": 10**40}, [[1], []], [[1, 1]]),
+    ({"contains": FORTY_TWO, "maxContains": 10**40}, [[42], [42, 42]], [[]]),
     ({"uniqueItems": False}, [[1, 1]], []),
     ({"uniqueItems": True, "maxItems": 1}, [[1]], [[1, 1]]),
     # names
@@ -185,12 +187,33 @@ def test_what_is_left_out_is_named() -> None:
         "$defs": {"d": {"type": "array", "uniqueItems": True}},
     }
     accepts = Accepting(schema, Leniency.UNSUPPORTED)
-    assert accepts.dropped == ["/properties/a~1b/pattern", "/$defs/d/uniqueItems"]
+    assert accepts.dropped == ("/properties/a~1b/pattern", "/$defs/d/uniqueItems")
     assert accepts({"a/b": "xx"}) and not accepts({"a/b": "x"}) and not accepts({"a/b": 1})
+
+
+def test_what_speaks_of_the_rest_is_left_out_with_what_is_no_rest() -> None:
+    """Otherwise nothing would be allowed but an empty object."""
+    closed = {"additionalProperties": False, "patternProperties": {"a(?!b)": {}}}
+    for schema in (closed, dict(reversed(closed.items()))):
+        accepts = Accepting({"type": "object", **schema}, Leniency.UNSUPPORTED)
+        assert accepts({"x": 1}) and not accepts([])
+        assert accepts.dropped == ("/patternProperties", "/additionalProperties")
+    damaged = {"additionalProperties": False, "properties": 3}
+    assert Accepting(damaged, Leniency.MALFORMED)({"x": 1})
+    part = {"additionalProperties": False, "properties": {"a/b": 3, "c": {"type": "null"}}}
+    accepts = Accepting(part, Leniency.MALFORMED)
+    assert accepts({"a/b": 1, "c": None}) and not accepts({"c": 1}) and not accepts({"d": 1})
+    assert accepts.dropped == ("/properties/a~1b",)
+
+
+def test_malformed_parts_of_a_one_of() -> None:
+    options = [{"type": "dict"}, {"type": "null"}, {"not": {"type": "str"}}]
+    accepts = Accepting({"oneOf": options}, Leniency.MALFORMED)
+    assert accepts({}) and accepts.dropped == ("/oneOf",)
 
 
 def test_a_one_of_that_cannot_be_guaranteed_becomes_any_of() -> None:
     options = [{"type": "string", "pattern": "a"}, {"type": "string", "pattern": "b"}]
     accepts = Accepting({"oneOf": options}, Leniency.UNSUPPORTED)
-    assert accepts.dropped == ["/oneOf"]
+    assert accepts.dropped == ("/oneOf",)
     assert accepts("a") and accepts("b") and not accepts("c") and not accepts(1)

@@ -9,6 +9,8 @@ import jsonschema
 import pytest
 
 from glmserve.errors import InvalidRequestError
+from glmserve.text.structure.json_schema import converted_schema
+from glmserve.text.structure.schema.leniency import Leniency
 from glmserve.text.structure.schema.limits import TYPES
 from support.schema_engine import Accepting
 
@@ -99,3 +101,45 @@ def test_what_is_accepted_is_valid(block: int) -> None:
                 assert is_valid, (schema, instance)
     assert num_honoured > size * 0.6, "most schemas are meant to be honoured"
     assert num_accepted > num_valid * 0.85, "most valid instances are meant to be accepted"
+
+
+JUNK: list[Any] = [
+    *(None, True, 0, -1, 10**40, 1e-300, "", "x", "#", "#/x", "^(", "(?=", "\\", "é", "http://["),
+    *([], [1], [None], [[]], [{}], {}, {"a": 3}, {"$ref": 3}, {"properties": {"": {}}}),
+]
+ODD_PLACES = (
+    *("$ref", "$id", "id", "$anchor", "$dynamicRef", "items", "nullable", "additionalItems"),
+    *("dependencies", "exclusiveMinimum", "required", "type", "format", "$defs", "minContains"),
+)
+
+
+def damaged(value: Any, rng: random.Random) -> Any:
+    """The value with some junk in it."""
+    if isinstance(value, list):
+        return [damaged(member, rng) for member in value]
+    if not isinstance(value, dict):
+        return value
+    result = {}
+    for name, member in value.items():
+        chance = rng.random()
+        if chance < 0.12:
+            result[name] = rng.choice(JUNK)
+        elif chance < 0.16:
+            result[rng.choice(ODD_PLACES)] = rng.choice((rng.choice(JUNK), member))
+        else:
+            result[name] = damaged(member, rng)
+    return result
+
+
+@pytest.mark.parametrize("leniency", Leniency)
+def test_damaged_schemas_are_converted_or_refused(leniency: Leniency) -> None:
+    outcomes = set()
+    for seed in range(500):
+        rng = random.Random(seed)
+        schema = damaged({"allOf": [random_schema(rng)], "$defs": {"x": random_schema(rng)}}, rng)
+        try:
+            converted_schema(schema, leniency, is_guarded=True)
+            outcomes.add(True)
+        except InvalidRequestError:
+            outcomes.add(False)
+    assert outcomes == {True, False}

@@ -28,6 +28,9 @@ UNSUPPORTED: list[tuple[Any, str, str]] = [
     ({"const": 2**60}, "/const", r"2\*\*53"),
     ({"enum": ["a\x00"]}, "/enum", r"control character U\+0000"),
     ({"minLength": 10**9}, "/minLength", "minLength is more than"),
+    ({"properties": {str(i): {} for i in range(MAX_PROPERTIES + 1)}}, "/properties", "500 names"),
+    ({"oneOf": [{"minimum": i, "maximum": i} for i in range(201)]}, "/oneOf", "may both match"),
+    ({"contains": {}, "minContains": 10**40}, "/contains", "has a minContains that is more than"),
     ({"minimum": 2**80}, "/minimum", "minimum is beyond"),
     ({"multipleOf": 1000003}, "/multipleOf", "multipleOf must have"),
     ({"$ref": "https://example.com/schema"}, "/$ref", "must point into this schema"),
@@ -41,11 +44,13 @@ UNSUPPORTED: list[tuple[Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("schema", "pointer", "problem"), UNSUPPORTED, ids=str)
+@pytest.mark.parametrize(
+    ("schema", "pointer", "problem"), UNSUPPORTED, ids=lambda case: str(case)[:60]
+)
 def test_a_keyword_that_cannot_be_guaranteed(schema: Any, pointer: str, problem: str) -> None:
     with pytest.raises(InvalidRequestError, match=problem):
         checked_schema(schema)
-    assert converted_schema(schema, Leniency.UNSUPPORTED).dropped == [pointer]
+    assert converted_schema(schema, Leniency.UNSUPPORTED).dropped == (pointer,)
 
 
 MALFORMED: list[tuple[Any, str]] = [
@@ -61,10 +66,10 @@ MALFORMED: list[tuple[Any, str]] = [
     ({"required": "a"}, "required must be"),
     ({"properties": []}, "must be an object of schemas"),
     ({"properties": {"a": 3}}, "has 'a', which must be an object"),
-    ({"properties": {str(i): {} for i in range(MAX_PROPERTIES + 1)}}, "at most 500"),
     ({"items": 3}, "items must be"),
     ({"anyOf": []}, "anyOf must be a list"),
     ({"not": 3}, "not must be"),
+    ({"oneOf": [{}, {"items": {"type": "x"}}]}, "at /oneOf: within it, a schema type must be"),
     ({"anyOf": [{}] * MAX_SCHEMAS}, "more than 20000 schemas"),
     ({"title": "\ud800"}, "lone surrogate"),
     ([], "must be an object, true or false"),

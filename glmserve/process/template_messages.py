@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-PROCESS = "glmserve.text.templates.process"
+PROCESS = "glmserve.process.template_process"
 """The module of that process. The server does not import it, because Jinja takes time to load."""
 
 TIME_LIMIT = 2.0

@@ -1,0 +1,43 @@
+"""Arrays of different strings, which no grammar can hold, but the guard of JSON text can.
+
+The guard (`json_text.py`) knows an array by the name of the property whose value it is. So all
+arrays under such a name have different items.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+UniqueItems = dict[str, tuple[str, ...] | None]
+"""By the property's name: the only possible strings, or None if they are many."""
+
+_VALUE_OF_PROPERTY = re.compile(r"/properties/([^/]+)(?:/(?:anyOf|oneOf|allOf)/\d+)*$")
+
+
+def property_name(place: str) -> str | None:
+    """The property whose value is at a place of a schema; None if there is none."""
+    match = _VALUE_OF_PROPERTY.search(place)
+    return match[1].replace("~1", "/").replace("~0", "~") if match else None
+
+
+def possible_strings(items: Any) -> tuple[bool, tuple[str, ...] | None]:
+    """Whether a schema of items matches only strings, and which, if it lists them."""
+    if not isinstance(items, dict):
+        return False, None
+    values = [items["const"]] if "const" in items else items.get("enum")
+    if values is not None:
+        is_text = all(isinstance(value, str) for value in values)
+        return is_text, tuple(dict.fromkeys(values)) if is_text else None
+    return items.get("type") == "string", None
+
+
+def add_unique(known: UniqueItems, name: str, strings: Iterable[str] | None) -> None:
+    """Note that arrays under a name have different items."""
+    if name not in known:
+        known[name] = None if strings is None else tuple(strings)
+        return
+    before = known[name]
+    both = None if before is None or strings is None else (*before, *strings)
+    known[name] = both
