@@ -160,9 +160,16 @@ async def chat_prompt(server: ServerContext, chat: ChatCompletionRequest) -> lis
 
 
 async def start_chat(
-    server: ServerContext, chat: ChatCompletionRequest, answer: AnswerContext
+    server: ServerContext,
+    chat: ChatCompletionRequest,
+    answer: AnswerContext,
+    *,
+    cut_to_context: bool = False,
 ) -> ChatGeneration:
     """Start answering. The result's generation must be closed on every path.
+
+    Args:
+        cut_to_context: see GenerationSpec.
 
     Raises:
         GlmserveError: the request cannot be honoured now, or at all.
@@ -183,6 +190,7 @@ async def start_chat(
         prompts_param="messages",
         max_tokens=chat.output_limit,
         stop_ids=stop_ids,
+        cut_to_context=cut_to_context,
         num_choices=chat.n,
         top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
         prompt_logprobs=chat.prompt_logprobs,

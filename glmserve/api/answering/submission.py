@@ -33,6 +33,7 @@ class GenerationSpec:
         prompts: token ids.
         prompts_param: the field that the prompts come from, for errors.
         max_tokens: None allows what fits into the context, or the checkpoint's default.
+        cut_to_context: `max_tokens` may exceed what fits; the text then ends with the context.
         stop_ids: tokens that end a text, unless the request ignores them.
         num_choices: for each prompt.
         top_logprobs: see SamplingParams, as for `prompt_logprobs`.
@@ -46,6 +47,7 @@ class GenerationSpec:
     prompts_param: str
     max_tokens: int | None
     stop_ids: frozenset[int]
+    cut_to_context: bool = False
     num_choices: int = 1
     top_logprobs: int | None = None
     prompt_logprobs: int | None = None
@@ -228,6 +230,8 @@ def _sampling_params(
         max_tokens = room_for_output(server, num_prompt_tokens)
         if server.generation_defaults.max_new_tokens is not None:
             max_tokens = min(max_tokens, server.generation_defaults.max_new_tokens)
+    elif spec.cut_to_context:
+        max_tokens = min(max_tokens, room_for_output(server, num_prompt_tokens))
     if request.min_tokens > max_tokens:
         raise InvalidRequestError(
             f"min_tokens ({request.min_tokens}) is more than the {max_tokens} tokens allowed",

@@ -46,10 +46,10 @@ class MessagesEndpoint(Endpoint[MessagesRequest]):
         chat = await _chat(request)
         apply_defaults(server.generation_defaults, chat)  # of fields that this API does not have
         try:
-            answering = await start_chat(server, chat, answer)
+            answering = await start_chat(server, chat, answer, cut_to_context=True)
         except ContextLengthError as error:
             raise PromptTooLongError.of(error) from None
-        return MessageWriter(request.model, answering)
+        return MessageWriter(request.model, request.max_tokens, answering)
 
 
 async def count_tokens(request: Request) -> Response:

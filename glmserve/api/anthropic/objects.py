@@ -24,7 +24,9 @@ class ToolUseBlock(msgspec.Struct, tag_field="type", tag="tool_use"):
 
 Block: TypeAlias = TextBlock | ToolUseBlock
 
-StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
+StopReason = Literal[
+    "end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded"
+]
 
 
 class MessageUsage(msgspec.Struct):

@@ -31,8 +31,10 @@ _STOP_REASONS: dict[str, StopReason] = {"length": "max_tokens", "tool_calls": "t
 class MessageWriter:
     """Writes a message, streamed or whole."""
 
-    def __init__(self, model: str, answering: ChatGeneration) -> None:
+    def __init__(self, model: str, max_tokens: int, answering: ChatGeneration) -> None:
+        """`max_tokens` are those that the request allows; fewer may fit into the context."""
         self._model = model
+        self._max_tokens = max_tokens
         self.generation = answering.generation
         self._answering = answering
         identity = answering.generation.identity
@@ -87,7 +89,13 @@ class MessageWriter:
         stop_string = self.generation.choices[0].text.stop_string
         if stop_string is not None:
             return StopDelta("stop_sequence", stop_string)
+        if reason == "length" and self._fewer_fit():
+            return StopDelta("model_context_window_exceeded", None)
         return StopDelta(_STOP_REASONS.get(reason, "end_turn"), None)
+
+    def _fewer_fit(self) -> bool:
+        """Whether the context has less room than the request allows."""
+        return self.generation.choices[0].request.params.max_tokens < self._max_tokens
 
     def _usage(self) -> MessageUsage:
         usage = self.generation.usage()
