@@ -136,7 +136,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         version = self.parser.get_http_version()
         if version not in ("1.0", "1.1"):
-            self._refuse(505, "this server speaks HTTP/1.1 and HTTP/1.0")
+            self._refuse(400, "this server speaks HTTP/1.1 and HTTP/1.0")
             return
         self._body_begin, self._num_body_bytes = self.loop.time(), 0
         length = dict(self.headers).get(b"content-length")

@@ -151,7 +151,7 @@ async def test_other_versions_are_refused(
 ) -> None:
     await connection.send(request_line)
     head, body = await connection.response()
-    assert head.startswith(b"http/1.1 505 ")
+    assert head.startswith(b"http/1.1 400 ")
     assert "HTTP/1.1" in json.loads(body)["error"]["message"]
     assert await connection.rest() == b""
     assert not app.num_requests

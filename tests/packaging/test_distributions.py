@@ -21,6 +21,7 @@ WHEEL = r"""
     glmserve/(\w+/)*\w+\.py
     glmserve/py\.typed
     glmserve/assets/glm-tiny/(config\.json|tokenizer_config\.json|model\.safetensors|tokenizer\.model)
+    glmserve/assets/clients\.json
     glmserve/assets/training/README\.md
     glmserve/assets/training/text/[\w.]+\.toml
     glmserve/guide/[\w.-]+\.(md|svg|png)
