@@ -18,13 +18,14 @@ from glmserve.cli.compat import (
 )
 from glmserve.cli.main import main
 
+NODE = ("ai", "openai", "@openai/agents", "@anthropic-ai/sdk")
 CLIENTS = Path(__file__).parents[1] / "clients"
 
 
 def pinned() -> dict[str, str]:
     """The version of each client that tests/clients installs, by its package."""
     found = dict(json.loads((CLIENTS / "node" / "package.json").read_text())["dependencies"])
-    found = {package: found[package] for package in ("ai", "openai")}
+    found = {package: found[package] for package in found if package in NODE}
     found |= re.findall(r'"(@[^@"]+)@([\d.]+)"', (CLIENTS / "test_agents.py").read_text())
     for program in (CLIENTS / "programs").glob("*.py"):
         text = program.read_text()

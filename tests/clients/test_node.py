@@ -1,4 +1,4 @@
-"""Clients that run in Node: OpenAI's own package and Vercel's AI SDK."""
+"""Clients that run in Node: OpenAI's and Anthropic's packages, and Vercel's AI SDK."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from support.server_process import ServerProcess
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(600)]
 
 SCRIPTS = Path(__file__).parent / "node"
+PROGRAMS = ["openai.mjs", "agents.mjs", "anthropic.mjs", "ai-sdk.mjs"]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("script", ["openai.mjs", "ai-sdk.mjs"])
+@pytest.mark.parametrize("script", PROGRAMS)
 def test_client(
     request: pytest.FixtureRequest, server: ServerProcess, installed: Path, script: str
 ) -> None:

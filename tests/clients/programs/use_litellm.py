@@ -38,6 +38,7 @@ def chat(way: dict[str, Any]) -> None:
     answer = ask(way)
     assert answer.choices[0].message.content
     assert answer.usage.completion_tokens > 0
+    assert ask(way, max_tokens=None).choices[0].message.content
 
 
 def stream(way: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from glmserve.api.protocol.accepted.notes import NOTES
 from glmserve.api.protocol.accepted.thinking import SWITCHES
 
 _OPENAI, _OLDER = "OpenAI's SDKs", "OpenAI's older SDKs"
+_AGENTS = "OpenAI's Agents SDK for Node"
 _TEMPLATES = "vLLM's and SGLang's clients"
 _NO_PLACE = "the prompts of these models have no place for it"
 _CACHED = "Where a prompt may be cached; every prompt is cached."
@@ -53,6 +54,9 @@ TEXT_PART = table(
     hint("annotations", "LangChain", "Sources of an earlier answer.", list),
     hint("id", "LangChain", "The part's id.", str),
     hint("index", "LangChain", "The part's place in a stream.", int, str),
+    hint("role", _AGENTS, "The message's role once more.", str),
+    hint("tool_calls", _AGENTS, "The message's calls once more.", list),
+    neutral("refusal", [""], _AGENTS, "Why the model refused.", "send it as text"),
 )
 
 TOOL = table(
