@@ -12,6 +12,8 @@ import pytest
 from glmserve.cli.compat import ClientRecord, read_clients, write_clients
 
 _PROPERTY = "client"
+_USUAL = ("chat", "stream", "tool call", "structured answer")
+"""What most clients do; the table has it first, in this order."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,5 +55,10 @@ class _Recorder:
             works = found.setdefault((task["client"], task["version"], task["api"]), [])
             if task["works"] not in works:
                 works.append(task["works"])
-        clients += [ClientRecord(*key, works=tuple(works)) for key, works in found.items()]
+        clients += [ClientRecord(*key, works=_ordered(works)) for key, works in found.items()]
         write_clients(clients)
+
+
+def _ordered(works: list[str]) -> tuple[str, ...]:
+    usual = [name for name in _USUAL if name in works]
+    return (*usual, *(name for name in works if name not in usual))
