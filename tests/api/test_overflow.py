@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from glmserve.contract.step import RunnerLimits
+from support.fakes import FakeRunner
 from support.scripted import ScriptedRunner
 
 OPENAI = re.compile(
@@ -108,6 +110,21 @@ async def test_a_message_ends_with_the_context(
     else:
         found, usage = response.json()["stop_reason"], response.json()["usage"]
     assert (found, usage["output_tokens"]) == (reason, produced)
+
+
+async def test_a_message_that_the_cache_cannot_hold(make_client: Callable[..., Any]) -> None:
+    """A runner whose KV cache is smaller than its context."""
+    limits = RunnerLimits(
+        num_blocks=16, block_size=4, max_sequences=4, max_step_tokens=64, max_context=128
+    )
+    client = await make_client(runner=FakeRunner(limits))
+    response = await client.post(
+        "/v1/messages", json={"model": "fake", "max_tokens": 40, **chat(50)}
+    )
+    assert response.status_code == 400
+    assert response.json()["error"]["message"].startswith(
+        "input length and `max_tokens` exceed context limit: 56 + 40 > 64, "
+    )
 
 
 async def test_a_message_that_ends_before_the_context_ends_its_turn(
