@@ -134,9 +134,11 @@ class FakeRunner:
         assert sum(lengths) + drafts <= limits.max_step_tokens
         assert len({s.request_id for s in step.sequences}) == len(lengths)
         if not limits.mixes_prefill_and_decode:
+            # One token of a sum is the last of its prompt, or the first part of a longer one.
             decodes = [
-                n == 1 and (s.sampling is not None or s.pool)
+                n == 1 and s.sampling is not None
                 for n, s in zip(lengths, step.sequences, strict=True)
+                if n > 1 or not s.pool
             ]
             assert all(decodes) or not any(decodes)
         if not limits.chunked_prefill:
