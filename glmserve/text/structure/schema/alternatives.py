@@ -80,23 +80,44 @@ def distinct(schema: Schema, values: list[Any]) -> Alternatives | None:
     return [*([{"enum": arrays}] if arrays else []), _OTHER_THAN_ARRAY]
 
 
-def counted(schema: Schema) -> tuple[Schema, list[Alternatives]]:
+def needs_other_names(schema: Schema) -> bool:
+    """Whether `minProperties` asks for more names than the schema lists, and for more than one."""
+    listed, required, optional = _names(schema)
+    num_missing = int(schema.get("minProperties", 0)) - len(required)
+    num_once = 1 if set(required) <= set(listed) else 0  # one name is different from the listed
+    return not _is_closed(schema) and num_missing > max(len(optional), num_once)
+
+
+def _names(schema: Schema) -> tuple[list[str], list[str], list[str]]:
+    """The listed, the required, and the optional properties."""
+    listed = [name for name, member in schema.get("properties", {}).items() if member is not False]
+    required = list(dict.fromkeys(schema.get("required", ())))
+    return listed, required, [name for name in listed if name not in required]
+
+
+def _is_closed(schema: Schema) -> bool:
+    """Whether there are no properties but those that the schema lists."""
+    return schema.get("additionalProperties") is False and not schema.get("patternProperties")
+
+
+def counted(schema: Schema, *, may_repeat: bool) -> tuple[Schema, list[Alternatives]]:
     """Of `minProperties` and `maxProperties`.
 
     The engine counts properties only if all that the schema lists are required, or if it lists all
     that there may be, and there must be at least one.
 
+    Args:
+        may_repeat: a name that is not listed may be written twice, and would count twice.
+
     Returns:
         What of both keywords the engine can count, and further alternatives.
     """
-    listed = [name for name, member in schema.get("properties", {}).items() if member is not False]
-    required = list(dict.fromkeys(schema.get("required", ())))
-    optional = [name for name in listed if name not in required]
+    listed, required, optional = _names(schema)
     bounds: Schema = {
         key: schema[key] for key in ("minProperties", "maxProperties") if key in schema
     }
     least, most = int(bounds.get("minProperties", 0)), bounds.get("maxProperties")
-    is_closed = schema.get("additionalProperties") is False and not schema.get("patternProperties")
+    is_closed = _is_closed(schema)
     if least <= len(required):
         bounds.pop("minProperties", None)
     if most is not None and is_closed and most >= len(listed):
@@ -105,17 +126,18 @@ def counted(schema: Schema) -> tuple[Schema, list[Alternatives]]:
         return bounds, []
     found = []
     if "minProperties" in bounds:
-        found.append(_at_least(least, len(required), optional, is_closed))
+        others = not is_closed and (not may_repeat or least == len(required) + 1)
+        found.append(_at_least(least, len(required), optional, others=others))
     if "maxProperties" in bounds:
         found.append(_at_most(int(most or 0), listed, required, optional, is_closed))
     return {}, found
 
 
-def _at_least(least: int, num_required: int, optional: list[str], is_closed: bool) -> Alternatives:
-    """Enough of the optional properties, or none of them and others."""
+def _at_least(least: int, num_required: int, optional: list[str], *, others: bool) -> Alternatives:
+    """Enough of the optional properties, or none of them and others, if there may be others."""
     names = _chosen(optional, least - num_required)
     found: Alternatives = [{"required": chosen} for chosen in names]
-    if not is_closed:
+    if others:
         found.append({"properties": dict.fromkeys(optional, False), "minProperties": least})
     return found
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+_NULLS = frozenset({"const", "default", "example"})
+"""Keywords with values that may be null. Another one that is null is as good as absent: Go's
+generators write it for an empty list."""
+
 
 def modern(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema with the same meaning in draft 2020-12, apart from the schemas within it.
 
     Malformed values stay as they are, for the checks that follow.
     """
-    result = dict(schema)
+    result = {key: value for key, value in schema.items() if value is not None or key in _NULLS}
     _rewrite_tuple(result)
     _split_dependencies(result)
     for bound in ("Minimum", "Maximum"):

@@ -21,6 +21,8 @@ _OVERLAP = (
 )
 _UNKNOWN_FOR_NAMES = frozenset("$ref oneOf if $dynamicRef $recursiveRef".split())
 
+_BOUNDED_NAMES = frozenset(("propertyNames", "patternProperties"))
+
 _MAX_FINITE = 16
 
 
@@ -35,9 +37,14 @@ def _finite_values(schema: Schema) -> list[Any] | None:
         return None
     unique = list[Any]()
     for value in values:
-        if not any(type(value) is type(one) and value == one for one in unique):
+        if not any(_is_equal(value, one) for one in unique):
             unique.append(value)
     return unique
+
+
+def _is_equal(value: Any, other: Any) -> bool:
+    """Equality in JSON Schema: 1 is 1.0, but true is not 1."""
+    return isinstance(value, bool) == isinstance(other, bool) and bool(value == other)
 
 
 def _refuse(conversion: Conversion, keyword: str, value: Any) -> None:
@@ -94,9 +101,18 @@ def _contains(conversion: Conversion, keyword: str, value: Any) -> None:
 
 
 def _count_properties(conversion: Conversion, keyword: str, value: float) -> None:
-    if keyword == "maxProperties" and "minProperties" in conversion.schema:
+    schema = conversion.schema
+    # The guard of JSON text lets a name be written twice if there is no other to end it with.
+    may_repeat = not conversion.context.may_guard or not _BOUNDED_NAMES.isdisjoint(schema)
+    if may_repeat and ways.needs_other_names(schema):
+        if keyword == "minProperties":
+            raise conversion.unsupported(
+                keyword, "needs names that are not listed, and one could be written twice"
+            )
+        schema = {name: each for name, each in schema.items() if name != "minProperties"}
+    elif keyword == "maxProperties" and "minProperties" in schema:
         return  # both are looked at together
-    bounds, groups = ways.counted(conversion.schema)
+    bounds, groups = ways.counted(schema, may_repeat=may_repeat)
     for name, bound in bounds.items():
         pass_on(conversion, name, int(bound))
     for alternatives in groups:

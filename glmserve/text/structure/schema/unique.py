@@ -13,6 +13,7 @@ from typing import Any
 UniqueItems = dict[str, tuple[str, ...] | None]
 """By the property's name: the only possible strings, or None if they are many."""
 
+_BOUNDS = frozenset("pattern format maxLength allOf anyOf oneOf not if $ref".split())
 _VALUE_OF_PROPERTY = re.compile(r"/properties/([^/]+)(?:/(?:anyOf|oneOf|allOf)/\d+)*$")
 
 
@@ -23,14 +24,22 @@ def property_name(place: str) -> str | None:
 
 
 def possible_strings(items: Any) -> tuple[bool, tuple[str, ...] | None]:
-    """Whether a schema of items matches only strings, and which, if it lists them."""
+    """Whether the guard can tell a schema's items apart: strings that are listed, or of any kind.
+
+    The guard forbids the end of a string that was written before. A string that cannot end
+    otherwise would be a dead end, so strings of a pattern, format or length are not guarded.
+
+    Returns:
+        Also the strings, if the schema lists them.
+    """
     if not isinstance(items, dict):
         return False, None
     values = [items["const"]] if "const" in items else items.get("enum")
     if values is not None:
         is_text = all(isinstance(value, str) for value in values)
         return is_text, tuple(dict.fromkeys(values)) if is_text else None
-    return items.get("type") == "string", None
+    is_bounded = not _BOUNDS.isdisjoint(items)
+    return items.get("type") == "string" and not is_bounded, None
 
 
 def add_unique(known: UniqueItems, name: str, strings: Iterable[str] | None) -> None:

@@ -61,7 +61,9 @@ CASES: list[tuple[Any, list[Any], list[Any]]] = [
     ({"type": "array", "items": {"type": "boolean"}, "uniqueItems": True, "minItems": 2}, [[True, False]], [[True], [True, True]]),
     ({"items": {"enum": [1]}, "uniqueItems": True, "maxItems": 10**40}, [[1], []], [[1, 1]]),
     ({"contains": FORTY_TWO, "maxContains": 10**40}, [[42], [42, 42]], [[]]),
+    ({"type": "array", "items": {"enum": [1, 1.0, True, "1"]}, "uniqueItems": True}, [["1", 1]], [[1, 1], ["1", 1, 1]]),
     ({"uniqueItems": False}, [[1, 1]], []),
+    ({"required": None, "properties": {"a": {"enum": None, "type": "null"}}, "items": None}, [{"a": None}, {}], [{"a": 1}]),
     ({"uniqueItems": True, "maxItems": 1}, [[1]], [[1, 1]]),
     # names
     ({"propertyNames": {"type": "string"}}, [{"a": 1}], []),

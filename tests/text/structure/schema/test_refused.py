@@ -15,6 +15,11 @@ from glmserve.text.structure.schema.limits import MAX_DEPTH, MAX_PROPERTIES, MAX
 UNSUPPORTED: list[tuple[Any, str, str]] = [
     ({"not": {"pattern": "a"}}, "/not", "not has a schema whose complement is unknown"),
     ({"uniqueItems": True}, "/uniqueItems", "uniqueItems is only supported for"),
+    (
+        {"propertyNames": {"pattern": "^[ab]$"}, "minProperties": 2, "maxProperties": 2},
+        "/minProperties",
+        "could be written twice",
+    ),
     ({"properties": {"a": {"uniqueItems": True}}}, "/properties/a/uniqueItems", "at /properties/a"),
     ({"pattern": "a(?!b)"}, "/pattern", "pattern has look-around"),
     ({"pattern": "(?<=a)b"}, "/pattern", "pattern has look-around"),
