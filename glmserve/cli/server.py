@@ -155,7 +155,7 @@ async def _run(
         signal.signal(number, stop)
     # The end of the terminal session, which uvicorn does not handle. `nohup` sets SIG_IGN.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, lambda _, frame: server.handle_exit(signal.SIGTERM, frame))
+        signal.signal(signal.SIGHUP, partial(_drain, server))
     is_up = asyncio.Event()
     tell = partial(announce, context, listener, has_tls=tls is not None)
     supervisor = asyncio.create_task(_supervise(app, context, server, tell, is_up))
@@ -167,6 +167,12 @@ async def _run(
             await supervisor
         await context.close()
     return INTERRUPTED if signal.SIGINT in signals and not is_up.is_set() else 0
+
+
+def _drain(server: _Server, number: int, frame: FrameType | None) -> None:
+    """Start draining. Service managers send SIGHUP right after SIGTERM: that must not end it."""
+    if not server.should_exit:
+        server.handle_exit(signal.SIGTERM, frame)
 
 
 async def _supervise(

@@ -13,7 +13,7 @@ FILE_NAME = "generation_config.json"
 
 _BOUNDS: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 2.0),
-    "top_p": (1e-6, 1.0),
+    "top_p": (0.0, 1.0),
     "min_p": (0.0, 1.0),
     "repetition_penalty": (0.01, 10.0),
 }

@@ -30,7 +30,7 @@ INPUT = {"type": "input_text", "text": ""}
 
 
 def allowed(tool: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [tool] * 129}}
+    return {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [tool] * 513}}
 
 
 def biases(count: int) -> dict[str, Any]:
@@ -67,19 +67,19 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
         "messages.0.tool_calls",
         "256",
     ),
-    (CHAT, {"tools": [TOOL] * 129}, "tools", "128"),
+    (CHAT, {"tools": [TOOL] * 513}, "tools", "512"),
     (
         CHAT,
         {"tools": [TOOL], "tool_choice": allowed(TOOL)},
         "tool_choice.allowed_tools.tools",
-        "128",
+        "512",
     ),
     (CHAT, {"top_logprobs": 21, "logprobs": True}, "top_logprobs", "20"),
     (RESPONSES, {"metadata": biases(17)}, "metadata", "16"),
     (RESPONSES, {"input": [ITEM] * 2049}, "input", "2048"),
     (RESPONSES, {"input": [{**ITEM, "content": [INPUT] * 2049}]}, "input.0.content", "2048"),
     (RESPONSES, {"include": ["message.output_text.logprobs"] * 17}, "include", "16"),
-    (RESPONSES, {"tools": [FLAT_TOOL] * 129}, "tools", "128"),
+    (RESPONSES, {"tools": [FLAT_TOOL] * 513}, "tools", "512"),
     (MESSAGES, {"messages": [USER] * 2049}, "messages", "2048"),
     (MESSAGES, {"messages": [{**USER, "content": [TEXT] * 2049}]}, "messages", "2048"),
     (MESSAGES, {"system": [TEXT] * 2049}, "system", "2048"),
@@ -90,7 +90,7 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     (EMBEDDINGS, {"cache_salt": "a" * 1025}, "cache_salt", "1024"),
     (TOKENIZE, {"prompt": "a" * (2**20 + 1)}, "prompt", "1048576"),
     (TOKENIZE, {"messages": [USER] * 2049}, "messages", "2048"),
-    (TOKENIZE, {"messages": [USER], "tools": [TOOL] * 129}, "tools", "128"),
+    (TOKENIZE, {"messages": [USER], "tools": [TOOL] * 513}, "tools", "512"),
 ]
 
 REQUIRED: dict[str, dict[str, Any]] = {

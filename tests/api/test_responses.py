@@ -483,8 +483,8 @@ class TestStored:
             "stream_options.include_obfuscation",
         ),
         (
-            {"stream": True, "stream_options": {"include_usage": True}},
-            "stream_options.include_usage",
+            {"stream": True, "stream_options": {"continuous_usage_stats": True}},
+            "stream_options.continuous_usage_stats",
         ),
     ],
 )

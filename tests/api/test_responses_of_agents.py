@@ -308,6 +308,13 @@ class TestBackground:
             metrics = (await client.get("/metrics")).text
             assert "glmserve_requests_running 0.0" in metrics
 
+    async def test_it_can_be_deleted(self) -> None:
+        async with serve(_SlowRunner(ROOMY)) as app, client_of(app) as client:
+            begun = await create(client, background=True, max_output_tokens=1000)
+            path = f"{RESPONSES}/{begun['id']}"
+            assert (await client.delete(path)).json()["deleted"]
+            assert (await client.get(path)).status_code == 404
+
     async def test_a_refusal_is_answered_at_once(self, client: httpx.AsyncClient) -> None:
         body = {"input": "x" * 200, "background": True}
         assert (await client.post(RESPONSES, json=body)).status_code == 400

@@ -302,3 +302,24 @@ class TestStructuredOutput:
         response = await client.post("/v1/completions", json=body)
         assert response.status_code == 400
         assert "no tokenizer" in response.json()["error"]["message"]
+
+
+async def test_tools_of_other_servers_are_left_out_and_named(client: httpx.AsyncClient) -> None:
+    """ZhipuAI's SDKs, and OpenAI's custom tools."""
+    body = {"model": "fake", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+    plain = await client.post("/v1/chat/completions", json=body | {"temperature": 0})
+    tools = [
+        {"type": "web_search", "web_search": {"enable": False}},
+        {"type": "custom", "custom": {"name": "patch"}},
+    ]
+    answer = await client.post(
+        "/v1/chat/completions", json=body | {"temperature": 0, "tools": tools}
+    )
+    assert answer.headers["X-Glmserve-Left-Out-Tools"] == "web_search, custom"
+    assert answer.json()["choices"] == plain.json()["choices"]
+    refused = await client.post(
+        "/v1/chat/completions", json=body | {"tools": tools, "tool_choice": "required"}
+    )
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "tool_choice"
+    assert "no function" in refused.json()["error"]["message"]

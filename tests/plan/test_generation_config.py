@@ -61,7 +61,7 @@ def test_demands_without_effect_are_named(tmp_path: Path) -> None:
     ("content", "complaint"),
     [
         ({"temperature": 3}, "temperature = 3 is not between 0 and 2"),
-        ({"top_p": 0}, "top_p = 0 is not between"),
+        ({"top_p": -1}, "top_p = -1 is not between"),
         ({"top_k": -2}, "top_k = -2 is not between"),
         ({"min_p": True}, "min_p = True: expected a number"),
         ({"repetition_penalty": "1"}, "repetition_penalty = '1': expected a number"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from glmserve.api.protocol import ChatCompletionRequest
-from glmserve.api.protocol.tools import AllowedToolsChoice, NamedTool, ToolModel
+from glmserve.api.protocol.tools import AllowedToolsChoice, AnyTool, NamedTool, ToolModel
 from glmserve.errors import InvalidRequestError
 from glmserve.text.tools import Tool
 
@@ -33,7 +33,9 @@ def tool_use(chat: ChatCompletionRequest) -> ToolUse:
     if choice == "none" or (not tools and choice == "auto"):
         return ToolUse([], is_required=False, parallel=True, needs_grammar=False)
     if not tools:
-        raise InvalidRequestError("tool_choice is only allowed with tools", "tool_choice")
+        raise InvalidRequestError.about(
+            "tool_choice", "{param} asks for a call, and the request offers no function to call"
+        )
     match choice:
         case NamedTool(function=function):
             names, is_required = [function.name], True
@@ -52,13 +54,13 @@ def tool_use(chat: ChatCompletionRequest) -> ToolUse:
     return ToolUse(offered, is_required, parallel, needs_grammar)
 
 
-def known_tools(tools: Sequence[ToolModel]) -> list[Tool]:
-    """Tools as the text layer knows them.
+def known_tools(tools: Sequence[AnyTool]) -> list[Tool]:
+    """The functions among the tools, as the text layer knows them.
 
     Raises:
         InvalidRequestError: two tools have one name, or parameters are not of type object.
     """
-    known = [_tool(tool) for tool in tools]
+    known = [_tool(tool) for tool in tools if isinstance(tool, ToolModel)]
     if len({tool.name for tool in known}) < len(known):
         raise InvalidRequestError("two tools have the same name", "tools")
     return known

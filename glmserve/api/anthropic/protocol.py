@@ -95,6 +95,7 @@ class ToolChoiceNone(StrictModel):
     """No tool may be called."""
 
     type: Literal["none"]
+    disable_parallel_tool_use: bool = Field(False, description="No effect.")
 
 
 class JsonOutputFormat(StrictModel):

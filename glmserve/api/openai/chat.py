@@ -37,6 +37,7 @@ from glmserve.api.openai.chat_objects import (
 from glmserve.api.openai.logprobs import ChatLogprobs
 from glmserve.api.openai.prompt_logprobs import PromptLogprobs, prompt_logprobs_of
 from glmserve.api.protocol import ChatCompletionRequest
+from glmserve.api.protocol.tools import left_out
 from glmserve.errors import GlmserveError
 from glmserve.text.tokenizer import Tokenizer
 from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta, ToolEvent
@@ -52,6 +53,7 @@ class ChatEndpoint(Endpoint[ChatCompletionRequest]):
     async def start(
         self, server: ServerContext, request: ChatCompletionRequest, answer: AnswerContext
     ) -> ChatWriter:
+        server.left_out_tools.note(left_out(request.tools), answer)
         return ChatWriter(server.tokenizer, request, await start_chat(server, request, answer))
 
 

@@ -27,7 +27,8 @@ INT32_MAX = 2**31 - 1
 
 MAX_PARTS = 2048
 """The most parts of a message, messages of a conversation, or items of an input."""
-MAX_TOOLS = 128  # OpenAI's
+MAX_TOOLS = 512
+"""OpenAI allows 128, Anthropic more; agents with MCP servers send hundreds."""
 
 UNKNOWN_FIELD = "unknown_field"
 WRONG_FIELD = "wrong_field"

@@ -16,7 +16,7 @@ from glmserve.api.protocol.base import (
 )
 from glmserve.api.protocol.messages import AssistantMessage, Content, Message
 from glmserve.api.protocol.sampling import GenerationRequest, TokenLimit
-from glmserve.api.protocol.tools import ToolChoice, ToolModel
+from glmserve.api.protocol.tools import AnyTool, ToolChoice
 
 
 class TextFormat(StrictModel):
@@ -98,7 +98,7 @@ class ChatCompletionRequest(GenerationRequest):
         None, description="And of so many most likely ones."
     )
     response_format: ResponseFormat = TextFormat(type="text")
-    tools: Annotated[list[ToolModel], FAIL_FAST, Field(max_length=MAX_TOOLS)] = []
+    tools: Annotated[list[AnyTool], FAIL_FAST, Field(max_length=MAX_TOOLS)] = []
     tool_choice: ToolChoice | None = Field(None, description="Default: auto if there are tools.")
     parallel_tool_calls: bool = Field(True, description="Allow several calls in one response.")
     continue_final_message: bool | None = Field(

@@ -36,7 +36,7 @@ class RefusalPart(StrictModel):
         return self.refusal
 
 
-_PARTS = Field(min_length=1, max_length=MAX_PARTS)
+_PARTS = Field(max_length=MAX_PARTS)
 _MAX_CALLS = 256  # of one message
 _NAME = "The participant's name; used by a checkpoint's own template."
 

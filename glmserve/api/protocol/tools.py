@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from glmserve.api.protocol.accepted.chat import TOOL
 from glmserve.api.protocol.base import FAIL_FAST, MAX_TOOLS, StrictModel
 
-ToolName = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
+ToolName = Annotated[str, Field(pattern=r"^[\w.-]{1,128}$")]
 
 
 class FunctionModel(StrictModel):
@@ -30,6 +31,34 @@ class ToolModel(StrictModel):
 
     type: Literal["function"] = "function"
     function: FunctionModel
+
+
+class UnavailableTool(BaseModel):
+    """A tool that other servers run themselves, or that takes free text. It is left out, whatever
+    its fields are."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    type: Literal[
+        "code_interpreter",
+        "custom",
+        "drawing_tool",
+        "file_search",
+        "image_generation",
+        "mcp",
+        "retrieval",
+        "web_browser",
+        "web_search",
+        "web_search_preview",
+    ]
+
+
+AnyTool = Annotated[ToolModel | UnavailableTool, Field(discriminator="type")]
+
+
+def left_out(tools: Sequence[AnyTool]) -> list[str]:
+    """The types of the tools that do not exist here, each once."""
+    return list(dict.fromkeys(t.type for t in tools if isinstance(t, UnavailableTool)))
 
 
 class FunctionName(StrictModel):

@@ -25,7 +25,7 @@ from glmserve.api.protocol.base import FAIL_FAST, MAX_PARTS, MAX_TOOLS
 from glmserve.api.protocol.chat import TemplateArguments, can_be_continued
 from glmserve.api.protocol.messages import Message
 from glmserve.api.protocol.sampling import TokenId
-from glmserve.api.protocol.tools import ToolModel
+from glmserve.api.protocol.tools import AnyTool
 from glmserve.errors import InvalidRequestError
 from glmserve.text.tokenizer import Tokenizer
 
@@ -43,7 +43,7 @@ class TokenizeRequest(_Request):
     messages: (
         Annotated[list[Message], FAIL_FAST, Field(min_length=1, max_length=MAX_PARTS)] | None
     ) = None
-    tools: Annotated[list[ToolModel], FAIL_FAST, Field(max_length=MAX_TOOLS)] = []
+    tools: Annotated[list[AnyTool], FAIL_FAST, Field(max_length=MAX_TOOLS)] = []
     add_special_tokens: bool = Field(
         True, description="With a prompt: the tokens around every text, as /v1/completions does."
     )

@@ -30,6 +30,8 @@ from glmserve.api.openai.responses.store import (
 )
 from glmserve.errors import InvalidRequestError
 
+_INCLUDE = ("include", "include[]")
+"""Asks for what these responses do not have, or have in any case."""
 _DEFAULT_PAGE, _LONGEST_PAGE = 20, 100  # items; OpenAI's
 
 
@@ -73,7 +75,7 @@ async def cancel_response(request: Request) -> Response:
 
 async def retrieve_response(request: Request) -> Response:
     """A stored response, as it was given, or what there is of one in the background."""
-    _check_query(request, ("include",))
+    _check_query(request, _INCLUDE)
     owner, response_id = caller_of(request).key_id, request.path_params["response_id"]
     running = _background_of(request).find(owner, response_id)
     if running is not None:
@@ -83,15 +85,16 @@ async def retrieve_response(request: Request) -> Response:
 
 async def delete_response(request: Request) -> Response:
     """Forget a stored response. Responses that continue it do not need it."""
-    response_id = request.path_params["response_id"]
-    if not _store_of(request).remove(caller_of(request).key_id, response_id):
+    owner, response_id = caller_of(request).key_id, request.path_params["response_id"]
+    await _background_of(request).cancel(owner, response_id)
+    if not _store_of(request).remove(owner, response_id):
         raise _not_found(response_id)
     return json_response(DeletedResponse(response_id))
 
 
 async def list_input_items(request: Request) -> Response:
     """The items that a stored response answers, those of earlier turns included, in pages."""
-    _check_query(request, ("after", "limit", "order"))
+    _check_query(request, ("after", "limit", "order", *_INCLUDE))
     items = list(_find(request).input)
     if _order(request) == "desc":
         items.reverse()

@@ -66,8 +66,8 @@ class ReasoningConfig(StrictModel):
 class ResponseStreamOptions(StreamOptions):
     """How a stream is delivered."""
 
-    include_usage: Literal[False] = Field(
-        False, description="Not here: the last event of every stream has the token counts."
+    include_usage: bool = Field(
+        False, description="No effect: the last event of every stream has the token counts."
     )
     continuous_usage_stats: Literal[False] = Field(
         False, description="Not here: the last event of every stream has the token counts."

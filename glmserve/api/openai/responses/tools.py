@@ -12,7 +12,7 @@ from glmserve.api.protocol.accepted.responses import NAMESPACE
 from glmserve.api.protocol.base import FAIL_FAST, MAX_TOOLS, StrictModel, only_type
 from glmserve.api.protocol.tools import FunctionModel, ToolName
 
-_LONGEST_NAME = 64  # of a function
+_LONGEST_NAME = 128  # of a function
 
 UnavailableType = Literal[
     "apply_patch",

@@ -15,6 +15,7 @@ EMBEDDINGS = table(
         "Whether a text is a query or a document; this model treats both alike.",
         str,
     ),
+    neutral("truncate", ["NONE"], "NVIDIA's clients", "Cuts inputs.", "use truncate_prompt_tokens"),
     hint("mm_processor_kwargs", "vLLM's clients", "How to read pictures; there are none.", dict),
     neutral(
         "embed_dtype",

@@ -8,6 +8,8 @@ from glmserve.api.protocol.accepted.samplers import SAMPLERS
 from glmserve.api.protocol.accepted.thinking import THINKING
 
 _DASHSCOPE = "DashScope's clients"
+_PERPLEXITY = "Perplexity's clients"
+_SEARCH = "Searches the web."
 
 SERVICES = table(
     hint("user", "OpenAI's SDKs, Dify, Open WebUI, One API", "Who the end user is.", str, dict),
@@ -25,6 +27,11 @@ SERVICES = table(
     hint("result_format", _DASHSCOPE, "The shape of the response.", str),
     neutral("plugins", [[]], "OpenRouter's clients", "Tools of the server.", "there are none"),
     neutral("enable_search", [False], _DASHSCOPE, "Searches the web.", "there is no search"),
+    neutral("search_parameters", [{"mode": "off"}], "xAI's clients", _SEARCH, "there is no search"),
+    neutral("data_sources", [[]], "Azure's clients", _SEARCH, "there is no search"),
+    neutral("return_images", [False], _PERPLEXITY, "Adds pictures.", "there are none"),
+    neutral("return_related_questions", [False], _PERPLEXITY, "Adds questions.", "ask for them"),
+    neutral("search_domain_filter", [[]], _PERPLEXITY, _SEARCH, "there is no search"),
     neutral("safe_prompt", [False], "Mistral's clients", "Adds a prompt.", "send it yourself"),
 )
 
