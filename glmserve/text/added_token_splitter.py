@@ -62,7 +62,13 @@ class PythonSplitter(AddedTokenSplitter):
             parts.append(text[begin:])
         for index in range(len(parts)):
             _apply_options(parts, index)
-        return (part for part in parts if part)
+        return (self._token_of(part) for part in parts if part)
+
+    def _token_of(self, part: str | AddedToken) -> str | AddedToken:
+        """The part, or its token: transformers looks a text up once more that was put together from
+        a token and what stands beside it."""
+        token = self._tokens.get(part) if isinstance(part, str) else None
+        return part if token is None or token.special else token
 
 
 def _apply_options(parts: list[str | AddedToken], index: int) -> None:

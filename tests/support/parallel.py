@@ -1,18 +1,25 @@
-"""How `pytest` spreads its tests over processes: file by file, files that wait for servers first.
+"""How `pytest` spreads its tests over processes: file by file, files that wait for servers between
+files that compute.
 
 Hooks of tests/conftest.py. Without pytest-xdist, and with `-n 0`, there is one process.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 _MOST_PROCESSES = 8
 """Each has torch in its memory, and servers of its own."""
-_LONG_FOLDERS = ("e2e", "docs", "kernel_ops", "executor", "cli", "api", "runner", "models")
-"""Folders with long files. They come first: at the end a long file would run alone."""
+_WAITING = ("e2e", "cli", "executor")
+"""Folders with tests that wait for other processes."""
+_COMPUTING = ("models", "runner", "kernel_ops", "text", "api", "ops", "docs")
+"""Folders with long files that compute. They come before the others: at the end a long file would
+run alone."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before that of xdist, which reads these options
@@ -32,13 +39,25 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Order the folders, and nothing within them."""
+    """Alternate between files that wait and files that compute, so that CPUs are always busy."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    tests = config.rootpath / "tests"
+    folders = {path: path.relative_to(tests).parts[0] for path in files}
+    waiting = [path for path in files if folders[path] in _WAITING]
+    others = sorted(
+        (path for path in files if folders[path] not in _WAITING),
+        key=lambda path: _rank(folders[path], _COMPUTING),
+    )
+    pairs = itertools.zip_longest(
+        sorted(waiting, key=lambda p: _rank(folders[p], _WAITING)), others
+    )
+    items[:] = [item for pair in pairs for path in pair if path for item in files[path]]
 
-    def rank(item: pytest.Item) -> int:
-        folder = item.path.relative_to(config.rootpath / "tests").parts[0]
-        return _LONG_FOLDERS.index(folder) if folder in _LONG_FOLDERS else len(_LONG_FOLDERS)
 
-    items.sort(key=rank)
+def _rank(folder: str, order: Sequence[str]) -> int:
+    return order.index(folder) if folder in order else len(order)
 
 
 def _is_watched(config: pytest.Config) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from glmserve.cli.text_layer import limit_vocabulary
@@ -142,6 +142,7 @@ def test_sentencepiece_as_transformers(
     assert ours.encode(text) == _oracle("sentencepiece", ours, small_sentencepiece)(text)
 
 
+@example(text="fox\n<l>")  # a word that is put together, and then stripped
 @given(text=texts)
 def test_tiktoken_as_transformers(
     tokenizers: dict[str, Tokenizer], small_tiktoken: Tokenizer, text: str
