@@ -67,7 +67,9 @@ def create_app(context: ServerContext) -> Starlette:
         routes=[
             *(Route(e.path, answering(e), methods=["POST"]) for e in endpoints),
             Route(responses.path, create_response(responses), methods=["POST"]),
-            Route("/v1/responses/input_tokens", count_input_tokens, methods=["POST"]),
+            Route(
+                f"{responses.path}/input_tokens", count_input_tokens(responses), methods=["POST"]
+            ),
             Route("/v1/responses/{response_id}/cancel", cancel_response, methods=["POST"]),
             Route("/v1/responses/{response_id}", retrieve_response, methods=["GET"]),
             Route("/v1/responses/{response_id}", delete_response, methods=["DELETE"]),

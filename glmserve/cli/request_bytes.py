@@ -31,6 +31,8 @@ class RequestBytes:
         Returns:
             The bytes up to the head's end for the parser, and those after the end.
         """
+        if self._is_harmless(data):
+            return data, b""
         known, offset, stop = self._up_to_end(data)
         # The colon must be new: a name before an earlier colon is with the parser already.
         names = [m.end() for m in _UPGRADE.finditer(known, 0, stop) if m.end() >= offset]
@@ -49,8 +51,21 @@ class RequestBytes:
         """
         if num_left is not None:
             return data[:num_left], data[num_left:]
+        if self._is_harmless(data):
+            return data, b""
         known, offset, stop = self._up_to_end(data)
         return known[offset:stop], known[stop:]
+
+    def _is_harmless(self, data: bytes) -> bool:
+        """Whether there is nothing to disguise, so that the parser may get all of it at once.
+
+        A cut copies what comes after it; hostile clients send many ends in one read.
+        """
+        known = self._seen + data
+        if _UPGRADE.search(known):
+            return False
+        self._seen = known[-_MEMORY:]
+        return True
 
     def _up_to_end(self, data: bytes) -> tuple[bytes, int, int]:
         """The remembered bytes and `data`; where `data` begins in them, and where the first end is.

@@ -220,6 +220,19 @@ class TestReferences:
         third = await create(roomy, input=[user[0], {"id": reference["id"]}, user[1]])
         assert text_of(third) == text_of(second)
 
+    async def test_an_item_is_found_as_long_as_a_response_has_it(self, make_client: Any) -> None:
+        config = ServerConfig(served_model_name="fake", response_store_size=1)
+        client = await make_client(runner=FakeRunner(ROOMY), config=config)
+        first = await create(client)
+        item = first["output"][0]["id"]
+        reference = [{"type": "item_reference", "id": item}, {"role": "user", "content": "a"}]
+        second = await create(client, input=reference)  # the first is forgotten now
+        third = await create(client, input=reference)
+        assert text_of(third) == text_of(second)
+        await create(client)
+        answer = await client.post(RESPONSES, json={"input": reference})
+        assert answer.json()["error"]["param"] == "input"
+
     async def test_items_are_their_owners(self, make_client: Any) -> None:
         config = ServerConfig(served_model_name="fake", api_keys=tenants("one", "two"))
         client = await make_client(config=config)
@@ -264,6 +277,10 @@ class TestInputTokens:
             "object": "response.input_tokens",
             "input_tokens": answered["usage"]["input_tokens"],
         }
+
+    async def test_another_model_is_refused(self, client: httpx.AsyncClient) -> None:
+        body = {"model": "gpt", "input": "hi"}
+        assert (await client.post(f"{RESPONSES}/input_tokens", json=body)).status_code == 404
 
     async def test_errors_name_this_apis_fields(self, client: httpx.AsyncClient) -> None:
         result = {"type": "function_call_output", "call_id": "1", "output": "x"}

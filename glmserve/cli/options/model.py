@@ -81,7 +81,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, positional: bool = Fal
     group.add_argument(
         "--strict-templates",
         action="store_true",
-        help="refuse conversations whose texts a chat template changes, such as by trim",
+        help="refuse a conversation if the chat template changes a text in it, such as by trim",
     )
     group.add_argument(
         "--generation-config",

@@ -26,7 +26,7 @@ class Piece(NamedTuple):
 
 class Placeholders:
     """Placeholders for the texts of one conversation. They are letters and digits, which templates
-    leave as they are, and nobody can guess them."""
+    leave as they are, and cannot be guessed."""
 
     def __init__(self) -> None:
         self._key = f"x{secrets.token_hex(8)}n"

@@ -46,6 +46,7 @@ class BackgroundResponses:
 
         detached = replace(request, client_left=never, on_start=on_start)
         task = asyncio.create_task(_generate(server, detached, begun))
+        task.add_done_callback(lambda _: begun.cancel())  # without effect once it has begun
         writer = await begun
         key = request.caller.key_id, writer.response.id
         self._running[key] = writer, task

@@ -14,6 +14,7 @@ from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import Endpoint
 from glmserve.api.answering.sse import encode_json
 from glmserve.api.answering.threads import run_in_thread_if_large
+from glmserve.api.journaling.identity import Identity
 from glmserve.api.openai.logprobs import ChatLogprobs
 from glmserve.api.openai.responses.conversation import (
     FIELD_NAMES,
@@ -56,10 +57,7 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
         earlier = self._recorded_earlier_items(request, answer)
         is_stored = self._is_stored(request)
         owner = answer.caller.key_id
-        own = await run_in_thread_if_large(
-            lambda: input_items(request, answer.identity, partial(self._store.find_item, owner)),
-            num_parts(request),
-        )
+        own = await self._own_items(request, answer.identity, answer.caller)
         items, functions = [*earlier, *own], Functions(request.tools)
         server.left_out_tools.note(left_out(request), answer)
 
@@ -73,18 +71,40 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
         logprobs = ChatLogprobs(tokenizer) if tokenizer else None
         return ResponseWriter(request, functions, answering, logprobs, keep, is_stored=is_stored)
 
+    async def count_tokens(
+        self, server: ServerContext, request: ResponsesRequest, caller: Caller
+    ) -> int:
+        """Tokens of the prompt that the request would have.
+
+        Raises:
+            GlmserveError: the request cannot be honoured.
+        """
+        server.settle_model(request)
+        own = await self._own_items(request, Identity(), caller)
+        items = [*self._earlier_items(request, caller), *own]
+        chat = await _chat(request, Functions(request.tools), items)
+        return len(await chat_prompt(server, chat))
+
+    async def _own_items(
+        self, request: ResponsesRequest, identity: Identity, caller: Caller
+    ) -> list[Item]:
+        find = partial(self._store.find_item, caller.key_id)
+        return await run_in_thread_if_large(
+            lambda: input_items(request, identity, find), num_parts(request)
+        )
+
     def _recorded_earlier_items(
         self, request: ResponsesRequest, answer: AnswerContext
     ) -> Sequence[Item]:
         """The earlier turns. A resumed answer has those with which it began."""
         if answer.journaled is None or request.previous_response_id is None:
-            return self.earlier_items(request, answer.caller)
+            return self._earlier_items(request, answer.caller)
         notes = answer.journaled.endpoint_data(
-            lambda: encode_json(self.earlier_items(request, answer.caller))
+            lambda: encode_json(self._earlier_items(request, answer.caller))
         )
         return msgspec.json.decode(notes, type=list[Item])
 
-    def earlier_items(self, request: ResponsesRequest, caller: Caller) -> Sequence[Item]:
+    def _earlier_items(self, request: ResponsesRequest, caller: Caller) -> Sequence[Item]:
         """The conversation that the request continues.
 
         Raises:
@@ -161,20 +181,3 @@ async def _chat(
             "include",
         )
     return chat
-
-
-async def num_input_tokens(
-    server: ServerContext, store: ResponseStore, request: ResponsesRequest, caller: Caller
-) -> int:
-    """Tokens of the prompt that the request would have.
-
-    Raises:
-        GlmserveError: the request cannot be honoured.
-    """
-    endpoint, answer = ResponsesEndpoint(store), AnswerContext(caller)
-    items = [
-        *endpoint.earlier_items(request, caller),
-        *input_items(request, answer.identity, partial(store.find_item, caller.key_id)),
-    ]
-    chat = await _chat(request, Functions(request.tools), items)
-    return len(await chat_prompt(server, chat))

@@ -14,15 +14,13 @@ from glmserve.api.http.endpoint import read_answer_request
 from glmserve.api.http.responses import answer_response, json_response
 from glmserve.api.http.state import caller_of, context_of
 from glmserve.api.openai.responses.background import BackgroundResponses
-from glmserve.api.openai.responses.conversation import FIELD_NAMES
-from glmserve.api.openai.responses.endpoint import ResponsesEndpoint, num_input_tokens
+from glmserve.api.openai.responses.endpoint import ResponsesEndpoint
 from glmserve.api.openai.responses.objects import (
     DeletedResponse,
     InputItemList,
     InputTokenCount,
     Item,
 )
-from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.openai.responses.store import (
     ResponseNotFoundError,
     ResponseStore,
@@ -48,15 +46,19 @@ def create_response(endpoint: ResponsesEndpoint) -> Callable[[Request], Awaitabl
     return handle
 
 
-async def count_input_tokens(request: Request) -> Response:
-    """POST /v1/responses/input_tokens: the length of a request's prompt."""
-    server, caller = context_of(request), caller_of(request)
-    parsed, _ = await read_request(request, ResponsesRequest)
-    try:
-        count = await num_input_tokens(server, _store_of(request), parsed, caller)
-    except InvalidRequestError as error:
-        raise error.renamed(FIELD_NAMES) from None
-    return json_response(InputTokenCount(count))
+def count_input_tokens(endpoint: ResponsesEndpoint) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of POST /v1/responses/input_tokens: the length of a request's prompt."""
+
+    async def handle(request: Request) -> Response:
+        server, caller = context_of(request), caller_of(request)
+        parsed, _ = await read_request(request, endpoint.request_type)
+        try:
+            count = await endpoint.count_tokens(server, parsed, caller)
+        except InvalidRequestError as error:
+            raise error.renamed(endpoint.field_names) from None
+        return json_response(InputTokenCount(count))
+
+    return handle
 
 
 async def cancel_response(request: Request) -> Response:

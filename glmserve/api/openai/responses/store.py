@@ -67,6 +67,8 @@ class ResponseStore:
         self._entries: OrderedDict[tuple[str | None, str], tuple[StoredResponse, int]] = (
             OrderedDict()
         )
+        self._items: dict[tuple[str | None, str], tuple[Item, int]] = {}
+        """By owner and id: an item, and how many responses have it."""
 
     @property
     def is_on(self) -> bool:
@@ -79,9 +81,11 @@ class ResponseStore:
             return
         self.remove(owner, response_id)  # a recorded response may end twice
         self._entries[owner, response_id] = response, size
+        self._count_items(owner, response, 1)
         self._num_bytes += size
         while len(self._entries) > self._max_responses or self._num_bytes > self._max_bytes:
-            _, (_, freed) = self._entries.popitem(last=False)
+            (of, _), (oldest, freed) = self._entries.popitem(last=False)
+            self._count_items(of, oldest, -1)
             self._num_bytes -= freed
 
     def find(self, owner: str | None, response_id: str) -> StoredResponse | None:
@@ -93,20 +97,26 @@ class ResponseStore:
         return entry[0]
 
     def find_item(self, owner: str | None, item_id: str) -> Item | None:
-        """An item of any of the owner's responses, or of their input; the newest are looked at
-        first."""
-        for (of, _), (stored, _) in reversed(self._entries.items()):
-            if of != owner:
-                continue
-            for item in (*stored.output, *stored.input):
-                if item.id == item_id:
-                    return item
-        return None
+        """An item of any of the owner's responses, or of their input; the newest of this id."""
+        found = self._items.get((owner, item_id))
+        return found[0] if found else None
 
     def remove(self, owner: str | None, response_id: str) -> bool:
         """Forget it; False if there was none."""
-        _, size = self._entries.pop((owner, response_id), (None, None))
-        if size is None:
+        entry = self._entries.pop((owner, response_id), None)
+        if entry is None:
             return False
+        response, size = entry
+        self._count_items(owner, response, -1)
         self._num_bytes -= size
         return True
+
+    def _count_items(self, owner: str | None, response: StoredResponse, step: int) -> None:
+        """Note that one response more, or less, has these items."""
+        for item in (*response.input, *response.output):
+            known, count = self._items.get((owner, item.id), (item, 0))
+            if count + step:
+                newest = item if step > 0 else known
+                self._items[owner, item.id] = newest, count + step
+            else:
+                del self._items[owner, item.id]

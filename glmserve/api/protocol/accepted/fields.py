@@ -29,7 +29,7 @@ class AcceptedField:
 
     name: str
     clients: str
-    """Who sends the field, for the guide."""
+    """The programs that send the field, for the guide."""
     meaning: str
     """What the field asks for elsewhere; for a hint also why it changes nothing here."""
     values: tuple[Any, ...] = ()

@@ -12,7 +12,9 @@ _PERPLEXITY = "Perplexity's clients"
 _SEARCH = "Searches the web."
 
 SERVICES = table(
-    hint("user", "OpenAI's SDKs, Dify, Open WebUI, One API", "Who the end user is.", str, dict),
+    hint(
+        "user", "OpenAI's SDKs, Dify, Open WebUI, One API", "Your name of the end user.", str, dict
+    ),
     hint("user_id", "ZhipuAI's SDKs", "Your name of the end user.", str),
     hint("sensitive_word_check", "ZhipuAI's SDKs", "Switches a filter of words; none here.", dict),
     hint("tool_stream", "ZhipuAI's SDKs", "Streams arguments of calls; this is always done.", bool),

@@ -45,7 +45,7 @@ TOOL_PARAM = table(
     hint("defer_loading", _BOTH, "Shows the tool later; all are shown.", bool),
     hint("eager_input_streaming", f"{_BOTH}, the AI SDK", "Streams arguments; always done.", bool),
     hint("input_examples", _BOTH, "Examples of arguments.", list),
-    hint("allowed_callers", _BOTH, "Who may call the tool: the model does.", list),
+    hint("allowed_callers", _BOTH, "Callers of the tool; the model calls it.", list),
     also=CACHE_CONTROL,
 )
 
@@ -60,6 +60,6 @@ DOCUMENT_BLOCK = table(
 )
 
 TOOL_USE_BLOCK = table(
-    hint("caller", _SDKS, "Who has called: the model.", dict),
+    hint("caller", _SDKS, "The caller of the tool: the model.", dict),
     also=CACHE_CONTROL,
 )

@@ -34,7 +34,7 @@ OUTPUT_PART = table(
 ITEM = table(
     hint("phase", f"{_CODEX}, OpenAI's SDKs", "Whether a message was the final one.", str),
     hint("internal_chat_message_metadata_passthrough", _CODEX, "Notes of the client.", dict),
-    hint("created_by", _SDKS, "Who has made the item.", str),
+    hint("created_by", _SDKS, "The author of the item.", str),
     hint("caller", _SDKS, "What has made the call.", dict),
     hint("agent", _SDKS, "Which agent has made the item.", dict),
     hint("parsed_arguments", "OpenAI's SDK for Python", "The arguments, from parse()."),
