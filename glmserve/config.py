@@ -18,6 +18,8 @@ WeightBits = Literal[8, 4]
 KvCacheDType = Literal["auto", "int8", "fp8"]
 AttentionName = Literal["auto", "native", "triton", "xformers", "sdpa"]
 CpuKernels = Literal["auto", "native", "torch"]
+GraphTarget = Literal["onnx", "onnxruntime", "openvino"]
+GraphAttention = Literal["lanes", "paged"]
 
 EMBEDDED_CHECKPOINT = Path(__file__).parent / "assets" / "glm-tiny"
 """The model that is served if the command line names none."""
@@ -35,6 +37,35 @@ class ConversionConfig:
     """Bits of the layers' linear weights."""
     group_size: int | None
     """Number of columns that share a scale; None: whole rows."""
+
+    @property
+    def partial(self) -> str:
+        """Folder that is written, and renamed to the target when it is complete."""
+        return f"{self.target}.partial"
+
+
+class CompilationConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of `glmserve compile`. Sent to the compiler's process as JSON."""
+
+    source: str
+    """Folder with config.json and weights, or one weights file with config.json beside it."""
+    target: str
+    """Folder to write; must be empty or not exist."""
+    runtime: GraphTarget
+    """What the graphs are for; `onnx`: standard operators only."""
+    attention: GraphAttention
+    """lanes: static graphs, and a lane of the cache for each sequence; paged: one dynamic graph
+    over a paged cache, by OpenVINO."""
+    dtype: DTypeName = "auto"
+    quantization: Quantization | None = None
+    """Format for linear weights that the checkpoint does not quantise; None: as they are."""
+    total_len: int | None = None
+    """Slots of a lane; None: the model's context, up to a limit."""
+    prompt_len: int = 128
+    """Tokens of a prompt that the base graph computes at once."""
+    batch_sizes: tuple[int, ...] = (1, 8)
+    """Lanes of each incremental graph."""
+    rope_scaling: RopeScaling | None = None
 
     @property
     def partial(self) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -19,17 +19,25 @@ from glmserve.models.parameters import (
     QUANTIZED_BITS,
     Parameters,
 )
-from glmserve.ops.base import AnyOps
+from glmserve.ops.base import PackedWeight
 from glmserve.ops.linear.quantized import QuantizedWeight, quantize
+
+
+class Packer(Protocol):
+    """What brings linear weights into a layout: the Ops of a device, or a file."""
+
+    def pack_linear(self, weight: Tensor | QuantizedWeight) -> PackedWeight:
+        """Bring a linear weight [out, in] into the layout."""
+        ...
 
 
 def pack_parameters(
     parameters: Iterable[tuple[str, Tensor]],
     config: ModelConfig,
-    ops: AnyOps,
+    ops: Packer,
     quantization: Quantization | None,
 ) -> Parameters:
-    """Pack linear weights for `ops`; other parameters stay as they are.
+    """Pack linear weights with `ops`; other parameters stay as they are.
 
     Args:
         parameters: canonical names and tensors; a quantised weight is two of them, codes and
