@@ -102,12 +102,15 @@ def lane_limits(config: RunnerConfig, manifest: Manifest) -> RunnerLimits:
             "--speculative-tokens: static graphs compute one token of a request in a step; leave it "
             "out"
         )
-    if config.kv_cache_tokens is not None or config.kv_cache_memory is not None:
-        raise OptionError(
-            "--kv-cache-tokens and --kv-cache-memory: the lanes of static graphs are decided when a "
-            "checkpoint is compiled, by --batch-sizes and --total-len; leave them out"
-        )
     lanes = max(manifest.batch_sizes)
+    slots = lanes * manifest.total_len
+    # A worker that replaces another is asked for the same size.
+    if config.kv_cache_tokens not in (None, slots) or config.kv_cache_memory is not None:
+        raise OptionError(
+            f"--kv-cache-tokens and --kv-cache-memory: the graphs have {lanes} lanes of "
+            f"{manifest.total_len} tokens, by --batch-sizes and --total-len of `glmserve compile`; "
+            "leave them out"
+        )
     return RunnerLimits(
         num_blocks=lanes,
         block_size=manifest.total_len,
