@@ -21,7 +21,6 @@ _SAMPLING_BLOCK = 32  # slots; the operations only choose tokens here
 
 _FIXED = {
     "quantization": None,
-    "kv_cache_dtype": "auto",
     "attention_backend": "auto",
     "deterministic": False,
     "gpu_memory_utilization": None,
@@ -84,6 +83,10 @@ def refuse_fixed_options(config: RunnerConfig, manifest: Manifest) -> None:
         )
     if config.rope_scaling not in (None, manifest.rope_scaling):
         raise OptionError("--rope-scaling is decided when a checkpoint is compiled; leave it out")
+    if config.kv_cache_dtype != "auto" and manifest.attention == "lanes":
+        raise OptionError(
+            f"--kv-cache-dtype {config.kv_cache_dtype}: lanes hold {manifest.dtype}; leave it out"
+        )
     for name, neutral in _FIXED.items():
         if getattr(config, name) != neutral:
             raise OptionError(

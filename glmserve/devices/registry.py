@@ -18,6 +18,7 @@ _BUILT_IN = {
     "rocm": "glmserve.devices.cuda:RocmDevice",
     "cpu": "glmserve.devices.cpu:CpuDevice",
     "onnxruntime": "glmserve.devices.onnxruntime:OnnxRuntimeDevice",
+    "openvino": "glmserve.devices.openvino:OpenVinoDevice",
     "null": "glmserve.devices.null:NullDevice",
 }
 _AUTO_ORDER = ("cuda", "rocm", "cpu")
@@ -25,6 +26,7 @@ _AUTO_ORDER = ("cuda", "rocm", "cpu")
 _BY_RUNTIME: dict[GraphTarget, str] = {
     "onnx": "onnxruntime",
     "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
 }
 """The device for folders that were compiled for a runtime."""
 _WITH_PLACE = frozenset(_BY_RUNTIME.values())

@@ -90,7 +90,11 @@ def _write_graphs(
     folder: Path,
 ) -> list[str]:
     """Write the graphs. Returns the names of all files that a device reads."""
-    # Imported here: each needs a package of its own.
+    # Imported here: each needs packages of its own.
+    if compilation.attention == "paged":
+        from glmserve.graphs.openvino_graphs import write_openvino_graphs
+
+        return write_openvino_graphs(model, weights, folder)
     from glmserve.graphs.onnx_graphs import write_onnx_graphs
 
     graphs = write_onnx_graphs(compilation, model, weights, dtype, quantization, folder)

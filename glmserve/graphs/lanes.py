@@ -20,16 +20,8 @@ from glmserve.graphs.lane_caches import LaneCaches
 from glmserve.graphs.lane_shape import LaneShape
 from glmserve.graphs.manifest import Manifest
 from glmserve.graphs.session import Array, BoundGraph, Graph, GraphRuntime
+from glmserve.graphs.step_result import StepResult
 from glmserve.model_config import ModelConfig
-
-
-class StepResult(NamedTuple):
-    """What the model computes in a step. S sampled tokens, R tokens of prompts read whole."""
-
-    logits: Tensor | None
-    """float32 [S, V], in the order of the sampling inputs; None: the step samples nothing."""
-    hidden: Tensor
-    """float32 [R, H]: last hidden states of sequences that are scored or pooled, in order."""
 
 
 class LaneModel:

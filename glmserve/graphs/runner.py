@@ -9,7 +9,7 @@ from torch import Tensor
 
 from glmserve.config import RunnerConfig
 from glmserve.contract.step import MaskSource, RunnerInfo, StepInput, StepOutput, no_masks
-from glmserve.graphs.lanes import StepResult
+from glmserve.graphs.step_result import StepResult
 from glmserve.ops.base import AnyOps
 from glmserve.runner.answers import StepAnswers
 

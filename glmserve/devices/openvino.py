@@ -1,0 +1,132 @@
+"""OpenVINO: one paged graph on its CPU, or static graphs over lanes on any of its devices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from glmserve.config import Quantization, ReportProgress, RunnerConfig
+from glmserve.contract.step import RunnerInfo, RunnerLimits
+from glmserve.devices.base import DeviceInfo
+from glmserve.devices.compiled import (
+    CompiledModel,
+    context_length,
+    open_compiled,
+    sampling_ops,
+    threads_of,
+)
+from glmserve.devices.cpu import default_threads
+from glmserve.devices.host import available_memory
+from glmserve.errors import OptionError
+from glmserve.graphs.runner import GraphRunner
+from glmserve.runner.limits import CacheMemory, plan_limits, step_tokens
+
+if TYPE_CHECKING:
+    import openvino
+
+    from glmserve.graphs.paged import PagedModel
+
+_STEP_TOKENS = 512
+_MAX_DRAFTS = 64
+_CACHE_SHARE = 0.25
+_ACTIVATION_GROUP = 32
+"""Columns that share a scale of rounded activations."""
+_PRECISIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+
+
+class OpenVinoDevice:
+    """A device of OpenVINO; `openvino:NAME` is that one, otherwise the CPU."""
+
+    name = "openvino"
+
+    def probe(self) -> DeviceInfo:
+        if find_spec("openvino") is None:
+            return DeviceInfo(
+                False, "the openvino package is missing; pip install 'glmserve[openvino]'"
+            )
+        import openvino
+
+        devices = ", ".join(openvino.Core().available_devices)
+        version = openvino.__version__.partition("-")[0]
+        return DeviceInfo(True, f"OpenVINO {version} ({devices}), for compiled folders")
+
+    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GraphRunner:
+        import openvino
+
+        core = openvino.Core()
+        place = device_named(core, config.device.partition(":")[2] or "CPU")
+        opened = open_compiled(config, ("openvino",), progress)
+        return _paged_runner(core, place, config, opened)
+
+
+def device_named(core: openvino.Core, name: str) -> str:
+    """OpenVINO's name of a device, such as CPU, GPU or NPU.
+
+    Raises:
+        OptionError: there is none of that name here.
+    """
+    known = core.available_devices
+    for device in known:
+        if name.upper() in (device, device.partition(".")[0]):
+            return name.upper()
+    raise OptionError(
+        f"--device openvino:{name}: OpenVINO finds no such device here; it finds {', '.join(known)}"
+    )
+
+
+def _paged_runner(
+    core: openvino.Core, place: str, config: RunnerConfig, opened: CompiledModel
+) -> GraphRunner:
+    from glmserve.graphs.paged import PagedModel
+
+    manifest, threads = opened.manifest, threads_of(config, default_threads, opened.manifest)
+    properties = paged_properties(config, manifest.dtype, manifest.quantization, threads)
+    model = PagedModel(core, opened.folder, opened.model, place, properties)
+    limits = _paged_limits(config, opened, model)
+    model.allocate(limits.num_blocks)
+    info = RunnerInfo(
+        limits=limits,
+        device=f"OpenVINO {place}, {threads} thread{'s' if threads > 1 else ''}",
+        dtype=manifest.dtype,
+        num_parameters=manifest.num_parameters,
+        weight_bytes=manifest.weight_bytes,
+        kv_cache_bytes=limits.num_blocks * model.block_bytes,
+    )
+    return GraphRunner(model, sampling_ops(config, opened.model), config, info)
+
+
+def paged_properties(
+    config: RunnerConfig, dtype: str, quantization: Quantization | None, threads: int
+) -> dict[str, object]:
+    """OpenVINO's properties of the compiled model.
+
+    Raises:
+        OptionError: its CPU device has no such KV cache.
+    """
+    if config.kv_cache_dtype == "fp8":
+        raise OptionError("--kv-cache-dtype fp8: OpenVINO's CPU has none; take int8 or auto")
+    rounds_activations = quantization in ("w8a8", "w4a8")
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,  # the server process needs its share of the cores
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[dtype],
+        "KV_CACHE_PRECISION": "u8" if config.kv_cache_dtype == "int8" else _PRECISIONS[dtype],
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": _ACTIVATION_GROUP if rounds_activations else 0,
+    }
+
+
+def _paged_limits(
+    config: RunnerConfig, opened: CompiledModel, model: PagedModel
+) -> RunnerLimits:
+    context_length(config, opened.manifest)
+    token_bytes = model.block_bytes // model.block_size
+    memory = CacheMemory(available_memory(), _CACHE_SHARE, token_bytes, model.block_size)
+    described = replace(opened.model, max_context=opened.manifest.total_len)
+    max_step_tokens = step_tokens(config, described, _STEP_TOKENS)
+    limits = plan_limits(config, described, memory, max_step_tokens)
+    return msgspec.structs.replace(limits, max_drafts=_MAX_DRAFTS)
