@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-import numpy as np
-
 from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.contract.step import RunnerInfo
 from glmserve.devices.base import DeviceInfo
@@ -46,8 +44,7 @@ class OnnxRuntimeDevice:
         limits = lane_limits(config, manifest)
         threads = threads_of(config, default_threads, manifest)
         runtime = OnnxRuntime(provider, threads)
-        dtype = np.dtype(manifest.dtype)
-        model = LaneModel(opened.folder, manifest, opened.model, runtime, dtype)
+        model = LaneModel(opened.folder, manifest, opened.model, runtime)
         info = RunnerInfo(
             limits=limits,
             device=f"{runtime.description}, {threads} threads",

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from glmserve.config import Quantization, ReportProgress, RunnerConfig
+from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.contract.step import RunnerInfo, RunnerLimits
 from glmserve.devices.base import DeviceInfo
 from glmserve.devices.compiled import (
     CompiledModel,
     context_length,
+    lane_limits,
     open_compiled,
     sampling_ops,
     threads_of,
@@ -21,6 +22,8 @@ from glmserve.devices.compiled import (
 from glmserve.devices.cpu import default_threads
 from glmserve.devices.host import available_memory
 from glmserve.errors import OptionError
+from glmserve.graphs.lanes import LaneModel
+from glmserve.graphs.manifest import Manifest
 from glmserve.graphs.runner import GraphRunner
 from glmserve.runner.limits import CacheMemory, plan_limits, step_tokens
 
@@ -59,7 +62,8 @@ class OpenVinoDevice:
         core = openvino.Core()
         place = device_named(core, config.device.partition(":")[2] or "CPU")
         opened = open_compiled(config, ("openvino",), progress)
-        return _paged_runner(core, place, config, opened)
+        make = _paged_runner if opened.manifest.attention == "paged" else _lane_runner
+        return make(core, place, config, opened)
 
 
 def device_named(core: openvino.Core, name: str) -> str:
@@ -83,13 +87,14 @@ def _paged_runner(
     from glmserve.graphs.paged import PagedModel
 
     manifest, threads = opened.manifest, threads_of(config, default_threads, opened.manifest)
-    properties = paged_properties(config, manifest.dtype, manifest.quantization, threads)
+    properties = _properties(manifest, threads)
+    properties["KV_CACHE_PRECISION"] = _cache_precision(config, manifest.dtype)
     model = PagedModel(core, opened.folder, opened.model, place, properties)
     limits = _paged_limits(config, opened, model)
     model.allocate(limits.num_blocks)
     info = RunnerInfo(
         limits=limits,
-        device=f"OpenVINO {place}, {threads} thread{'s' if threads > 1 else ''}",
+        device=_description(place, threads),
         dtype=manifest.dtype,
         num_parameters=manifest.num_parameters,
         weight_bytes=manifest.weight_bytes,
@@ -98,26 +103,53 @@ def _paged_runner(
     return GraphRunner(model, sampling_ops(config, opened.model), config, info)
 
 
-def paged_properties(
-    config: RunnerConfig, dtype: str, quantization: Quantization | None, threads: int
-) -> dict[str, object]:
-    """OpenVINO's properties of the compiled model.
+def _lane_runner(
+    core: openvino.Core, place: str, config: RunnerConfig, opened: CompiledModel
+) -> GraphRunner:
+    from glmserve.graphs.openvino_static import OpenVinoRuntime
+
+    manifest, threads = opened.manifest, threads_of(config, default_threads, opened.manifest)
+    limits = lane_limits(config, manifest)
+    properties = _properties(manifest, threads) if place == "CPU" else {}
+    runtime = OpenVinoRuntime(core, place, properties)
+    model = LaneModel(opened.folder, manifest, opened.model, runtime)
+    info = RunnerInfo(
+        limits=limits,
+        device=_description(place, threads),
+        dtype=manifest.dtype,
+        num_parameters=manifest.num_parameters,
+        weight_bytes=manifest.weight_bytes,
+        kv_cache_bytes=model.caches.num_bytes,
+    )
+    return GraphRunner(model, sampling_ops(config, opened.model), config, info)
+
+
+def _description(place: str, threads: int) -> str:
+    return f"OpenVINO {place}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _properties(manifest: Manifest, threads: int) -> dict[str, object]:
+    """OpenVINO's properties of any graph on its CPU."""
+    rounds_activations = manifest.quantization in ("w8a8", "w4a8")
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,  # the server process needs its share of the cores
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[manifest.dtype],
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": _ACTIVATION_GROUP if rounds_activations else 0,
+    }
+
+
+def _cache_precision(config: RunnerConfig, dtype: str) -> str:
+    """OpenVINO's name of the paged cache's number format.
 
     Raises:
         OptionError: its CPU device has no such KV cache.
     """
     if config.kv_cache_dtype == "fp8":
         raise OptionError("--kv-cache-dtype fp8: OpenVINO's CPU has none; take int8 or auto")
-    rounds_activations = quantization in ("w8a8", "w4a8")
-    return {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": threads,
-        "ENABLE_CPU_PINNING": False,  # the server process needs its share of the cores
-        "INFERENCE_PRECISION_HINT": _PRECISIONS[dtype],
-        "KV_CACHE_PRECISION": "u8" if config.kv_cache_dtype == "int8" else _PRECISIONS[dtype],
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": _ACTIVATION_GROUP if rounds_activations else 0,
-    }
+    return "u8" if config.kv_cache_dtype == "int8" else _PRECISIONS[dtype]
 
 
 def _paged_limits(

@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from glmserve.graphs.session import Array
 from glmserve.model_config import ModelConfig
+
+
+NUMPY_TYPES = {"float32": "float32", "float16": "float16", "bfloat16": "uint16"}
+"""What holds the numbers of a dtype; numpy has no bfloat16, so it moves their bits."""
+_INFINITE = 0x7F80  # the exponent of bfloat16's infinities and NaNs
 
 
 class LaneCaches:
     """The caches of all layers and lanes. Slots behind a lane's tokens hold finite numbers.
 
     Args:
-        dtype: of the numbers.
+        dtype: name of the numbers' dtype.
     """
 
-    def __init__(self, model: ModelConfig, lanes: int, total_len: int, dtype: DTypeLike) -> None:
+    def __init__(self, model: ModelConfig, lanes: int, total_len: int, dtype: str) -> None:
         lead = (model.num_layers, lanes, model.num_kv_heads)
-        self.keys: Array = np.zeros((*lead, model.head_dim, total_len), dtype)
-        self.values: Array = np.zeros((*lead, total_len, model.head_dim), dtype)
+        self.keys: Array = np.zeros((*lead, model.head_dim, total_len), NUMPY_TYPES[dtype])
+        self.values: Array = np.zeros((*lead, total_len, model.head_dim), NUMPY_TYPES[dtype])
         self._spoiled = np.zeros(lanes, dtype=np.bool_)
 
     @property
@@ -77,5 +81,7 @@ class LaneCaches:
 
 
 def _are_finite(numbers: Array) -> bool:
+    if numbers.dtype == np.uint16:
+        return not bool(((numbers & _INFINITE) == _INFINITE).any())
     with np.errstate(invalid="ignore", over="ignore"):
         return bool(np.isfinite(numbers.sum(dtype=np.float64)))

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import DTypeLike
 from torch import Tensor
 
 from glmserve.contract.step import ScheduledSequence, StepInput, unpack_int32
@@ -25,22 +24,13 @@ from glmserve.model_config import ModelConfig
 
 
 class LaneModel:
-    """A model whose graphs are in a compiled folder.
-
-    Args:
-        cache_dtype: numpy's name of the graphs' dtype.
-    """
+    """A model whose graphs are in a compiled folder."""
 
     def __init__(
-        self,
-        folder: Path,
-        manifest: Manifest,
-        model: ModelConfig,
-        runtime: GraphRuntime,
-        cache_dtype: DTypeLike,
+        self, folder: Path, manifest: Manifest, model: ModelConfig, runtime: GraphRuntime
     ) -> None:
         lanes, total_len = max(manifest.batch_sizes), manifest.total_len
-        self.caches = LaneCaches(model, lanes, total_len, cache_dtype)
+        self.caches = LaneCaches(model, lanes, total_len, manifest.dtype)
         self._hidden_size = model.hidden_size
         base = LaneShape(1, manifest.prompt_len, total_len)
         self._base = _Calls(runtime.load(folder / names.BASE), model, base, self.caches)

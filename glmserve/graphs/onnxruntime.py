@@ -45,6 +45,8 @@ class OnnxRuntime:
         self._options.log_severity_level = 3  # errors
         # Threads that spin take the cores from the server's event loop.
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Codes without rounded activations become floats once, not in every step.
+        self._options.add_session_config_entry("session.disable_quant_qdq", "1")
         if provider != _CPU:
             self._options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         self.description = f"onnxruntime {onnxruntime.__version__}, {provider}"

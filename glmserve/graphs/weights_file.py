@@ -75,7 +75,7 @@ class WeightsFile:
     Args:
         path: is created.
         scales: dtype of scales.
-        blocked: codes are laid out for MatMulNBits where it can multiply with them.
+        blocked: codes for rounded activations are laid out for MatMulNBits.
     """
 
     def __init__(self, path: Path, scales: torch.dtype, *, blocked: bool) -> None:
@@ -107,7 +107,8 @@ class WeightsFile:
         """Append a linear weight [N, K]."""
         if isinstance(weight, Tensor):
             return PlainLinear(self.add(weight))
-        block_size = _block_size(weight.group_size) if self._blocked else None
+        rounds = self._blocked and weight.activation_bits is not None
+        block_size = _block_size(weight.group_size) if rounds else None
         if block_size is not None:
             return self._add_blocks(weight, block_size)
         codes = weight.codes if weight.bits == 8 else _low_half_first(weight.codes)
