@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
 import torch
 from torch import Tensor
 
 from glmserve.config import RunnerConfig
-from glmserve.contract.step import MaskSource, RunnerInfo, StepInput, StepOutput, no_masks
+from glmserve.contract.step import (
+    PLACEHOLDER_TOKEN_ID,
+    MaskSource,
+    RunnerInfo,
+    ScheduledSequence,
+    StepInput,
+    StepOutput,
+    no_masks,
+)
 from glmserve.graphs.step_result import StepResult
 from glmserve.ops.base import AnyOps
 from glmserve.runner.answers import StepAnswers
+from glmserve.runner.queued_step import with_history
 
 
 class GraphModel(Protocol):
@@ -29,6 +39,8 @@ class GraphModel(Protocol):
 class GraphRunner:
     """Runs one model's graphs.
 
+    A step may be planned while the one before it runs, so it can begin at once when that ends.
+
     Args:
         ops: its argmax and draw choose tokens.
     """
@@ -39,6 +51,7 @@ class GraphRunner:
         self.info = info
         self._model: GraphModel | None = model
         never_sampled = torch.tensor(config.never_sampled, dtype=torch.int64)
+        self._chosen: dict[int, int] = {}  # by request id, in the last step
         self._answers = StepAnswers(ops, config.vocab_limit, never_sampled)
 
     @torch.inference_mode()
@@ -51,8 +64,26 @@ class GraphRunner:
         if self._model is None:
             raise RuntimeError("the runner is closed")
         model = self._model
+        step = self._resolved(step)
         result = model.run(step)
-        return self._answers.answer(step, result.logits, result.hidden, model.logits, masks)
+        output = self._answers.answer(step, result.logits, result.hidden, model.logits, masks)
+        owners = [s.request_id for s in step.sequences for _ in s.sampling_inputs]
+        self._chosen = dict(zip(owners, output.token_ids, strict=True))
+        return output
+
+    def _resolved(self, step: StepInput) -> StepInput:
+        """The step with chosen tokens in place of placeholders."""
+        if all(s.token_ids[-1] != PLACEHOLDER_TOKEN_ID for s in step.sequences):
+            return step
+        return StepInput(step.step_id, [self._with_token(s) for s in step.sequences])
+
+    def _with_token(self, sequence: ScheduledSequence) -> ScheduledSequence:
+        if sequence.token_ids[-1] != PLACEHOLDER_TOKEN_ID:
+            return sequence
+        # Any id can replace INVALID_TOKEN_ID: the result of such a sequence is dropped.
+        token = max(self._chosen[sequence.request_id], 0)
+        sampling = sequence.sampling and with_history(sequence, self._chosen)
+        return msgspec.structs.replace(sequence, token_ids=[token], sampling=sampling)
 
     def close(self) -> None:
         """Free graphs and cache."""
