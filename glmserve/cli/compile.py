@@ -66,7 +66,7 @@ def _add_formats(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attention",
         choices=get_args(GraphAttention),
-        help="lanes: static graphs with a cache lane for each sequence, which any chip can execute; "
+        help="lanes: static graphs with a cache lane for each sequence, for any chip; "
         "paged: one dynamic graph over a paged cache, for openvino only and its default",
     )
     parser.add_argument(
@@ -81,14 +81,14 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
         "--total-len",
         type=values.positive,
         metavar="TOKENS",
-        help="longest prompt and answer together; with lanes, each holds so many tokens, and a step "
-        "reads them all; default: the model's limit, with lanes at most 2048",
+        help="longest prompt and answer together; with lanes, each holds so many tokens, and a "
+        "step reads them all; default: the model's limit, with lanes at most 2048",
     )
     parser.add_argument(
         "--prompt-len",
         type=values.positive,
         metavar="TOKENS",
-        help="with lanes: tokens of a prompt that the base graph computes in one call; default: 128",
+        help="with lanes: tokens of a prompt that a call of the base graph computes; default: 128",
     )
     parser.add_argument(
         "--batch-sizes",
@@ -125,7 +125,7 @@ def _compilation(options: argparse.Namespace) -> CompilationConfig:
     target: Path = options.target.resolve()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise OptionError(f"{target}: exists, and is no empty folder")
-    attention = options.attention or ("paged" if options.runtime == "openvino" else "lanes")
+    attention: GraphAttention = options.attention or _usual_attention(options.runtime)
     if attention == "paged":
         _check_paged(options)
     compilation = CompilationConfig(
@@ -148,9 +148,15 @@ def _compilation(options: argparse.Namespace) -> CompilationConfig:
     return compilation
 
 
+def _usual_attention(runtime: GraphTarget) -> GraphAttention:
+    return "paged" if runtime == "openvino" else "lanes"
+
+
 def _check_paged(options: argparse.Namespace) -> None:
     if options.runtime != "openvino":
-        raise OptionError(f"--attention paged: {options.runtime} has no paged attention; take lanes")
+        raise OptionError(
+            f"--attention paged: {options.runtime} has no paged attention; take lanes"
+        )
     for name in ("prompt_len", "batch_sizes"):
         if getattr(options, name) is not None:
             raise OptionError(

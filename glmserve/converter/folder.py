@@ -1,4 +1,4 @@
-"""A new folder that stands in for a checkpoint: it appears whole, with everything but the weights."""
+"""A new folder in place of a checkpoint: it appears whole, with the files besides the weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the devices of compiled folders have in common: folder, options, limits, choice of tokens."""
+"""What the devices of compiled folders share: folder, options, limits, choice of tokens."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def open_compiled(
     manifest = read_manifest(folder)
     if manifest.runtime not in runtimes:
         raise OptionError(
-            f"--device {name}: {folder} was compiled for {manifest.runtime}; leave --device out, or "
-            f"compile the checkpoint with --for {runtimes[0]}"
+            f"--device {name}: {folder} was compiled for {manifest.runtime}; leave --device out, "
+            f"or compile the checkpoint with --for {runtimes[0]}"
         )
     refuse_fixed_options(config, manifest)
     check_files(folder, manifest, progress)
@@ -102,8 +102,8 @@ def lane_limits(config: RunnerConfig, manifest: Manifest) -> RunnerLimits:
     """
     if config.drafts:
         raise OptionError(
-            "--speculative-tokens: static graphs compute one token of a request in a step; leave it "
-            "out"
+            "--speculative-tokens: static graphs compute one token of a request in a step; leave "
+            "it out"
         )
     lanes = max(manifest.batch_sizes)
     slots = lanes * manifest.total_len

@@ -152,9 +152,7 @@ def _cache_precision(config: RunnerConfig, dtype: str) -> str:
     return "u8" if config.kv_cache_dtype == "int8" else _PRECISIONS[dtype]
 
 
-def _paged_limits(
-    config: RunnerConfig, opened: CompiledModel, model: PagedModel
-) -> RunnerLimits:
+def _paged_limits(config: RunnerConfig, opened: CompiledModel, model: PagedModel) -> RunnerLimits:
     context_length(config, opened.manifest)
     token_bytes = model.block_bytes // model.block_size
     memory = CacheMemory(available_memory(), _CACHE_SHARE, token_bytes, model.block_size)

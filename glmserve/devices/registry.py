@@ -55,8 +55,8 @@ def device_for(config: RunnerConfig) -> Device:
         return select_device(_BY_RUNTIME[runtime])
     if config.device.partition(":")[0] not in {*_WITH_PLACE, "null"}:
         raise OptionError(
-            f"--device {config.device}: {folder} was compiled for {runtime}; leave --device out, or "
-            "serve the checkpoint that was compiled"
+            f"--device {config.device}: {folder} was compiled for {runtime}; leave --device out, "
+            "or serve the checkpoint that was compiled"
         )
     return select_device(config.device)
 

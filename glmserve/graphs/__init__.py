@@ -1,4 +1,4 @@
-"""Compiled graphs: a model as static or paged graphs of another runtime, and the folder that holds them.
+"""Compiled graphs: a model as static or paged graphs of another runtime, in a folder.
 
 `block.py` describes the model once, over the operations of `builder.py`; `onnx_builder.py` and
 `openvino_builder.py` emit them. `compile.py` writes a folder with graphs, weights, tokenizer and

@@ -1,9 +1,9 @@
 """The block of ChatGLM2, ChatGLM3, CodeGeeX2 and GLM-4 as a graph; models/glm.py computes the same.
 
-    h = embedding                                            [T, H]
-    n = norm(h);  a = dense(attention(qkv(n)));       h = (n or h) + a
-    n = norm(h);  m = down(silu(gate) * up);          h = (n or h) + m
-    hidden = norm(h)
+h = embedding                                            [T, H]
+n = norm(h);  a = dense(attention(qkv(n)));       h = (n or h) + a
+n = norm(h);  m = down(silu(gate) * up);          h = (n or h) + m
+hidden = norm(h)
 """
 
 from __future__ import annotations

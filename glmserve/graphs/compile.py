@@ -52,10 +52,10 @@ def compile_checkpoint(compilation: CompilationConfig, progress: ReportProgress)
     dtype, quantization = dtype_of(compilation, model), quantization_of(compilation, model)
     with appearing_whole(Path(compilation.partial), Path(compilation.target)) as folder:
         weights = _write_weights(compilation, model, dtype, quantization, folder, progress)
-        files = _write_graphs(compilation, model, weights, dtype, quantization, folder)
+        graphs = _write_graphs(compilation, model, weights, dtype, quantization, folder)
         copy_other_files(model.path.parent, folder)
         write_config(model.path, folder, {})
-        manifest = _manifest(compilation, model, dtype, quantization, folder, files)
+        manifest = _manifest(compilation, model, dtype, quantization, folder, graphs)
         write_manifest(folder, manifest)
     return manifest
 
@@ -89,7 +89,7 @@ def _write_graphs(
     quantization: Quantization | None,
     folder: Path,
 ) -> list[str]:
-    """Write the graphs. Returns the names of all files that a device reads."""
+    """Write the graphs. Returns the names of all files that hold graphs and weights."""
     # Imported here: each needs packages of its own.
     if compilation.attention == "paged":
         from glmserve.graphs.openvino_graphs import write_openvino_graphs
@@ -107,7 +107,7 @@ def _manifest(
     dtype: torch.dtype,
     quantization: Quantization | None,
     folder: Path,
-    files: list[str],
+    graphs: list[str],
 ) -> Manifest:
     stored: Quantization | None = None
     if model.stored_bits is not None:
@@ -123,7 +123,7 @@ def _manifest(
         total_len=total_length(compilation, model),
         prompt_len=0 if is_paged else compilation.prompt_len,
         batch_sizes=() if is_paged else tuple(sorted(set(compilation.batch_sizes))),
-        weight_bytes=sum((folder / name).stat().st_size for name in files),
+        weight_bytes=sum((folder / name).stat().st_size for name in graphs),
         num_parameters=count_parameters(model),
-        files=describe_files(folder, files),
+        files=describe_files(folder),
     )

@@ -9,7 +9,6 @@ import numpy as np
 from glmserve.graphs.session import Array
 from glmserve.model_config import ModelConfig
 
-
 NUMPY_TYPES = {"float32": "float32", "float16": "float16", "bfloat16": "uint16"}
 """What holds the numbers of a dtype; numpy has no bfloat16, so it moves their bits."""
 _INFINITE = 0x7F80  # the exponent of bfloat16's infinities and NaNs

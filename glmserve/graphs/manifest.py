@@ -6,7 +6,6 @@ and the SHA-256 that it names, so nothing else is ever run by mistake.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from hashlib import file_digest
 from pathlib import Path
 
@@ -101,9 +100,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_bytes(text + b"\n")
 
 
-def describe_files(folder: Path, names: Iterable[str]) -> dict[str, FileEntry]:
-    """The entries of files in the folder."""
-    return {name: FileEntry((folder / name).stat().st_size, _sha256(folder / name)) for name in names}
+def describe_files(folder: Path) -> dict[str, FileEntry]:
+    """The entries of all files in the folder, which has no manifest yet."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return {path.name: FileEntry(path.stat().st_size, _sha256(path)) for path in files}
 
 
 def check_files(folder: Path, manifest: Manifest, progress: ReportProgress) -> None:
@@ -121,7 +121,9 @@ def check_files(folder: Path, manifest: Manifest, progress: ReportProgress) -> N
         if Path(name).name != name:
             raise CheckpointError(f"{folder / MANIFEST}: {name} is not a name within the folder")
         if not path.is_file():
-            raise CheckpointError(f"{path}: missing, but {MANIFEST} lists it; copy the whole folder")
+            raise CheckpointError(
+                f"{path}: missing, but {MANIFEST} lists it; copy the whole folder"
+            )
         if path.stat().st_size != entry.size or _sha256(path) != entry.sha256:
             raise CheckpointError(
                 f"{path}: not the file that was compiled; copy the folder again, or compile the "

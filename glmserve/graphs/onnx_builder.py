@@ -83,7 +83,9 @@ class OnnxBuilder:
         return self.cast(self.node("Mul", normed, weight), self.dtype)
 
     def layer_norm(self, x: str, module: str, eps: float) -> str:
-        parts = [self.cast(self.weight(f"{module}.{kind}"), "float32") for kind in ("weight", "bias")]
+        parts = [
+            self.cast(self.weight(f"{module}.{kind}"), "float32") for kind in ("weight", "bias")
+        ]
         exact = self.cast(x, "float32")
         normed = self.node("LayerNormalization", exact, *parts, axis=-1, epsilon=eps)
         return self.cast(normed, self.dtype)

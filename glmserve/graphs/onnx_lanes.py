@@ -32,7 +32,9 @@ _LOWEST = -3.0e38
 """Score of a slot that is not visible, in float32: its probability is 0."""
 
 
-def save_lane_graph(builder: OnnxBuilder, config: ModelConfig, shape: LaneShape, path: Path) -> None:
+def save_lane_graph(
+    builder: OnnxBuilder, config: ModelConfig, shape: LaneShape, path: Path
+) -> None:
     """Write the graph for `shape.lanes` lanes and `shape.tokens` new tokens of each."""
     token_ids = builder.input("input_ids", "int64", [shape.lanes, shape.tokens])
     flat_ids = builder.reshape(token_ids, [-1])
@@ -72,9 +74,7 @@ class _LaneAttention:
         self._new_values: list[str] = []
         past_lengths = builder.input("past_lengths", "int64", [shape.lanes])
         self._past_visible = self._see_past(past_lengths)
-        self._lowest = builder.constant(
-            "lowest", np.array(_LOWEST, dtype=np.float32)
-        )
+        self._lowest = builder.constant("lowest", np.array(_LOWEST, dtype=np.float32))
         self._rotations = self._rotation_rows(past_lengths)
 
     def attend(self, layer: int, qkv: str) -> str:
@@ -139,12 +139,8 @@ class _LaneAttention:
         sizes = [half, half, rest] if rest else [half, half]
         parts = builder.nodes("Split", len(sizes), heads, builder.integers(sizes), axis=-1)
         a, b = (builder.cast(part, "float32") for part in parts[:2])
-        first = builder.node(
-            "Sub", builder.node("Mul", a, cosines), builder.node("Mul", b, sines)
-        )
-        second = builder.node(
-            "Add", builder.node("Mul", b, cosines), builder.node("Mul", a, sines)
-        )
+        first = builder.node("Sub", builder.node("Mul", a, cosines), builder.node("Mul", b, sines))
+        second = builder.node("Add", builder.node("Mul", b, cosines), builder.node("Mul", a, sines))
         turned = [builder.cast(part, builder.dtype) for part in (first, second)]
         return builder.node("Concat", *turned, *parts[2:], axis=-1)
 

@@ -20,7 +20,7 @@ def provider_named(name: str) -> str:
     Raises:
         OptionError: this onnxruntime has none of that name.
     """
-    known = onnxruntime.get_available_providers()
+    known: list[str] = onnxruntime.get_available_providers()
     for provider in known:
         if name.lower() in (provider.lower(), provider.lower().removesuffix("executionprovider")):
             return provider
@@ -53,11 +53,11 @@ class OnnxRuntime:
 
     def load(self, path: Path) -> _OrtGraph:
         try:
-            session = onnxruntime.InferenceSession(
-                path, self._options, providers=[self._provider]
-            )
+            session = onnxruntime.InferenceSession(path, self._options, providers=[self._provider])
         except Exception as error:  # the package's errors have no common class
-            raise DeviceError(f"{path}: onnxruntime cannot run it on {self._provider}: {error}") from None
+            raise DeviceError(
+                f"{path}: onnxruntime cannot run it on {self._provider}: {error}"
+            ) from None
         if session.get_providers()[0] != self._provider:
             raise DeviceError(
                 f"{self._provider} did not start, and onnxruntime would compute on the CPU; see "

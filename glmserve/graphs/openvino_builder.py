@@ -1,4 +1,4 @@
-"""Emits a model's operations as OpenVINO nodes; weights are constants over the mapped weights file."""
+"""Emits a model's operations as OpenVINO nodes; weights are constants in the mapped file."""
 
 from __future__ import annotations
 
@@ -103,9 +103,7 @@ class OpenVinoBuilder:
         scale_shape = [*shape[:-1], 1]
         # The order of nodes by which OpenVINO recognises compressed weights.
         numbers = opset.convert(self._constant(codes, shape), "f16")
-        scaled = opset.multiply(
-            numbers, opset.convert(self._constant(scales, scale_shape), "f16")
-        )
+        scaled = opset.multiply(numbers, opset.convert(self._constant(scales, scale_shape), "f16"))
         if groups > 1:
             scaled = opset.reshape(scaled, integers([rows, columns]), False)
         return opset.convert(scaled, "f32")

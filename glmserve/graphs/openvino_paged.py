@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import openvino
 from numpy.typing import DTypeLike
-from openvino import opset6, opset13 as opset
+from openvino import opset6
+from openvino import opset13 as opset
 
 from glmserve.graphs.block import build_hidden
 from glmserve.graphs.openvino_builder import OpenVinoBuilder, Value, integers, number
@@ -30,14 +31,15 @@ from glmserve.model_config import ModelConfig
 
 def save_paged_graph(builder: OpenVinoBuilder, config: ModelConfig, path: Path) -> None:
     """Write the graph at `path`, and its weights beside it."""
-    inputs = [_input("input_ids", 2), _input("attention_mask", 2), _input("position_ids", 2)]
-    beams = _input("beam_idx", 1, np.int32)
-    attention = _PagedAttention(builder, config, *inputs, beams)
-    flat_ids = opset.reshape(inputs[0], integers([-1]), False)
+    token_ids, mask, positions = (
+        _input(name, 2) for name in ("input_ids", "attention_mask", "position_ids")
+    )
+    beams, rows = _input("beam_idx", 1, np.int32), _input("output_rows", 1)
+    attention = _PagedAttention(builder, config, token_ids, mask, positions, beams)
+    flat_ids = opset.reshape(token_ids, integers([-1]), False)
     hidden = build_hidden(builder, attention, config, flat_ids)
-    rows = _input("output_rows", 1)
     result = _output("hidden", opset.gather(hidden, rows, integers(0)))
-    parameters = [*inputs, beams, rows]
+    parameters = [token_ids, mask, positions, beams, rows]
     model = openvino.Model([result], attention.assignments, parameters, "glmserve")
     openvino.save_model(model, path, compress_to_fp16=False)
 
@@ -78,7 +80,9 @@ class _PagedAttention:
         self._shape = opset.shape_of(token_ids, "i64")  # [B, S]
         flat = opset.reshape(positions, integers([-1]), False)
         self._rotations = [
-            opset.unsqueeze(opset.gather(builder.weight(f"rope.{name}"), flat, integers(0)), integers(1))
+            opset.unsqueeze(
+                opset.gather(builder.weight(f"rope.{name}"), flat, integers(0)), integers(1)
+            )
             for name in ("cosines", "sines")
         ]  # [T, 1, R/2]
         self._mask = opset.unsqueeze(opset.convert(mask, "f32"), integers([1, 2]))
@@ -124,9 +128,7 @@ class _PagedAttention:
         """Past and new K or V: [B, Hkv, all tokens, D]."""
         kv_heads, dim = self._config.num_kv_heads, self._config.head_dim
         batch = opset.gather(self._shape, integers([0]), integers(0))
-        empty = opset.broadcast(
-            number(0.0), opset.concat([batch, integers([kv_heads, 0, dim])], 0)
-        )
+        empty = opset.broadcast(number(0.0), opset.concat([batch, integers([kv_heads, 0, dim])], 0))
         shape = openvino.PartialShape([-1, kv_heads, -1, dim])
         past = opset6.read_value(empty, name, openvino.Type.f32, shape)
         whole = opset.concat([opset.gather(past, self._beams, integers(0)), new], 2)

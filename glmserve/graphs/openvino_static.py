@@ -8,6 +8,7 @@ from pathlib import Path
 import openvino
 
 from glmserve.errors import DeviceError
+from glmserve.graphs.openvino_precision import check_precision
 from glmserve.graphs.session import Array
 
 
@@ -20,9 +21,7 @@ class OpenVinoRuntime:
         properties: of the compiled graphs.
     """
 
-    def __init__(
-        self, core: openvino.Core, device: str, properties: Mapping[str, object]
-    ) -> None:
+    def __init__(self, core: openvino.Core, device: str, properties: Mapping[str, object]) -> None:
         self._core = core
         self._device = device
         self._properties = dict(properties)
@@ -31,7 +30,10 @@ class OpenVinoRuntime:
         try:
             compiled = self._core.compile_model(path, self._device, self._properties)
         except RuntimeError as error:
-            raise DeviceError(f"{path}: OpenVINO cannot run it on {self._device}: {error}") from None
+            raise DeviceError(
+                f"{path}: OpenVINO cannot run it on {self._device}: {error}"
+            ) from None
+        check_precision(compiled, self._properties, self._device)
         return _OpenVinoGraph(compiled)
 
 

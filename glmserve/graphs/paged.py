@@ -17,6 +17,7 @@ from torch import Tensor
 from glmserve.contract.step import StepInput
 from glmserve.errors import DeviceError
 from glmserve.graphs import names
+from glmserve.graphs.openvino_precision import check_precision
 from glmserve.graphs.step_result import StepResult
 from glmserve.model_config import ModelConfig
 from glmserve.ops.batch import Batch
@@ -47,9 +48,12 @@ class PagedModel:
             graph = core.read_model(folder / names.PAGED)
             paged_attention_transformation(graph)
             self._compiled = core.compile_model(graph, device, properties)
-            head = core.compile_model(core.read_model(folder / names.OUTPUT_LAYER), device, properties)
+            head = core.compile_model(
+                core.read_model(folder / names.OUTPUT_LAYER), device, properties
+            )
         except RuntimeError as error:
             raise DeviceError(f"OpenVINO cannot run the paged graph on {device}: {error}") from None
+        check_precision(self._compiled, properties, device)
         self._request = self._compiled.create_infer_request()
         self._head = head.create_infer_request()
         self.block_size = self._cache_shape("value_cache.0")[2]

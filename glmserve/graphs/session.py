@@ -30,9 +30,6 @@ class Graph(Protocol):
 class GraphRuntime(Protocol):
     """Loads graphs of one folder onto one device."""
 
-    description: str
-    """Human-readable, with the device."""
-
     def load(self, path: Path) -> Graph:
         """Load and compile a graph.
 
