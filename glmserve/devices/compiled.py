@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import torch
 
 from glmserve.config import GraphTarget, ReportProgress, RunnerConfig
@@ -20,7 +21,6 @@ from glmserve.ops.cpu.select_ops import make_cpu_ops, native_kernels
 _SAMPLING_BLOCK = 32  # slots; the operations only choose tokens here
 
 _FIXED = {
-    "quantization": None,
     "attention_backend": "auto",
     "deterministic": False,
     "gpu_memory_utilization": None,
@@ -80,6 +80,12 @@ def refuse_fixed_options(config: RunnerConfig, manifest: Manifest) -> None:
         raise OptionError(
             f"--dtype {config.dtype}: the graphs were compiled in {manifest.dtype}; leave it out, "
             "or compile the checkpoint again"
+        )
+    if config.quantization not in (None, manifest.quantization):
+        raise OptionError(
+            f"--quantization {config.quantization}: the weights were compiled in "
+            f"{manifest.quantization or manifest.dtype}; leave it out, or compile the checkpoint "
+            "again"
         )
     if config.rope_scaling not in (None, manifest.rope_scaling):
         raise OptionError("--rope-scaling is decided when a checkpoint is compiled; leave it out")
@@ -146,6 +152,12 @@ def threads_of(config: RunnerConfig, default: Callable[..., int], manifest: Mani
     return config.threads or default(usable_cores(), manifest.weight_bytes)
 
 
+def count_of(number: int, thing: str) -> str:
+    """ "1 thread", "2 threads"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def sampling_ops(config: RunnerConfig, model: ModelConfig) -> AnyOps:
     """Operations whose argmax and draw choose tokens on the host."""
-    return make_cpu_ops(config, model, torch.float32, _SAMPLING_BLOCK, native_kernels(config))
+    plain = msgspec.structs.replace(config, quantization=None)  # the graphs have it
+    return make_cpu_ops(plain, model, torch.float32, _SAMPLING_BLOCK, native_kernels(plain))

@@ -8,6 +8,7 @@ from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.contract.step import RunnerInfo
 from glmserve.devices.base import DeviceInfo
 from glmserve.devices.compiled import (
+    count_of,
     lane_limits,
     open_compiled,
     sampling_ops,
@@ -47,7 +48,7 @@ class OnnxRuntimeDevice:
         model = LaneModel(opened.folder, manifest, opened.model, runtime)
         info = RunnerInfo(
             limits=limits,
-            device=f"{runtime.description}, {threads} threads",
+            device=f"{runtime.description}, {count_of(threads, 'thread')}",
             dtype=manifest.dtype,
             num_parameters=manifest.num_parameters,
             weight_bytes=manifest.weight_bytes,

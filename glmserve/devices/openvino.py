@@ -14,6 +14,7 @@ from glmserve.devices.base import DeviceInfo
 from glmserve.devices.compiled import (
     CompiledModel,
     context_length,
+    count_of,
     lane_limits,
     open_compiled,
     sampling_ops,
@@ -125,7 +126,7 @@ def _lane_runner(
 
 
 def _description(place: str, threads: int) -> str:
-    return f"OpenVINO {place}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"OpenVINO {place}, {count_of(threads, 'thread')}"
 
 
 def _properties(manifest: Manifest, threads: int) -> dict[str, object]:
