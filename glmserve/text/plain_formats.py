@@ -28,7 +28,10 @@ class PlainFormat(TaggedTools):
 
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
         system = [m.content for m in takewhile(lambda m: m.role == "system", messages)]
-        rest = [without_tools(message) for message in messages[len(system) :]]
+        rest = [
+            without_tools(message) if message.tool_calls or message.role == "tool" else message
+            for message in messages[len(system) :]
+        ]
         if tools:
             system.append(tagged.instructions(tools))
         return self.tokenizer.encode_prompt(self._text(system, rest))

@@ -215,6 +215,8 @@ async def _prompt(
         continue_last=chat.continues_last,
         variables=chat.chat_template_kwargs,
     )
+    if chat.truncate_prompt_tokens is None:
+        return prompt_ids
     return truncated(server, chat, prompt_ids, chat.output_limit or 1)
 
 

@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.pipeline import answer
 from glmserve.api.http.body import read_request
 from glmserve.api.http.endpoint import read_answer_request
@@ -33,12 +34,13 @@ _INCLUDE = ("include", "include[]")
 _DEFAULT_PAGE, _LONGEST_PAGE = 20, 100  # items; OpenAI's
 
 
-def create_response(endpoint: ResponsesEndpoint) -> Callable[[Request], Awaitable[Response]]:
+def create_response(
+    endpoint: ResponsesEndpoint, server: ServerContext
+) -> Callable[[Request], Awaitable[Response]]:
     """The handler of POST /v1/responses: answers, now or in the background."""
 
     async def handle(request: Request) -> Response:
-        server = context_of(request)
-        wanted = await read_answer_request(request, endpoint)
+        wanted = await read_answer_request(request, endpoint, server)
         if wanted.parsed.background:
             return json_response(await _background_of(request).start(server, wanted))
         return answer_response(await answer(server, wanted))
