@@ -100,6 +100,17 @@ def share(text: str) -> float:
     return value
 
 
+def tolerance(text: str) -> float:
+    """A positive number."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
 def weight(text: str) -> float:
     """A relative weight from 0.001 to 1000, so that every tenant gets a share."""
     try:

@@ -24,6 +24,7 @@ LAYERS: dict[str, int] = {
     "devices": 5,
     "worker": 5,
     "probe": 5,
+    "golden": 5,
     "cache": 6,
     "journal": 6,
     "scheduler": 7,
