@@ -35,6 +35,7 @@ LAYERS: dict[str, int] = {
     "api": 10,
     "evaluation": 10,
     "cli": 11,
+    "conformance": 11,
     "__main__": 11,
 }
 API_LAYERS = {
