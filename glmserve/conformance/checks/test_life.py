@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +14,10 @@ from glmserve.config import SupervisionConfig, report_nothing
 from glmserve.conformance.driver import Driver, generate
 from glmserve.conformance.kit import Kit, random_tokens
 from glmserve.contract.step import Runner, SamplingInput, ScheduledSequence, StepInput
-from glmserve.devices.host import available_memory
 from glmserve.executor import ProcessExecutor
+
+_STATM = Path("/proc/self/statm")
+"""Sizes of this process in pages; see proc(5)."""
 
 
 def text_of(runner: Runner) -> list[int]:
@@ -36,7 +39,12 @@ def test_a_closed_runner_and_a_new_one(kit: Kit, runner: Runner) -> None:
 
 
 def test_closing_gives_memory_back(kit: Kit) -> None:
-    """Twenty runners with caches of 64 MiB, one after the other, do not add up."""
+    """Twenty runners with caches of 64 MiB, one after the other, do not add up in this process.
+
+    On a device with memory of its own, twenty caches that are not freed show as a failure to load.
+    """
+    if not _STATM.exists():
+        pytest.skip("this system does not say how much memory a process has")
     tokens = 64 * 2**20 // _token_bytes(kit)
     before = None
     for _ in range(20):
@@ -46,9 +54,13 @@ def test_closing_gives_memory_back(kit: Kit) -> None:
         del runner
         gc.collect()
         if before is None:
-            before = available_memory()
+            before = _resident_bytes()
     assert before is not None
-    assert before - available_memory() < 10 * 64 * 2**20
+    assert _resident_bytes() - before < 10 * 64 * 2**20
+
+
+def _resident_bytes() -> int:
+    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _token_bytes(kit: Kit) -> int:
