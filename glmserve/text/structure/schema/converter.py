@@ -68,13 +68,16 @@ class Converter:
         self.dropped: list[str] = []
         """JSON pointers of keywords that were left out."""
 
-    def convert(self) -> Schema:
+    def convert(self, part: str = "") -> Schema:
         """The converted schema, without its definitions.
+
+        Args:
+            part: JSON pointer of the schema to convert.
 
         Raises:
             SchemaError: the schema is malformed, too large, or cannot be guaranteed.
         """
-        converted = self.schema(self._root, "", 0)
+        converted = self.schema(self._at(part), part, 0)
         while self._waiting:
             pointer = self._waiting.popleft()
             name = self._names[pointer, False]
