@@ -451,7 +451,6 @@ class TestStored:
         ({"max_tokens": 3}, "max_tokens"),
         ({"n": 2}, "n"),
         ({"return_token_ids": True}, "return_token_ids"),
-        ({"background": True, "stream": True}, "background"),
         ({"background": True, "store": False}, "store"),
         ({"truncation": "middle"}, "truncation"),
         ({"truncation": "auto", "input": "x" * 200}, "input"),
