@@ -233,7 +233,7 @@ class TestReferences:
         assert text_of(third) == text_of(second)
         await create(client)
         answer = await client.post(RESPONSES, json={"input": reference})
-        assert answer.json()["error"]["param"] == "input"
+        assert answer.json()["error"]["param"] == "input.0.id"
 
     async def test_items_are_their_owners(self, make_client: Any) -> None:
         config = ServerConfig(served_model_name="fake", api_keys=tenants("one", "two"))
@@ -243,7 +243,7 @@ class TestReferences:
         client.headers["Authorization"] = "Bearer two"
         answer = await client.post(RESPONSES, json={"input": [reference]})
         assert answer.status_code == 400
-        assert answer.json()["error"]["param"] == "input"
+        assert answer.json()["error"]["param"] == "input.0.id"
 
 
 class TestTruncation:
@@ -288,7 +288,7 @@ class TestInputTokens:
         result = {"type": "function_call_output", "call_id": "1", "output": "x"}
         answer = await client.post(f"{RESPONSES}/input_tokens", json={"input": [result]})
         assert answer.status_code == 400
-        assert answer.json()["error"]["param"] == "input"
+        assert answer.json()["error"]["param"] == "input.0.call_id"
 
 
 async def until(client: httpx.AsyncClient, response_id: str, *statuses: str) -> dict[str, Any]:

@@ -139,10 +139,12 @@ class ChatCompletionRequest(GenerationRequest):
                 "continue_final_message",
                 "the last message must be the assistant's, without tool_calls",
             )
-        for message in self.messages[:-1] if can_continue else self.messages:
+        for index, message in enumerate(self.messages[:-1] if can_continue else self.messages):
             if isinstance(message, AssistantMessage) and message.is_prefix:
+                name = "prefix" if message.prefix else "partial"
                 raise wrong_field(
-                    "messages", "prefix: only the last message can be continued, without tool_calls"
+                    f"messages.{index}.{name}",
+                    "only the last message can be continued, without tool_calls",
                 )
         if self.must_continue and not isinstance(self.response_format, TextFormat):
             raise wrong_field(
