@@ -62,7 +62,7 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
         ("n", 129),
         ("min_tokens", 5),
         ("metadata", "note"),
-        ("store", True),
+        ("store", "yes"),
         ("modalities", ["audio"]),
         ("audio", {"voice": "x"}),
         ("functions", [{"name": "f"}]),

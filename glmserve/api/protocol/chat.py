@@ -35,17 +35,32 @@ class JsonObjectFormat(StrictModel):
 class JsonSchemaSpec(StrictModel):
     """A schema and its name."""
 
-    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    name: str = Field("response", pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     description: str | None = None
     schema_: dict[str, Any] | bool = Field(True, alias="schema")
     strict: bool = Field(False, description="Refuse a schema that cannot be guaranteed.")
 
 
 class JsonSchemaFormat(StrictModel):
-    """JSON that matches a schema."""
+    """JSON that matches a schema: OpenAI's form, or llama.cpp's, which has the schema beside the
+    type."""
 
     type: Literal["json_schema"]
-    json_schema: JsonSchemaSpec
+    json_schema: JsonSchemaSpec | None = None
+    schema_: dict[str, Any] | bool | None = Field(
+        None, alias="schema", description="The schema, without json_schema."
+    )
+    name: str = Field("", description="With schema; has no effect.")
+    description: str = Field("", description="With schema; has no effect.")
+    strict: bool = Field(False, description="With schema: as in json_schema.")
+
+    @model_validator(mode="after")
+    def _check_schema(self) -> Self:
+        if self.json_schema is None and self.schema_ is None:
+            raise wrong_field("json_schema", "is required")
+        if self.json_schema is not None and self.schema_ is not None:
+            raise wrong_field("schema", "another form of json_schema; send one of them")
+        return self
 
 
 ResponseFormat = Annotated[
