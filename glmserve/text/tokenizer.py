@@ -76,8 +76,12 @@ class Tokenizer(ABC):
         if self._splitter is None:
             return self._encode(text)
         ids = []
-        for part in self._splitter.split(text):
-            ids += [part.id] if isinstance(part, AddedToken) else self._encode(part)
+        parts = list(self._splitter.split(text))
+        for part, following in zip(parts, [*parts[1:], None], strict=True):
+            if isinstance(part, AddedToken):
+                ids.append(part.id)
+            else:
+                ids += self._encode(part) if following is None else self._encode_before(part)
         return ids
 
     def encode_prompt(self, text: str) -> list[int]:
@@ -125,6 +129,10 @@ class Tokenizer(ABC):
     @abstractmethod
     def _encode(self, text: str) -> list[int]:
         """Ids of text without lone surrogates."""
+
+    def _encode_before(self, text: str) -> list[int]:
+        """Like `_encode`, for text before an added token."""
+        return self._encode(text)
 
     @abstractmethod
     def _piece_bytes(self, token_id: int) -> bytes:
