@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 from glmserve.errors import InvalidRequestError
@@ -76,11 +77,10 @@ class Tokenizer(ABC):
         if self._splitter is None:
             return self._encode(text)
         ids = []
-        parts = list(self._splitter.split(text))
-        for part, following in zip(parts, [*parts[1:], None], strict=True):
+        for part, following in pairwise((*self._splitter.split(text), None)):
             if isinstance(part, AddedToken):
                 ids.append(part.id)
-            else:
+            elif part is not None:
                 ids += self._encode(part) if following is None else self._encode_before(part)
         return ids
 
@@ -90,7 +90,11 @@ class Tokenizer(ABC):
         Raises:
             InvalidRequestError: see `encode`.
         """
-        return [*self._prompt_prefix, *self.encode(text), *self.prompt_suffix]
+        return self.marked(self.encode(text))
+
+    def marked(self, token_ids: Sequence[int]) -> list[int]:
+        """The ids with the tokens that stand around every prompt, such as [gMASK] and sop."""
+        return [*self._prompt_prefix, *token_ids, *self.prompt_suffix]
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of a whole list of ids.

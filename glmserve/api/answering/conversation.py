@@ -27,12 +27,13 @@ async def render(
     tools: Sequence[Tool],
     *,
     continue_last: bool = False,
+    begin_answer: bool = True,
     variables: Mapping[str, Any] = {},
 ) -> list[int]:
     """Token ids of a conversation and the tools it offers.
 
     Args:
-        continue_last: see ChatFormat.render.
+        continue_last, begin_answer: see ChatFormat.render.
         variables: see ChatFormat.with_variables.
 
     Raises:
@@ -43,7 +44,9 @@ async def render(
     check_characters(size, server.engine.info.limits.max_context, "messages")
     bound = chat_format.with_variables(variables)
     return await run_in_thread_if_large(
-        lambda: bound.render(conversation, tools, continue_last=continue_last),
+        lambda: bound.render(
+            conversation, tools, continue_last=continue_last, begin_answer=begin_answer
+        ),
         size,
         always=chat_format.blocks,
     )

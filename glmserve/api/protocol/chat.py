@@ -123,7 +123,9 @@ class ChatCompletionRequest(GenerationRequest):
         "tool_choice asks for more than text.",
     )
     add_generation_prompt: bool = Field(
-        True, description="false is possible if the last message is continued."
+        True,
+        description="false: the prompt ends with the last message, and the model itself begins an "
+        "answer.",
     )
     echo: bool = Field(False, description="Begin the answer with the message that it continues.")
     chat_template_kwargs: TemplateArguments = Field(
@@ -164,11 +166,6 @@ class ChatCompletionRequest(GenerationRequest):
         if self.must_continue and not isinstance(self.response_format, TextFormat):
             raise wrong_field(
                 "response_format", "the message that is continued would not have this format"
-            )
-        if not self.add_generation_prompt and not self.continues_last:
-            raise wrong_field(
-                "add_generation_prompt",
-                "false is possible only if the last message is the assistant's, and is continued",
             )
         return self
 
