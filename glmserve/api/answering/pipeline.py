@@ -94,10 +94,10 @@ async def _generate(
         writer = await request.endpoint.start(server, request.parsed, context)
     except InvalidRequestError as error:
         raise error.renamed(request.endpoint.field_names) from None
-    request.on_start(writer)
+    request.on_start(writer, context.headers)
     if request.is_stream:
         await _wait_first(writer.generation, request.client_left, context.journaled)
-        stream = AnswerStream(writer, context.journaled, keep)
+        stream = AnswerStream(writer, context.journaled, keep, has_ids=request.is_resumable)
         stream.headers.update(context.headers)
         return stream
     body = await writer.whole(await writer.generation.collect(request.client_left))
