@@ -35,6 +35,7 @@ def found(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
 
 
+@pytest.mark.exhaustive
 def test_it_passes_the_contract(found: None, tmp_path: Path) -> None:
     result = subprocess.run(
         [
