@@ -107,6 +107,10 @@ class Driver:
         self._next_id += 1
         return Text(self._next_id, list(tokens), blocks, layout)
 
+    def room_for(self, tokens: int) -> int:
+        """How many texts of so many tokens still get blocks."""
+        return len(self._free) // -(-tokens // self.limits.block_size)
+
     def release(self, text: Text) -> None:
         """Give the text's blocks back; they are the next to be given out."""
         self._free = text.blocks + self._free

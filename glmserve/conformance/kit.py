@@ -20,7 +20,7 @@ from glmserve.conformance.driver import Driver, Piece, Text
 from glmserve.contract.prompt_layout import PromptMarks
 from glmserve.contract.step import Logprobs, Runner, SamplingInput
 from glmserve.devices.registry import load_device
-from glmserve.errors import StartupError
+from glmserve.errors import OptionError, StartupError
 from glmserve.golden.names import LOGITS
 from glmserve.golden.reference import Reference
 from glmserve.model_config import read_model_config
@@ -28,8 +28,6 @@ from glmserve.model_config import read_model_config
 _TOLERANCES = {"float32": 2e-3, "float16": 0.1, "bfloat16": 0.6}
 """Nats, by the dtype of activations. Logits of these checkpoints reach 10."""
 
-CACHE_TOKENS = 2048
-MAX_SEQUENCES = 8
 
 Rows = NDArray[np.float32]
 """[T, V]: log-probabilities of the token after each token."""
@@ -59,32 +57,38 @@ class Kit:
         self._dtype = dtype
         self._tolerance = tolerance
         self._prepare = prepare
+        self._sizes: dict[str, int] = {"kv_cache_tokens": 2048, "max_batch_size": 8}
+        """Empty if they were fixed when the checkpoint was compiled."""
         self._runners: dict[str, Runner] = {}
         self._references: dict[str, Callable[[list[int]], Rows]] = {}
 
     def config(self, variant: str = "base", **options: Any) -> RunnerConfig:
-        """The config of a runner. Options replace those of all checks."""
+        """The config of a runner."""
         return RunnerConfig(
             **{
                 "checkpoint": str(self.served(variant)),
                 "device": self.device,
                 "dtype": self._dtype,
-                "kv_cache_tokens": CACHE_TOKENS,
-                "max_batch_size": MAX_SEQUENCES,
                 "threads": 1,
+                **self._sizes,
                 **options,
             }
         )
 
     def open(self, variant: str = "base", **options: Any) -> Runner:
-        """A new runner; to be closed.
+        """A new runner; to be closed. The first one shows whether the sizes can be chosen.
 
         Raises:
             StartupError: the device refuses the checkpoint or an option.
         """
-        return load_device(self.device).create_runner(
-            self.config(variant, **options), report_nothing
-        )
+        device = load_device(self.device)
+        try:
+            return device.create_runner(self.config(variant, **options), report_nothing)
+        except OptionError:
+            if options or not self._sizes:
+                raise
+            self._sizes = {}
+            return device.create_runner(self.config(variant), report_nothing)
 
     def runner(self, variant: str = "base") -> Runner:
         """A runner that all checks share. The check is skipped if the device refuses the variant,

@@ -15,7 +15,8 @@ def test_texts_side_by_side(kit: Kit, variant: str) -> None:
     """Prompts of different lengths, then three tokens each, in full batches."""
     runner = kit.runner(variant)
     driver = Driver(runner)
-    lengths = [1, 40, 9, 17, 5, 64, 30, 3][: runner.info.limits.max_sequences]
+    lengths = [1, 40, 9, 17, 5, 64, 30, 3]
+    lengths = lengths[: min(runner.info.limits.max_sequences, driver.room_for(80))]
     lengths = [max(n, 4) for n in lengths] if runner.info.limits.prompt_marks else lengths
     texts = [
         driver.add(
@@ -38,7 +39,7 @@ def test_texts_side_by_side(kit: Kit, variant: str) -> None:
 def test_prompts_join_texts_that_decode(kit: Kit, runner: Runner) -> None:
     """A batch that changes: texts end, others take their places and their blocks."""
     driver = Driver(runner)
-    most = min(4, runner.info.limits.max_sequences)
+    most = min(4, runner.info.limits.max_sequences, driver.room_for(80))
     running = [driver.add(random_tokens(runner, "base", 12 + i, seed=i)) for i in range(most)]
     for turn in range(6):
         sizes = [5 if text.computed < 5 else 1 for text in running]

@@ -14,6 +14,7 @@ from glmserve.config import SupervisionConfig, report_nothing
 from glmserve.conformance.driver import Driver, generate
 from glmserve.conformance.kit import Kit, random_tokens
 from glmserve.contract.step import Runner, SamplingInput, ScheduledSequence, StepInput
+from glmserve.errors import OptionError
 from glmserve.executor import ProcessExecutor
 
 _STATM = Path("/proc/self/statm")
@@ -39,7 +40,7 @@ def test_a_closed_runner_and_a_new_one(kit: Kit, runner: Runner) -> None:
 
 
 def test_closing_gives_memory_back(kit: Kit) -> None:
-    """Twenty runners with caches of 64 MiB, one after the other, do not add up in this process.
+    """Twenty runners with caches of 64 MiB, if the size is not fixed, do not add up.
 
     On a device with memory of its own, twenty caches that are not freed show as a failure to load.
     """
@@ -48,7 +49,7 @@ def test_closing_gives_memory_back(kit: Kit) -> None:
     tokens = 64 * 2**20 // _token_bytes(kit)
     before = None
     for _ in range(20):
-        runner = kit.open(kv_cache_tokens=tokens)
+        runner = _open(kit, tokens)
         text_of(runner)
         runner.close()
         del runner
@@ -57,6 +58,14 @@ def test_closing_gives_memory_back(kit: Kit) -> None:
             before = _resident_bytes()
     assert before is not None
     assert _resident_bytes() - before < 10 * 64 * 2**20
+
+
+def _open(kit: Kit, cache_tokens: int) -> Runner:
+    """A runner with a cache of this size, or of the size that it was compiled for."""
+    try:
+        return kit.open(kv_cache_tokens=cache_tokens)
+    except OptionError:
+        return kit.open()
 
 
 def _resident_bytes() -> int:
