@@ -36,6 +36,7 @@ from glmserve.ops.inputs import upload
 from glmserve.runner.answers import StepAnswers
 from glmserve.runner.batch import build_batch
 from glmserve.runner.dtypes import dtype_name
+from glmserve.runner.inspection import Observer, inspect_model
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,12 @@ class TorchRunner(Generic[Cache, Plan]):
         num_sampled = sum(len(sequence.sampling_inputs) for sequence in step.sequences)
         logits = model.logits(hidden[:num_sampled]) if num_sampled else None
         return self._answers.answer(step, logits, hidden[num_sampled:], model.logits, masks)
+
+    @torch.inference_mode()
+    def inspect(self, step: StepInput, observe: Observer) -> None:
+        """See InspectableRunner."""
+        block_size = self.info.limits.block_size
+        inspect_model(self._model, self._caches, self._ops.attention, step, block_size, observe)
 
     def close(self) -> None:
         """Free weights and cache."""
