@@ -53,6 +53,8 @@ class CompilationConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Folder to write; must be empty or not exist."""
     runtime: GraphTarget
     """What the graphs are for; `onnx`: standard operators only."""
+    ptuning_checkpoint: str | None = None
+    """P-Tuning v2 prefix: a folder with config.json and weights, or one weights file."""
     attention: GraphAttention
     """lanes: static graphs, and a lane of the cache for each sequence; paged: one dynamic graph
     over a paged cache, by OpenVINO."""

@@ -70,6 +70,12 @@ def _add_formats(parser: argparse.ArgumentParser) -> None:
         "paged: one dynamic graph over a paged cache, for openvino only and its default",
     )
     parser.add_argument(
+        "--ptuning-checkpoint",
+        type=values.checkpoint,
+        metavar="PATH",
+        help="folder of a P-Tuning v2 prefix that becomes part of the graphs; with lanes only",
+    )
+    parser.add_argument(
         "--rope-scaling",
         choices=("positions", "base"),
         help="meaning of rope_ratio in config.json, see glmserve serve --help",
@@ -137,6 +143,7 @@ def _compilation(options: argparse.Namespace) -> CompilationConfig:
         quantization=options.quantization,
         total_len=options.total_len,
         rope_scaling=options.rope_scaling,
+        ptuning_checkpoint=options.ptuning_checkpoint and str(options.ptuning_checkpoint),
         **{
             name: getattr(options, name)
             for name in ("prompt_len", "batch_sizes")

@@ -51,6 +51,11 @@ def check_compilation(compilation: CompilationConfig, model: ModelConfig) -> Non
             f"{model.path}: ChatGLM-6B reads a prompt in both directions and whole, which graphs "
             "that read it in chunks cannot; serve it with --device cpu or cuda"
         )
+    if model.prefix is not None and compilation.attention == "paged":
+        raise OptionError(
+            "--ptuning-checkpoint: OpenVINO's paged attention has no place for a prefix; add "
+            "--attention lanes"
+        )
     total_len = total_length(compilation, model)
     if total_len > model.max_context:
         raise OptionError(

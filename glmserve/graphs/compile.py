@@ -22,10 +22,11 @@ from glmserve.graphs.checks import (
     total_length,
 )
 from glmserve.graphs.manifest import Manifest, describe_files, write_manifest
-from glmserve.graphs.parameters import store_parameters
+from glmserve.graphs.parameters import store_parameters, store_prefix
 from glmserve.graphs.weights_file import WEIGHTS_FILE, StoredWeights, WeightsFile
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.models.parameters import count_parameters
+from glmserve.models.prefix import load_prefix
 from glmserve.models.weights import load_weights
 from glmserve.ops.base import rope_table
 from glmserve.runner.dtypes import dtype_name
@@ -47,7 +48,7 @@ def compile_checkpoint(compilation: CompilationConfig, progress: ReportProgress)
     """
     check_packages(compilation)
     source = Path(compilation.source)
-    model = read_model_config(source, compilation.rope_scaling)
+    model = read_model_config(source, compilation.rope_scaling, compilation.ptuning_checkpoint)
     check_compilation(compilation, model)
     dtype, quantization = dtype_of(compilation, model), quantization_of(compilation, model)
     with appearing_whole(Path(compilation.partial), Path(compilation.target)) as folder:
@@ -78,6 +79,8 @@ def _write_weights(
         rotations = rope_table(model.rope, length, _HOST)
         stored["rope.cosines"] = file.add(rotations.real)
         stored["rope.sines"] = file.add(rotations.imag)
+        if model.prefix is not None:
+            stored |= store_prefix(load_prefix(model, model.prefix, dtype), model, file)
     return stored
 
 

@@ -19,7 +19,10 @@ Hkv key/value heads, G query heads for each of them, D head dim. Inputs and outp
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -62,8 +65,20 @@ def save_head_graph(builder: OnnxBuilder, config: ModelConfig, rows: int, path: 
     builder.save(path, path.stem)
 
 
+class _Part(NamedTuple):
+    """Some keys and values to attend to."""
+
+    keys: str
+    """[B or 1, Hkv, D, length]"""
+    values: str
+    """[B or 1, Hkv, length, D]"""
+    visible: str | None
+    """bool, broadcast to [B, Hkv, N*G, length]; None: all."""
+    length: int
+
+
 class _LaneAttention:
-    """Attention to a lane's cache and to the new tokens, in two products without a copy between."""
+    """Attention to a lane's cache and to the new tokens, by a product each: nothing is copied."""
 
     def __init__(self, builder: OnnxBuilder, config: ModelConfig, shape: LaneShape) -> None:
         self._builder = builder
@@ -95,9 +110,12 @@ class _LaneAttention:
         past_values = builder.input(
             f"values.{layer}", builder.dtype, [lanes, kv_heads, shape.total_len, dim]
         )
-        return self._join(
-            self._weigh(self._group(queries), (past_keys, new_keys), (past_values, new_values))
-        )
+        parts = [
+            *self._prefix(layer),
+            _Part(past_keys, past_values, self._past_visible, shape.total_len),
+            _Part(new_keys, new_values, self._see_new(), shape.tokens),
+        ]
+        return self._join(self._weigh(self._group(queries), parts))
 
     def add_outputs(self) -> None:
         """Make K and V of the new tokens outputs of the graph."""
@@ -163,19 +181,35 @@ class _LaneAttention:
             scaled = builder.node("Transpose", parts, perm=[0, 2, 1, 3, 4])
         return builder.reshape(scaled, [lanes, kv_heads, shape.tokens * self._groups, dim])
 
-    def _weigh(self, queries: str, keys: tuple[str, str], values: tuple[str, str]) -> str:
-        """Attention of [B, Hkv, N*G, D] to cached and new tokens, in the same shape."""
-        builder, shape = self._builder, self._shape
-        visible = self._past_visible, self._see_new()
+    def _prefix(self, layer: int) -> list[_Part]:
+        """The learnt keys and values before every sequence, if the model has some."""
+        length = self._config.prefix_length
+        if not length:
+            return []
+        keys, values = (
+            self._builder.weight(f"prefix.{layer}.{kind}") for kind in ("keys", "values")
+        )
+        return [_Part(keys, values, None, length)]
+
+    def _weigh(self, queries: str, parts: Sequence[_Part]) -> str:
+        """Attention of [B, Hkv, N*G, D] to all parts, in the same shape."""
+        builder = self._builder
         scores = [
-            self._hide(builder.cast(builder.node("MatMul", queries, key), "float32"), seen)
-            for key, seen in zip(keys, visible, strict=True)
+            self._hide(
+                builder.cast(builder.node("MatMul", queries, part.keys), "float32"), part.visible
+            )
+            for part in parts
         ]
         weights = builder.node("Softmax", builder.node("Concat", *scores, axis=-1), axis=-1)
-        sizes = builder.integers([shape.total_len, shape.tokens])
-        parts = builder.nodes("Split", 2, builder.cast(weights, builder.dtype), sizes, axis=-1)
-        sums = [builder.node("MatMul", p, v) for p, v in zip(parts, values, strict=True)]
-        return builder.node("Add", *sums)
+        lengths = builder.integers([part.length for part in parts])
+        pieces = builder.nodes(
+            "Split", len(parts), builder.cast(weights, builder.dtype), lengths, axis=-1
+        )
+        sums = [
+            builder.node("MatMul", piece, part.values)
+            for piece, part in zip(pieces, parts, strict=True)
+        ]
+        return functools.reduce(builder.add, sums)
 
     def _hide(self, scores: str, visible: str | None) -> str:
         if visible is None:

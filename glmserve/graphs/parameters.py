@@ -38,6 +38,19 @@ def store_parameters(
     return stored
 
 
+def store_prefix(
+    prefix: Tensor, config: ModelConfig, file: WeightsFile
+) -> dict[str, StoredArray | StoredLinear]:
+    """Write a P-Tuning v2 prefix [layers, P, 2*Hkv, D] in the layout of a lane's cache."""
+    stored: dict[str, StoredArray | StoredLinear] = {}
+    for layer, heads in enumerate(prefix):
+        keys, values = heads.transpose(0, 1).chunk(2)  # [Hkv, P, D]
+        keys = keys[..., head_order(config)].transpose(1, 2)
+        stored[f"prefix.{layer}.keys"] = file.add(keys[None])
+        stored[f"prefix.{layer}.values"] = file.add(values[None])
+    return stored
+
+
 def _rotary_halves(
     parameters: Iterable[tuple[str, Tensor]], config: ModelConfig
 ) -> Iterator[tuple[str, Tensor]]:

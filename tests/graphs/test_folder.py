@@ -156,6 +156,15 @@ def test_the_first_generation_is_refused(golden_models: Path, tmp_path: Path) ->
         compile_model(golden_models / "glm1_base", tmp_path / "c", "onnx", "lanes")
 
 
+def test_a_prefix_needs_lanes(golden_models: Path, tmp_path: Path) -> None:
+    prefix = str(golden_models / "glm2_ptuning")
+    with pytest.raises(OptionError, match="add --attention lanes"):
+        compile_model(
+            *(golden_models / "glm2_base", tmp_path / "c", "openvino", "paged"),
+            ptuning_checkpoint=prefix,
+        )
+
+
 def test_a_damaged_checkpoint_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(checkpoint, tmp_path / "source"))
     weights = source / "model.safetensors"

@@ -12,7 +12,7 @@ from glmserve.contract.step import Runner, ScheduledSequence, ScoreInput, StepIn
 from glmserve.errors import DeviceError
 from support.compiled import FORMS, compile_model, load_compiled
 from support.decoding import Decoding, run_step
-from support.golden import NAMES, read_greedy, read_logits
+from support.golden import NAMES, PREFIXES, read_greedy, read_logits
 
 LOGPROB_ATOL = 1e-3  # of the goldens, see tests/goldens/README.md
 
@@ -35,6 +35,17 @@ def test_greedy_text_of_the_original(
     assert Decoding(runner, prompts, room).outputs(len(want[0])) == want
     for prompt, expected in zip(prompts, want, strict=True):
         assert Decoding(runner, [prompt], room).outputs(len(expected), 7) == [expected]
+
+
+@pytest.mark.parametrize(("base", "prefix"), PREFIXES[1:])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_prefix(
+    golden_models: Path, tmp_path: Path, base: str, prefix: str, runtime: GraphTarget
+) -> None:
+    options = {"ptuning_checkpoint": str(golden_models / prefix), "dtype": "float32"}
+    folder = compile_model(golden_models / base, tmp_path / "c", runtime, "lanes", **options)
+    prompts, want = read_greedy(golden_models / prefix)
+    assert Decoding(load_compiled(folder), prompts, 0).outputs(len(want[0]), 7) == want
 
 
 @pytest.mark.parametrize("name", ["glm2_base", "glm2_mha", "glm4_base", "glm2_int4"])
