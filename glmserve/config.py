@@ -75,6 +75,20 @@ class CompilationConfig(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.target}.partial"
 
 
+class CombinationConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of `glmserve combine`. Sent to its process as JSON."""
+
+    folders: list[str]
+    """Compiled folders."""
+    target: str
+    """Folder to write; must be empty or not exist."""
+
+    @property
+    def partial(self) -> str:
+        """Folder that is written, and renamed to the target when it is complete."""
+        return f"{self.target}.partial"
+
+
 class GoldenDump(msgspec.Struct, frozen=True, kw_only=True):
     """Options of `glmserve golden dump`. Sent to its process as JSON."""
 

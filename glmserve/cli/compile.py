@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_args
 
 from glmserve.cli import values
-from glmserve.config import CompilationConfig, GraphAttention, GraphTarget, Quantization
+from glmserve.config import (
+    CombinationConfig,
+    CompilationConfig,
+    GraphAttention,
+    GraphTarget,
+    Quantization,
+)
 from glmserve.contract.wire import encode_json
 from glmserve.errors import OptionError
 
@@ -111,15 +117,36 @@ def run(options: argparse.Namespace) -> NoReturn:
     Raises:
         OptionError: the options contradict each other, or the target exists.
     """
-    compilation = _compilation(options)
+    become_graph_process("compile", _compilation(options), debug=options.debug)
+
+
+def become_graph_process(
+    command: str, config: CompilationConfig | CombinationConfig, *, debug: bool
+) -> NoReturn:
+    """Replace this process by the one that works with graphs."""
     # As for the worker, a file named torch.py in the current folder must not be run.
     code = (
         f"import sys; sys.path.append({str(_PACKAGE_ROOT)!r}); "
-        f"from glmserve.graphs.main import main; main(sys.argv[1], debug={options.debug})"
+        f"from glmserve.graphs.main import main; main(*sys.argv[1:], debug={debug})"
     )
-    argument = encode_json(compilation).decode()
+    argument = encode_json(config).decode()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the worker: leave cores to others
-    os.execv(sys.executable, [sys.executable, "-P", "-c", code, argument])
+    os.execv(sys.executable, [sys.executable, "-P", "-c", code, command, argument])
+
+
+def checked_target(path: Path) -> Path:
+    """The absolute path of a folder to write.
+
+    Raises:
+        OptionError: it exists and is not empty, or an interrupted command has left its beginning.
+    """
+    target = path.resolve()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise OptionError(f"{target}: exists, and is no empty folder")
+    partial = target.with_name(f"{target.name}.partial")
+    if partial.exists():
+        raise OptionError(f"{partial}: left behind by an interrupted command; remove it")
+    return target
 
 
 def _compilation(options: argparse.Namespace) -> CompilationConfig:
@@ -128,13 +155,11 @@ def _compilation(options: argparse.Namespace) -> CompilationConfig:
     Raises:
         OptionError: the options contradict each other, or the target exists.
     """
-    target: Path = options.target.resolve()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise OptionError(f"{target}: exists, and is no empty folder")
+    target = checked_target(options.target)
     attention: GraphAttention = options.attention or _usual_attention(options.runtime)
     if attention == "paged":
         _check_paged(options)
-    compilation = CompilationConfig(
+    return CompilationConfig(
         source=str(options.source),
         target=str(target),
         runtime=options.runtime,
@@ -150,9 +175,6 @@ def _compilation(options: argparse.Namespace) -> CompilationConfig:
             if getattr(options, name) is not None
         },
     )
-    if Path(compilation.partial).exists():
-        raise OptionError(f"{compilation.partial}: left behind by a compilation; remove it")
-    return compilation
 
 
 def _usual_attention(runtime: GraphTarget) -> GraphAttention:

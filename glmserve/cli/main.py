@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     # Not before Ctrl-C can be answered: importing them takes tenths of a second.
     from glmserve.cli import (
         bench,
+        combine,
         compat,
         compile,
         convert,
@@ -51,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_command(commands)
     convert.add_command(commands)
     compile.add_command(commands)
+    combine.add_command(commands)
     golden.add_command(commands)
     replay.add_command(commands)
     bench.add_command(commands)

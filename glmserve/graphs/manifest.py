@@ -40,9 +40,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     glmserve_format: int = FORMAT
     glmserve: str = __version__
     """Version that compiled the folder."""
+    runtime: GraphTarget
     versions: dict[str, str]
     """Of the packages that wrote the graphs."""
-    runtime: GraphTarget
     attention: GraphAttention
     dtype: str
     """Of activations and of weights that are not quantised."""

@@ -19,7 +19,7 @@ _INSTRUCTION_SETS = (
     *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"),
     *("asimd", "asimddp", "bf16", "i8mm", "sve"),
 )
-_PACKAGES = ("torch", "triton", "transformers", "xformers")
+_PACKAGES = ("torch", "triton", "transformers", "xformers", "onnxruntime", "openvino")
 _INTERNAL_DEVICES = {"null"}
 """Devices for measuring only, left out of the list of devices."""
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.config import CompilationConfig, RunnerConfig, report_nothing
+from glmserve.config import CombinationConfig, CompilationConfig, RunnerConfig, report_nothing
 from glmserve.devices.registry import device_for
 from glmserve.errors import CheckpointError, DeviceError, OptionError, StartupError
+from glmserve.graphs.combine import combine_folders
 from glmserve.graphs.manifest import check_files, read_manifest
 from support.compiled import compile_model, load_compiled
 from support.tiny_models import BASE, random_weights, write_checkpoint
@@ -154,6 +155,39 @@ def test_what_cannot_be_compiled(
 def test_the_first_generation_is_refused(golden_models: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="ChatGLM-6B reads a prompt in both directions"):
         compile_model(golden_models / "glm1_base", tmp_path / "c", "onnx", "lanes")
+
+
+def test_folders_are_combined(checkpoint: Path, tmp_path: Path) -> None:
+    parts = [
+        compile_model(checkpoint, tmp_path / str(n), "onnxruntime", "lanes", batch_sizes=(n,))
+        for n in (1, 3)
+    ]
+    whole = compile_model(checkpoint, tmp_path / "w", "onnxruntime", "lanes", batch_sizes=(1, 3))
+    target = tmp_path / "combined"
+    combination = CombinationConfig(folders=list(map(str, parts)), target=str(target))
+    assert combine_folders(combination, report_nothing) == read_manifest(whole)
+    assert load_compiled(target).info.limits.batch_sizes == (1, 3)
+
+
+def test_only_what_belongs_together_is_combined(
+    checkpoint: Path, compiled: Path, tmp_path: Path
+) -> None:
+    config = BASE | {"num_layers": 1}
+    source = write_checkpoint(tmp_path / "source", config, random_weights(config))
+    others = {
+        "its prompt_len is 8": compile_model(
+            checkpoint, tmp_path / "1", "onnxruntime", "lanes", prompt_len=8
+        ),
+        "its num_parameters": compile_model(source, tmp_path / "2", "onnxruntime", "lanes"),
+        "its runtime is onnx": compile_model(checkpoint, tmp_path / "3", "onnx", "lanes"),
+        "not a folder of": checkpoint,
+    }
+    for message, other in others.items():
+        combination = CombinationConfig(
+            folders=[str(compiled), str(other)], target=str(tmp_path / "target")
+        )
+        with pytest.raises(StartupError, match=message):
+            combine_folders(combination, report_nothing)
 
 
 def test_a_prefix_needs_lanes(golden_models: Path, tmp_path: Path) -> None:
