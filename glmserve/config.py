@@ -20,6 +20,7 @@ AttentionName = Literal["auto", "native", "triton", "xformers", "sdpa"]
 CpuKernels = Literal["auto", "native", "torch"]
 GraphTarget = Literal["onnx", "onnxruntime", "openvino"]
 GraphAttention = Literal["lanes", "paged"]
+SplitStrategy = Literal["greedy", "equal", "loose"]
 
 EMBEDDED_CHECKPOINT = Path(__file__).parent / "assets" / "glm-tiny"
 """The model that is served if the command line names none."""
@@ -67,6 +68,11 @@ class CompilationConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of a prompt that the base graph computes at once."""
     batch_sizes: tuple[int, ...] = (1, 8)
     """Lanes of each incremental graph."""
+    split: int = 1
+    """Parts into which the layers are cut, for as many devices."""
+    split_strategy: SplitStrategy = "loose"
+    device_memory: int | None = None
+    """Bytes of each device; None: not limited."""
     rope_scaling: RopeScaling | None = None
 
     @property

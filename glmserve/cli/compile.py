@@ -15,6 +15,7 @@ from glmserve.config import (
     GraphAttention,
     GraphTarget,
     Quantization,
+    SplitStrategy,
 )
 from glmserve.contract.wire import encode_json
 from glmserve.errors import OptionError
@@ -103,6 +104,26 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
         help="with lanes: tokens of a prompt that a call of the base graph computes; default: 128",
     )
     parser.add_argument(
+        "--split",
+        type=values.positive,
+        default=1,
+        metavar="N",
+        help="with lanes: cut the layers into N graphs, for N devices",
+    )
+    parser.add_argument(
+        "--split-strategy",
+        choices=get_args(SplitStrategy),
+        help="greedy: fill one device after the other up to --device-memory; equal: the same "
+        "number of layers; loose: the largest part is as small as possible, embedding, output "
+        "layer and KV cache included; default: loose",
+    )
+    parser.add_argument(
+        "--device-memory",
+        type=values.num_bytes,
+        metavar="BYTES",
+        help="memory of each device, such as 16G; a part that needs more is refused",
+    )
+    parser.add_argument(
         "--batch-sizes",
         type=values.batch_sizes,
         metavar="LIST",
@@ -156,6 +177,8 @@ def _compilation(options: argparse.Namespace) -> CompilationConfig:
         OptionError: the options contradict each other, or the target exists.
     """
     target = checked_target(options.target)
+    if options.split == 1 and (options.split_strategy or options.device_memory):
+        raise OptionError("--split-strategy and --device-memory are about --split; give it")
     attention: GraphAttention = options.attention or _usual_attention(options.runtime)
     if attention == "paged":
         _check_paged(options)
@@ -167,11 +190,13 @@ def _compilation(options: argparse.Namespace) -> CompilationConfig:
         dtype=options.dtype,
         quantization=options.quantization,
         total_len=options.total_len,
+        split=options.split,
+        device_memory=options.device_memory,
         rope_scaling=options.rope_scaling,
         ptuning_checkpoint=options.ptuning_checkpoint and str(options.ptuning_checkpoint),
         **{
             name: getattr(options, name)
-            for name in ("prompt_len", "batch_sizes")
+            for name in ("prompt_len", "batch_sizes", "split_strategy")
             if getattr(options, name) is not None
         },
     )
@@ -186,7 +211,9 @@ def _check_paged(options: argparse.Namespace) -> None:
         raise OptionError(
             f"--attention paged: {options.runtime} has no paged attention; take lanes"
         )
-    for name in ("prompt_len", "batch_sizes"):
+    if options.split > 1:
+        raise OptionError("--split is for --attention lanes; a paged graph runs on one device")
+    for name in ("prompt_len", "batch_sizes", "split_strategy", "device_memory"):
         if getattr(options, name) is not None:
             raise OptionError(
                 f"--{name.replace('_', '-')} is for --attention lanes; a paged graph takes any "

@@ -133,6 +133,23 @@ def lane_limits(config: RunnerConfig, manifest: Manifest) -> RunnerLimits:
     )
 
 
+def places_of(config: RunnerConfig, manifest: Manifest, default: str) -> list[str]:
+    """Names of the runtime's devices, one for each part of the graphs: what follows the colon of
+    --device. One name stands for all parts.
+
+    Raises:
+        OptionError: there are more or fewer names than parts.
+    """
+    found = (config.device.partition(":")[2] or default).split(",")
+    parts = max(1, len(manifest.split))
+    if len(found) not in (1, parts):
+        raise OptionError(
+            f"--device {config.device}: names {count_of(len(found), 'device')}, and the graphs "
+            f"have {count_of(parts, 'part')}; name as many, or one for all"
+        )
+    return found * parts if len(found) == 1 else found
+
+
 def context_length(config: RunnerConfig, manifest: Manifest) -> int:
     """Longest prompt and answer together.
 

@@ -11,6 +11,7 @@ from glmserve.devices.compiled import (
     count_of,
     lane_limits,
     open_compiled,
+    places_of,
     sampling_ops,
     threads_of,
 )
@@ -37,18 +38,18 @@ class OnnxRuntimeDevice:
         )
 
     def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GraphRunner:
-        from glmserve.graphs.onnxruntime import OnnxRuntime, provider_named
+        from glmserve.graphs.onnxruntime import OnnxRuntime, describe, provider_named
 
-        provider = provider_named(config.device.partition(":")[2] or "CPU")
         opened = open_compiled(config, ("onnxruntime", "onnx"), progress)
         manifest = opened.manifest
+        providers = [provider_named(name) for name in places_of(config, manifest, "CPU")]
         limits = lane_limits(config, manifest)
         threads = threads_of(config, default_threads, manifest)
-        runtime = OnnxRuntime(provider, threads)
-        model = LaneModel(opened.folder, manifest, opened.model, runtime)
+        runtimes = [OnnxRuntime(provider, threads) for provider in providers]
+        model = LaneModel(opened.folder, manifest, opened.model, runtimes)
         info = RunnerInfo(
             limits=limits,
-            device=f"{runtime.description}, {count_of(threads, 'thread')}",
+            device=f"{describe(providers)}, {count_of(threads, 'thread')}",
             dtype=manifest.dtype,
             num_parameters=manifest.num_parameters,
             weight_bytes=manifest.weight_bytes,

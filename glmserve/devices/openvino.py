@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from glmserve.devices.compiled import (
     count_of,
     lane_limits,
     open_compiled,
+    places_of,
     sampling_ops,
     threads_of,
 )
@@ -61,10 +63,11 @@ class OpenVinoDevice:
         import openvino
 
         core = openvino.Core()
-        place = device_named(core, config.device.partition(":")[2] or "CPU")
         opened = open_compiled(config, ("openvino",), progress)
-        make = _paged_runner if opened.manifest.attention == "paged" else _lane_runner
-        return make(core, place, config, opened)
+        places = [device_named(core, name) for name in places_of(config, opened.manifest, "CPU")]
+        if opened.manifest.attention == "paged":
+            return _paged_runner(core, places[0], config, opened)
+        return _lane_runner(core, places, config, opened)
 
 
 def device_named(core: openvino.Core, name: str) -> str:
@@ -95,7 +98,7 @@ def _paged_runner(
     model.allocate(limits.num_blocks)
     info = RunnerInfo(
         limits=limits,
-        device=_description(place, threads),
+        device=_description([place], threads),
         dtype=manifest.dtype,
         num_parameters=manifest.num_parameters,
         weight_bytes=manifest.weight_bytes,
@@ -105,18 +108,18 @@ def _paged_runner(
 
 
 def _lane_runner(
-    core: openvino.Core, place: str, config: RunnerConfig, opened: CompiledModel
+    core: openvino.Core, places: Sequence[str], config: RunnerConfig, opened: CompiledModel
 ) -> GraphRunner:
     from glmserve.graphs.openvino_static import OpenVinoRuntime
 
     manifest, threads = opened.manifest, threads_of(config, default_threads, opened.manifest)
     limits = lane_limits(config, manifest)
-    properties = _properties(manifest, threads) if place == "CPU" else {}
-    runtime = OpenVinoRuntime(core, place, properties)
-    model = LaneModel(opened.folder, manifest, opened.model, runtime)
+    on_cpu = _properties(manifest, threads)
+    runtimes = [OpenVinoRuntime(core, place, on_cpu if place == "CPU" else {}) for place in places]
+    model = LaneModel(opened.folder, manifest, opened.model, runtimes)
     info = RunnerInfo(
         limits=limits,
-        device=_description(place, threads),
+        device=_description(places, threads),
         dtype=manifest.dtype,
         num_parameters=manifest.num_parameters,
         weight_bytes=manifest.weight_bytes,
@@ -125,8 +128,9 @@ def _lane_runner(
     return GraphRunner(model, sampling_ops(config, opened.model), config, info)
 
 
-def _description(place: str, threads: int) -> str:
-    return f"OpenVINO {place}, {count_of(threads, 'thread')}"
+def _description(places: Sequence[str], threads: int) -> str:
+    used = places[:1] if len(set(places)) == 1 else places
+    return f"OpenVINO {', '.join(used)}, {count_of(threads, 'thread')}"
 
 
 def _properties(manifest: Manifest, threads: int) -> dict[str, object]:

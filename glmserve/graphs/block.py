@@ -24,7 +24,19 @@ def build_hidden(
         token_ids: [T]
     """
     hidden = builder.embedding(token_ids)
-    for layer in range(config.num_layers):
+    hidden = build_layers(builder, attention, config, hidden, range(config.num_layers))
+    return build_final_norm(builder, config, hidden)
+
+
+def build_layers(
+    builder: GraphBuilder[Value],
+    attention: GraphAttention[Value],
+    config: ModelConfig,
+    hidden: Value,
+    layers: range,
+) -> Value:
+    """The residual stream [T, H] behind these layers."""
+    for layer in layers:
         name = f"layers.{layer}"
         normed = _norm(builder, config, hidden, f"{name}.input_norm")
         attended = attention.attend(layer, builder.linear(normed, f"{name}.qkv"))
@@ -34,6 +46,11 @@ def build_hidden(
         activated = builder.silu_and_mul(builder.linear(normed, f"{name}.gate_up"))
         block = builder.linear(activated, f"{name}.down")
         hidden = builder.add(normed if config.residual_post_norm else hidden, block)
+    return hidden
+
+
+def build_final_norm(builder: GraphBuilder[Value], config: ModelConfig, hidden: Value) -> Value:
+    """The last hidden states [T, H] from the residual stream."""
     return _norm(builder, config, hidden, "final_norm") if config.final_norm else hidden
 
 

@@ -23,6 +23,7 @@ from glmserve.graphs.checks import (
 )
 from glmserve.graphs.manifest import Manifest, describe_files, write_manifest
 from glmserve.graphs.parameters import store_parameters, store_prefix
+from glmserve.graphs.split import parts_of
 from glmserve.graphs.weights_file import WEIGHTS_FILE, StoredWeights, WeightsFile
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.models.parameters import count_parameters
@@ -53,10 +54,11 @@ def compile_checkpoint(compilation: CompilationConfig, progress: ReportProgress)
     dtype, quantization = dtype_of(compilation, model), quantization_of(compilation, model)
     with appearing_whole(Path(compilation.partial), Path(compilation.target)) as folder:
         weights = _write_weights(compilation, model, dtype, quantization, folder, progress)
-        graphs = _write_graphs(compilation, model, weights, dtype, quantization, folder)
+        parts = parts_of(compilation, model, weights, dtype)
+        graphs = _write_graphs(compilation, model, weights, dtype, quantization, parts, folder)
         copy_other_files(model.path.parent, folder)
         write_config(model.path, folder, {})
-        manifest = _manifest(compilation, model, dtype, quantization, folder, graphs)
+        manifest = _manifest(compilation, model, dtype, quantization, parts, folder, graphs)
         write_manifest(folder, manifest)
     return manifest
 
@@ -90,6 +92,7 @@ def _write_graphs(
     weights: StoredWeights,
     dtype: torch.dtype,
     quantization: Quantization | None,
+    parts: list[range],
     folder: Path,
 ) -> list[str]:
     """Write the graphs. Returns the names of all files that hold graphs and weights."""
@@ -100,7 +103,7 @@ def _write_graphs(
         return write_openvino_graphs(model, weights, folder)
     from glmserve.graphs.onnx_graphs import write_onnx_graphs
 
-    graphs = write_onnx_graphs(compilation, model, weights, dtype, quantization, folder)
+    graphs = write_onnx_graphs(compilation, model, weights, dtype, quantization, parts, folder)
     return [*graphs, WEIGHTS_FILE]
 
 
@@ -109,6 +112,7 @@ def _manifest(
     model: ModelConfig,
     dtype: torch.dtype,
     quantization: Quantization | None,
+    parts: list[range],
     folder: Path,
     graphs: list[str],
 ) -> Manifest:
@@ -126,6 +130,7 @@ def _manifest(
         total_len=total_length(compilation, model),
         prompt_len=0 if is_paged else compilation.prompt_len,
         batch_sizes=() if is_paged else tuple(sorted(set(compilation.batch_sizes))),
+        split=tuple(map(len, parts)),
         weight_bytes=sum((folder / name).stat().st_size for name in graphs),
         num_parameters=count_parameters(model),
         files=describe_files(folder),

@@ -32,12 +32,13 @@ class LaneCaches:
         """Of all caches."""
         return self.keys.nbytes + self.values.nbytes
 
-    def inputs(self, first: int, count: int) -> dict[str, Array]:
-        """The graph's inputs that are the caches of lanes first..first+count-1."""
+    def inputs(self, layers: slice, first: int, count: int) -> dict[str, Array]:
+        """The graph's inputs that are caches, of some layers and lanes first..first+count-1."""
         lanes = slice(first, first + count)
         found = {}
-        for layer, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
-            found[f"keys.{layer}"], found[f"values.{layer}"] = keys[lanes], values[lanes]
+        for layer in range(layers.start, layers.stop):
+            found[f"keys.{layer}"] = self.keys[layer, lanes]
+            found[f"values.{layer}"] = self.values[layer, lanes]
         return found
 
     def begin(self, lane: int) -> None:

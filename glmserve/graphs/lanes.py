@@ -24,26 +24,34 @@ from glmserve.model_config import ModelConfig
 
 
 class LaneModel:
-    """A model whose graphs are in a compiled folder."""
+    """A model whose graphs are in a compiled folder.
+
+    Args:
+        runtimes: one for each part of the graphs.
+    """
 
     def __init__(
-        self, folder: Path, manifest: Manifest, model: ModelConfig, runtime: GraphRuntime
+        self,
+        folder: Path,
+        manifest: Manifest,
+        model: ModelConfig,
+        runtimes: Sequence[GraphRuntime],
     ) -> None:
         lanes, total_len = max(manifest.batch_sizes), manifest.total_len
         self.caches = LaneCaches(model, lanes, total_len, manifest.dtype)
         self._hidden_size = model.hidden_size
-        base = LaneShape(1, manifest.prompt_len, total_len)
-        self._base = _Calls(runtime.load(folder / names.BASE), model, base, self.caches)
+
+        def load(graph: str, shape: LaneShape) -> _Calls:
+            files = names.parts(graph, len(manifest.split))
+            loaded = [r.load(folder / f) for r, f in zip(runtimes, files, strict=True)]
+            return _Calls(loaded, manifest.split, model, shape, self.caches)
+
+        self._base = load(names.BASE, LaneShape(1, manifest.prompt_len, total_len))
         self._incremental = {
-            size: _Calls(
-                runtime.load(folder / names.incremental(size)),
-                model,
-                LaneShape(size, 1, total_len),
-                self.caches,
-            )
+            size: load(names.incremental(size), LaneShape(size, 1, total_len))
             for size in manifest.batch_sizes
         }
-        self._head = _Head(runtime.load(folder / names.HEAD), model)
+        self._head = _Head(runtimes[-1].load(folder / names.HEAD), model)
 
     def run(self, step: StepInput) -> StepResult:
         """Compute a step. Its decodes go together, its chunks of prompts one after the other."""
@@ -83,7 +91,7 @@ class LaneModel:
         call.past_lengths[:] = 0
         call.past_lengths[places] = starts
         call.token_ids[places, 0] = [sequence.token_ids[0] for sequence in sequences]
-        call.graph.run()
+        call.run()
         keys, values = call.new_keys[..., 0], call.new_values[..., 0, :]  # [layers, B, Hkv, D]
         self.caches.append_one(lanes, starts, keys[:, places], values[:, places])
         return [
@@ -104,7 +112,7 @@ class LaneModel:
             call.token_ids[0, :count] = part
             call.past_lengths[0] = start
             call.last[0] = count - 1
-            call.graph.run()
+            call.run()
             self.caches.append(
                 lane, start, call.new_keys[:, 0, ..., :count], call.new_values[:, 0, :, :count]
             )
@@ -125,7 +133,7 @@ class _Rows(NamedTuple):
 class _Call(NamedTuple):
     """A graph over some lanes, with its inputs and outputs; see onnx_lanes.py for shapes."""
 
-    graph: BoundGraph
+    parts: list[BoundGraph]
     first: int
     """The first lane."""
     token_ids: Array
@@ -136,42 +144,82 @@ class _Call(NamedTuple):
     new_keys: Array
     new_values: Array
 
+    def run(self) -> None:
+        """Execute the parts, one after the other."""
+        for part in self.parts:
+            part.run()
+
 
 class _Calls:
-    """The calls of one graph for any lanes. They share inputs and outputs but for the caches."""
+    """The calls of one graph for any lanes. They share inputs and outputs but for the caches.
+
+    Args:
+        graphs: parts of the graph, in order.
+        split: layers of each part.
+    """
 
     def __init__(
-        self, graph: Graph, model: ModelConfig, shape: LaneShape, caches: LaneCaches
+        self,
+        graphs: Sequence[Graph],
+        split: Sequence[int],
+        model: ModelConfig,
+        shape: LaneShape,
+        caches: LaneCaches,
     ) -> None:
         self.shape = shape
-        self._graph = graph
+        self._graphs = graphs
+        self._split = split
         self._caches = caches
         self._by_first: dict[int, _Call] = {}
         lead = (model.num_layers, shape.lanes, model.num_kv_heads)
-        dtype = caches.keys.dtype
-        self._inputs: dict[str, Array] = {
-            "input_ids": np.zeros((shape.lanes, shape.tokens), np.int64),
-            "past_lengths": np.zeros(shape.lanes, np.int64),
-            "last": np.zeros(1, np.int64),
-        }
-        self._outputs: dict[str, Array] = {
-            "logits": np.zeros((shape.lanes, model.vocab_size), np.float32),
-            "hidden": np.zeros((shape.lanes * shape.tokens, model.hidden_size), np.float32),
-            "new_keys": np.zeros((*lead, model.head_dim, shape.tokens), dtype),
-            "new_values": np.zeros((*lead, shape.tokens, model.head_dim), dtype),
-        }
+        dtype, num_tokens = caches.keys.dtype, shape.lanes * shape.tokens
+        self._token_ids = np.zeros((shape.lanes, shape.tokens), np.int64)
+        self._past_lengths = np.zeros(shape.lanes, np.int64)
+        self._last = np.zeros(1, np.int64)
+        self._streams = [np.zeros((num_tokens, model.hidden_size), dtype) for _ in split[1:]]
+        self._logits = np.zeros((shape.lanes, model.vocab_size), np.float32)
+        self._hidden = np.zeros((num_tokens, model.hidden_size), np.float32)
+        self._new_keys = np.zeros((*lead, model.head_dim, shape.tokens), dtype)
+        self._new_values = np.zeros((*lead, shape.tokens, model.head_dim), dtype)
 
     def at(self, first: int) -> _Call:
         """The call for lanes from `first` on."""
         if first not in self._by_first:
-            inputs = {**self._inputs, **self._caches.inputs(first, self.shape.lanes)}
-            if self.shape.tokens == 1:
-                del inputs["last"]
-            bound = self._graph.bind(inputs, self._outputs)
             self._by_first[first] = _Call(
-                bound, first, *self._inputs.values(), *self._outputs.values()
+                [self._bind(part, first) for part in range(len(self._graphs))],
+                first,
+                self._token_ids,
+                self._past_lengths,
+                self._last,
+                self._logits,
+                self._hidden,
+                self._new_keys,
+                self._new_values,
             )
         return self._by_first[first]
+
+    def _bind(self, part: int, first: int) -> BoundGraph:
+        start = sum(self._split[:part])
+        layers = slice(start, start + self._split[part])
+        inputs = {
+            "past_lengths": self._past_lengths,
+            **self._caches.inputs(layers, first, self.shape.lanes),
+        }
+        outputs: dict[str, Array] = {
+            "new_keys": self._new_keys[layers],
+            "new_values": self._new_values[layers],
+        }
+        if part == 0:
+            inputs["input_ids"] = self._token_ids
+        else:
+            inputs["stream_in"] = self._streams[part - 1]
+        if part < len(self._graphs) - 1:
+            outputs["stream_out"] = self._streams[part]
+        else:
+            outputs |= {"logits": self._logits, "hidden": self._hidden}
+            if self.shape.tokens > 1:
+                inputs["last"] = self._last
+        return self._graphs[part].bind(inputs, outputs)
 
 
 class _Head:

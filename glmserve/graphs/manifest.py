@@ -56,6 +56,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """New tokens in a call of the base graph; 0: the graph is paged."""
     batch_sizes: tuple[int, ...]
     """Lanes of the incremental graphs, ascending; empty: the graph is paged."""
+    split: tuple[int, ...]
+    """Layers of each part of the graphs."""
     weight_bytes: int
     num_parameters: int
     files: dict[str, FileEntry]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-BASE = "base.onnx"
+BASE = "base"
 HEAD = "head.onnx"
 PAGED = "paged.xml"
 OUTPUT_LAYER = "output-layer.xml"
@@ -13,4 +13,11 @@ HEAD_ROWS = 32
 
 def incremental(lanes: int) -> str:
     """The incremental graph of so many lanes."""
-    return f"incremental-{lanes}.onnx"
+    return f"incremental-{lanes}"
+
+
+def parts(graph: str, count: int) -> list[str]:
+    """The files of a graph that is cut into parts."""
+    if count == 1:
+        return [f"{graph}.onnx"]
+    return [f"{graph}.part-{i}-of-{count}.onnx" for i in range(1, count + 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,16 +25,24 @@ def write_onnx_graphs(
     weights: StoredWeights,
     dtype: torch.dtype,
     quantization: Quantization | None,
+    parts: Sequence[range],
     folder: Path,
 ) -> list[str]:
-    """Write base, incremental and head graphs. Returns their names."""
+    """Write base, incremental and head graphs. Returns their names.
+
+    Args:
+        parts: layers of each part.
+    """
     rounds = quantization in ("w8a8", "w4a8")
     build = partial(OnnxBuilder, weights, dtype_name(dtype), rounds_activations=rounds)
     total_len = total_length(compilation, model)
     shapes = {names.BASE: LaneShape(1, compilation.prompt_len, total_len)}
     for lanes in sorted(set(compilation.batch_sizes)):
         shapes[names.incremental(lanes)] = LaneShape(lanes, 1, total_len)
-    for name, shape in shapes.items():
-        save_lane_graph(build(), model, shape, folder / name)
+    written = [names.HEAD]
+    for graph, shape in shapes.items():
+        for name, layers in zip(names.parts(graph, len(parts)), parts, strict=True):
+            save_lane_graph(build(), model, shape, layers, folder / name)
+            written.append(name)
     save_head_graph(build(), model, names.HEAD_ROWS, folder / names.HEAD)
-    return [*shapes, names.HEAD]
+    return written

@@ -15,6 +15,10 @@ Hkv key/value heads, G query heads for each of them, D head dim. Inputs and outp
     hidden          float32 [T, H]             last hidden states
     new_keys        [layers, B, Hkv, D, N]
     new_values      [layers, B, Hkv, N, D]
+
+If the layers are split, each part has the caches and new K and V of its own layers. The first part
+alone has input_ids, and the last alone `last`, logits and hidden. Between them goes the residual
+stream: stream_out [T, H] of a part is stream_in of the next.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from glmserve.graphs.block import build_hidden
+from glmserve.graphs.block import build_final_norm, build_layers
 from glmserve.graphs.lane_shape import LaneShape
 from glmserve.graphs.onnx_builder import OnnxBuilder
 from glmserve.model_config import ModelConfig
@@ -36,24 +40,37 @@ _LOWEST = -3.0e38
 
 
 def save_lane_graph(
-    builder: OnnxBuilder, config: ModelConfig, shape: LaneShape, path: Path
+    builder: OnnxBuilder, config: ModelConfig, shape: LaneShape, layers: range, path: Path
 ) -> None:
-    """Write the graph for `shape.lanes` lanes and `shape.tokens` new tokens of each."""
-    token_ids = builder.input("input_ids", "int64", [shape.lanes, shape.tokens])
-    flat_ids = builder.reshape(token_ids, [-1])
+    """Write the graph of some layers, for `shape.lanes` lanes and `shape.tokens` new tokens of
+    each."""
+    width = [shape.lanes * shape.tokens, config.hidden_size]
+    if layers.start == 0:
+        token_ids = builder.input("input_ids", "int64", [shape.lanes, shape.tokens])
+        stream = builder.embedding(builder.reshape(token_ids, [-1]))
+    else:
+        stream = builder.input("stream_in", builder.dtype, width)
     attention = _LaneAttention(builder, config, shape)
-    hidden = build_hidden(builder, attention, config, flat_ids)
-    rows = hidden
+    stream = build_layers(builder, attention, config, stream, layers)
+    if layers.stop < config.num_layers:
+        builder.output("stream_out", stream, builder.dtype, width)
+    else:
+        _add_results(builder, config, shape, stream)
+    attention.add_outputs()
+    builder.save(path, path.stem)
+
+
+def _add_results(builder: OnnxBuilder, config: ModelConfig, shape: LaneShape, stream: str) -> None:
+    """The outputs of the last part: logits and hidden states."""
+    hidden = rows = build_final_norm(builder, config, stream)
     if shape.tokens > 1:
         last = builder.input("last", "int64", [1])
         rows = builder.node("Gather", hidden, last, axis=0)
     logits = builder.cast(builder.linear(rows, "output"), "float32")
     builder.output("logits", logits, "float32", [shape.lanes, config.vocab_size])
-    num_tokens = shape.lanes * shape.tokens
     exact = builder.cast(hidden, "float32")
-    builder.output("hidden", exact, "float32", [num_tokens, config.hidden_size])
-    attention.add_outputs()
-    builder.save(path, path.stem)
+    width = [shape.lanes * shape.tokens, config.hidden_size]
+    builder.output("hidden", exact, "float32", width)
 
 
 def save_head_graph(builder: OnnxBuilder, config: ModelConfig, rows: int, path: Path) -> None:
@@ -120,7 +137,7 @@ class _LaneAttention:
     def add_outputs(self) -> None:
         """Make K and V of the new tokens outputs of the graph."""
         shape, config = self._shape, self._config
-        lead = [config.num_layers, shape.lanes, config.num_kv_heads]
+        lead = [len(self._new_keys), shape.lanes, config.num_kv_heads]
         self._stack("new_keys", self._new_keys, [*lead, config.head_dim, shape.tokens])
         self._stack("new_values", self._new_values, [*lead, shape.tokens, config.head_dim])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,12 @@ def provider_named(name: str) -> str:
     )
 
 
+def describe(providers: Sequence[str]) -> str:
+    """The runtime and its execution providers, for people."""
+    used = providers[:1] if len(set(providers)) == 1 else providers
+    return f"onnxruntime {onnxruntime.__version__}, {', '.join(used)}"
+
+
 class OnnxRuntime:
     """Loads graphs onto an execution provider.
 
@@ -49,7 +55,6 @@ class OnnxRuntime:
         self._options.add_session_config_entry("session.disable_quant_qdq", "1")
         if provider != _CPU:
             self._options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        self.description = f"onnxruntime {onnxruntime.__version__}, {provider}"
 
     def load(self, path: Path) -> _OrtGraph:
         try:

@@ -38,6 +38,10 @@ class PlainLinear:
 
     weight: StoredArray
 
+    @property
+    def num_bytes(self) -> int:
+        return self.weight.num_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class CodedLinear:
@@ -47,6 +51,10 @@ class CodedLinear:
     """int8 or int4 [N, K]"""
     scales: StoredArray
     """[N, G], for groups of K/G columns; the dtype of the activations."""
+
+    @property
+    def num_bytes(self) -> int:
+        return self.codes.num_bytes + self.scales.num_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,10 @@ class BlockedLinear:
     columns: int
     block_size: int
     """Columns that share a scale."""
+
+    @property
+    def num_bytes(self) -> int:
+        return self.codes.num_bytes + self.scales.num_bytes
 
 
 StoredLinear = PlainLinear | CodedLinear | BlockedLinear

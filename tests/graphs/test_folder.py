@@ -172,13 +172,15 @@ def test_folders_are_combined(checkpoint: Path, tmp_path: Path) -> None:
 def test_only_what_belongs_together_is_combined(
     checkpoint: Path, compiled: Path, tmp_path: Path
 ) -> None:
-    config = BASE | {"num_layers": 1}
-    source = write_checkpoint(tmp_path / "source", config, random_weights(config))
+    source = write_checkpoint(tmp_path / "source", BASE, random_weights(BASE, seed=1))
+    other_weights = compile_model(source, tmp_path / "2", "onnxruntime", "lanes")
     others = {
         "its prompt_len is 8": compile_model(
             checkpoint, tmp_path / "1", "onnxruntime", "lanes", prompt_len=8
         ),
-        "its num_parameters": compile_model(source, tmp_path / "2", "onnxruntime", "lanes"),
+        "its weights.bin is not that": compile_model(
+            source, tmp_path / "2", "onnxruntime", "lanes"
+        ),
         "its runtime is onnx": compile_model(checkpoint, tmp_path / "3", "onnx", "lanes"),
         "not a folder of": checkpoint,
     }
@@ -188,6 +190,14 @@ def test_only_what_belongs_together_is_combined(
         )
         with pytest.raises(StartupError, match=message):
             combine_folders(combination, report_nothing)
+
+
+def test_a_device_for_each_part(checkpoint: Path, tmp_path: Path) -> None:
+    folder = compile_model(checkpoint, tmp_path / "c", "onnxruntime", "lanes", split=2)
+    runner = load_compiled(folder, device="onnxruntime:CPU,CPU")
+    assert "CPUExecutionProvider" in runner.info.device
+    with pytest.raises(OptionError, match="names 3 devices, and the graphs have 2 parts"):
+        load_compiled(folder, device="onnxruntime:CPU,CPU,CPU")
 
 
 def test_a_prefix_needs_lanes(golden_models: Path, tmp_path: Path) -> None:

@@ -37,6 +37,28 @@ def test_greedy_text_of_the_original(
         assert Decoding(runner, [prompt], room).outputs(len(expected), 7) == [expected]
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    ("parts", "strategy", "memory"), [(2, "loose", None), (3, "greedy", 2**22), (4, "equal", None)]
+)
+def test_a_pipeline_of_devices(
+    golden_models: Path,
+    tmp_path: Path,
+    runtime: GraphTarget,
+    parts: int,
+    strategy: str,
+    memory: int | None,
+) -> None:
+    options = {"split": parts, "split_strategy": strategy, "device_memory": memory}
+    folder = golden_models / "glm4_base"
+    compiled = compile_model(folder, tmp_path / "c", runtime, "lanes", dtype="float32", **options)
+    prompts, want = read_greedy(folder)
+    device = f"{runtime}:{','.join(['CPU'] * parts)}"
+    runner = load_compiled(compiled, device=device)
+    assert Decoding(runner, prompts, 0).outputs(len(want[0]), 7) == want
+    assert scores(runner, prompts[-1], 500)
+
+
 @pytest.mark.parametrize(("base", "prefix"), PREFIXES[1:])
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_a_prefix(
