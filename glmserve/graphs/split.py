@@ -81,11 +81,12 @@ def split_layers(
     else:
         parts = _balance(costs, count)
     for number, layers in enumerate(parts):
-        if device_memory is not None and costs.part(layers) > device_memory:
+        needed = costs.part(layers)
+        if device_memory is not None and needed > device_memory:
             raise OptionError(
                 f"--device-memory {format_bytes(device_memory)}: part {number + 1} of {count} "
-                f"needs {format_bytes(costs.part(layers))} for {len(layers)} layers; raise --split, "
-                "or lower --total-len or --batch-sizes"
+                f"needs {format_bytes(needed)} for {len(layers)} layers; raise --split, or lower "
+                "--total-len or --batch-sizes"
             )
     return parts
 

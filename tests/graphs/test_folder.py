@@ -178,9 +178,7 @@ def test_only_what_belongs_together_is_combined(
         "its prompt_len is 8": compile_model(
             checkpoint, tmp_path / "1", "onnxruntime", "lanes", prompt_len=8
         ),
-        "its weights.bin is not that": compile_model(
-            source, tmp_path / "2", "onnxruntime", "lanes"
-        ),
+        "its weights.bin is not that": other_weights,
         "its runtime is onnx": compile_model(checkpoint, tmp_path / "3", "onnx", "lanes"),
         "not a folder of": checkpoint,
     }
