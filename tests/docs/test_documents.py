@@ -251,5 +251,5 @@ def test_the_file_of_keys_is_one(tmp_path: Path) -> None:
     page = "glmserve/guide/operations.md"
     (example,) = [b for b in blocks(page, "") if b.startswith("# keys.txt")]
     file.write_text(example)
-    tenants = {tenant.name for tenant in read_api_keys(None, file, DEFAULT_TENANT).values()}
+    tenants = {tenant.name for tenant in read_api_keys((), file, DEFAULT_TENANT).values()}
     assert tenants == {"research", "website", "batch"}

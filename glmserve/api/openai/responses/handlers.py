@@ -9,9 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from glmserve.api.answering.pipeline import answer
+from glmserve.api.answering.rendered_prompt import rendered_chat
 from glmserve.api.http.body import read_request
 from glmserve.api.http.endpoint import read_answer_request
 from glmserve.api.http.event_stream import EventsResponse
+from glmserve.api.http.request_id import own_or_new_id
 from glmserve.api.http.responses import answer_response, json_response
 from glmserve.api.http.state import caller_of, context_of
 from glmserve.api.openai.responses.background import BackgroundResponses
@@ -61,6 +63,23 @@ def count_input_tokens(endpoint: ResponsesEndpoint) -> Callable[[Request], Await
         except InvalidRequestError as error:
             raise error.renamed(endpoint.field_names) from None
         return json_response(InputTokenCount(count))
+
+    return handle
+
+
+def render_response(endpoint: ResponsesEndpoint) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of POST /v1/responses/render: a request's prompt as token ids."""
+
+    async def handle(request: Request) -> Response:
+        server, caller = context_of(request), caller_of(request)
+        parsed, _ = await read_request(request, endpoint.request_type)
+        server.settle_model(parsed)
+        try:
+            chat = await endpoint.chat(parsed, caller)
+            prompt = await rendered_chat(server, chat, f"resp_{own_or_new_id(request)}")
+        except InvalidRequestError as error:
+            raise error.renamed(endpoint.field_names) from None
+        return json_response(prompt)
 
     return handle
 
