@@ -46,7 +46,8 @@ def create_response(endpoint: ResponsesEndpoint) -> Callable[[Request], Awaitabl
             running = await _background_of(request).start(server, wanted)
             if running.log is not None:
                 return EventsResponse(running.log.read(), running.headers)
-            return json_response(running.response, headers=running.headers)
+            queued = msgspec.structs.replace(running.response, status="queued")
+            return json_response(queued, headers=running.headers)
         return answer_response(await answer(server, wanted))
 
     return handle
@@ -93,7 +94,8 @@ async def cancel_response(request: Request) -> Response:
     body = _find(request).body
     if not msgspec.json.decode(body)["background"]:
         raise InvalidRequestError(
-            "only a response in the background can be cancelled", "background"
+            "Cannot cancel a synchronous response. Only one in the background can be cancelled",
+            "background",
         )
     return Response(body, media_type="application/json")
 
@@ -190,7 +192,9 @@ def _find(request: Request) -> StoredResponse:
 
 
 def _not_found(response_id: str) -> ResponseNotFoundError:
-    return ResponseNotFoundError(f"there is no response {response_id[:100]!r} here, or no longer")
+    return ResponseNotFoundError(  # as OpenAI says it
+        f"Response with id '{response_id[:100]}' not found. It was not stored here, or is forgotten"
+    )
 
 
 def _check_query(request: Request, known: Collection[str]) -> None:
