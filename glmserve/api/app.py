@@ -65,11 +65,11 @@ def create_app(context: ServerContext) -> Starlette:
     store = ResponseStore(context.config.response_store_size)
     responses = ResponsesEndpoint(store)
     endpoints = (ChatEndpoint(), CompletionsEndpoint(), MessagesEndpoint())
-    chat, completions, _ = (answering(endpoint) for endpoint in endpoints)
+    chat, completions, _ = (answering(endpoint, context) for endpoint in endpoints)
     app = Starlette(
         routes=[
-            *(Route(e.path, answering(e), methods=["POST"]) for e in endpoints),
-            Route(responses.path, create_response(responses), methods=["POST"]),
+            *(Route(e.path, answering(e, context), methods=["POST"]) for e in endpoints),
+            Route(responses.path, create_response(responses, context), methods=["POST"]),
             Route(
                 f"{responses.path}/input_tokens", count_input_tokens(responses), methods=["POST"]
             ),
@@ -115,6 +115,7 @@ def create_app(context: ServerContext) -> Starlette:
     app.state.error_shapes = {ANTHROPIC_PATH: anthropic_error_body}
     largest_body = context.config.max_body_size
     app.state.body_memory = BodyMemory(_MOST_LARGEST_BODIES * largest_body, largest_body)
+    app.state.unknown_fields = context.unknown_fields
     app.state.responses = store
     app.state.background = BackgroundResponses()
     return app

@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from glmserve.cli import values
+from glmserve.cli.compute_process import become
 from glmserve.config import ConversionConfig, WeightBits
 from glmserve.errors import OptionError
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_PACKAGE_ROOT = Path(__file__).parents[2]
 _BITS: dict[str, WeightBits] = {"int8": 8, "int4": 4}
 
 
@@ -57,14 +55,8 @@ def run(options: argparse.Namespace) -> NoReturn:
         OptionError: the options contradict each other, or the target exists.
     """
     conversion = _conversion(options)
-    # As for the worker, a file named torch.py in the current folder must not be run.
-    code = (
-        f"import sys; sys.path.append({str(_PACKAGE_ROOT)!r}); "
-        f"from glmserve.converter.main import main; main(sys.argv[1], debug={options.debug})"
-    )
     argument = json.dumps(dataclasses.asdict(conversion))
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the worker: leave cores to others
-    os.execv(sys.executable, [sys.executable, "-P", "-c", code, argument])
+    become("glmserve.converter.main", argument, debug=options.debug)
 
 
 def _conversion(options: argparse.Namespace) -> ConversionConfig:

@@ -51,7 +51,10 @@ def _as_texts(
 ) -> tuple[list[str], list[ChatMessage]]:
     """The system texts, which explain the tools, and the other messages as texts."""
     system = [m.content for m in takewhile(lambda m: m.role == "system", messages)]
-    rest = [without_tools(message) for message in messages[len(system) :]]
+    rest = [
+        without_tools(message) if message.tool_calls or message.role == "tool" else message
+        for message in messages[len(system) :]
+    ]
     if tools:
         system.append(tagged.instructions(tools))
     return system, rest

@@ -41,7 +41,9 @@ Models and kernels (these import torch):
     attention_steps     one step of any attention backend against plain attention
     emulated_gpu        Triton's interpreter in the place of a GPU
     native              the compiled CPU kernels, or a skip
+    faulty_devices      the cpu device with one fault each
 
 How tests are run:
+    exhaustive          marks further variants, which only the gate runs
     parallel            over how many processes, and in which order
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -42,10 +43,14 @@ async def render(
     conversation = chat_messages(messages)
     size = num_characters(conversation, tools)
     check_characters(size, server.engine.info.limits.max_context, "messages")
-    bound = chat_format.with_variables(variables)
+    bound = chat_format.with_variables(variables) if variables else chat_format
     return await run_in_thread_if_large(
-        lambda: bound.render(
-            conversation, tools, continue_last=continue_last, begin_answer=begin_answer
+        partial(
+            bound.render,
+            conversation,
+            tools,
+            continue_last=continue_last,
+            begin_answer=begin_answer,
         ),
         size,
         always=chat_format.blocks,

@@ -9,7 +9,6 @@ from glmserve.api.answering.client import ClientGoneError, ClientSignal, either
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import AnswerRequest
 from glmserve.api.answering.generation import Generation
-from glmserve.api.answering.generation_defaults import apply_defaults
 from glmserve.api.answering.outcome import AnswerStream, WholeAnswer
 from glmserve.api.answering.record_or_resume import record_or_resume
 from glmserve.api.answering.response_cache import JSON, KeptAnswer, cache_key
@@ -37,9 +36,9 @@ async def answer(server: ServerContext, request: AnswerRequest) -> WholeAnswer |
         GlmserveError: the request cannot be honoured, or the generation failed.
     """
     server.settle_model(request.parsed)
+    server.apply_defaults(request.parsed)
     for check in request.endpoint.checks:
         check(request.parsed)
-    apply_defaults(server.generation_defaults, request.parsed)
     journaled = await record_or_resume(server.answers, request)
     context = AnswerContext(request.caller)
     if journaled is not None:

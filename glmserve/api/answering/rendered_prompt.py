@@ -9,7 +9,6 @@ import msgspec
 
 from glmserve.api.answering.chat_generation import chat_prompt
 from glmserve.api.answering.context import ServerContext
-from glmserve.api.answering.generation_defaults import apply_defaults
 from glmserve.api.answering.submission import room_for_output
 from glmserve.api.protocol import ChatCompletionRequest, GenerationRequest
 from glmserve.errors import InvalidRequestError
@@ -48,7 +47,7 @@ async def rendered_chat(
         GlmserveError: the request cannot be honoured.
     """
     server.settle_model(chat)
-    apply_defaults(server.generation_defaults, chat)
+    server.apply_defaults(chat)
     prompt_ids = await chat_prompt(server, chat)
     assert server.chat_format is not None  # otherwise there is no prompt
     stop_ids = {*server.chat_format.stop_ids, *server.model.eos_token_ids}

@@ -9,7 +9,6 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from glmserve.api.answering.generation_defaults import apply_defaults
 from glmserve.api.answering.rendered_prompt import (
     rendered,
     rendered_chat,
@@ -50,7 +49,7 @@ async def render_completion(request: Request) -> Response:
     server = context_of(request)
     wanted, _ = await read_request(request, CompletionRenderRequest)
     server.settle_model(wanted)
-    apply_defaults(server.generation_defaults, wanted)
+    server.apply_defaults(wanted)
     encoded = await encode_prompts(
         server, wanted.prompts, "prompt", add_special_tokens=wanted.add_special_tokens
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -169,14 +170,14 @@ class ChatCompletionRequest(GenerationRequest):
             )
         return self
 
-    @property
+    @cached_property
     def must_continue(self) -> bool:
         """Whether the request says that the last message is to be continued."""
         last = self.messages[-1]
         is_prefix = isinstance(last, AssistantMessage) and last.is_prefix
         return bool(self.continue_final_message) or is_prefix
 
-    @property
+    @cached_property
     def continues_last(self) -> bool:
         """Whether the answer continues the last message."""
         last = self.messages[-1]
@@ -187,12 +188,12 @@ class ChatCompletionRequest(GenerationRequest):
         )
         return can_be_continued(last) and is_free
 
-    @property
+    @cached_property
     def begun_answer(self) -> str:
         """The text that the answer continues."""
         return self.messages[-1].text if self.continues_last else ""
 
-    @property
+    @cached_property
     def output_limit(self) -> int | None:
         limit = self.max_completion_tokens or self.max_tokens or self.n_predict
         return None if limit == -1 else limit

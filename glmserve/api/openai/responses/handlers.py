@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.pipeline import answer
 from glmserve.api.answering.rendered_prompt import rendered_chat
 from glmserve.api.http.body import read_request
@@ -36,12 +37,13 @@ _INCLUDE = ("include", "include[]")
 _DEFAULT_PAGE, _LONGEST_PAGE = 20, 100  # items; OpenAI's
 
 
-def create_response(endpoint: ResponsesEndpoint) -> Callable[[Request], Awaitable[Response]]:
+def create_response(
+    endpoint: ResponsesEndpoint, server: ServerContext
+) -> Callable[[Request], Awaitable[Response]]:
     """The handler of POST /v1/responses: answers, now or in the background."""
 
     async def handle(request: Request) -> Response:
-        server = context_of(request)
-        wanted = await read_answer_request(request, endpoint)
+        wanted = await read_answer_request(request, endpoint, server)
         if wanted.parsed.background:
             running = await _background_of(request).start(server, wanted)
             if running.log is not None:
