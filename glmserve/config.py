@@ -16,7 +16,7 @@ RopeScaling = Literal["positions", "base"]
 Quantization = Literal["int8", "int4", "w8a8", "w4a8"]
 WeightBits = Literal[8, 4]
 KvCacheDType = Literal["auto", "int8", "fp8"]
-AttentionName = Literal["auto", "native", "triton", "xformers", "sdpa"]
+AttentionName = Literal["auto", "native", "triton", "xformers", "npu", "atb", "sdpa"]
 CpuKernels = Literal["auto", "native", "torch"]
 
 EMBEDDED_CHECKPOINT = Path(__file__).parent / "assets" / "glm-tiny"
@@ -40,6 +40,19 @@ class ConversionConfig:
     def partial(self) -> str:
         """Folder that is written, and renamed to the target when it is complete."""
         return f"{self.target}.partial"
+
+
+class NpuEnvironment(msgspec.Struct, frozen=True, kw_only=True):
+    """Environment variables of Ascend NPUs, as the command line found them; None: not set."""
+
+    visible_devices: str | None = None
+    """ASCEND_RT_VISIBLE_DEVICES: numbers of the NPUs that the runtime shows."""
+    bind_cpu: str | None = None
+    """BIND_CPU: "0" leaves the worker on all CPUs."""
+    allocator: str | None = None
+    """PYTORCH_NPU_ALLOC_CONF"""
+    task_queue: str | None = None
+    """TASK_QUEUE_ENABLE"""
 
 
 class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +102,7 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Logical CPUs for the worker of the cpu device; None: all that the server may use."""
     numa_node: int | None = None
     """NUMA node of `cpus`. Its memory is used first."""
+    npu: NpuEnvironment = NpuEnvironment()
     debug: bool = False
     """Show tracebacks of errors in the worker."""
     vocab_limit: int | None = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from glmserve.cli import values
 from glmserve.config import ConversionConfig, WeightBits
 from glmserve.errors import OptionError
+from glmserve.process.torch_environment import prepare_for_torch
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> NoReturn:
         f"from glmserve.converter.main import main; main(sys.argv[1], debug={options.debug})"
     )
     argument = json.dumps(dataclasses.asdict(conversion))
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the worker: leave cores to others
+    prepare_for_torch()
     os.execv(sys.executable, [sys.executable, "-P", "-c", code, argument])
 
 

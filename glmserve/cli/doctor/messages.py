@@ -30,6 +30,7 @@ MEMORY_LIMIT = Message("; the container may take {limit}", "；容器上限 {lim
 PACKAGES = Message("packages", "软件包")
 NOT_INSTALLED = Message("{name}: not installed", "{name}：未安装")
 DEVICE = Message("device {name}", "设备 {name}")
+SETTINGS = Message("{name} settings", "{name} 设置")
 USABLE = Message("can be used: {reason}", "可用：{reason}")
 NOT_USABLE = Message("cannot be used: {reason}", "不可用：{reason}")
 GPU = Message("GPU {number}", "GPU {number}")

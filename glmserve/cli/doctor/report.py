@@ -63,6 +63,9 @@ def _machine(machine: Machine, say: Say) -> Iterator[Row]:
     for device in machine.devices:
         usable = m.USABLE if device.available else m.NOT_USABLE
         yield say(m.DEVICE, name=device.name), say(usable, reason=device.reason)
+        if device.settings:
+            values = ", ".join(f"{name}={value}" for name, value in device.settings.items())
+            yield say(m.SETTINGS, name=device.name), values
     for number, gpu in enumerate(machine.gpus):
         total, free = format_size(gpu.total_bytes), format_size(gpu.free_bytes)
         memory = say(m.GPU_MEMORY, name=gpu.name, total=total, free=free)

@@ -90,9 +90,10 @@ def make_cpu_ops(
     reason = _why_no_native_attention(config, model, block_size, native)
     name = config.attention_backend
     if name not in ("auto", "native", "sdpa"):
+        hardware = "an Ascend NPU" if name in ("npu", "atb") else "a GPU"
         raise OptionError(
-            f"--attention-backend {name} cannot be used here: it needs a GPU, and this is the cpu "
-            "device; its backends are native and sdpa"
+            f"--attention-backend {name} cannot be used here: it needs {hardware}, and this is the "
+            "cpu device; its backends are native and sdpa"
         )
     if name == "native" and reason:
         raise OptionError(f"--attention-backend native cannot be used here: {reason}")

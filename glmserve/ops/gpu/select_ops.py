@@ -57,8 +57,9 @@ def make_ops(
     if config.deterministic and reason:
         raise OptionError(f"--deterministic cannot be had here: {reason}")
     name = config.attention_backend
-    if name == "native":
-        raise OptionError("--attention-backend native is for CPUs; take triton")
+    if name in ("native", "npu", "atb"):
+        hardware = "CPUs" if name == "native" else "Ascend NPUs"
+        raise OptionError(f"--attention-backend {name} is for {hardware}; take triton")
     if name == "triton" and reason:
         raise OptionError(f"--attention-backend triton cannot be used here: {reason}")
     if name == "triton" or (name == "auto" and not reason):
