@@ -1,0 +1,87 @@
+"""Servers on the simulated NPU: every answer is the CPU's, whatever happens on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from support.ascend_simulator.device import NAME, install
+from support.crashing_worker import long_requests, read_all
+from support.mixed_requests import requests_of_mixed_lengths
+from support.server_process import ServerProcess
+
+DEVICE = ("--device", NAME)
+KILLS = 2
+
+
+@pytest.fixture(autouse=True)
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch)
+
+
+async def texts(server: ServerProcess, bodies: list[dict[str, Any]]) -> list[list[str]]:
+    """What the choices of each request say; all are sent at once."""
+    async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
+
+        async def ask(body: dict[str, Any]) -> list[str]:
+            response = await client.post("/v1/chat/completions", json=body | {"stream": False})
+            assert response.status_code == 200, response.text
+            return [choice["message"]["content"] for choice in response.json()["choices"]]
+
+        return await asyncio.gather(*map(ask, bodies))
+
+
+async def test_32_streams_from_a_small_cache_are_each_as_on_a_cpu_alone() -> None:
+    """Preemption, chunks beside decodes, cached prefixes (the second time), and drafts."""
+    bodies = [
+        body | {"max_tokens": 40 if i % 4 else 150, "ignore_eos": not i % 4}
+        for i, body in enumerate(requests_of_mixed_lengths(32))
+    ]
+    with ServerProcess("--dtype", "float32") as server:
+        expected = [(await texts(server, [body]))[0] for body in bodies]
+    small = ("--kv-cache-tokens", "1024", "--max-model-len", "1024", "--max-step-tokens", "128")
+    with ServerProcess(*DEVICE, "--dtype", "float32", *small) as server:
+        assert "Ascend910B3" in server.text
+        assert await texts(server, bodies) == expected
+        assert server.metric("glmserve_preemptions_total") > 0
+    with ServerProcess(*DEVICE, "--dtype", "float32", "--speculative-tokens", "4") as server:
+        assert await texts(server, bodies) == expected
+        hits = server.metric("glmserve_prefix_cache_hits_total")
+        assert await texts(server, bodies[:4]) == expected[:4]
+        assert server.metric("glmserve_prefix_cache_hits_total") > hits
+
+
+async def test_a_worker_that_is_killed() -> None:
+    bodies = long_requests(8)
+    with ServerProcess(*DEVICE, "--dtype", "float32", "--max-worker-restarts", "9") as server:
+        expected, _ = await read_all(server, bodies)
+        streams, kills = await read_all(server, bodies, KILLS, seed=3)
+        assert kills == KILLS
+        for stream, alone in zip(streams, expected, strict=True):
+            assert (stream.texts, stream.ends) == (alone.texts, alone.ends)
+        assert server.metric("glmserve_worker_restarts_total") == KILLS
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--kv-cache-dtype", "int8", "--quantization", "w8a8", "--dtype", "float16"),
+        ("--attention-backend", "atb", "--quantization", "int4"),
+    ],
+)
+async def test_other_number_formats_serve(options: tuple[str, ...]) -> None:
+    """Their numbers are compared in tests/ascend; here they must be the same alone and together,
+    up to rounding: so the questions have one token to answer."""
+    body = {"model": "glm-tiny", "max_tokens": 60, "temperature": 0}
+    bodies = [
+        body | {"messages": [{"role": "user", "content": question}]}
+        for question in ("What is glmserve?", "Hello!", "What is glmserve?")
+    ]
+    with ServerProcess(*DEVICE, *options) as server:
+        answers = await texts(server, bodies)
+        assert answers[0] == answers[2]
+        assert all(len(text) > 3 for (text,) in answers)
