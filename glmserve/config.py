@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-LoadPhase = Literal["weights", "graphs"]
+LoadPhase = Literal["weights", "calibration", "graphs"]
 LoadFormat = Literal["auto", "dummy"]
 DTypeName = Literal["auto", "float32", "float16", "bfloat16"]
 RopeScaling = Literal["positions", "base"]
@@ -17,6 +17,7 @@ Quantization = Literal["int8", "int4", "w8a8", "w4a8"]
 WeightBits = Literal[8, 4]
 KvCacheDType = Literal["auto", "int8", "fp8"]
 AttentionName = Literal["auto", "native", "triton", "xformers", "npu", "atb", "sdpa"]
+CheckpointLayout = Literal["official", "modelslim"]
 CpuKernels = Literal["auto", "native", "torch"]
 
 EMBEDDED_CHECKPOINT = Path(__file__).parent / "assets" / "glm-tiny"
@@ -35,6 +36,12 @@ class ConversionConfig:
     """Bits of the layers' linear weights."""
     group_size: int | None
     """Number of columns that share a scale; None: whole rows."""
+    layout: CheckpointLayout = "official"
+    rounds_activations: bool = False
+    """W8A8 instead of weights alone; in the layout of ModelSlim."""
+    calibration: int | None = None
+    """Descriptor of a file with token ids, native int32: a text that shows the ranges of
+    activations. None: they are rounded row by row."""
 
     @property
     def partial(self) -> str:
@@ -237,9 +244,9 @@ class LoadProgress(NamedTuple):
 
     phase: LoadPhase = "weights"
     done: int = 0
-    """Bytes of weights, or number of recorded graphs."""
+    """Bytes of weights, tokens of a calibration, or number of recorded graphs."""
     total: int = 0
-    """Bytes or graphs in all."""
+    """Bytes, tokens or graphs in all."""
 
 
 ReportProgress = Callable[[LoadProgress], None]

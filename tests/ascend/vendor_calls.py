@@ -23,8 +23,10 @@ from glmserve.models.dummy import dummy_weights
 from glmserve.models.packing import pack_parameters
 from glmserve.models.registry import build_model
 from glmserve.ops.ascend.chip import chip_named
+from glmserve.ops.ascend.linear import pack_static
 from glmserve.ops.ascend.select_ops import make_ascend_ops
 from glmserve.ops.inputs import upload
+from glmserve.ops.linear.static import StaticWeight
 from glmserve.runner.batch import build_batch
 from support.ascend_simulator.library import RECORD
 from support.ascend_simulator.record import schemas
@@ -89,6 +91,26 @@ def check_model(
     return calls.counts
 
 
+def check_static(dtype: torch.dtype) -> dict[str, int]:
+    """A product with calibrated activations; the number of the vendor's calls by name."""
+    rows, columns = 48, 64
+    weight = StaticWeight(
+        codes=torch.empty(rows, columns, dtype=torch.int8, device=META),
+        deq_scale=torch.empty(rows, device=META),
+        quant_bias=torch.empty(rows, dtype=torch.int32, device=META),
+        input_scale=0.1,
+        input_offset=-3.0,
+        shift=torch.empty(columns, device=META),
+    )
+    packed = pack_static(weight, dtype, chip_named("Ascend910B3"))
+    assert packed is not None
+    with CountCalls() as calls:
+        product = packed(torch.empty(5, columns, dtype=dtype, device=META), None)
+    assert product.shape == (5, rows)
+    assert product.dtype == dtype
+    return calls.counts
+
+
 def add_missing_shapes() -> list[torch.library.Library]:
     """The package has no shape functions for these three calls; the first two only write."""
     atb = torch.library.Library("atb", "IMPL", "Meta")
@@ -114,6 +136,8 @@ def main() -> None:
         counts = check_model(dtype, quantization, **options)
         seen |= counts.keys()
         print(dtype, quantization, options, counts)
+    for dtype in halves:
+        seen |= check_static(dtype).keys()
     missing = RECORD["schemas"].keys() - seen
     assert not missing, f"never called: {missing}"
     print("all calls checked")

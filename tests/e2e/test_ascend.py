@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from glmserve.config import EMBEDDED_CHECKPOINT
 from support.ascend_simulator.device import NAME, install
 from support.crashing_worker import long_requests, read_all
 from support.mixed_requests import requests_of_mixed_lengths
@@ -85,3 +88,23 @@ async def test_other_number_formats_serve(options: tuple[str, ...]) -> None:
         answers = await texts(server, bodies)
         assert answers[0] == answers[2]
         assert all(len(text) > 3 for (text,) in answers)
+
+
+async def test_a_checkpoint_in_the_vendors_layout(tmp_path: Path) -> None:
+    """Converted with a calibration, and served by the NPU and by the CPU alike."""
+    text = tmp_path / "text.txt"
+    text.write_text("What is glmserve? An OpenAI-compatible server.\n你好！有什么可以帮你？\n" * 9)
+    target = str(tmp_path / "w8a8")
+    options = ("--quantization", "w8a8", "--layout", "modelslim", "--calibration", str(text))
+    command = [sys.executable, "-m", "glmserve", "convert", str(EMBEDDED_CHECKPOINT), target]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "activations: 8 bits, one scale by calibration" in done.stdout
+    body = {"model": "glm-tiny", "max_tokens": 30, "temperature": 0}
+    bodies = [body | {"messages": [{"role": "user", "content": "What is glmserve?"}]}]
+    served = ("--checkpoint", target, "--served-model-name", "glm-tiny", "--dtype", "float32")
+    with ServerProcess(*served) as server:
+        expected = await texts(server, bodies)
+    with ServerProcess(*DEVICE, *served) as server:
+        assert await texts(server, bodies) == expected
+    assert "glmserve" in expected[0][0]

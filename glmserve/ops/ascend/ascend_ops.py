@@ -9,10 +9,11 @@ from torch import Tensor
 
 from glmserve.model_config import RopeConfig
 from glmserve.ops.ascend.chip import Chip
-from glmserve.ops.ascend.linear import AscendLinear, pack_quantized
+from glmserve.ops.ascend.linear import AscendLinear, pack_quantized, pack_static
 from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
 from glmserve.ops.base import Ops, PackedWeight
 from glmserve.ops.linear.quantized import QuantizedWeight
+from glmserve.ops.linear.static import LinearWeight, RoundedLinear, StaticWeight
 
 _HOST = torch.device("cpu")
 
@@ -59,13 +60,15 @@ class AscendOps(Ops[Cache, Plan]):
         residual.copy_(total)
         return normed
 
-    def pack_linear(self, weight: Tensor | QuantizedWeight) -> PackedWeight:
+    def pack_linear(self, weight: LinearWeight) -> PackedWeight:
+        if isinstance(weight, StaticWeight):
+            return pack_static(weight, self._dtype, self._chip) or super().pack_linear(weight)
         if isinstance(weight, QuantizedWeight):
             return pack_quantized(weight, self._dtype, self._chip) or weight
         return weight
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
-        if isinstance(weight, (Tensor, QuantizedWeight)):
+        if isinstance(weight, (Tensor, QuantizedWeight, RoundedLinear)):
             return super().linear(x, weight, bias)
         return cast(AscendLinear, weight)(x, bias)
 

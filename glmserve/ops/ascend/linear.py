@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from glmserve.ops.ascend.chip import Chip
 from glmserve.ops.linear.quantized import QuantizedWeight
+from glmserve.ops.linear.static import StaticWeight
 
 _GROUP_MULTIPLE = 32
 """Of columns that share a scale, see npu_weight_quant_batchmatmul."""
@@ -16,6 +18,8 @@ _INT4_ROWS = 8
 """Outputs whose codes of 4 bits lie in one int32."""
 _MOST_COLUMNS = 65535
 """The largest size of both dimensions of a weight in these calls."""
+_ROWS_AT_ONCE = 2**15
+"""Outputs of the parts of a weight that has more: an output layer."""
 
 
 class AscendLinear(Protocol):
@@ -32,7 +36,12 @@ def pack_quantized(weight: QuantizedWeight, dtype: torch.dtype, chip: Chip) -> A
     Args:
         dtype: of activations.
     """
-    if dtype not in chip.dtypes or max(weight.codes.shape) > _MOST_COLUMNS:
+    rows = len(weight.codes)
+    if rows > _MOST_COLUMNS:
+        parts = [weight.rows(i, i + _ROWS_AT_ONCE) for i in range(0, rows, _ROWS_AT_ONCE)]
+        found = [packed for part in parts if (packed := pack_quantized(part, dtype, chip))]
+        return SplitLinear(found) if len(found) == len(parts) else None
+    if dtype not in chip.dtypes or weight.codes.shape[1] * 8 // weight.bits > _MOST_COLUMNS:
         return None
     if weight.activation_bits:
         return PerTokenLinear(weight) if weight.bits == 8 else None
@@ -46,6 +55,13 @@ def pack_quantized(weight: QuantizedWeight, dtype: torch.dtype, chip: Chip) -> A
         return None
     packed = torch.ops.npu.npu_convert_weight_to_int4pack(codes)
     return WeightOnlyLinear(packed, _scales(weight, dtype), group)
+
+
+def pack_static(weight: StaticWeight, dtype: torch.dtype, chip: Chip) -> AscendLinear | None:
+    """Pack a weight with calibrated activations; None: there is no call for it on this chip."""
+    if dtype not in chip.dtypes or max(weight.codes.shape) > _MOST_COLUMNS:
+        return None
+    return StaticLinear(weight, dtype)
 
 
 def _scales(weight: QuantizedWeight, dtype: torch.dtype) -> Tensor:
@@ -96,3 +112,42 @@ class PerTokenLinear:
             output_dtype=x.dtype,
         )
         return product
+
+
+class StaticLinear:
+    """W8A8 with calibrated activations: npu_quantize rounds them with one scale and one offset, and
+    npu_quant_matmul adds quant_bias to the sums and scales them."""
+
+    def __init__(self, weight: StaticWeight, dtype: torch.dtype) -> None:
+        ones = torch.ones(1, dtype=torch.float32, device=weight.codes.device)
+        self._codes = weight.codes.t()
+        self._quant_bias = weight.quant_bias
+        self._factor = (ones / weight.input_scale).to(dtype)
+        self._offset = (ones * weight.input_offset).to(dtype)
+        self._shift = None if weight.shift is None else weight.shift.to(dtype)
+        scales = weight.deq_scale
+        # For float16 the call wants the bits of the scales in int64.
+        self._scales = scales.view(torch.int32).long() if dtype == torch.float16 else scales
+
+    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        if self._shift is not None:
+            x = x + self._shift
+        codes = torch.ops.npu.npu_quantize(
+            x, self._factor, self._offset, torch.qint8, axis=-1, div_mode=False
+        )
+        product: Tensor = torch.ops.npu.npu_quant_matmul(
+            codes, self._codes, self._scales, bias=self._quant_bias, output_dtype=x.dtype
+        )
+        return product if bias is None else product + bias
+
+
+class SplitLinear:
+    """A weight in parts, because it has more outputs than a call takes."""
+
+    def __init__(self, parts: Sequence[AscendLinear]) -> None:
+        self._parts = parts
+
+    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        biases = [None] * len(self._parts) if bias is None else torch.split(bias, _ROWS_AT_ONCE)
+        pairs = zip(self._parts, biases, strict=True)
+        return torch.cat([part(x, own) for part, own in pairs], dim=-1)

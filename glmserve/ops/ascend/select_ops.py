@@ -42,7 +42,7 @@ def make_ascend_ops(
     Raises:
         OptionError: an option is not supported on this NPU; the message says why.
     """
-    _check_options(config, dtype, chip)
+    _check_options(config, model, chip)
     reason = _why_only_sdpa(config, model, block_size, chip)
     name = config.attention_backend
     if name in ("npu", "atb") and reason:
@@ -73,7 +73,7 @@ def _vendor_attention(config: RunnerConfig, geometry: NpuGeometry) -> AnyAttenti
     return (AtbAttention if config.attention_backend == "atb" else NpuAttention)(geometry)
 
 
-def _check_options(config: RunnerConfig, dtype: torch.dtype, chip: Chip) -> None:
+def _check_options(config: RunnerConfig, model: ModelConfig, chip: Chip) -> None:
     """Refuse what no backend has on this NPU."""
     if config.cpu_kernels != "auto":
         raise OptionError("--cpu-kernels is for the cpu device; leave it out")
@@ -86,6 +86,11 @@ def _check_options(config: RunnerConfig, dtype: torch.dtype, chip: Chip) -> None
         raise OptionError(
             "--deterministic cannot be had on an Ascend NPU: the vendor's kernels choose the order "
             "of sums by the size of the batch"
+        )
+    if model.modelslim is not None and model.modelslim.rounds_rows and not chip.has_fused_calls:
+        raise OptionError(
+            f"{model.modelslim.description}: W8A8_DYNAMIC: {chip.name} does not round activations "
+            "row by row; quantise to W8A8"
         )
     if config.quantization == "w4a8":
         raise OptionError("--quantization w4a8 is for CPUs; w8a8, int8 and int4 work here")

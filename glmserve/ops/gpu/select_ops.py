@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from glmserve.config import RunnerConfig
-from glmserve.errors import OptionError
+from glmserve.errors import CheckpointError, OptionError
 from glmserve.model_config import ModelConfig
 from glmserve.ops.attention.backend import AnyAttentionBackend
 from glmserve.ops.attention.kv_store import KvStore, make_store
@@ -49,6 +49,11 @@ def make_ops(
     if config.quantization in ("w8a8", "w4a8"):
         raise OptionError(
             f"--quantization {config.quantization} is for CPUs; int8 and int4 are for all devices"
+        )
+    if model.modelslim is not None and model.modelslim.rounds_rows:
+        raise CheckpointError(
+            f"{model.modelslim.description}: W8A8_DYNAMIC is for CPUs and Ascend NPUs; W8A8 and "
+            "W8A16 are for all devices"
         )
     if config.cpu_kernels != "auto":
         raise OptionError("--cpu-kernels is for the cpu device; leave it out")
