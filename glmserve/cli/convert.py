@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NoReturn, get_args
 
 from glmserve.cli import values
 from glmserve.config import CheckpointLayout, ConversionConfig, WeightBits
-from glmserve.errors import OptionError
+from glmserve.errors import CheckpointError, OptionError
+from glmserve.model_config.reader import locate_config
 from glmserve.process.torch_environment import prepare_for_torch
 
 if TYPE_CHECKING:
@@ -139,14 +140,19 @@ def _token_ids(file: Path, source: Path) -> list[int]:
     """
     from glmserve.text import load_tokenizer
 
+    folder = locate_config(source).parent
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise OptionError(f"--calibration {file}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise OptionError(f"--calibration {file}: byte {error.start} is not UTF-8") from None
-    folder = source if source.is_dir() else source.parent
-    token_ids = load_tokenizer(folder).encode(text)
+    try:
+        token_ids = load_tokenizer(folder).encode(text)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"--calibration {file}: the checkpoint has no tokenizer for it: {error.message}"
+        ) from None
     if not token_ids:
         raise OptionError(f"--calibration {file}: no text")
     return token_ids[:_MOST_TOKENS]

@@ -90,7 +90,7 @@ async def test_other_number_formats_serve(options: tuple[str, ...]) -> None:
         assert all(len(text) > 3 for (text,) in answers)
 
 
-async def test_a_checkpoint_in_the_vendors_layout(tmp_path: Path) -> None:
+def test_a_checkpoint_in_the_vendors_layout(tmp_path: Path) -> None:
     """Converted with a calibration, and served by the NPU and by the CPU alike."""
     text = tmp_path / "text.txt"
     text.write_text("What is glmserve? An OpenAI-compatible server.\n你好！有什么可以帮你？\n" * 9)
@@ -104,7 +104,7 @@ async def test_a_checkpoint_in_the_vendors_layout(tmp_path: Path) -> None:
     bodies = [body | {"messages": [{"role": "user", "content": "What is glmserve?"}]}]
     served = ("--checkpoint", target, "--served-model-name", "glm-tiny", "--dtype", "float32")
     with ServerProcess(*served) as server:
-        expected = await texts(server, bodies)
+        expected = asyncio.run(texts(server, bodies))
     with ServerProcess(*DEVICE, *served) as server:
-        assert await texts(server, bodies) == expected
+        assert asyncio.run(texts(server, bodies)) == expected
     assert "glmserve" in expected[0][0]
