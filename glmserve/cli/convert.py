@@ -140,13 +140,13 @@ def _token_ids(file: Path, source: Path) -> list[int]:
     """
     from glmserve.text import load_tokenizer
 
-    folder = locate_config(source).parent
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise OptionError(f"--calibration {file}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise OptionError(f"--calibration {file}: byte {error.start} is not UTF-8") from None
+    folder = locate_config(source).parent
     try:
         token_ids = load_tokenizer(folder).encode(text)
     except CheckpointError as error:
