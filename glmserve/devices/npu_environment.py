@@ -52,8 +52,8 @@ def first_visible(environment: NpuEnvironment) -> int:
     numbers = environment.visible_devices.split(",")
     if not all(number.strip().isdecimal() for number in numbers):
         raise OptionError(
-            f"{VISIBLE}={environment.visible_devices}: expected numbers of NPUs such as 0,1; with "
-            "an empty list there is no NPU"
+            f"{VISIBLE}={environment.visible_devices}: expected numbers of NPUs such as 0,1; "
+            "where there are none, take --device cpu"
         )
     return int(numbers[0])
 

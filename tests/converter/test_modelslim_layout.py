@@ -94,6 +94,15 @@ def test_near_the_original(
         assert 1e-4 < np.linalg.norm(got - want) / np.linalg.norm(want) < bound
 
 
+@pytest.mark.parametrize("kind", ["W8A8", "W8A16"])
+def test_on_an_emulated_gpu(golden_models: Path, tmp_path: Path, kind: str) -> None:
+    """The rounded inputs are exact, so the result is the CPU's."""
+    target = run(golden_models / "glm2_no_qkv_bias", tmp_path / "out", kind)
+    gpu, cpu = (PagedModel(target, operations=which) for which in ("triton", "plain"))
+    ids = read_logits(golden_models / "glm2_no_qkv_bias")[0][0][:9]
+    np.testing.assert_allclose(gpu.logits(ids), cpu.logits(ids), rtol=0, atol=0.05)
+
+
 def test_several_files(golden_models: Path, tmp_path: Path) -> None:
     source = golden_models / "glm2_base"
     one = PagedModel(run(source, tmp_path / "one", "W8A8"), operations="plain")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from glmserve.config import EMBEDDED_CHECKPOINT
@@ -41,12 +42,12 @@ async def texts(server: ServerProcess, bodies: list[dict[str, Any]]) -> list[lis
 async def test_32_streams_from_a_small_cache_are_each_as_on_a_cpu() -> None:
     """Preemption, chunks beside decodes, cached prefixes (the second time), and drafts."""
     bodies = [
-        body | {"max_tokens": 400 if i < 3 else 20, "ignore_eos": i < 3}  # 12 of 8 blocks at once
+        body | {"max_tokens": 260 if i < 3 else 20, "ignore_eos": i < 3}  # 9 of 5 blocks at once
         for i, body in enumerate(requests_of_mixed_lengths(32))
     ]
     with ServerProcess("--dtype", "float32") as server:
         expected = await texts(server, bodies)  # whose results are batch-invariant
-    small = ("--kv-cache-tokens", "1024", "--max-model-len", "1024", "--max-step-tokens", "128")
+    small = ("--kv-cache-tokens", "640", "--max-model-len", "640", "--max-step-tokens", "128")
     with ServerProcess(*DEVICE, "--dtype", "float32", *small) as server:
         assert "Ascend910B3" in server.text
         assert await texts(server, bodies) == expected
@@ -59,7 +60,7 @@ async def test_32_streams_from_a_small_cache_are_each_as_on_a_cpu() -> None:
 
 
 async def test_a_worker_that_is_killed() -> None:
-    bodies = long_requests(8)
+    bodies = long_requests(4)
     with ServerProcess(*DEVICE, "--dtype", "float32", "--max-worker-restarts", "9") as server:
         expected, _ = await read_all(server, bodies)
         streams, kills = await read_all(server, bodies, KILLS, seed=3)
@@ -108,3 +109,22 @@ def test_a_checkpoint_in_the_vendors_layout(tmp_path: Path) -> None:
     with ServerProcess(*DEVICE, *served) as server:
         assert asyncio.run(texts(server, bodies)) == expected
     assert "glmserve" in expected[0][0]
+
+
+@pytest.mark.parametrize("model", ["glm4_base", "glm1_base"])
+def test_greedy_ids_of_the_original(golden_models: Path, model: str) -> None:
+    reference = np.load(golden_models / model / "reference_fp32.npz")
+    options = ("--checkpoint", str(golden_models / model), "--skip-tokenizer-init")
+    with ServerProcess(*DEVICE, *options, "--dtype", "float32") as server:
+        for i in range(sum(name.startswith("ids_") for name in reference)):
+            greedy = reference[f"greedy_{i}"].tolist()
+            body = {
+                "model": model,
+                "prompt": reference[f"ids_{i}"].tolist(),
+                "max_tokens": len(greedy),
+                "temperature": 0,
+                "ignore_eos": True,
+                "return_token_ids": True,
+            }
+            response = httpx.post(f"{server.url}/v1/completions", json=body, timeout=60)
+            assert response.json()["choices"][0]["token_ids"] == greedy
