@@ -62,6 +62,20 @@ class NpuEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     """TASK_QUEUE_ENABLE"""
 
 
+class GoldenDump(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of `glmserve golden dump`. Sent to its process as JSON."""
+
+    checkpoint: str
+    target: str
+    """Folder to write; must be empty or not exist."""
+    ptuning_checkpoint: str | None
+    rope_scaling: RopeScaling | None
+    token_ids: list[int]
+    """The sequence; empty: random ids."""
+    reference: Literal["glmserve", "transformers"]
+    dtype: Literal["float32", "float64"]
+
+
 class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What a device needs to build its Runner. Sent to the worker process."""
 
@@ -117,6 +131,20 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     has ids."""
     never_sampled: tuple[int, ...] = ()
     """Further ids below `vocab_limit` that are not tokens of the tokenizer."""
+
+
+class GoldenComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of `glmserve golden compare`. Sent to its process as JSON."""
+
+    golden: str
+    """Folder that `glmserve golden dump` has written."""
+    runner: RunnerConfig
+    """An empty checkpoint means the golden's."""
+    tolerance: float | None
+    """None: by the dtype."""
+    picture: str | None
+    """File to write."""
+    every_tensor: bool
 
 
 @dataclass(frozen=True)

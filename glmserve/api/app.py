@@ -65,8 +65,8 @@ def create_app(context: ServerContext) -> Starlette:
     endpoints = (ChatEndpoint(), CompletionsEndpoint(), MessagesEndpoint())
     app = Starlette(
         routes=[
-            *(Route(e.path, answering(e), methods=["POST"]) for e in endpoints),
-            Route(responses.path, create_response(responses), methods=["POST"]),
+            *(Route(e.path, answering(e, context), methods=["POST"]) for e in endpoints),
+            Route(responses.path, create_response(responses, context), methods=["POST"]),
             Route(
                 f"{responses.path}/input_tokens", count_input_tokens(responses), methods=["POST"]
             ),
@@ -108,6 +108,7 @@ def create_app(context: ServerContext) -> Starlette:
     app.state.error_shapes = {ANTHROPIC_PATH: anthropic_error_body}
     largest_body = context.config.max_body_size
     app.state.body_memory = BodyMemory(_MOST_LARGEST_BODIES * largest_body, largest_body)
+    app.state.unknown_fields = context.unknown_fields
     app.state.responses = store
     app.state.background = BackgroundResponses()
     return app

@@ -28,11 +28,11 @@ _SETTINGS: dict[str, Callable[[str], Any]] = {
 """Settings that may follow a key, as NAME=VALUE."""
 
 
-def read_api_keys(key: str | None, file: Path | None, defaults: Tenant) -> dict[str, Tenant]:
+def read_api_keys(given: Sequence[str], file: Path | None, defaults: Tenant) -> dict[str, Tenant]:
     """The tenant by API key. If it is empty, requests need no key.
 
     Args:
-        key: the key of the command line.
+        given: the keys of the command line.
         file: a file with a key and its settings in each line.
         defaults: limits of keys without settings.
 
@@ -41,9 +41,9 @@ def read_api_keys(key: str | None, file: Path | None, defaults: Tenant) -> dict[
     """
     keys: dict[str, Tenant] = {}
     variable = os.environ.get(KEY_VARIABLE)
-    for single in (key, None if variable is None else _checked(variable, KEY_VARIABLE)):
-        if single is not None:
-            keys.setdefault(single, _default_tenant(defaults, keys))
+    own = [] if variable is None else [_checked(variable, KEY_VARIABLE)]
+    for key in (*given, *own):
+        keys.setdefault(key, _default_tenant(defaults, keys))
     if file is not None:
         _add_keys_in(file, defaults, keys)
     return keys

@@ -6,22 +6,20 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 import tempfile
 from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_args
 
 from glmserve.cli import values
+from glmserve.cli.compute_process import become
 from glmserve.config import CheckpointLayout, ConversionConfig, WeightBits
 from glmserve.errors import CheckpointError, OptionError
 from glmserve.model_config.reader import locate_config
-from glmserve.process.torch_environment import prepare_for_torch
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_PACKAGE_ROOT = Path(__file__).parents[2]
 _BITS: dict[str, WeightBits] = {"int8": 8, "int4": 4, "w8a8": 8}
 _MOST_TOKENS = 16384
 """Of a calibration text. Ranges hardly change after some thousand tokens."""
@@ -84,17 +82,11 @@ def run(options: argparse.Namespace) -> NoReturn:
         OptionError: the options contradict each other, or the target exists.
     """
     conversion = _conversion(options)
-    # As for the worker, a file named torch.py in the current folder must not be run.
-    code = (
-        f"import sys; sys.path.append({str(_PACKAGE_ROOT)!r}); "
-        f"from glmserve.converter.main import main; main(sys.argv[1], debug={options.debug})"
-    )
     if options.calibration is not None:
         descriptor = _open_token_ids(_token_ids(options.calibration, options.source))
         conversion = dataclasses.replace(conversion, calibration=descriptor)
     argument = json.dumps(dataclasses.asdict(conversion))
-    prepare_for_torch()
-    os.execv(sys.executable, [sys.executable, "-P", "-c", code, argument])
+    become("glmserve.converter.main", argument, debug=options.debug)
 
 
 def _conversion(options: argparse.Namespace) -> ConversionConfig:

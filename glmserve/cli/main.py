@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     # Not before Ctrl-C can be answered: importing them takes tenths of a second.
-    from glmserve.cli import bench, compat, convert, doctor, replay, serve
+    from glmserve.cli import bench, compat, convert, doctor, generate, golden, replay, serve
 
     parser: argparse.ArgumentParser = _Parser(
         prog="glmserve",
@@ -38,7 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve.add_command(commands)
     doctor.add_command(commands)
+    generate.add_command(commands)
     convert.add_command(commands)
+    golden.add_command(commands)
     replay.add_command(commands)
     bench.add_command(commands)
     compat.add_command(commands)

@@ -123,7 +123,7 @@ def _api_keys(options: argparse.Namespace) -> dict[str, Tenant]:
         max_requests=options.key_max_requests,
         tokens_per_minute=options.key_tokens_per_minute,
     )
-    keys = read_api_keys(options.api_key, options.api_key_file, defaults)
+    keys = read_api_keys(options.api_key or (), options.api_key_file, defaults)
     if not keys and (defaults.max_requests or defaults.tokens_per_minute):
         raise OptionError(
             "--key-max-requests and --key-tokens-per-minute limit API keys, and there are none; "

@@ -100,6 +100,28 @@ def share(text: str) -> float:
     return value
 
 
+def tolerance(text: str) -> float:
+    """A positive number."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def temperature(text: str) -> float:
+    """A number from 0 to 2, as in the request field of that name."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 <= value <= 2:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 2")
+    return value
+
+
 def weight(text: str) -> float:
     """A relative weight from 0.001 to 1000, so that every tenant gets a share."""
     try:

@@ -57,6 +57,11 @@ class ProcessExecutor:
     def is_lost(self) -> bool:
         return self._worker is None or self._worker.connection.lost.is_set()
 
+    @property
+    def worker_pid(self) -> int | None:
+        """Process id of the worker; None: it was never started."""
+        return self._worker.pid if self._worker else None
+
     def submit(self, step: StepInput) -> asyncio.Future[StepOutput]:
         if self._worker is None:
             raise EngineDeadError("the worker was never started")

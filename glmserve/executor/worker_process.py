@@ -72,6 +72,10 @@ class WorkerProcess:
         connection.send(encode_config_frame(config))
         return cls(process, connection, supervision)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def wait_lost(self) -> str:
         """Wait until the process is gone. Returns how it ended, as a predicate for "the worker"."""
         await self.connection.lost.wait()

@@ -1,7 +1,8 @@
 """A process with limits on time, memory and stack, which does what a stranger's input may overdo.
 
-It is started with one end of a socketpair. It receives a setup and then requests, and answers each
-request. It may die of a request; then its parent starts another one.
+It is started with one end of a socketpair. It receives a setup, and says that it is ready by an
+empty message. Then it receives requests, and answers each. It may die of a request; then its parent
+starts another one.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ def _serve(
 ) -> None:
     frames = _frames(connection)
     answer = prepare(next(frames))
+    connection.sendall(framed(b""))
     for frame in frames:
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
         body = answer(frame)

@@ -8,6 +8,9 @@ import threading
 
 from glmserve.process.limited import HEADER, command, framed
 
+_START_TIMEOUT = 30.0
+"""Seconds for the start of a process, on a machine that is busy."""
+
 
 class LimitedProcess:
     """Starts the process with the first request, keeps it, and replaces it when it dies.
@@ -15,19 +18,22 @@ class LimitedProcess:
     Args:
         module: with the function `main(descriptor, parent)`.
         setup: the first message to each process.
-        timeout: seconds to wait for an answer. The process's own limit is CPU time.
     """
 
-    def __init__(self, module: str, setup: bytes, timeout: float) -> None:
+    def __init__(self, module: str, setup: bytes) -> None:
         self._module = module
         self._setup = setup
-        self._timeout = timeout
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
+        self._is_ready = False
 
-    def ask(self, request: bytes) -> bytes | None:
+    def ask(self, request: bytes, timeout: float) -> bytes | None:
         """The answer to a request; None if the process died of it, or took too long.
+
+        Args:
+            timeout: seconds to wait for the answer, beside the start of the process. The process's
+                own limit is CPU time.
 
         Raises:
             OSError: no process can be started.
@@ -37,6 +43,8 @@ class LimitedProcess:
                 self._stop()  # it died of something else than a request
             connection = self._connection or self._start()
             try:
+                self._wait_until_ready(connection)
+                connection.settimeout(timeout)
                 connection.sendall(framed(request))
                 (size,) = HEADER.unpack(_receive(connection, HEADER.size))
                 return _receive(connection, size)
@@ -60,10 +68,15 @@ class LimitedProcess:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
-        ours.settimeout(self._timeout)
-        ours.sendall(framed(self._setup))
-        self._connection = ours
+        ours.settimeout(_START_TIMEOUT)
+        self._connection, self._is_ready = ours, False
         return ours
+
+    def _wait_until_ready(self, connection: socket.socket) -> None:
+        if not self._is_ready:
+            connection.sendall(framed(self._setup))
+            _receive(connection, HEADER.size)
+            self._is_ready = True
 
     def _stop(self) -> None:
         """Kill the process: it has no state."""

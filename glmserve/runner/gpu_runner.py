@@ -29,6 +29,7 @@ from glmserve.runner.accelerator import Accelerator
 from glmserve.runner.batch import build_batch
 from glmserve.runner.device_sampler import DeviceSampler
 from glmserve.runner.graphs import DecodeGraphs, resolve_on_device
+from glmserve.runner.inspection import Observer, inspect_model
 from glmserve.runner.logprobs import LogprobReader, TokenScores
 from glmserve.runner.output import OutputTensors, read_prompts
 from glmserve.runner.queued_step import QueuedStep, needs_chosen, with_history
@@ -98,6 +99,12 @@ class GpuRunner(Generic[Cache, Plan]):
             lambda: output.to_output(wait()), [s.request_id for s in sampled]
         )
         return self._last_step.output
+
+    @torch.inference_mode()
+    def inspect(self, step: StepInput, observe: Observer) -> None:
+        """See InspectableRunner. Operations run one by one, without graphs."""
+        block_size = self.info.limits.block_size
+        inspect_model(self._model, self._caches, self._attention, step, block_size, observe)
 
     def close(self) -> None:
         """Free weights, cache and graphs."""

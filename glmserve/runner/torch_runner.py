@@ -36,6 +36,7 @@ from glmserve.ops.base import AnyOps, Ops
 from glmserve.ops.inputs import upload
 from glmserve.runner.batch import build_batch
 from glmserve.runner.dtypes import dtype_name
+from glmserve.runner.inspection import Observer, inspect_model
 from glmserve.runner.logprobs import LogprobReader
 from glmserve.runner.output import OutputTensors, read_prompts
 from glmserve.runner.sampler import sample
@@ -106,6 +107,12 @@ class TorchRunner(Generic[Cache, Plan]):
         scores, sums = read_prompts(step, prompts, self._logprob_reader, model.logits)
         output = OutputTensors(step, token_ids, asking, chosen, scores, sums)
         return output.to_output(tensor.cpu() for tensor in output.tensors)
+
+    @torch.inference_mode()
+    def inspect(self, step: StepInput, observe: Observer) -> None:
+        """See InspectableRunner."""
+        block_size = self.info.limits.block_size
+        inspect_model(self._model, self._caches, self._ops.attention, step, block_size, observe)
 
     def _choose(self, logits: Tensor, sampling: list[SamplingInput], masks: MaskSource) -> Tensor:
         """Choose a token for each row of [S, V]: int64 [S], on the host."""

@@ -76,6 +76,7 @@ class ChatFormat(ABC):
         tools: Sequence[Tool] = (),
         *,
         continue_last: bool = False,
+        begin_answer: bool = True,
     ) -> list[int]:
         """Prompt ids for the next assistant message, which may call `tools`.
 
@@ -84,6 +85,8 @@ class ChatFormat(ABC):
         Args:
             continue_last: the last message is the assistant's, without calls, and the answer
                 continues its text.
+            begin_answer: end with what stands before a new answer. Else the ids end with the last
+                message. Without effect if that is continued.
 
         Raises:
             InvalidRequestError: the conversation cannot be written in this format.
@@ -97,7 +100,8 @@ class ChatFormat(ABC):
                 )
         ordered = in_order_of_calls(messages)
         if not continue_last:
-            return self._render(ordered, tools)
+            render = self._render if begin_answer else self._render_closed
+            return render(ordered, tools)
         return self._render_open(ordered[:-1], tools, ordered[-1].content)
 
     def with_variables(self, variables: Mapping[str, Any]) -> ChatFormat:
@@ -111,6 +115,10 @@ class ChatFormat(ABC):
     @abstractmethod
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
         """Like `render`, for checked messages, perhaps none, and a new answer."""
+
+    @abstractmethod
+    def _render_closed(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
+        """Like `_render`, without the beginning of an answer."""
 
     def _render_open(
         self, messages: Sequence[ChatMessage], tools: Sequence[Tool], begun: str

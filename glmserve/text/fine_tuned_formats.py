@@ -27,10 +27,10 @@ class GLM40414Format(GLM4Format):
     SEPARATOR: ClassVar[str] = "\n\n"
     """Before each tool."""
 
-    def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
+    def _render_closed(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
         system = [message for message in messages if message.role == "system"]
         others = [message for message in messages if message.role != "system"]
-        return super()._render([*system, *others], tools)
+        return super()._render_closed([*system, *others], tools)
 
     def _message(self, message: ChatMessage) -> Iterator[int]:
         if message.content or message.tool_calls or message.role == "tool":
@@ -62,9 +62,9 @@ class GLMEdgeFormat(TaggedTools, GLM4Format):
     calls_anywhere: ClassVar[bool] = True
     required_tokens = ("<|system|>", "<|assistant|>")
 
-    def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
+    def _render_closed(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
         prefix = self.tokenizer.encode_prompt("")
-        return super()._render(messages, tools)[len(prefix) :]
+        return super()._render_closed(messages, tools)[len(prefix) :]
 
     def _message(self, message: ChatMessage) -> Iterator[int]:
         plain = without_tools(message)
@@ -118,6 +118,14 @@ class ChatMLFormat(TaggedTools):
     """Whether the tokenizer's own prefix, such as [gMASK]<sop>, comes first."""
 
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
+        start = self.tokenizer.special_ids["<|im_start|>"]
+        return [
+            *self._render_closed(messages, tools),
+            start,
+            *self.tokenizer.encode("assistant\n"),
+        ]
+
+    def _render_closed(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
         ids = self.tokenizer.encode_prompt("") if self.has_prefix else []
         if tools:
             messages = with_instructions(messages, tools)
@@ -127,7 +135,7 @@ class ChatMLFormat(TaggedTools):
             ids += self._marked(text, "<|im_start|>")
             ids += self._marked(f"{message.role}\n{message.content}", "<|im_end|>")
             text = "\n"
-        return [*ids, *self._marked(text, "<|im_start|>"), *self.tokenizer.encode("assistant\n")]
+        return [*ids, *(self.tokenizer.encode(text) if text else ())]
 
     def _render_open(
         self, messages: Sequence[ChatMessage], tools: Sequence[Tool], begun: str

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from glmserve.errors import CheckpointError
 from glmserve.text.added_tokens import AddedToken
 from glmserve.text.sentencepiece_tokenizer import (
+    BLANK,
     SentencePieceBase,
     additions,
     control_ids,
@@ -75,6 +76,13 @@ class IceTokenizer(SentencePieceBase):
     def _encode(self, text: str) -> list[int]:
         text = text.replace("\n", "<n>").replace("\t", "<|tab|>")
         return super()._encode(_BLANK_RUN.sub(lambda run: f"<|blank_{len(run[0])}|>", text))
+
+    def _encode_before(self, text: str) -> list[int]:
+        """Keeps one blank at the end, which the model's normaliser drops. A run of blanks is a
+        piece, and never dropped."""
+        ids = self._encode(text)
+        is_dropped = text.endswith(" ") and not text.endswith("  ")
+        return [*ids, self._processor.piece_to_id(BLANK)] if is_dropped else ids
 
     def _piece_bytes(self, token_id: int) -> bytes:
         whitespace = self._whitespace.get(token_id)

@@ -27,11 +27,10 @@ class PlainFormat(TaggedTools):
     """Turns tools, calls and results into text, so that subclasses only handle text."""
 
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
-        system = [m.content for m in takewhile(lambda m: m.role == "system", messages)]
-        rest = [without_tools(message) for message in messages[len(system) :]]
-        if tools:
-            system.append(tagged.instructions(tools))
-        return self.tokenizer.encode_prompt(self._text(system, rest))
+        return self.tokenizer.encode_prompt(self._text(*_as_texts(messages, tools)))
+
+    def _render_closed(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
+        return self.tokenizer.encode_prompt(self._closed_text(*_as_texts(messages, tools)))
 
     @abstractmethod
     def _text(self, system: list[str], messages: Sequence[ChatMessage]) -> str:
@@ -41,6 +40,24 @@ class PlainFormat(TaggedTools):
             system: contents of the system messages at the beginning.
             messages: all later messages, without tool calls.
         """
+
+    @abstractmethod
+    def _closed_text(self, system: list[str], messages: Sequence[ChatMessage]) -> str:
+        """The same without the beginning of an answer."""
+
+
+def _as_texts(
+    messages: Sequence[ChatMessage], tools: Sequence[Tool]
+) -> tuple[list[str], list[ChatMessage]]:
+    """The system texts, which explain the tools, and the other messages as texts."""
+    system = [m.content for m in takewhile(lambda m: m.role == "system", messages)]
+    rest = [
+        without_tools(message) if message.tool_calls or message.role == "tool" else message
+        for message in messages[len(system) :]
+    ]
+    if tools:
+        system.append(tagged.instructions(tools))
+    return system, rest
 
 
 class _RoundsFormat(PlainFormat):
@@ -60,6 +77,13 @@ class _RoundsFormat(PlainFormat):
             return self._rounds([], "\n\n".join(system))
         rounds, query = _split_rounds(messages)
         return "".join(part + self.separator for part in system) + self._rounds(rounds, query)
+
+    def _closed_text(self, system: list[str], messages: Sequence[ChatMessage]) -> str:
+        """An open round ends with its question. Behind an answer, there is no other round."""
+        text = self._text(system, messages)
+        if messages and messages[-1].role == "assistant":
+            return text[: text.rindex("[Round ")]
+        return text.removesuffix("答：")
 
     def _render_open(
         self, messages: Sequence[ChatMessage], tools: Sequence[Tool], begun: str
@@ -140,6 +164,9 @@ class CodeGeeX2Format(PlainFormat):
         *before, last = (*system, *(message.content for message in messages))
         lines = (text if text.endswith("\n") else text + "\n" for text in before)
         return "".join(lines) + last
+
+    def _closed_text(self, system: list[str], messages: Sequence[ChatMessage]) -> str:
+        return self._text(system, messages)  # nothing stands before an answer
 
     def response_filter(self) -> ResponseFilter:
         return FilterChain()

@@ -38,10 +38,13 @@ class _RoleFormat(ChatFormat):
         self._no_metadata = tokenizer.encode("\n")
 
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
+        assistant = self.tokenizer.special_ids["<|assistant|>"]
+        return [*self._render_closed(messages, tools), assistant]
+
+    def _render_closed(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
         ids = self.tokenizer.encode_prompt("")
         for message in self._with_tools(messages, tools) if tools else messages:
             ids += self._message(message)
-        ids.append(self.tokenizer.special_ids["<|assistant|>"])
         return ids
 
     def _render_open(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 from glmserve.errors import InvalidRequestError
@@ -76,8 +77,11 @@ class Tokenizer(ABC):
         if self._splitter is None:
             return self._encode(text)
         ids = []
-        for part in self._splitter.split(text):
-            ids += [part.id] if isinstance(part, AddedToken) else self._encode(part)
+        for part, following in pairwise((*self._splitter.split(text), None)):
+            if isinstance(part, AddedToken):
+                ids.append(part.id)
+            elif part is not None:
+                ids += self._encode(part) if following is None else self._encode_before(part)
         return ids
 
     def encode_prompt(self, text: str) -> list[int]:
@@ -86,7 +90,11 @@ class Tokenizer(ABC):
         Raises:
             InvalidRequestError: see `encode`.
         """
-        return [*self._prompt_prefix, *self.encode(text), *self.prompt_suffix]
+        return self.marked(self.encode(text))
+
+    def marked(self, token_ids: Sequence[int]) -> list[int]:
+        """The ids with the tokens that stand around every prompt, such as [gMASK] and sop."""
+        return [*self._prompt_prefix, *token_ids, *self.prompt_suffix]
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of a whole list of ids.
@@ -125,6 +133,10 @@ class Tokenizer(ABC):
     @abstractmethod
     def _encode(self, text: str) -> list[int]:
         """Ids of text without lone surrogates."""
+
+    def _encode_before(self, text: str) -> list[int]:
+        """Like `_encode`, for text before an added token."""
+        return self._encode(text)
 
     @abstractmethod
     def _piece_bytes(self, token_id: int) -> bytes:

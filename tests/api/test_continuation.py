@@ -65,8 +65,7 @@ async def test_a_message_with_calls_is_followed_by_a_new_one(client: httpx.Async
     [
         ({"messages": [USER], "continue_final_message": True}, "continue_final_message"),
         ({"messages": [USER, CALLS], "continue_final_message": True}, "continue_final_message"),
-        ({"messages": [USER], "add_generation_prompt": False}, "add_generation_prompt"),
-        ({"messages": [{**BEGUN, "prefix": True}, USER]}, "messages"),
+        ({"messages": [{**BEGUN, "prefix": True}, USER]}, "messages.0.prefix"),
         (
             {
                 "messages": [USER, BEGUN],

@@ -62,7 +62,7 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
         ("n", 129),
         ("min_tokens", 5),
         ("metadata", "note"),
-        ("store", True),
+        ("store", "yes"),
         ("modalities", ["audio"]),
         ("audio", {"voice": "x"}),
         ("functions", [{"name": "f"}]),
@@ -370,3 +370,66 @@ async def test_values_that_json_does_not_know_are_named(
     assert response.status_code == 400
     assert error_of(response)["param"] == param
     assert "not valid JSON" in error_of(response)["message"]
+
+
+HI = {"role": "user", "content": "hi"}
+CALL = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+NAMED: list[tuple[str, list[Any], str]] = [
+    (
+        "/v1/responses",
+        [HI, {"type": "reasoning", "summary": []}, {"type": "item_reference", "id": "x"}],
+        "input.2.id",
+    ),
+    (
+        "/v1/responses",
+        [
+            {"type": "reasoning", "summary": []},
+            HI,
+            {"type": "function_call_output", "call_id": "x", "output": "1"},
+        ],
+        "input.2.call_id",
+    ),
+    (
+        "/v1/responses",
+        [HI, *[{"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}] * 257],
+        "input.257",
+    ),
+    ("/v1/responses", [{"type": "reasoning", "summary": []}], "input"),
+    (
+        "/v1/messages",
+        [
+            HI,
+            {"role": "assistant", "content": [CALL]},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "so"},
+                    {"type": "tool_result", "tool_use_id": "b", "content": "1"},
+                ],
+            },
+        ],
+        "messages.2.content.1.tool_use_id",
+    ),
+    ("/v1/messages", [HI, {"role": "assistant", "content": [CALL] * 257}], "messages.1.content"),
+    (
+        "/v1/chat/completions",
+        [HI, {"role": "assistant", "content": "x", "partial": True}, HI],
+        "messages.1.partial",
+    ),
+    ("/v1/chat/completions", [HI, {"role": "function", "content": "x"}], "messages.1.role"),
+]
+
+
+@pytest.mark.parametrize(("path", "conversation", "place"), NAMED)
+async def test_the_item_that_the_client_sent_is_named(
+    client: httpx.AsyncClient, path: str, conversation: list[Any], place: str
+) -> None:
+    body: dict[str, Any] = {"model": "fake"}
+    body |= {"input": conversation} if "resp" in path else {"messages": conversation}
+    if path == "/v1/messages":
+        body |= {"max_tokens": 3, "system": "a system message comes first"}
+    answer = await client.post(path, json=body)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["message"].startswith(f"{place}:")
+    assert error.get("param", place) == place

@@ -64,6 +64,16 @@ async def test_fields_that_ask_for_nothing(
     assert text_of(await create(client, **fields)) == expected_text("user:hi\n")
 
 
+async def test_zhipuais_form_of_this_api(client: httpx.AsyncClient) -> None:
+    path = "/api/anthropic/v1/messages"
+    body = {"model": "fake", "max_tokens": 3, "messages": [{"role": "user", "content": "hi"}]}
+    answer = await client.post(path, json=body)
+    assert answer.json()["type"] == "message"
+    assert answer.headers["request-id"]
+    error = (await client.post(path, json={})).json()
+    assert error["type"] == "error"
+
+
 async def test_an_answer_goes_on_from_its_beginning(client: httpx.AsyncClient) -> None:
     """Prefill: the answer is what follows, as in chat completions that continue a message."""
     messages = [USER, {"role": "assistant", "content": "I s"}]

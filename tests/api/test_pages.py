@@ -41,7 +41,7 @@ async def test_every_name_is_a_model_of_its_own() -> None:
             for path in (model["id"], quote(model["id"], safe="")):
                 response = await client.get(f"/v1/models/{path}")
                 assert response.json() == model
-        for path in ("/v1/models/", "/api/paas/v4/models"):
+        for path in ("/v1/models/", "/api/paas/v4/models", "/api/coding/paas/v4/models"):
             assert (await client.get(path)).json()["data"] == models
         for name in ("fake", "org"):
             response = await client.get(f"/v1/models/{name}")
@@ -127,6 +127,13 @@ async def test_docs_need_no_internet(client: httpx.AsyncClient) -> None:
         ("*/*", "text/plain; version=0.0.4"),
         ("text/plain;version=0.0.4", "text/plain; version=0.0.4"),
         ("application/openmetrics-text;version=1.0.0", "application/openmetrics-text"),
+        ("application/openmetrics-text;q=0, */*", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text;q=0.1, text/plain", "text/plain; version=0.0.4"),
+        ("text/plain;q=0.5, application/openmetrics-text", "application/openmetrics-text"),
+        ("text/plain;version=1.0.0;q=0.3,text/plain;version=0.0.4;q=0.2", "text/plain; version=1"),
+        ("application/openmetrics-text;version=0.0.1,text/plain;q=0.1", "text/plain; version=0"),
+        ("application/openmetrics-text;version=99.0.0", "text/plain; version=0.0.4"),
+        ("text/plain;version=x", "text/plain; version=0.0.4"),
     ],
 )
 async def test_metrics_have_the_format_that_was_asked_for(

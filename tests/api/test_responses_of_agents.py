@@ -11,11 +11,13 @@ import httpx
 import pytest
 from openai.types.responses import Response
 
+from glmserve.api.openai.responses.background import BackgroundResponses
 from glmserve.config import ServerConfig
 from glmserve.contract.step import MaskSource, StepInput, StepOutput, no_masks
 from support import openai_schemas
 from support.fake_server import client_of, serve, tenants
 from support.fakes import FakeRunner, expected_output
+from support.named_events import named_events
 from support.scripted import ROOMY, ScriptedRunner
 
 RESPONSES = "/v1/responses"
@@ -231,7 +233,7 @@ class TestReferences:
         assert text_of(third) == text_of(second)
         await create(client)
         answer = await client.post(RESPONSES, json={"input": reference})
-        assert answer.json()["error"]["param"] == "input"
+        assert answer.json()["error"]["param"] == "input.0.id"
 
     async def test_items_are_their_owners(self, make_client: Any) -> None:
         config = ServerConfig(served_model_name="fake", api_keys=tenants("one", "two"))
@@ -241,7 +243,7 @@ class TestReferences:
         client.headers["Authorization"] = "Bearer two"
         answer = await client.post(RESPONSES, json={"input": [reference]})
         assert answer.status_code == 400
-        assert answer.json()["error"]["param"] == "input"
+        assert answer.json()["error"]["param"] == "input.0.id"
 
 
 class TestTruncation:
@@ -286,7 +288,7 @@ class TestInputTokens:
         result = {"type": "function_call_output", "call_id": "1", "output": "x"}
         answer = await client.post(f"{RESPONSES}/input_tokens", json={"input": [result]})
         assert answer.status_code == 400
-        assert answer.json()["error"]["param"] == "input"
+        assert answer.json()["error"]["param"] == "input.0.call_id"
 
 
 async def until(client: httpx.AsyncClient, response_id: str, *statuses: str) -> dict[str, Any]:
@@ -347,3 +349,65 @@ class TestBackground:
             begun = await create(client, background=True)
             found = await until(client, begun["id"], "incomplete")
             assert found["output"]
+
+    async def test_left_out_tools_are_named(self, client: httpx.AsyncClient) -> None:
+        body = {"input": "hi", "background": True, "tools": [{"type": "web_search"}]}
+        answer = await client.post(RESPONSES, json=body)
+        assert answer.headers["X-Glmserve-Left-Out-Tools"] == "web_search"
+
+    async def test_events(self, client: httpx.AsyncClient) -> None:
+        body = {"input": "hi", "background": True, "stream": True, "tools": [{"type": "mcp"}]}
+        answer = await client.post(RESPONSES, json=body)
+        assert answer.headers["X-Glmserve-Left-Out-Tools"] == "mcp"
+        events = [data for _, data in named_events(answer)]
+        assert [event["sequence_number"] for event in events] == list(range(len(events)))
+        assert events[0]["response"]["background"] is True
+        assert events[-1]["type"] == "response.incomplete"
+        path = f"{RESPONSES}/{events[0]['response']['id']}"
+        assert (await client.get(path)).json() == events[-1]["response"]
+        assert (await client.get(path, params={"stream": "true"})).text == answer.text
+        rest = await client.get(path, params={"stream": "true", "starting_after": "2"})
+        assert [data for _, data in named_events(rest)] == events[3:]
+        none = await client.get(path, params={"stream": "true", "starting_after": "9999"})
+        assert none.text == ""
+        assert (await client.delete(path)).status_code == 200
+        assert (await client.get(path, params={"stream": "true"})).status_code == 404
+
+    async def test_events_while_it_is_generated(self) -> None:
+        async with serve(_SlowRunner(ROOMY)) as app, client_of(app) as client:
+            background: BackgroundResponses = app.state.background
+            body = {"input": "hi", "background": True, "stream": True, "max_output_tokens": 1000}
+            asking = asyncio.create_task(client.post(RESPONSES, json=body))
+            while not any(one.log and one.log.size for one in background._running.values()):
+                await asyncio.sleep(0.005)
+            asking.cancel()  # the client leaves, and comes back
+            ((_, response_id),) = background._running
+            path = f"{RESPONSES}/{response_id}"
+            following = asyncio.create_task(client.get(path, params={"stream": "true"}))
+            await until(client, response_id, "in_progress")
+            cancelled = (await client.post(f"{path}/cancel")).json()
+            events = [data for _, data in named_events(await following)]
+            assert events[0]["type"] == "response.created"
+            assert events[-1]["type"] == "response.output_text.delta"
+            assert (await client.get(path)).json() == cancelled
+
+    async def test_events_that_do_not_exist(self, client: httpx.AsyncClient) -> None:
+        begun = await create(client, background=True)
+        await until(client, begun["id"], "incomplete")
+        for query, param in (
+            ({"stream": "true"}, "stream"),
+            ({"stream": "yes"}, "stream"),
+            ({"starting_after": "1"}, "starting_after"),
+            ({"stream": "true", "starting_after": "-1"}, "starting_after"),
+        ):
+            answer = await client.get(f"{RESPONSES}/{begun['id']}", params=query)
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+    async def test_old_events_are_forgotten(self) -> None:
+        async with serve() as app, client_of(app) as client:
+            app.state.background = BackgroundResponses(max_log_bytes=1)
+            body = {"input": "hi", "background": True, "stream": True}
+            answer = await client.post(RESPONSES, json=body)
+            path = f"{RESPONSES}/{named_events(answer)[0].data['response']['id']}"
+            assert (await client.get(path, params={"stream": "true"})).status_code == 400
+            assert (await client.get(path)).status_code == 200

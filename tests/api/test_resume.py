@@ -403,17 +403,20 @@ def fill(database: Any) -> None:
             database.execute("INSERT INTO delta VALUES (?, 0, zeroblob(50))", (-number,))
 
 
+@pytest.mark.parametrize("stream", [False, True])
 async def test_a_response_in_the_background_is_finished_by_the_next_server(
-    tmp_path: Path,
+    tmp_path: Path, stream: bool
 ) -> None:
     runner = GatedRunner(stop_at=9)
     body = {"input": "abc", "max_output_tokens": 30, "temperature": 0, "background": True}
     async with serve(runner, journal=tmp_path / "journal") as app, client_of(app) as client:
-        begun = (await client.post("/v1/responses", json=body)).json()
+        asking = asyncio.create_task(client.post("/v1/responses", json={**body, "stream": stream}))
         await runner.wait()
+        ((_, response_id),) = app.state.background._running
         shutil.copytree(tmp_path / "journal", tmp_path / "left")
         runner.gate.set()
-        path = f"/v1/responses/{begun['id']}"
+        await asking
+        path = f"/v1/responses/{response_id}"
         while (expected := (await client.get(path)).json())["status"] == "in_progress":
             await asyncio.sleep(0.01)
     async with serve(journal=tmp_path / "left") as app, client_of(app) as client:

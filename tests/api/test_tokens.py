@@ -37,6 +37,15 @@ async def test_tokenize_messages(client: httpx.AsyncClient) -> None:
         assert bytes(tokens) == b"user:hi\n"
 
 
+async def test_tokenize_messages_without_an_answer(client: httpx.AsyncClient) -> None:
+    body = {"messages": MESSAGES, "add_generation_prompt": False}
+    tokens = (await client.post("/tokenize", json=body)).json()["tokens"]
+    assert bytes(tokens) == b"user:hi"
+    path = "/v1/chat/completions/render"
+    rendered = (await client.post(path, json={"model": "fake", **body})).json()
+    assert rendered["token_ids"] == tokens
+
+
 async def test_detokenize_names_special_tokens(client: httpx.AsyncClient) -> None:
     response = await client.post("/detokenize", json={"tokens": [104, 105, 256]})
     assert response.json() == {"prompt": "hi<eos>"}
@@ -60,21 +69,19 @@ async def test_detokenize_undoes_tokenize(client: httpx.AsyncClient, text: str) 
         ("/tokenize", {"messages": []}, "messages", "at least 1"),
         (
             "/tokenize",
-            {"messages": MESSAGES, "add_special_tokens": True},
-            "add_special_tokens",
-            "goes with prompt",
-        ),
-        (
-            "/tokenize",
             {"prompt": "x", "add_generation_prompt": True},
             "add_generation_prompt",
             "goes with messages",
         ),
         (
             "/tokenize",
-            {"messages": MESSAGES, "add_generation_prompt": False},
+            {
+                "messages": [*MESSAGES, {"role": "assistant", "content": "x"}],
+                "add_generation_prompt": True,
+                "continue_final_message": True,
+            },
             "add_generation_prompt",
-            "only with continue_final_message",
+            "send one of",
         ),
         ("/tokenize", {"prompt": "x", "colour": 1}, "colour", "not supported"),
         ("/detokenize", {}, "tokens", "required"),

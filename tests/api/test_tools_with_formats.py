@@ -237,3 +237,35 @@ async def test_the_header_is_bounded(make_client: Any) -> None:
     assert names[0] == f"#/properties/%C3%A9%2C%200{50 * 'x'}/pattern"
     assert names[-1] == f"and {101 - len(names)} more"
     assert len(answer.headers[HEADER]) < 2100
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"type": "json_schema", "schema": {"enum": [7]}},
+        {"type": "json_schema", "name": "x", "strict": True, "schema": {"enum": [7]}},
+        {"type": "json_schema", "json_schema": {"schema": {"enum": [7]}}},
+    ],
+)
+async def test_llama_cpps_forms_of_a_format(client: httpx.AsyncClient, wanted: Any) -> None:
+    body = {"messages": [{"role": "user", "content": "x"}], "response_format": wanted}
+    answer = await client.post("/v1/chat/completions", json=body)
+    assert answer.json()["choices"][0]["message"]["content"].strip() == "7"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "param"),
+    [
+        ({"type": "json_schema"}, "response_format.json_schema"),
+        (
+            {"type": "json_schema", "schema": {}, "json_schema": {"schema": {}}},
+            "response_format.schema",
+        ),
+        ({"type": "json_schema", "schema": False}, "response_format.schema"),
+        ({"type": "json_schema", "strict": True, "schema": {"not": 1}}, "response_format.schema"),
+    ],
+)
+async def test_formats_without_a_schema(client: httpx.AsyncClient, wanted: Any, param: str) -> None:
+    body = {"messages": [{"role": "user", "content": "x"}], "response_format": wanted}
+    answer = await client.post("/v1/chat/completions", json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,8 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def keys_of(key: str | None, path: Path | None) -> list[str]:
-    return list(read_api_keys(key, path, DEFAULT_TENANT))
+def keys_of(given: Sequence[str], path: Path | None) -> list[str]:
+    return list(read_api_keys(given, path, DEFAULT_TENANT))
 
 
 def test_a_line_may_say_whose_key_it_is_and_what_they_may_have(file: Path) -> None:
@@ -31,7 +32,7 @@ def test_a_line_may_say_whose_key_it_is_and_what_they_may_have(file: Path) -> No
         "two   name=team  weight=2.5 priority=1\n"
         "free name=boss max-requests=0 tokens-per-minute=0\n"
     )
-    keys = read_api_keys("option", file, usual)
+    keys = read_api_keys(["option"], file, usual)
     team = Tenant("team", 2.5, 1, max_requests=3, tokens_per_minute=500)
     assert keys == {
         "option": Tenant("key 1", max_requests=3, tokens_per_minute=500),
@@ -43,13 +44,14 @@ def test_a_line_may_say_whose_key_it_is_and_what_they_may_have(file: Path) -> No
 
 
 def test_all_sources_count_at_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert keys_of(None, None) == []
+    assert keys_of([], None) == []
     file.write_text("# ours\n\nfile-1\n  file-2  \r\n  # theirs\nfile-1\noption\nclé#3\n")
-    assert keys_of(None, file) == ["file-1", "file-2", "option", "clé#3"]
+    assert keys_of([], file) == ["file-1", "file-2", "option", "clé#3"]
     monkeypatch.setenv("GLMSERVE_API_KEY", "environment")
     keys = ["option", "environment", "file-1", "file-2", "clé#3"]
-    assert keys_of("option", file) == keys
-    assert keys_of(None, None) == ["environment"]
+    assert keys_of(["option"], file) == keys
+    assert keys_of([], None) == ["environment"]
+    assert keys_of(["one", "two", "one"], None) == ["one", "two", "environment"]
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a\n"])
@@ -58,7 +60,7 @@ def test_a_wrong_key_in_the_environment_is_refused(
 ) -> None:
     monkeypatch.setenv("GLMSERVE_API_KEY", key)
     with pytest.raises(OptionError, match="GLMSERVE_API_KEY must not"):
-        keys_of(None, None)
+        keys_of([], None)
 
 
 @pytest.mark.parametrize(
@@ -83,14 +85,14 @@ def test_a_wrong_file_is_refused_without_telling_its_keys(
 ) -> None:
     file.write_bytes(content)
     with pytest.raises(OptionError, match=said) as caught:
-        keys_of(None, file)
+        keys_of([], file)
     assert str(file) in caught.value.message
     assert "secret" not in caught.value.message
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="is a directory"):
-        keys_of(None, tmp_path)
+        keys_of([], tmp_path)
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True)])
@@ -99,7 +101,7 @@ def test_a_file_that_all_users_can_read_is_a_warning(
 ) -> None:
     file.write_text("secret\n")
     file.chmod(mode)
-    assert keys_of(None, file) == ["secret"]
+    assert keys_of([], file) == ["secret"]
     text = capsys.readouterr().err
     assert ("warning" in text) == warned
     assert text.count("\n") == warned

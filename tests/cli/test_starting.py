@@ -21,6 +21,7 @@ from glmserve.cli import listening
 from glmserve.config import EMBEDDED_CHECKPOINT
 from glmserve.errors import OptionError
 from support.device_plugin import install_device
+from support.exhaustive import exhaustive
 
 
 def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
@@ -173,7 +174,7 @@ PLUGINS = {
 
 
 @pytest.mark.parametrize(("source", "said"), PLUGINS.values(), ids=PLUGINS)
-@pytest.mark.parametrize("command", ["serve", "doctor"])
+@pytest.mark.parametrize("command", ["serve", exhaustive("doctor")])
 def test_a_broken_plugin(
     source: str, said: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,7 +102,7 @@ def test_scripts_that_are_named_exist_and_know_their_options(command: str) -> No
         return
     usage = usages()[script]
     for option in (a for a in arguments if a.startswith("--")):
-        assert option in usage
+        assert option.partition("=")[0] in usage
 
 
 @functools.cache
@@ -221,12 +221,23 @@ def test_modules_that_the_architecture_names_exist() -> None:
 
 
 def test_the_limits_of_a_runner_have_the_names_that_the_guide_gives() -> None:
+    named = {name for name in names_in_plugins_guide() if not name.startswith("test_")}
+    assert named
+    assert named <= set(RunnerLimits.__struct_fields__)
+
+
+def test_the_checks_of_a_device_are_those_of_the_guide() -> None:
+    named = {name for name in names_in_plugins_guide() if name.startswith("test_")}
+    files = (REPOSITORY / "glmserve" / "conformance" / "checks").glob("test_*.py")
+    assert named == {path.stem for path in files}
+
+
+def names_in_plugins_guide() -> set[str]:
+    """The names in the first columns of tables."""
     rows = re.findall(
         r"^\| (`\w+`(?:, `\w+`)*) \|", (GUIDE / "device-plugins.md").read_text(), re.M
     )
-    named = {name for row in rows for name in re.findall(r"\w+", row)}
-    assert named
-    assert named <= set(RunnerLimits.__struct_fields__)
+    return {name for row in rows for name in re.findall(r"\w+", row)}
 
 
 def test_the_metrics_of_the_guide_are_served(server: ServerProcess) -> None:
@@ -251,5 +262,5 @@ def test_the_file_of_keys_is_one(tmp_path: Path) -> None:
     page = "glmserve/guide/operations.md"
     (example,) = [b for b in blocks(page, "") if b.startswith("# keys.txt")]
     file.write_text(example)
-    tenants = {tenant.name for tenant in read_api_keys(None, file, DEFAULT_TENANT).values()}
+    tenants = {tenant.name for tenant in read_api_keys((), file, DEFAULT_TENANT).values()}
     assert tenants == {"research", "website", "batch"}

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
+from support.exhaustive import exhaustive
 from support.server_process import ServerProcess
 
 
@@ -19,8 +20,8 @@ from support.server_process import ServerProcess
     ("model", "prefix", "step_tokens"),
     [
         ("glm1_base", None, 128),
-        ("glm1_int8", None, 128),
-        ("glm2_bin_sharded", None, 64),
+        exhaustive("glm1_int8", None, 128),
+        exhaustive("glm2_bin_sharded", None, 64),
         ("glm2_base", "glm2_ptuning", 64),
         ("glm4_base", None, 64),
     ],

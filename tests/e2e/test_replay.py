@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.exhaustive import exhaustive
 from support.mixed_requests import requests_of_mixed_lengths, streamed_text
 from support.server_process import ServerProcess
 
@@ -40,7 +41,7 @@ def replay(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.parametrize("option", [(), ("--alone",), ("--cpu-kernels", "torch")])
+@pytest.mark.parametrize("option", [(), ("--alone",), exhaustive(("--cpu-kernels", "torch"))])
 def test_every_token_comes_again(recording: Path, option: tuple[str, ...]) -> None:
     result = replay(str(recording), *option)
     assert (result.returncode, result.stderr) == (0, "")

@@ -8,12 +8,20 @@ import numpy as np
 import pytest
 
 from glmserve.config import KvCacheDType
+from support.exhaustive import exhaustive
 from support.golden import ATOL, read_logits
 from support.paged_model import PagedModel
 
 
 @pytest.mark.parametrize(
-    "name", ["glm2_mha", "glm2_res_post_ln", "glm4_base", "glm2_int8", "glm2_int4"]
+    "name",
+    [
+        "glm4_base",
+        "glm2_int4",
+        exhaustive("glm2_mha"),
+        exhaustive("glm2_res_post_ln"),
+        exhaustive("glm2_int8"),
+    ],
 )
 def test_whole_then_token_by_token(golden_models: Path, name: str) -> None:
     """Two sequences in one step, then each goes on for a few tokens beside the other."""

@@ -22,6 +22,7 @@ WHEEL = r"""
     glmserve/py\.typed
     glmserve/assets/glm-tiny/(config\.json|tokenizer_config\.json|model\.safetensors|tokenizer\.model)
     glmserve/assets/clients\.json
+    glmserve/assets/device-template/(README\.md|pyproject\.toml|src/example_glm_device/\w+\.py)
     glmserve/assets/training/README\.md
     glmserve/assets/training/text/[\w.]+\.toml
     glmserve/guide/[\w.-]+\.(md|svg|png)

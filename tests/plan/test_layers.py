@@ -24,6 +24,7 @@ LAYERS: dict[str, int] = {
     "devices": 5,
     "worker": 5,
     "probe": 5,
+    "golden": 5,
     "cache": 6,
     "journal": 6,
     "scheduler": 7,
@@ -34,6 +35,7 @@ LAYERS: dict[str, int] = {
     "api": 10,
     "evaluation": 10,
     "cli": 11,
+    "conformance": 11,
     "__main__": 11,
 }
 API_LAYERS = {

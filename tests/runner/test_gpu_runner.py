@@ -22,12 +22,13 @@ from glmserve.runner.graphs import graph_sizes, resolve_on_device
 from support import emulated_gpu
 from support.decoding import Decoding, run_step
 from support.emulated_gpu import EmulatedAccelerator
+from support.exhaustive import exhaustive
 from support.golden import read_greedy
 
 GREEDY = SamplingInput()
 
 
-@pytest.mark.parametrize("name", ["glm2_mha", "glm4_base"])
+@pytest.mark.parametrize("name", ["glm4_base", exhaustive("glm2_mha")])
 def test_greedy_text_of_the_original(golden_models: Path, name: str) -> None:
     """Prompts in chunks, one ahead of the other, then decodes of both by a graph."""
     prompts, want = read_greedy(golden_models / name)

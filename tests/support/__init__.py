@@ -42,7 +42,9 @@ Models and kernels (these import torch):
     emulated_gpu        Triton's interpreter in the place of a GPU
     ascend_simulator    a CPU in the place of an Ascend NPU
     native              the compiled CPU kernels, or a skip
+    faulty_devices      the cpu device with one fault each
 
 How tests are run:
+    exhaustive          marks further variants, which only the gate runs
     parallel            over how many processes, and in which order
 """

@@ -241,5 +241,8 @@ class PlainChat(PlainFormat):
         everything = [*(ChatMessage("system", text) for text in system), *messages]
         return "".join(f"{m.role}:{m.content}\n" for m in everything)
 
+    def _closed_text(self, system: list[str], messages: Sequence[ChatMessage]) -> str:
+        return self._text(system, messages).removesuffix("\n")
+
     def response_filter(self) -> FilterChain:
         return FilterChain()

@@ -44,12 +44,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         files.setdefault(item.path, []).append(item)
     tests = config.rootpath / "tests"
-    folders = {path: path.relative_to(tests).parts[0] for path in files}
-    waiting = [path for path in files if folders[path] in _WAITING]
+    own = [path for path in files if path.is_relative_to(tests)]
+    folders = {path: path.relative_to(tests).parts[0] for path in own}
+    waiting = [path for path in own if folders[path] in _WAITING]
     others = sorted(
-        (path for path in files if folders[path] not in _WAITING),
+        (path for path in own if folders[path] not in _WAITING),
         key=lambda path: _rank(folders[path], _COMPUTING),
     )
+    others += [path for path in files if path not in folders]  # of an installed plugin
     pairs = itertools.zip_longest(
         sorted(waiting, key=lambda p: _rank(folders[p], _WAITING)), others
     )

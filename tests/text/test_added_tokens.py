@@ -268,6 +268,20 @@ def test_real_glm4_with_an_added_token(goldens_dir: Path, tmp_path: Path) -> Non
     assert tokenizer.decode([450] * 3) == "<think>" * 3
 
 
+def test_a_blank_before_an_added_token_of_chatglm_6b(goldens_dir: Path, tmp_path: Path) -> None:
+    source = goldens_dir / "tokenizers" / "chatglm-6b"
+    shutil.copy(source / "ice_text.model", tmp_path)
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<tool>": 130344}))
+    config = (source / "tokenizer_config.json").read_text(encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text(config, encoding="utf-8")
+    tokenizer = load_tokenizer(tmp_path)
+    a, b = tokenizer.encode("a"), tokenizer.encode("b")
+    assert tokenizer.encode("a<tool>b") == [*a, 130344, *b]
+    for text in ("a <tool> b", "a  <tool> b", "你好 <tool> b", "a\n<tool>", "a <tool> <tool>"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.encode("a ") == a  # where no token follows, the model's own rule holds
+
+
 @pytest.mark.parametrize(
     ("config", "plain", "complaint"),
     [

@@ -48,8 +48,10 @@ def result(content: str, call_id: str = "0") -> ChatMessage:
 def text_format(small_sentencepiece: Tokenizer) -> Any:
     """Prompt text of a conversation in a format that has no special tokens within."""
 
-    def render(name: str, *messages: ChatMessage, tools: tuple[Tool, ...] = ()) -> str:
-        ids = CHAT_FORMATS[name](small_sentencepiece).render(messages, tools)
+    def render(
+        name: str, *messages: ChatMessage, tools: tuple[Tool, ...] = (), **options: Any
+    ) -> str:
+        ids = CHAT_FORMATS[name](small_sentencepiece).render(messages, tools, **options)
         return small_sentencepiece.decode(ids)
 
     return render
@@ -124,6 +126,17 @@ def test_codegeex2_keeps_indentation(small_sentencepiece: Tokenizer) -> None:
 def test_chatglm2_system_message(text_format: Any) -> None:
     prompt = text_format("chatglm2", system("Be brief."), system("Be kind."), user("hi"))
     assert prompt == "Be brief.\n\nBe kind.\n\n[Round 1]\n\n问：hi\n\n答："
+
+
+def test_rounds_without_an_answer(text_format: Any) -> None:
+    for name, gap, number in (("chatglm", "\n", 0), ("chatglm2", "\n\n", 1)):
+        past = f"[Round {number}]{gap}问：a{gap}答：b{gap}"
+        closed = text_format(name, user("a"), assistant("b"), begin_answer=False)
+        assert closed == past
+        closed = text_format(name, user("a"), assistant("b"), user("c"), begin_answer=False)
+        assert closed == f"{past}[Round {number + 1}]{gap}问：c{gap}"
+    code = (system("# language: Python"), user("# sort"))
+    assert text_format("codegeex2", *code, begin_answer=False) == text_format("codegeex2", *code)
 
 
 def test_chatglm2_merges_messages_of_one_side(text_format: Any) -> None:

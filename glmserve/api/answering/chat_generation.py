@@ -213,8 +213,11 @@ async def _prompt(
         chat.messages,
         offer.offered,
         continue_last=chat.continues_last,
+        begin_answer=chat.add_generation_prompt,
         variables=chat.chat_template_kwargs,
     )
+    if chat.truncate_prompt_tokens is None:
+        return prompt_ids
     return truncated(server, chat, prompt_ids, chat.output_limit or 1)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from pydantic import BaseModel
 
 from glmserve.api.answering.left_out_tools import LeftOutTools
 from glmserve.api.answering.quotas import Quotas
@@ -61,8 +64,9 @@ class ServerContext:
     """None without a journal."""
     started: int = field(default_factory=lambda: int(time.time()))
     """Unix seconds."""
+    seeds: Iterator[int] = field(init=False)
+    """Seeds of requests without one: the server's seed, counted up."""
     _tidying: asyncio.Task[None] | None = field(init=False, default=None)
-    _seeds: itertools.count[int] = field(init=False)
     _model_names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +74,7 @@ class ServerContext:
         size, list_size = self.config.cache_size, self.config.cache_list_size
         self.response_cache = ResponseCache(size, list_size) if size else None
         self.unknown_fields = UnknownFields() if self.config.ignore_unknown_fields else None
-        self._seeds = itertools.count(self.config.seed)
+        self.seeds = itertools.count(self.config.seed)
         self._model_names = self.config.model_names
 
     def record_to(self, journal: Journal) -> None:
@@ -103,10 +107,6 @@ class ServerContext:
         if self.answers is not None:
             await self.answers.journal.close()
 
-    def next_seed(self) -> int:
-        """A seed for a request without one: the server's seed, counted up."""
-        return next(self._seeds)
-
     def settle_model(self, request: ModelRequest) -> None:
         """Check the model of a request; one without a model gets the model that is served.
 
@@ -115,6 +115,17 @@ class ServerContext:
         """
         request.model = request.model or self.config.served_model_name
         self.check_model(request.model)
+
+    def apply_defaults(self, request: BaseModel) -> None:
+        """Set the sampling fields that the request has and does not set, as the checkpoint says."""
+        defaults = self.generation_defaults
+        values = dict(defaults.sampling)
+        asked = request.model_fields_set
+        samples = "do_sample" in asked and getattr(request, "do_sample", False)
+        if defaults.greedy and not samples:
+            values["temperature"] = 0.0
+        for name in values.keys() & (type(request).model_fields.keys() - asked):
+            setattr(request, name, values[name])
 
     def check_model(self, name: str) -> None:
         """Raise ModelNotFoundError unless this server serves a model of this name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -27,12 +28,13 @@ async def render(
     tools: Sequence[Tool],
     *,
     continue_last: bool = False,
+    begin_answer: bool = True,
     variables: Mapping[str, Any] = {},
 ) -> list[int]:
     """Token ids of a conversation and the tools it offers.
 
     Args:
-        continue_last: see ChatFormat.render.
+        continue_last, begin_answer: see ChatFormat.render.
         variables: see ChatFormat.with_variables.
 
     Raises:
@@ -41,9 +43,15 @@ async def render(
     conversation = chat_messages(messages)
     size = num_characters(conversation, tools)
     check_characters(size, server.engine.info.limits.max_context, "messages")
-    bound = chat_format.with_variables(variables)
+    bound = chat_format.with_variables(variables) if variables else chat_format
     return await run_in_thread_if_large(
-        lambda: bound.render(conversation, tools, continue_last=continue_last),
+        partial(
+            bound.render,
+            conversation,
+            tools,
+            continue_last=continue_last,
+            begin_answer=begin_answer,
+        ),
         size,
         always=chat_format.blocks,
     )

@@ -75,7 +75,7 @@ class Endpoint(ABC, Generic[Parsed]):
         """
 
 
-def _ignore(writer: AnswerWriter) -> None:
+def _ignore(writer: AnswerWriter, headers: Mapping[str, str]) -> None:
     """An on_start that does nothing."""
 
 
@@ -94,8 +94,11 @@ class AnswerRequest:
     """The header Last-Event-ID: go on with this stream."""
     idempotency_key: str | None = None
     """The header Idempotency-Key."""
-    on_start: Callable[[AnswerWriter], None] = _ignore
-    """Called with the answer's writer when generating begins."""
+    on_start: Callable[[AnswerWriter, Mapping[str, str]], None] = _ignore
+    """Called with the answer's writer and headers when generating begins."""
+    is_detached: bool = False
+    """No client waits for the answer. It is recorded like a whole one, even if it is streamed, so
+    that the next server finishes it."""
     unfinished: Entry | None = None
     """The entry to finish, where the server itself asks for an answer that no client waits for."""
 
@@ -103,3 +106,8 @@ class AnswerRequest:
     def is_stream(self) -> bool:
         stream: bool = self.parsed.stream
         return stream
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether the client of a stream may go on with it by Last-Event-ID."""
+        return self.is_stream and not self.is_detached

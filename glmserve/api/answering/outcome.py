@@ -37,6 +37,7 @@ class AnswerStream:
 
     Args:
         keep: called with all events once the stream has come to its own end; None: not kept.
+        has_ids: events of a journaled answer have ids.
     """
 
     def __init__(
@@ -44,11 +45,14 @@ class AnswerStream:
         writer: AnswerWriter,
         journaled: JournaledAnswer | None,
         keep: Callable[[KeptAnswer], None] | None,
+        *,
+        has_ids: bool = True,
     ) -> None:
         self.headers: dict[str, str] = {}
         self._writer = writer
         self._journaled = journaled
         self._keep = keep
+        self._has_ids = has_ids
 
     @property
     def is_journaled(self) -> bool:
@@ -76,6 +80,11 @@ class AnswerStream:
         if self._journaled is not None:
             self._journaled.close()
 
+    async def delivered(self) -> None:
+        """Note that no later connection will go on with the answer, which has ended."""
+        if self._journaled is not None and not self._writer.generation.has_failed:
+            await self._journaled.delivered()
+
     async def _with_failure(self) -> AsyncIterator[bytes]:
         try:
             async for item in self._writer.events():
@@ -102,7 +111,9 @@ class AnswerStream:
                     await asyncio.sleep(0)
                 continue
             event_id = await journaled.event_id(number)
-            if event_id is not None:
+            if not self._has_ids:
+                yield item
+            elif event_id is not None:
                 has_id = True
                 yield b"id: %s\n" % str(event_id).encode() + item
             elif has_id:

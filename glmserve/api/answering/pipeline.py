@@ -9,7 +9,6 @@ from glmserve.api.answering.client import ClientGoneError, ClientSignal, either
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import AnswerRequest
 from glmserve.api.answering.generation import Generation
-from glmserve.api.answering.generation_defaults import apply_defaults
 from glmserve.api.answering.outcome import AnswerStream, WholeAnswer
 from glmserve.api.answering.record_or_resume import record_or_resume
 from glmserve.api.answering.response_cache import JSON, KeptAnswer, cache_key
@@ -37,9 +36,9 @@ async def answer(server: ServerContext, request: AnswerRequest) -> WholeAnswer |
         GlmserveError: the request cannot be honoured, or the generation failed.
     """
     server.settle_model(request.parsed)
+    server.apply_defaults(request.parsed)
     for check in request.endpoint.checks:
         check(request.parsed)
-    apply_defaults(server.generation_defaults, request.parsed)
     journaled = await record_or_resume(server.answers, request)
     context = AnswerContext(request.caller)
     if journaled is not None:
@@ -95,10 +94,10 @@ async def _generate(
         writer = await request.endpoint.start(server, request.parsed, context)
     except InvalidRequestError as error:
         raise error.renamed(request.endpoint.field_names) from None
-    request.on_start(writer)
+    request.on_start(writer, context.headers)
     if request.is_stream:
         await _wait_first(writer.generation, request.client_left, context.journaled)
-        stream = AnswerStream(writer, context.journaled, keep)
+        stream = AnswerStream(writer, context.journaled, keep, has_ids=request.is_resumable)
         stream.headers.update(context.headers)
         return stream
     body = await writer.whole(await writer.generation.collect(request.client_left))

@@ -50,7 +50,7 @@ async def record_or_resume(
     path, body = request.endpoint.path, request.body
     digest = await run_in_thread_if_large(lambda: digest_of(path, body), len(body) // _LIGHT_BYTES)
     if request.last_event_id:
-        if not request.is_stream:
+        if not request.is_resumable:
             raise InvalidRequestError("only a stream can be gone on with", LAST_EVENT_ID)
         return await _resume_stream(registry, request, request.last_event_id, digest)
     return await _find_or_begin(registry, request, digest)
@@ -84,10 +84,10 @@ async def _find_or_begin(
                 "this Idempotency-Key was used for another request; send a new key, or the same "
                 "path and body, byte for byte"
             )
-        if request.is_stream or registry.live(entry) is None:
+        if request.is_resumable or registry.live(entry) is None:
             return await _resume(registry, entry)
         await _wait_for(registry, entry, request)
-    is_unnamed = not request.is_stream and key is None
+    is_unnamed = not request.is_resumable and key is None
     while (entry := index.find_orphan(owner, digest) if is_unnamed else None) is not None:
         if registry.live(entry) is None:
             index.claim_orphan(entry)
@@ -97,7 +97,7 @@ async def _find_or_begin(
         owner,
         request.endpoint.path,
         digest,
-        is_stream=request.is_stream,
+        is_stream=request.is_resumable,
         idempotency_key=key,
     )
     return registry.begin(entry, request.body)

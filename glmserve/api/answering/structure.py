@@ -10,7 +10,12 @@ import msgspec
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.tool_choice import ToolUse
 from glmserve.api.protocol import ChatCompletionRequest, GenerationRequest
-from glmserve.api.protocol.chat import JsonObjectFormat, JsonSchemaFormat, ResponseFormat
+from glmserve.api.protocol.chat import (
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    JsonSchemaSpec,
+    ResponseFormat,
+)
 from glmserve.errors import InvalidRequestError
 from glmserve.text.chat_format import ChatFormat
 from glmserve.text.structure import (
@@ -164,7 +169,9 @@ def _of_response_format(response_format: ResponseFormat | None) -> Iterator[Stru
         case JsonObjectFormat(schema_=schema):
             of_object = JsonSchema({"type": "object", **(schema or {})}, strict=False)
             yield StructureSpec(of_object, "response_format.schema")
-        case JsonSchemaFormat(json_schema=spec):
+        case JsonSchemaFormat(schema_=dict() | bool() as schema, strict=strict):
+            yield StructureSpec(JsonSchema(schema, strict=strict), "response_format.schema")
+        case JsonSchemaFormat(json_schema=JsonSchemaSpec() as spec):
             structure = JsonSchema(spec.schema_, strict=spec.strict)
             yield StructureSpec(structure, "response_format.json_schema.schema")
 

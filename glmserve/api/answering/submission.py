@@ -109,7 +109,7 @@ def submit_generation(
     check_token_ids(server, request)
     allowed = allowed_tokens(server, request, spec.structure)
     _check_scores(server, spec)
-    seed = server.next_seed() if request.seed is None else request.seed
+    seed = next(server.seeds) if request.seed is None else request.seed
     if answer.journaled is not None:
         seed = answer.journaled.note_seed(seed)
     attributes = scheduling_attributes(server, answer.caller, request.priority, request.cache_salt)

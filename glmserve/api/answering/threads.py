@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 _LARGE = 4096
 """Characters or tokens from which on a thread does the work."""
+
+_MAX_WAITING = 64
+"""Threads that wait for something at once."""
 
 Result = TypeVar("Result")
 
@@ -19,8 +24,16 @@ async def run_in_thread_if_large(
 
     Args:
         size: characters or tokens that the work goes through.
-        always: the work waits for something, however small it is.
+        always: the work waits for something, however small it is. It has threads of its own, so
+            that other work does not wait with it.
     """
-    if size < _LARGE and not always:
+    if always:
+        return await asyncio.get_running_loop().run_in_executor(_waiting_threads(), work)
+    if size < _LARGE:
         return work()
     return await asyncio.to_thread(work)
+
+
+@cache
+def _waiting_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_MAX_WAITING, thread_name_prefix="waiting")

@@ -78,5 +78,6 @@ async def _request(
 ) -> AnswerRequest:
     """The request as it came, from a client that never leaves."""
     parsed = await parse_large_request(endpoint.request_type, body, server.unknown_fields)
+    parsed.stream = False  # one in the background may have been streamed, too
     caller = Caller(entry.owner or None, DEFAULT_TENANT)
     return AnswerRequest(endpoint, parsed, body, caller, unfinished=entry)

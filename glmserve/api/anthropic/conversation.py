@@ -28,6 +28,7 @@ from glmserve.api.anthropic.protocol import (
 )
 from glmserve.api.anthropic.tools import ToolParam, functions
 from glmserve.api.protocol import ChatCompletionRequest, parse_data
+from glmserve.api.protocol.messages import MAX_CALLS
 from glmserve.errors import InvalidRequestError
 
 FIELD_NAMES = {
@@ -72,19 +73,27 @@ def _system(request: CountTokensRequest) -> list[dict[str, Any]]:
 
 def _messages(request: CountTokensRequest) -> Iterator[dict[str, Any]]:
     call_ids: set[str] = set()
-    for message in request.messages:
+    for index, message in enumerate(request.messages):
         blocks = _blocks(message)
         text = "".join(block.text for block in blocks if isinstance(block, _WITH_TEXT))
         match message:
             case AssistantMessageParam():
                 calls = [_call(block) for block in blocks if isinstance(block, ToolUseBlockParam)]
+                if len(calls) > MAX_CALLS:
+                    raise InvalidRequestError.about(
+                        f"messages.{index}.content",
+                        "{param}: more than {most} blocks are tool_use",
+                        most=MAX_CALLS,
+                    )
                 call_ids.update(call["id"] for call in calls)
                 yield {"role": "assistant", "content": text, "tool_calls": calls}
             case UserMessageParam():
-                results = [block for block in blocks if isinstance(block, ToolResultBlockParam)]
-                for result in results:
-                    yield _result(result, call_ids)
-                if text or not results:
+                has_results = False
+                for number, block in enumerate(blocks):
+                    if isinstance(block, ToolResultBlockParam):
+                        yield _result(block, call_ids, f"messages.{index}.content.{number}")
+                        has_results = True
+                if text or not has_results:
                     yield {"role": "user", "content": text}
             case _:
                 yield {"role": "system", "content": text}
@@ -101,12 +110,12 @@ def _call(block: ToolUseBlockParam) -> dict[str, Any]:
     return {"id": block.id, "function": {"name": block.name, "arguments": arguments}}
 
 
-def _result(block: ToolResultBlockParam, call_ids: set[str]) -> dict[str, Any]:
+def _result(block: ToolResultBlockParam, call_ids: set[str], place: str) -> dict[str, Any]:
     if block.tool_use_id not in call_ids:
-        raise InvalidRequestError(
-            f"messages: no tool_use with the id {block.tool_use_id[:100]!r} comes before its "
-            "tool_result",
-            "messages",
+        raise InvalidRequestError.about(
+            f"{place}.tool_use_id",
+            "{param}: no tool_use with the id {call_id!r} comes before its tool_result",
+            call_id=block.tool_use_id[:100],
         )
     content = block.content
     text = content if isinstance(content, str) else "".join(part.text for part in content)

@@ -9,7 +9,6 @@ from glmserve.api.answering.answer_context import AnswerContext
 from glmserve.api.answering.chat_generation import chat_prompt, start_chat
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import Endpoint
-from glmserve.api.answering.generation_defaults import apply_defaults
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.anthropic.conversation import FIELD_NAMES, chat_request
 from glmserve.api.anthropic.errors import PromptTooLongError, ThreadUnsupportedError
@@ -44,7 +43,7 @@ class MessagesEndpoint(Endpoint[MessagesRequest]):
     ) -> MessageWriter:
         server.left_out_tools.note(left_out(request), answer)
         chat = await _chat(request)
-        apply_defaults(server.generation_defaults, chat)  # of fields that this API does not have
+        server.apply_defaults(chat)  # of fields that this API does not have
         try:
             answering = await start_chat(server, chat, answer, cut_to_context=True)
         except ContextLengthError as error:

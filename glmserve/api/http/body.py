@@ -6,8 +6,8 @@ from types import TracebackType
 
 from starlette.requests import Request
 
-from glmserve.api.http.state import context_of
 from glmserve.api.protocol.parsing import Parsed, parse_large_request
+from glmserve.api.protocol.unknown_fields import UnknownFields
 from glmserve.errors import GlmserveError, NotReadyError
 
 _LONGEST_NAME = 40  # characters of an encoding's name that an error message repeats
@@ -37,9 +37,9 @@ async def read_request(request: Request, model: type[Parsed]) -> tuple[Parsed, b
         BodyTooLargeError, BodyEncodingError, NotReadyError, ClientDisconnect: see `_read_body`.
     """
     memory: BodyMemory = request.app.state.body_memory
+    unknown: UnknownFields | None = request.app.state.unknown_fields
     with memory.reserve() as reservation:
         body = await _read_body(request, reservation, memory.largest_body)
-        unknown = context_of(request).unknown_fields
         return await parse_large_request(model, body, unknown), body
 
 
@@ -66,6 +66,7 @@ async def _read_body(request: Request, reservation: BodyReservation, limit: int)
         body += chunk
         if len(body) > limit:
             raise _too_large(limit)
+    request.state.body_was_read = True  # for `UnreadBodyMiddleware`
     return bytes(body)
 
 

@@ -9,38 +9,42 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import AnswerRequest, Endpoint
 from glmserve.api.answering.pipeline import answer
 from glmserve.api.answering.record_or_resume import IDEMPOTENCY_KEY, LAST_EVENT_ID
 from glmserve.api.http.body import read_request
 from glmserve.api.http.responses import answer_response
-from glmserve.api.http.state import caller_of, context_of, disconnected
+from glmserve.api.http.state import caller_of, disconnected
 
 
-def answering(endpoint: Endpoint[Any]) -> Callable[[Request], Awaitable[Response]]:
+def answering(
+    endpoint: Endpoint[Any], server: ServerContext
+) -> Callable[[Request], Awaitable[Response]]:
     """The handler for POST requests of this endpoint."""
 
     async def handle(request: Request) -> Response:
-        wanted = await read_answer_request(request, endpoint)
-        return answer_response(await answer(context_of(request), wanted))
+        wanted = await read_answer_request(request, endpoint, server)
+        return answer_response(await answer(server, wanted))
 
     handle.__name__ = type(endpoint).__name__  # named in the log if it fails
     return handle
 
 
-async def read_answer_request(request: Request, endpoint: Endpoint[Any]) -> AnswerRequest:
+async def read_answer_request(
+    request: Request, endpoint: Endpoint[Any], server: ServerContext
+) -> AnswerRequest:
     """The request for the pipeline.
 
     Raises:
         GlmserveError: the body is not a request of this endpoint.
     """
-    server, caller = context_of(request), caller_of(request)
     parsed, body = await read_request(request, endpoint.request_type)
     return AnswerRequest(
         endpoint,
         parsed,
         body if server.answers is not None else b"",
-        caller,
+        caller_of(request),
         partial(disconnected, request),
         request.headers.get(LAST_EVENT_ID),
         request.headers.get(IDEMPOTENCY_KEY),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
+
 import anyio
 from sse_starlette.sse import AppStatus, EventSourceResponse
 from starlette.types import Message, Receive, Scope, Send
@@ -15,7 +17,22 @@ _END_OF_STREAM_SECONDS = 1.0
 """Seconds for a client to take notice that its stream has ended; it may be long gone."""
 
 
-class EventStreamResponse(EventSourceResponse):
+class EventsResponse(EventSourceResponse):
+    """Sends events as they come.
+
+    Args:
+        events: server-sent events, in bytes.
+        headers: of the response.
+    """
+
+    def __init__(self, events: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+        super().__init__(events, sep="\n")
+        del self.headers["connection"]  # the HTTP server's to decide
+        self.headers["Cache-Control"] = "no-cache, no-store"
+        self.headers.update(headers)
+
+
+class EventStreamResponse(EventsResponse):
     """Sends a stream, and closes it however the response ends.
 
     A journaled stream also ends when a later connection goes on with it. A generator that was never
@@ -23,10 +40,7 @@ class EventStreamResponse(EventSourceResponse):
     """
 
     def __init__(self, stream: AnswerStream) -> None:
-        super().__init__(stream.events(), sep="\n")
-        del self.headers["connection"]  # the HTTP server's to decide
-        self.headers["Cache-Control"] = "no-cache, no-store"
-        self.headers.update(stream.headers)
+        super().__init__(stream.events(), stream.headers)
         self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

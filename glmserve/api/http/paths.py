@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_ALIASES = {"/api/paas/v4/": "/v1/"}
-"""The prefixes that clients of other services use for OpenAI's routes: ZhipuAI's SDKs."""
+_ALIASES = {
+    "/api/paas/v4/": "/v1/",
+    "/api/coding/paas/v4/": "/v1/",
+    "/api/anthropic/v1/": "/v1/",
+}
+"""The prefixes that other services have for these routes: ZhipuAI's API, its plan for agents, and
+its form of Anthropic's API."""
 
 
 class PathMiddleware:

@@ -30,8 +30,7 @@ class UnreadBodyMiddleware:
         if scope["type"] != "http" or not _has_body(scope):
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(receive, send)
-        await self._app(scope, exchange.receive, exchange.send)
+        await self._app(scope, receive, _Exchange(scope, receive, send).send)
 
 
 def _has_body(scope: Scope) -> bool:
@@ -40,23 +39,17 @@ def _has_body(scope: Scope) -> bool:
 
 
 class _Exchange:
-    """One request and its response; tracks which of the two ends first."""
+    """One request and its response. `body.py` notes in the scope's state that the body was read."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._state = scope.setdefault("state", {})
         self._receive = receive
         self._send = send
-        self._body_ended = False
         self._is_early = False
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        if not message.get("more_body", False):  # the last piece, or the client's leaving
-            self._body_ended = True
-        return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._is_early = not self._body_ended
+            self._is_early = "body_was_read" not in self._state
             if self._is_early:
                 headers = [*message.get("headers", ()), (b"connection", b"close")]
                 message = {**message, "headers": headers}
@@ -69,5 +62,6 @@ class _Exchange:
     async def _drop_rest(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_MAX_DRAIN_SECONDS):
-                while not self._body_ended:
-                    await asyncio.wait_for(self.receive(), _MAX_IDLE_SECONDS)
+                message: Message = {"more_body": True}
+                while message.get("more_body", False):  # until the last piece, or the client left
+                    message = await asyncio.wait_for(self._receive(), _MAX_IDLE_SECONDS)

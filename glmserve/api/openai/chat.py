@@ -53,7 +53,8 @@ class ChatEndpoint(Endpoint[ChatCompletionRequest]):
     async def start(
         self, server: ServerContext, request: ChatCompletionRequest, answer: AnswerContext
     ) -> ChatWriter:
-        server.left_out_tools.note(left_out(request.tools), answer)
+        if request.tools:
+            server.left_out_tools.note(left_out(request.tools), answer)
         return ChatWriter(server.tokenizer, request, await start_chat(server, request, answer))
 
 

@@ -15,7 +15,6 @@ from starlette.responses import Response
 
 from glmserve.api.answering.chat_generation import chat_prompt
 from glmserve.api.answering.context import ServerContext
-from glmserve.api.answering.generation_defaults import apply_defaults
 from glmserve.api.answering.submission import encode_prompts, room_for_output
 from glmserve.api.answering.truncation import truncated
 from glmserve.api.http.body import read_request
@@ -61,7 +60,7 @@ async def render_chat(request: Request) -> Response:
     server = context_of(request)
     wanted, _ = await read_request(request, ChatRenderRequest)
     server.settle_model(wanted)
-    apply_defaults(server.generation_defaults, wanted)
+    server.apply_defaults(wanted)
     prompt_ids = await chat_prompt(server, wanted)
     assert server.chat_format is not None  # otherwise there is no prompt
     stop_ids = {*server.chat_format.stop_ids, *server.model.eos_token_ids}
@@ -77,7 +76,7 @@ async def render_completion(request: Request) -> Response:
     server = context_of(request)
     wanted, _ = await read_request(request, CompletionRenderRequest)
     server.settle_model(wanted)
-    apply_defaults(server.generation_defaults, wanted)
+    server.apply_defaults(wanted)
     encoded = await encode_prompts(
         server, wanted.prompts, "prompt", add_special_tokens=wanted.add_special_tokens
     )

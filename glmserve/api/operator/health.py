@@ -11,10 +11,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from glmserve import __version__
+from glmserve.api.http.accept import accepted
 from glmserve.api.http.responses import json_response
 from glmserve.api.http.state import context_of
 from glmserve.engine import EngineState
 from glmserve.errors import NotReadyError
+
+_VERSIONS: dict[str, tuple[str | None, ...]] = {
+    "application/openmetrics-text": (None, "1.0.0"),
+    "text/plain": (None, "0.0.4", "1.0.0"),
+    "text/*": (None,),
+    "*/*": (None,),
+}
+"""Versions of the formats of /metrics. What names no version gets the text format 0.0.4."""
 
 Share = Annotated[float, Meta(ge=0, le=1, description="Of the weights: how much is loaded.")]
 
@@ -60,9 +69,20 @@ async def ready(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """The engine's statistics in Prometheus' text format 0.0.4, or in OpenMetrics if the Accept
     header asks for it."""
-    encode, media_type = choose_encoder(request.headers.get("accept", ""))
+    encode, media_type = choose_encoder(_wanted_format(request.headers.get("accept", "")))
     registry = context_of(request).engine.stats.registry
     return Response(encode(registry), media_type=media_type)
+
+
+def _wanted_format(header: str) -> str:
+    """The most wanted one of the formats that there are, as a value of Accept by itself."""
+    for wanted, parameters in accepted(header):
+        number = parameters.get("version")
+        if number in _VERSIONS.get(wanted, ()):
+            escaping = parameters.get("escaping")
+            named = {"version": number, "escaping": escaping}
+            return "".join((wanted, *(f";{key}={text}" for key, text in named.items() if text)))
+    return ""
 
 
 async def version(request: Request) -> Response:

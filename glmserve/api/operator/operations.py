@@ -166,8 +166,11 @@ OPERATIONS = (
     ),
     Operation(
         path="/v1/responses/{response_id}",
-        summary="A response that is still stored.",
-        responses={"application/json": ResponseObject},
+        summary="A response that is still stored, or its events: stream, starting_after.",
+        responses={
+            "application/json": ResponseObject,
+            "text/event-stream": get_args(ResponsesEvent),
+        },
         failures=(400, 401, 404),
     ),
     Operation(

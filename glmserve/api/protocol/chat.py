@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -35,17 +36,32 @@ class JsonObjectFormat(StrictModel):
 class JsonSchemaSpec(StrictModel):
     """A schema and its name."""
 
-    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    name: str = Field("response", pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     description: str | None = None
     schema_: dict[str, Any] | bool = Field(True, alias="schema")
     strict: bool = Field(False, description="Refuse a schema that cannot be guaranteed.")
 
 
 class JsonSchemaFormat(StrictModel):
-    """JSON that matches a schema."""
+    """JSON that matches a schema: OpenAI's form, or llama.cpp's, which has the schema beside the
+    type."""
 
     type: Literal["json_schema"]
-    json_schema: JsonSchemaSpec
+    json_schema: JsonSchemaSpec | None = None
+    schema_: dict[str, Any] | bool | None = Field(
+        None, alias="schema", description="The schema, without json_schema."
+    )
+    name: str = Field("", description="With schema; has no effect.")
+    description: str = Field("", description="With schema; has no effect.")
+    strict: bool = Field(False, description="With schema: as in json_schema.")
+
+    @model_validator(mode="after")
+    def _check_schema(self) -> Self:
+        if self.json_schema is None and self.schema_ is None:
+            raise wrong_field("json_schema", "is required")
+        if self.json_schema is not None and self.schema_ is not None:
+            raise wrong_field("schema", "another form of json_schema; send one of them")
+        return self
 
 
 ResponseFormat = Annotated[
@@ -108,7 +124,9 @@ class ChatCompletionRequest(GenerationRequest):
         "tool_choice asks for more than text.",
     )
     add_generation_prompt: bool = Field(
-        True, description="false is possible if the last message is continued."
+        True,
+        description="false: the prompt ends with the last message, and the model itself begins an "
+        "answer.",
     )
     echo: bool = Field(False, description="Begin the answer with the message that it continues.")
     chat_template_kwargs: TemplateArguments = Field(
@@ -139,30 +157,27 @@ class ChatCompletionRequest(GenerationRequest):
                 "continue_final_message",
                 "the last message must be the assistant's, without tool_calls",
             )
-        for message in self.messages[:-1] if can_continue else self.messages:
+        for index, message in enumerate(self.messages[:-1] if can_continue else self.messages):
             if isinstance(message, AssistantMessage) and message.is_prefix:
+                name = "prefix" if message.prefix else "partial"
                 raise wrong_field(
-                    "messages", "prefix: only the last message can be continued, without tool_calls"
+                    f"messages.{index}.{name}",
+                    "only the last message can be continued, without tool_calls",
                 )
         if self.must_continue and not isinstance(self.response_format, TextFormat):
             raise wrong_field(
                 "response_format", "the message that is continued would not have this format"
             )
-        if not self.add_generation_prompt and not self.continues_last:
-            raise wrong_field(
-                "add_generation_prompt",
-                "false is possible only if the last message is the assistant's, and is continued",
-            )
         return self
 
-    @property
+    @cached_property
     def must_continue(self) -> bool:
         """Whether the request says that the last message is to be continued."""
         last = self.messages[-1]
         is_prefix = isinstance(last, AssistantMessage) and last.is_prefix
         return bool(self.continue_final_message) or is_prefix
 
-    @property
+    @cached_property
     def continues_last(self) -> bool:
         """Whether the answer continues the last message."""
         last = self.messages[-1]
@@ -173,12 +188,12 @@ class ChatCompletionRequest(GenerationRequest):
         )
         return can_be_continued(last) and is_free
 
-    @property
+    @cached_property
     def begun_answer(self) -> str:
         """The text that the answer continues."""
         return self.messages[-1].text if self.continues_last else ""
 
-    @property
+    @cached_property
     def output_limit(self) -> int | None:
         limit = self.max_completion_tokens or self.max_tokens or self.n_predict
         return None if limit == -1 else limit

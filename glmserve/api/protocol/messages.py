@@ -37,7 +37,7 @@ class RefusalPart(StrictModel):
 
 
 _PARTS = Field(max_length=MAX_PARTS)
-_MAX_CALLS = 256  # of one message
+MAX_CALLS = 256  # of one message
 _NAME = "The participant's name; used by a checkpoint's own template."
 
 Content = str | Annotated[list[Annotated[TextPart, only_type("text")]], FAIL_FAST, _PARTS]
@@ -100,7 +100,7 @@ class AssistantMessage(_MessageModel):
     role: Literal["assistant"]
     content: str | Annotated[list[TextPart | RefusalPart], FAIL_FAST, _PARTS] | None = None
     refusal: str | None = None
-    tool_calls: Annotated[list[ToolCallModel], FAIL_FAST, Field(max_length=_MAX_CALLS)] = []
+    tool_calls: Annotated[list[ToolCallModel], FAIL_FAST, Field(max_length=MAX_CALLS)] = []
     parsed: object = Field(
         None, description="The content once more, from the openai SDK's parse(); has no effect."
     )

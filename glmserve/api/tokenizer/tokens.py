@@ -44,13 +44,15 @@ class TokenizeRequest(_Request):
         Annotated[list[Message], FAIL_FAST, Field(min_length=1, max_length=MAX_PARTS)] | None
     ) = None
     tools: Annotated[list[AnyTool], FAIL_FAST, Field(max_length=MAX_TOOLS)] = []
-    add_special_tokens: bool = Field(
-        True, description="With a prompt: the tokens around every text, as /v1/completions does."
+    add_special_tokens: bool | None = Field(
+        None,
+        description="Add the tokens around every text, as /v1/completions does. Default: true for "
+        "a prompt. A conversation has those of its format; true adds others.",
     )
     add_generation_prompt: bool = Field(
         True,
-        description="With messages: they end where the answer begins. false is possible if the "
-        "last message is continued.",
+        description="With messages: they end where an answer begins. false: they end with the last "
+        "message.",
     )
     continue_final_message: bool = Field(
         False, description="With messages: the last one is the assistant's, and is continued."
@@ -133,7 +135,7 @@ def _prompt_encoder(
     for name in ("add_generation_prompt", "continue_final_message", "tools"):
         if name in body.model_fields_set:
             raise InvalidRequestError(f"{name} goes with messages", name)
-    encode = tokenizer.encode_prompt if body.add_special_tokens else tokenizer.encode
+    encode = tokenizer.encode if body.add_special_tokens is False else tokenizer.encode_prompt
     return lambda: encode(prompt), len(prompt)
 
 
@@ -146,18 +148,20 @@ def _chat_encoder(
         raise InvalidRequestError(NO_CHAT_FORMAT, "messages")
     if body.prompt is not None:
         raise InvalidRequestError("send prompt or messages, not both", "messages")
-    if "add_special_tokens" in body.model_fields_set and body.add_special_tokens:
-        raise InvalidRequestError(
-            "add_special_tokens goes with prompt; a conversation's tokens are the chat format's",
-            "add_special_tokens",
-        )
     _check_continuation(body, messages[-1])
     conversation, tools = chat_messages(messages), known_tools(body.tools)
     bound = chat_format.with_variables(body.chat_template_kwargs)
-    return (
-        lambda: bound.render(conversation, tools, continue_last=body.continue_final_message),
-        num_characters(conversation, tools),
-    )
+
+    def encode() -> list[int]:
+        ids = bound.render(
+            conversation,
+            tools,
+            continue_last=body.continue_final_message,
+            begin_answer=body.add_generation_prompt,
+        )
+        return bound.tokenizer.marked(ids) if body.add_special_tokens else ids
+
+    return encode, num_characters(conversation, tools)
 
 
 def _check_continuation(body: TokenizeRequest, last: Message) -> None:
@@ -166,9 +170,11 @@ def _check_continuation(body: TokenizeRequest, last: Message) -> None:
             "continue_final_message: the last message must be the assistant's, without tool_calls",
             "continue_final_message",
         )
-    if not body.add_generation_prompt and not body.continue_final_message:
+    is_new = body.add_generation_prompt and "add_generation_prompt" in body.model_fields_set
+    if body.continue_final_message and is_new:
         raise InvalidRequestError(
-            "add_generation_prompt: false is possible only with continue_final_message: true",
+            "add_generation_prompt: a message that is continued is the beginning of the answer; "
+            "send one of continue_final_message and add_generation_prompt",
             "add_generation_prompt",
         )
 

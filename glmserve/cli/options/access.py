@@ -15,9 +15,11 @@ def add_access_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--api-key",
         type=values.api_key,
+        action="append",
         metavar="KEY",
-        help="key that clients must send; the environment variable "
-        f"{KEY_VARIABLE} is safer, because a command line is visible to other users",
+        help="key that clients must send; may be given several times, for several keys. The "
+        f"environment variable {KEY_VARIABLE} is safer, because a command line is visible to other "
+        "users",
     )
     group.add_argument(
         "--api-key-file",

@@ -8,6 +8,9 @@ from llguidance import LLMatcher, LLTokenizer
 from glmserve.errors import InvalidRequestError
 from glmserve.text.structure.vocabulary import LIMITS
 
+REFUSED = "the structure cannot be honoured: "
+"""How the message about a grammar begins that llguidance refuses."""
+
 _PREFIXES = ("failed to compile JSON schema: ", "failed to parse ")
 _MAX_REASON = 300
 
@@ -29,7 +32,7 @@ def build_matcher(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
     """
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
     if matcher.is_error():
-        raise InvalidRequestError(f"the structure cannot be honoured: {_reason(matcher)}")
+        raise InvalidRequestError(f"{REFUSED}{_reason(matcher)}")
     return matcher
 
 

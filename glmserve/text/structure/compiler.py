@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llguidance import LLTokenizer
 
@@ -13,10 +13,19 @@ from glmserve.text.structure.build import FirstTokens, build_matcher, first_mask
 from glmserve.text.structure.constraint import CompiledGrammar, CompiledStructure, Vocabulary
 from glmserve.text.structure.grammar import GrammarText, grammar_text
 from glmserve.text.structure.json_text import JsonGuard
+from glmserve.text.structure.refusal import about_tool, matches_nothing, named_part, schemas_of
 from glmserve.text.structure.sandbox import CompileRequest, Setup
 from glmserve.text.structure.sandbox_process import SandboxProcess
 from glmserve.text.structure.schema.leniency import LEFT_OUT
-from glmserve.text.structure.structures import Choice, Grammar, JsonObject, Regex, Structure
+from glmserve.text.structure.schema.problem import SchemaError
+from glmserve.text.structure.structures import (
+    Choice,
+    Grammar,
+    JsonObject,
+    JsonSchema,
+    Regex,
+    Structure,
+)
 from glmserve.text.structure.vocabulary import ll_tokenizer, packed_bits, text_tokens
 from glmserve.text.token_bytes import LeadingBlanks
 from glmserve.text.tokenizer import Tokenizer
@@ -84,9 +93,10 @@ class StructureCompiler:
                 grammar, _ = await self._grammar(structure, "")
                 lead_in = "" if grammar.may_open_with_space else lead_in
             grammar, dropped = await self._grammar(structure, lead_in)
-        except InvalidRequestError as error:
+        except InvalidRequestError as refusal:
+            error = await self._explained(structure, refusal)
             if param is None or error.param is not None:
-                raise
+                raise error from None
             raise InvalidRequestError.about(
                 param, "{param}: {reason}", reason=error.message
             ) from None
@@ -109,18 +119,52 @@ class StructureCompiler:
             The grammar, and the keywords that it leaves out.
         """
         first_error: InvalidRequestError | None = None
-        tried: set[str] = set()
+        last_text, is_empty = "", False
         for left_out in LEFT_OUT:
             text = await asyncio.to_thread(grammar_text, structure, lead_in, left_out)
-            if text.plain in tried:
-                break
-            tried.add(text.plain)
+            if is_empty and (text.plain == last_text or left_out != LEFT_OUT[1]):
+                break  # a schema that contradicts itself is an error, not too much for a grammar
+            if text.plain == last_text:
+                continue
+            last_text = text.plain
             try:
                 return await self._compiled_text(text), text.dropped
             except InvalidRequestError as error:
                 first_error = first_error or error
+                is_empty = matches_nothing(error)
         assert first_error is not None
         raise first_error
+
+    async def _explained(
+        self, structure: Structure, error: InvalidRequestError
+    ) -> InvalidRequestError:
+        """The error of a refused structure, which names the part of a schema that is the reason."""
+        if not matches_nothing(error):
+            return error
+        # What is refused before rewritten keywords are left out is refused with them.
+        left_out = LEFT_OUT[0] if isinstance(error, SchemaError) else LEFT_OUT[1]
+        for schema, name in schemas_of(structure):
+
+            async def attempt(part: str, whole: JsonSchema = schema) -> InvalidRequestError | None:
+                return await self._refusal(replace(whole, part=part), left_out)
+
+            own = error if isinstance(structure, JsonSchema) else await attempt("")
+            if own is not None:
+                named = await named_part(schema.schema, own, attempt)
+                return about_tool(name, named) if name and named is not own else named
+        return error
+
+    async def _refusal(
+        self, structure: JsonSchema, left_out: frozenset[str]
+    ) -> InvalidRequestError | None:
+        """Why the part of a schema is refused; None if it is not."""
+        try:
+            text = await asyncio.to_thread(grammar_text, structure, "", left_out)
+            data = await self._shared_tokenizer_data()
+            await data.sandbox.check(CompileRequest(text.plain, None))
+        except InvalidRequestError as error:
+            return error
+        return None
 
     async def _compiled_text(self, text: GrammarText) -> CompiledGrammar:
         task = self._compiled.get(text)

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 from llguidance import LLMatcher
 
-from glmserve.errors import GlmserveError
+from glmserve.errors import InvalidRequestError
 from glmserve.text.structure.json_text import JsonGuard, JsonText, JsonUse, UniqueStrings, tracked
 from glmserve.text.structure.vocabulary import engine_mask
 
 
-class ConstraintError(GlmserveError):
-    """A structure became too complex during a response."""
+class ConstraintError(InvalidRequestError):
+    """A structure became too complex during a response, or led to where no text can follow."""
 
     code = "structure_too_complex"
 

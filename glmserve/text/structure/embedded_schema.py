@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from glmserve.errors import InvalidRequestError
 from glmserve.text.structure.json_schema import WHITESPACE, converted_schema
+from glmserve.text.structure.lark_source import embedded
 from glmserve.text.structure.schema.leniency import Leniency
 from glmserve.text.structure.schema.unique import UniqueItems, add_unique
 
@@ -46,6 +47,18 @@ def embedded_schema(
     return f"%json {json.dumps({'schema': schema, **options}, ensure_ascii=False)}"
 
 
+def embedded_parts(grammar: str) -> list[dict[str, Any]]:
+    """What `embedded_schema` wrote into a grammar, in order."""
+    found: list[dict[str, Any]] = []
+
+    def collect(part: dict[str, Any]) -> dict[str, Any]:
+        found.append(part)
+        return {}
+
+    embedded(grammar, "start", collect)
+    return found
+
+
 class EmbeddedSchemas:
     """Converts embedded schemas, and notes what they leave out.
 
@@ -60,20 +73,20 @@ class EmbeddedSchemas:
         self.unique: UniqueItems = {}
         """Arrays of guarded schemas whose strings must differ."""
 
-    def __call__(self, embedded: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, part: dict[str, Any]) -> dict[str, Any]:
         """The schema for llguidance.
 
         Raises:
             InvalidRequestError: the schema is refused.
         """
-        name, leniency = embedded["name"], Leniency(embedded["leniency"])
+        name, leniency = part["name"], Leniency(part["leniency"])
         try:
             converted = converted_schema(
-                embedded["schema"],
+                part["schema"],
                 leniency,
                 self._left_out,
-                embedded["layout"],
-                is_guarded=embedded["is_guarded"],
+                part["layout"],
+                is_guarded=part["is_guarded"],
             )
         except InvalidRequestError as error:
             if not name:
@@ -87,7 +100,7 @@ class EmbeddedSchemas:
         for property_name, strings in converted.unique.items():
             add_unique(self.unique, property_name, strings)
         for pointer in converted.dropped:
-            self.dropped.append(keyword_name(name, embedded["place"] + pointer))
+            self.dropped.append(keyword_name(name, part["place"] + pointer))
         return converted.schema
 
 

@@ -98,9 +98,9 @@ def _rules(structure: Structure, left_out: frozenset[str]) -> _Rules:
     match structure:
         case JsonObject():
             return _json({"type": "object"}, Leniency.NOTHING, left_out)
-        case JsonSchema(schema, strict):
+        case JsonSchema(schema, strict, part):
             leniency = Leniency.NOTHING if strict else Leniency.UNSUPPORTED
-            return _json(schema, leniency, left_out)
+            return _json(schema, leniency, left_out, part)
         case Grammar(text):
             check_length(text)
             lark = _from_gbnf(text) if "::=" in text else text
@@ -124,8 +124,8 @@ def _rules(structure: Structure, left_out: frozenset[str]) -> _Rules:
             return _Rules(rules, is_terminal=True)
 
 
-def _json(schema: Any, leniency: Leniency, left_out: frozenset[str]) -> _Rules:
-    converted = converted_schema(schema, leniency, left_out, is_guarded=True)
+def _json(schema: Any, leniency: Leniency, left_out: frozenset[str], part: str = "") -> _Rules:
+    converted = converted_schema(schema, leniency, left_out, is_guarded=True, part=part)
     dropped = tuple(keyword_name("", pointer) for pointer in converted.dropped)
     rule = f"{_BODY}: %json {json.dumps(converted.schema)}\n"
     return _Rules(rule, dropped=dropped, unique=unique_strings(converted.unique))

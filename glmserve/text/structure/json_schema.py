@@ -15,7 +15,11 @@ from glmserve.text.structure.schema.converter import Converter
 from glmserve.text.structure.schema.leniency import Leniency
 from glmserve.text.structure.schema.problem import SchemaError
 from glmserve.text.structure.schema.references import make_references_local
-from glmserve.text.structure.schema.satisfiable import has_finite_value
+from glmserve.text.structure.schema.satisfiable import (
+    check_finite,
+    finite_places,
+    without_infinite,
+)
 from glmserve.text.structure.schema.unique import UniqueItems
 
 WHITESPACE = r" |\r?\n(?: {0,40}|\t{0,10})"
@@ -63,6 +67,7 @@ def converted_schema(
     layout: Mapping[str, Any] | None = None,
     *,
     is_guarded: bool = False,
+    part: str = "",
 ) -> Converted:
     """Like `checked_schema`, but some keywords are left out.
 
@@ -70,6 +75,7 @@ def converted_schema(
         leniency: what is left out if it cannot be guaranteed.
         left_out: keywords that are left out everywhere, unless the leniency is NOTHING.
         is_guarded: the guard of JSON text will see to the result's `unique`.
+        part: JSON pointer of the schema within `schema` that the result describes.
 
     Raises:
         SchemaError: it is not a schema, or no value matches it.
@@ -79,28 +85,35 @@ def converted_schema(
         left_out = frozenset()
     options = json.dumps(layout or {"whitespace_pattern": WHITESPACE})
     convert = _convert if len(text) <= _MAX_KEPT else _convert.__wrapped__
-    return convert(text, leniency, left_out, options, is_guarded)
+    return convert(text, leniency, left_out, options, is_guarded, part)
 
 
 @lru_cache(maxsize=64)
 def _convert(
-    text: str, leniency: Leniency, left_out: frozenset[str], layout: str, is_guarded: bool
+    text: str,
+    leniency: Leniency,
+    left_out: frozenset[str],
+    layout: str,
+    is_guarded: bool,
+    part: str,
 ) -> Converted:
     """Like `converted_schema`. Clients send the same schemas again and again."""
     schema = json.loads(text)
     make_references_local(schema)
     converter = Converter(schema, leniency, left_out, is_guarded=is_guarded)
     try:
-        checked = converter.convert()
+        checked = converter.convert(part)
     except RecursionError:
         raise SchemaError("", "is nested too deeply") from None
     definitions = converter.definitions
-    places = {f"/$defs/{name}": member for name, member in definitions.items()}
-    if not has_finite_value(checked, places):
-        raise SchemaError("", "no finite JSON value fits it")
-    keywords = dict(checked) if isinstance(checked, dict) else {}
+    finite = finite_places({f"/$defs/{name}": member for name, member in definitions.items()})
+    check_finite(checked, finite)
+    possible = without_infinite(checked, finite)
+    keywords = dict(possible) if isinstance(possible, dict) else {}
     if definitions:
-        keywords["$defs"] = definitions
+        keywords["$defs"] = {
+            name: without_infinite(member, finite) for name, member in definitions.items()
+        }
     keywords["x-guidance"] = {"json_allowed_escapes": ESCAPES, **json.loads(layout)}
     return Converted(keywords, tuple(dict.fromkeys(converter.dropped)), converter.unique)
 

@@ -48,8 +48,8 @@ class SandboxProcess:
             await self._stop()
 
     async def _send(self, request: CompileRequest) -> CompileResult | None:
-        reader, writer = self._streams or await self._start()
         try:
+            reader, writer = self._streams or await self._start()
             writer.write(_frame(request))
             await writer.drain()
             (size,) = HEADER.unpack(await reader.readexactly(HEADER.size))
@@ -68,6 +68,7 @@ class SandboxProcess:
             )
         self._streams = await asyncio.open_connection(sock=ours)
         self._streams[1].write(_frame(self._setup))
+        await self._streams[0].readexactly(HEADER.size)  # it is ready
         return self._streams
 
     async def _stop(self) -> None:

@@ -19,10 +19,12 @@ class JsonSchema:
     Attributes:
         strict: refuse a schema that cannot be guaranteed. Otherwise keywords that no grammar can
             hold are left out.
+        part: JSON pointer of the schema within `schema` that the JSON must match.
     """
 
     schema: Mapping[str, Any] | bool
     strict: bool = True
+    part: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Renders templates in a limited process. It blocks, so the event loop must not call it."""
+"""Renders templates in limited processes. It blocks, so the event loop must not call it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from glmserve.errors import GlmserveError
-from glmserve.process.limited_client import LimitedProcess
+from glmserve.process.limited_lanes import LimitedLanes
 from glmserve.process.template_messages import (
     PROCESS,
     TIME_LIMIT,
@@ -43,16 +43,17 @@ class TemplateRenderer:
 
     def __init__(self, templates: Mapping[str, str], variables: Mapping[str, str]) -> None:
         setup = RenderSetup(dict(templates), dict(variables))
-        self._process = LimitedProcess(PROCESS, msgspec.msgpack.encode(setup), _TIMEOUT)
+        self._lanes = LimitedLanes(PROCESS, msgspec.msgpack.encode(setup), _TIMEOUT)
 
     def render(self, template: str, conversations: Sequence[dict[str, Any]]) -> list[str]:
         """The texts of conversations, each given by the template's variables.
 
         Raises:
             TemplateError: there is no text.
+            QueueFullError: too many conversations that take long are waiting.
         """
         request = RenderRequest(template, list(conversations))
-        data = self._process.ask(msgspec.msgpack.encode(request))
+        data = self._lanes.ask(msgspec.msgpack.encode(request))
         if data is None:
             raise TemplateError(f"it takes over {TIME_LIMIT:g} seconds, or too much memory")
         result = msgspec.msgpack.decode(data, type=RenderResult)
@@ -61,5 +62,5 @@ class TemplateRenderer:
         return result.texts
 
     def close(self) -> None:
-        """End the process."""
-        self._process.close()
+        """End the processes."""
+        self._lanes.close()

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from glmserve.errors import InvalidRequestError
@@ -96,11 +97,19 @@ class TemplateFormat(TaggedTools):
         return ()
 
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
+        return self._written(messages, tools, begin_answer=True)
+
+    def _render_closed(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
+        return self._written(messages, tools, begin_answer=False)
+
+    def _written(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Tool], *, begin_answer: bool
+    ) -> list[int]:
         if not self.writes_tools:
             offered = with_instructions(messages, tools) if tools else messages
             messages, tools = [without_tools(message) for message in offered], ()
         placeholders = Placeholders()
-        plain, marked = self._render_both(messages, tools, placeholders)
+        plain, marked = self._render_both(messages, tools, placeholders, begin_answer)
         return [*self._encoded_prompt(placeholders, plain, marked), *self._missing_marks(plain)]
 
     def _encoded_prompt(self, placeholders: Placeholders, plain: str, marked: str) -> list[int]:
@@ -126,18 +135,19 @@ class TemplateFormat(TaggedTools):
         return [] if [self.tokenizer.special_ids[name] for name in names] == suffix else suffix
 
     def _render_both(
-        self, messages: Sequence[ChatMessage], tools: Sequence[Tool], placeholders: Placeholders
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[Tool],
+        placeholders: Placeholders,
+        begin_answer: bool,
     ) -> list[str]:
         """The conversation, and the same with placeholders."""
 
         def marked(text: str) -> str:
             return placeholders.stand_for(text) if self._encoder.names(text) else text
 
-        own = self._variables
-        both = [
-            variables(messages, tools, own),
-            variables(messages, tools, own, content=placeholders.stand_for, inner=marked),
-        ]
+        write = partial(variables, messages, tools, self._variables, begin_answer=begin_answer)
+        both = [write(), write(content=placeholders.stand_for, inner=marked)]
         try:
             return self._renderer.render(self.templates.name_for(tools=bool(tools)), both)
         except (UnicodeEncodeError, OverflowError):

@@ -22,6 +22,7 @@ def variables(
     tools: Sequence[Tool] = (),
     own: Mapping[str, Any] = {},
     *,
+    begin_answer: bool = True,
     content: Rewrite = unchanged,
     inner: Rewrite = unchanged,
 ) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def variables(
 
     Args:
         own: further variables, of the request.
+        begin_answer: see ChatFormat.render.
         content: applied to the content of each message.
         inner: applied to each other text of a user's, names of properties included.
     """
@@ -38,7 +40,7 @@ def variables(
         "messages": [_message(message, content, inner) for message in messages],
         "tools": offered or None,
         "documents": None,
-        "add_generation_prompt": True,
+        "add_generation_prompt": begin_answer,
     }
 
 

@@ -191,7 +191,7 @@ async def test_a_limit_met_in_the_middle_ends_the_request_not_the_structure(tiny
     with pytest.raises(ConstraintError) as caught:
         constraint.allowed()
     assert isinstance(caught.value, GlmserveError)
-    assert caught.value.http_status == 500
+    assert caught.value.http_status == 400
     fresh = await tiny.compiler.compile(structure, stop_ids=tiny.stop_ids)
     assert fresh.grammar is not compiled.grammar
     assert fresh.constraint().allowed()

@@ -29,7 +29,20 @@ def closed(items: Any, **more: Any) -> dict[str, Any]:
     }
 
 
+def through_references() -> dict[str, Any]:
+    schema = closed({"$ref": "#/$defs/tag"}, maxItems=4)
+    tags = schema["properties"]["tags"]["anyOf"].pop()
+    schema["properties"]["tags"]["anyOf"].append({"$ref": "#/$defs/tags"})
+    definitions = {
+        "tags": {"allOf": [{"$ref": "#/$defs/set"}]},
+        "set": tags,
+        "tag": {"type": "string"},
+    }
+    return {**schema, "$defs": definitions}
+
+
 SCHEMAS = {
+    "references": through_references(),
     "free": closed({"type": "string", "minLength": 1}, maxItems=4),
     "listed": closed({"enum": LETTERS}, minItems=9),
     "all": closed({"enum": LETTERS}, minItems=len(LETTERS)),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from glmserve.errors import CheckpointError, OptionError
-from glmserve.text import ChatMessage, load_tokenizer
+from glmserve.text import ChatMessage, Tokenizer, load_tokenizer
 from glmserve.text.fine_tuned_formats import (
     ChatMLFormat,
     ChatMLPrefixFormat,
@@ -19,6 +19,7 @@ from glmserve.text.fine_tuned_formats import (
     GLMEdgeOpenLineFormat,
 )
 from glmserve.text.role_formats import ChatGLM3Format, GLM4Format
+from glmserve.text.templates.files import ChatTemplates
 from glmserve.text.templates.selection import ChatOptions, select_format
 from glmserve.text.templates.template_format import TemplateFormat
 from glmserve.text.tools import Tool
@@ -53,6 +54,23 @@ def test_known_templates(select: Select, template: str, expected: type[Any]) -> 
     selected = select(template)
     assert isinstance(selected.chat, expected)
     assert "recognised by the chat template" in selected.reason
+
+
+@pytest.mark.parametrize(
+    "template", [GLM4, GLM4_HF, GLM4_0414, GLM_EDGE, OPEN_EDGE, CHATML, "[gMASK]<sop>" + CHATML]
+)
+def test_conversations_without_an_answer(
+    select: Select, tokenizer: Tokenizer, template: str
+) -> None:
+    known = select(template).chat
+    assert known is not None
+    written = TemplateFormat(tokenizer, ChatTemplates(Path("x"), {"default": template}, {}))
+    answer = ChatMessage("assistant", "hello")
+    for messages in (QUESTION, [*QUESTION, answer], [*QUESTION, answer, *QUESTION]):
+        ids = known.render(messages, begin_answer=False)
+        assert ids == written.render(messages, begin_answer=False)
+        assert ids == known.render(messages)[: len(ids)]
+    written.close()
 
 
 @pytest.mark.parametrize(

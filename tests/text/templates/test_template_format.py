@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glmserve.errors import InvalidRequestError
+from glmserve.errors import InvalidRequestError, QueueFullError
+from glmserve.process.limited_lanes import _MAX_SLOW
 from glmserve.process.template_environment import compile_template
 from glmserve.text import ChatMessage, Tokenizer
 from glmserve.text.templates.files import ChatTemplates
@@ -195,8 +197,8 @@ def test_a_template_that_writes_tools(select: Select) -> None:
 def test_a_killed_process_is_replaced(select: Select) -> None:
     chat = _template(select, FOREIGN)
     expected = chat.render(CONVERSATION)
-    process = chat._renderer._process._process
-    assert process is not None
+    processes = [one._process for one in chat._renderer._lanes._processes]
+    (process,) = [one for one in processes if one is not None]
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert chat.render(CONVERSATION) == expected
@@ -214,6 +216,46 @@ def test_threads_share_the_process(select: Select) -> None:
     for thread in threads:
         thread.join()
     assert found == [expected] * 8
+
+
+SLOW = (
+    "{% for m in messages %}{% if m.content == 'slow' %}{% for i in range(99999) %}"
+    "{% for k in range(99999) %}{% endfor %}{% endfor %}{% endif %}{{ m.content }}{% endfor %}"
+)
+
+
+def test_slow_conversations_do_not_hold_up_others(
+    select: Select, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = _template(select, SLOW)
+    monkeypatch.setattr(chat._renderer._lanes, "_timeout", 0.5)
+    problems: list[InvalidRequestError] = []
+
+    def render_slow() -> None:
+        with pytest.raises(InvalidRequestError) as caught:
+            chat.render([ChatMessage("user", "slow")])
+        problems.append(caught.value)
+
+    threads = [threading.Thread(target=render_slow) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while chat._renderer._lanes._places._value > _MAX_SLOW - 3:  # until all wait for the slow lane
+        time.sleep(0.01)
+    assert chat.render(CONVERSATION)
+    assert len(problems) < len(threads)
+    for thread in threads:
+        thread.join()
+    assert [("takes over 2 seconds" in one.message) for one in problems] == [True] * 3
+
+
+def test_too_many_slow_conversations_are_refused(
+    select: Select, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = _template(select, SLOW)
+    monkeypatch.setattr(chat._renderer._lanes, "_places", threading.Semaphore(0))
+    with pytest.raises(QueueFullError, match="chat template"):
+        chat.render([ChatMessage("user", "slow")])
+    assert chat.render(CONVERSATION)
 
 
 LIBRARY_TEMPLATES = [

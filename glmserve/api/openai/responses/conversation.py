@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -10,10 +10,10 @@ from msgspec import UNSET
 
 from glmserve.api.journaling.identity import Identity
 from glmserve.api.openai.responses.input_items import (
-    ConversationItem,
     CustomCallItem,
     FunctionCallItem,
     FunctionCallOutputItem,
+    InputItem,
     ItemReference,
     MessageItem,
     ReasoningItem,
@@ -36,6 +36,7 @@ from glmserve.api.openai.responses.tools import (
     UnavailableTool,
 )
 from glmserve.api.protocol import ChatCompletionRequest, GenerationRequest, parse_data
+from glmserve.api.protocol.messages import MAX_CALLS
 from glmserve.errors import InvalidRequestError
 
 FIELD_NAMES = {
@@ -68,8 +69,15 @@ def input_items(request: ResponsesRequest, identity: Identity, find: FindItem) -
                 content=[InputText(request.input)],
             )
         ]
-    read = [i for i in request.input if not isinstance(i, ReasoningItem | UnreadableItem)]
-    return [_item(item, identity, find) for item in read]
+    return [_item(request.input[index], identity, find, index) for index in _read(request)]
+
+
+def _read(request: ResponsesRequest) -> list[int]:
+    """The indices of the input's items that the model reads."""
+    if isinstance(request.input, str):
+        return []
+    unread = (ReasoningItem, UnreadableItem)
+    return [index for index, item in enumerate(request.input) if not isinstance(item, unread)]
 
 
 def left_out(request: ResponsesRequest) -> list[str]:
@@ -103,13 +111,18 @@ def chat_request(
     system = []
     if request.instructions is not None:
         system = [{"role": "system", "content": request.instructions}]
+    messages = _messages(request, functions, items)
+    if not messages and not system:
+        raise InvalidRequestError.about(
+            "input", "{param}: the model reads none of these items; send a message with them"
+        )
     shared = GenerationRequest.model_fields.keys() & request.model_fields_set
     fields = {name: getattr(request, name) for name in shared - {"stream_options"}}
     return parse_data(
         ChatCompletionRequest,
         {
             **fields,
-            "messages": [*system, *_messages(items, functions)],
+            "messages": [*system, *messages],
             "max_completion_tokens": request.max_output_tokens,
             "logprobs": request.wants_logprobs,
             "top_logprobs": request.top_logprobs if request.wants_logprobs else None,
@@ -124,10 +137,10 @@ def chat_request(
     )
 
 
-def _item(item: ConversationItem, identity: Identity, find: FindItem) -> Item:
+def _item(item: InputItem, identity: Identity, find: FindItem, index: int) -> Item:
     match item:
         case ItemReference(id=reference):
-            return _found(reference, find)
+            return _found(reference, find, index)
         case FunctionCallItem() | CustomCallItem():
             return ResponseFunctionCall(
                 id=item.id or identity.new_id("fc_"),
@@ -153,6 +166,7 @@ def _item(item: ConversationItem, identity: Identity, find: FindItem) -> Item:
                 status=item.status,
                 content=[kind(text) for text in texts],
             )
+    raise AssertionError(item)  # _read leaves the others out
 
 
 def _arguments(call: FunctionCallItem | CustomCallItem) -> str:
@@ -162,39 +176,71 @@ def _arguments(call: FunctionCallItem | CustomCallItem) -> str:
     return msgspec.json.encode({"input": call.input}).decode()
 
 
-def _found(reference: str, find: FindItem) -> Item:
+def _found(reference: str, find: FindItem, index: int) -> Item:
     item = find(reference)
     if item is None:
-        raise InvalidRequestError(
-            f"there is no item {reference[:100]!r} here, or no longer; send the item itself",
-            "input",
+        raise InvalidRequestError.about(
+            f"input.{index}.id",
+            "{param}: there is no item {reference!r} here, or no longer; send the item itself",
+            reference=reference[:100],
         )
     return item
 
 
-def _messages(items: Iterable[Item], functions: Functions) -> list[dict[str, Any]]:
-    """Calls join the assistant's message before them, as both are one answer."""
-    messages: list[dict[str, Any]] = []
-    call_ids = set()
-    for item in items:
+class _Conversation:
+    """Puts messages together. Calls join the assistant's message before them, as both are one
+    answer."""
+
+    def __init__(self, functions: Functions) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self._functions = functions
+        self._call_ids: set[str] = set()
+
+    def add(self, item: Item, place: str) -> None:
+        """Add an item.
+
+        Args:
+            place: its path in the request, for errors.
+
+        Raises:
+            InvalidRequestError: it is a result that belongs to no call, or one call too many.
+        """
         match item:
             case ResponseFunctionCall():
-                if not messages or messages[-1]["role"] != "assistant":
-                    messages.append({"role": "assistant", "content": ""})
-                messages[-1].setdefault("tool_calls", []).append(_call(item, functions))
-                call_ids.add(item.call_id)
+                self._add_call(item, place)
             case ResponseFunctionOutput(call_id=call_id, output=output):
-                if call_id not in call_ids:
-                    raise InvalidRequestError(
-                        f"no function_call with call_id {call_id[:100]!r} comes before its "
+                if call_id not in self._call_ids:
+                    raise InvalidRequestError.about(
+                        f"{place}.call_id",
+                        "{param}: no function_call with call_id {call_id!r} comes before its "
                         "function_call_output",
-                        "input",
+                        call_id=call_id[:100],
                     )
                 result = {"role": "tool", "content": _joined(output), "tool_call_id": call_id}
-                messages.append(result)
+                self.messages.append(result)
             case ResponseMessage():
-                messages.append({"role": item.role, "content": _joined(item.content)})
-    return messages
+                self.messages.append({"role": item.role, "content": _joined(item.content)})
+
+    def _add_call(self, item: ResponseFunctionCall, place: str) -> None:
+        if not self.messages or self.messages[-1]["role"] != "assistant":
+            self.messages.append({"role": "assistant", "content": ""})
+        calls = self.messages[-1].setdefault("tool_calls", [])
+        if len(calls) == MAX_CALLS:
+            raise InvalidRequestError.about(
+                place, "{param}: more than {most} calls follow each other", most=MAX_CALLS
+            )
+        calls.append(_call(item, self._functions))
+        self._call_ids.add(item.call_id)
+
+
+def _messages(
+    request: ResponsesRequest, functions: Functions, items: Sequence[Item]
+) -> list[dict[str, Any]]:
+    """The items as messages. The request's own items are the last ones."""
+    conversation, own = _Conversation(functions), _read(request)
+    for number, item in enumerate(items, len(own) - len(items)):
+        conversation.add(item, f"input.{own[number]}" if own and number >= 0 else "input")
+    return conversation.messages
 
 
 def _call(item: ResponseFunctionCall, functions: Functions) -> dict[str, Any]:

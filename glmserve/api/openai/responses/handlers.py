@@ -8,9 +8,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.pipeline import answer
 from glmserve.api.http.body import read_request
 from glmserve.api.http.endpoint import read_answer_request
+from glmserve.api.http.event_stream import EventsResponse
 from glmserve.api.http.responses import answer_response, json_response
 from glmserve.api.http.state import caller_of, context_of
 from glmserve.api.openai.responses.background import BackgroundResponses
@@ -33,14 +35,18 @@ _INCLUDE = ("include", "include[]")
 _DEFAULT_PAGE, _LONGEST_PAGE = 20, 100  # items; OpenAI's
 
 
-def create_response(endpoint: ResponsesEndpoint) -> Callable[[Request], Awaitable[Response]]:
+def create_response(
+    endpoint: ResponsesEndpoint, server: ServerContext
+) -> Callable[[Request], Awaitable[Response]]:
     """The handler of POST /v1/responses: answers, now or in the background."""
 
     async def handle(request: Request) -> Response:
-        server = context_of(request)
-        wanted = await read_answer_request(request, endpoint)
+        wanted = await read_answer_request(request, endpoint, server)
         if wanted.parsed.background:
-            return json_response(await _background_of(request).start(server, wanted))
+            running = await _background_of(request).start(server, wanted)
+            if running.log is not None:
+                return EventsResponse(running.log.read(), running.headers)
+            return json_response(running.response, headers=running.headers)
         return answer_response(await answer(server, wanted))
 
     return handle
@@ -77,18 +83,54 @@ async def cancel_response(request: Request) -> Response:
 
 async def retrieve_response(request: Request) -> Response:
     """A stored response, as it was given, or what there is of one in the background."""
-    _check_query(request, _INCLUDE)
+    _check_query(request, ("stream", "starting_after", *_INCLUDE))
     owner, response_id = caller_of(request).key_id, request.path_params["response_id"]
+    start = _first_event(request)
+    if start is not None:
+        return _stream_again(request, owner, response_id, start)
     running = _background_of(request).find(owner, response_id)
     if running is not None:
         return json_response(running)
     return Response(_find(request).body, media_type="application/json")
 
 
+def _stream_again(
+    request: Request, owner: str | None, response_id: str, start: int
+) -> EventsResponse:
+    """The events of a response in the background, from index `start` on."""
+    log = _background_of(request).find_log(owner, response_id)
+    if log is None:
+        _find(request)
+        raise InvalidRequestError(
+            "this response has no events to stream: they are kept of responses that were created "
+            "with background and stream, until the server ends; leave stream out",
+            "stream",
+        )
+    return EventsResponse(log.read(start), {})
+
+
+def _first_event(request: Request) -> int | None:
+    """The index of the first event that is asked for; None if none is."""
+    stream = request.query_params.get("stream", "false")
+    after = request.query_params.get("starting_after")
+    if stream not in ("true", "false"):
+        raise InvalidRequestError("stream must be true or false", "stream")
+    if after is None:
+        return 0 if stream == "true" else None
+    if stream == "false":
+        raise InvalidRequestError("starting_after goes with stream=true", "starting_after")
+    if not (after.isascii() and after.isdecimal() and len(after) < 10):
+        raise InvalidRequestError(
+            "starting_after must be the sequence_number of an event", "starting_after"
+        )
+    return int(after) + 1
+
+
 async def delete_response(request: Request) -> Response:
     """Forget a stored response. Responses that continue it do not need it."""
     owner, response_id = caller_of(request).key_id, request.path_params["response_id"]
     await _background_of(request).cancel(owner, response_id)
+    _background_of(request).forget(owner, response_id)
     if not _store_of(request).remove(owner, response_id):
         raise _not_found(response_id)
     return json_response(DeletedResponse(response_id))

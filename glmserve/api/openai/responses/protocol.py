@@ -133,7 +133,9 @@ class ResponsesRequest(GenerationRequest):
     )
     reasoning: ReasoningConfig | None = None
     background: bool = Field(
-        False, description="Answer at once, and generate meanwhile; GET has the response."
+        False,
+        description="Answer at once, or stream, and generate whether the client stays or not; GET "
+        "has the response, and its events if it is streamed.",
     )
     service_tier: Literal["auto", "default", "flex", "priority", "scale"] = Field(
         "auto", description="There is one tier; the response says default."
@@ -150,8 +152,6 @@ class ResponsesRequest(GenerationRequest):
     def _check_combinations(self) -> Self:
         if self.top_logprobs and not self.wants_logprobs:
             raise wrong_field("top_logprobs", f"goes with include: ['{LOGPROBS}']")
-        if self.background and self.stream:
-            raise wrong_field("background", "a stream cannot be left to the background")
         if self.background and self.store is False:
             raise wrong_field("store", "a response in the background has to be stored")
         return self

@@ -94,9 +94,8 @@ class ResponseWriter:
         yield self._sent(ErrorEvent(code=error.code, message=error.message, param=error.param))
         yield self._state("response.failed")
 
-    def fail(self, error: GlmserveError) -> None:
-        """End a response that no client waits for, which has failed."""
-        self._fail(error)
+    def keep_failed(self) -> None:
+        """Keep a response that no client waits for, and that has failed."""
         self._on_end(self.response)
 
     def cancel(self) -> None:

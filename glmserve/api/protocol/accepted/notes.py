@@ -14,5 +14,5 @@ NOTES = table(
     hint("prompt_cache_retention", _OPENAI, "How long a prompt is kept.", str),
     hint("verbosity", _OPENAI, "How long answers are; models are not trained for it.", str, int),
     neutral("modalities", [["text"]], _OPENAI, "The kinds of output.", "the models write text"),
-    neutral("store", [False], _OPENAI, "Keeps the answer.", "/v1/responses stores answers"),
+    hint("store", _OPENAI, "Keeps the answer for the service's own pages; here are none.", bool),
 )

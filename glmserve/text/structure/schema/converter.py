@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from glmserve.text.structure.schema.conversion import Conversion
@@ -21,7 +21,7 @@ from glmserve.text.structure.schema.plain_keywords import PLAIN
 from glmserve.text.structure.schema.problem import SchemaError, UnsupportedKeywordError, escaped
 from glmserve.text.structure.schema.references import at_pointer, target_pointer
 from glmserve.text.structure.schema.rewritten_keywords import REWRITTEN
-from glmserve.text.structure.schema.unique import UniqueItems
+from glmserve.text.structure.schema.unique import PropertyNames, UniqueItems
 from glmserve.text.structure.schema.well_formed import Malformed, well_formed
 
 Schema = dict[str, Any] | bool
@@ -68,13 +68,16 @@ class Converter:
         self.dropped: list[str] = []
         """JSON pointers of keywords that were left out."""
 
-    def convert(self) -> Schema:
+    def convert(self, part: str = "") -> Schema:
         """The converted schema, without its definitions.
+
+        Args:
+            part: JSON pointer of the schema to convert.
 
         Raises:
             SchemaError: the schema is malformed, too large, or cannot be guaranteed.
         """
-        converted = self.schema(self._root, "", 0)
+        converted = self.schema(self._at(part), part, 0)
         while self._waiting:
             pointer = self._waiting.popleft()
             name = self._names[pointer, False]
@@ -175,6 +178,14 @@ class Converter:
             raise SchemaError(place, f"within it, a schema {error.problem}") from None
         finally:
             self._num_rewritten = None
+
+    def property_names(self, place: str) -> set[str] | None:
+        """The names of the properties whose values are at a place; None if others are, too."""
+        return self._property_names.of(place)
+
+    @cached_property
+    def _property_names(self) -> PropertyNames:
+        return PropertyNames(self._root)
 
     @property
     def may_guard(self) -> bool:

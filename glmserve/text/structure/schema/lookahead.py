@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import re
 
+from glmserve.text.structure.schema.complement import UnknownSyntaxError, complement
 from glmserve.text.structure.schema.other_texts import other_beginnings, other_texts
-from glmserve.text.structure.schema.pattern import UnsupportedPatternError, finite_names
+from glmserve.text.structure.schema.pattern import (
+    UnsupportedPatternError,
+    check_length,
+    finite_names,
+)
 
 _OPENING = re.compile(r"\(\?([=!])")
 _PART = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|.", re.DOTALL)
-_SET = re.compile(r"\[(\^?)((?:\\.|[^\]\\])+)\]|\\([dDwWsS])")
-_CONTAINED = re.compile(r"\.\*(\\[^\w\s]|[^\\^$.|?*+()\[\]{}])(\1)?")
+_TEMPERED = re.compile(r"\^\((?:\?:)?\(\?!(.*\))\.\)([*+])\$", re.DOTALL)
+"""`^((?!x).)*$`: a text without x."""
+_BEHIND = re.compile(r"(.*)\(\?<!((?:\\.|\[(?:\\.|[^\]\\])*\]|[^()\\\[\]])*)\)\$", re.DOTALL)
+"""`...(?<!x)$`: a text that does not end in x."""
 
 _DAYS = r"(?:\d+Y(?:\d+M)?(?:\d+D)?|\d+M(?:\d+D)?|\d+D)"
 _SECONDS = r"\d+(?:[.,]\d+)?S"
@@ -32,17 +39,35 @@ def conjunction(pattern: str) -> list[str]:
     """Patterns without leading lookaheads. A text that matches all matches this one, too.
 
     Raises:
-        UnsupportedPatternError: a negative lookahead cannot be rewritten.
+        UnsupportedPatternError: it is too long, or a negative lookahead cannot be rewritten.
     """
+    check_length(pattern)
     if pattern in _KNOWN:
         return [_KNOWN[pattern]]
-    if not pattern.startswith("^(?"):
-        return [pattern]
-    found, rest = [], pattern[1:]
-    while opening := _OPENING.match(rest):
-        body, rest = _group(rest, opening.end())
+    if match := _TEMPERED.fullmatch(pattern):
+        body, rest = _group(match[1], 0)
+        if not rest:
+            return [f"^.{match[2]}$", _without(f".*(?:{body})")]
+    before, pattern = _leading(pattern)
+    after: list[str] = []
+    if pattern.startswith("^"):
+        after, pattern = _leading(pattern[1:])
+        pattern = f"^{pattern}"
+    elif before:
+        raise UnsupportedPatternError("has a lookahead that is not at the beginning of the text")
+    if match := _BEHIND.fullmatch(pattern):
+        pattern = f"{match[1]}$"
+        after.append(_without(f".*(?:{match[2]})$"))
+    return [pattern, *before, *after]
+
+
+def _leading(pattern: str) -> tuple[list[str], str]:
+    """What the lookaheads at the beginning say as patterns, and the rest."""
+    found = []
+    while opening := _OPENING.match(pattern):
+        body, pattern = _group(pattern, opening.end())
         found.append(f"^(?:{body})" if opening[1] == "=" else _without(body))
-    return [f"^{rest}", *found] if found else [pattern]
+    return found, pattern
 
 
 def _group(text: str, start: int) -> tuple[str, str]:
@@ -58,16 +83,15 @@ def _group(text: str, start: int) -> tuple[str, str]:
 
 def _without(body: str) -> str:
     """A pattern of texts that do not begin as a regular expression says."""
-    if body.endswith("$") and (names := finite_names(f"^{body}")) is not None:
+    if body.endswith("$") and (names := finite_names(f"^{body.removeprefix('^')}")) is not None:
         return other_texts(names)
     for whole in (f"^{body}$", f"^(?:{body})$"):
         if (names := finite_names(whole)) is not None and all(names):
             return other_beginnings(names)
-    if match := _CONTAINED.fullmatch(body):
-        char, twice = match[1], match[2]
-        return f"^(?:{char}?[^{char}])*{char}?$" if twice else f"^[^{char}]*$"
-    if match := _SET.fullmatch(body):
-        negation = "" if match[1] else "^"
-        other = f"[{negation}{match[2]}]" if match[2] else f"\\{match[3].swapcase()}"
-        return f"^(?:{other}|$)"
-    raise UnsupportedPatternError("has a negative lookahead that no grammar can hold")
+    try:
+        found = complement(body)
+    except UnknownSyntaxError:
+        raise UnsupportedPatternError("has a negative lookahead that no grammar can hold") from None
+    if found is None:
+        raise UnsupportedPatternError("has a negative lookahead that forbids every text")
+    return found

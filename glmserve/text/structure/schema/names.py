@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from glmserve.text.structure.schema.formats import constraint
-from glmserve.text.structure.schema.pattern import finite_names
+from glmserve.text.structure.schema.formats import full_pattern
+from glmserve.text.structure.schema.lookahead import conjunction
+from glmserve.text.structure.schema.pattern import UnsupportedPatternError, finite_names
 
 Schema = dict[str, Any]
 
@@ -33,16 +34,22 @@ def name_rules(schema: Any) -> list[Schema] | None:
         if keyword in schema:
             values = schema[keyword] if keyword == "enum" else [schema[keyword]]
             rules.append(_only({name: True for name in values if isinstance(name, str)}))
-    enforced = constraint(schema.get("format", ""))
-    patterns = [spec["pattern"] for spec in (schema, enforced) if "pattern" in spec]
+    patterns = [schema["pattern"]] if "pattern" in schema else []
+    if (of_format := full_pattern(schema.get("format", ""))) is not None:
+        patterns.append(of_format)
     if "minLength" in schema or "maxLength" in schema:
         least, most = int(schema.get("minLength", 0)), schema.get("maxLength")
         if most is not None and most < least:
             rules.append({"maxProperties": 0})
         else:
             patterns.append(f"^[^]{{{least},{'' if most is None else int(most)}}}$")
-    rules += [_matching(pattern) for pattern in patterns]
-    return rules if enforced.keys() <= {"pattern"} else None
+    try:
+        parts = {part for pattern in patterns for part in conjunction(pattern)}
+    except UnsupportedPatternError:
+        return None
+    if len(parts) > 1:  # the engine wants patterns of names that no name matches both of
+        return None
+    return [*rules, *map(_matching, parts)]
 
 
 def _only(names: dict[str, bool]) -> Schema:

@@ -29,15 +29,22 @@ class UnsupportedPatternError(ValueError):
     """A regular expression has something that a grammar cannot hold."""
 
 
+def check_length(pattern: str) -> None:
+    """
+    Raises:
+        UnsupportedPatternError: a pattern of a user's is too long.
+    """
+    if len(pattern) > MAX_PATTERN:
+        raise UnsupportedPatternError(f"has more than {MAX_PATTERN} characters")
+
+
 def translated(pattern: str) -> str:
     """The pattern in Rust's syntax. It matches the same texts, or fewer in corner cases.
 
     Raises:
-        UnsupportedPatternError: it is too long, or has look-around, a back-reference, a word
-            boundary, or an unknown escape.
+        UnsupportedPatternError: it has look-around, a back-reference, a word boundary, or an
+            unknown escape.
     """
-    if len(pattern) > MAX_PATTERN:
-        raise UnsupportedPatternError(f"has more than {MAX_PATTERN} characters")
     return _Translator(pattern).translate()
 
 

@@ -9,7 +9,7 @@ from glmserve.text.structure.schema.conversion import Conversion, Keyword, Schem
 from glmserve.text.structure.schema.formats import constraint
 from glmserve.text.structure.schema.limits import MAX_COUNT
 from glmserve.text.structure.schema.lookahead import conjunction
-from glmserve.text.structure.schema.pattern import UnsupportedPatternError, translated
+from glmserve.text.structure.schema.pattern import UnsupportedPatternError, check_length, translated
 from glmserve.text.structure.schema.values import UNSUPPORTED, unwritable
 
 
@@ -80,6 +80,7 @@ def _pattern_properties(conversion: Conversion, keyword: str, value: dict[str, A
     members: dict[str, Schema] = {}
     for pattern, member in value.items():
         try:
+            check_length(pattern)
             name = translated(pattern)
         except UnsupportedPatternError as error:
             raise conversion.unsupported(keyword, f"{pattern!r} {error}") from None

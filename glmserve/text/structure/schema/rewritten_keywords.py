@@ -12,7 +12,7 @@ from glmserve.text.structure.schema.negation import negated
 from glmserve.text.structure.schema.one_of import exclusive_alternatives
 from glmserve.text.structure.schema.plain_keywords import pass_on
 from glmserve.text.structure.schema.unevaluated import unevaluated
-from glmserve.text.structure.schema.unique import add_unique, possible_strings, property_name
+from glmserve.text.structure.schema.unique import add_unique, possible_strings
 from glmserve.text.structure.schema.values import UNSUPPORTED
 
 _OVERLAP = (
@@ -135,10 +135,13 @@ def _unique(conversion: Conversion, keyword: str, value: bool) -> None:
 def _guard_strings(conversion: Conversion, items: Schema) -> bool:
     """Let the guard of JSON text see to different items; returns whether it can."""
     is_text, strings = possible_strings(items)
-    name = property_name(conversion.place)
-    if not (conversion.context.may_guard and is_text and name is not None):
+    if not (conversion.context.may_guard and is_text):
         return False
-    add_unique(conversion.context.unique, name, strings)
+    names = conversion.context.property_names(conversion.place)
+    if names is None:
+        return False
+    for name in names:
+        add_unique(conversion.context.unique, name, strings)
     if strings is not None:
         conversion.all.append({"maxItems": len(strings)})
     return True

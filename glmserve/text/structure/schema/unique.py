@@ -10,17 +10,50 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from glmserve.text.structure.schema.references import target_pointer
+from glmserve.text.structure.schema.subschemas import subschemas
+
 UniqueItems = dict[str, tuple[str, ...] | None]
 """By the property's name: the only possible strings, or None if they are many."""
 
 _BOUNDS = frozenset("pattern format maxLength allOf anyOf oneOf not if $ref".split())
-_VALUE_OF_PROPERTY = re.compile(r"/properties/([^/]+)(?:/(?:anyOf|oneOf|allOf)/\d+)*$")
+_OF_SAME_VALUE = re.compile(r"(?:/(?:anyOf|oneOf|allOf)/\d+)*$")
+_VALUE_OF_PROPERTY = re.compile(r"/properties/([^/]+)$")
 
 
-def property_name(place: str) -> str | None:
-    """The property whose value is at a place of a schema; None if there is none."""
-    match = _VALUE_OF_PROPERTY.search(place)
-    return match[1].replace("~1", "/").replace("~0", "~") if match else None
+class PropertyNames:
+    """Finds the properties whose values a schema describes, through references.
+
+    Args:
+        root: with local references.
+    """
+
+    def __init__(self, root: Any) -> None:
+        self._referrers: dict[str, list[str]] = {}
+        """Pointers of the schemas that refer to each pointer."""
+        pending = [("", root)]
+        while pending:
+            place, schema = pending.pop()
+            if not isinstance(schema, dict):
+                continue
+            if isinstance(reference := schema.get("$ref"), str) and reference.startswith("#"):
+                self._referrers.setdefault(target_pointer(reference), []).append(place)
+            pending += subschemas(schema, place)
+
+    def of(self, place: str) -> set[str] | None:
+        """The names of all properties whose values are at a place; None if others are, too."""
+        names, seen, pending = set[str](), set[str](), [place]
+        while pending:
+            at = _OF_SAME_VALUE.sub("", pending.pop())
+            if at in seen:
+                continue
+            seen.add(at)
+            if match := _VALUE_OF_PROPERTY.search(at):
+                names.add(match[1].replace("~1", "/").replace("~0", "~"))
+            elif at == "" or at not in self._referrers:
+                return None
+            pending += self._referrers.get(at, ())
+        return names
 
 
 def possible_strings(items: Any) -> tuple[bool, tuple[str, ...] | None]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from glmserve.text.structure.schema.complement import UnknownSyntaxError, complement
+from glmserve.text.structure.schema.limits import MAX_PATTERN
 from glmserve.text.structure.schema.lookahead import conjunction
 from glmserve.text.structure.schema.other_texts import other_texts
 from glmserve.text.structure.schema.pattern import (
@@ -62,6 +66,16 @@ LOOKAHEADS = [
     (r"^(?![0-9])\w+$", ["a1"], ["1a"]),
     (r"^(?!.*-)[a-z-]*$", ["ab"], ["a-b"]),
     (r"^(?=.{1,4}$)[a-z.]+$", ["a.b"], ["a.b.c"]),
+    (r"^(?!.*ab)c", ["c", "cba"], ["cab", "b"]),
+    (r"^(?!a+b)", ["", "ba", "aa"], ["aab"]),
+    (r"^(?!\s*$).+", ["a", " a"], ["", "  "]),
+    (r"^((?!foo).)*$", ["", "fo", "ofo"], ["foo", "afoo"]),
+    (r"^(?!.*(?:password|admin)).*$", ["pass", "admi"], ["a password", "admin1"]),
+    (r"^(?!-)(?!.*--)[a-z-]+(?<!-)$", ["a-b"], ["-a", "a--b", "a-"]),
+    (r"(?!^\d+$)^.+$", ["a1", "1 "], ["1", "12"]),
+    (r"^(?!https?://)\S+$", ["http:/", "x"], ["http://x", "https://"]),
+    (r"^(?!(?:a|bc)*$)[abc]+$", ["b", "cb"], ["abca", "a"]),
+    (r"^(?![^\w-])[\w~-]{1,3}$", ["a~", "-"], ["~a"]),
 ]
 
 
@@ -75,10 +89,37 @@ def test_leading_lookaheads(pattern: str, good: list[str], bad: list[str]) -> No
 
 
 def test_other_lookaheads_are_refused() -> None:
-    for pattern in ("^(?!.*ab)c", "^(?!a+b)", "a(?=b)", "^(?!a"):
+    for pattern in ("a(?=b)", "^(?!a", "^a-(?!b)", "(?!a)b", r"^(?!(.)\1)", "^(?!)"):
         with pytest.raises(UnsupportedPatternError):
             for part in conjunction(pattern):
                 translated(part)
+
+
+PARTS = st.sampled_from(["a", "b", "c", "[ab]", "[^a]", ".", r"\d", "(?:a|bc)", "(ab)", "1"])
+QUANTIFIERS = st.sampled_from(["", "", "*", "+", "?", "{2}", "{1,}", "{0,2}"])
+BODIES = st.lists(st.builds("{}{}".format, PARTS, QUANTIFIERS), min_size=1, max_size=4)
+
+
+@given(BODIES, st.sampled_from(["", "$"]), st.lists(st.text("abc1", max_size=6), max_size=20))
+def test_complements(parts: list[str], end: str, texts: list[str]) -> None:
+    body = "".join(parts) + end
+    try:
+        pattern = complement(body)
+    except UnknownSyntaxError:  # it becomes too large
+        return
+    if pattern is None:
+        assert all(re.match(body, text) for text in texts)
+        return
+    assume(len(pattern) <= MAX_PATTERN)  # longer ones cannot be written by users
+    accepts = Accepting({"type": "string", "pattern": pattern})
+    for text in texts:
+        assert accepts(text) == (re.match(body, text) is None), text
+
+
+def test_large_complements_are_refused() -> None:
+    for body in (".*[ab].{9}", "((a{20}){20}){20}", "(?:" * 60, "." * 201, "a{21}"):
+        with pytest.raises(UnknownSyntaxError):
+            complement(body)
 
 
 def test_finite_names() -> None:

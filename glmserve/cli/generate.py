@@ -1,0 +1,265 @@
+"""`glmserve generate`: texts for prompts of the command line, without a server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import secrets
+from contextlib import asynccontextmanager, closing
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from glmserve.cli import values
+from glmserve.cli.cores import place_worker
+from glmserve.cli.options import add_device_options
+from glmserve.config import (
+    EMBEDDED_CHECKPOINT,
+    RunnerConfig,
+    SchedulerConfig,
+    SupervisionConfig,
+)
+from glmserve.contract.sampling import Sampling
+from glmserve.errors import OptionError
+from glmserve.request import SamplingParams
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from glmserve.engine import Engine
+    from glmserve.model_config import ModelConfig
+    from glmserve.text import Tokenizer
+    from glmserve.text.chat_format import ChatFormat
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_command(commands: Commands) -> None:
+    """Add `generate` to the command line."""
+    parser = commands.add_parser(
+        "generate",
+        help="generate texts without a server, and report how long it took",
+        description="Generate an answer to each prompt, all of them at once, with the scheduler, "
+        "KV cache and device that serve would use, and print the answers.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    _add_model_options(parser)
+    _add_prompt_options(parser)
+    _add_answer_options(parser)
+    add_device_options(parser)
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--checkpoint",
+        type=values.checkpoint,
+        default=EMBEDDED_CHECKPOINT,
+        metavar="PATH",
+        help="local path of the model: a folder with config.json and weights",
+    )
+    group.add_argument(
+        "--ptuning-checkpoint",
+        type=values.checkpoint,
+        metavar="PATH",
+        help="folder of a P-Tuning v2 prefix that was trained for this checkpoint",
+    )
+    group.add_argument(
+        "--rope-scaling",
+        choices=("positions", "base"),
+        help="meaning of rope_ratio in config.json, as for serve",
+    )
+    group.add_argument(
+        "--load-format",
+        choices=("auto", "dummy"),
+        default="auto",
+        help="dummy: make random weights of the shapes in config.json",
+    )
+    group.add_argument(
+        "--chat-format",
+        metavar="NAME",
+        help="prompt format of conversations; default: the format that the checkpoint's files name",
+    )
+
+
+def _add_prompt_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("prompts")
+    what = group.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--prompt",
+        type=values.non_empty,
+        nargs="+",
+        metavar="TEXT",
+        help="what the user says; several are answered at the same time",
+    )
+    what.add_argument(
+        "--input-tokens",
+        type=values.positive,
+        metavar="N",
+        help="random prompts of so many tokens, to measure; no text is printed",
+    )
+    group.add_argument(
+        "--raw",
+        action="store_true",
+        help="continue the prompts as texts, instead of answering them as a conversation",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=values.positive,
+        default=1,
+        metavar="N",
+        help="with --input-tokens: number of prompts",
+    )
+
+
+def _add_answer_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("answers")
+    group.add_argument(
+        "--max-tokens",
+        type=values.positive,
+        default=256,
+        metavar="N",
+        help="longest answer",
+    )
+    group.add_argument(
+        "--constant-output",
+        action="store_true",
+        help="generate --max-tokens tokens, whatever the model says about the end",
+    )
+    group.add_argument(
+        "--temperature",
+        type=values.temperature,
+        default=0.0,
+        metavar="T",
+        help="0: always the most likely token",
+    )
+    group.add_argument(
+        "--seed", type=values.seed, default=0, metavar="N", help="of random tokens, and of dummies"
+    )
+    group.add_argument(
+        "--report",
+        action="store_true",
+        help="print seconds and tokens per second: of the prompts (base), of all further tokens "
+        "(incremental), and of both",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Generate and print.
+
+    Raises:
+        StartupError: the model cannot be loaded.
+        OptionError: two options contradict each other.
+    """
+    if options.batch_size > 1 and options.prompt is not None:
+        raise OptionError("--batch-size is for --input-tokens; give several texts to --prompt")
+    if options.raw and options.prompt is None:
+        raise OptionError("--raw is for --prompt")
+    asyncio.run(_generate(options))
+
+
+async def _generate(options: argparse.Namespace) -> None:
+    from glmserve.cli.generated_texts import PrintedTexts, SilentTexts
+    from glmserve.cli.text_layer import limit_vocabulary
+    from glmserve.evaluation import generate
+    from glmserve.model_config import read_model_config
+
+    runner = _runner_config(options)
+    model = read_model_config(options.checkpoint, options.rope_scaling, runner.ptuning_checkpoint)
+    if options.prompt is None:
+        prompts, printer = _random_prompts(options, model), SilentTexts()
+        params = _params(options, frozenset(model.eos_token_ids))
+    else:
+        tokenizer, chat = _text_layer(options, model)
+        runner = limit_vocabulary(runner, model, tokenizer)
+        prompts = [_encode(text, tokenizer, chat) for text in options.prompt]
+        stop_ids = {tokenizer.eos_id, *model.eos_token_ids, *(chat.stop_ids if chat else ())}
+        params = _params(options, frozenset(stop_ids))
+        printer = PrintedTexts(options.prompt, params, tokenizer, chat)
+    async with _engine(runner, len(prompts), options) as engine:
+        timing = await generate(engine, prompts, params, printer.add)
+        printer.finish()
+        if options.report:
+            print(f"device: {engine.info.device}, {engine.info.dtype}")
+            print("\n".join(timing.lines()))
+
+
+def _runner_config(options: argparse.Namespace) -> RunnerConfig:
+    placement = place_worker(options.cpus, options.numa_node)
+    fields = set(RunnerConfig.__struct_fields__) - {"cpus", "numa_node"}
+    given = {name: value for name, value in vars(options).items() if name in fields}
+    paths = {
+        name: str(given[name])
+        for name in ("checkpoint", "ptuning_checkpoint")
+        if given[name] is not None
+    }
+    return RunnerConfig(**(given | paths), cpus=placement.cpus, numa_node=placement.numa_node)
+
+
+def _params(options: argparse.Namespace, stop_ids: frozenset[int]) -> SamplingParams:
+    return SamplingParams(
+        max_tokens=options.max_tokens,
+        sampling=Sampling(temperature=options.temperature),
+        seed=options.seed,
+        stop_token_ids=frozenset() if options.constant_output else stop_ids,
+    )
+
+
+def _text_layer(
+    options: argparse.Namespace, model: ModelConfig
+) -> tuple[Tokenizer, ChatFormat | None]:
+    """The tokenizer, and the chat format unless the prompts are continued.
+
+    Raises:
+        CheckpointError: the checkpoint has no usable tokenizer or chat template.
+    """
+    from glmserve.text import load_tokenizer
+    from glmserve.text.templates.selection import ChatOptions, select_format
+
+    folder = model.path.parent
+    tokenizer = load_tokenizer(folder, options.chat_format)
+    if options.raw:
+        return tokenizer, None
+    return tokenizer, select_format(folder, tokenizer, ChatOptions(options.chat_format)).chat
+
+
+def _encode(text: str, tokenizer: Tokenizer, chat: ChatFormat | None) -> list[int]:
+    from glmserve.text.chat_format import ChatMessage
+
+    if chat is None:
+        return tokenizer.encode_prompt(text)
+    return chat.render([ChatMessage("user", text)])
+
+
+def _random_prompts(options: argparse.Namespace, model: ModelConfig) -> list[list[int]]:
+    """Different prompts, so that the prefix cache saves nothing."""
+    rng = random.Random(options.seed)
+    marks = model.prompt_marks
+    special = set() if marks is None else {marks.gmask_id, marks.mask_id, marks.sop_id}
+    usable = [token for token in range(model.vocab_size) if token not in special]
+    end = [] if marks is None else marks.shortest_prompt
+    count = max(1, options.input_tokens - len(end))
+    return [[*rng.choices(usable, k=count), *end] for _ in range(options.batch_size)]
+
+
+@asynccontextmanager
+async def _engine(
+    runner: RunnerConfig, num_prompts: int, options: argparse.Namespace
+) -> AsyncIterator[Engine]:
+    """A started engine, closed at the end."""
+    from glmserve.cli.announce import LoadingBar
+    from glmserve.engine import Engine
+    from glmserve.executor import ProcessExecutor
+
+    runner = msgspec.structs.replace(runner, max_batch_size=num_prompts)
+    executor = ProcessExecutor(runner, SupervisionConfig())
+    scheduler = SchedulerConfig(max_batch_size=num_prompts, prefix_cache=options.prefix_cache)
+    engine = Engine(executor, scheduler, hash_key=secrets.token_bytes(32))
+    try:
+        with closing(LoadingBar()) as bar:
+            await engine.start(bar.update)
+        yield engine
+    finally:
+        await engine.close()

@@ -1,0 +1,1 @@
+"""The device contract as a pytest plugin: `pytest --glmserve-device NAME`."""

@@ -1,0 +1,1 @@
+"""The checks. They run only with `--glmserve-device`."""
