@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from support.exhaustive import exhaustive
 from support.golden import ATOL, NAMES, read_logits
 from support.paged_model import PagedModel
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("chunk", [None, 1, 16])
+@pytest.mark.parametrize("chunk", [16, exhaustive(None), exhaustive(1)])
 def test_one_by_one(golden_models: Path, name: str, chunk: int | None) -> None:
     model = PagedModel(golden_models / name, operations="ascend", num_blocks=16)
     for ids, want in read_logits(golden_models / name):

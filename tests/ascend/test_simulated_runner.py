@@ -12,6 +12,7 @@ from glmserve.config import RunnerConfig, report_nothing
 from glmserve.runner.torch_runner import TorchRunner
 from support.ascend_simulator.device import SimulatedAscend
 from support.decoding import Decoding
+from support.exhaustive import exhaustive
 from support.golden import FIRST_GENERATION, NAMES, PREFIXES, read_greedy
 
 
@@ -22,8 +23,10 @@ def load(checkpoint: Path, **options: Any) -> TorchRunner[Any, Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("backend", ["npu", "atb"])
-@pytest.mark.parametrize("chunk", [10_000, 7])
+@pytest.mark.parametrize(
+    ("backend", "chunk"),
+    [("npu", 7), exhaustive("npu", 10_000), exhaustive("atb", 7), ("atb", 10_000)],
+)
 def test_greedy_text_of_the_original(
     golden_models: Path, name: str, backend: str, chunk: int
 ) -> None:

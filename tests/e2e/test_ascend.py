@@ -15,6 +15,7 @@ import pytest
 from glmserve.config import EMBEDDED_CHECKPOINT
 from support.ascend_simulator.device import NAME, install
 from support.crashing_worker import long_requests, read_all
+from support.exhaustive import exhaustive
 from support.mixed_requests import requests_of_mixed_lengths
 from support.server_process import ServerProcess
 
@@ -74,7 +75,7 @@ async def test_a_worker_that_is_killed() -> None:
     "options",
     [
         ("--kv-cache-dtype", "int8", "--quantization", "w8a8", "--dtype", "float16"),
-        ("--attention-backend", "atb", "--quantization", "int4"),
+        exhaustive(("--attention-backend", "atb", "--quantization", "int4")),
     ],
 )
 async def test_other_number_formats_serve(options: tuple[str, ...]) -> None:
@@ -111,7 +112,7 @@ def test_a_checkpoint_in_the_vendors_layout(tmp_path: Path) -> None:
     assert "glmserve" in expected[0][0]
 
 
-@pytest.mark.parametrize("model", ["glm4_base", "glm1_base"])
+@pytest.mark.parametrize("model", ["glm4_base", exhaustive("glm1_base")])
 def test_greedy_ids_of_the_original(golden_models: Path, model: str) -> None:
     reference = np.load(golden_models / model / "reference_fp32.npz")
     options = ("--checkpoint", str(golden_models / model), "--skip-tokenizer-init")
