@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from glmserve.config import RunnerConfig, report_nothing
+from glmserve.devices.ascend import AscendDevice
 from glmserve.runner.torch_runner import TorchRunner
-from support.ascend_simulator.device import SimulatedAscend
+from support.ascend_simulator.device import SimulatedAscend, SimulatedDriver, simulated_chip
 from support.decoding import Decoding
 from support.exhaustive import exhaustive
 from support.golden import FIRST_GENERATION, NAMES, PREFIXES, read_greedy
@@ -59,3 +60,23 @@ def test_text_does_not_depend_on_the_company(golden_models: Path) -> None:
     together = Decoding(runner, prompts, 40).outputs(30, chunk=8)
     alone = [Decoding(runner, [p], 40).outputs(30)[0] for p in prompts]
     assert together == alone
+
+
+class OlderDriver(SimulatedDriver):
+    """Of the 310 family, which has few of the vendor's calls."""
+
+    def open(self) -> str:
+        super().open()
+        return "Ascend310P3"
+
+
+@pytest.mark.parametrize("name", ["glm2_base", "glm2_int4", "glm1_int8"])
+def test_the_older_family(golden_models: Path, name: str) -> None:
+    prompts, want = read_greedy(golden_models / name)
+    config = RunnerConfig(
+        checkpoint=str(golden_models / name), dtype="float32", kv_cache_tokens=2048
+    )
+    device = AscendDevice(OlderDriver(), simulated_chip)
+    runner = device.create_runner(config, report_nothing)
+    assert "Ascend310P3" in runner.info.device
+    assert Decoding(runner, prompts, 64).outputs(len(want[0])) == want
