@@ -147,6 +147,12 @@ def test_variables_that_a_device_honours() -> None:
     )
 
 
+def test_what_modelslim_quantised() -> None:
+    checkpoint = msgspec.structs.replace(CHECKPOINT, modelslim_kinds=("FLOAT", "W8A8"))
+    text = render(msgspec.structs.replace(WORKS, checkpoint=checkpoint), Language.ENGLISH)
+    assert "by ModelSlim: FLOAT, W8A8" in text
+
+
 def test_little_is_known() -> None:
     """The process that looks has failed, and there is no checkpoint."""
     nothing = msgspec.structs.replace(FAILS, machine=None, checkpoint=None, advice=[])

@@ -110,6 +110,8 @@ def _tokenizer(checkpoint: Checkpoint, say: Say) -> str:
 
 def _stored(checkpoint: Checkpoint, say: Say) -> str:
     bits, size = checkpoint.stored_bits, checkpoint.stored_group_size
+    if checkpoint.modelslim_kinds:
+        return say(m.STORED_MODELSLIM, kinds=", ".join(checkpoint.modelslim_kinds))
     if bits and size:
         return say(m.STORED_GROUPS, bits=bits, size=size)
     if bits:
