@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from glmserve.process.torch_environment import prepare_for_torch
+
 _CHECKS = Path(__file__).parent / "checks"
 
 
@@ -43,5 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Run the checks, unless paths were given."""
+    if config.option.glmserve_device:
+        prepare_for_torch()
     if config.option.glmserve_device and config.args_source != config.ArgsSource.ARGS:
         config.args = [str(_CHECKS)]

@@ -5,7 +5,6 @@ The whole model is in memory for that, in bfloat16 if it is large and in float32
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -87,7 +86,6 @@ def input_ranges(
         CheckpointError: the weights cannot be read or do not fit config.json.
     """
     dtype = host_dtype(RunnerConfig(checkpoint=str(checkpoint)), model_config, fast_bfloat16=True)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     attention = SdpaAttention(model_config.num_kv_heads, dtype, _HOST, _WINDOW, ExactStore(dtype))
     ops = ObservingOps(attention)
     stored = load_weights(model_config, checkpoint, dtype, _HOST, progress)

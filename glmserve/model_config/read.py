@@ -73,6 +73,11 @@ def _check_modelslim(config: ModelConfig, modelslim: ModelSlim) -> None:
         raise CheckpointError(
             f"{modelslim.description}: quantization_bit in config.json contradicts it"
         )
+    if modelslim.smoothed and config.norm != "rmsnorm":
+        raise CheckpointError(
+            f"{modelslim.description}: smoothed norms are read if they are RMSNorms, and rmsnorm is "
+            "false in config.json"
+        )
     if modelslim.smoothed and config.residual_post_norm:
         raise CheckpointError(
             f"{modelslim.description}: smoothed norms cannot be residuals as well, as "

@@ -63,7 +63,7 @@ def _activation_bits(quantization: Quantization | None) -> Literal[8] | None:
 def _quantized(
     weight: Tensor, module: str, config: ModelConfig, quantization: Quantization | None
 ) -> Tensor | QuantizedWeight:
-    if quantization is None or config.modelslim is not None:  # which says what stays as it is
+    if quantization is None or (config.modelslim and config.modelslim.kind(module) == "FLOAT"):
         return weight
     bits = 8 if module == "output" else QUANTIZED_BITS[quantization]
     groups_fit = bits == 4 and weight.shape[1] % INT4_GROUP == 0

@@ -184,6 +184,21 @@ def test_memory(tmp_path: Path) -> None:
     assert 0 < floats < 2 * sum(t.numel() for t in stored.values() if t.dtype != torch.int8) + 4000
 
 
+def test_dummy_weights_take_the_same_memory(tmp_path: Path) -> None:
+    """From config.json and the description alone, as for measuring."""
+    _, folder = write_modelslim(tmp_path)
+    options = {"dtype": "float32", "kv_cache_tokens": 256}
+    infos = [
+        CpuDevice()
+        .create_runner(
+            RunnerConfig(checkpoint=str(folder), load_format=kind, **options), report_nothing
+        )
+        .info
+        for kind in ("auto", "dummy")
+    ]
+    assert infos[0].weight_bytes == infos[1].weight_bytes
+
+
 def test_newer_names(tmp_path: Path) -> None:
     """Without the format in the names of files, and nothing in config.json."""
     _, folder = write_modelslim(tmp_path)
@@ -259,6 +274,11 @@ class TestRefused:
         config = {**BASE, "apply_residual_connection_post_layernorm": True}
         _, folder = write_modelslim(tmp_path, config, smooth=True)
         with pytest.raises(CheckpointError, match="smoothed norms cannot be residuals"):
+            read_model_config(folder)
+
+    def test_smoothed_layer_norms(self, tmp_path: Path) -> None:
+        _, folder = write_modelslim(tmp_path, {**BASE, "rmsnorm": False}, smooth=True)
+        with pytest.raises(CheckpointError, match="rmsnorm is false"):
             read_model_config(folder)
 
     def test_a_tensor_that_belongs_to_nothing(self, tmp_path: Path) -> None:
