@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.process.torch_environment import prepare_for_torch
-
 _CHECKS = Path(__file__).parent / "checks"
 
 
@@ -46,6 +44,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Run the checks, unless paths were given."""
     if config.option.glmserve_device:
+        from glmserve.process.torch_environment import prepare_for_torch
+
         prepare_for_torch()
     if config.option.glmserve_device and config.args_source != config.ArgsSource.ARGS:
         config.args = [str(_CHECKS)]

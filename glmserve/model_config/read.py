@@ -75,8 +75,8 @@ def _check_modelslim(config: ModelConfig, modelslim: ModelSlim) -> None:
         )
     if modelslim.smoothed and config.norm != "rmsnorm":
         raise CheckpointError(
-            f"{modelslim.description}: smoothed norms are read if they are RMSNorms, and rmsnorm is "
-            "false in config.json"
+            f"{modelslim.description}: smoothed norms are read if they are RMSNorms, and "
+            "rmsnorm is false in config.json"
         )
     if modelslim.smoothed and config.residual_post_norm:
         raise CheckpointError(
