@@ -111,7 +111,8 @@ class Ops(Generic[Cache, Plan]):
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
         """x [T, in] @ weight^T + bias: [T, out]. `weight` comes from `pack_linear`."""
         if isinstance(weight, RoundedLinear):
-            return self.linear(weight.rounding(x), weight.weight, weight.bias.to(x.dtype))
+            total = weight.bias if bias is None else weight.bias + bias
+            return self.linear(weight.rounding(x), weight.weight, total.to(x.dtype))
         if isinstance(weight, QuantizedWeight):
             weight = weight.dequantized(x.dtype)
         return F.linear(x, cast(Tensor, weight), bias)

@@ -53,7 +53,7 @@ class TorchCpuOps(Ops[Cache, Plan]):
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
         if isinstance(weight, RoundedLinear):
-            return super().linear(x, weight)
+            return super().linear(x, weight, bias)
         if not isinstance(weight, Tensor):
             return cast(QuantizedLinear, weight)(x, bias)
         if not weight.is_mkldnn:
