@@ -129,3 +129,38 @@ def test_a_driver_that_is_missing_breaks_no_other_device(environment: Path) -> N
     )
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
     assert re.search(r"device ascend +\S+.*davinci0", doctor.stdout), doctor.stdout
+
+
+OPEN = """
+from glmserve.process.torch_environment import prepare_for_torch
+prepare_for_torch()
+from glmserve.devices.torch_npu import TorchNpu
+from glmserve.errors import DeviceError
+try:
+    TorchNpu().open()
+except DeviceError as error:
+    print(error.message)
+import torch
+print(torch.ones(2).sum())
+"""
+
+
+@pytest.mark.npu
+@pytest.mark.parametrize(
+    ("with_libraries", "reason"), [(False, "cannot open shared object file"), (True, "")]
+)
+def test_an_npu_that_cannot_be_opened(environment: Path, with_libraries: bool, reason: str) -> None:
+    """Without the driver's libraries, and with libraries that find no NPU: one line says so."""
+    path = os.pathsep.join(str(ROOT / part) for part in (".", "kernels"))
+    libraries = {"LD_LIBRARY_PATH": str(environment / "stubs")} if with_libraries else {}
+    done = subprocess.run(
+        [environment / "bin" / "python", "-c", OPEN],
+        env={**os.environ, "PYTHONPATH": path, **libraries},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    *_, message, total = done.stdout.splitlines()
+    assert message.startswith("--device ascend: torch_npu cannot use the NPU: ")
+    assert reason in message
+    assert total == "tensor(2.)"
