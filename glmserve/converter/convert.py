@@ -1,5 +1,5 @@
 """Converts a checkpoint tensor by tensor. At most a few tensors and one output file are in
-memory."""
+memory, except during a calibration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 
 from glmserve.config import ConversionConfig, LoadProgress, ReportProgress
 from glmserve.converter.folder import appearing_whole, copy_other_files, write_config
-from glmserve.converter.rounding import round_weight
+from glmserve.converter.layout import Layout, OfficialLayout
+from glmserve.converter.modelslim import modelslim_layout
 from glmserve.converter.shards import SHARD_BYTES, ShardWriter
 from glmserve.errors import CheckpointError, OptionError
 from glmserve.model_config import ModelConfig, read_model_config
@@ -37,7 +38,8 @@ def convert(
     """Write the target folder. It gets its name when it is complete.
 
     Args:
-        progress: called with bytes of stored tensors done, and bytes of the source files.
+        progress: called with bytes of stored tensors done, and bytes of the source files; before
+            that, with what a calibration has done.
         shard_bytes: largest size of a file of weights, unless a single tensor is larger.
 
     Raises:
@@ -51,19 +53,26 @@ def convert(
     _check(conversion, model)
     report = Report()
     total = sum(path.stat().st_size for path in weight_files(source))
+    layout = _layout(conversion, model, source, progress)
     with appearing_whole(Path(conversion.partial), Path(conversion.target)) as folder:
-        writer = ShardWriter(folder, shard_bytes)
+        writer = ShardWriter(folder, shard_bytes, layout.weights_name)
         for stored in stored_tensors(model, source):
-            _convert_tensor(stored, conversion, writer, report)
+            _convert_tensor(stored, layout, writer, report)
             report.source_bytes += stored.tensor.nbytes
             progress(LoadProgress("weights", report.source_bytes, total))
         report.files, report.target_bytes = writer.finish(), writer.total_bytes
         copy_other_files(model.path.parent, folder)
-        fields: dict[str, object] = {"quantization_bit": conversion.bits}
-        if conversion.group_size is not None:
-            fields["quantization_group_size"] = conversion.group_size
-        write_config(model.path, folder, fields)
+        write_config(model.path, folder, layout.config_fields())
+        layout.finish(folder)
     return report
+
+
+def _layout(
+    conversion: ConversionConfig, model: ModelConfig, source: Path, progress: ReportProgress
+) -> Layout:
+    if conversion.layout == "modelslim":
+        return modelslim_layout(conversion, model, source, progress)
+    return OfficialLayout(conversion)
 
 
 def _check(conversion: ConversionConfig, model: ModelConfig) -> None:
@@ -80,16 +89,17 @@ def _check(conversion: ConversionConfig, model: ModelConfig) -> None:
 
 
 def _convert_tensor(
-    stored: StoredTensor, conversion: ConversionConfig, writer: ShardWriter, report: Report
+    stored: StoredTensor, layout: Layout, writer: ShardWriter, report: Report
 ) -> None:
     parameter = stored.placement.parameter if stored.placement else ""
     if not is_layer_weight(parameter):
+        layout.keep(stored.name)
         writer.add(stored.name, stored.tensor.clone(memory_format=torch.contiguous_format))
         return
     try:
-        rounded = round_weight(stored.tensor, conversion.bits, conversion.group_size)
+        rounded, tensors = layout.round(stored)
     except ValueError as error:
         raise CheckpointError(f"{stored.path}: {stored.name}: {error}") from None
-    writer.add(stored.name, rounded.codes)
-    writer.add(f"{stored.name}_scale", rounded.scales)
+    for name, tensor in tensors.items():
+        writer.add(name, tensor)
     report.errors[parameter.split(".")[-2]].append(rounded.relative_error)

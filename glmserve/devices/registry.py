@@ -17,11 +17,12 @@ _BUILT_IN = {
     "cuda": "glmserve.devices.cuda:CudaDevice",
     "rocm": "glmserve.devices.cuda:RocmDevice",
     "cpu": "glmserve.devices.cpu:CpuDevice",
+    "null": "glmserve.devices.null:NullDevice",
+    "ascend": "glmserve.devices.ascend:AscendDevice",
     "onnxruntime": "glmserve.devices.onnxruntime:OnnxRuntimeDevice",
     "openvino": "glmserve.devices.openvino:OpenVinoDevice",
-    "null": "glmserve.devices.null:NullDevice",
 }
-_AUTO_ORDER = ("cuda", "rocm", "cpu")
+_AUTO_ORDER = ("cuda", "rocm", "ascend", "cpu")
 
 _BY_RUNTIME: dict[GraphTarget, str] = {
     "onnx": "onnxruntime",

@@ -51,6 +51,12 @@ def check_compilation(compilation: CompilationConfig, model: ModelConfig) -> Non
             f"{model.path}: ChatGLM-6B reads a prompt in both directions and whole, which graphs "
             "that read it in chunks cannot; serve it with --device cpu or cuda"
         )
+    if model.modelslim is not None:
+        raise CheckpointError(
+            f"{model.path.parent}: ModelSlim's weights round activations by calibrated scales, for "
+            "which graphs have no operator; compile the checkpoint that was quantised, or serve "
+            "this with --device ascend or cpu"
+        )
     if model.prefix is not None and compilation.attention == "paged":
         raise OptionError(
             "--ptuning-checkpoint: OpenVINO's paged attention has no place for a prefix; add "

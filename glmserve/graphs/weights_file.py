@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from glmserve.ops.linear.quantized import QuantizedWeight
+from glmserve.ops.linear.static import LinearWeight, StaticWeight
 from glmserve.runner.dtypes import dtype_name
 
 WEIGHTS_FILE = "weights.bin"
@@ -115,8 +116,14 @@ class WeightsFile:
         name: StoredFormat = stored or dtype_name(array.dtype)  # type: ignore[assignment]
         return StoredArray(name, shape, offset, data.nbytes)
 
-    def pack_linear(self, weight: Tensor | QuantizedWeight) -> StoredLinear:
-        """Append a linear weight [N, K]."""
+    def pack_linear(self, weight: LinearWeight) -> StoredLinear:
+        """Append a linear weight [N, K].
+
+        Raises:
+            TypeError: graphs have no operator for the weight.
+        """
+        if isinstance(weight, StaticWeight):
+            raise TypeError("graphs do not round activations by calibrated scales")
         if isinstance(weight, Tensor):
             return PlainLinear(self.add(weight))
         rounds = self._blocked and weight.activation_bits is not None

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.config import CombinationConfig, CompilationConfig, RunnerConfig, report_nothing
+from glmserve.config import (
+    CombinationConfig,
+    CompilationConfig,
+    ConversionConfig,
+    RunnerConfig,
+    report_nothing,
+)
+from glmserve.converter.convert import convert
 from glmserve.devices.registry import device_for
 from glmserve.errors import CheckpointError, DeviceError, OptionError, StartupError
 from glmserve.graphs.combine import combine_folders
@@ -205,6 +212,19 @@ def test_a_prefix_needs_lanes(golden_models: Path, tmp_path: Path) -> None:
             *(golden_models / "glm2_base", tmp_path / "c", "openvino", "paged"),
             ptuning_checkpoint=prefix,
         )
+
+
+def test_modelslim_is_refused(golden_models: Path, tmp_path: Path) -> None:
+    conversion = ConversionConfig(
+        source=str(golden_models / "glm2_base"),
+        target=str(tmp_path / "slim"),
+        bits=8,
+        group_size=None,
+        layout="modelslim",
+    )
+    convert(conversion, report_nothing)
+    with pytest.raises(CheckpointError, match="ModelSlim's weights round activations"):
+        compile_model(tmp_path / "slim", tmp_path / "c", "onnx", "lanes")
 
 
 def test_a_damaged_checkpoint_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:

@@ -59,5 +59,6 @@ def check_ids(ids: Sequence[int], vocab_size: int, param: str) -> None:
     """Raise InvalidRequestError if an id is outside the vocabulary."""
     if ids and max(ids) >= vocab_size:
         raise InvalidRequestError(
-            f"token id {max(ids)} is outside this model's vocabulary of {vocab_size}", param
+            f"token id {max(ids)} is out of vocabulary: this is a vocabulary of {vocab_size}",
+            param,
         )

@@ -27,6 +27,11 @@ _TOKEN_ID = re.compile("0|[1-9][0-9]{0,9}")  # canonical, so that two keys never
 _MAX_METADATA = 16  # OpenAI's, as are the lengths of keys and values
 
 
+def _shown(names: list[str]) -> list[str]:
+    """The first few names, cut where they are long."""
+    return [repr(name[:20]) for name in names[:10]]
+
+
 def _check_limit(value: int) -> int:
     if value == 0:
         raise ValueError("must be at least 1, or -1 for no limit")
@@ -186,9 +191,9 @@ class GenerationRequest(Truncation):
     @field_validator("logit_bias")
     @classmethod
     def _check_logit_bias(cls, value: dict[str, float]) -> dict[str, float]:
-        for key in value:
-            if not (_TOKEN_ID.fullmatch(key) and int(key) <= INT32_MAX):
-                raise ValueError(f"keys are token ids, {key[:20]!r} is none")
+        bad = [key for key in value if not (_TOKEN_ID.fullmatch(key) and int(key) <= INT32_MAX)]
+        if bad:
+            raise ValueError(f"keys are token ids; no ids are {', '.join(_shown(bad))}")
         return value
 
     @model_validator(mode="after")

@@ -80,10 +80,17 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
             GlmserveError: the request cannot be honoured.
         """
         server.settle_model(request)
+        return len(await chat_prompt(server, await self.chat(request, caller)))
+
+    async def chat(self, request: ResponsesRequest, caller: Caller) -> ChatCompletionRequest:
+        """The chat completion request with the same prompt.
+
+        Raises:
+            InvalidRequestError: the request cannot be honoured.
+        """
         own = await self._own_items(request, Identity(), caller)
         items = [*self._earlier_items(request, caller), *own]
-        chat = await _chat(request, Functions(request.tools), items)
-        return len(await chat_prompt(server, chat))
+        return await _chat(request, Functions(request.tools), items)
 
     async def _own_items(
         self, request: ResponsesRequest, identity: Identity, caller: Caller

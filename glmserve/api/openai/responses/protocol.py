@@ -17,7 +17,12 @@ from glmserve.api.protocol.base import (
     StrictModel,
     wrong_field,
 )
-from glmserve.api.protocol.chat import JsonObjectFormat, JsonSchemaSpec, TextFormat
+from glmserve.api.protocol.chat import (
+    JsonObjectFormat,
+    JsonSchemaSpec,
+    TemplateArguments,
+    TextFormat,
+)
 from glmserve.api.protocol.sampling import GenerationRequest, Metadata, StreamOptions
 
 _NO_EFFECT = "Given back in the response; has no other effect."
@@ -132,6 +137,9 @@ class ResponsesRequest(GenerationRequest):
         "are left out (auto).",
     )
     reasoning: ReasoningConfig | None = None
+    chat_template_kwargs: TemplateArguments = Field(
+        {}, description="Variables of the checkpoint's chat template, if that is rendered."
+    )
     background: bool = Field(
         False,
         description="Answer at once, or stream, and generate whether the client stays or not; GET "
@@ -153,7 +161,7 @@ class ResponsesRequest(GenerationRequest):
         if self.top_logprobs and not self.wants_logprobs:
             raise wrong_field("top_logprobs", f"goes with include: ['{LOGPROBS}']")
         if self.background and self.store is False:
-            raise wrong_field("store", "a response in the background has to be stored")
+            raise wrong_field("store", "background can only be used when `store` is true")
         return self
 
     @property
