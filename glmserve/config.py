@@ -23,6 +23,9 @@ GraphTarget = Literal["onnx", "onnxruntime", "openvino"]
 GraphAttention = Literal["lanes", "paged"]
 SplitStrategy = Literal["greedy", "equal", "loose"]
 
+COMPILED_MANIFEST = "manifest.json"
+"""The file that tells a folder of `glmserve compile` from a checkpoint."""
+
 EMBEDDED_CHECKPOINT = Path(__file__).parent / "assets" / "glm-tiny"
 """The model that is served if the command line names none."""
 
