@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
@@ -47,6 +48,7 @@ class PagedModel:
     ) -> None:
         self._num_layers = model.num_layers
         self._caches: list[NDArray[np.uint8]] = []
+        self._inputs: dict[str, NDArray[Any]] = {}
         try:
             graph = core.read_model(folder / names.PAGED)
             head = output_layer(graph)
@@ -106,7 +108,7 @@ class PagedModel:
         taken = np.arange(batch.block_tables.shape[1]) < num_blocks[:, None]
         begins = np.zeros(len(num_blocks) + 1, dtype=np.int32)
         np.cumsum(num_blocks, out=begins[1:])
-        inputs = {
+        inputs: dict[str, NDArray[Any]] = {
             "input_ids": batch.input_ids,
             "position_ids": batch.positions,
             "past_lens": past.astype(np.int32),
@@ -118,8 +120,17 @@ class PagedModel:
             "read_rows": read,
         }
         for name, array in inputs.items():
-            self._request.set_tensor(name, openvino.Tensor(array))
+            self._set_input(name, array)
         self._request.infer()
+
+    def _set_input(self, name: str, array: NDArray[Any]) -> None:
+        """Most steps have inputs of the same shapes as the last one, whose memory is used again."""
+        held = self._inputs.get(name)
+        if held is not None and held.shape == array.shape:
+            held[...] = array
+        else:
+            self._inputs[name] = array = array.copy()
+            self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
 
     def _outputs(self) -> tuple[Tensor, Tensor]:
         """Logits and hidden states of the last step."""
