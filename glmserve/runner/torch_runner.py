@@ -94,7 +94,7 @@ class TorchRunner(Generic[Cache, Plan]):
         batch = build_batch(step, self.info.limits.block_size)
         hidden = model.forward(upload(batch, attention, self._caches[0]), self._caches)  # [O, H]
         sampling = [s for sequence in step.sequences for s in sequence.sampling_inputs]
-        asking = {i: s.top_logprobs for i, s in enumerate(sampling) if s.top_logprobs is not None}
+        asking = {i: s for i, s in enumerate(sampling) if s.top_logprobs is not None}
         token_ids, chosen = torch.empty(0, dtype=torch.int64), None
         if sampling:
             logits = model.logits(hidden[: len(sampling)])
@@ -102,7 +102,7 @@ class TorchRunner(Generic[Cache, Plan]):
             token_ids = self._choose(logits, sampling, masks)
             if log_probs is not None:
                 ids = token_ids[list(asking)].to(logits.device)
-                chosen = self._logprob_reader.read(log_probs, ids, max(asking.values()))
+                chosen = self._logprob_reader.read_chosen(log_probs, ids, list(asking.values()))
         prompts = hidden[len(sampling) :]
         scores, sums = read_prompts(step, prompts, self._logprob_reader, model.logits)
         output = OutputTensors(step, token_ids, asking, chosen, scores, sums)

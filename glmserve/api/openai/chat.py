@@ -92,6 +92,7 @@ class ChatWriter:
             ChatLogprobs(
                 tokenizer,
                 continues_text=bool(chat.begun_answer),
+                lists_chosen=bool(chat.logprob_token_ids),
                 as_token_ids=chat.return_tokens_as_token_ids,
             )
             if chat.logprobs and tokenizer

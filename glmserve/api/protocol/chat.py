@@ -143,6 +143,8 @@ class ChatCompletionRequest(GenerationRequest):
     def _check_combinations(self) -> Self:
         if self.top_logprobs and not self.logprobs:
             raise wrong_field("top_logprobs", "goes with logprobs: true")
+        if self.logprob_token_ids and not self.logprobs:
+            raise wrong_field("logprob_token_ids", "goes with logprobs: true")
         if self.max_tokens and self.max_completion_tokens not in (None, self.max_tokens):
             raise wrong_field(
                 "max_tokens", "the old name of max_completion_tokens; send one of them"
