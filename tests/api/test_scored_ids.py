@@ -96,3 +96,13 @@ async def test_no_ids_ask_for_nothing(client: httpx.AsyncClient) -> None:
     assert all(
         len(place["top_logprobs"]) == 2 for place in answer["choices"][0]["logprobs"]["content"]
     )
+
+
+async def test_a_response(client: httpx.AsyncClient) -> None:
+    fields = {"input": "a", "max_output_tokens": 1, "logprob_token_ids": [100]}
+    refused = await client.post("/v1/responses", json=fields)
+    assert refused.json()["error"]["message"].startswith("logprob_token_ids: goes with include")
+    asks = {**fields, "include": ["message.output_text.logprobs"]}
+    answer = (await client.post("/v1/responses", json=asks)).json()
+    (place,) = answer["output"][0]["content"][0]["logprobs"]
+    assert [top["token"] for top in place["top_logprobs"]] == [place["token"], "d"]

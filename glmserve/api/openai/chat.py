@@ -112,7 +112,7 @@ class ChatWriter:
             **self._head,
             choices=[self._choice(index, answer) for index, answer in enumerate(answers)],
             usage=self.generation.usage(),
-            prompt_token_ids=self._prompt_ids if self._chat.return_token_ids else UNSET,
+            prompt_token_ids=self._prompt_ids if self._chat.return_token_ids else None,
             prompt_logprobs=self._prompt_logprobs(),
         )
 
@@ -125,12 +125,12 @@ class ChatWriter:
         )
         writer = self._logprobs[index]
         logprobs = writer.push(answer.scored) if writer is not None else None
-        token_ids = answer.token_ids if self._chat.return_token_ids else UNSET
+        token_ids = answer.token_ids if self._chat.return_token_ids else None
         return ChatChoice(index, message, logprobs, answer.finish_reason, token_ids)
 
-    def _prompt_logprobs(self) -> PromptLogprobs | UnsetType:
+    def _prompt_logprobs(self) -> PromptLogprobs | None:
         if self._chat.prompt_logprobs is None:
-            return UNSET
+            return None
         return prompt_logprobs_of(
             self.generation.choices[0].request,
             self._tokenizer,

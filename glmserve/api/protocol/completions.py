@@ -44,6 +44,18 @@ class CompletionRequest(GenerationRequest):
         """Routers send the default of chat completions."""
         return None if value is False else value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_prompt(cls, data: Any) -> Any:
+        """A request without a prompt, but with the field that is another form of it elsewhere."""
+        if isinstance(data, dict) and "prompt_embeds" in data and data.get("prompt") is None:
+            raise wrong_field(
+                "prompt",
+                "Either prompt or prompt_embeds must be provided and non-empty. This server takes "
+                "no prompt_embeds: send prompt, as text or token ids",
+            )
+        return data
+
     @field_validator("prompt", mode="before")
     @classmethod
     def _check_kind(cls, value: Any) -> Any:
