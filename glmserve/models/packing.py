@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -20,17 +20,26 @@ from glmserve.models.parameters import (
     Parameters,
 )
 from glmserve.models.quantized_modules import assemble, parts_of
-from glmserve.ops.base import AnyOps
+from glmserve.ops.base import PackedWeight
 from glmserve.ops.linear.quantized import QuantizedWeight, quantize
+from glmserve.ops.linear.static import LinearWeight
+
+
+class Packer(Protocol):
+    """What brings linear weights into a layout: the Ops of a device, or a file."""
+
+    def pack_linear(self, weight: LinearWeight) -> PackedWeight:
+        """Bring a linear weight [out, in] into the layout."""
+        ...
 
 
 def pack_parameters(
     parameters: Iterable[tuple[str, Tensor]],
     config: ModelConfig,
-    ops: AnyOps,
+    ops: Packer,
     quantization: Quantization | None,
 ) -> Parameters:
-    """Pack linear weights for `ops`; other parameters stay as they are.
+    """Pack linear weights with `ops`; other parameters stay as they are.
 
     Args:
         parameters: canonical names and tensors; a quantised weight is several of them, see

@@ -18,7 +18,7 @@ from glmserve.contract.step import Runner
 from glmserve.contract.wire import Failed, Loading, Ready, decode_json, encode_frame, receive_frame
 from glmserve.devices.affinity import run_on
 from glmserve.devices.host import return_free_memory
-from glmserve.devices.registry import select_device
+from glmserve.devices.registry import device_for
 from glmserve.errors import OptionError, StartupError
 from glmserve.process.failure import print_error
 from glmserve.process.parent import die_with
@@ -100,7 +100,7 @@ def _build_runner(connection: socket.socket, config: RunnerConfig) -> Runner:
         # Before torch loads, and any thread starts.
         if config.cpus is not None:
             run_on(config.cpus, config.numa_node)
-        device = select_device(config.device)
+        device = device_for(config)
         if config.cpus is not None and device.name != "cpu":
             raise OptionError(f"--cpus and --numa-node are for the cpu device, not {device.name}")
         runner = device.create_runner(config, report)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from glmserve.config import RunnerConfig, report_nothing
+from glmserve.config import GraphAttention, GraphTarget, RunnerConfig, report_nothing
 from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import (
     Logprobs,
@@ -24,6 +24,7 @@ from glmserve.contract.step import (
 )
 from glmserve.devices.cpu import CpuDevice
 from support import emulated_gpu
+from support.compiled import compile_model, load_compiled
 from support.decoding import run_step
 from support.paged_model import PagedModel
 from support.tiny_models import BASE, random_weights, write_checkpoint
@@ -67,10 +68,31 @@ def load_on_gpu(checkpoint: Path, never_sampled: tuple[int, ...] = ()) -> Runner
     )
 
 
-@pytest.fixture(params=[load_on_cpu, load_on_gpu], ids=["cpu", "gpu"])
+class LoadCompiled:
+    """Compiles a checkpoint once for each form."""
+
+    def __init__(self, runtime: GraphTarget, attention: GraphAttention) -> None:
+        self._form = runtime, attention
+
+    def __call__(self, checkpoint: Path, never_sampled: tuple[int, ...] = ()) -> Runner:
+        folder = checkpoint.parent / "-".join((checkpoint.name, *self._form))
+        if not folder.exists():
+            compile_model(checkpoint, folder, *self._form, dtype="float32")
+        return load_compiled(folder, never_sampled=never_sampled)
+
+
+LOADERS: dict[str, Load] = {
+    "cpu": load_on_cpu,
+    "gpu": load_on_gpu,
+    "onnxruntime": LoadCompiled("onnxruntime", "lanes"),
+    "openvino": LoadCompiled("openvino", "paged"),
+    "openvino-lanes": LoadCompiled("openvino", "lanes"),
+}
+
+
+@pytest.fixture(params=LOADERS)
 def load(request: pytest.FixtureRequest) -> Load:
-    made: Load = request.param
-    return made
+    return LOADERS[request.param]
 
 
 def run(runner: Runner, *sequences: ScheduledSequence, masks: Sequence[bytes] = ()) -> StepOutput:
