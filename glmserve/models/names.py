@@ -32,6 +32,11 @@ class Placement:
     dtype: torch.dtype | None = None
     """Dtype of the stored tensor; None: any floating point dtype."""
 
+    @property
+    def reorders(self) -> bool:
+        """Whether rows change places while they are copied."""
+        return bool(self.heads)
+
     def copy(self, stored: Tensor, parameter: Tensor) -> None:
         """Copy `stored` into its rows of `parameter`, and cast it."""
         rows = parameter.narrow(0, self.first_row, self.shape[0])

@@ -26,14 +26,14 @@ def parameter_shapes(config: ModelConfig) -> dict[str, Shape]:
     all value heads; `gate_up` rows are the gate, if there is one, then the up projection.
     """
     hidden = config.hidden_size
-    shapes: dict[str, Shape] = {"embedding.weight": (config.vocab_size, hidden)}
+    shapes: dict[str, Shape] = {"embedding.weight": (config.vocab_rows, hidden)}
     for i in range(config.num_layers):
         for name, shape in _layer_shapes(config).items():
             shapes[f"layers.{i}.{name}"] = shape
     if config.final_norm:
         shapes |= _norm_shapes(config, "final_norm")
     if not config.tied_embeddings:
-        shapes["output.weight"] = (config.vocab_size, hidden)
+        shapes["output.weight"] = (config.vocab_rows, hidden)
     return shapes
 
 

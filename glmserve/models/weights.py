@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from glmserve.config import LoadProgress, ReportProgress
+from glmserve.contract.shard import WHOLE, Shard
 from glmserve.errors import CheckpointError
 from glmserve.model_config import ModelConfig
 from glmserve.models.checkpoint_files import read_tensors, weight_files
+from glmserve.models.cuts import cut_of, is_summed_bias
 from glmserve.models.names import Placement, is_ignorable, placements
 from glmserve.models.parameters import stored_parameters
 
@@ -30,20 +32,23 @@ def load_weights(
     dtype: torch.dtype,
     device: torch.device,
     progress: ReportProgress,
+    shard: Shard = WHOLE,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the canonical name and the tensor of each parameter, as soon as all its parts are read.
 
     Args:
+        config: of the whole model.
         checkpoint: folder, or one weights file.
         dtype: of floating point parameters.
         device: of the parameters.
         progress: called with bytes of stored tensors read and in all.
+        shard: only this part of each parameter is read.
 
     Raises:
         CheckpointError: a tensor is missing, unexpected, damaged, of another shape, or of another
             kind of numbers; the message names the file and the tensor.
     """
-    assembly = _Assembly(config, dtype, device)
+    assembly = _Assembly(config, dtype, device, shard)
     progress(LoadProgress("weights", 0, assembly.total_bytes))
     for stored in stored_tensors(config, checkpoint):
         if stored.placement is not None:
@@ -92,9 +97,13 @@ def stored_tensors(config: ModelConfig, checkpoint: Path) -> Iterator[StoredTens
 class _Assembly:
     """Parameters with rows that are not read yet."""
 
-    def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, config: ModelConfig, dtype: torch.dtype, device: torch.device, shard: Shard
+    ) -> None:
+        self._config = config
         self._dtype = dtype
         self._device = device
+        self._shard = shard
         self._shapes = {name: p.shape for name, p in stored_parameters(config).items()}
         self._parts: dict[str, Tensor] = {}
         self._rows_left: dict[str, int] = {}
@@ -108,18 +117,29 @@ class _Assembly:
         """Copy a stored tensor into its rows; yield the parameter if all its rows are read."""
         name = placement.parameter
         shape = self._shapes.get(name, placement.shape)
+        cut = cut_of(self._config, name, self._shard)
         if name not in self._parts:
             dtype = placement.dtype or self._dtype
-            self._parts[name] = torch.empty(shape, dtype=dtype, device=self._device)
+            # Rows that change places are cut when all are there; only qkv is reordered.
+            own = shape if cut is None or placement.reorders else cut.shape(shape)
+            self._parts[name] = torch.empty(own, dtype=dtype, device=self._device)
             self._rows_left[name] = shape[0]
             if placement.optional:
-                self.total_bytes += self._parts[name].nbytes
+                self.total_bytes += math.prod(shape) * dtype.itemsize
         parameter = self._parts[name]
-        placement.copy(stored, parameter)
+        if cut is None or placement.reorders:
+            placement.copy(stored, parameter)
+        else:
+            cut.copy(stored, placement.first_row, parameter)
         self.done_bytes += stored.numel() * parameter.itemsize
         self._rows_left[name] -= placement.shape[0]
         if not self._rows_left[name]:
-            yield name, self._parts.pop(name)
+            whole = self._parts.pop(name)
+            if cut is not None and placement.reorders:
+                whole = cut.of(whole)
+            if self._shard.rank and is_summed_bias(name):
+                whole.zero_()
+            yield name, whole
 
 
 def _check(path: Path, name: str, stored: Tensor, placement: Placement) -> None:
