@@ -9,14 +9,15 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-LoadPhase = Literal["weights", "graphs"]
+LoadPhase = Literal["weights", "calibration", "graphs"]
 LoadFormat = Literal["auto", "dummy"]
 DTypeName = Literal["auto", "float32", "float16", "bfloat16"]
 RopeScaling = Literal["positions", "base"]
 Quantization = Literal["int8", "int4", "w8a8", "w4a8"]
 WeightBits = Literal[8, 4]
 KvCacheDType = Literal["auto", "int8", "fp8"]
-AttentionName = Literal["auto", "native", "triton", "xformers", "sdpa"]
+AttentionName = Literal["auto", "native", "triton", "xformers", "npu", "atb", "sdpa"]
+CheckpointLayout = Literal["official", "modelslim"]
 CpuKernels = Literal["auto", "native", "torch"]
 
 EMBEDDED_CHECKPOINT = Path(__file__).parent / "assets" / "glm-tiny"
@@ -35,11 +36,30 @@ class ConversionConfig:
     """Bits of the layers' linear weights."""
     group_size: int | None
     """Number of columns that share a scale; None: whole rows."""
+    layout: CheckpointLayout = "official"
+    rounds_activations: bool = False
+    """W8A8 instead of weights alone; in the layout of ModelSlim."""
+    calibration: int | None = None
+    """Descriptor of a file with token ids, native int32: a text that shows the ranges of
+    activations. None: they are rounded row by row."""
 
     @property
     def partial(self) -> str:
         """Folder that is written, and renamed to the target when it is complete."""
         return f"{self.target}.partial"
+
+
+class NpuEnvironment(msgspec.Struct, frozen=True, kw_only=True):
+    """Environment variables of Ascend NPUs, as the command line found them; None: not set."""
+
+    visible_devices: str | None = None
+    """ASCEND_RT_VISIBLE_DEVICES: numbers of the NPUs that the runtime shows."""
+    bind_cpu: str | None = None
+    """BIND_CPU: "0" leaves the worker on all CPUs."""
+    allocator: str | None = None
+    """PYTORCH_NPU_ALLOC_CONF"""
+    task_queue: str | None = None
+    """TASK_QUEUE_ENABLE"""
 
 
 class GoldenDump(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +123,7 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Logical CPUs for the worker of the cpu device; None: all that the server may use."""
     numa_node: int | None = None
     """NUMA node of `cpus`. Its memory is used first."""
+    npu: NpuEnvironment = NpuEnvironment()
     debug: bool = False
     """Show tracebacks of errors in the worker."""
     vocab_limit: int | None = None
@@ -251,9 +272,9 @@ class LoadProgress(NamedTuple):
 
     phase: LoadPhase = "weights"
     done: int = 0
-    """Bytes of weights, or number of recorded graphs."""
+    """Bytes of weights, tokens of a calibration, or number of recorded graphs."""
     total: int = 0
-    """Bytes or graphs in all."""
+    """Bytes, tokens or graphs in all."""
 
 
 ReportProgress = Callable[[LoadProgress], None]

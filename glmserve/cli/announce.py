@@ -17,6 +17,7 @@ from glmserve.config import LoadPhase, LoadProgress
 
 _BARS: dict[LoadPhase, dict[str, Any]] = {
     "weights": {"desc": "loading weights", "unit": "B", "unit_scale": True},
+    "calibration": {"desc": "calibrating", "unit": "token"},
     "graphs": {"desc": "recording decode graphs", "unit": "graph"},
 }
 

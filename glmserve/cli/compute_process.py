@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from glmserve.process.torch_environment import prepare_for_torch
+
 _PACKAGE_ROOT = Path(__file__).parents[2]
 
 
@@ -18,5 +20,5 @@ def become(module: str, *arguments: str, debug: bool) -> NoReturn:
         f"import sys; sys.path.append({str(_PACKAGE_ROOT)!r}); "
         f"from {module} import main; main(*sys.argv[1:], debug={debug})"
     )
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the worker: leave cores to others
+    prepare_for_torch()
     os.execv(sys.executable, [sys.executable, "-P", "-c", code, *arguments])

@@ -5,18 +5,24 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
+import tempfile
+from array import array
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, get_args
 
 from glmserve.cli import values
 from glmserve.cli.compute_process import become
-from glmserve.config import ConversionConfig, WeightBits
-from glmserve.errors import OptionError
+from glmserve.config import CheckpointLayout, ConversionConfig, WeightBits
+from glmserve.errors import CheckpointError, OptionError
+from glmserve.model_config.reader import locate_config
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_BITS: dict[str, WeightBits] = {"int8": 8, "int4": 4}
+_BITS: dict[str, WeightBits] = {"int8": 8, "int4": 4, "w8a8": 8}
+_MOST_TOKENS = 16384
+"""Of a calibration text. Ranges hardly change after some thousand tokens."""
 
 
 def add_command(commands: Commands) -> None:
@@ -25,7 +31,8 @@ def add_command(commands: Commands) -> None:
         "convert",
         help="write a checkpoint with smaller weights",
         description="Quantise the linear weights of a checkpoint's layers, and write a checkpoint "
-        "in the layout of the official int8 and int4 ones. glmserve serves it without options.",
+        "in the layout of the official int8 and int4 ones, or of Ascend's ModelSlim. glmserve "
+        "serves it without options.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
@@ -38,7 +45,27 @@ def add_command(commands: Commands) -> None:
     parser.add_argument(
         "target", type=Path, metavar="TARGET", help="folder to write; it must be empty or not exist"
     )
-    parser.add_argument("--quantization", choices=tuple(_BITS), required=True, help="8 or 4 bits")
+    parser.add_argument(
+        "--quantization",
+        choices=tuple(_BITS),
+        required=True,
+        help="weights of 8 or 4 bits; w8a8 also rounds activations to 8 bits, and needs --layout "
+        "modelslim",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=get_args(CheckpointLayout),
+        default="official",
+        help="official: that of the publisher's int8 and int4 checkpoints; modelslim: that of "
+        "Ascend's tool, for int8 and w8a8",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="text in UTF-8 by which w8a8 chooses one scale for the input of each weight; default: "
+        "a scale for each token, found while serving",
+    )
     parser.add_argument(
         "--group-size",
         type=values.positive,
@@ -55,6 +82,9 @@ def run(options: argparse.Namespace) -> NoReturn:
         OptionError: the options contradict each other, or the target exists.
     """
     conversion = _conversion(options)
+    if options.calibration is not None:
+        descriptor = _open_token_ids(_token_ids(options.calibration, options.source))
+        conversion = dataclasses.replace(conversion, calibration=descriptor)
     argument = json.dumps(dataclasses.asdict(conversion))
     become("glmserve.converter.main", argument, debug=options.debug)
 
@@ -66,8 +96,18 @@ def _conversion(options: argparse.Namespace) -> ConversionConfig:
         OptionError: the options contradict each other, or the target exists.
     """
     target: Path = options.target.resolve()
-    if options.quantization == "int8" and options.group_size:
-        raise OptionError("--group-size is for int4; int8 has one scale for each row")
+    if options.quantization != "int4" and options.group_size:
+        raise OptionError("--group-size is for int4; 8 bits have one scale for each row")
+    rounds_activations = options.quantization == "w8a8"
+    if rounds_activations and options.layout != "modelslim":
+        raise OptionError(
+            "--quantization w8a8 needs --layout modelslim: official checkpoints say nothing about "
+            "activations; `glmserve serve --quantization w8a8` rounds them of any checkpoint"
+        )
+    if options.layout == "modelslim" and options.quantization == "int4":
+        raise OptionError("--layout modelslim is for int8 and w8a8")
+    if options.calibration and not rounds_activations:
+        raise OptionError("--calibration is for --quantization w8a8")
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise OptionError(f"{target}: exists, and is no empty folder")
     conversion = ConversionConfig(
@@ -75,7 +115,47 @@ def _conversion(options: argparse.Namespace) -> ConversionConfig:
         target=str(target),
         bits=_BITS[options.quantization],
         group_size=options.group_size,
+        layout=options.layout,
+        rounds_activations=rounds_activations,
     )
     if Path(conversion.partial).exists():
         raise OptionError(f"{conversion.partial}: left behind by a conversion; remove it")
     return conversion
+
+
+def _token_ids(file: Path, source: Path) -> list[int]:
+    """The ids of a text.
+
+    Raises:
+        OptionError: the file cannot be read, or is too short.
+        CheckpointError: the checkpoint has no tokenizer.
+    """
+    from glmserve.text import load_tokenizer
+
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise OptionError(f"--calibration {file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise OptionError(f"--calibration {file}: byte {error.start} is not UTF-8") from None
+    folder = locate_config(source).parent
+    try:
+        token_ids = load_tokenizer(folder).encode(text)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"--calibration {file}: the checkpoint has no tokenizer for it: {error.message}"
+        ) from None
+    if not token_ids:
+        raise OptionError(f"--calibration {file}: no text")
+    return token_ids[:_MOST_TOKENS]
+
+
+def _open_token_ids(token_ids: list[int]) -> int:
+    """A descriptor of a file without a name, which the converter inherits."""
+    with tempfile.TemporaryFile() as file:
+        file.write(array("i", token_ids).tobytes())
+        file.flush()
+        descriptor = os.dup(file.fileno())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.set_inheritable(descriptor, True)
+    return descriptor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from datetime import datetime
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from glmserve.cli.options import add_device_options, add_model_options
+from glmserve.cli.options.runner import npu_environment
 from glmserve.config import RunnerConfig, SupervisionConfig
 from glmserve.errors import OptionError, StartupError
 from glmserve.model_config import read_model_config
@@ -118,6 +120,7 @@ def _config(options: argparse.Namespace, beginning: Beginning) -> RunnerConfig:
         gpu_memory_utilization=None,
         cpus=None,
         numa_node=None,
+        npu=npu_environment(os.environ),
     )
 
 

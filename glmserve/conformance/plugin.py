@@ -43,5 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Run the checks, unless paths were given."""
+    if config.option.glmserve_device:
+        from glmserve.process.torch_environment import prepare_for_torch
+
+        prepare_for_torch()
     if config.option.glmserve_device and config.args_source != config.ArgsSource.ARGS:
         config.args = [str(_CHECKS)]

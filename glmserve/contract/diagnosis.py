@@ -14,6 +14,8 @@ class DeviceFinding(msgspec.Struct, frozen=True):
     available: bool
     reason: str
     """Reason, for people."""
+    settings: dict[str, str] = {}
+    """Environment variables that the device honours, with the values in effect."""
 
 
 class GpuFinding(msgspec.Struct, frozen=True):

@@ -1,5 +1,5 @@
 """Converts a checkpoint tensor by tensor. At most a few tensors and one output file are in
-memory."""
+memory, except during a calibration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from glmserve.config import ConversionConfig, LoadProgress, ReportProgress
-from glmserve.converter.rounding import round_weight
+from glmserve.converter.layout import Layout, OfficialLayout
+from glmserve.converter.modelslim import modelslim_layout
 from glmserve.converter.shards import SHARD_BYTES, ShardWriter
 from glmserve.errors import CheckpointError, OptionError
 from glmserve.model_config import ModelConfig, model_name, read_model_config
@@ -44,7 +45,8 @@ def convert(
     """Write the target folder. It gets its name when it is complete.
 
     Args:
-        progress: called with bytes of stored tensors done, and bytes of the source files.
+        progress: called with bytes of stored tensors done, and bytes of the source files; before
+            that, with what a calibration has done.
         shard_bytes: largest size of a file of weights, unless a single tensor is larger.
 
     Raises:
@@ -58,16 +60,26 @@ def convert(
     _check(conversion, model)
     report = Report()
     total = sum(path.stat().st_size for path in weight_files(source))
+    layout = _layout(conversion, model, source, progress)
     with _appearing_whole(Path(conversion.partial), Path(conversion.target)) as folder:
-        writer = ShardWriter(folder, shard_bytes)
+        writer = ShardWriter(folder, shard_bytes, layout.weights_name)
         for stored in stored_tensors(model, source):
-            _convert_tensor(stored, conversion, writer, report)
+            _convert_tensor(stored, layout, writer, report)
             report.source_bytes += stored.tensor.nbytes
             progress(LoadProgress("weights", report.source_bytes, total))
         report.files, report.target_bytes = writer.finish(), writer.total_bytes
         _copy_other_files(model.path.parent, folder)
-        _write_config(conversion, model.path, folder)
+        _write_config(layout, model.path, folder)
+        layout.finish(folder)
     return report
+
+
+def _layout(
+    conversion: ConversionConfig, model: ModelConfig, source: Path, progress: ReportProgress
+) -> Layout:
+    if conversion.layout == "modelslim":
+        return modelslim_layout(conversion, model, source, progress)
+    return OfficialLayout(conversion)
 
 
 def _check(conversion: ConversionConfig, model: ModelConfig) -> None:
@@ -96,18 +108,19 @@ def _appearing_whole(folder: Path, target: Path) -> Iterator[Path]:
 
 
 def _convert_tensor(
-    stored: StoredTensor, conversion: ConversionConfig, writer: ShardWriter, report: Report
+    stored: StoredTensor, layout: Layout, writer: ShardWriter, report: Report
 ) -> None:
     parameter = stored.placement.parameter if stored.placement else ""
     if not is_layer_weight(parameter):
+        layout.keep(stored.name)
         writer.add(stored.name, stored.tensor.clone(memory_format=torch.contiguous_format))
         return
     try:
-        rounded = round_weight(stored.tensor, conversion.bits, conversion.group_size)
+        rounded, tensors = layout.round(stored)
     except ValueError as error:
         raise CheckpointError(f"{stored.path}: {stored.name}: {error}") from None
-    writer.add(stored.name, rounded.codes)
-    writer.add(f"{stored.name}_scale", rounded.scales)
+    for name, tensor in tensors.items():
+        writer.add(name, tensor)
     report.errors[parameter.split(".")[-2]].append(rounded.relative_error)
 
 
@@ -122,11 +135,9 @@ def _copy_other_files(source: Path, folder: Path) -> None:
         shutil.copytree(templates, folder / templates.name)
 
 
-def _write_config(conversion: ConversionConfig, source: Path, folder: Path) -> None:
+def _write_config(layout: Layout, source: Path, folder: Path) -> None:
     """Write the source's config.json with the fields of the quantisation added."""
-    fields = read_json_object(source) | {"quantization_bit": conversion.bits}
-    if conversion.group_size is not None:
-        fields["quantization_group_size"] = conversion.group_size
+    fields = {**read_json_object(source), **layout.config_fields()}
     # The folder's name may be the only hint to the generation, and the new folder has another name.
     fields["_name_or_path"] = fields.get("_name_or_path") or model_name(source.parent)
     text = json.dumps(fields, indent=2, ensure_ascii=False)

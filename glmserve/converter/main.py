@@ -41,7 +41,7 @@ def render(conversion: ConversionConfig, report: Report) -> str:
     """The report as lines of text."""
     shared = f"{conversion.group_size} columns" if conversion.group_size else "a row"
     lines = [
-        f"{conversion.target}: {conversion.bits} bits, one scale for {shared}",
+        f"{conversion.target}: {conversion.bits} bits, one scale for {shared}{_inputs(conversion)}",
         f"{'':10}{'weights':>9}{'relative error':>17}{'at worst':>11}",
     ]
     for kind, errors in sorted(report.errors.items()):
@@ -53,6 +53,15 @@ def render(conversion: ConversionConfig, report: Report) -> str:
     return "\n".join(lines)
 
 
+def _inputs(conversion: ConversionConfig) -> str:
+    """What becomes of the activations."""
+    if not conversion.rounds_activations:
+        return ""
+    if conversion.calibration is None:
+        return "; activations: 8 bits, one scale for a token"
+    return "; activations: 8 bits, one scale by calibration"
+
+
 def _convert_with_bar(conversion: ConversionConfig) -> Report:
     with exit_immediately_on(signal.SIGINT, signal.SIGTERM):  # the imports take seconds
         from tqdm import tqdm
@@ -62,6 +71,8 @@ def _convert_with_bar(conversion: ConversionConfig) -> Report:
     with tqdm(desc="converting", unit="B", unit_scale=True, leave=False, disable=None) as bar:
 
         def show(progress: LoadProgress) -> None:
+            is_text = progress.phase == "calibration"
+            bar.desc, bar.unit = ("calibrating", "token") if is_text else ("converting", "B")
             bar.total = progress.total
             bar.update(progress.done - bar.n)
 

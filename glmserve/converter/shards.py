@@ -22,10 +22,12 @@ class ShardWriter:
     Args:
         folder: exists.
         shard_bytes: largest size of a file, unless a single tensor is larger.
+        name: of the files, without their suffix.
     """
 
-    def __init__(self, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
+    def __init__(self, folder: Path, shard_bytes: int = SHARD_BYTES, name: str = "model") -> None:
         self._folder = folder
+        self._name = name
         self._shard_bytes = shard_bytes
         self._waiting: dict[str, Tensor] = {}
         self._waiting_bytes = 0
@@ -57,15 +59,15 @@ class ShardWriter:
         self._write()
         count = len(self._shards)
         if count == 1:
-            self._path(0).rename(self._folder / "model.safetensors")
+            self._path(0).rename(self._folder / f"{self._name}.safetensors")
             return 1
         weight_map: dict[str, str] = {}
         for number, names in enumerate(self._shards):
-            file = f"model-{number + 1:05}-of-{count:05}.safetensors"
+            file = f"{self._name}-{number + 1:05}-of-{count:05}.safetensors"
             self._path(number).rename(self._folder / file)
             weight_map |= dict.fromkeys(names, file)
         index = {"metadata": {"total_size": self.total_bytes}, "weight_map": weight_map}
-        path = self._folder / "model.safetensors.index.json"
+        path = self._folder / f"{self._name}.safetensors.index.json"
         path.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         return count
 

@@ -47,3 +47,16 @@ class PlanningDevice(Device, Protocol):
             StartupError: an option is not supported on this device.
         """
         ...
+
+
+@runtime_checkable
+class ConfigurableDevice(Device, Protocol):
+    """A device that reads environment variables, for `glmserve doctor`."""
+
+    def settings(self, config: RunnerConfig) -> dict[str, str]:
+        """The values in effect, by variable; nothing is initialised.
+
+        Raises:
+            OptionError: a value is not valid.
+        """
+        ...

@@ -136,7 +136,7 @@ def _weight_bytes(
     """Bytes of the weights in memory. Weights stay quantised only if `ops` multiplies with
     codes."""
     if not ops.keeps_codes:
-        model, quantization = replace(model, stored_bits=None), None
+        model, quantization = replace(model, stored_bits=None, modelslim=None), None
     return weight_bytes(model, dtype.itemsize, quantization)
 
 

@@ -15,8 +15,9 @@ _BUILT_IN = {
     "rocm": "glmserve.devices.cuda:RocmDevice",
     "cpu": "glmserve.devices.cpu:CpuDevice",
     "null": "glmserve.devices.null:NullDevice",
+    "ascend": "glmserve.devices.ascend:AscendDevice",
 }
-_AUTO_ORDER = ("cuda", "rocm", "cpu")
+_AUTO_ORDER = ("cuda", "rocm", "ascend", "cpu")
 
 
 def device_names() -> list[str]:

@@ -9,6 +9,7 @@ from typing import Literal
 from glmserve.config import WeightBits
 from glmserve.contract.prompt_layout import PromptMarks
 from glmserve.contract.shard import WHOLE, Shard
+from glmserve.model_config.modelslim import ModelSlim
 from glmserve.model_config.prefix import PrefixConfig
 
 ROPE_BASE = 10000.0
@@ -69,6 +70,9 @@ class ModelConfig:
     stored_group_size: int | None = None
     """Columns of such a weight that share a scale; None: all columns, as in official
     checkpoints."""
+    modelslim: ModelSlim | None = None
+    """The kinds of the linear modules of a checkpoint that ModelSlim quantised; stored_bits is 8
+    then."""
     gated_ffn: bool = True
     """The MLP has a gate projection beside the up projection."""
     prompt_marks: PromptMarks | None = None

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from glmserve.errors import CheckpointError
+from glmserve.model_config.modelslim import find_files
 from glmserve.model_config.reader import read_json_object
 from glmserve.models.safetensors_header import check_header
 from glmserve.process.paths import utf8_alias
@@ -25,7 +26,8 @@ _LFS_POINTER = b"version https://git-lfs"
 def weight_files(checkpoint: Path) -> dict[Path, frozenset[str] | None]:
     """Files to read, each with the tensor names that the index lists for it (None: no index).
 
-    Preferred in this order: model.safetensors, its shards, pytorch_model.bin, its shards.
+    Preferred in this order: what ModelSlim quantised, model.safetensors, its shards,
+    pytorch_model.bin, its shards.
 
     Raises:
         CheckpointError: there are no weight files, or the index is broken.
@@ -37,6 +39,10 @@ def weight_files(checkpoint: Path) -> dict[Path, frozenset[str] | None]:
                 f"{', '.join(_SUFFIXES)}, or a folder"
             )
         return {checkpoint: None}
+    quantized = find_files(checkpoint)
+    if quantized is not None:
+        weights = quantized.weights
+        return _indexed_files(weights) if weights.suffix == ".json" else {weights: None}
     for name in _SINGLE:
         if (checkpoint / name).is_file():
             return {checkpoint / name: None}

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from glmserve.model_config import ModelConfig
+from glmserve.model_config.modelslim import SMOOTHED_NORMS, ModelSlim
+from glmserve.model_config.stored_names import LAYER_MODULES, LAYERS, OUTPUT
 from glmserve.models.parameters import Shape, stored_parameters
 
 
@@ -30,7 +32,10 @@ class Placement:
     optional: bool = False
     """The checkpoint may lack the tensor."""
     dtype: torch.dtype | None = None
-    """Dtype of the stored tensor; None: any floating point dtype."""
+    """Dtype of the parameter; None: that of the activations."""
+    accepts: tuple[torch.dtype, ...] | None = None
+    """Dtypes of the stored tensor; None: `dtype`, or any floating point dtype. Numbers of float32
+    that are stored as int64 are their bits."""
 
     @property
     def reorders(self) -> bool:
@@ -40,6 +45,9 @@ class Placement:
     def copy(self, stored: Tensor, parameter: Tensor) -> None:
         """Copy `stored` into its rows of `parameter`, and cast it."""
         rows = parameter.narrow(0, self.first_row, self.shape[0])
+        if stored.dtype == torch.int64:
+            stored = stored.to(torch.int32).view(torch.float32)
+        stored = stored.reshape(self.shape)
         if self.heads:
             columns = self.shape[1:]
             rows = rows.view(3, self.heads, -1, *columns)
@@ -72,22 +80,30 @@ def placements(config: ModelConfig) -> dict[str, Placement]:
     return found
 
 
-def is_ignorable(name: str) -> bool:
-    """Whether the tensor holds rotary frequencies, which older code saved; glmserve computes
-    them."""
-    return name.endswith(".inv_freq")
+def is_ignorable(config: ModelConfig, name: str) -> bool:
+    """Whether the tensor is not needed.
+
+    These are rotary frequencies, which older code saved and glmserve computes; and what ModelSlim
+    keeps beside the parts of a module that glmserve reads: its bias, the weight of a smoothed norm,
+    or the smoothed weight of one that is read by a module that was not quantised.
+    """
+    if name.endswith(".inv_freq"):
+        return True
+    if config.modelslim is None:
+        return False
+    module, _, kind = name.rpartition(".")
+    module = module.removesuffix(".module")
+    is_spare = kind in _SPARE or module.endswith("layernorm")
+    known = placements(config)
+    modules = {other.rpartition(".")[0].removesuffix(".module") for other in known}
+    return is_spare and name not in known and module in modules
 
 
 _THUDM_NAMES = {
+    **LAYER_MODULES,
     "embedding": "transformer.embedding.word_embeddings",
-    "input_norm": "input_layernorm",
-    "qkv": "self_attention.query_key_value",
-    "dense": "self_attention.dense",
-    "post_norm": "post_attention_layernorm",
-    "gate_up": "mlp.dense_h_to_4h",
-    "down": "mlp.dense_4h_to_h",
     "final_norm": "transformer.encoder.final_layernorm",
-    "output": "transformer.output_layer",
+    "output": OUTPUT,
 }
 
 _CHATGLM_6B_NAMES = {
@@ -99,7 +115,11 @@ _CHATGLM_6B_NAMES = {
     "output": "lm_head",
 }
 
-_KINDS = {"codes": "weight", "scales": "weight_scale"}
+_KINDS = {"codes": "weight", "scales": "weight_scale", "offsets": "weight_offset"}
+_WHOLE = ("input_scale", "input_offset", "shift")
+"""Parts of a linear module that do not belong to its rows."""
+_SPARE = ("bias", "weight_scale", "weight_offset")
+"""Tensors of a linear module that ModelSlim may keep."""
 
 _HF_NAMES = {
     "embedding": "model.embed_tokens",
@@ -115,7 +135,7 @@ _HF_NAMES = {
 
 def _thudm_placements(config: ModelConfig) -> dict[str, Placement]:
     """THUDM's own format: one stored tensor per parameter."""
-    names, layers = _THUDM_NAMES, "transformer.encoder.layers"
+    names, layers = _THUDM_NAMES, LAYERS
     if config.model_type == "chatglm-6b":
         names, layers = _CHATGLM_6B_NAMES, "transformer.layers"
     found = {}
@@ -123,7 +143,9 @@ def _thudm_placements(config: ModelConfig) -> dict[str, Placement]:
         layer, module, kind = _split(parameter)
         name = f"{names[module]}.{_KINDS.get(kind, kind)}"
         prefix = "" if layer is None else f"{layers}.{layer}."
-        per_head = module == "qkv" and config.qkv_per_head
+        if config.modelslim is not None:
+            name = _modelslim_name(config.modelslim, parameter) or name
+        per_head = module == "qkv" and config.qkv_per_head and kind not in _WHOLE
         found[prefix + name] = Placement(
             parameter,
             0,
@@ -131,8 +153,23 @@ def _thudm_placements(config: ModelConfig) -> dict[str, Placement]:
             heads=config.num_heads if per_head else 0,
             rotary_runs=config.rope.axes if per_head and config.rope.axes > 1 else 0,
             dtype=stored.dtype,
+            accepts=stored.accepts,
         )
     return found
+
+
+def _modelslim_name(modelslim: ModelSlim, parameter: str) -> str | None:
+    """The stored name within a layer of what a smoothed norm has instead of its weight; None: the
+    parameter is nothing of that kind."""
+    layer, _, kind = parameter.rpartition(".")
+    prefix, _, module = layer.rpartition(".")
+    if kind == "shift":
+        return f"{LAYER_MODULES[SMOOTHED_NORMS[module]]}.module.bias"
+    if kind == "weight" and module in SMOOTHED_NORMS.values():
+        (following,) = (m for m, norm in SMOOTHED_NORMS.items() if norm == module)
+        if f"{prefix}.{following}" in modelslim.smoothed:
+            return f"{LAYER_MODULES[module]}.module.weight"
+    return None
 
 
 def _hf_placements(config: ModelConfig) -> dict[str, Placement]:

@@ -19,6 +19,7 @@ from glmserve.models.parameters import (
     QUANTIZED_BITS,
     Parameters,
 )
+from glmserve.models.quantized_modules import assemble, parts_of
 from glmserve.ops.base import AnyOps
 from glmserve.ops.linear.quantized import QuantizedWeight, quantize
 
@@ -32,41 +33,27 @@ def pack_parameters(
     """Pack linear weights for `ops`; other parameters stay as they are.
 
     Args:
-        parameters: canonical names and tensors; a quantised weight is two of them, codes and
-            scales.
+        parameters: canonical names and tensors; a quantised weight is several of them, see
+            `stored_parameters`.
         quantization: what plain weights are quantised to; None: nothing.
     """
     packed: Parameters = {}
-    halves: dict[str, Tensor] = {}
+    wanted = parts_of(config) if config.stored_bits is not None else {}
+    halves: dict[str, dict[str, Tensor]] = {}
     for name, parameter in parameters:
         module, _, kind = name.rpartition(".")
         is_linear = module.rpartition(".")[2] in LINEAR_MODULES
-        if kind in ("codes", "scales"):
-            halves[name] = parameter
-            weight = _assembled(halves, module, config, quantization)
-            if weight is not None:
+        if kind in wanted.get(module, ()):
+            parts = halves.setdefault(module, {})
+            parts[kind] = parameter
+            if parts.keys() == wanted[module]:
+                weight = assemble(module, halves.pop(module), config, quantization)
                 packed[f"{module}.weight"] = ops.pack_linear(weight)
         elif is_linear and kind == "weight":
-            packed[name] = ops.pack_linear(_quantized(parameter, module, quantization))
+            packed[name] = ops.pack_linear(_quantized(parameter, module, config, quantization))
         else:
             packed[name] = parameter
     return packed
-
-
-def _assembled(
-    halves: dict[str, Tensor],
-    module: str,
-    config: ModelConfig,
-    quantization: Quantization | None,
-) -> QuantizedWeight | None:
-    """The module's weight, or None until both codes and scales were read."""
-    names = f"{module}.codes", f"{module}.scales"
-    if not all(name in halves for name in names) or config.stored_bits is None:
-        return None
-    codes, scales = (halves.pop(name) for name in names)
-    activation_bits = _activation_bits(quantization)
-    scales = scales.view(len(codes), -1)  # [N], or [N, G] of groups
-    return QuantizedWeight(codes, scales, config.stored_bits, activation_bits)
 
 
 def _activation_bits(quantization: Quantization | None) -> Literal[8] | None:
@@ -74,9 +61,9 @@ def _activation_bits(quantization: Quantization | None) -> Literal[8] | None:
 
 
 def _quantized(
-    weight: Tensor, module: str, quantization: Quantization | None
+    weight: Tensor, module: str, config: ModelConfig, quantization: Quantization | None
 ) -> Tensor | QuantizedWeight:
-    if quantization is None:
+    if quantization is None or (config.modelslim and config.modelslim.kind(module) == "FLOAT"):
         return weight
     bits = 8 if module == "output" else QUANTIZED_BITS[quantization]
     groups_fit = bits == 4 and weight.shape[1] % INT4_GROUP == 0

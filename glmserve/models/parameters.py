@@ -9,11 +9,14 @@ import torch
 
 from glmserve.config import Quantization, WeightBits
 from glmserve.model_config import ModelConfig
+from glmserve.model_config.modelslim import ModelSlim
 
 Parameters = dict[str, Any]
 """Canonical name to a Tensor, or to the PackedWeight of a linear module."""
 
 Shape = tuple[int, ...]
+
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 LINEAR_MODULES = frozenset({"qkv", "dense", "gate_up", "down", "output"})
 """Modules with a linear weight."""
@@ -57,6 +60,8 @@ class StoredParameter(NamedTuple):
     shape: Shape
     dtype: torch.dtype | None
     """None: the dtype of the activations."""
+    accepts: tuple[torch.dtype, ...] | None = None
+    """Dtypes in which it may be stored; None: `dtype`, or any floating point dtype."""
 
 
 def stored_parameters(config: ModelConfig) -> dict[str, StoredParameter]:
@@ -66,7 +71,9 @@ def stored_parameters(config: ModelConfig) -> dict[str, StoredParameter]:
     [out, in] (4 bits: [out, in/2]) and its `scales` float16 [out], or of groups of columns
     [out, groups].
     """
-    found = {}
+    if config.modelslim is not None:
+        return _modelslim_parameters(config, config.modelslim)
+    found: dict[str, StoredParameter] = {}
     for name, shape in parameter_shapes(config).items():
         if config.stored_bits is None or not is_layer_weight(name):
             found[name] = StoredParameter(shape, None)
@@ -78,6 +85,40 @@ def stored_parameters(config: ModelConfig) -> dict[str, StoredParameter]:
         scales = (rows,) if group_size is None else (rows, columns // group_size)
         found[f"{module}.codes"] = StoredParameter((rows, packed), torch.int8)
         found[f"{module}.scales"] = StoredParameter(scales, torch.float16)
+    return found
+
+
+def _modelslim_parameters(config: ModelConfig, modelslim: ModelSlim) -> dict[str, StoredParameter]:
+    """`stored_parameters` of a checkpoint that ModelSlim quantised."""
+    found: dict[str, StoredParameter] = {}
+    for name, shape in parameter_shapes(config).items():
+        module, _, kind = name.rpartition(".")
+        if kind == "weight" and module.rpartition(".")[2] in LINEAR_MODULES:
+            parts = modelslim_parts(modelslim, module, shape)
+            found |= {f"{module}.{part}": stored for part, stored in parts.items()}
+        elif kind != "bias" or modelslim.kind(module) != "W8A8":  # its bias is in quant_bias
+            found[name] = StoredParameter(shape, None)
+    return found
+
+
+def modelslim_parts(modelslim: ModelSlim, module: str, shape: Shape) -> dict[str, StoredParameter]:
+    """The stored parts of a linear module's weight [N, K], by name within the module."""
+    kind = modelslim.kind(module)
+    rows, columns = shape
+    if kind == "FLOAT":
+        return {"weight": StoredParameter(shape, None)}
+    wide = torch.float32
+    found = {"codes": StoredParameter(shape, torch.int8)}
+    if kind == "W8A8":
+        found["deq_scale"] = StoredParameter((rows,), wide, (*_FLOATS, torch.int64))
+        found["quant_bias"] = StoredParameter((rows,), torch.int32)
+        found["input_scale"] = StoredParameter((1,), wide, _FLOATS)
+        found["input_offset"] = StoredParameter((1,), wide, (*_FLOATS, torch.int8))
+    else:
+        found["scales"] = StoredParameter((rows,), wide, _FLOATS)
+        found["offsets"] = StoredParameter((rows,), wide, _FLOATS)
+    if module in modelslim.smoothed:
+        found["shift"] = StoredParameter((columns,), wide, _FLOATS)
     return found
 
 
@@ -106,12 +147,20 @@ def weight_bytes(config: ModelConfig, itemsize: int, quantization: Quantization 
     total = 0
     for name, shape in parameter_shapes(config).items():
         bits, scales = 8 * itemsize, 0
-        if layer_bits and is_layer_weight(name):
+        if config.modelslim is not None:
+            if _is_quantized(config.modelslim, name):
+                bits, scales = 8, shape[0]
+        elif layer_bits and is_layer_weight(name):
             bits, scales = layer_bits, shape[0] * (shape[1] // (group_size or shape[1]))
         elif quantization and name == "output.weight":
             bits, scales = 8, shape[0]
         total += math.prod(shape) * bits // 8 + scales * torch.float32.itemsize
     return total
+
+
+def _is_quantized(modelslim: ModelSlim, name: str) -> bool:
+    module, _, kind = name.rpartition(".")
+    return kind == "weight" and modelslim.kind(module) != "FLOAT"
 
 
 def _layer_shapes(config: ModelConfig) -> dict[str, Shape]:

@@ -79,7 +79,7 @@ def stored_tensors(config: ModelConfig, checkpoint: Path) -> Iterator[StoredTens
         found = set()
         for name, stored in read_tensors(path):
             found.add(name)
-            if is_ignorable(name):
+            if is_ignorable(config, name):
                 yield StoredTensor(path, name, None, stored)
                 continue
             placement = missing.pop(name, None)
@@ -143,13 +143,14 @@ class _Assembly:
 
 
 def _check(path: Path, name: str, stored: Tensor, placement: Placement) -> None:
-    kinds = _FLOATS if placement.dtype is None else (placement.dtype,)
+    kinds = placement.accepts or (_FLOATS if placement.dtype is None else (placement.dtype,))
     if stored.dtype not in kinds:
-        wanted = "floating point" if placement.dtype is None else _name(placement.dtype)
+        wanted = "floating point" if kinds == _FLOATS else " or ".join(map(_name, kinds))
         raise CheckpointError(
             f"{path}: {name}: expected {wanted} numbers, found {_name(stored.dtype)}"
         )
-    if stored.shape != placement.shape:
+    is_column = placement.accepts is not None and stored.shape == (*placement.shape, 1)
+    if stored.shape != placement.shape and not is_column:
         raise CheckpointError(
             f"{path}: {name}: expected shape {list(placement.shape)}, found {list(stored.shape)}"
         )

@@ -18,6 +18,12 @@ from glmserve.contract.step import SamplingInput
 from glmserve.model_config import RopeConfig
 from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
 from glmserve.ops.linear.quantized import QuantizedWeight
+from glmserve.ops.linear.static import (
+    LinearWeight,
+    RoundedLinear,
+    StaticWeight,
+    as_rounded_linear,
+)
 from glmserve.ops.sampling.draw import draw_row
 from glmserve.ops.sampling.gumbel import Float32Array
 
@@ -38,8 +44,10 @@ class Ops(Generic[Cache, Plan]):
 
     # --- once, while loading -------------------------------------------------------------------
 
-    def pack_linear(self, weight: Tensor | QuantizedWeight) -> PackedWeight:
+    def pack_linear(self, weight: LinearWeight) -> PackedWeight:
         """Bring a linear weight [out, in] into the layout that `linear` reads."""
+        if isinstance(weight, StaticWeight):
+            return as_rounded_linear(weight, self.pack_linear)
         return weight
 
     def rope_table(self, rope: RopeConfig, length: int, device: torch.device) -> Tensor:
@@ -102,6 +110,9 @@ class Ops(Generic[Cache, Plan]):
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
         """x [T, in] @ weight^T + bias: [T, out]. `weight` comes from `pack_linear`."""
+        if isinstance(weight, RoundedLinear):
+            total = weight.bias if bias is None else weight.bias + bias
+            return self.linear(weight.rounding(x), weight.weight, total.to(x.dtype))
         if isinstance(weight, QuantizedWeight):
             weight = weight.dequantized(x.dtype)
         return F.linear(x, cast(Tensor, weight), bias)

@@ -11,6 +11,7 @@ import torch
 from glmserve.config import RunnerConfig
 from glmserve.contract.diagnosis import DeviceFinding, GpuFinding, Machine
 from glmserve.devices import host
+from glmserve.devices.base import ConfigurableDevice
 from glmserve.devices.registry import device_names, load_device, probe
 from glmserve.errors import StartupError
 from glmserve.ops.cpu.select_ops import native_kernels
@@ -19,7 +20,7 @@ _INSTRUCTION_SETS = (
     *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"),
     *("asimd", "asimddp", "bf16", "i8mm", "sve"),
 )
-_PACKAGES = ("torch", "triton", "transformers", "xformers")
+_PACKAGES = ("torch", "triton", "transformers", "xformers", "torch_npu")
 _INTERNAL_DEVICES = {"null"}
 """Devices for measuring only, left out of the list of devices."""
 
@@ -46,7 +47,7 @@ def look_at_machine(config: RunnerConfig) -> Machine:
         available_bytes=host.available_memory(),
         limit_bytes=host.memory_limit(),
         versions={"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}},
-        devices=_devices(config.device),
+        devices=_devices(config),
         gpus=_gpus(),
     )
 
@@ -71,16 +72,21 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _devices(asked: str) -> list[DeviceFinding]:
-    return [_look_at(name) for name in device_names() if name not in _INTERNAL_DEVICES - {asked}]
+def _devices(config: RunnerConfig) -> list[DeviceFinding]:
+    names = [name for name in device_names() if name not in _INTERNAL_DEVICES - {config.device}]
+    return [_look_at(name, config) for name in names]
 
 
-def _look_at(name: str) -> DeviceFinding:
+def _look_at(name: str, config: RunnerConfig) -> DeviceFinding:
     try:
-        info = probe(load_device(name))
+        device = load_device(name)
+        info = probe(device)
+        settings = {}
+        if isinstance(device, ConfigurableDevice) and (info.available or name == config.device):
+            settings = device.settings(config)
     except StartupError as error:
         return DeviceFinding(name, False, error.message)
-    return DeviceFinding(name, info.available, info.reason)
+    return DeviceFinding(name, info.available, info.reason, settings)
 
 
 def _gpus() -> list[GpuFinding]:

@@ -22,6 +22,7 @@ from glmserve.devices.registry import select_device
 from glmserve.errors import OptionError, StartupError
 from glmserve.process.failure import print_error
 from glmserve.process.parent import die_with
+from glmserve.process.torch_environment import prepare_for_torch
 from glmserve.worker.step_loop import execute_steps
 
 _SIGNS_OF_NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't allocate memory")
@@ -38,9 +39,7 @@ def main(descriptor: int, parent: int) -> None:
     """
     die_with(parent)
     _ignore_signals()
-    # libgomp spins at barriers by default, which takes the cores from other threads, here from the
-    # server's event loop. It reads the variable once, when torch loads it.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_for_torch()
     # The present default of Triton, set because Triton has announced to change it.
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
     with socket.socket(fileno=descriptor) as connection:

@@ -31,7 +31,18 @@ def test_help() -> None:
     ("arguments", "said"),
     [
         ("a b", "--quantization"),
-        ("a b --quantization w8a8", "invalid choice"),
+        ("a b --quantization w4a8", "invalid choice"),
+        ("a b --quantization w8a8", "--quantization w8a8 needs --layout modelslim"),
+        ("a b --quantization int4 --layout modelslim", "--layout modelslim is for int8 and w8a8"),
+        ("a b --quantization int8 --calibration t", "--calibration is for --quantization w8a8"),
+        (
+            "a b --quantization w8a8 --layout modelslim --group-size 64",
+            "--group-size is for int4",
+        ),
+        (
+            "a b --quantization w8a8 --layout modelslim --calibration none",
+            "--calibration none: cannot be read: No such file",
+        ),
         ("a b --quantization int8 --group-size 64", "--group-size is for int4"),
         ("a b --quantization int4 --group-size 0", "at least 1"),
         ("a full --quantization int8", "full: exists, and is no empty folder"),
@@ -50,6 +61,16 @@ def test_wrong_options_exit_with_2(tmp_path: Path, arguments: str, said: str) ->
     assert result.returncode == 2
     assert said in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_calibration_needs_a_tokenizer(tmp_path: Path, golden_models: Path) -> None:
+    (tmp_path / "text").write_text("text")
+    options = ("--quantization", "w8a8", "--layout", "modelslim", "--calibration", "text")
+    result = run(str(golden_models / "glm2_base"), "new", *options, folder=tmp_path)
+    assert result.returncode == 1
+    assert "--calibration text: the checkpoint has no tokenizer for it" in result.stderr
+    result = run("nowhere", "new", *options, folder=tmp_path)
+    assert result.stderr == "glmserve: error: nowhere: no such file or folder\n"
 
 
 def test_a_source_that_is_none_exits_with_1(tmp_path: Path) -> None:

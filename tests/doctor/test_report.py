@@ -136,6 +136,23 @@ def test_chinese_leaves_no_english() -> None:
         assert ("可以提供服务" in text) == diagnosis.can_serve
 
 
+def test_variables_that_a_device_honours() -> None:
+    settings = {"BIND_CPU": "1: NUMA node 0, 8 CPUs", "TASK_QUEUE_ENABLE": "2"}
+    devices = [DeviceFinding("ascend", True, "8 NPUs", settings)]
+    machine = msgspec.structs.replace(MACHINE, devices=devices)
+    text = render(msgspec.structs.replace(WORKS, machine=machine), Language.ENGLISH)
+    assert re.search("device ascend +can be used: 8 NPUs\n", text)
+    assert re.search(
+        r"ascend settings +BIND_CPU=1: NUMA node 0, 8 CPUs, TASK_QUEUE_ENABLE=2\n", text
+    )
+
+
+def test_what_modelslim_quantised() -> None:
+    checkpoint = msgspec.structs.replace(CHECKPOINT, modelslim_kinds=("FLOAT", "W8A8"))
+    text = render(msgspec.structs.replace(WORKS, checkpoint=checkpoint), Language.ENGLISH)
+    assert "by ModelSlim: FLOAT, W8A8" in text
+
+
 def test_little_is_known() -> None:
     """The process that looks has failed, and there is no checkpoint."""
     nothing = msgspec.structs.replace(FAILS, machine=None, checkpoint=None, advice=[])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
+from glmserve.config import EMBEDDED_CHECKPOINT
 from support.device_plugin import install_device
 from support.server_process import ServerProcess
 
@@ -88,3 +92,26 @@ def test_a_device_that_works_ahead_gives_the_same_answers(plugin: None) -> None:
         assert answers(server.url) == expected
         assert answers(server.url) == expected
     assert len(set(expected)) > 12
+
+
+def test_an_accelerators_package_that_is_broken_breaks_no_other_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch would import it, as packages of accelerators ask for, and fail with it."""
+    (tmp_path / "broken_backend.py").write_text("raise ImportError('libdriver.so is missing')")
+    information = tmp_path / "broken_backend-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-backend\n")
+    (information / "entry_points.txt").write_text("[torch.backends]\nx = broken_backend:load\n")
+    path = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    alone = subprocess.run([sys.executable, "-c", "import torch"], capture_output=True, text=True)
+    assert "libdriver.so is missing" in alone.stderr
+    doctor = [sys.executable, "-m", "glmserve", "doctor", "--device", "cpu"]
+    assert subprocess.run(doctor, capture_output=True, text=True).returncode == 0
+    convert = [sys.executable, "-m", "glmserve", "convert", str(EMBEDDED_CHECKPOINT)]
+    options = [str(tmp_path / "int8"), "--quantization", "int8"]
+    assert subprocess.run([*convert, *options], capture_output=True).returncode == 0
+    with ServerProcess("--device", "cpu") as server:
+        body = {"model": "glm-tiny", "prompt": "Hello", "max_tokens": 3}
+        assert httpx.post(f"{server.url}/v1/completions", json=body).status_code == 200

@@ -11,18 +11,21 @@ import torch
 from torch import Tensor
 
 from glmserve.model_config import RopeConfig
+from glmserve.ops.ascend.ascend_ops import AscendOps, FusedAscendOps
 from glmserve.ops.attention.kv_store import ExactStore
 from glmserve.ops.attention.sdpa import SdpaAttention
 from glmserve.ops.base import AnyOps, Ops
 from glmserve.ops.cpu.native_ops import NativeCpuOps
 from glmserve.ops.cpu.torch_ops import TorchCpuOps
+from support.ascend_simulator.device import simulated_chip
+from support.ascend_simulator.library import register
 from support.native import native_library
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
-@pytest.fixture(params=["torch", "cpu", "native"])
+@pytest.fixture(params=["torch", "cpu", "native", "ascend", "ascend fused"])
 def ops(request: pytest.FixtureRequest) -> AnyOps:
     attention = SdpaAttention(2, torch.float32, CPU, 16, ExactStore(torch.float32))
     match request.param:
@@ -30,9 +33,22 @@ def ops(request: pytest.FixtureRequest) -> AnyOps:
             return Ops(attention)
         case "cpu":
             return TorchCpuOps(attention, torch.float32)
+        case "ascend":
+            register()
+            return AscendOps(attention, torch.float32, simulated_chip("Ascend310P3"))
+        case "ascend fused":
+            register()
+            return FusedAscendOps(attention, torch.float32, simulated_chip("Ascend910B3"))
     if "dtype" in request.fixturenames and request.getfixturevalue("dtype") == torch.float16:
         pytest.skip("native kernels compute in float32 and bfloat16")
     return NativeCpuOps(attention, torch.float32, native_library())
+
+
+def rotations(table: Tensor) -> np.ndarray:
+    """Complex [length, R/2], also of a table of cosines and sines [length, 2, R]."""
+    if not table.is_complex():
+        table = torch.complex(*table[..., ::2].unbind(1))
+    return table.numpy()
 
 
 def assert_rounded_once(got: Tensor, want: Tensor) -> None:
@@ -128,13 +144,15 @@ class TestRope:
         heads = torch.randn(3, 5, 20)
         want = heads.clone()
         for part, own in ((want[..., :8], positions[0]), (want[..., 8:16], positions[1])):
-            Ops.rope(ops, part, ops.rope_rows(table, own))
+            turned = part.contiguous()
+            ops.rope(turned, ops.rope_rows(table, own))
+            part.copy_(turned)
         ops.rope(heads, ops.rope_rows(table, positions))
         torch.testing.assert_close(heads, want, rtol=0, atol=1e-6)
 
     def test_rounded_frequencies(self, ops: Ops) -> None:
         rope = RopeConfig(dim=64, base=10000.0, position_divisor=1.0, rounded_frequencies=True)
-        table = ops.rope_table(rope, 2048, CPU).numpy()
+        table = rotations(ops.rope_table(rope, 2048, CPU))
         frequencies = 10000.0 ** -(np.arange(0, 64, 2) / 64)
         rounded = np.exp(1j * 2047 * frequencies.astype(np.float16).astype(np.float64))
         assert np.abs(table[-1] - rounded).max() < 1e-3
@@ -143,7 +161,7 @@ class TestRope:
     def test_far_positions(self, ops: Ops) -> None:
         """Angles are float32: half precision would be off by more than 1 here."""
         rope = RopeConfig(dim=64, base=5_000_000.0, position_divisor=1.0)
-        table = ops.rope_table(rope, 131072, CPU)[-1].numpy()
+        table = rotations(ops.rope_table(rope, 131072, CPU))[-1]
         angles = 131071 / 5_000_000.0 ** (np.arange(0, 64, 2) / 64)
         assert np.abs(table - np.exp(1j * angles)).max() < 0.02
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glmserve.config import EMBEDDED_CHECKPOINT, RunnerConfig
+from glmserve.config import EMBEDDED_CHECKPOINT, NpuEnvironment, RunnerConfig
 from glmserve.devices import host
 from glmserve.probe import machine
 from glmserve.probe.machine import look_at_machine
@@ -42,3 +42,14 @@ def test_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
     found = look_at_machine(CONFIG)
     assert (found.cpu_quota, found.cores, found.limit_bytes) == (0.5, 1, 2**30)
     assert found.instruction_sets == ["avx2", "fma"]
+
+
+def test_variables_of_a_device_that_is_asked_for() -> None:
+    """Even if it cannot be used; those of others are not shown, and bad values are the reason."""
+    asked = RunnerConfig(checkpoint="", device="ascend", npu=NpuEnvironment(bind_cpu="0"))
+    found = {d.name: d for d in look_at_machine(asked).devices}
+    assert found["ascend"].settings["BIND_CPU"] == "0"
+    assert not {d.name: d for d in look_at_machine(CONFIG).devices}["ascend"].settings
+    wrong = RunnerConfig(checkpoint="", device="ascend", npu=NpuEnvironment(bind_cpu="no"))
+    reasons = {d.name: d.reason for d in look_at_machine(wrong).devices}
+    assert reasons["ascend"] == "BIND_CPU=no: expected 0 or 1"

@@ -40,6 +40,7 @@ Models and kernels (these import torch):
     decoding            drives a runner
     attention_steps     one step of any attention backend against plain attention
     emulated_gpu        Triton's interpreter in the place of a GPU
+    ascend_simulator    a CPU in the place of an Ascend NPU
     native              the compiled CPU kernels, or a skip
     faulty_devices      the cpu device with one fault each
 

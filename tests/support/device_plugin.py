@@ -17,7 +17,7 @@ def install_device(
     Args:
         entry: the class in `source` that is the device.
     """
-    module = f"{name}_device"
+    module = f"{name.replace('-', '_')}_device"
     (folder / f"{module}.py").write_text(textwrap.dedent(source))
     information = folder / f"{module}-1.0.dist-info"
     information.mkdir()

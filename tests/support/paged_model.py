@@ -19,7 +19,10 @@ from glmserve.models.packing import pack_parameters
 from glmserve.models.prefix import load_prefix
 from glmserve.models.registry import build_model
 from glmserve.models.weights import load_weights
+from glmserve.ops.ascend.select_ops import make_ascend_ops
 from glmserve.ops.attention.kv_store import Int8Cache, make_store
+from glmserve.ops.attention.npu_cache import NpuCache
+from glmserve.ops.attention.npu_int8 import NpuInt8Cache
 from glmserve.ops.attention.paged_cache import PagedCache
 from glmserve.ops.attention.sdpa import CpuSdpaAttention, SdpaAttention
 from glmserve.ops.attention.slot_cache import SlotBackend
@@ -30,13 +33,16 @@ from glmserve.ops.gpu.select_ops import make_ops
 from glmserve.ops.inputs import upload
 from glmserve.runner.batch import build_batch
 from glmserve_cpu_kernels.attention import SUBBLOCK, KvCache
+from support.ascend_simulator.device import simulated_chip
+from support.ascend_simulator.library import register
 from support.emulated_gpu import GPU
 from support.native import native_library
 
 CPU = torch.device("cpu")
 
-Operations = Literal["plain", "packed", "native", "triton"]
-"""plain: ops/base.py; packed: torch's CPU kernels; native: our own for CPUs; triton: a GPU's."""
+Operations = Literal["plain", "packed", "native", "triton", "ascend"]
+"""plain: ops/base.py; packed: torch's CPU kernels; native: our own for CPUs; triton: a GPU's;
+ascend: an NPU's, simulated."""
 
 
 @dataclasses.dataclass
@@ -64,7 +70,7 @@ class PagedModel:
     ) -> None:
         config = read_model_config(checkpoint, None, ptuning and str(ptuning))
         options = RunnerConfig(checkpoint=str(checkpoint), kv_cache_dtype=kv_cache_dtype)
-        self.block_size = block_size or (SUBBLOCK if operations == "native" else 16)
+        self.block_size = block_size or {"native": SUBBLOCK, "ascend": 128}.get(operations, 16)
         self.ops = make_operations(operations, options, config, dtype, self.block_size)
         stored = load_weights(config, checkpoint, dtype, CPU, report_nothing)
         parameters = pack_parameters(stored, config, self.ops, quantization)
@@ -145,6 +151,11 @@ def make_operations(
     """Those that are asked for; without native ones the test is skipped."""
     if operations == "triton":
         return make_ops(options, config, dtype, block_size, GPU)
+    if operations == "ascend":
+        register()
+        return make_ascend_ops(
+            options, config, dtype, block_size, CPU, simulated_chip("Ascend910B3")
+        )
     if operations == "native":
         kernels = NativeKernels(native_library(), "")
         return make_cpu_ops(options, config, dtype, block_size, kernels)
@@ -162,6 +173,12 @@ def poison(cache: Any) -> None:
             keys.fill_(torch.nan)
             values.fill_(torch.nan)
         case PagedCache(_, _, key_scales, value_scales):
+            key_scales.fill_(torch.nan)
+            value_scales.fill_(torch.nan)
+        case NpuCache(keys, values):
+            keys.fill_(torch.nan)
+            values.fill_(torch.nan)
+        case NpuInt8Cache(_, key_scales, value_scales):
             key_scales.fill_(torch.nan)
             value_scales.fill_(torch.nan)
         case Int8Cache(_, scales):

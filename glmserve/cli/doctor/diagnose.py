@@ -119,6 +119,9 @@ def _describe(model: ModelConfig, *, skips_tokenizer: bool) -> Checkpoint:
         stored_dtype=model.stored_dtype,
         stored_bits=model.stored_bits,
         stored_group_size=model.stored_group_size,
+        modelslim_kinds=tuple(sorted(set(model.modelslim.kinds.values())))
+        if model.modelslim
+        else (),
         prefix_length=model.prefix_length,
         unknown_fields=model.unknown_fields,
         skips_tokenizer=skips_tokenizer,

@@ -24,6 +24,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Bits of quantised weights."""
     stored_group_size: int | None
     """Columns that share a scale; None: whole rows."""
+    modelslim_kinds: tuple[str, ...] = ()
+    """Kinds of the linear modules that ModelSlim quantised; empty: it did not."""
     prefix_length: int
     """Slots of a P-Tuning v2 prefix."""
     unknown_fields: tuple[str, ...]

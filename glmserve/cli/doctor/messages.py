@@ -30,6 +30,7 @@ MEMORY_LIMIT = Message("; the container may take {limit}", "；容器上限 {lim
 PACKAGES = Message("packages", "软件包")
 NOT_INSTALLED = Message("{name}: not installed", "{name}：未安装")
 DEVICE = Message("device {name}", "设备 {name}")
+SETTINGS = Message("{name} settings", "{name} 设置")
 USABLE = Message("can be used: {reason}", "可用：{reason}")
 NOT_USABLE = Message("cannot be used: {reason}", "不可用：{reason}")
 GPU = Message("GPU {number}", "GPU {number}")
@@ -49,6 +50,7 @@ STORED = Message("stored as", "存储格式")
 STORED_PLAIN = Message("{dtype}", "{dtype}")
 STORED_UNKNOWN = Message("config.json does not say", "config.json 未注明")
 STORED_BITS = Message("int{bits}, one scale for each row", "int{bits} 量化，每行一个缩放系数")
+STORED_MODELSLIM = Message("by ModelSlim: {kinds}", "由 ModelSlim 量化：{kinds}")
 STORED_GROUPS = Message(
     "int{bits}, one scale for every {size} columns", "int{bits} 量化，每 {size} 列一个缩放系数"
 )

@@ -12,6 +12,7 @@ from glmserve.contract.diagnosis import Findings
 from glmserve.contract.wire import decode_json, encode_json
 from glmserve.errors import StartupError
 from glmserve.executor.exit_status import describe_exit
+from glmserve.process.torch_environment import TORCH_DEFAULTS
 
 _PACKAGE_ROOT = Path(__file__).parents[3]
 _TIMEOUT = 180.0
@@ -35,7 +36,7 @@ def probe(config: RunnerConfig) -> Findings:
             input=encode_json(config),
             capture_output=True,
             timeout=_TIMEOUT,
-            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+            env={**TORCH_DEFAULTS, **os.environ},
         )
     except subprocess.TimeoutExpired:
         raise StartupError(

@@ -63,6 +63,9 @@ def _machine(machine: Machine, say: Say) -> Iterator[Row]:
     for device in machine.devices:
         usable = m.USABLE if device.available else m.NOT_USABLE
         yield say(m.DEVICE, name=device.name), say(usable, reason=device.reason)
+        if device.settings:
+            values = ", ".join(f"{name}={value}" for name, value in device.settings.items())
+            yield say(m.SETTINGS, name=device.name), values
     for number, gpu in enumerate(machine.gpus):
         total, free = format_size(gpu.total_bytes), format_size(gpu.free_bytes)
         memory = say(m.GPU_MEMORY, name=gpu.name, total=total, free=free)
@@ -107,6 +110,8 @@ def _tokenizer(checkpoint: Checkpoint, say: Say) -> str:
 
 def _stored(checkpoint: Checkpoint, say: Say) -> str:
     bits, size = checkpoint.stored_bits, checkpoint.stored_group_size
+    if checkpoint.modelslim_kinds:
+        return say(m.STORED_MODELSLIM, kinds=", ".join(checkpoint.modelslim_kinds))
     if bits and size:
         return say(m.STORED_GROUPS, bits=bits, size=size)
     if bits:

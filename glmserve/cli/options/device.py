@@ -16,8 +16,8 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--device",
         default="auto",
         metavar="NAME",
-        help="cpu, cuda, rocm, or the name of a device plugin; auto: cuda, rocm or cpu, the first "
-        "that works here",
+        help="cpu, cuda, rocm, ascend, or the name of a device plugin; auto: cuda, rocm, ascend or "
+        "cpu, the first that works here",
     )
     group.add_argument(
         "--dtype",
@@ -30,8 +30,8 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--quantization",
         choices=get_args(Quantization),
         help="quantise the weights of matrix products while loading: to 8 bits (int8) or 4 bits "
-        "(int4); w8a8 and w4a8 also quantise activations to 8 bits, on a CPU only; w4a8 needs the "
-        "native CPU kernels, w8a8 these or bfloat16",
+        "(int4); w8a8 and w4a8 also quantise activations to 8 bits: both on a CPU, w8a8 on an "
+        "Ascend NPU as well; on a CPU w4a8 needs the native kernels, w8a8 these or bfloat16",
     )
     group.add_argument(
         "--threads",
@@ -66,8 +66,9 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--attention-backend",
         choices=get_args(AttentionName),
         default="auto",
-        help="implementation of attention: native (CPU), triton, xformers or sdpa (torch's own); "
-        "auto: native on a CPU, triton on a GPU, sdpa elsewhere",
+        help="implementation of attention: native (CPU), triton, xformers, npu or atb (Ascend), or "
+        "sdpa (torch's own); auto: native on a CPU, triton on a GPU, npu on an Ascend NPU, sdpa "
+        "elsewhere",
     )
     group.add_argument(
         "--cpu-kernels",
@@ -89,7 +90,7 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         type=values.positive,
         metavar="TOKENS",
         help="tokens per block of the KV cache; default: 32 on a CPU (16 with torch's kernels), 64 "
-        "on a GPU",
+        "on a GPU, 128 on an Ascend NPU",
     )
     group.add_argument(
         "--kv-cache-memory",
@@ -108,8 +109,8 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--gpu-memory-utilization",
         type=values.share,
         metavar="SHARE",
-        help="share of the GPU's total memory for weights, activations and KV cache together, such "
-        "as 0.9; it must be free at the start; default: all memory that is free",
+        help="share of the GPU's or NPU's total memory for weights, activations and KV cache "
+        "together, such as 0.9; it must be free at the start; default: all memory that is free",
     )
     group.add_argument(
         "--prefix-cache",

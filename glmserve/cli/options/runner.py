@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Mapping
 
 from glmserve.cli.cores import place_worker
-from glmserve.config import RunnerConfig
+from glmserve.config import NpuEnvironment, RunnerConfig
 from glmserve.errors import OptionError
 
 
@@ -42,6 +44,17 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
         debug=options.debug,
         cpus=placement.cpus,
         numa_node=placement.numa_node,
+        npu=npu_environment(os.environ),
+    )
+
+
+def npu_environment(environment: Mapping[str, str]) -> NpuEnvironment:
+    """The variables that the ascend device honours; it checks their values."""
+    return NpuEnvironment(
+        visible_devices=environment.get("ASCEND_RT_VISIBLE_DEVICES"),
+        bind_cpu=environment.get("BIND_CPU"),
+        allocator=environment.get("PYTORCH_NPU_ALLOC_CONF"),
+        task_queue=environment.get("TASK_QUEUE_ENABLE"),
     )
 
 

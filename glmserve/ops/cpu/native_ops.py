@@ -18,6 +18,7 @@ from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
 from glmserve.ops.base import PackedWeight
 from glmserve.ops.cpu.torch_ops import TorchCpuOps
 from glmserve.ops.linear.quantized import QuantizedWeight
+from glmserve.ops.linear.static import LinearWeight, StaticWeight
 from glmserve.ops.sampling.gumbel import Float32Array
 from glmserve_cpu_kernels import elementwise, sampling
 from glmserve_cpu_kernels.library import Library
@@ -59,7 +60,9 @@ class NativeCpuOps(TorchCpuOps[Cache, Plan]):
     def keeps_codes(self) -> bool:
         return True
 
-    def pack_linear(self, weight: Tensor | QuantizedWeight) -> PackedWeight:
+    def pack_linear(self, weight: LinearWeight) -> PackedWeight:
+        if isinstance(weight, StaticWeight):
+            return super().pack_linear(weight)
         if self._is_for_onednn(weight):
             return super().pack_linear(weight)
         if isinstance(weight, QuantizedWeight):

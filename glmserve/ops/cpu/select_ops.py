@@ -86,13 +86,14 @@ def make_cpu_ops(
         OptionError: an option is not supported on this CPU; the message says why.
     """
     library = native.library
-    _check_quantization(config, dtype, native)
+    _check_quantization(config, model, dtype, native)
     reason = _why_no_native_attention(config, model, block_size, native)
     name = config.attention_backend
     if name not in ("auto", "native", "sdpa"):
+        hardware = "an Ascend NPU" if name in ("npu", "atb") else "a GPU"
         raise OptionError(
-            f"--attention-backend {name} cannot be used here: it needs a GPU, and this is the cpu "
-            "device; its backends are native and sdpa"
+            f"--attention-backend {name} cannot be used here: it needs {hardware}, and this is the "
+            "cpu device; its backends are native and sdpa"
         )
     if name == "native" and reason:
         raise OptionError(f"--attention-backend native cannot be used here: {reason}")
@@ -114,17 +115,24 @@ def make_cpu_ops(
     return NativeCpuOps(attention, dtype, library, has_amx=has_amx)
 
 
-def _check_quantization(config: RunnerConfig, dtype: torch.dtype, native: NativeKernels) -> None:
+def _check_quantization(
+    config: RunnerConfig, model: ModelConfig, dtype: torch.dtype, native: NativeKernels
+) -> None:
     if native.library is not None:
         return
     reason = native.reason
     if config.quantization == "w4a8":
         raise OptionError(f"--quantization w4a8 needs glmserve's own CPU kernels: {reason}")
+    name = str(dtype).removeprefix("torch.")
     if config.quantization == "w8a8" and dtype != torch.bfloat16:
-        name = str(dtype).removeprefix("torch.")
         raise OptionError(
             f"--quantization w8a8 in {name} needs glmserve's own CPU kernels: {reason}; add "
             "--dtype bfloat16, or take int8"
+        )
+    if model.modelslim is not None and model.modelslim.rounds_rows and dtype != torch.bfloat16:
+        raise OptionError(
+            f"{model.modelslim.description}: W8A8_DYNAMIC in {name} needs glmserve's own CPU "
+            f"kernels: {reason}; add --dtype bfloat16"
         )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
 from glmserve.ops.base import Ops, PackedWeight
 from glmserve.ops.linear.quantized import QuantizedWeight
+from glmserve.ops.linear.static import LinearWeight, RoundedLinear, StaticWeight
 from glmserve.ops.linear.torch_cpu import QuantizedLinear, pack_quantized
 
 _PACKED_FOR_ROWS = 16
@@ -39,7 +40,9 @@ class TorchCpuOps(Ops[Cache, Plan]):
         loading."""
         return self._dtype == torch.bfloat16
 
-    def pack_linear(self, weight: Tensor | QuantizedWeight) -> PackedWeight:
+    def pack_linear(self, weight: LinearWeight) -> PackedWeight:
+        if isinstance(weight, StaticWeight):
+            return super().pack_linear(weight)
         if isinstance(weight, QuantizedWeight):
             if self.keeps_codes:
                 return pack_quantized(weight)
@@ -49,6 +52,8 @@ class TorchCpuOps(Ops[Cache, Plan]):
         return torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_FOR_ROWS)
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
+        if isinstance(weight, RoundedLinear):
+            return super().linear(x, weight, bias)
         if not isinstance(weight, Tensor):
             return cast(QuantizedLinear, weight)(x, bias)
         if not weight.is_mkldnn:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from glmserve.config import RunnerConfig
-from glmserve.errors import OptionError
+from glmserve.errors import CheckpointError, OptionError
 from glmserve.model_config import ModelConfig
 from glmserve.ops.attention.backend import AnyAttentionBackend
 from glmserve.ops.attention.kv_store import KvStore, make_store
@@ -50,6 +50,11 @@ def make_ops(
         raise OptionError(
             f"--quantization {config.quantization} is for CPUs; int8 and int4 are for all devices"
         )
+    if model.modelslim is not None and model.modelslim.rounds_rows:
+        raise CheckpointError(
+            f"{model.modelslim.description}: W8A8_DYNAMIC is for CPUs and Ascend NPUs; W8A8 and "
+            "W8A16 are for all devices"
+        )
     if config.cpu_kernels != "auto":
         raise OptionError("--cpu-kernels is for the cpu device; leave it out")
     no_kernels = _why_no_kernels(model, block_size, gpu)
@@ -57,8 +62,9 @@ def make_ops(
     if config.deterministic and reason:
         raise OptionError(f"--deterministic cannot be had here: {reason}")
     name = config.attention_backend
-    if name == "native":
-        raise OptionError("--attention-backend native is for CPUs; take triton")
+    if name in ("native", "npu", "atb"):
+        hardware = "CPUs" if name == "native" else "Ascend NPUs"
+        raise OptionError(f"--attention-backend {name} is for {hardware}; take triton")
     if name == "triton" and reason:
         raise OptionError(f"--attention-backend triton cannot be used here: {reason}")
     if name == "triton" or (name == "auto" and not reason):

@@ -12,6 +12,7 @@ from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
 from glmserve.ops.attention.paged_cache import PagedCache, PagedStepPlan
 from glmserve.ops.base import Ops, PackedWeight
 from glmserve.ops.linear.quantized import QuantizedWeight
+from glmserve.ops.linear.static import LinearWeight
 from glmserve.ops.linear.triton import PackedCodes, QuantizedKernels
 from glmserve_kernels.rms_norm.kernel import rms_norm
 from glmserve_kernels.rope_cache.kernel import rope_cache
@@ -32,10 +33,10 @@ class ElementwiseTritonOps(Ops[Cache, Plan]):
         self._norm_tiles = load_tiles("rms_norm", chip)
         self._silu_tiles = load_tiles("silu_and_mul", chip)
 
-    def pack_linear(self, weight: Tensor | QuantizedWeight) -> PackedWeight:
+    def pack_linear(self, weight: LinearWeight) -> PackedWeight:
         if isinstance(weight, QuantizedWeight):
             return self._quantized.pack(weight) or weight
-        return weight
+        return super().pack_linear(weight)
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
         if isinstance(weight, PackedCodes):
