@@ -20,3 +20,11 @@ class Shard(msgspec.Struct, frozen=True):
 
 WHOLE = Shard()
 """The shard of a model on one device."""
+
+
+class Group(msgspec.Struct, frozen=True):
+    """A worker's place in a group of workers that compute one model together: a rank."""
+
+    shard: Shard
+    rendezvous: str
+    """Path of a file in a folder that only this user may read; the ranks find each other by it."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from glmserve.config import ReportProgress, RunnerConfig
+from glmserve.contract.shard import Shard
 from glmserve.contract.step import Runner
 from glmserve.model_config import ModelConfig
 from glmserve.runner.limits import MemoryNeeds
+
+if TYPE_CHECKING:
+    from glmserve.ops.collectives import Collectives
 
 
 class DeviceInfo(NamedTuple):
@@ -37,11 +41,25 @@ class Device(Protocol):
 
 
 @runtime_checkable
+class ParallelDevice(Device, Protocol):
+    """A device on which the ranks of a group can compute one model together."""
+
+    def join(self, config: RunnerConfig) -> Collectives:
+        """Join the group of `config`, and wait for its other ranks.
+
+        Raises:
+            RankLostError: another rank is gone.
+        """
+        ...
+
+
+@runtime_checkable
 class PlanningDevice(Device, Protocol):
     """A device that can compute the memory a model needs, for `glmserve doctor`."""
 
     def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
-        """The memory needs that `create_runner` would plan with; nothing is loaded.
+        """The memory needs that `create_runner` would plan with; nothing is loaded. With a
+        tensor_parallel_size above 1, those of the rank that needs most.
 
         Raises:
             StartupError: an option is not supported on this device.
@@ -60,3 +78,10 @@ class ConfigurableDevice(Device, Protocol):
             OptionError: a value is not valid.
         """
         ...
+
+
+def shard_of(config: RunnerConfig) -> Shard:
+    """The part of the model for a config: of the rank that it is for, else of the last one, which
+    has the longest part of what does not divide evenly."""
+    size = config.tensor_parallel_size
+    return Shard(size - 1, size) if config.group is None else config.group.shard

@@ -90,7 +90,13 @@ class ModelConfig:
     @property
     def vocab_rows(self) -> int:
         """Rows of the embedding and of the output layer that this part holds."""
-        return len(self.shard.part(self.vocab_size))
+        return self.vocab_parts[self.shard.rank]
+
+    @property
+    def vocab_parts(self) -> list[int]:
+        """`vocab_rows` of all ranks."""
+        size = self.shard.size
+        return [len(Shard(rank, size).part(self.vocab_size)) for rank in range(size)]
 
     @property
     def linear_widths(self) -> frozenset[int]:

@@ -14,6 +14,9 @@ from glmserve.models.parameters import Shape
 
 _ROWS: Literal[0] = 0
 _COLUMNS: Literal[1] = 1
+_OF_INPUTS = ("input_scale", "input_offset", "shift")
+"""Parameters of a linear module that belong to its inputs."""
+_SUMMED = (".dense.bias", ".down.bias", ".dense.quant_bias", ".down.quant_bias")
 
 
 class Cut(NamedTuple):
@@ -67,6 +70,8 @@ def cut_of(config: ModelConfig, name: str, shard: Shard) -> Cut | None:
         return None
     module, _, kind = name.rpartition(".")
     layer_module = module.rpartition(".")[2]
+    if layer_module not in ("dense", "down") and kind in _OF_INPUTS:
+        return None
     match layer_module:
         case "embedding" | "output":
             return Cut(_ROWS, (shard.part(config.vocab_size),))
@@ -86,7 +91,7 @@ def cut_of(config: ModelConfig, name: str, shard: Shard) -> Cut | None:
 
 def is_summed_bias(name: str) -> bool:
     """Whether a parameter is added to a sum over ranks, so that only rank 0 may have it."""
-    return name.endswith((".dense.bias", ".down.bias"))
+    return name.endswith(_SUMMED)
 
 
 def _qkv_rows(config: ModelConfig, shard: Shard) -> tuple[range, ...]:
@@ -100,16 +105,17 @@ def _qkv_rows(config: ModelConfig, shard: Shard) -> tuple[range, ...]:
 
 def _columns(config: ModelConfig, kind: str, own: range) -> Cut | None:
     """The cut of a parameter whose weight is cut by these columns."""
-    if kind == "bias":
-        return None
-    if kind == "codes" and config.stored_bits == 4:  # two columns in a byte
-        return Cut(_COLUMNS, (range(own.start // 2, own.stop // 2),))
-    if kind == "scales":
-        group = config.stored_group_size
-        if group is None:  # one scale for a row
-            return None
-        return Cut(_COLUMNS, (range(own.start // group, own.stop // group),))
-    return Cut(_COLUMNS, (own,))
+    group = config.stored_group_size
+    match kind:
+        case "codes" if config.stored_bits == 4:  # two columns in a byte
+            return Cut(_COLUMNS, (range(own.start // 2, own.stop // 2),))
+        case "weight" | "codes":
+            return Cut(_COLUMNS, (own,))
+        case "scales" if group is not None:
+            return Cut(_COLUMNS, (range(own.start // group, own.stop // group),))
+        case "shift":  # one number for each column
+            return Cut(_ROWS, (own,))
+    return None  # one number for each row, or for all
 
 
 def _scaled(heads: range, head_dim: int) -> range:

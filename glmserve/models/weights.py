@@ -21,7 +21,7 @@ from glmserve.model_config import ModelConfig
 from glmserve.models.checkpoint_files import read_tensors, weight_files
 from glmserve.models.cuts import cut_of, is_summed_bias
 from glmserve.models.names import Placement, is_ignorable, placements
-from glmserve.models.parameters import stored_parameters
+from glmserve.models.parameters import Shape, stored_parameters
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -109,8 +109,8 @@ class _Assembly:
         self._rows_left: dict[str, int] = {}
         self.done_bytes = 0
         self.total_bytes = sum(
-            math.prod(p.shape) * (p.dtype or dtype).itemsize
-            for p in stored_parameters(config).values()
+            math.prod(self._own_shape(name, p.shape)) * (p.dtype or dtype).itemsize
+            for name, p in stored_parameters(config).items()
         )
 
     def add(self, placement: Placement, stored: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -118,20 +118,22 @@ class _Assembly:
         name = placement.parameter
         shape = self._shapes.get(name, placement.shape)
         cut = cut_of(self._config, name, self._shard)
+        own_shape = self._own_shape(name, shape)
         if name not in self._parts:
             dtype = placement.dtype or self._dtype
             # Rows that change places are cut when all are there; only qkv is reordered.
-            own = shape if cut is None or placement.reorders else cut.shape(shape)
-            self._parts[name] = torch.empty(own, dtype=dtype, device=self._device)
+            held = shape if placement.reorders else own_shape
+            self._parts[name] = torch.empty(held, dtype=dtype, device=self._device)
             self._rows_left[name] = shape[0]
             if placement.optional:
-                self.total_bytes += math.prod(shape) * dtype.itemsize
+                self.total_bytes += math.prod(own_shape) * dtype.itemsize
         parameter = self._parts[name]
         if cut is None or placement.reorders:
             placement.copy(stored, parameter)
         else:
-            cut.copy(stored, placement.first_row, parameter)
-        self.done_bytes += stored.numel() * parameter.itemsize
+            cut.copy(placement.read(stored), placement.first_row, parameter)
+        share = placement.shape[0] / shape[0]
+        self.done_bytes += round(share * math.prod(own_shape)) * parameter.itemsize
         self._rows_left[name] -= placement.shape[0]
         if not self._rows_left[name]:
             whole = self._parts.pop(name)
@@ -140,6 +142,11 @@ class _Assembly:
             if self._shard.rank and is_summed_bias(name):
                 whole.zero_()
             yield name, whole
+
+    def _own_shape(self, name: str, shape: Shape) -> Shape:
+        """The shape of this rank's part of a parameter."""
+        cut = cut_of(self._config, name, self._shard)
+        return shape if cut is None else cut.shape(shape)
 
 
 def _check(path: Path, name: str, stored: Tensor, placement: Placement) -> None:
