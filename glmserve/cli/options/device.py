@@ -56,6 +56,18 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--device cpu",
     )
     group.add_argument(
+        "--tensor-parallel-size",
+        "--tp-size",
+        "--tp",
+        "-tp",
+        type=int,
+        choices=(1, 2, 4, 8),
+        default=1,
+        metavar="N",
+        help="cut every layer over N worker processes: 1, 2, 4 or 8. On a CPU they share its NUMA "
+        "nodes or cores, which suits two sockets; on GPUs each has one",
+    )
+    group.add_argument(
         "--deterministic",
         action="store_true",
         help="batch-invariant results: a request gets the same bits whatever else is in its batch. "
