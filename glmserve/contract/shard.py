@@ -18,6 +18,9 @@ class Shard(msgspec.Struct, frozen=True):
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
 
+SIZES = (1, 2, 4, 8)
+"""Numbers of ranks. Sums over ranks are binary trees."""
+
 WHOLE = Shard()
 """The shard of a model on one device."""
 

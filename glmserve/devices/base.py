@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.contract.shard import Shard
 from glmserve.contract.step import Runner
+from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig
 from glmserve.runner.limits import MemoryNeeds
 
@@ -44,6 +45,10 @@ class Device(Protocol):
 class ParallelDevice(Device, Protocol):
     """A device on which the ranks of a group can compute one model together."""
 
+    def places(self) -> int:
+        """Ranks that get a device of their own here, or a NUMA node of it."""
+        ...
+
     def join(self, config: RunnerConfig) -> Collectives:
         """Join the group of `config`, and wait for its other ranks.
 
@@ -78,6 +83,19 @@ class ConfigurableDevice(Device, Protocol):
             OptionError: a value is not valid.
         """
         ...
+
+
+def refuse_ranks(device: Device, size: int) -> None:
+    """Check that the device can compute with so many ranks.
+
+    Raises:
+        OptionError: it computes with one.
+    """
+    if size > 1 and not isinstance(device, ParallelDevice):
+        raise OptionError(
+            f"--tensor-parallel-size {size}: the {device.name} device computes a model in one "
+            "process; leave the option out"
+        )
 
 
 def shard_of(config: RunnerConfig) -> Shard:

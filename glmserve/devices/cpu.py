@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +12,13 @@ import torch
 
 from glmserve.config import Quantization, ReportProgress, RunnerConfig
 from glmserve.devices.base import DeviceInfo, shard_of
-from glmserve.devices.host import available_memory, cpu_name, usable_cores
-from glmserve.devices.rank_cpus import RankCpus, keep_to_part
+from glmserve.devices.host import (
+    available_memory,
+    cpu_name,
+    large_blocks_apart,
+    usable_cores,
+)
+from glmserve.devices.rank_cpus import RankCpus, keep_to_part, usable_nodes
 from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.model_config.sharding import local_config
@@ -56,6 +62,10 @@ class CpuDevice:
     def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
         return _memory_needs(config, model, _choose(config, model))
 
+    def places(self) -> int:
+        """See ParallelDevice."""
+        return max(1, usable_nodes())
+
     def join(self, config: RunnerConfig) -> Collectives:
         """See ParallelDevice."""
         return join_by_gloo(config.group)
@@ -88,7 +98,8 @@ class CpuDevice:
             collectives=collectives,
             ordered=config.deterministic,
         )
-        return load_torch_runner(config, model, target, limits, progress)
+        with nullcontext() if config.group is None else large_blocks_apart():
+            return load_torch_runner(config, model, target, limits, progress)
 
 
 class _Choice(NamedTuple):

@@ -48,6 +48,13 @@ def keep_to_part(shard: Shard) -> RankCpus | None:
     return part
 
 
+def usable_nodes() -> int:
+    """Number of NUMA nodes with CPUs that this process may use; 0: that is not known."""
+    if not hasattr(os, "sched_getaffinity"):
+        return 0
+    return len(_nodes(os.sched_getaffinity(0), _NODES))
+
+
 def part_of(shard: Shard, allowed: set[int], nodes: Path, cpus: Path) -> RankCpus | None:
     """The rank's part of the allowed CPUs, see `keep_to_part`.
 

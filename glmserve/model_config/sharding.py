@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from glmserve.contract.shard import Shard
+from glmserve.contract.shard import SIZES, Shard
 from glmserve.errors import OptionError
 from glmserve.model_config.config import ModelConfig
 
@@ -48,7 +48,7 @@ def check_divisible(config: ModelConfig, size: int) -> None:
     reason = _reason_against(config, size)
     if reason is None:
         return
-    possible = [n for n in (1, 2, 4, 8) if _reason_against(config, n) is None]
+    possible = [n for n in SIZES if _reason_against(config, n) is None]
     raise OptionError(
         f"{_OPTION} {size}: {reason}; this model can be cut into {', '.join(map(str, possible))}"
     )

@@ -25,7 +25,7 @@ from glmserve.contract.wire import (
     receive_frame,
 )
 from glmserve.devices.affinity import run_on
-from glmserve.devices.base import ParallelDevice
+from glmserve.devices.base import refuse_ranks
 from glmserve.devices.host import return_free_memory
 from glmserve.devices.registry import select_device
 from glmserve.errors import OptionError, RankLostError, StartupError
@@ -52,6 +52,8 @@ def main(descriptor: int, parent: int) -> None:
     prepare_for_torch()
     # The present default of Triton, set because Triton has announced to change it.
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+    # All ranks are on this machine: NCCL must not listen on other interfaces.
+    os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
     with socket.socket(fileno=descriptor) as connection:
         try:
             config = _receive_config(connection)
@@ -116,11 +118,7 @@ def _build_runner(connection: socket.socket, config: RunnerConfig) -> Runner:
         device = select_device(config.device)
         if config.cpus is not None and device.name != "cpu":
             raise OptionError(f"--cpus and --numa-node are for the cpu device, not {device.name}")
-        if config.group is not None and not isinstance(device, ParallelDevice):
-            raise OptionError(
-                f"--tensor-parallel-size {config.tensor_parallel_size}: the {device.name} device "
-                "computes a model in one process; leave the option out"
-            )
+        refuse_ranks(device, config.tensor_parallel_size)
         runner = device.create_runner(config, report)
     except StartupError as error:
         _fail(connection, error.message, error.exit_code)

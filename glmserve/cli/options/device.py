@@ -7,6 +7,7 @@ from typing import get_args
 
 from glmserve.cli import values
 from glmserve.config import AttentionName, CpuKernels, KvCacheDType, Quantization
+from glmserve.contract.shard import SIZES
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +62,7 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--tp",
         "-tp",
         type=int,
-        choices=(1, 2, 4, 8),
+        choices=SIZES,
         default=1,
         metavar="N",
         help="cut every layer over N worker processes: 1, 2, 4 or 8. On a CPU they share its NUMA "
