@@ -17,7 +17,7 @@ from glmserve.devices.compiled import (
 )
 from glmserve.devices.cpu import default_threads
 from glmserve.graphs.lanes import LaneModel
-from glmserve.graphs.runner import GraphRunner
+from glmserve.graphs.runner import GraphRunner, lane_runner
 
 
 class OnnxRuntimeDevice:
@@ -55,4 +55,4 @@ class OnnxRuntimeDevice:
             weight_bytes=manifest.weight_bytes,
             kv_cache_bytes=model.caches.num_bytes,
         )
-        return GraphRunner(model, sampling_ops(config, opened.model), config, info)
+        return lane_runner(model, sampling_ops(config, opened.model), config, info)
