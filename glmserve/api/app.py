@@ -32,6 +32,7 @@ from glmserve.api.http.quota_headers import QuotaHeadersMiddleware
 from glmserve.api.http.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
 from glmserve.api.http.unread_body import UnreadBodyMiddleware
 from glmserve.api.openai.chat import ChatEndpoint
+from glmserve.api.openai.chat_batch import ChatBatchEndpoint
 from glmserve.api.openai.completions import CompletionsEndpoint
 from glmserve.api.openai.embeddings import embeddings
 from glmserve.api.openai.invocations import invocations
@@ -64,8 +65,8 @@ def create_app(context: ServerContext) -> Starlette:
     """The application that serves this context."""
     store = ResponseStore(context.config.response_store_size)
     responses = ResponsesEndpoint(store)
-    endpoints = (ChatEndpoint(), CompletionsEndpoint(), MessagesEndpoint())
-    chat, completions, _ = (answering(endpoint, context) for endpoint in endpoints)
+    endpoints = (ChatEndpoint(), CompletionsEndpoint(), MessagesEndpoint(), ChatBatchEndpoint())
+    chat, completions, *_ = (answering(endpoint, context) for endpoint in endpoints)
     app = Starlette(
         routes=[
             *(Route(e.path, answering(e, context), methods=["POST"]) for e in endpoints),

@@ -44,6 +44,9 @@ class SamplingInput(msgspec.Struct, frozen=True, array_like=True):
     top_logprobs: int | None = None
     """Report log-probabilities of the chosen token and of this many most likely ones; None: report
     none."""
+    logprob_token_ids: tuple[int, ...] = ()
+    """Ids below the size of the vocabulary. Report their log-probabilities, too, after those of the
+    most likely ones; empty if `top_logprobs` is None."""
 
 
 class ScoreInput(msgspec.Struct, frozen=True, array_like=True):
@@ -127,7 +130,8 @@ class Logprobs(msgspec.Struct, frozen=True, array_like=True):
     logprob: float
     """Of the token itself; -inf if its probability is 0."""
     top_ids: list[int]
-    """Most likely ids that can be sampled, by descending probability."""
+    """Most likely ids that can be sampled, by descending probability; then the ids of
+    `logprob_token_ids`, in their order."""
     top_logprobs: list[float]
 
 
@@ -181,6 +185,15 @@ class RunnerLimits(msgspec.Struct, frozen=True):
         return self.num_blocks * self.block_size
 
 
+class RankInfo(msgspec.Struct, frozen=True):
+    """Facts about one rank of a group."""
+
+    device: str
+    """Human-readable, as in RunnerInfo."""
+    weight_bytes: int
+    kv_cache_bytes: int
+
+
 class RunnerInfo(msgspec.Struct, frozen=True):
     """Facts about a started Runner, for the start-up message and the metrics."""
 
@@ -191,6 +204,8 @@ class RunnerInfo(msgspec.Struct, frozen=True):
     num_parameters: int
     weight_bytes: int
     kv_cache_bytes: int
+    ranks: tuple[RankInfo, ...] = ()
+    """Of a group; the bytes above are their sums. Empty: the runner is alone."""
 
 
 PendingOutput = Callable[[], StepOutput]

@@ -52,14 +52,14 @@ class StepAnswers:
             masks: see Runner.
         """
         sampling = [s for sequence in step.sequences for s in sequence.sampling_inputs]
-        asking = {i: s.top_logprobs for i, s in enumerate(sampling) if s.top_logprobs is not None}
+        asking = {i: s for i, s in enumerate(sampling) if s.top_logprobs is not None}
         token_ids, chosen = torch.empty(0, dtype=torch.int64), None
         if logits is not None:
             log_probs = torch.log_softmax(logits[list(asking)], dim=-1) if asking else None
             token_ids = self._choose(logits, sampling, masks)
             if log_probs is not None:
                 ids = token_ids[list(asking)].to(logits.device)
-                chosen = self._logprob_reader.read(log_probs, ids, max(asking.values()))
+                chosen = self._logprob_reader.read_chosen(log_probs, ids, list(asking.values()))
         scores, sums = read_prompts(step, prompts, self._logprob_reader, to_logits)
         output = OutputTensors(step, token_ids, asking, chosen, scores, sums)
         return output.to_output(tensor.cpu() for tensor in output.tensors)

@@ -122,6 +122,21 @@ def test_logprobs_of_the_chosen_token(
     assert_reports(reported, log_probs[-1], output.token_ids[0], 4)
 
 
+def test_ids_that_a_request_names(load: Load, checkpoint: Path, log_probs: np.ndarray) -> None:
+    """Also those that are never sampled: the report is the model's own."""
+    given = (40, 5, 40)
+    asks = SamplingInput(top_logprobs=0, logprob_token_ids=given)
+    best = SamplingInput(top_logprobs=2)
+    other = ScheduledSequence(1, [4], 0, np.array([5], dtype=np.int32).tobytes(), best)
+    output = run(load(checkpoint, (5,)), ScheduledSequence(0, PROMPT, 0, TABLE, asks), other)
+    reported, beside = output.logprobs
+    assert reported is not None
+    assert reported.top_ids == list(given)
+    assert reported.top_logprobs == pytest.approx(log_probs[-1, list(given)].tolist(), abs=1e-5)
+    assert beside is not None
+    assert len(beside.top_ids) == len(beside.top_logprobs) == 2
+
+
 def test_nothing_is_reported_unasked(load: Load, checkpoint: Path) -> None:
     output = run(load(checkpoint), ScheduledSequence(0, PROMPT, 0, TABLE, SamplingInput()))
     assert (output.logprobs, output.scores, output.pooled) == ([], [], [])

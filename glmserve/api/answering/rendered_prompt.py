@@ -93,6 +93,7 @@ def sampling_params(
         "min_tokens": wanted.min_tokens,
         "logprobs": logprobs,
         "prompt_logprobs": wanted.prompt_logprobs,
+        "logprob_token_ids": list(wanted.scored_ids) or None,
         "include_stop_str_in_output": wanted.include_stop_str_in_output,
         "skip_special_tokens": wanted.skip_special_tokens,
         "bad_words": wanted.bad_words,

@@ -34,6 +34,7 @@ from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.operator.admin import DrainStatus
 from glmserve.api.operator.health import Health, Version
 from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest
+from glmserve.api.protocol.chat_batch import ChatBatchRequest
 from glmserve.api.protocol.embeddings import EmbeddingRequest
 from glmserve.api.tokenizer.info import TokenizerInfo
 from glmserve.api.tokenizer.tokens import (
@@ -115,6 +116,14 @@ OPERATIONS = (
         summary="Answer the last message of a conversation, streamed or whole.",
         request=ChatCompletionRequest,
         responses={"application/json": ChatCompletion, "text/event-stream": ChatChunk},
+        failures=_GENERATION_FAILURES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/chat/completions/batch",
+        summary="Answer the last message of each of several conversations.",
+        request=ChatBatchRequest,
+        responses={"application/json": ChatCompletion},
         failures=_GENERATION_FAILURES,
     ),
     Operation(

@@ -21,6 +21,7 @@ _MAX_BAD_WORDS = 64
 _MAX_BIASES = 1024
 """The limit exists because biases are sent to the worker with every token."""
 _MAX_STOP_TOKENS = 1024
+_MAX_SCORED = 128  # vLLM's
 _MAX_ALLOWED = 2**18  # more than any vocabulary has
 LONGEST_SALT = 1024
 _TOKEN_ID = re.compile("0|[1-9][0-9]{0,9}")  # canonical, so that two keys never name one token
@@ -158,6 +159,11 @@ class GenerationRequest(Truncation):
         description="Add the log-probabilities of the prompt's tokens, each with so many most "
         "likely tokens; not in streams.",
     )
+    logprob_token_ids: Annotated[list[TokenId], FAIL_FAST, Field(max_length=_MAX_SCORED)] = Field(
+        [],
+        description="With logprobs: at each place of the text the log-probabilities of the chosen "
+        "token and of these, in place of the most likely ones.",
+    )
     return_tokens_as_token_ids: bool = Field(
         False, description="Name the tokens of log-probabilities token_id:N."
     )
@@ -209,6 +215,11 @@ class GenerationRequest(Truncation):
         if self.n_predict is not None and self.max_tokens not in (None, self.n_predict):
             raise wrong_field("n_predict", "another name of max_tokens; send one of them")
         return self
+
+    @property
+    def scored_ids(self) -> tuple[int, ...]:
+        """logprob_token_ids, each once."""
+        return tuple(dict.fromkeys(self.logprob_token_ids))
 
     @property
     def stop_strings(self) -> tuple[str, ...]:

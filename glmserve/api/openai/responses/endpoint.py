@@ -25,6 +25,7 @@ from glmserve.api.openai.responses.conversation import (
 )
 from glmserve.api.openai.responses.objects import Item, ResponseObject
 from glmserve.api.openai.responses.protocol import ResponsesRequest
+from glmserve.api.openai.responses.raw_messages import RawMessages
 from glmserve.api.openai.responses.store import (
     PreviousResponseNotFoundError,
     ResponseStore,
@@ -68,8 +69,23 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
 
         answering = await _start(server, request, functions, items, answer)
         tokenizer = server.tokenizer if request.wants_logprobs else None
-        logprobs = ChatLogprobs(tokenizer) if tokenizer else None
-        return ResponseWriter(request, functions, answering, logprobs, keep, is_stored=is_stored)
+        logprobs = (
+            ChatLogprobs(tokenizer, lists_chosen=bool(request.logprob_token_ids))
+            if tokenizer
+            else None
+        )
+        raw_messages = None
+        if request.enable_response_messages and server.tokenizer is not None:
+            raw_messages = RawMessages(server.tokenizer)
+        return ResponseWriter(
+            request,
+            functions,
+            answering,
+            logprobs,
+            keep,
+            is_stored=is_stored,
+            raw_messages=raw_messages,
+        )
 
     async def count_tokens(
         self, server: ServerContext, request: ResponsesRequest, caller: Caller

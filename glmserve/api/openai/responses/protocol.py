@@ -145,6 +145,9 @@ class ResponsesRequest(GenerationRequest):
         description="Answer at once, or stream, and generate whether the client stays or not; GET "
         "has the response, and its events if it is streamed.",
     )
+    enable_response_messages: bool = Field(
+        False, description="Add the prompt and the answer as text and token ids."
+    )
     service_tier: Literal["auto", "default", "flex", "priority", "scale"] = Field(
         "auto", description="There is one tier; the response says default."
     )
@@ -160,6 +163,8 @@ class ResponsesRequest(GenerationRequest):
     def _check_combinations(self) -> Self:
         if self.top_logprobs and not self.wants_logprobs:
             raise wrong_field("top_logprobs", f"goes with include: ['{LOGPROBS}']")
+        if self.logprob_token_ids and not self.wants_logprobs:
+            raise wrong_field("logprob_token_ids", f"goes with include: ['{LOGPROBS}']")
         if self.background and self.store is False:
             raise wrong_field("store", "background can only be used when `store` is true")
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glmserve.api.protocol.accepted.fields import hint, neutral, table
+from glmserve.api.protocol.accepted.fields import hint, table
 
 _SDKS = "OpenAI's SDKs"
 _CODEX = "Codex CLI"
@@ -14,13 +14,6 @@ RESPONSES = table(
     hint("context_management", _SDKS, "When to shorten the conversation; see truncation.", list),
     hint("moderation", _SDKS, "Adds a judgement of the texts.", dict),
     hint("model_provider", _CODEX, "Which provider to use; there is one.", str),
-    neutral(
-        "enable_response_messages",
-        [False],
-        "vLLM's clients",
-        "Adds the prompt and its tokens.",
-        "/v1/responses/render has them",
-    ),
 )
 
 NAMESPACE = table(
