@@ -91,7 +91,7 @@ def _paged_runner(
     from glmserve.graphs.paged import PagedModel
 
     manifest, threads = opened.manifest, threads_of(config, default_threads, opened.manifest)
-    properties = _properties(manifest, threads)
+    properties = _cpu_properties(manifest, threads) if place == "CPU" else {}
     properties["KV_CACHE_PRECISION"] = _cache_precision(config, manifest.dtype)
     model = PagedModel(core, opened.folder, opened.model, place, properties)
     limits = _paged_limits(config, opened, model)
@@ -114,7 +114,7 @@ def _lane_runner(
 
     manifest, threads = opened.manifest, threads_of(config, default_threads, opened.manifest)
     limits = lane_limits(config, manifest)
-    on_cpu = _properties(manifest, threads)
+    on_cpu = _cpu_properties(manifest, threads)
     runtimes = [OpenVinoRuntime(core, place, on_cpu if place == "CPU" else {}) for place in places]
     model = LaneModel(opened.folder, manifest, opened.model, runtimes)
     info = RunnerInfo(
@@ -133,8 +133,8 @@ def _description(places: Sequence[str], threads: int) -> str:
     return f"OpenVINO {', '.join(used)}, {count_of(threads, 'thread')}"
 
 
-def _properties(manifest: Manifest, threads: int) -> dict[str, object]:
-    """OpenVINO's properties of any graph on its CPU."""
+def _cpu_properties(manifest: Manifest, threads: int) -> dict[str, object]:
+    """OpenVINO's properties of any graph on its CPU; other devices decide by themselves."""
     rounds_activations = manifest.quantization in ("w8a8", "w4a8")
     return {
         "PERFORMANCE_HINT": "LATENCY",

@@ -151,6 +151,7 @@ def test_a_checkpoint_must_be_compiled_first(checkpoint: Path, name: str) -> Non
         ({"prompt_len": 200}, "--prompt-len 200 is more than --total-len 192"),
         ({"runtime": "onnxruntime", "dtype": "bfloat16"}, "no products in bfloat16"),
         ({"runtime": "onnx", "quantization": "w8a8"}, "rounds activations"),
+        ({"runtime": "openvino", "quantization": "w4a8"}, "rounds activations"),
     ],
 )
 def test_what_cannot_be_compiled(
@@ -255,6 +256,11 @@ def test_a_damaged_checkpoint_leaves_nothing(checkpoint: Path, tmp_path: Path) -
     with pytest.raises(CheckpointError):
         compile_model(source, tmp_path / "target", "onnxruntime", "lanes")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_compiled_folder_is_no_checkpoint(compiled: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="compiled already"):
+        compile_model(compiled, tmp_path / "c", "onnx", "lanes")
 
 
 def test_a_missing_package(
