@@ -270,7 +270,7 @@ class HttpProtocol(HttpToolsProtocol):
         protocol = self._new_websocket()
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
-        protocol.data_received(b"".join([*head, b"\r\n", data]))
+        protocol.start(b"".join([*head, b"\r\n"]), data)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Log nothing: any client can send CONNECT, which is answered as a wrong method."""

@@ -16,6 +16,9 @@ from glmserve.cli.deadline import MIN_BYTES_PER_SECOND, DrainWatch
 from glmserve.config import ConnectionConfig
 from glmserve.errors import NotReadyError
 
+_MAX_EARLY_BYTES = 2**16
+_CLOSE_SECONDS = 2.0
+"""Seconds for a client to answer that the connection ends."""
 _TRY_AGAIN = 1013  # of the registry of close codes
 
 
@@ -35,15 +38,31 @@ class WebSocketProtocol(WSProtocol):
         super().__init__(**arguments, app_state={IDLE_TIMEOUT: limits.idle_timeout})
         self._limits = limits
         self._memory = memory
+        self.close_timeout = _CLOSE_SECONDS
         self._incomplete = memory.reserve()
         self._complete: deque[BodyReservation] = deque()
         """Of the messages that the application has not received."""
+        self._early = bytearray()
+        """Bytes that came before the handshake was answered; wsproto would lose them."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._drain_watch = DrainWatch(
             self.loop, transport, self._limits.write_timeout, MIN_BYTES_PER_SECOND
         )
+
+    def start(self, head: bytes, rest: bytes) -> None:
+        """Begin with the head of the handshake, and the bytes that have come behind it."""
+        super().data_received(head)
+        self._early += rest
+
+    def data_received(self, data: bytes) -> None:
+        if self.handshake_complete:
+            super().data_received(data)
+            return
+        self._early += data
+        if len(self._early) > _MAX_EARLY_BYTES:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._drain_watch.stop()
@@ -81,6 +100,9 @@ class WebSocketProtocol(WSProtocol):
         if self.close_sent:  # by a limit, and the application does not know yet
             raise ClientDisconnected
         await super().send(message)
+        if message["type"] == "websocket.accept" and self._early:
+            self.data_received(bytes(self._early))
+            self._early.clear()
 
     def shutdown(self) -> None:
         """Called when the server shuts down."""
