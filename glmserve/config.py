@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from glmserve.contract.shard import Group
+
 LoadPhase = Literal["weights", "calibration", "graphs"]
 LoadFormat = Literal["auto", "dummy"]
 DTypeName = Literal["auto", "float32", "float16", "bfloat16"]
@@ -22,6 +24,9 @@ CpuKernels = Literal["auto", "native", "torch"]
 GraphTarget = Literal["onnx", "onnxruntime", "openvino"]
 GraphAttention = Literal["lanes", "paged"]
 SplitStrategy = Literal["greedy", "equal", "loose"]
+
+COMPILED_MANIFEST = "manifest.json"
+"""The file that tells a folder of `glmserve compile` from a checkpoint."""
 
 EMBEDDED_CHECKPOINT = Path(__file__).parent / "assets" / "glm-tiny"
 """The model that is served if the command line names none."""
@@ -177,6 +182,10 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     numa_node: int | None = None
     """NUMA node of `cpus`. Its memory is used first."""
     npu: NpuEnvironment = NpuEnvironment()
+    tensor_parallel_size: int = 1
+    """Workers that compute the model together, each a part of every layer."""
+    group: Group | None = None
+    """This worker's place among them; None: the executor has not set it, or it is alone."""
     debug: bool = False
     """Show tracebacks of errors in the worker."""
     vocab_limit: int | None = None

@@ -14,6 +14,7 @@ GlmserveError                      500 server_error
 ├── EngineDeadError                500 engine_dead
 │   └── WorkerLostError            never reaches HTTP: the engine starts another worker
 ├── CrashingRequestError           500 worker_crashed, and no retry
+├── RankLostError                  never reaches HTTP: the worker ends, and its group is replaced
 └── StartupError                   never reaches HTTP: one line on stderr, exit code 1
     ├── OptionError                an option is wrong or cannot be honoured: exit code 2
     ├── CheckpointError            a checkpoint is damaged or not supported
@@ -242,6 +243,10 @@ class CrashingRequestError(GlmserveError):
     """The worker died of this request repeatedly."""
 
     code = "worker_crashed"
+
+
+class RankLostError(GlmserveError):
+    """Another rank of this worker's group is gone, so no sum over ranks can be computed."""
 
 
 class StartupError(GlmserveError):

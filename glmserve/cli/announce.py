@@ -14,6 +14,7 @@ from glmserve.api import ServerContext
 from glmserve.cli.listening import curl_target, url_of
 from glmserve.cli.units import format_count, format_size
 from glmserve.config import LoadPhase, LoadProgress
+from glmserve.contract.step import RunnerInfo
 
 _BARS: dict[LoadPhase, dict[str, Any]] = {
     "weights": {"desc": "loading weights", "unit": "B", "unit_scale": True},
@@ -55,7 +56,8 @@ def announce(context: ServerContext, listener: socket.socket, *, has_tls: bool) 
     lines = [
         f"glmserve {__version__}",
         f"  model     {names}, {size}{tuning}",
-        f"  device    {info.device}, {info.dtype}",
+        f"  device    {_device(info)}, {info.dtype}",
+        *_ranks(context),
         f"  KV cache  {limits.token_capacity:,} tokens ({format_size(info.kv_cache_bytes)}); "
         f"context {_context(context)}, {limits.max_sequences} requests at once",
         *([f"  chats     {context.chat_reason}"] if context.chat_reason else []),
@@ -67,6 +69,19 @@ def announce(context: ServerContext, listener: socket.socket, *, has_tls: bool) 
         f"  {_curl(context, listener, has_tls)}",
     ]
     print("\n".join(lines), flush=True)
+
+
+def _device(info: RunnerInfo) -> str:
+    return f"{len(info.ranks)} ranks, tensor parallel" if info.ranks else info.device
+
+
+def _ranks(context: ServerContext) -> list[str]:
+    """A line for each rank of a group."""
+    return [
+        f"  rank {number}    {rank.device}, weights {format_size(rank.weight_bytes)}, "
+        f"KV cache {format_size(rank.kv_cache_bytes)}"
+        for number, rank in enumerate(context.engine.info.ranks)
+    ]
 
 
 def _defaults(context: ServerContext) -> list[str]:

@@ -153,8 +153,12 @@ def run_compare(options: argparse.Namespace) -> NoReturn:
     """Replace this process by the one that computes.
 
     Raises:
-        OptionError: the process may not use these CPUs.
+        OptionError: the process may not use these CPUs, or should be several.
     """
+    if options.tensor_parallel_size > 1:
+        raise OptionError(
+            "--tensor-parallel-size: tensors are compared in one process; leave the option out"
+        )
     placement = place_worker(options.cpus, options.numa_node)
     fields = set(RunnerConfig.__struct_fields__) - {"checkpoint", "cpus", "numa_node"}
     given = {name: value for name, value in vars(options).items() if name in fields}

@@ -30,6 +30,7 @@ def open_journal(
     settings = (
         *(_file_name(runner.checkpoint), runner.load_format, runner.rope_scaling),
         *(runner.dtype, runner.quantization, runner.kv_cache_dtype, chat and chat.name),
+        *_rounding(runner),
         runner.seed if runner.load_format == "dummy" else None,
         *(model.eos_token_ids, str(defaults)),
     )
@@ -38,6 +39,13 @@ def open_journal(
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error}") from None
     return Journal(Store(config.folder, model_id, config.max_bytes), config.keep)
+
+
+def _rounding(runner: RunnerConfig) -> tuple[object, ...]:
+    """The group, if weights are rounded while loading: each rank rounds its part with scales of
+    its own. Journals of one process stay what they were."""
+    size = runner.tensor_parallel_size
+    return (f"{size} ranks",) if size > 1 and runner.quantization else ()
 
 
 def _file_name(checkpoint: str) -> str | None:

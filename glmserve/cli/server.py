@@ -69,13 +69,16 @@ def serve(
     """
     model, runner, chat = served.model, served.runner, served.selected.chat
     with listen(address) as listener:
-        executor: Executor = ProcessExecutor(runner, supervision_config)
+        processes = ProcessExecutor(runner, supervision_config)
+        executor: Executor = processes
         writer = None
         if record is not None:
             writer = TraceWriter(record, runner)
             executor = TracingExecutor(executor, writer)
         hash_key = secrets.token_bytes(32)
         engine = Engine(executor, scheduler_config, hash_key=hash_key, observer=writer)
+        if runner.tensor_parallel_size > 1:
+            engine.stats.watch_ranks(processes.rank_states)
         context = ServerContext(
             server_config,
             model,

@@ -185,6 +185,15 @@ class RunnerLimits(msgspec.Struct, frozen=True):
         return self.num_blocks * self.block_size
 
 
+class RankInfo(msgspec.Struct, frozen=True):
+    """Facts about one rank of a group."""
+
+    device: str
+    """Human-readable, as in RunnerInfo."""
+    weight_bytes: int
+    kv_cache_bytes: int
+
+
 class RunnerInfo(msgspec.Struct, frozen=True):
     """Facts about a started Runner, for the start-up message and the metrics."""
 
@@ -195,6 +204,8 @@ class RunnerInfo(msgspec.Struct, frozen=True):
     num_parameters: int
     weight_bytes: int
     kv_cache_bytes: int
+    ranks: tuple[RankInfo, ...] = ()
+    """Of a group; the bytes above are their sums. Empty: the runner is alone."""
 
 
 PendingOutput = Callable[[], StepOutput]

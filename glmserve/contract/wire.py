@@ -43,6 +43,9 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
     exit_code: int
 
 
+RANK_LOST = 3
+"""Exit code of a worker that misses another rank of its group."""
+
 ExecutorMessage = StepInput | TokenMasks
 """A StepInput with constrained tokens is followed by its TokenMasks, or by the next StepInput and
 then its TokenMasks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,11 +11,19 @@ import msgspec
 import torch
 
 from glmserve.config import Quantization, ReportProgress, RunnerConfig
-from glmserve.devices.base import DeviceInfo
-from glmserve.devices.host import available_memory, cpu_name, usable_cores
+from glmserve.devices.base import DeviceInfo, shard_of
+from glmserve.devices.host import (
+    available_memory,
+    cpu_name,
+    large_blocks_apart,
+    usable_cores,
+)
+from glmserve.devices.rank_cpus import RankCpus, keep_to_part, usable_nodes
 from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig, read_model_config
+from glmserve.model_config.sharding import local_config
 from glmserve.models.parameters import count_parameters, weight_bytes
+from glmserve.ops.collectives import Collectives, join_by_gloo
 from glmserve.ops.cpu.select_ops import (
     NativeKernels,
     default_block_size,
@@ -24,7 +33,7 @@ from glmserve.ops.cpu.select_ops import (
 )
 from glmserve.ops.cpu.torch_ops import AnyCpuOps
 from glmserve.runner.dtypes import dtype_name, host_dtype, quantization_on_load
-from glmserve.runner.limits import CacheMemory, MemoryNeeds, step_bytes, step_tokens
+from glmserve.runner.limits import CacheMemory, MemoryNeeds, agreed, step_bytes, step_tokens
 from glmserve.runner.torch_runner import TorchRunner, TorchTarget, load_torch_runner
 
 _CACHE_SHARE = 0.25
@@ -53,35 +62,51 @@ class CpuDevice:
     def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
         return _memory_needs(config, model, _choose(config, model))
 
+    def places(self) -> int:
+        """See ParallelDevice."""
+        return max(1, usable_nodes())
+
+    def join(self, config: RunnerConfig) -> Collectives:
+        """See ParallelDevice."""
+        return join_by_gloo(config.group)
+
     def create_runner(
         self, config: RunnerConfig, progress: ReportProgress
     ) -> TorchRunner[Any, Any]:
         model = read_model_config(
             Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
         )
+        cpus = None if config.group is None else keep_to_part(config.group.shard)
         choice = _choose(config, model)
         needs = _memory_needs(config, model, choice)
-        limits = msgspec.structs.replace(needs.plan(config, model), max_drafts=_MAX_DRAFTS)
+        collectives = self.join(config)
+        limits = agreed(needs.plan(config, choice.own), collectives.smallest)
+        limits = msgspec.structs.replace(limits, max_drafts=_MAX_DRAFTS)
         library = choice.native.library
         threads = config.threads or default_threads(
-            usable_cores(), needs.weights, alone=config.cpus is not None
+            usable_cores(), needs.weights, alone=config.cpus is not None or cpus is not None
         )
         torch.set_num_threads(threads)
         if library:
             library.set_threads(threads)
         target = TorchTarget(
             device=_HOST,
-            description=_description(threads, choice.native),
+            description=_description(threads, choice.native, cpus),
             dtype=choice.dtype,
             ops=choice.ops,
             quantization=choice.quantization,
+            collectives=collectives,
+            ordered=config.deterministic,
         )
-        return load_torch_runner(config, model, target, limits, progress)
+        with nullcontext() if config.group is None else large_blocks_apart():
+            return load_torch_runner(config, model, target, limits, progress)
 
 
 class _Choice(NamedTuple):
     """How a model is computed on this CPU."""
 
+    own: ModelConfig
+    """Of this rank's part."""
     dtype: torch.dtype
     quantization: Quantization | None
     block_size: int
@@ -92,9 +117,13 @@ class _Choice(NamedTuple):
 def _choose(config: RunnerConfig, model: ModelConfig) -> _Choice:
     """By the options, else the fastest available way.
 
+    Args:
+        model: the whole one.
+
     Raises:
-        OptionError: an option is not supported on this CPU.
+        OptionError: an option is not supported on this CPU, or the model cannot be cut so.
     """
+    own = local_config(model, shard_of(config))
     if config.gpu_memory_utilization is not None:
         raise OptionError(
             "--gpu-memory-utilization is for GPUs; on a CPU, --kv-cache-memory sets the KV cache"
@@ -105,29 +134,31 @@ def _choose(config: RunnerConfig, model: ModelConfig) -> _Choice:
     native = kernels_for(native, dtype, config)
     quantization = quantization_on_load(config, model)
     block_size = config.block_size or default_block_size(native)
-    ops = make_cpu_ops(config, model, dtype, block_size, native)
-    return _Choice(dtype, quantization, block_size, native, ops)
+    ops = make_cpu_ops(config, own, dtype, block_size, native)
+    return _Choice(own, dtype, quantization, block_size, native, ops)
 
 
 def _memory_needs(config: RunnerConfig, model: ModelConfig, choice: _Choice) -> MemoryNeeds:
-    weights = _weight_bytes(model, choice.dtype, choice.quantization, choice.ops)
-    max_step_tokens = step_tokens(config, model, _STEP_TOKENS)
-    token_bytes = model.num_layers * choice.ops.attention.token_bytes(model.head_dim)
-    available = available_memory()
+    own = choice.own
+    weights = _weight_bytes(own, choice.dtype, choice.quantization, choice.ops)
+    max_step_tokens = step_tokens(config, own, _STEP_TOKENS)
+    token_bytes = own.num_layers * choice.ops.attention.token_bytes(own.head_dim)
+    available = available_memory() // own.shard.size
     return MemoryNeeds(
         dtype=dtype_name(choice.dtype),
         num_parameters=count_parameters(model),
         weights=weights,
-        workspace=step_bytes(config, model, choice.dtype.itemsize, max_step_tokens),
+        workspace=step_bytes(config, own, choice.dtype.itemsize, max_step_tokens),
         available=available,
         cache=CacheMemory(available - weights, _CACHE_SHARE, token_bytes, choice.block_size),
         max_step_tokens=max_step_tokens,
     )
 
 
-def _description(threads: int, native: NativeKernels) -> str:
+def _description(threads: int, native: NativeKernels, cpus: RankCpus | None) -> str:
     kernels = f"{native.library.instruction_set} kernels" if native.library else "torch's kernels"
-    return f"cpu ({cpu_name()}, {threads} thread{'s' if threads > 1 else ''}, {kernels})"
+    place = f", {cpus}" if cpus else ""
+    return f"cpu ({cpu_name()}, {threads} thread{'s' if threads > 1 else ''}, {kernels}{place})"
 
 
 def _weight_bytes(

@@ -1,7 +1,11 @@
-"""GPUs under torch.cuda, which stands for AMD's GPUs as well: one device class per vendor."""
+"""GPUs under torch.cuda, which stands for AMD's GPUs as well: one device class per vendor.
+
+A rank of a group has the GPU of its number. NCCL (RCCL on AMD's) adds up over ranks.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from glmserve.config import ReportProgress, RunnerConfig
-from glmserve.devices.base import DeviceInfo
-from glmserve.errors import DeviceError
+from glmserve.devices.base import DeviceInfo, shard_of
+from glmserve.errors import DeviceError, OptionError
 from glmserve.model_config import ModelConfig, read_model_config
+from glmserve.model_config.sharding import local_config
+from glmserve.models.parameters import count_parameters
+from glmserve.ops.collectives import Collectives, join_by
 from glmserve.ops.gpu.select_ops import Gpu, make_ops
 from glmserve.runner.accelerator import CudaAccelerator
 from glmserve.runner.dtypes import quantization_on_load, stored_dtype
@@ -32,7 +39,7 @@ _BLOCK_SIZE = 64
 
 
 class _Gpu:
-    """The common part of the device classes: the first visible GPU of a vendor."""
+    """The common part of the device classes: the first visible GPUs of a vendor."""
 
     name: str
     vendor: str
@@ -47,14 +54,25 @@ class _Gpu:
             return DeviceInfo(False, "the triton package is missing; pip install 'glmserve[cuda]'")
         return DeviceInfo(True, torch.cuda.get_device_name(0))
 
+    def places(self) -> int:
+        """See ParallelDevice."""
+        return torch.cuda.device_count()
+
+    def join(self, config: RunnerConfig) -> Collectives:
+        """See ParallelDevice."""
+        return join_by("nccl", config.group, _device(config))
+
     def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
         refuse_drafts(config)
+        _refuse_missing(config)
         target = self._target(config, model)
         accelerator = CudaAccelerator(target.device)
         free, total = accelerator.free_memory(), accelerator.total_memory()
         refuse_unfree_budget(config, free, total)
         available = min(free, gpu_memory_budget(config, total))
-        return gpu_memory_needs(config, model, target, _block_size(config), available)
+        own = local_config(model, shard_of(config))
+        needs = gpu_memory_needs(config, own, target, _block_size(config), available)
+        return replace(needs, num_parameters=count_parameters(model))
 
     def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GpuRunner[Any, Any]:
         # Imported here because it imports triton, which only machines with a GPU need.
@@ -63,8 +81,11 @@ class _Gpu:
         model = read_model_config(
             Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
         )
+        _refuse_missing(config)
+        torch.cuda.set_device(_device(config))
         self.memory_needs(config, model).plan(config, model)  # raises early if it does not fit
-        target, gpu = self._target(config, model), self._gpu()
+        target, gpu = self._target(config, model), self._gpu(config)
+        target = replace(target, collectives=self.join(config))
         accelerator = CudaAccelerator(gpu.device)
         block_size = _block_size(config)
         try:
@@ -81,14 +102,15 @@ class _Gpu:
         """Whether torch supports the platform."""
         raise NotImplementedError
 
-    def _chip(self) -> tuple[str, tuple[int, int] | None]:
+    def _chip(self, device: torch.device) -> tuple[str, tuple[int, int] | None]:
         """Name of the chip and NVIDIA's compute capability, see Gpu."""
         raise NotImplementedError
 
-    def _gpu(self) -> Gpu:
-        chip, capability = self._chip()
-        multiprocessors = torch.cuda.get_device_properties(0).multi_processor_count
-        return Gpu(torch.device("cuda", 0), chip, capability, multiprocessors)
+    def _gpu(self, config: RunnerConfig) -> Gpu:
+        device = _device(config)
+        chip, capability = self._chip(device)
+        multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
+        return Gpu(device, chip, capability, multiprocessors)
 
     def _target(self, config: RunnerConfig, model: ModelConfig) -> TorchTarget:
         """How a model is computed on this GPU.
@@ -96,12 +118,13 @@ class _Gpu:
         Raises:
             OptionError: an option is not supported on this GPU.
         """
-        gpu, dtype = self._gpu(), stored_dtype(config, model)
+        gpu, dtype = self._gpu(config), stored_dtype(config, model)
+        own = local_config(model, shard_of(config))
         return TorchTarget(
             device=gpu.device,
-            description=f"{self.name} ({torch.cuda.get_device_name(0)})",
+            description=f"{self.name} ({torch.cuda.get_device_name(gpu.device)})",
             dtype=dtype,
-            ops=make_ops(config, model, dtype, _block_size(config), gpu),
+            ops=make_ops(config, own, dtype, _block_size(config), gpu),
             quantization=quantization_on_load(config, model),
         )
 
@@ -116,8 +139,8 @@ class CudaDevice(_Gpu):
     def _is_built(self) -> bool:
         return torch.version.cuda is not None
 
-    def _chip(self) -> tuple[str, tuple[int, int] | None]:
-        major, minor = torch.cuda.get_device_capability(0)
+    def _chip(self, device: torch.device) -> tuple[str, tuple[int, int] | None]:
+        major, minor = torch.cuda.get_device_capability(device)
         return f"sm_{major}{minor}", (major, minor)
 
 
@@ -131,8 +154,26 @@ class RocmDevice(_Gpu):
     def _is_built(self) -> bool:
         return torch.version.hip is not None
 
-    def _chip(self) -> tuple[str, tuple[int, int] | None]:
-        return torch.cuda.get_device_properties(0).gcnArchName.split(":")[0], None
+    def _chip(self, device: torch.device) -> tuple[str, tuple[int, int] | None]:
+        return torch.cuda.get_device_properties(device).gcnArchName.split(":")[0], None
+
+
+def _device(config: RunnerConfig) -> torch.device:
+    return torch.device("cuda", 0 if config.group is None else config.group.shard.rank)
+
+
+def _refuse_missing(config: RunnerConfig) -> None:
+    """Check that each rank has a GPU.
+
+    Raises:
+        OptionError: there are fewer.
+    """
+    count = torch.cuda.device_count()
+    if config.tensor_parallel_size > count:
+        raise OptionError(
+            f"--tensor-parallel-size {config.tensor_parallel_size}: each rank needs a GPU, and "
+            f"{count} {'is' if count == 1 else 'are'} visible"
+        )
 
 
 def _block_size(config: RunnerConfig) -> int:

@@ -8,10 +8,16 @@ import platform
 import re
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 _CGROUP = Path("/sys/fs/cgroup")
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
+_LARGEST_MMAP_THRESHOLD = 2**25
+"""DEFAULT_MMAP_THRESHOLD_MAX in glibc's malloc.c, 64 bits."""
 
 
 class _MemoryFiles(NamedTuple):
@@ -76,6 +82,24 @@ def return_free_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+@contextmanager
+def large_blocks_apart() -> Iterator[None]:
+    """Within it, the allocator returns large blocks to the system as soon as they are free, if it
+    is glibc's. Else blocks of many sizes, as of a rank's weights before and after packing, leave
+    holes: measured with weights of 6 to 12 MB, loading took 1.4 times the memory."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        yield
+        return
+    mallopt(_M_MMAP_THRESHOLD, 2**16)
+    try:
+        yield
+    finally:
+        # Where glibc itself moves it to when such blocks are freed; steps need it to be fast.
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+        mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)
 
 
 def available_memory() -> int:

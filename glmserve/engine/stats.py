@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from glmserve.executor import RankState
 from glmserve.request import FINISH_REASONS, Request
 from glmserve.scheduler import SchedulerStats
 
@@ -81,6 +82,10 @@ class EngineStats:
         """Report the scheduler's numbers at each scrape. They cost nothing between scrapes."""
         self.registry.register(_SchedulerCollector(read, num_blocks))
 
+    def watch_ranks(self, read: Callable[[], Sequence[RankState]]) -> None:
+        """Report the ranks of a group at each scrape."""
+        self.registry.register(_RankCollector(read))
+
     def step_done(self, num_tokens: int) -> None:
         """Count a step, and the tokens that it delivered."""
         self._steps.inc()
@@ -111,6 +116,30 @@ class EngineStats:
             self._tenant_tokens.labels(request.tenant, "prompt").inc(request.num_prompt_tokens)
             self._tenant_tokens.labels(request.tenant, "output").inc(request.num_output_tokens)
         self._request_time.observe(seconds)
+
+
+class _RankCollector(Collector):
+    def __init__(self, read: Callable[[], Sequence[RankState]]) -> None:
+        self._read = read
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("glmserve_rank_up", "1: the rank's worker runs.", labels=["rank"])
+        steps = GaugeMetricFamily(
+            "glmserve_rank_steps", "Steps that the rank's present worker has done.", labels=["rank"]
+        )
+        losses = CounterMetricFamily(
+            "glmserve_rank_losses",
+            "Times the rank's worker ended and its group was replaced.",
+            labels=["rank"],
+        )
+        for rank, state in enumerate(self._read()):
+            up.add_metric([str(rank)], float(state.is_up))
+            steps.add_metric([str(rank)], state.steps)
+            losses.add_metric([str(rank)], state.losses)
+        yield from (up, steps, losses)
 
 
 class _SchedulerCollector(Collector):

@@ -3,5 +3,6 @@
 from glmserve.executor.base import Executor
 from glmserve.executor.inline import InlineExecutor
 from glmserve.executor.process import ProcessExecutor
+from glmserve.executor.rank_state import RankState
 
-__all__ = ["Executor", "InlineExecutor", "ProcessExecutor"]
+__all__ = ["Executor", "InlineExecutor", "ProcessExecutor", "RankState"]

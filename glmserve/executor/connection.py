@@ -7,7 +7,7 @@ from collections import deque
 from typing import cast
 
 from glmserve.config import ReportProgress
-from glmserve.contract.step import RunnerInfo, StepInput, StepOutput
+from glmserve.contract.step import RunnerInfo, StepOutput
 from glmserve.contract.wire import (
     HEADER_SIZE,
     Failed,
@@ -15,7 +15,6 @@ from glmserve.contract.wire import (
     Ready,
     body_size,
     decode_worker_message,
-    encode_frame,
 )
 from glmserve.errors import OptionError, StartupError, WorkerLostError
 
@@ -51,8 +50,8 @@ class WorkerConnection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame)
 
-    def execute(self, step: StepInput) -> asyncio.Future[StepOutput]:
-        """Send a step.
+    def execute(self, frame: bytes) -> asyncio.Future[StepOutput]:
+        """Send the frame of a step.
 
         Returns:
             A future of its output. It fails with WorkerLostError if the worker is lost.
@@ -62,7 +61,7 @@ class WorkerConnection(asyncio.Protocol):
             output.set_exception(WorkerLostError())
         else:
             self._outputs.append(output)
-            self.send(encode_frame(step))
+            self.send(frame)
         return output
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A runner in a worker process, which is replaced when it dies."""
+"""A runner in a worker process, or in a group of them, which is replaced when it dies."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from glmserve.config import ReportProgress, RunnerConfig, SupervisionConfig
 from glmserve.contract.step import RunnerInfo, RunnerLimits, StepInput, StepOutput, TokenMasks
 from glmserve.contract.wire import encode_frame
 from glmserve.errors import EngineDeadError, StartupError, WorkerLostError
+from glmserve.executor.rank_state import RankState
 from glmserve.executor.restart_policy import WINDOW, RestartPolicy
-from glmserve.executor.worker_process import WorkerProcess
+from glmserve.executor.worker_group import WorkerGroup
 
 logger = logging.getLogger(__name__)
 
@@ -21,10 +22,10 @@ _SMOKE_TEST_STEPS = 1
 
 
 class ProcessExecutor:
-    """Starts a worker process, sends it steps, and replaces it when it dies.
+    """Starts a worker for each rank, sends them steps, and replaces all when one dies.
 
     Args:
-        config: sent to each worker.
+        config: sent to each worker, with its rank.
         supervision: time-outs, and the limit of restarts.
     """
 
@@ -33,7 +34,8 @@ class ProcessExecutor:
         self._supervision = supervision
         self._policy = RestartPolicy(supervision.max_restarts)
         self._limits: RunnerLimits | None = None
-        self._worker: WorkerProcess | None = None
+        self._group: WorkerGroup | None = None
+        self._losses = [0] * config.tensor_parallel_size
 
     async def start(self, progress: ReportProgress) -> RunnerInfo:
         try:
@@ -55,29 +57,36 @@ class ProcessExecutor:
 
     @property
     def is_lost(self) -> bool:
-        return self._worker is None or self._worker.connection.lost.is_set()
+        return self._group is None or self._group.is_lost
 
     @property
     def worker_pid(self) -> int | None:
-        """Process id of the worker; None: it was never started."""
-        return self._worker.pid if self._worker else None
+        """Process id of the worker, of rank 0 in a group; None: it was never started."""
+        return self._group.pids[0] if self._group else None
+
+    def rank_states(self) -> list[RankState]:
+        """What became of each rank so far."""
+        size = self._config.tensor_parallel_size
+        steps = self._group.steps_done if self._group else [0] * size
+        is_up = not self.is_lost
+        return [RankState(is_up, *counts) for counts in zip(steps, self._losses, strict=True)]
 
     def submit(self, step: StepInput) -> asyncio.Future[StepOutput]:
-        if self._worker is None:
+        if self._group is None:
             raise EngineDeadError("the worker was never started")
-        return self._worker.connection.execute(step)
+        return self._group.execute(step)
 
     def send_masks(self, masks: TokenMasks) -> None:
-        if self._worker is not None:
-            self._worker.connection.send(encode_frame(masks))
+        if self._group is not None:
+            self._group.send(encode_frame(masks))
 
     async def wait_lost(self) -> str:
-        if self._worker is None:
+        if self._group is None:
             return "was never started"
-        return await self._worker.wait_lost()
+        return (await self._group.wait_lost()).reason
 
     async def restart(self, progress: ReportProgress, excused: int = 0) -> None:
-        reason = await self.wait_lost()
+        reason = await self._count_loss()
         await asyncio.sleep(self._next_pause(reason, excused))
         try:
             info = await self._spawn(progress)
@@ -92,13 +101,21 @@ class ProcessExecutor:
             )
 
     async def close(self) -> None:
-        if self._worker is not None:
-            await self._worker.close()
+        if self._group is not None:
+            await self._group.close()
 
     async def _spawn(self, progress: ReportProgress) -> RunnerInfo:
-        self._worker = await WorkerProcess.spawn(self._config, progress, self._supervision)
-        # A cancelled wait must not cancel `ready` itself: WorkerProcess.close reads its state.
-        return await asyncio.shield(self._worker.connection.ready)
+        self._group = await WorkerGroup.spawn(self._config, progress, self._supervision)
+        return await self._group.ready()
+
+    async def _count_loss(self) -> str:
+        """Count it for the rank that ended first. Returns how the group ended, see `wait_lost`."""
+        if self._group is None:
+            return "was never started"
+        loss = await self._group.wait_lost()
+        if loss.rank is not None:
+            self._losses[loss.rank] += 1
+        return loss.reason
 
     def _next_pause(self, reason: str, excused: int) -> float:
         """Seconds to wait before the next start.
@@ -106,7 +123,7 @@ class ProcessExecutor:
         Raises:
             EngineDeadError: there were too many restarts.
         """
-        steps_done = self._worker.connection.num_steps_done if self._worker else 0
+        steps_done = self._group.steps_done[0] if self._group else 0
         pause = self._policy.next_pause(
             asyncio.get_running_loop().time(),
             was_useful=steps_done > _SMOKE_TEST_STEPS,

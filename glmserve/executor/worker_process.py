@@ -76,6 +76,21 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """As in `subprocess`; None: the process has not ended."""
+        return self._process.returncode
+
+    @property
+    def was_hung(self) -> bool:
+        """Whether it was killed because of a time-out."""
+        return bool(self._hung)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._process.returncode is None:
+            self._process.kill()
+
     async def wait_lost(self) -> str:
         """Wait until the process is gone. Returns how it ended, as a predicate for "the worker"."""
         await self.connection.lost.wait()
@@ -109,7 +124,7 @@ class WorkerProcess:
 
     def _kill_hung(self, reason: str) -> None:
         self._hung = reason
-        self._process.kill()
+        self.kill()
 
 
 async def _start(connection: socket.socket) -> asyncio.subprocess.Process:

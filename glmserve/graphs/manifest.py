@@ -13,6 +13,7 @@ import msgspec
 
 from glmserve import __version__
 from glmserve.config import (
+    COMPILED_MANIFEST,
     GraphAttention,
     GraphTarget,
     LoadProgress,
@@ -22,7 +23,6 @@ from glmserve.config import (
 )
 from glmserve.errors import CheckpointError
 
-MANIFEST = "manifest.json"
 FORMAT = 1
 
 
@@ -66,7 +66,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 def is_compiled(folder: Path) -> bool:
     """Whether a folder was written by `glmserve compile`."""
-    return (folder / MANIFEST).is_file()
+    return (folder / COMPILED_MANIFEST).is_file()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -75,7 +75,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         CheckpointError: it is damaged, or of another format.
     """
-    path = folder / MANIFEST
+    path = folder / COMPILED_MANIFEST
     data = path.read_bytes()
     try:
         found = msgspec.json.decode(data, type=_AnyFormat).glmserve_format
@@ -99,7 +99,7 @@ class _AnyFormat(msgspec.Struct):
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json, readable by people."""
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    (folder / MANIFEST).write_bytes(text + b"\n")
+    (folder / COMPILED_MANIFEST).write_bytes(text + b"\n")
 
 
 def describe_files(folder: Path) -> dict[str, FileEntry]:
@@ -121,10 +121,12 @@ def check_files(folder: Path, manifest: Manifest, progress: ReportProgress) -> N
     for name, entry in manifest.files.items():
         path = folder / name
         if Path(name).name != name:
-            raise CheckpointError(f"{folder / MANIFEST}: {name} is not a name within the folder")
+            raise CheckpointError(
+                f"{folder / COMPILED_MANIFEST}: {name} is not a name within the folder"
+            )
         if not path.is_file():
             raise CheckpointError(
-                f"{path}: missing, but {MANIFEST} lists it; copy the whole folder"
+                f"{path}: missing, but {COMPILED_MANIFEST} lists it; copy the whole folder"
             )
         if path.stat().st_size != entry.size or _sha256(path) != entry.sha256:
             raise CheckpointError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 BASE = "base"
 HEAD = "head.onnx"
 PAGED = "paged.xml"
-OUTPUT_LAYER = "output-layer.xml"
 
 HEAD_ROWS = 32
 """Rows of the head graph. Only log-probabilities of prompts need it."""

@@ -4,14 +4,14 @@ It is written as OpenVINO's tools write models, with K and V as variables: the o
 attention has no form in files. OpenVINO's own transformation puts that in when the graph is loaded,
 as for OpenVINO GenAI, and finds the attention by the nodes' order.
 
-S tokens of each of B sequences, O output rows, V vocabulary, H hidden size. Before the
-transformation the graph has these inputs, and the last hidden states float32 [O, H] as output:
+S tokens of each of B sequences, V vocabulary, H hidden size. Before the transformation, the graph
+has these inputs and outputs:
 
     input_ids, position_ids, attention_mask     int64 [B, S]
     beam_idx                                    int32 [B]
-    output_rows                                 int64 [O]: of the B*S tokens
-
-The output layer is a graph of its own, from `hidden` [n, H] to `logits` float32 [n, V].
+    sampled_rows, read_rows                     int64 [n], [m]: of the B*S tokens
+    logits                                      float32 [n, V], of the sampled rows
+    hidden                                      float32 [m, H], last hidden states of the read rows
 """
 
 from __future__ import annotations
@@ -34,21 +34,30 @@ def save_paged_graph(builder: OpenVinoBuilder, config: ModelConfig, path: Path) 
     token_ids, mask, positions = (
         _input(name, 2) for name in ("input_ids", "attention_mask", "position_ids")
     )
-    beams, rows = _input("beam_idx", 1, np.int32), _input("output_rows", 1)
+    beams = _input("beam_idx", 1, np.int32)
+    sampled, read = _input("sampled_rows", 1), _input("read_rows", 1)
     attention = _PagedAttention(builder, config, token_ids, mask, positions, beams)
     flat_ids = opset.reshape(token_ids, integers([-1]), False)
     hidden = build_hidden(builder, attention, config, flat_ids)
-    result = _output("hidden", opset.gather(hidden, rows, integers(0)))
-    parameters = [token_ids, mask, positions, beams, rows]
-    model = openvino.Model([result], attention.assignments, parameters, "glmserve")
+    logits = builder.linear(opset.gather(hidden, sampled, integers(0)), "output")
+    results = [
+        _output("logits", logits),
+        _output("hidden", opset.gather(hidden, read, integers(0))),
+    ]
+    parameters = [token_ids, mask, positions, beams, sampled, read]
+    model = openvino.Model(results, attention.assignments, parameters, "glmserve")
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
-def save_output_layer(builder: OpenVinoBuilder, config: ModelConfig, path: Path) -> None:
-    """Write the graph of the output layer at `path`, and its weights beside it."""
-    hidden = opset.parameter([-1, config.hidden_size], np.float32, name="hidden")
-    result = _output("logits", builder.linear(hidden, "output"))
-    openvino.save_model(openvino.Model([result], [hidden], "head"), path, compress_to_fp16=False)
+def output_layer(graph: openvino.Model) -> openvino.Model:
+    """The output layer of a paged graph as a graph of its own, over the same constants: `hidden`
+    [n, H] to `logits` [n, V]."""
+    product = graph.output("logits").get_node().input_value(0).get_node()
+    weight = product.input_value(1)
+    width = product.input_value(0).get_partial_shape()[1].get_length()
+    hidden = opset.parameter([-1, width], np.float32, name="hidden")
+    result = opset.result(opset.matmul(hidden, weight, False, True))
+    return openvino.Model([result], [hidden], "output-layer")
 
 
 def _input(name: str, rank: int, dtype: DTypeLike = np.int64) -> Value:

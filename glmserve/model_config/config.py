@@ -8,6 +8,7 @@ from typing import Literal
 
 from glmserve.config import WeightBits
 from glmserve.contract.prompt_layout import PromptMarks
+from glmserve.contract.shard import WHOLE, Shard
 from glmserve.model_config.modelslim import ModelSlim
 from glmserve.model_config.prefix import PrefixConfig
 
@@ -78,11 +79,24 @@ class ModelConfig:
     """The tokens that determine a prompt's layout; None: prompts are read from left to right."""
     prefix: PrefixConfig | None = None
     """Learnt keys and values before every sequence."""
+    shard: Shard = WHOLE
+    """The part of the model that this config describes, see `local_config`."""
 
     @property
     def prefix_length(self) -> int:
         """Slots of the prefix; 0: there is none."""
         return self.prefix.length if self.prefix else 0
+
+    @property
+    def vocab_rows(self) -> int:
+        """Rows of the embedding and of the output layer that this part holds."""
+        return self.vocab_parts[self.shard.rank]
+
+    @property
+    def vocab_parts(self) -> list[int]:
+        """`vocab_rows` of all ranks."""
+        size = self.shard.size
+        return [len(Shard(rank, size).part(self.vocab_size)) for rank in range(size)]
 
     @property
     def linear_widths(self) -> frozenset[int]:

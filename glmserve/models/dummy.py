@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from glmserve.config import LoadProgress, ReportProgress
+from glmserve.contract.shard import WHOLE, Shard
 from glmserve.model_config import ModelConfig
-from glmserve.models.parameters import Shape, count_parameters, parameter_shapes
+from glmserve.models.cuts import Cut, cut_of, is_summed_bias
+from glmserve.models.parameters import Shape, parameter_shapes
 
 _PERIOD = 1_048_573
 """Random numbers per parameter; larger parameters repeat them. It is prime, so no two rows are
@@ -24,6 +26,7 @@ def dummy_weights(
     device: torch.device,
     progress: ReportProgress,
     seed: int,
+    shard: Shard = WHOLE,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the name and the tensor of each parameter. Activations stay finite at any depth.
 
@@ -34,24 +37,44 @@ def dummy_weights(
         dtype: of all parameters.
         progress: called with bytes done and in all.
         seed: of the random numbers.
+        shard: only this part of each parameter is generated.
     """
     generator = torch.Generator(device="cpu").manual_seed(seed)
     residual_scale = 1.0 / math.sqrt(2 * config.num_layers)
-    done, total = 0, count_parameters(config) * dtype.itemsize
-    for name, shape in parameter_shapes(config).items():
-        parameter = torch.empty(shape, dtype=dtype, device=device)
-        _fill(parameter, name, shape, residual_scale, generator)
+    shapes = parameter_shapes(config)
+    cuts = {name: cut_of(config, name, shard) for name in shapes}
+    own = {
+        name: shape if (c := cuts[name]) is None else c.shape(shape)
+        for name, shape in shapes.items()
+    }
+    done, total = 0, sum(map(math.prod, own.values())) * dtype.itemsize
+    for name, shape in shapes.items():
+        parameter = torch.empty(own[name], dtype=dtype, device=device)
+        _fill(parameter, cuts[name], name, shape, residual_scale, generator)
+        if shard.rank and is_summed_bias(name):
+            parameter.zero_()
         done += parameter.nbytes
         yield name, parameter
         progress(LoadProgress("weights", done, total))
 
 
 def _fill(
-    parameter: Tensor, name: str, shape: Shape, residual_scale: float, generator: torch.Generator
+    part: Tensor,
+    cut: Cut | None,
+    name: str,
+    shape: Shape,
+    residual_scale: float,
+    generator: torch.Generator,
 ) -> None:
+    """Write a part of a parameter.
+
+    Args:
+        cut: the part; None: all of it.
+        shape: of the whole parameter.
+    """
     module, kind = name.split(".")[-2:]
     if module.endswith("norm"):
-        parameter.fill_(1.0 if kind == "weight" else 0.0)
+        part.fill_(1.0 if kind == "weight" else 0.0)
         return
     if module == "embedding":
         deviation = 1.0
@@ -62,9 +85,24 @@ def _fill(
         if module in ("dense", "down"):
             deviation *= residual_scale
     bound = deviation * math.sqrt(3.0)  # of a uniform distribution with that deviation
-    flat = parameter.view(-1)
-    period = min(len(flat), _PERIOD)
-    noise = torch.empty(period).uniform_(-bound, bound, generator=generator).to(parameter)
-    for start in range(0, len(flat), period):
-        part = flat[start : start + period]
-        part.copy_(noise[: len(part)])
+    period = min(math.prod(shape), _PERIOD)
+    noise = torch.empty(period).uniform_(-bound, bound, generator=generator).to(part)
+    if cut is None:
+        _repeat(noise, part.view(-1), 0)
+        return
+    columns = math.prod(shape[1:])
+    at_once = max(1, _PERIOD // columns)
+    for first in range(0, shape[0], at_once):
+        rows = noise.new_empty((min(at_once, shape[0] - first), *shape[1:]))
+        _repeat(noise, rows.view(-1), first * columns)
+        cut.copy(rows, first, part)
+
+
+def _repeat(noise: Tensor, target: Tensor, offset: int) -> None:
+    """Write a stretch of the endless repetition of `noise`, from `offset` on."""
+    done = 0
+    while done < len(target):
+        start = (offset + done) % len(noise)
+        count = min(len(noise) - start, len(target) - done)
+        target[done : done + count] = noise[start : start + count]
+        done += count

@@ -10,6 +10,9 @@ vocabulary, O output rows.
 
 The residual is the stream h, or with residual_post_norm the normed tensor n. The norm that follows
 a sum computes the sum as well, in one pass over memory if Ops has such a kernel.
+
+A rank of a group has some heads, some columns of F and some rows of V. Ranks add what dense and
+down give, and the rows of the embedding, and join the logits (`ops/collectives.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import Parameters
 from glmserve.ops.attention.backend import Cache, Plan
 from glmserve.ops.base import Ops, PackedWeight
+from glmserve.ops.collectives import Collectives
 from glmserve.ops.inputs import Inputs
+from glmserve.ops.linear.segments import Segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +76,16 @@ class Glm(Generic[Cache, Plan]):
     """Weights and the forward pass over one step's batch; see build_model for its arguments."""
 
     def __init__(
-        self, config: ModelConfig, parameters: Parameters, ops: Ops[Cache, Plan], max_context: int
+        self,
+        config: ModelConfig,
+        parameters: Parameters,
+        ops: Ops[Cache, Plan],
+        max_context: int,
+        collectives: Collectives,
     ) -> None:
         self.config = config
         self.ops = ops
+        self.collectives = collectives
         self.embedding = parameters.pop("embedding.weight")
         self.layers = [_layer(parameters, i) for i in range(config.num_layers)]
         self.final_norm = _norm(parameters, "final_norm") if config.final_norm else None
@@ -86,7 +97,7 @@ class Glm(Generic[Cache, Plan]):
         """Write K/V of all tokens to the caches; last hidden states of the output rows, [O, H]."""
         ops = self.ops
         rope_rows = ops.rope_rows(self.rope_table, inputs.positions)
-        stream = Stream(ops.embedding(inputs.input_ids, self.embedding), None)
+        stream = Stream(self._embed(inputs.input_ids), None)
         for layer, cache in zip(self.layers[:-1], caches, strict=False):
             stream = self._attend(layer, stream, rope_rows, cache, inputs.attention)
             stream = self._feed_forward(layer, stream)
@@ -102,7 +113,18 @@ class Glm(Generic[Cache, Plan]):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits of the token after each of the last hidden states [O, H]: float32 [O, V]."""
-        return self.ops.linear(hidden, self.output).float()
+        logits = self.ops.linear(hidden, self.output).float()
+        return self.collectives.join(logits, self.config.vocab_parts)
+
+    def _embed(self, token_ids: Tensor) -> Tensor:
+        """Rows of the embedding, from the ranks that have them: [T, H]."""
+        if self.collectives.shard.size == 1:
+            return self.ops.embedding(token_ids, self.embedding)
+        first = sum(self.config.vocab_parts[: self.collectives.shard.rank])
+        rows = token_ids - first
+        elsewhere = (rows < 0) | (rows >= len(self.embedding))
+        own = self.ops.embedding(rows.masked_fill(elsewhere, 0), self.embedding)
+        return self.collectives.sum(own.masked_fill(elsewhere[:, None], 0))
 
     def _attend(
         self, layer: Layer, stream: Stream, rope_rows: Tensor, cache: Cache, plan: Plan
@@ -111,15 +133,21 @@ class Glm(Generic[Cache, Plan]):
         qkv = self.ops.linear(normed, layer.qkv.weight, layer.qkv.bias)
         heads = qkv.view(len(qkv), -1, self.config.head_dim)  # [T, Hq + 2*Hkv, D]
         attended = self.ops.self_attention(heads, rope_rows, cache, plan).flatten(1)
-        projected = self.ops.linear(attended, layer.dense.weight, layer.dense.bias)
-        return Stream(self._residual(hidden, normed), projected)
+        return Stream(self._residual(hidden, normed), self._summed(attended, layer.dense))
 
     def _feed_forward(self, layer: Layer, stream: Stream) -> Stream:
         ops = self.ops
         hidden, normed = self._norm(stream, layer.post_norm)
         gate_up = ops.linear(normed, layer.gate_up.weight, layer.gate_up.bias)
-        down = ops.linear(self._activate(gate_up), layer.down.weight, layer.down.bias)
+        down = self._summed(self._activate(gate_up), layer.down)
         return Stream(self._residual(hidden, normed), down)
+
+    def _summed(self, x: Tensor, linear: Linear) -> Tensor:
+        """A product whose inputs are spread over the ranks: [T, H]."""
+        if isinstance(linear.weight, Segments):
+            part = linear.weight.multiply(x, linear.bias, self.ops.linear)
+            return self.collectives.ordered_sum(part).to(x.dtype)
+        return self.collectives.sum(self.ops.linear(x, linear.weight, linear.bias))
 
     def _residual(self, hidden: Tensor, normed: Tensor) -> Tensor:
         """The tensor that a block's result is added to; it may be overwritten."""

@@ -37,12 +37,21 @@ class Placement:
     """Dtypes of the stored tensor; None: `dtype`, or any floating point dtype. Numbers of float32
     that are stored as int64 are their bits."""
 
+    @property
+    def reorders(self) -> bool:
+        """Whether rows change places while they are copied."""
+        return bool(self.heads)
+
+    def read(self, stored: Tensor) -> Tensor:
+        """The stored numbers, in `shape`."""
+        if stored.dtype == torch.int64:
+            stored = stored.to(torch.int32).view(torch.float32)
+        return stored.reshape(self.shape)
+
     def copy(self, stored: Tensor, parameter: Tensor) -> None:
         """Copy `stored` into its rows of `parameter`, and cast it."""
         rows = parameter.narrow(0, self.first_row, self.shape[0])
-        if stored.dtype == torch.int64:
-            stored = stored.to(torch.int32).view(torch.float32)
-        stored = stored.reshape(self.shape)
+        stored = self.read(stored)
         if self.heads:
             columns = self.shape[1:]
             rows = rows.view(3, self.heads, -1, *columns)

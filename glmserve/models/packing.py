@@ -5,7 +5,7 @@ So a model never exists twice in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal, Protocol
 
@@ -14,14 +14,17 @@ from torch import Tensor
 from glmserve.config import Quantization
 from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import (
-    INT4_GROUP,
     LINEAR_MODULES,
     QUANTIZED_BITS,
     Parameters,
+    int4_group,
+    is_cut,
 )
 from glmserve.models.quantized_modules import assemble, parts_of
+from glmserve.models.segment_counts import count_of
 from glmserve.ops.base import PackedWeight
-from glmserve.ops.linear.quantized import QuantizedWeight, quantize
+from glmserve.ops.linear.quantized import quantize
+from glmserve.ops.linear.segments import Segments, segments_of
 from glmserve.ops.linear.static import LinearWeight
 
 
@@ -38,13 +41,17 @@ def pack_parameters(
     config: ModelConfig,
     ops: Packer,
     quantization: Quantization | None,
+    *,
+    ordered: bool = False,
 ) -> Parameters:
     """Pack linear weights with `ops`; other parameters stay as they are.
 
     Args:
+        config: of the whole model, or of a rank's part.
         parameters: canonical names and tensors; a quantised weight is several of them, see
             `stored_parameters`.
         quantization: what plain weights are quantised to; None: nothing.
+        ordered: products that ranks add become Segments.
     """
     packed: Parameters = {}
     wanted = parts_of(config) if config.stored_bits is not None else {}
@@ -57,12 +64,20 @@ def pack_parameters(
             parts[kind] = parameter
             if parts.keys() == wanted[module]:
                 weight = assemble(module, halves.pop(module), config, quantization)
-                packed[f"{module}.weight"] = ops.pack_linear(weight)
+                segments = count_of(module, config, quantization) if ordered else 1
+                packed[f"{module}.weight"] = _pack(segments_of(weight, segments), ops)
         elif is_linear and kind == "weight":
-            packed[name] = ops.pack_linear(_quantized(parameter, module, config, quantization))
+            segments = count_of(module, config, quantization) if ordered else 1
+            plain = segments_of(parameter, segments)
+            packed[name] = _pack([_quantized(w, module, config, quantization) for w in plain], ops)
         else:
             packed[name] = parameter
     return packed
+
+
+def _pack(segments: Sequence[LinearWeight], ops: Packer) -> object:
+    packed = tuple(map(ops.pack_linear, segments))
+    return packed[0] if len(packed) == 1 else Segments(packed)
 
 
 def _activation_bits(quantization: Quantization | None) -> Literal[8] | None:
@@ -70,11 +85,12 @@ def _activation_bits(quantization: Quantization | None) -> Literal[8] | None:
 
 
 def _quantized(
-    weight: Tensor, module: str, config: ModelConfig, quantization: Quantization | None
-) -> Tensor | QuantizedWeight:
+    weight: LinearWeight, module: str, config: ModelConfig, quantization: Quantization | None
+) -> LinearWeight:
+    assert isinstance(weight, Tensor)
     if quantization is None or (config.modelslim and config.modelslim.kind(module) == "FLOAT"):
         return weight
     bits = 8 if module == "output" else QUANTIZED_BITS[quantization]
-    groups_fit = bits == 4 and weight.shape[1] % INT4_GROUP == 0
-    rounded = quantize(weight, bits, INT4_GROUP if groups_fit else None)
+    group = int4_group(weight.shape[1], is_cut=is_cut(config, f"{module}.weight"))
+    rounded = quantize(weight, bits, group if bits == 4 else None)
     return replace(rounded, activation_bits=_activation_bits(quantization))

@@ -29,14 +29,14 @@ def parameter_shapes(config: ModelConfig) -> dict[str, Shape]:
     all value heads; `gate_up` rows are the gate, if there is one, then the up projection.
     """
     hidden = config.hidden_size
-    shapes: dict[str, Shape] = {"embedding.weight": (config.vocab_size, hidden)}
+    shapes: dict[str, Shape] = {"embedding.weight": (config.vocab_rows, hidden)}
     for i in range(config.num_layers):
         for name, shape in _layer_shapes(config).items():
             shapes[f"layers.{i}.{name}"] = shape
     if config.final_norm:
         shapes |= _norm_shapes(config, "final_norm")
     if not config.tied_embeddings:
-        shapes["output.weight"] = (config.vocab_size, hidden)
+        shapes["output.weight"] = (config.vocab_rows, hidden)
     return shapes
 
 
@@ -52,6 +52,21 @@ QUANTIZED_BITS: dict[Quantization | None, WeightBits] = {
 INT4_GROUP = 64
 """Columns that share a scale when weights are quantised to 4 bits while loading. Fewer columns are
 more exact and take more memory."""
+
+
+_SMALLER_INT4_GROUPS = (32, 16)
+"""For weights that are cut over ranks so that groups of 64 would be cut."""
+
+
+def int4_group(columns: int, *, is_cut: bool = False) -> int | None:
+    """Columns that share a scale when a weight is quantised to 4 bits while loading; None: all.
+
+    Args:
+        columns: of the weight, or of a rank's part of it.
+        is_cut: columns are cut over ranks.
+    """
+    sizes = (INT4_GROUP, *_SMALLER_INT4_GROUPS) if is_cut else (INT4_GROUP,)
+    return next((size for size in sizes if columns % size == 0), None)
 
 
 class StoredParameter(NamedTuple):
@@ -128,6 +143,11 @@ def is_layer_weight(name: str) -> bool:
     return kind == "weight" and module.rpartition(".")[2] in LINEAR_MODULES - {"output"}
 
 
+def is_cut(config: ModelConfig, name: str) -> bool:
+    """Whether the columns of this weight are cut over ranks."""
+    return config.shard.size > 1 and name.endswith((".dense.weight", ".down.weight"))
+
+
 def count_parameters(config: ModelConfig) -> int:
     """Count of the numbers in all parameters."""
     return sum(math.prod(shape) for shape in parameter_shapes(config).values())
@@ -141,9 +161,6 @@ def weight_bytes(config: ModelConfig, itemsize: int, quantization: Quantization 
         quantization: what unquantised linear weights become.
     """
     layer_bits = config.stored_bits or QUANTIZED_BITS.get(quantization)
-    group_size = config.stored_group_size
-    if config.stored_bits is None and layer_bits == 4:
-        group_size = INT4_GROUP
     total = 0
     for name, shape in parameter_shapes(config).items():
         bits, scales = 8 * itemsize, 0
@@ -151,6 +168,9 @@ def weight_bytes(config: ModelConfig, itemsize: int, quantization: Quantization 
             if _is_quantized(config.modelslim, name):
                 bits, scales = 8, shape[0]
         elif layer_bits and is_layer_weight(name):
+            group_size = config.stored_group_size
+            if config.stored_bits is None and layer_bits == 4:
+                group_size = int4_group(shape[1], is_cut=is_cut(config, name))
             bits, scales = layer_bits, shape[0] * (shape[1] // (group_size or shape[1]))
         elif quantization and name == "output.weight":
             bits, scales = 8, shape[0]

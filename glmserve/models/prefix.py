@@ -8,17 +8,25 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from glmserve.contract.shard import WHOLE, Shard
 from glmserve.errors import CheckpointError
 from glmserve.model_config import ModelConfig
 from glmserve.model_config.prefix import PrefixConfig
+from glmserve.model_config.sharding import kv_heads
 from glmserve.models.checkpoint_files import read_tensors, weight_files
 from glmserve.models.names import interleave_halves
 
 _PREFIX = "transformer.prefix_encoder."
 
 
-def load_prefix(config: ModelConfig, prefix: PrefixConfig, dtype: torch.dtype) -> Tensor:
+def load_prefix(
+    config: ModelConfig, prefix: PrefixConfig, dtype: torch.dtype, shard: Shard = WHOLE
+) -> Tensor:
     """Read or compute the prefix of P slots, in float32, rounded once.
+
+    Args:
+        config: of the whole model.
+        shard: only its key/value heads are returned.
 
     Returns:
         [layers, P, 2*Hkv, D], key heads before value heads, as in a layer's cache.
@@ -37,7 +45,9 @@ def load_prefix(config: ModelConfig, prefix: PrefixConfig, dtype: torch.dtype) -
             f"{prefix.checkpoint}: a prefix of {list(rows.shape)} numbers, expected {wanted}; it "
             "is another model's"
         )
-    keys, values = rows.view(-1, *shape).transpose(0, 1).unbind(2)  # [layers, P, Hkv, D]
+    own = kv_heads(config, shard)
+    pairs = rows.view(-1, *shape)[..., own.start : own.stop, :]
+    keys, values = pairs.transpose(0, 1).unbind(2)  # [layers, P, Hkv, D]
     if config.rope.axes > 1:
         keys = interleave_halves(keys, 3, config.rope.axes)
     return torch.cat((keys, values), dim=2).to(dtype)

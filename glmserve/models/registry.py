@@ -12,6 +12,7 @@ from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import Parameters
 from glmserve.ops.attention.backend import Cache, Plan
 from glmserve.ops.base import Ops
+from glmserve.ops.collectives import ALONE, Collectives
 from glmserve.ops.inputs import Inputs
 
 _MODELS = {
@@ -42,16 +43,21 @@ class Model(Protocol[CacheT, Plan]):
 
 
 def build_model(
-    config: ModelConfig, parameters: Parameters, ops: Ops[Cache, Plan], max_context: int
+    config: ModelConfig,
+    parameters: Parameters,
+    ops: Ops[Cache, Plan],
+    max_context: int,
+    collectives: Collectives = ALONE,
 ) -> Model[Cache, Plan]:
-    """Build the model that `config` describes.
+    """Build the model that `config` describes, or a rank's part of one.
 
     Args:
         parameters: linear weights packed for `ops`. The model takes them and empties the dict.
         max_context: positions of the rotary table.
+        collectives: the ranks that compute the model together.
     """
     module, _, name = _MODELS[config.model_type].partition(":")
     model: Model[Cache, Plan] = getattr(importlib.import_module(module), name)(
-        config, parameters, ops, max_context
+        config, parameters, ops, max_context, collectives
     )
     return model

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from glmserve.config import LoadProgress, ReportProgress
+from glmserve.contract.shard import WHOLE, Shard
 from glmserve.errors import CheckpointError
 from glmserve.model_config import ModelConfig
 from glmserve.models.checkpoint_files import read_tensors, weight_files
+from glmserve.models.cuts import cut_of, is_summed_bias
 from glmserve.models.names import Placement, is_ignorable, placements
-from glmserve.models.parameters import stored_parameters
+from glmserve.models.parameters import Shape, stored_parameters
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -30,20 +32,23 @@ def load_weights(
     dtype: torch.dtype,
     device: torch.device,
     progress: ReportProgress,
+    shard: Shard = WHOLE,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the canonical name and the tensor of each parameter, as soon as all its parts are read.
 
     Args:
+        config: of the whole model.
         checkpoint: folder, or one weights file.
         dtype: of floating point parameters.
         device: of the parameters.
         progress: called with bytes of stored tensors read and in all.
+        shard: only this part of each parameter is read.
 
     Raises:
         CheckpointError: a tensor is missing, unexpected, damaged, of another shape, or of another
             kind of numbers; the message names the file and the tensor.
     """
-    assembly = _Assembly(config, dtype, device)
+    assembly = _Assembly(config, dtype, device, shard)
     progress(LoadProgress("weights", 0, assembly.total_bytes))
     for stored in stored_tensors(config, checkpoint):
         if stored.placement is not None:
@@ -92,34 +97,56 @@ def stored_tensors(config: ModelConfig, checkpoint: Path) -> Iterator[StoredTens
 class _Assembly:
     """Parameters with rows that are not read yet."""
 
-    def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, config: ModelConfig, dtype: torch.dtype, device: torch.device, shard: Shard
+    ) -> None:
+        self._config = config
         self._dtype = dtype
         self._device = device
+        self._shard = shard
         self._shapes = {name: p.shape for name, p in stored_parameters(config).items()}
         self._parts: dict[str, Tensor] = {}
         self._rows_left: dict[str, int] = {}
         self.done_bytes = 0
         self.total_bytes = sum(
-            math.prod(p.shape) * (p.dtype or dtype).itemsize
-            for p in stored_parameters(config).values()
+            math.prod(self._own_shape(name, p.shape)) * (p.dtype or dtype).itemsize
+            for name, p in stored_parameters(config).items()
         )
 
     def add(self, placement: Placement, stored: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Copy a stored tensor into its rows; yield the parameter if all its rows are read."""
         name = placement.parameter
         shape = self._shapes.get(name, placement.shape)
+        cut = cut_of(self._config, name, self._shard)
+        own_shape = self._own_shape(name, shape)
         if name not in self._parts:
             dtype = placement.dtype or self._dtype
-            self._parts[name] = torch.empty(shape, dtype=dtype, device=self._device)
+            # Rows that change places are cut when all are there; only qkv is reordered.
+            held = shape if placement.reorders else own_shape
+            self._parts[name] = torch.empty(held, dtype=dtype, device=self._device)
             self._rows_left[name] = shape[0]
             if placement.optional:
-                self.total_bytes += self._parts[name].nbytes
+                self.total_bytes += math.prod(own_shape) * dtype.itemsize
         parameter = self._parts[name]
-        placement.copy(stored, parameter)
-        self.done_bytes += stored.numel() * parameter.itemsize
+        if cut is None or placement.reorders:
+            placement.copy(stored, parameter)
+        else:
+            cut.copy(placement.read(stored), placement.first_row, parameter)
+        share = placement.shape[0] / shape[0]
+        self.done_bytes += round(share * math.prod(own_shape)) * parameter.itemsize
         self._rows_left[name] -= placement.shape[0]
         if not self._rows_left[name]:
-            yield name, self._parts.pop(name)
+            whole = self._parts.pop(name)
+            if cut is not None and placement.reorders:
+                whole = cut.of(whole)
+            if self._shard.rank and is_summed_bias(name):
+                whole.zero_()
+            yield name, whole
+
+    def _own_shape(self, name: str, shape: Shape) -> Shape:
+        """The shape of this rank's part of a parameter."""
+        cut = cut_of(self._config, name, self._shard)
+        return shape if cut is None else cut.shape(shape)
 
 
 def _check(path: Path, name: str, stored: Tensor, placement: Placement) -> None:

@@ -8,7 +8,8 @@ import msgspec
 
 from glmserve.config import RunnerConfig
 from glmserve.contract.diagnosis import Attempt
-from glmserve.devices.base import PlanningDevice
+from glmserve.contract.shard import SIZES
+from glmserve.devices.base import ParallelDevice, PlanningDevice, refuse_ranks
 from glmserve.devices.registry import device_for
 from glmserve.errors import StartupError
 from glmserve.model_config import ModelConfig
@@ -46,11 +47,26 @@ def _changes(config: RunnerConfig, model: ModelConfig) -> Iterator[Changes]:
             changes = elsewhere | _difference(config, quantization, kv_cache_dtype)
             if changes:
                 yield changes
+    for size in _sizes(config):
+        yield elsewhere | {"tensor_parallel_size": str(size)}
     for name in _LEFT_OUT:
         if getattr(config, name) not in (None, "auto"):
             yield elsewhere | {name: None}
     if device not in ("cpu", None):
         yield {"device": "cpu"}
+
+
+def _sizes(config: RunnerConfig) -> list[int]:
+    """Other numbers of ranks: all if ranks are asked for, else those that have places here."""
+    asked = config.tensor_parallel_size
+    try:
+        device = device_for(config)
+    except StartupError:
+        return []
+    if not isinstance(device, ParallelDevice):
+        return []
+    most = SIZES[-1] if asked > 1 else device.places()
+    return [size for size in SIZES if size != asked and size <= most]
 
 
 def _difference(config: RunnerConfig, quantization: str | None, kv_cache_dtype: str) -> Changes:
@@ -76,6 +92,7 @@ def _attempt(config: RunnerConfig, model: ModelConfig, changes: Changes) -> Atte
     attempt = Attempt(changes=changes)
     try:
         device = device_for(changed)
+        refuse_ranks(device, changed.tensor_parallel_size)
         if not isinstance(device, PlanningDevice):
             return None
         needs = device.memory_needs(changed, model)
@@ -97,7 +114,9 @@ def _attempt(config: RunnerConfig, model: ModelConfig, changes: Changes) -> Atte
 def apply_changes(config: RunnerConfig, changes: Changes) -> RunnerConfig:
     """The options with the changes; an option that is left out has its default."""
     defaults = RunnerConfig(checkpoint=config.checkpoint)
-    values = {
+    values: dict[str, object] = {
         name: getattr(defaults, name) if value is None else value for name, value in changes.items()
     }
+    if size := changes.get("tensor_parallel_size"):
+        values["tensor_parallel_size"] = int(size)
     return msgspec.structs.replace(config, **values)

@@ -10,6 +10,8 @@ import torch
 from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.contract.step import RunnerInfo
 from glmserve.model_config import ModelConfig
+from glmserve.model_config.sharding import local_config
+from glmserve.models.parameters import count_parameters
 from glmserve.models.registry import build_model
 from glmserve.runner.accelerator import Accelerator
 from glmserve.runner.device_sampler import DeviceSampler
@@ -22,6 +24,7 @@ from glmserve.runner.gpu_memory import (
 )
 from glmserve.runner.gpu_runner import GpuRunner
 from glmserve.runner.graphs import DecodeGraphs, StaticAttention, graph_sizes
+from glmserve.runner.limits import agreed
 from glmserve.runner.logprobs import LogprobReader
 from glmserve.runner.torch_runner import TorchTarget, allocate_caches, make_parameters
 from glmserve.runner.warm_up import warm_up
@@ -45,13 +48,16 @@ def load_gpu_runner(
         OptionError: --speculative-tokens is given.
     """
     refuse_drafts(config)
+    collectives = target.collectives
+    own = local_config(model_config, collectives.shard)
     parameters = make_parameters(config, model_config, target, progress)
-    model = build_model(model_config, parameters, target.ops, model_config.max_context)
+    model = build_model(own, parameters, target.ops, own.max_context, collectives)
     # Free memory is measured after loading, and the needs count from before.
-    free = accelerator.free_memory() + gpu_weight_bytes(model_config, target)
+    free = accelerator.free_memory() + gpu_weight_bytes(own, target)
     available = min(free, gpu_memory_budget(config, accelerator.total_memory()))
-    needs = gpu_memory_needs(config, model_config, target, block_size, available)
-    limits = msgspec.structs.replace(needs.plan(config, model_config), resolves_placeholders=True)
+    needs = gpu_memory_needs(config, own, target, block_size, available)
+    limits = agreed(needs.plan(config, own), collectives.smallest)
+    limits = msgspec.structs.replace(limits, resolves_placeholders=True)
     caches = allocate_caches(model_config, target, limits.num_blocks)
     attention = target.ops.attention
     last_tokens = torch.zeros(limits.max_sequences, dtype=torch.int64, device=target.device)
@@ -77,7 +83,7 @@ def load_gpu_runner(
             limits=limits,
             device=target.description,
             dtype=dtype_name(target.dtype),
-            num_parameters=needs.num_parameters,
+            num_parameters=count_parameters(model_config),
             weight_bytes=needs.weights,
             kv_cache_bytes=limits.token_capacity * needs.cache.token_bytes,
         ),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import msgspec
 
 from glmserve.config import RunnerConfig
 from glmserve.contract.step import RunnerLimits
@@ -158,6 +161,19 @@ def plan_limits(
         chunked_prefill=not whole_prompts,
         prefix_cache=not whole_prompts,
         prompt_marks=model.prompt_marks,
+    )
+
+
+def agreed(limits: RunnerLimits, smallest: Callable[[int], int]) -> RunnerLimits:
+    """The limits of a whole group: the KV cache is as large as the smallest rank's.
+
+    Args:
+        smallest: see Collectives.
+    """
+    num_blocks = smallest(limits.num_blocks)
+    capacity = num_blocks * limits.block_size
+    return msgspec.structs.replace(
+        limits, num_blocks=num_blocks, max_context=min(limits.max_context, capacity)
     )
 
 

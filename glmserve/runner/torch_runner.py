@@ -23,15 +23,18 @@ from glmserve.contract.step import (
     no_masks,
 )
 from glmserve.model_config import ModelConfig
+from glmserve.model_config.sharding import local_config
 from glmserve.models.dummy import dummy_weights
 from glmserve.models.packing import pack_parameters
 from glmserve.models.parameters import Parameters, count_parameters, weight_bytes
 from glmserve.models.prefix import load_prefix
 from glmserve.models.registry import Model, build_model
+from glmserve.models.segment_counts import check_segments
 from glmserve.models.weights import load_weights
 from glmserve.ops.attention.backend import Cache, Plan
 from glmserve.ops.attention.slot_cache import SlotBackend
 from glmserve.ops.base import AnyOps, Ops
+from glmserve.ops.collectives import ALONE, Collectives
 from glmserve.ops.inputs import upload
 from glmserve.runner.answers import StepAnswers
 from glmserve.runner.batch import build_batch
@@ -49,6 +52,10 @@ class TorchTarget:
     ops: AnyOps
     quantization: Quantization | None
     """What plain linear weights are quantised to before `ops` packs them; None: nothing."""
+    collectives: Collectives = ALONE
+    """The ranks that compute the model together."""
+    ordered: bool = False
+    """Sums over ranks have one order, whatever the number of ranks."""
 
 
 class TorchRunner(Generic[Cache, Plan]):
@@ -112,20 +119,25 @@ def load_torch_runner(
 ) -> TorchRunner[Any, Any]:
     """Load or generate the weights, build the model, allocate the KV cache.
 
+    Args:
+        model_config: of the whole model, also for a rank of a group.
+
     Raises:
         CheckpointError: the weights cannot be read or do not fit config.json.
+        OptionError: the model cannot be cut into so many parts.
     """
+    own, ops = local_config(model_config, target.collectives.shard), target.ops
     with torch.inference_mode():
         parameters = make_parameters(config, model_config, target, progress)
-        model = build_model(model_config, parameters, target.ops, limits.max_context)
+        model = build_model(own, parameters, ops, limits.max_context, target.collectives)
         caches = allocate_caches(model_config, target, limits.num_blocks)
-    token_bytes = model_config.num_layers * target.ops.attention.token_bytes(model_config.head_dim)
+    token_bytes = own.num_layers * ops.attention.token_bytes(own.head_dim)
     info = RunnerInfo(
         limits=limits,
         device=target.description,
         dtype=dtype_name(target.dtype),
         num_parameters=count_parameters(model_config),
-        weight_bytes=weight_bytes(model_config, target.dtype.itemsize, target.quantization),
+        weight_bytes=weight_bytes(own, target.dtype.itemsize, target.quantization),
         kv_cache_bytes=limits.token_capacity * token_bytes,
     )
     never_sampled = torch.tensor(config.never_sampled, dtype=torch.int64, device=target.device)
@@ -134,6 +146,9 @@ def load_torch_runner(
 
 def allocate_caches(model_config: ModelConfig, target: TorchTarget, num_blocks: int) -> list[Any]:
     """The KV cache of each layer, with the model's prefix in it if it has one.
+
+    Args:
+        model_config: of the whole model.
 
     Raises:
         CheckpointError: the prefix cannot be read or belongs to another model.
@@ -144,7 +159,8 @@ def allocate_caches(model_config: ModelConfig, target: TorchTarget, num_blocks: 
         model_config.num_layers, num_blocks, model_config.head_dim
     )
     if model_config.prefix is not None:
-        prefix = load_prefix(model_config, model_config.prefix, target.dtype)
+        shard = target.collectives.shard
+        prefix = load_prefix(model_config, model_config.prefix, target.dtype, shard)
         if not isinstance(attention, SlotBackend):
             raise TypeError(f"{type(attention).__name__} has no slots for a prefix")
         attention.write_prefix(caches, prefix.to(target.device))
@@ -154,15 +170,23 @@ def allocate_caches(model_config: ModelConfig, target: TorchTarget, num_blocks: 
 def make_parameters(
     config: RunnerConfig, model_config: ModelConfig, target: TorchTarget, progress: ReportProgress
 ) -> Parameters:
-    """Read the checkpoint's weights, or generate random ones (--load-format dummy).
+    """Read this rank's part of the checkpoint's weights, or generate random ones (--load-format
+    dummy).
+
+    Args:
+        model_config: of the whole model.
 
     Raises:
         CheckpointError: the weights cannot be read or do not fit config.json.
+        OptionError: the model cannot be cut into so many parts.
     """
+    dtype, device, shard = target.dtype, target.device, target.collectives.shard
+    own = local_config(model_config, shard)
+    if target.ordered:
+        check_segments(own, target.quantization)
     if config.load_format == "auto":
-        stored = load_weights(
-            model_config, Path(config.checkpoint), target.dtype, target.device, progress
-        )
+        checkpoint = Path(config.checkpoint)
+        stored = load_weights(model_config, checkpoint, dtype, device, progress, shard)
     else:
-        stored = dummy_weights(model_config, target.dtype, target.device, progress, config.seed)
-    return pack_parameters(stored, model_config, target.ops, target.quantization)
+        stored = dummy_weights(model_config, dtype, device, progress, config.seed, shard)
+    return pack_parameters(stored, own, target.ops, target.quantization, ordered=target.ordered)

@@ -15,14 +15,24 @@ from typing import NoReturn
 
 from glmserve.config import LoadProgress, RunnerConfig
 from glmserve.contract.step import Runner
-from glmserve.contract.wire import Failed, Loading, Ready, decode_json, encode_frame, receive_frame
+from glmserve.contract.wire import (
+    RANK_LOST,
+    Failed,
+    Loading,
+    Ready,
+    decode_json,
+    encode_frame,
+    receive_frame,
+)
 from glmserve.devices.affinity import run_on
+from glmserve.devices.base import refuse_ranks
 from glmserve.devices.host import return_free_memory
 from glmserve.devices.registry import device_for
-from glmserve.errors import OptionError, StartupError
+from glmserve.errors import OptionError, RankLostError, StartupError
 from glmserve.process.failure import print_error
 from glmserve.process.parent import die_with
 from glmserve.process.torch_environment import prepare_for_torch
+from glmserve.worker.acknowledging import Acknowledging
 from glmserve.worker.step_loop import execute_steps
 
 _SIGNS_OF_NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't allocate memory")
@@ -42,20 +52,25 @@ def main(descriptor: int, parent: int) -> None:
     prepare_for_torch()
     # The present default of Triton, set because Triton has announced to change it.
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+    # All ranks are on this machine: NCCL must not listen on other interfaces.
+    os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
     with socket.socket(fileno=descriptor) as connection:
         try:
             config = _receive_config(connection)
             runner = _build_runner(connection, config)
-            _serve(connection, runner, debug=config.debug)
+            answers = config.group is None or config.group.shard.rank == 0
+            _serve(connection, runner if answers else Acknowledging(runner), debug=config.debug)
         except (BrokenPipeError, ConnectionResetError):
             sys.exit(0)  # the executor is gone, so no error can be reported
+        except RankLostError:
+            sys.exit(RANK_LOST)  # the executor knows why, and ends all
 
 
 def _serve(connection: socket.socket, runner: Runner, *, debug: bool) -> None:
     """Execute steps; the process exits if one fails."""
     try:
         execute_steps(connection, runner)
-    except ConnectionError:
+    except (ConnectionError, RankLostError):
         raise
     except Exception as error:
         if debug:
@@ -103,10 +118,11 @@ def _build_runner(connection: socket.socket, config: RunnerConfig) -> Runner:
         device = device_for(config)
         if config.cpus is not None and device.name != "cpu":
             raise OptionError(f"--cpus and --numa-node are for the cpu device, not {device.name}")
+        refuse_ranks(device, config.tensor_parallel_size)
         runner = device.create_runner(config, report)
     except StartupError as error:
         _fail(connection, error.message, error.exit_code)
-    except ConnectionError:
+    except (ConnectionError, RankLostError):
         raise
     except Exception as error:  # a hostile or damaged checkpoint can cause any error
         if config.debug:

@@ -157,3 +157,9 @@ def test_little_is_known() -> None:
     """The process that looks has failed, and there is no checkpoint."""
     nothing = msgspec.structs.replace(FAILS, machine=None, checkpoint=None, advice=[])
     assert render(nothing, Language.ENGLISH).count("\n") == 4
+
+
+def test_a_rank_of_a_group() -> None:
+    asked = msgspec.structs.replace(WORKS.plans[0], ranks=2)
+    text = render(msgspec.structs.replace(WORKS, plans=[asked]), Language.ENGLISH)
+    assert "a rank of 2 <- these options" in text

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from glmserve.config import (
+    EMBEDDED_CHECKPOINT,
     CombinationConfig,
     CompilationConfig,
     ConversionConfig,
@@ -212,6 +215,24 @@ def test_a_prefix_needs_lanes(golden_models: Path, tmp_path: Path) -> None:
             *(golden_models / "glm2_base", tmp_path / "c", "openvino", "paged"),
             ptuning_checkpoint=prefix,
         )
+
+
+def test_its_accuracy_is_measured(compiled: Path, tmp_path: Path) -> None:
+    checkpoint = EMBEDDED_CHECKPOINT
+    folder = compile_model(
+        *(checkpoint, tmp_path / "c", "onnxruntime", "lanes"),
+        quantization="w8a8",
+        total_len=512,
+    )
+    command = ["bench", "accuracy", "--tokens", "200", "--dtype", "float32", "--device", "cpu"]
+    result = subprocess.run(
+        [sys.executable, "-m", "glmserve", *command, "--converted", str(folder)],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    _, _, change, *_ = result.stdout.splitlines()[-1].split()
+    assert 0 < float(change) < 0.1
 
 
 def test_modelslim_is_refused(golden_models: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from support.paged_model import PagedModel
+from support.ranks import on_ranks
 
 transformers = pytest.importorskip("transformers")
 
@@ -81,3 +82,14 @@ def test_output_layer_stored_in_spite_of_tied_embeddings(tmp_path: Path) -> None
     weights["lm_head.weight"] = torch.randn(64, 48)
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     assert_alike(tmp_path, transformers.GlmForCausalLM.from_pretrained(tmp_path).eval())
+
+
+@pytest.mark.parametrize("name", ["tied embeddings", "one key/value head"])
+def test_two_ranks(tmp_path: Path, name: str) -> None:
+    original = original_model(**VARIANTS[name])
+    original.save_pretrained(tmp_path)
+    ids = torch.randint(0, 64, (50,))
+    with torch.inference_mode():
+        want = original(ids[None]).logits[0].numpy()
+    for got in on_ranks(2, lambda c: PagedModel(tmp_path, collectives=c).logits(ids.tolist())):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)

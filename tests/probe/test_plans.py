@@ -72,6 +72,8 @@ def test_every_plan_is_what_the_cpu_then_loads_with(
     attempts = attempt_all(config, read_model_config(chatglm2_6b))
     assert attempts[0].changes == {}
     for attempt in attempts:
+        if "tensor_parallel_size" in attempt.changes:
+            continue  # a machine with several NUMA nodes; it needs the other ranks
         changed = apply(config, attempt.changes)
         if attempt.limits is None:
             with pytest.raises(Exception, match="not enough memory"):
@@ -156,3 +158,38 @@ def test_a_gpu_plans_what_it_then_has(golden_models: Path) -> None:
     assert info.limits.token_capacity == planned.token_capacity
     assert info.weight_bytes == needs.weights
     assert info.kv_cache_bytes == planned.token_capacity * needs.cache.token_bytes
+
+
+def test_each_rank_needs_memory_for_its_part(
+    chatglm2_6b: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And has its share of the machine's. All sizes are tried if one is asked for."""
+    monkeypatch.setattr(cpu, "available_memory", lambda: 64 * GIB)
+    model = read_model_config(chatglm2_6b)
+    alone = attempt_all(config_of(chatglm2_6b), model)[0]
+    attempts = attempt_all(config_of(chatglm2_6b, tensor_parallel_size=4), model)
+    sizes = {a.changes.get("tensor_parallel_size", "4"): a for a in attempts if len(a.changes) < 2}
+    assert sizes.keys() == {"1", "2", "4", "8"}
+    for size, attempt in sizes.items():
+        assert attempt.available_bytes == 64 * GIB // int(size)
+        assert attempt.num_parameters == alone.num_parameters
+        part = attempt.weight_bytes * int(size) / alone.weight_bytes
+        assert 1 <= part < 1.1, "2 key/value heads are on several ranks"
+
+
+def test_a_model_that_cannot_be_cut() -> None:
+    config = RunnerConfig(checkpoint=str(EMBEDDED_CHECKPOINT), device="cpu", tensor_parallel_size=8)
+    first, *others = attempt_all(config, read_model_config(EMBEDDED_CHECKPOINT))
+    assert first.exit_code == 2
+    assert "this model can be cut into 1, 2" in first.problem
+    fits = [a.changes for a in others if a.limits and "tensor_parallel_size" in a.changes]
+    assert fits == [{"tensor_parallel_size": "1"}, {"tensor_parallel_size": "2"}]
+
+
+def test_a_device_for_one_process_refuses_ranks() -> None:
+    config = RunnerConfig(
+        checkpoint=str(EMBEDDED_CHECKPOINT), device="null", tensor_parallel_size=2
+    )
+    first = attempt_all(config, read_model_config(EMBEDDED_CHECKPOINT))[0]
+    assert (first.exit_code, first.limits) == (2, None)
+    assert "the null device computes a model in one process" in first.problem

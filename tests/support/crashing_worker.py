@@ -8,13 +8,14 @@ import os
 import random
 import signal
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from support.mixed_requests import requests_of_mixed_lengths
-from support.server_process import ServerProcess, worker_of
+from support.server_process import ServerProcess, workers_of
 
 SCHEMA = {
     "type": "object",
@@ -78,11 +79,19 @@ class Stream:
 
 
 async def read_all(
-    server: ServerProcess, bodies: list[dict[str, Any]], kills: int = 0, seed: int = 0
+    server: ServerProcess,
+    bodies: list[dict[str, Any]],
+    kills: int = 0,
+    seed: int = 0,
+    signals: Sequence[signal.Signals] = (signal.SIGKILL,),
 ) -> tuple[list[Stream], int]:
-    """Read all streams at once, while the worker is killed at random; how often it was."""
+    """Read all streams at once, while a worker is killed at random; how often one was.
+
+    Args:
+        signals: each kill sends one of them to one of the workers, by chance.
+    """
     streams = [Stream(body) for body in bodies]
-    killer = Killer(server, streams, random.Random(seed))
+    killer = Killer(server, streams, random.Random(seed), signals)
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=120) as client:
         killing = asyncio.create_task(killer.kill(kills, client))
@@ -97,10 +106,17 @@ class Killer:
     one that kills it.
     """
 
-    def __init__(self, server: ServerProcess, streams: list[Stream], rng: random.Random) -> None:
+    def __init__(
+        self,
+        server: ServerProcess,
+        streams: list[Stream],
+        rng: random.Random,
+        signals: Sequence[signal.Signals],
+    ) -> None:
         self._server = server
         self._streams = streams
         self._rng = rng
+        self._signals = signals
 
     async def kill(self, most: int, client: httpx.AsyncClient) -> int:
         """Go on until the streams have ended; how often it was killed."""
@@ -121,7 +137,8 @@ class Killer:
 
     async def _kill_once(self, client: httpx.AsyncClient) -> None:
         """And wait for the next."""
-        os.kill(worker_of(self._server.pid), signal.SIGKILL)
+        worker = self._rng.choice(workers_of(self._server.pid))
+        os.kill(worker, self._rng.choice(self._signals))
         while (await client.get("/health/ready")).status_code == 200:
             await asyncio.sleep(0.001)
         while (await client.get("/health/ready")).status_code == 503:

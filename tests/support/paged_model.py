@@ -15,6 +15,7 @@ from glmserve.config import KvCacheDType, Quantization, RunnerConfig, report_not
 from glmserve.contract.prompt_layout import PromptLayout
 from glmserve.contract.step import SamplingInput, ScheduledSequence, StepInput
 from glmserve.model_config import ModelConfig, read_model_config
+from glmserve.model_config.sharding import local_config
 from glmserve.models.packing import pack_parameters
 from glmserve.models.prefix import load_prefix
 from glmserve.models.registry import build_model
@@ -27,6 +28,7 @@ from glmserve.ops.attention.paged_cache import PagedCache
 from glmserve.ops.attention.sdpa import CpuSdpaAttention, SdpaAttention
 from glmserve.ops.attention.slot_cache import SlotBackend
 from glmserve.ops.base import AnyOps, Ops
+from glmserve.ops.collectives import ALONE, Collectives
 from glmserve.ops.cpu.select_ops import NativeKernels, make_cpu_ops
 from glmserve.ops.cpu.torch_ops import TorchCpuOps
 from glmserve.ops.gpu.select_ops import make_ops
@@ -67,14 +69,18 @@ class PagedModel:
         kv_cache_dtype: KvCacheDType = "auto",
         quantization: Quantization | None = None,
         ptuning: Path | None = None,
+        collectives: Collectives = ALONE,
+        ordered: bool = False,
     ) -> None:
-        config = read_model_config(checkpoint, None, ptuning and str(ptuning))
+        whole = read_model_config(checkpoint, None, ptuning and str(ptuning))
+        shard = collectives.shard
+        config = local_config(whole, shard)
         options = RunnerConfig(checkpoint=str(checkpoint), kv_cache_dtype=kv_cache_dtype)
         self.block_size = block_size or {"native": SUBBLOCK, "ascend": 128}.get(operations, 16)
         self.ops = make_operations(operations, options, config, dtype, self.block_size)
-        stored = load_weights(config, checkpoint, dtype, CPU, report_nothing)
-        parameters = pack_parameters(stored, config, self.ops, quantization)
-        self.model = build_model(config, parameters, self.ops, config.max_context)
+        stored = load_weights(whole, checkpoint, dtype, CPU, report_nothing, shard)
+        parameters = pack_parameters(stored, config, self.ops, quantization, ordered=ordered)
+        self.model = build_model(config, parameters, self.ops, config.max_context, collectives)
         self.marks = config.prompt_marks
         self.free = np.random.default_rng(0).permutation(num_blocks).astype(np.int32)
         self.caches = self.ops.attention.allocate(config.num_layers, num_blocks, config.head_dim)
@@ -82,7 +88,7 @@ class PagedModel:
             poison(cache)
         if config.prefix is not None:
             assert isinstance(self.ops.attention, SlotBackend)
-            prefix = load_prefix(config, config.prefix, dtype)
+            prefix = load_prefix(whole, config.prefix, dtype, shard)
             self.ops.attention.write_prefix(self.caches, prefix)
 
     def sequence(self, tokens: int) -> PagedSequence:

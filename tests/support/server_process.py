@@ -129,5 +129,10 @@ def is_worker(pid: int) -> bool:
 
 
 def worker_of(pid: int) -> int:
-    (worker,) = filter(is_worker, children(pid))
+    (worker,) = workers_of(pid)
     return worker
+
+
+def workers_of(pid: int) -> list[int]:
+    """Process ids of a server's workers, by rank."""
+    return sorted(filter(is_worker, children(pid)))

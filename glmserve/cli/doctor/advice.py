@@ -12,14 +12,16 @@ _MIN_GAIN = 1.3
 """Smaller number formats are advised from this factor of KV cache tokens on."""
 _COMPILE = "GLMSERVE_CPU_KERNELS=required pip install ."
 _LIMITS = {"max_model_len", "kv_cache_tokens", "kv_cache_memory", "gpu_memory_utilization"}
+_FORMATS = {"quantization", "kv_cache_dtype"}
 _FIXES: tuple[Callable[[Set[str]], bool], ...] = (
     lambda changed: changed <= {"dtype"},
-    lambda changed: changed <= {"quantization", "kv_cache_dtype"},
+    lambda changed: changed <= _FORMATS,
+    lambda changed: changed <= {"tensor_parallel_size"},
     lambda changed: changed <= _LIMITS,
     lambda changed: "device" in changed,
 )
-"""Kinds of changes: the device's own dtype, smaller number formats, limits left out, another
-device. One attempt of each kind is advised."""
+"""Kinds of changes: the device's own dtype, smaller number formats, other numbers of ranks, limits
+left out, another device. One attempt of each kind is advised."""
 
 
 def advise(
@@ -75,7 +77,7 @@ def _fixes(usable: Sequence[Attempt], arguments: Sequence[str]) -> Iterator[Advi
 def _improvements(
     asked: Attempt, usable: Sequence[Attempt], arguments: Sequence[str], wanted_context: int
 ) -> Iterator[Advice]:
-    here = [a for a in usable if "device" not in a.changes and _is_smaller(a)]
+    here = [a for a in usable if a.changes.keys() <= _FORMATS and _is_smaller(a)]
     context = _context(asked)
     if context < wanted_context:
         if longer := next((a for a in here if _context(a) > context), None):

@@ -133,7 +133,7 @@ def _plans(config: RunnerConfig, model: ModelConfig, attempts: Sequence[Attempt]
     contexts = _contexts(config.max_model_len or model.max_context)
     for attempt in attempts:
         changed = attempt.changes.keys()
-        if attempt.weight_bytes and changed <= {"device", *_FORMATS}:
+        if attempt.weight_bytes and changed <= {"device", "tensor_parallel_size", *_FORMATS}:
             yield _plan(config, model, attempt, contexts)
 
 
@@ -150,6 +150,7 @@ def _plan(
     plan = Plan(
         changes=attempt.changes,
         device=attempt.device,
+        ranks=int(attempt.changes.get("tensor_parallel_size") or config.tensor_parallel_size),
         dtype=attempt.dtype,
         weight_format=quantization or stored,
         kv_cache_format=attempt.dtype if cache == "auto" else cache,

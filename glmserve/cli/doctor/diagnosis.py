@@ -45,11 +45,14 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Memory with certain number formats. Sizes are bytes."""
+    """Memory with certain number formats, and of a rank with certain numbers of ranks. Sizes are
+    bytes."""
 
     changes: dict[str, str | None]
     """Options that differ from the given ones; None: left out."""
     device: str
+    ranks: int = 1
+    """Number of worker processes; sizes are those of the largest."""
     dtype: str
     weight_format: str
     """Format of the linear weights: a dtype, int8, ..."""

@@ -35,8 +35,8 @@ USABLE = Message("can be used: {reason}", "可用：{reason}")
 NOT_USABLE = Message("cannot be used: {reason}", "不可用：{reason}")
 GPU = Message("GPU {number}", "GPU {number}")
 GPU_MEMORY = Message(
-    "{name}, {total}, {free} free; glmserve takes GPU 0",
-    "{name}，显存 {total}，空闲 {free}；glmserve 使用 GPU 0",
+    "{name}, {total}, {free} free; a rank takes the GPU of its number",
+    "{name}，显存 {total}，空闲 {free}；并行进程使用与其编号相同的 GPU",
 )
 
 # The checkpoint.
@@ -85,6 +85,7 @@ MAX_CONTEXT = Message("context", "上下文")
 USERS = Message("users at {context}", "{context} 并发")
 IMPOSSIBLE = Message("cannot be had", "不可行")
 AS_ASKED = Message("<- these options", "← 当前选项")
+RANKS = Message("a rank of {count}", "{count} 个并行进程之一")
 ON_DEVICE = Message("on {device}", "在 {device} 上")
 USERS_EXPLAINED = Message(
     "users at 2k: requests of 2048 tokens, prompt and answer together, that run at once",

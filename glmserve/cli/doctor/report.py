@@ -157,11 +157,14 @@ def _plan(plan: Plan, contexts: Sequence[int], say: Say, asked: Plan) -> list[st
         tokens, context = f"{plan.kv_cache_tokens:,}", f"{plan.max_context:,}"
         users = [str(plan.users[context] or "-") for context in contexts]
         numbers = [format_size(plan.kv_cache_bytes), tokens, context, *users]
-    remark = ""
+    remarks = []
+    if plan.ranks > 1:
+        remarks.append(say(m.RANKS, count=plan.ranks))
     if not plan.changes:
-        remark = say(m.AS_ASKED)
+        remarks.append(say(m.AS_ASKED))
     elif plan.device != asked.device:
-        remark = say(m.ON_DEVICE, device=plan.device)
+        remarks.append(say(m.ON_DEVICE, device=plan.device))
+    remark = " ".join(remarks)
     return [plan.weight_format, plan.kv_cache_format, *sizes, *numbers, remark]
 
 

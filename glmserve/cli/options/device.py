@@ -7,6 +7,7 @@ from typing import get_args
 
 from glmserve.cli import values
 from glmserve.config import AttentionName, CpuKernels, KvCacheDType, Quantization
+from glmserve.contract.shard import SIZES
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +55,18 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="run the model on the CPUs of this NUMA node, and allocate its memory first; with "
         "--device cpu",
+    )
+    group.add_argument(
+        "--tensor-parallel-size",
+        "--tp-size",
+        "--tp",
+        "-tp",
+        type=int,
+        choices=SIZES,
+        default=1,
+        metavar="N",
+        help="cut every layer over N worker processes: 1, 2, 4 or 8. On a CPU they share its NUMA "
+        "nodes or cores, which suits two sockets; on GPUs each has one",
     )
     group.add_argument(
         "--deterministic",

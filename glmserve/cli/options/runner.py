@@ -41,6 +41,7 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
         kv_cache_tokens=options.kv_cache_tokens,
         gpu_memory_utilization=options.gpu_memory_utilization,
         threads=options.threads,
+        tensor_parallel_size=options.tensor_parallel_size,
         debug=options.debug,
         cpus=placement.cpus,
         numa_node=placement.numa_node,

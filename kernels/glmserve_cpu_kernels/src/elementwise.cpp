@@ -65,9 +65,13 @@ void silu_and_mul_of(const void* x, int tokens, int size, void* out) {
       const Floats g = Activation::load(gate + i), up = Activation::load(gate + size + i);
       Activation::store(to + i, mul(mul(g, sigmoid(g)), up));
     }
-    for (; i < size; i++) {
-      const float g = Activation::one(gate[i]);
-      to[i] = Activation::one(g / (1 + std::exp(-g)) * Activation::one(gate[size + i]));
+    if (i < size) {  // by the same operations, so that a number's place does not matter
+      Stored rest[kLanes] = {}, ups[kLanes] = {};
+      std::copy(gate + i, gate + size, rest);
+      std::copy(gate + size + i, gate + 2 * size, ups);
+      const Floats g = Activation::load(rest), up = Activation::load(ups);
+      Activation::store(rest, mul(mul(g, sigmoid(g)), up));
+      std::copy_n(rest, size - i, to + i);
     }
   });
 }

@@ -1,0 +1,201 @@
+"""The worker processes that compute one model together; usually it is one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import msgspec
+
+from glmserve.config import ReportProgress, RunnerConfig, SupervisionConfig
+from glmserve.contract.shard import Group, Shard
+from glmserve.contract.step import RankInfo, RunnerInfo, StepInput, StepOutput
+from glmserve.contract.wire import RANK_LOST, encode_frame
+from glmserve.errors import StartupError, WorkerLostError
+from glmserve.executor.group_progress import GroupProgress
+from glmserve.executor.worker_process import WorkerProcess
+
+
+class Loss(NamedTuple):
+    """How a group ended."""
+
+    reason: str
+    """A predicate for "the worker"."""
+    rank: int | None
+    """The rank that ended first; None: that is not known."""
+
+
+class WorkerGroup:
+    """One worker process for each rank. All get the same frames; rank 0 answers, and the others
+    acknowledge. If one is gone, the others are killed at once.
+
+    Args:
+        workers: by rank.
+        folder: where the ranks find each other; it is removed when they are gone.
+    """
+
+    def __init__(
+        self, workers: Sequence[WorkerProcess], folder: TemporaryDirectory[str] | None
+    ) -> None:
+        self._workers = workers
+        self._folder = folder
+        self._end = asyncio.create_task(self._watch())
+
+    @classmethod
+    async def spawn(
+        cls, config: RunnerConfig, progress: ReportProgress, supervision: SupervisionConfig
+    ) -> WorkerGroup:
+        """Start a process for each rank of `config`.
+
+        Raises:
+            OSError: a process cannot be started.
+        """
+        size = config.tensor_parallel_size
+        folder = TemporaryDirectory(prefix="glmserve-") if size > 1 else None
+        reports = GroupProgress(size, progress)
+        workers: list[WorkerProcess] = []
+        try:
+            for rank in range(size):
+                own = _config_of(config, rank, folder)
+                workers.append(await WorkerProcess.spawn(own, reports.of_rank(rank), supervision))
+        except BaseException:
+            await asyncio.gather(*(worker.close() for worker in workers))
+            _remove(folder)
+            raise
+        return cls(workers, folder)
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids by rank."""
+        return [worker.pid for worker in self._workers]
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a rank is gone."""
+        return any(worker.connection.lost.is_set() for worker in self._workers)
+
+    @property
+    def steps_done(self) -> list[int]:
+        """Number of steps that each rank has done."""
+        return [worker.connection.num_steps_done for worker in self._workers]
+
+    async def ready(self) -> RunnerInfo:
+        """Wait until all ranks have loaded.
+
+        Raises:
+            StartupError: a rank could not load.
+            WorkerLostError: a rank was lost.
+        """
+        # A cancelled wait must not cancel `ready` itself: WorkerProcess.close reads its state.
+        waiting = (asyncio.shield(worker.connection.ready) for worker in self._workers)
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        for kind in (StartupError, BaseException):
+            for error in found:
+                if isinstance(error, kind):
+                    raise error
+        return _together([info for info in found if isinstance(info, RunnerInfo)])
+
+    def execute(self, step: StepInput) -> asyncio.Future[StepOutput]:
+        """Send a step to all ranks.
+
+        Returns:
+            A future of rank 0's output. It fails with WorkerLostError if a rank is lost.
+        """
+        if self.is_lost:
+            failed: asyncio.Future[StepOutput] = asyncio.get_running_loop().create_future()
+            failed.set_exception(WorkerLostError())
+            return failed
+        frame = encode_frame(step)
+        first, *others = [worker.connection.execute(frame) for worker in self._workers]
+        for acknowledgement in others:
+            acknowledgement.add_done_callback(_take_error)
+        return first
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame to all ranks."""
+        for worker in self._workers:
+            worker.connection.send(frame)
+
+    async def wait_lost(self) -> Loss:
+        """Wait until all processes are gone, because one was."""
+        return await asyncio.shield(self._end)
+
+    async def close(self) -> None:
+        """End all processes. Safe to call more than once."""
+        await asyncio.gather(*(worker.close() for worker in self._workers))
+        await self._end
+
+    async def _watch(self) -> Loss:
+        losses = [asyncio.create_task(w.connection.lost.wait()) for w in self._workers]
+        try:
+            await asyncio.wait(losses, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for loss in losses:
+                loss.cancel()
+        # Others would wait for the missing rank for ever, or report that it is missing.
+        ended = [worker.connection.lost.is_set() for worker in self._workers]
+        for worker, has_ended in zip(self._workers, ended, strict=True):
+            if not has_ended:
+                worker.kill()
+        reasons = [await worker.wait_lost() for worker in self._workers]
+        _remove(self._folder)
+        if len(reasons) == 1:
+            return Loss(reasons[0], 0)
+        for worker, reason in zip(self._workers, reasons, strict=True):
+            if worker.was_hung:  # or it waited for a rank that hung
+                return Loss(reason, None)
+        rank = self._first_ended(ended)
+        return Loss(f"lost its rank {rank}, which {reasons[rank]}", rank)
+
+    def _first_ended(self, ended: Sequence[bool]) -> int:
+        """The rank that ended by itself, not because it missed another."""
+        ranks = range(len(self._workers))
+        causes = [r for r in ranks if self._workers[r].exit_code != RANK_LOST]
+        return next((r for r in causes if ended[r]), causes[0] if causes else 0)
+
+
+def _config_of(
+    config: RunnerConfig, rank: int, folder: TemporaryDirectory[str] | None
+) -> RunnerConfig:
+    if folder is None:
+        return config
+    group = Group(Shard(rank, config.tensor_parallel_size), str(Path(folder.name) / "ranks"))
+    return msgspec.structs.replace(config, group=group)
+
+
+def _together(infos: Sequence[RunnerInfo]) -> RunnerInfo:
+    """The facts about a whole group.
+
+    Raises:
+        StartupError: the ranks can do different things.
+    """
+    first = infos[0]
+    if len(infos) == 1:
+        return first
+    for rank, info in enumerate(infos):
+        if info.limits != first.limits:
+            raise StartupError(
+                f"the ranks can do different things: rank {rank} {info.limits}, "
+                f"rank 0 {first.limits}"
+            )
+    return msgspec.structs.replace(
+        first,
+        device=f"{len(infos)} ranks of {first.device}",
+        weight_bytes=sum(info.weight_bytes for info in infos),
+        kv_cache_bytes=sum(info.kv_cache_bytes for info in infos),
+        ranks=tuple(RankInfo(i.device, i.weight_bytes, i.kv_cache_bytes) for i in infos),
+    )
+
+
+def _take_error(acknowledgement: asyncio.Future[StepOutput]) -> None:
+    """An error is reported by rank 0's future."""
+    if not acknowledgement.cancelled():
+        acknowledgement.exception()
+
+
+def _remove(folder: TemporaryDirectory[str] | None) -> None:
+    if folder is not None:
+        folder.cleanup()

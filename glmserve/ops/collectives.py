@@ -1,0 +1,177 @@
+"""Sums and joins over the ranks of a group. Each rank calls the same ones in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from torch._C._distributed_c10d import FileStore
+
+from glmserve.contract.shard import WHOLE, Group, Shard
+from glmserve.errors import RankLostError
+from glmserve.ops.linear.segments import pairwise_sum
+
+_FOREVER = timedelta(days=365)
+"""The executor watches the ranks, and ends all if one hangs."""
+
+Result = TypeVar("Result")
+JoinedGroup = Any
+"""A ProcessGroup, or one of its backends: both have the methods that are called here."""
+
+
+class Collectives(Protocol):
+    """What the ranks do together. A result is the same on every rank, bit for bit.
+
+    Raises:
+        RankLostError: from every method; another rank is gone.
+    """
+
+    shard: Shard
+    """This rank's."""
+
+    def sum(self, x: Tensor) -> Tensor:
+        """The sum of all ranks' x, in its shape and dtype; x may be overwritten."""
+        ...
+
+    def ordered_sum(self, x: Tensor) -> Tensor:
+        """`sum` in an order that is a binary tree over the ranks: see `pairwise_sum`."""
+        ...
+
+    def join(self, x: Tensor, widths: Sequence[int]) -> Tensor:
+        """All ranks' x side by side.
+
+        Args:
+            x: [n, widths[rank]]
+            widths: columns of each rank.
+
+        Returns:
+            [n, sum(widths)]
+        """
+        ...
+
+    def smallest(self, number: int) -> int:
+        """The smallest of all ranks' numbers. The host waits for it."""
+        ...
+
+
+class Alone:
+    """One rank: nothing to do."""
+
+    shard = WHOLE
+
+    def sum(self, x: Tensor) -> Tensor:
+        return x
+
+    def ordered_sum(self, x: Tensor) -> Tensor:
+        return x
+
+    def join(self, x: Tensor, widths: Sequence[int]) -> Tensor:
+        return x
+
+    def smallest(self, number: int) -> int:
+        return number
+
+
+ALONE = Alone()
+
+
+class TorchCollectives:
+    """By torch.distributed.
+
+    Args:
+        group: the ranks, joined.
+        shard: this rank's.
+        device: of the tensors.
+    """
+
+    def __init__(self, group: JoinedGroup, shard: Shard, device: torch.device) -> None:
+        self.shard = shard
+        self._group = group
+        self._device = device
+
+    def sum(self, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        _ask_others(lambda: self._group.allreduce([x]).wait())
+        return x
+
+    def ordered_sum(self, x: Tensor) -> Tensor:
+        return pairwise_sum(self._gather(x))
+
+    def join(self, x: Tensor, widths: Sequence[int]) -> Tensor:
+        padded = F.pad(x, (0, max(widths) - x.shape[1]))
+        parts = zip(self._gather(padded), widths, strict=True)
+        return torch.cat([part[:, :width] for part, width in parts], dim=1)
+
+    def smallest(self, number: int) -> int:
+        shared = torch.tensor([number], device=self._device)
+        _ask_others(lambda: self._group.allreduce([shared], dist.ReduceOp.MIN).wait())
+        return int(shared)
+
+    def _gather(self, x: Tensor) -> list[Tensor]:
+        """x of each rank, in order."""
+        x = x.contiguous()
+        parts = [torch.empty_like(x) for _ in range(self.shard.size)]
+        _ask_others(lambda: self._group.allgather([parts], [x]).wait())
+        return parts
+
+
+def join_by_gloo(group: Group | None) -> Collectives:
+    """Join the group's ranks on the CPUs of this machine.
+
+    gloo connects them by TCP on the loopback interface only.
+
+    Args:
+        group: this rank's place; None: it is alone.
+
+    Raises:
+        RankLostError: another rank is gone.
+    """
+    if group is None:
+        return ALONE
+    size = group.shard.size
+
+    def join() -> JoinedGroup:
+        gloo: Any = dist.ProcessGroupGloo  # its stub lacks the options
+        options = gloo._Options()
+        options._devices = [gloo.create_device(hostname="127.0.0.1")]
+        options._timeout = _FOREVER
+        return gloo(FileStore(group.rendezvous, size), group.shard.rank, size, options)
+
+    return TorchCollectives(_ask_others(join), group.shard, torch.device("cpu"))
+
+
+def join_by(backend: str, group: Group | None, device: torch.device) -> Collectives:
+    """Join the group's ranks by a backend of torch.distributed: nccl, hccl.
+
+    Args:
+        group: this rank's place; None: it is alone.
+        device: of this rank; the current one.
+
+    Raises:
+        RankLostError: another rank is gone.
+    """
+    if group is None:
+        return ALONE
+    size = group.shard.size
+    store = FileStore(group.rendezvous, size)
+
+    def join() -> JoinedGroup:
+        dist.init_process_group(
+            backend, store=store, rank=group.shard.rank, world_size=size, timeout=_FOREVER
+        )
+        return dist.group.WORLD
+
+    return TorchCollectives(_ask_others(join), group.shard, device)
+
+
+def _ask_others(call: Callable[[], Result]) -> Result:
+    """The result of a call that waits for other ranks."""
+    try:
+        return call()
+    except RuntimeError as error:  # what all backends raise
+        raise RankLostError(f"another rank is gone: {error}") from error

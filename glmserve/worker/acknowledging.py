@@ -1,0 +1,38 @@
+"""The runner of a rank that another rank answers for."""
+
+from __future__ import annotations
+
+from glmserve.contract.step import (
+    MaskSource,
+    PendingOutput,
+    Runner,
+    StepInput,
+    StepOutput,
+    no_masks,
+)
+
+
+class Acknowledging:
+    """Executes steps and returns outputs without contents: they only say that a step is done."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.info = runner.info
+        self._runner = runner
+
+    def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput | PendingOutput:
+        """See Runner."""
+        output = self._runner.execute(step, masks)
+        done = StepOutput(step.step_id, [])
+        if isinstance(output, StepOutput):
+            return done
+        wait = output
+
+        def wait_and_acknowledge() -> StepOutput:
+            wait()
+            return done
+
+        return wait_and_acknowledge
+
+    def close(self) -> None:
+        """See Runner."""
+        self._runner.close()
