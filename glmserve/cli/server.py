@@ -18,10 +18,10 @@ from types import FrameType
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
-from starlette.types import ASGIApp
 
 from glmserve.api import ServerContext, create_app
 from glmserve.api.answering.unfinished import finish_unfinished
+from glmserve.api.http.body import BodyMemory
 from glmserve.cli.announce import LoadingBar, announce
 from glmserve.cli.http_server import HttpServer
 from glmserve.cli.journal import open_journal
@@ -103,12 +103,14 @@ class _Server(HttpServer):
     def __init__(
         self,
         engine: Engine,
-        app: ASGIApp,
+        app: Starlette,
         limits: ConnectionConfig,
         tls: ssl.SSLContext | None,
         drain_timeout: float,
     ) -> None:
-        super().__init__(app, limits, tls, math.ceil(drain_timeout) + _ERROR_EVENT_SECONDS)
+        memory: BodyMemory = app.state.body_memory
+        grace_period = math.ceil(drain_timeout) + _ERROR_EVENT_SECONDS
+        super().__init__(app, limits, tls, memory, grace_period)
         self._engine = engine
         self._drain_timeout = drain_timeout
         self._loop: asyncio.AbstractEventLoop | None = None  # while it drains
