@@ -21,6 +21,12 @@ KvCacheDType = Literal["auto", "int8", "fp8"]
 AttentionName = Literal["auto", "native", "triton", "xformers", "npu", "atb", "sdpa"]
 CheckpointLayout = Literal["official", "modelslim"]
 CpuKernels = Literal["auto", "native", "torch"]
+GraphTarget = Literal["onnx", "onnxruntime", "openvino"]
+GraphAttention = Literal["lanes", "paged"]
+SplitStrategy = Literal["greedy", "equal", "loose"]
+
+COMPILED_MANIFEST = "manifest.json"
+"""The file that tells a folder of `glmserve compile` from a checkpoint."""
 
 EMBEDDED_CHECKPOINT = Path(__file__).parent / "assets" / "glm-tiny"
 """The model that is served if the command line names none."""
@@ -44,6 +50,56 @@ class ConversionConfig:
     calibration: int | None = None
     """Descriptor of a file with token ids, native int32: a text that shows the ranges of
     activations. None: they are rounded row by row."""
+
+    @property
+    def partial(self) -> str:
+        """Folder that is written, and renamed to the target when it is complete."""
+        return f"{self.target}.partial"
+
+
+class CompilationConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of `glmserve compile`. Sent to the compiler's process as JSON."""
+
+    source: str
+    """Folder with config.json and weights, or one weights file with config.json beside it."""
+    target: str
+    """Folder to write; must be empty or not exist."""
+    runtime: GraphTarget
+    """What the graphs are for; `onnx`: standard operators only."""
+    ptuning_checkpoint: str | None = None
+    """P-Tuning v2 prefix: a folder with config.json and weights, or one weights file."""
+    attention: GraphAttention
+    """lanes: static graphs, and a lane of the cache for each sequence; paged: one dynamic graph
+    over a paged cache, by OpenVINO."""
+    dtype: DTypeName = "auto"
+    quantization: Quantization | None = None
+    """Format for linear weights that the checkpoint does not quantise; None: as they are."""
+    total_len: int | None = None
+    """Slots of a lane; None: the model's context, up to a limit."""
+    prompt_len: int = 128
+    """Tokens of a prompt that the base graph computes at once."""
+    batch_sizes: tuple[int, ...] = (1, 8)
+    """Lanes of each incremental graph."""
+    split: int = 1
+    """Parts into which the layers are cut, for as many devices."""
+    split_strategy: SplitStrategy = "loose"
+    device_memory: int | None = None
+    """Bytes of each device; None: not limited."""
+    rope_scaling: RopeScaling | None = None
+
+    @property
+    def partial(self) -> str:
+        """Folder that is written, and renamed to the target when it is complete."""
+        return f"{self.target}.partial"
+
+
+class CombinationConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of `glmserve combine`. Sent to its process as JSON."""
+
+    folders: list[str]
+    """Compiled folders."""
+    target: str
+    """Folder to write; must be empty or not exist."""
 
     @property
     def partial(self) -> str:

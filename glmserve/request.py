@@ -29,8 +29,10 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     top_logprobs: int | None = None
     """Report log-probabilities of each output token and of this many most likely ones; None: report
     none."""
+    logprob_token_ids: tuple[int, ...] = ()
+    """Report those of these ids as well; only with `top_logprobs`."""
     prompt_logprobs: int | None = None
-    """The same for the prompt's tokens except the first."""
+    """The same as `top_logprobs` for the prompt's tokens except the first."""
     pool: bool = False
     """Report the sum of the last hidden states of the prompt."""
 

@@ -16,7 +16,7 @@ from glmserve.api.answering.structure import DROPPED_HEADER
 from glmserve.api.anthropic.errors import PATH as ANTHROPIC_PATH
 from glmserve.api.anthropic.errors import REQUEST_ID_HEADER as ANTHROPIC_ID_HEADER
 from glmserve.api.anthropic.errors import anthropic_error_body
-from glmserve.api.anthropic.handlers import MessagesEndpoint, count_tokens
+from glmserve.api.anthropic.handlers import MessagesEndpoint, count_tokens, render_message
 from glmserve.api.http.auth import ApiKeyMiddleware
 from glmserve.api.http.body import BodyMemory
 from glmserve.api.http.cors import CorsMiddleware
@@ -32,8 +32,10 @@ from glmserve.api.http.quota_headers import QuotaHeadersMiddleware
 from glmserve.api.http.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
 from glmserve.api.http.unread_body import UnreadBodyMiddleware
 from glmserve.api.openai.chat import ChatEndpoint
+from glmserve.api.openai.chat_batch import ChatBatchEndpoint
 from glmserve.api.openai.completions import CompletionsEndpoint
 from glmserve.api.openai.embeddings import embeddings
+from glmserve.api.openai.invocations import invocations
 from glmserve.api.openai.models import list_models, retrieve_model
 from glmserve.api.openai.render import render_chat, render_completion
 from glmserve.api.openai.responses.background import BackgroundResponses
@@ -44,6 +46,7 @@ from glmserve.api.openai.responses.handlers import (
     create_response,
     delete_response,
     list_input_items,
+    render_response,
     retrieve_response,
 )
 from glmserve.api.openai.responses.store import ResponseStore
@@ -62,7 +65,8 @@ def create_app(context: ServerContext) -> Starlette:
     """The application that serves this context."""
     store = ResponseStore(context.config.response_store_size)
     responses = ResponsesEndpoint(store)
-    endpoints = (ChatEndpoint(), CompletionsEndpoint(), MessagesEndpoint())
+    endpoints = (ChatEndpoint(), CompletionsEndpoint(), MessagesEndpoint(), ChatBatchEndpoint())
+    chat, completions, *_ = (answering(endpoint, context) for endpoint in endpoints)
     app = Starlette(
         routes=[
             *(Route(e.path, answering(e, context), methods=["POST"]) for e in endpoints),
@@ -70,11 +74,13 @@ def create_app(context: ServerContext) -> Starlette:
             Route(
                 f"{responses.path}/input_tokens", count_input_tokens(responses), methods=["POST"]
             ),
+            Route(f"{responses.path}/render", render_response(responses), methods=["POST"]),
             Route("/v1/responses/{response_id}/cancel", cancel_response, methods=["POST"]),
             Route("/v1/responses/{response_id}", retrieve_response, methods=["GET"]),
             Route("/v1/responses/{response_id}", delete_response, methods=["DELETE"]),
             Route("/v1/responses/{response_id}/input_items", list_input_items),
             Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
+            Route("/v1/messages/render", render_message, methods=["POST"]),
             Route("/v1/chat/completions/render", render_chat, methods=["POST"]),
             Route("/v1/completions/render", render_completion, methods=["POST"]),
             Route("/v1/embeddings", embeddings, methods=["POST"]),
@@ -83,6 +89,8 @@ def create_app(context: ServerContext) -> Starlette:
             Route("/tokenize", tokenize, methods=["POST"]),
             Route("/detokenize", detokenize, methods=["POST"]),
             Route("/tokenizer_info", tokenizer_info),
+            Route("/invocations", invocations(chat, completions, embeddings), methods=["POST"]),
+            Route("/ping", ready, methods=["GET", "POST"]),
             Route("/health", ready),
             Route("/health/live", live),
             Route("/health/ready", ready),
@@ -142,6 +150,7 @@ def _middleware(context: ServerContext) -> list[Middleware]:
     if config.api_keys:
         open_paths = [
             "/admin/drain",  # has a key of its own
+            "/ping",
             *(["/metrics"] if config.public_metrics else []),
             *(["/docs", "/openapi.json"] if config.public_docs else []),
         ]

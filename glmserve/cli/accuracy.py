@@ -13,6 +13,7 @@ import msgspec
 
 from glmserve.cli import values
 from glmserve.config import (
+    COMPILED_MANIFEST,
     EMBEDDED_CHECKPOINT,
     KvCacheDType,
     Quantization,
@@ -120,7 +121,7 @@ def _add_way_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=[],
         metavar="PATH",
-        help="checkpoints that glmserve convert has made of this one",
+        help="checkpoints and folders that glmserve convert and compile have made of this one",
     )
 
 
@@ -147,7 +148,16 @@ def _add_text_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _ways(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, str]]]:
+_OF_THE_FOLDER = {
+    "device": "auto",
+    "dtype": "auto",
+    "kv_cache_tokens": None,
+    "max_step_tokens": None,
+}
+"""Options of a compiled folder, which decides them itself."""
+
+
+def _ways(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, str | None]]]:
     """Yield the name of each variant, and the fields of RunnerConfig that it changes."""
     none_named = not (options.quantization or options.kv_cache_dtype or options.converted)
     for name in get_args(Quantization) if none_named else options.quantization:
@@ -155,7 +165,8 @@ def _ways(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, str]]]:
     for name in _KV_CACHE_DTYPES if none_named else options.kv_cache_dtype:
         yield f"--kv-cache-dtype {name}", {"kv_cache_dtype": name}
     for path in options.converted:
-        yield str(path), {"checkpoint": str(path)}
+        is_compiled = (path / COMPILED_MANIFEST).is_file()
+        yield str(path), {"checkpoint": str(path), **(_OF_THE_FOLDER if is_compiled else {})}
 
 
 def _read_windows(options: argparse.Namespace, model: ModelConfig) -> list[Window]:
@@ -188,7 +199,7 @@ def _read_text(path: Path) -> str:
 
 
 async def _compare_all(
-    plain: RunnerConfig, ways: Sequence[tuple[str, dict[str, str]]], windows: list[Window]
+    plain: RunnerConfig, ways: Sequence[tuple[str, dict[str, str | None]]], windows: list[Window]
 ) -> int:
     from glmserve.evaluation import compare
 

@@ -25,7 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     # Not before Ctrl-C can be answered: importing them takes tenths of a second.
-    from glmserve.cli import bench, compat, convert, doctor, generate, golden, replay, serve
+    from glmserve.cli import (
+        bench,
+        combine,
+        compat,
+        compile,
+        convert,
+        doctor,
+        generate,
+        golden,
+        replay,
+        serve,
+    )
 
     parser: argparse.ArgumentParser = _Parser(
         prog="glmserve",
@@ -40,6 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
     doctor.add_command(commands)
     generate.add_command(commands)
     convert.add_command(commands)
+    compile.add_command(commands)
+    combine.add_command(commands)
     golden.add_command(commands)
     replay.add_command(commands)
     bench.add_command(commands)

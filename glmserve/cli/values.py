@@ -67,6 +67,13 @@ def http_error_status(text: str) -> int:
     return value
 
 
+def batch_sizes(text: str) -> tuple[int, ...]:
+    """Numbers of sequences, such as 1,8,16; ascending, each once."""
+    if not re.fullmatch(r"[1-9]\d{0,4}(,[1-9]\d{0,4})*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of sizes; write it like 1,8,16")
+    return tuple(sorted(set(map(int, text.split(",")))))
+
+
 def cpu_list(text: str) -> tuple[int, ...]:
     """CPU numbers in Linux's notation: 0-3,8 is 0, 1, 2, 3 and 8."""
     found: set[int] = set()

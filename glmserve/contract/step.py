@@ -44,6 +44,9 @@ class SamplingInput(msgspec.Struct, frozen=True, array_like=True):
     top_logprobs: int | None = None
     """Report log-probabilities of the chosen token and of this many most likely ones; None: report
     none."""
+    logprob_token_ids: tuple[int, ...] = ()
+    """Ids below the size of the vocabulary. Report their log-probabilities, too, after those of the
+    most likely ones; empty if `top_logprobs` is None."""
 
 
 class ScoreInput(msgspec.Struct, frozen=True, array_like=True):
@@ -127,7 +130,8 @@ class Logprobs(msgspec.Struct, frozen=True, array_like=True):
     logprob: float
     """Of the token itself; -inf if its probability is 0."""
     top_ids: list[int]
-    """Most likely ids that can be sampled, by descending probability."""
+    """Most likely ids that can be sampled, by descending probability; then the ids of
+    `logprob_token_ids`, in their order."""
     top_logprobs: list[float]
 
 

@@ -3,29 +3,22 @@ memory, except during a calibration."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from glmserve.config import ConversionConfig, LoadProgress, ReportProgress
+from glmserve.converter.folder import appearing_whole, copy_other_files, write_config
 from glmserve.converter.layout import Layout, OfficialLayout
 from glmserve.converter.modelslim import modelslim_layout
 from glmserve.converter.shards import SHARD_BYTES, ShardWriter
 from glmserve.errors import CheckpointError, OptionError
-from glmserve.model_config import ModelConfig, model_name, read_model_config
-from glmserve.model_config.reader import read_json_object
+from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.models.checkpoint_files import weight_files
 from glmserve.models.parameters import is_layer_weight
 from glmserve.models.weights import StoredTensor, stored_tensors
-
-_COPIED_SUFFIXES = {".json", ".model", ".txt", ".jinja", ".py"}
-_COPIED_PREFIXES = ("LICENSE", "MODEL_LICENSE")
 
 
 @dataclass
@@ -61,15 +54,15 @@ def convert(
     report = Report()
     total = sum(path.stat().st_size for path in weight_files(source))
     layout = _layout(conversion, model, source, progress)
-    with _appearing_whole(Path(conversion.partial), Path(conversion.target)) as folder:
+    with appearing_whole(Path(conversion.partial), Path(conversion.target)) as folder:
         writer = ShardWriter(folder, shard_bytes, layout.weights_name)
         for stored in stored_tensors(model, source):
             _convert_tensor(stored, layout, writer, report)
             report.source_bytes += stored.tensor.nbytes
             progress(LoadProgress("weights", report.source_bytes, total))
         report.files, report.target_bytes = writer.finish(), writer.total_bytes
-        _copy_other_files(model.path.parent, folder)
-        _write_config(layout, model.path, folder)
+        copy_other_files(model.path.parent, folder)
+        write_config(model.path, folder, layout.config_fields())
         layout.finish(folder)
     return report
 
@@ -95,18 +88,6 @@ def _check(conversion: ConversionConfig, model: ModelConfig) -> None:
             raise OptionError(f"{width} columns of 4 bits do not fill whole bytes")
 
 
-@contextmanager
-def _appearing_whole(folder: Path, target: Path) -> Iterator[Path]:
-    """A new folder that is renamed to `target` at the end, or removed on an error."""
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-        folder.rename(target)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
 def _convert_tensor(
     stored: StoredTensor, layout: Layout, writer: ShardWriter, report: Report
 ) -> None:
@@ -122,23 +103,3 @@ def _convert_tensor(
     for name, tensor in tensors.items():
         writer.add(name, tensor)
     report.errors[parameter.split(".")[-2]].append(rounded.relative_error)
-
-
-def _copy_other_files(source: Path, folder: Path) -> None:
-    """Copy tokenizer, templates, licence, and the publisher's code, which glmserve never runs."""
-    for path in sorted(source.iterdir()):
-        is_wanted = path.suffix in _COPIED_SUFFIXES or path.name.startswith(_COPIED_PREFIXES)
-        if path.is_file() and is_wanted and not path.name.endswith(".index.json"):
-            shutil.copyfile(path, folder / path.name)
-    templates = source / "additional_chat_templates"
-    if templates.is_dir():
-        shutil.copytree(templates, folder / templates.name)
-
-
-def _write_config(layout: Layout, source: Path, folder: Path) -> None:
-    """Write the source's config.json with the fields of the quantisation added."""
-    fields = {**read_json_object(source), **layout.config_fields()}
-    # The folder's name may be the only hint to the generation, and the new folder has another name.
-    fields["_name_or_path"] = fields.get("_name_or_path") or model_name(source.parent)
-    text = json.dumps(fields, indent=2, ensure_ascii=False)
-    (folder / "config.json").write_text(text + "\n", encoding="utf-8")

@@ -82,7 +82,7 @@ class NullRunner:
             step.step_id,
             token_ids,
             _reports(token_ids, sampling),
-            [[_certain(t) for t in s.score.targets] for s in step.sequences if s.score],
+            [[_certain(t, 1) for t in s.score.targets] for s in step.sequences if s.score],
             [bytes(4) for s in step.sequences if s.pool],
         )
 
@@ -116,9 +116,13 @@ def _reports(token_ids: list[int], sampling: list[SamplingInput]) -> list[Logpro
     if all(s.top_logprobs is None for s in sampling):
         return []
     pairs = zip(token_ids, sampling, strict=True)
-    return [None if s.top_logprobs is None else _certain(t) for t, s in pairs]
+    return [
+        None if s.top_logprobs is None else _certain(t, s.top_logprobs, s.logprob_token_ids)
+        for t, s in pairs
+    ]
 
 
-def _certain(token_id: int) -> Logprobs:
+def _certain(token_id: int, count: int, given_ids: tuple[int, ...] = ()) -> Logprobs:
     """Log-probability 0: every token has probability 1."""
-    return Logprobs(0.0, [token_id], [0.0])
+    ids = [*[token_id][:count], *given_ids]
+    return Logprobs(0.0, ids, [0.0] * len(ids))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
+from glmserve.config import GraphTarget, RunnerConfig
 from glmserve.devices.base import Device, DeviceInfo
 from glmserve.errors import DeviceError, OptionError
+from glmserve.graphs.manifest import is_compiled, read_manifest
 
 ENTRY_POINT_GROUP = "glmserve.devices"
 
@@ -16,14 +19,47 @@ _BUILT_IN = {
     "cpu": "glmserve.devices.cpu:CpuDevice",
     "null": "glmserve.devices.null:NullDevice",
     "ascend": "glmserve.devices.ascend:AscendDevice",
+    "onnxruntime": "glmserve.devices.onnxruntime:OnnxRuntimeDevice",
+    "openvino": "glmserve.devices.openvino:OpenVinoDevice",
 }
 _AUTO_ORDER = ("cuda", "rocm", "ascend", "cpu")
+
+_BY_RUNTIME: dict[GraphTarget, str] = {
+    "onnx": "onnxruntime",
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+}
+"""The device for folders that were compiled for a runtime."""
+_WITH_PLACE = frozenset(_BY_RUNTIME.values())
+"""Devices that `:PLACE` may follow, a device or execution provider of their runtime."""
 
 
 def device_names() -> list[str]:
     """All names that --device accepts besides auto."""
     plugins = [entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)]
     return [*_BUILT_IN, *sorted(set(plugins) - _BUILT_IN.keys())]
+
+
+def device_for(config: RunnerConfig) -> Device:
+    """The device of a worker's options. With `auto`, a compiled folder decides.
+
+    Raises:
+        CheckpointError: the folder's manifest is damaged.
+        OptionError: no device has this name, or it does not serve compiled folders.
+        DeviceError: it cannot be used on this machine; the message has the reason.
+    """
+    folder = Path(config.checkpoint)
+    if not is_compiled(folder):
+        return select_device(config.device)
+    runtime = read_manifest(folder).runtime
+    if config.device == "auto":
+        return select_device(_BY_RUNTIME[runtime])
+    if config.device.partition(":")[0] not in {*_WITH_PLACE, "null"}:
+        raise OptionError(
+            f"--device {config.device}: {folder} was compiled for {runtime}; leave --device out, "
+            "or serve the checkpoint that was compiled"
+        )
+    return select_device(config.device)
 
 
 def select_device(name: str) -> Device:
@@ -51,12 +87,15 @@ def probe(device: Device) -> DeviceInfo:
 
 
 def load_device(name: str) -> Device:
-    """The plugin of this name, whether or not it can be used.
+    """The plugin of this name, whether or not it can be used. The name may have a place.
 
     Raises:
         OptionError: no device has this name.
         DeviceError: its package cannot be imported.
     """
+    base, colon, place = name.partition(":")
+    if base in _WITH_PLACE and bool(colon) == bool(place):
+        name = base
     if name in _BUILT_IN:
         module, _, attribute = _BUILT_IN[name].partition(":")
         device: Device = getattr(import_module(module), attribute)()

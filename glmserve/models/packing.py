@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -22,21 +22,29 @@ from glmserve.models.parameters import (
 )
 from glmserve.models.quantized_modules import assemble, parts_of
 from glmserve.models.segment_counts import count_of
-from glmserve.ops.base import AnyOps
+from glmserve.ops.base import PackedWeight
 from glmserve.ops.linear.quantized import quantize
 from glmserve.ops.linear.segments import Segments, segments_of
 from glmserve.ops.linear.static import LinearWeight
 
 
+class Packer(Protocol):
+    """What brings linear weights into a layout: the Ops of a device, or a file."""
+
+    def pack_linear(self, weight: LinearWeight) -> PackedWeight:
+        """Bring a linear weight [out, in] into the layout."""
+        ...
+
+
 def pack_parameters(
     parameters: Iterable[tuple[str, Tensor]],
     config: ModelConfig,
-    ops: AnyOps,
+    ops: Packer,
     quantization: Quantization | None,
     *,
     ordered: bool = False,
 ) -> Parameters:
-    """Pack linear weights for `ops`; other parameters stay as they are.
+    """Pack linear weights with `ops`; other parameters stay as they are.
 
     Args:
         config: of the whole model, or of a rank's part.
@@ -67,7 +75,7 @@ def pack_parameters(
     return packed
 
 
-def _pack(segments: Sequence[LinearWeight], ops: AnyOps) -> object:
+def _pack(segments: Sequence[LinearWeight], ops: Packer) -> PackedWeight:
     packed = tuple(map(ops.pack_linear, segments))
     return packed[0] if len(packed) == 1 else Segments(packed)
 

@@ -57,13 +57,7 @@ class Ops(Generic[Cache, Plan]):
         float32, as in the code of ChatGLM3 and GLM-4. (In half precision it is off by 0.5 at
         position 1024.)
         """
-        exponents = torch.arange(0, rope.dim, 2, dtype=torch.float32, device=device) / rope.dim
-        frequencies = 1.0 / rope.base**exponents
-        if rope.rounded_frequencies:
-            frequencies = frequencies.half().float()
-        positions = torch.arange(length, dtype=torch.float32, device=device) / rope.position_divisor
-        angles = torch.outer(positions, frequencies)
-        return torch.polar(torch.ones_like(angles), angles)
+        return rope_table(rope, length, device)
 
     # --- per step ------------------------------------------------------------------------------
 
@@ -193,6 +187,17 @@ class Ops(Generic[Cache, Plan]):
 AnyOps = Ops[Any, Any]
 """Operations that an option selects at run time, with the attention backend that belongs to
 them."""
+
+
+def rope_table(rope: RopeConfig, length: int, device: torch.device) -> Tensor:
+    """See `Ops.rope_table`."""
+    exponents = torch.arange(0, rope.dim, 2, dtype=torch.float32, device=device) / rope.dim
+    frequencies = 1.0 / rope.base**exponents
+    if rope.rounded_frequencies:
+        frequencies = frequencies.half().float()
+    positions = torch.arange(length, dtype=torch.float32, device=device) / rope.position_divisor
+    angles = torch.outer(positions, frequencies)
+    return torch.polar(torch.ones_like(angles), angles)
 
 
 def _as_complex(x: Tensor) -> Tensor:

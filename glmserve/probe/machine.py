@@ -20,7 +20,10 @@ _INSTRUCTION_SETS = (
     *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"),
     *("asimd", "asimddp", "bf16", "i8mm", "sve"),
 )
-_PACKAGES = ("torch", "triton", "transformers", "xformers", "torch_npu")
+_PACKAGES = (
+    *("torch", "triton", "transformers", "xformers"),
+    *("torch_npu", "onnxruntime", "openvino"),
+)
 _INTERNAL_DEVICES = {"null"}
 """Devices for measuring only, left out of the list of devices."""
 

@@ -10,7 +10,7 @@ from glmserve.config import RunnerConfig
 from glmserve.contract.diagnosis import Attempt
 from glmserve.contract.shard import SIZES
 from glmserve.devices.base import ParallelDevice, PlanningDevice, refuse_ranks
-from glmserve.devices.registry import select_device
+from glmserve.devices.registry import device_for
 from glmserve.errors import StartupError
 from glmserve.model_config import ModelConfig
 
@@ -39,7 +39,7 @@ def attempt_all(config: RunnerConfig, model: ModelConfig) -> list[Attempt]:
 
 def _changes(config: RunnerConfig, model: ModelConfig) -> Iterator[Changes]:
     """Changes worth trying, least loss of accuracy first."""
-    device = _name_of(config.device)
+    device = _name_of(config)
     elsewhere: Changes = {} if device else {"device": "cpu"}
     quantizations = _QUANTIZATIONS if model.stored_bits is None else (config.quantization,)
     for quantization in dict.fromkeys((config.quantization, *quantizations)):
@@ -60,7 +60,7 @@ def _sizes(config: RunnerConfig) -> list[int]:
     """Other numbers of ranks: all if ranks are asked for, else those that have places here."""
     asked = config.tensor_parallel_size
     try:
-        device = select_device(config.device)
+        device = device_for(config)
     except StartupError:
         return []
     if not isinstance(device, ParallelDevice):
@@ -78,10 +78,10 @@ def _difference(config: RunnerConfig, quantization: str | None, kv_cache_dtype: 
     return changes
 
 
-def _name_of(device: str) -> str | None:
+def _name_of(config: RunnerConfig) -> str | None:
     """The name of the selected device, also for "auto"; None: it cannot be used."""
     try:
-        return select_device(device).name
+        return device_for(config).name
     except StartupError:
         return None
 
@@ -91,7 +91,7 @@ def _attempt(config: RunnerConfig, model: ModelConfig, changes: Changes) -> Atte
     changed = apply_changes(config, changes)
     attempt = Attempt(changes=changes)
     try:
-        device = select_device(changed.device)
+        device = device_for(changed)
         refuse_ranks(device, changed.tensor_parallel_size)
         if not isinstance(device, PlanningDevice):
             return None

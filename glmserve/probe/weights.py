@@ -6,8 +6,10 @@ from pathlib import Path
 
 import torch
 
+from glmserve.config import report_nothing
 from glmserve.contract.diagnosis import Weights
 from glmserve.errors import CheckpointError
+from glmserve.graphs.manifest import check_files, is_compiled, read_manifest
 from glmserve.model_config import ModelConfig
 from glmserve.model_config.reader import read_json_object
 from glmserve.models.checkpoint_files import weight_files
@@ -18,6 +20,8 @@ from glmserve.models.weights import stored_tensors
 def look_at_weights(model: ModelConfig, checkpoint: Path) -> Weights:
     """Find the errors that loading would raise, by the same code. Tensors are memory-mapped, not
     read."""
+    if is_compiled(checkpoint):
+        return _look_at_compiled(checkpoint)
     try:
         files = list(weight_files(checkpoint))
     except CheckpointError as error:
@@ -35,6 +39,17 @@ def look_at_weights(model: ModelConfig, checkpoint: Path) -> Weights:
     except RuntimeError as error:  # torch's, where a file cannot be mapped into memory
         return Weights(len(files), size, " ".join(str(error).split()))
     return Weights(len(files), size, "")
+
+
+def _look_at_compiled(folder: Path) -> Weights:
+    """Compare all files with the folder's manifest."""
+    try:
+        manifest = read_manifest(folder)
+        files, size = len(manifest.files), sum(file.size for file in manifest.files.values())
+        check_files(folder, manifest, report_nothing)
+    except CheckpointError as error:
+        return Weights(0, 0, error.message)
+    return Weights(files, size, "")
 
 
 def _all_missing_files(checkpoint: Path) -> str:

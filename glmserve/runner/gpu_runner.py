@@ -90,7 +90,7 @@ class GpuRunner(Generic[Cache, Plan]):
         # Only penalties need the last tokens on the host.
         chosen = self._last_step.chosen() if any(map(needs_chosen, sampled)) else {}
         sampling = [with_history(s, chosen) for s in sampled]
-        asking = {i: s.top_logprobs for i, s in enumerate(sampling) if s.top_logprobs is not None}
+        asking = {i: s for i, s in enumerate(sampling) if s.top_logprobs is not None}
         token_ids, scores = self._choose(logits, sampling, asking, masks)
         prompt_scores, sums = read_prompts(step, prompts, self._logprob_reader, model.logits)
         output = OutputTensors(step, token_ids, asking, scores, prompt_scores, sums)
@@ -138,13 +138,13 @@ class GpuRunner(Generic[Cache, Plan]):
         self,
         logits: Tensor,
         sampling: Sequence[SamplingInput],
-        asking: dict[int, int],
+        asking: dict[int, SamplingInput],
         masks: MaskSource,
     ) -> tuple[Tensor, TokenScores | None]:
         """Choose a token for each row of `logits` [S, V].
 
         Args:
-            asking: row to the number of alternatives, for rows with log-probabilities.
+            asking: the rows with log-probabilities, and their inputs.
 
         Returns:
             int64 [S], also stored in `_last_tokens`; and the log-probabilities of the `asking`
@@ -159,6 +159,6 @@ class GpuRunner(Generic[Cache, Plan]):
         self._last_tokens[: len(token_ids)] = token_ids
         if log_probs is None:
             return token_ids, None
-        return token_ids, self._logprob_reader.read(
-            log_probs, token_ids[rows], max(asking.values())
+        return token_ids, self._logprob_reader.read_chosen(
+            log_probs, token_ids[rows], list(asking.values())
         )

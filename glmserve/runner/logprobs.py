@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from glmserve.contract.step import Logprobs, ScoreInput
+from glmserve.contract.step import Logprobs, SamplingInput, ScoreInput
 
 _ROWS_AT_ONCE = 64
 """Logits of a whole prompt could take gigabytes: 2048 tokens of GLM-4's vocabulary take 1.2 GB."""
@@ -27,11 +27,25 @@ class TokenScores(NamedTuple):
     """int64 [n, k]: the most likely ids that can be sampled, by descending log-probability."""
     top: Tensor
     """[n, k]"""
+    given: Tensor
+    """[n, m]: of ids that the request names."""
 
-    def as_logprobs(self, counts: Sequence[int]) -> list[Logprobs]:
-        """As plain data, with `counts[i]` <= k alternatives for token i. Waits for the device."""
-        rows = zip(self.own.tolist(), self.top_ids.tolist(), self.top.tolist(), counts, strict=True)
-        return [Logprobs(own, ids[:n], top[:n]) for own, ids, top, n in rows]
+    def as_logprobs(
+        self, counts: Sequence[int], given_ids: Sequence[Sequence[int]] | None = None
+    ) -> list[Logprobs]:
+        """As plain data. Waits for the device.
+
+        Args:
+            counts: `counts[i]` <= k alternatives for token i.
+            given_ids: for token i the ids, at most m, of its row of `given`; None: there are none.
+        """
+        own, top_ids, top, given = (tensor.tolist() for tensor in self)
+        names = [[]] * len(own) if given_ids is None else given_ids
+        rows = zip(own, top_ids, top, counts, given, names, strict=True)
+        return [
+            Logprobs(one, [*ids[:n], *more], [*values[:n], *others[: len(more)]])
+            for one, ids, values, n, others, more in rows
+        ]
 
 
 class LogprobReader:
@@ -46,20 +60,42 @@ class LogprobReader:
         self._vocab_limit = vocab_limit
         self._never_sampled = never_sampled
 
-    def read(self, log_probs: Tensor, token_ids: Tensor, count: int) -> TokenScores:
+    def read_chosen(
+        self, log_probs: Tensor, token_ids: Tensor, inputs: Sequence[SamplingInput]
+    ) -> TokenScores:
+        """What the inputs of chosen tokens ask for. Does not wait for the device.
+
+        Args:
+            log_probs: float32 [n, V]; overwritten.
+            token_ids: int64 [n]
+            inputs: n, all with `top_logprobs`.
+        """
+        count = max(s.top_logprobs or 0 for s in inputs)
+        given = [s.logprob_token_ids for s in inputs]
+        most = max(map(len, given))
+        if not most:
+            return self.read(log_probs, token_ids, count)
+        rows = torch.tensor([[*ids, *[0] * (most - len(ids))] for ids in given])
+        return self.read(log_probs, token_ids, count, rows.to(log_probs.device, non_blocking=True))
+
+    def read(
+        self, log_probs: Tensor, token_ids: Tensor, count: int, given_ids: Tensor | None = None
+    ) -> TokenScores:
         """Log-probabilities of one token per row.
 
         Args:
             log_probs: float32 [n, V]; overwritten.
             token_ids: int64 [n]
             count: how many alternatives.
+            given_ids: int64 [n, m], further ids of each row.
         """
+        given = log_probs[:, :0] if given_ids is None else log_probs.gather(1, given_ids)
         own = log_probs.gather(1, token_ids.clamp(min=0)[:, None]).flatten()
         shown = log_probs[:, : self._vocab_limit]
         if len(self._never_sampled):
             shown.index_fill_(1, self._never_sampled, float("-inf"))
         values, indices = shown.topk(min(count, shown.shape[1]), dim=1)
-        return TokenScores(own, indices, values)
+        return TokenScores(own, indices, values, given)
 
     def score(
         self, hidden: Tensor, score: ScoreInput, to_logits: Callable[[Tensor], Tensor]
@@ -73,7 +109,7 @@ class LogprobReader:
         """
         if not score.targets:
             nothing = hidden.new_empty(0, 0)
-            return TokenScores(nothing.flatten(), nothing.long(), nothing)
+            return TokenScores(nothing.flatten(), nothing.long(), nothing, nothing)
         parts = []
         targets = torch.tensor(score.targets, dtype=torch.int64)
         targets = targets.to(hidden.device, non_blocking=True)

@@ -9,7 +9,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from glmserve.contract.step import Logprobs, StepInput, StepOutput
+from glmserve.contract.step import Logprobs, SamplingInput, StepInput, StepOutput
 from glmserve.runner.logprobs import LogprobReader, TokenScores
 
 
@@ -20,9 +20,8 @@ class OutputTensors:
     step: StepInput
     token_ids: Tensor
     """int64 [S]: the chosen tokens, in the order of the sampling inputs."""
-    asking: Mapping[int, int]
-    """Index of a chosen token to the number of alternatives, where log-probabilities are
-    reported."""
+    asking: Mapping[int, SamplingInput]
+    """By the index of a chosen token, how it was chosen, where log-probabilities are reported."""
     chosen: TokenScores | None
     """Log-probabilities of these tokens, in order; None: there are none."""
     scores: list[TokenScores]
@@ -42,7 +41,10 @@ class OutputTensors:
         token_ids = next(rest).tolist()
         logprobs: list[Logprobs | None] = []
         if self.chosen is not None:
-            read = _take_scores(rest).as_logprobs(list(self.asking.values()))
+            asking = self.asking.values()
+            read = _take_scores(rest).as_logprobs(
+                [s.top_logprobs or 0 for s in asking], [s.logprob_token_ids for s in asking]
+            )
             by_row = dict(zip(self.asking, read, strict=True))
             logprobs = [by_row.get(i) for i in range(len(token_ids))]
         wanted = [s.score for s in self.step.sequences if s.score is not None]

@@ -18,7 +18,6 @@ from glmserve.contract.step import (
     MaskSource,
     RunnerInfo,
     RunnerLimits,
-    SamplingInput,
     StepInput,
     StepOutput,
     no_masks,
@@ -37,13 +36,10 @@ from glmserve.ops.attention.slot_cache import SlotBackend
 from glmserve.ops.base import AnyOps, Ops
 from glmserve.ops.collectives import ALONE, Collectives
 from glmserve.ops.inputs import upload
+from glmserve.runner.answers import StepAnswers
 from glmserve.runner.batch import build_batch
 from glmserve.runner.dtypes import dtype_name
 from glmserve.runner.inspection import Observer, inspect_model
-from glmserve.runner.logprobs import LogprobReader
-from glmserve.runner.output import OutputTensors, read_prompts
-from glmserve.runner.sampler import sample
-from glmserve.runner.token_masks import apply_token_masks
 
 
 @dataclass(frozen=True)
@@ -84,9 +80,7 @@ class TorchRunner(Generic[Cache, Plan]):
         self._model: Model[Cache, Plan] | None = model
         self._caches = caches
         self._ops = ops
-        self._vocab_limit = vocab_limit
-        self._never_sampled = never_sampled
-        self._logprob_reader = LogprobReader(vocab_limit, never_sampled)
+        self._answers = StepAnswers(ops, vocab_limit, never_sampled)
 
     @torch.inference_mode()
     def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
@@ -100,33 +94,15 @@ class TorchRunner(Generic[Cache, Plan]):
         model, attention = self._model, self._ops.attention
         batch = build_batch(step, self.info.limits.block_size)
         hidden = model.forward(upload(batch, attention, self._caches[0]), self._caches)  # [O, H]
-        sampling = [s for sequence in step.sequences for s in sequence.sampling_inputs]
-        asking = {i: s.top_logprobs for i, s in enumerate(sampling) if s.top_logprobs is not None}
-        token_ids, chosen = torch.empty(0, dtype=torch.int64), None
-        if sampling:
-            logits = model.logits(hidden[: len(sampling)])
-            log_probs = torch.log_softmax(logits[list(asking)], dim=-1) if asking else None
-            token_ids = self._choose(logits, sampling, masks)
-            if log_probs is not None:
-                ids = token_ids[list(asking)].to(logits.device)
-                chosen = self._logprob_reader.read(log_probs, ids, max(asking.values()))
-        prompts = hidden[len(sampling) :]
-        scores, sums = read_prompts(step, prompts, self._logprob_reader, model.logits)
-        output = OutputTensors(step, token_ids, asking, chosen, scores, sums)
-        return output.to_output(tensor.cpu() for tensor in output.tensors)
+        num_sampled = sum(len(sequence.sampling_inputs) for sequence in step.sequences)
+        logits = model.logits(hidden[:num_sampled]) if num_sampled else None
+        return self._answers.answer(step, logits, hidden[num_sampled:], model.logits, masks)
 
     @torch.inference_mode()
     def inspect(self, step: StepInput, observe: Observer) -> None:
         """See InspectableRunner."""
         block_size = self.info.limits.block_size
         inspect_model(self._model, self._caches, self._ops.attention, step, block_size, observe)
-
-    def _choose(self, logits: Tensor, sampling: list[SamplingInput], masks: MaskSource) -> Tensor:
-        """Choose a token for each row of [S, V]: int64 [S], on the host."""
-        if len(self._never_sampled):
-            logits.index_fill_(1, self._never_sampled, float("-inf"))
-        apply_token_masks(logits, sampling, masks)
-        return torch.tensor(sample(logits, sampling, self._ops, self._vocab_limit))
 
     def close(self) -> None:
         """Free weights and cache."""

@@ -37,6 +37,7 @@ _VARIETY = SamplingInput(
     banned=(0,),
     constrained=True,
     top_logprobs=1,
+    logprob_token_ids=(0,),
 )
 """Every parameter has an effect."""
 

@@ -120,6 +120,7 @@ def _sampling_input(request: Request, position: int) -> SamplingInput:
         banned=tuple(sorted(params.stop_token_ids)) if too_early_to_stop else (),
         constrained=constrained,
         top_logprobs=params.top_logprobs,
+        logprob_token_ids=params.logprob_token_ids,
     )
 
 

@@ -47,6 +47,8 @@ class Planner:
         self._shares = shares
         self._max_running = max_running
         self._budget = budget
+        # A request never leaves a block that holds a whole context.
+        self._can_grow = limits.block_size < limits.max_context
         self._growth_reserve = int(_GROWTH_RESERVE * limits.num_blocks)
 
     def plan_step(self, *, is_idle: bool) -> Plan | None:
@@ -231,6 +233,6 @@ class Planner:
         Without the reserve a request would be preempted soon, and its prompt computed twice.
         """
         free = self._blocks.pool.num_free
-        if not self.running:
+        if not self.running or not self._can_grow:
             return needed <= free
         return needed + max(len(self.running), self._growth_reserve) <= free

@@ -61,6 +61,9 @@ class SentencePieceBase(Tokenizer):
     def _encode(self, text: str) -> list[int]:
         return list(self._processor.encode(text))
 
+    def _piece(self, token_id: int) -> str:
+        return str(self._processor.id_to_piece(token_id))
+
     def _piece_bytes(self, token_id: int) -> bytes:
         return _bytes_of_piece(self._processor, token_id)
 

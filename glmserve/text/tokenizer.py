@@ -10,6 +10,7 @@ from typing import ClassVar
 from glmserve.errors import InvalidRequestError
 from glmserve.text.added_token_splitter import AddedTokenSplitter, PythonSplitter
 from glmserve.text.added_tokens import AddedToken
+from glmserve.text.byte_alphabet import spelled
 from glmserve.text.detokenizer import IncrementalDetokenizer
 from glmserve.text.token_bytes import LeadingBlanks, TokenBytes
 
@@ -113,6 +114,19 @@ class Tokenizer(ABC):
         """
         return self.byte_table(skip_special_tokens)[token_id]
 
+    def piece(self, token_id: int) -> str:
+        """How the vocabulary writes a token: with SentencePiece's character for a blank, or in the
+        alphabet of byte-level tokenizers. A special token has its name.
+
+        Raises:
+            InvalidRequestError: the id is outside the vocabulary.
+        """
+        self._text_bytes(token_id)  # checks the id
+        name = self._special_names.get(token_id) or self.added_texts.get(token_id)
+        if name is not None:
+            return name
+        return self._piece(token_id) if token_id < self._num_pieces else ""
+
     def byte_table(self, skip_special_tokens: bool) -> TokenBytes:
         """The table of `token_bytes`, for loops that index it directly."""
         return self._without_specials if skip_special_tokens else self._with_specials
@@ -141,6 +155,10 @@ class Tokenizer(ABC):
     @abstractmethod
     def _piece_bytes(self, token_id: int) -> bytes:
         """Bytes of an id within the vocabulary that is neither special nor added."""
+
+    def _piece(self, token_id: int) -> str:
+        """The piece of an id within the vocabulary that is neither special nor added."""
+        return spelled(self._piece_bytes(token_id))
 
     def _text_bytes(self, token_id: int) -> bytes:
         if not 0 <= token_id < self.vocab_size:

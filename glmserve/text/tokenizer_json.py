@@ -8,7 +8,6 @@ A file without these properties is refused, because it would be tokenized slight
 
 from __future__ import annotations
 
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from glmserve.errors import CheckpointError
 from glmserve.model_config.reader import read_json_object
 from glmserve.text.added_token_splitter import RustSplitter
 from glmserve.text.added_tokens import AddedToken, added_token, read_added_tokens
+from glmserve.text.byte_alphabet import byte_alphabet
 from glmserve.text.tiktoken_tokenizer import TiktokenTokenizer
 
 
@@ -95,17 +95,6 @@ def _ranks(path: Path, names: dict[str, int]) -> dict[bytes, int]:
         return {bytes([alphabet[char] for char in name]): rank for name, rank in names.items()}
     except KeyError as error:
         raise _refusal(path, f"{error.args[0]!r} is not in the byte-level alphabet") from None
-
-
-def byte_alphabet() -> dict[str, int]:
-    """GPT-2's printable character for each byte (bytes_to_unicode of its encoder.py).
-
-    Printable Latin-1 characters stand for themselves, the other bytes take U+0100 and on.
-    """
-    printable = set(chain(range(0x21, 0x7F), range(0xA1, 0xAD), range(0xAE, 0x100)))
-    others = [byte for byte in range(256) if byte not in printable]
-    alphabet = {chr(byte): byte for byte in sorted(printable)}
-    return alphabet | {chr(0x100 + index): byte for index, byte in enumerate(others)}
 
 
 def _pattern(path: Path, pre_tokenizer: dict[str, Any]) -> str:

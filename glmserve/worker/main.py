@@ -27,7 +27,7 @@ from glmserve.contract.wire import (
 from glmserve.devices.affinity import run_on
 from glmserve.devices.base import refuse_ranks
 from glmserve.devices.host import return_free_memory
-from glmserve.devices.registry import select_device
+from glmserve.devices.registry import device_for
 from glmserve.errors import OptionError, RankLostError, StartupError
 from glmserve.process.failure import print_error
 from glmserve.process.parent import die_with
@@ -115,7 +115,7 @@ def _build_runner(connection: socket.socket, config: RunnerConfig) -> Runner:
         # Before torch loads, and any thread starts.
         if config.cpus is not None:
             run_on(config.cpus, config.numa_node)
-        device = select_device(config.device)
+        device = device_for(config)
         if config.cpus is not None and device.name != "cpu":
             raise OptionError(f"--cpus and --numa-node are for the cpu device, not {device.name}")
         refuse_ranks(device, config.tensor_parallel_size)

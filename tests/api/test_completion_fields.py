@@ -60,3 +60,31 @@ async def test_a_response_format_and_another_structure(client: httpx.AsyncClient
 async def test_the_default_of_chat_s_logprobs(client: httpx.AsyncClient) -> None:
     answer = await ask(client, prompt="x", max_tokens=1, logprobs=False)
     assert answer["choices"][0]["logprobs"] is None
+
+
+async def test_fields_that_are_not_asked_for_are_null(client: httpx.AsyncClient) -> None:
+    """In a whole answer; a stream does not have them."""
+    names = ("token_ids", "prompt_token_ids", "prompt_logprobs")
+    (choice,) = (await ask(client, prompt="x", max_tokens=2))["choices"]
+    assert [choice[name] for name in names] == [None] * 3
+    stream = await client.post(COMPLETIONS, json={"prompt": "x", "max_tokens": 2, "stream": True})
+    assert not any(name in stream.text for name in names)
+
+
+async def test_the_first_event_of_each_choice_has_the_prompt(client: httpx.AsyncClient) -> None:
+    body = {"prompt": ["ab", "c"], "max_tokens": 2, "stream": True, "return_token_ids": True}
+    stream = await client.post(COMPLETIONS, json=body)
+    events = [json.loads(line[6:]) for line in stream.text.split("\n") if line[:7] == "data: {"]
+    choices = [choice for event in events for choice in event["choices"]]
+    for index, ids in enumerate([[97, 98], [99]]):
+        found = [c.get("prompt_token_ids") for c in choices if c["index"] == index]
+        assert found[0] == ids
+        assert set(map(str, found[1:])) == {"None"}
+
+
+async def test_no_prompt_in_any_form(client: httpx.AsyncClient) -> None:
+    """The words are vLLM's, as far as they are true here."""
+    body = {"model": "fake", "prompt": None, "prompt_embeds": []}
+    error = (await client.post(COMPLETIONS, json=body)).json()["error"]
+    assert error["param"] == "prompt"
+    assert "Either prompt or prompt_embeds must be provided and non-empty." in error["message"]

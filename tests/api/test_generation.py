@@ -51,8 +51,10 @@ async def test_chat(client: httpx.AsyncClient) -> None:
             },
             "logprobs": None,
             "finish_reason": "length",
+            "token_ids": None,
         }
     ]
+    assert (body["prompt_token_ids"], body["prompt_logprobs"]) == (None, None)
     assert body["usage"] == {
         "prompt_tokens": 8,
         "completion_tokens": 12,

@@ -102,3 +102,26 @@ async def test_errors_are_those_of_the_request(
     response = await client.post(path, json=body)
     assert response.status_code == status
     assert response.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "question"),
+    [
+        ("/v1/responses", {"input": "hi", "instructions": "Be brief."}, "max_output_tokens"),
+        ("/v1/messages", {"messages": MESSAGES, "system": "Be brief.", "max_tokens": 9}, ""),
+    ],
+)
+async def test_other_apis(
+    client: httpx.AsyncClient, path: str, fields: dict[str, Any], question: str
+) -> None:
+    prompt = await rendered(client, f"{path}/render", **fields)
+    messages = [{"role": "system", "content": "Be brief."}, *MESSAGES]
+    assert prompt["token_ids"] == (await rendered(client, CHAT, messages=messages))["token_ids"]
+    assert prompt["request_id"].startswith("resp_" if question else "msg_")
+    long = {**fields, "input": "x" * 200} if question else {**fields, "messages": LONG}
+    answer = await client.post(f"{path}/render", json={"model": "fake", **long})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["message"].startswith(
+        "This model's maximum context" if question else "prompt is too long"
+    )

@@ -311,7 +311,7 @@ class _SlowRunner(FakeRunner):
 class TestBackground:
     async def test_the_answer_is_fetched_later(self, client: httpx.AsyncClient) -> None:
         begun = await create(client, background=True)
-        assert (begun["status"], begun["background"], begun["output"]) == ("in_progress", True, [])
+        assert (begun["status"], begun["background"], begun["output"]) == ("queued", True, [])
         found = await until(client, begun["id"], "incomplete")
         assert text_of(found) == text_of(await create(client))
         path = f"{RESPONSES}/{begun['id']}/cancel"

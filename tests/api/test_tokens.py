@@ -27,7 +27,7 @@ async def test_tokenize_a_prompt(client: httpx.AsyncClient) -> None:
 async def test_token_strs(client: httpx.AsyncClient) -> None:
     body = {"prompt": "hé", "return_token_strs": True, "add_special_tokens": False}
     strings = (await client.post("/tokenize", json=body)).json()["token_strs"]
-    assert strings == ["h", "\ufffd", "\ufffd"]
+    assert strings == ["h", "Ã", "©"]  # the alphabet of byte-level tokenizers
 
 
 async def test_tokenize_messages(client: httpx.AsyncClient) -> None:

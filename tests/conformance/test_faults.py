@@ -20,6 +20,7 @@ FAULTS: list[tuple[faulty.Fault, str]] = [
     (faulty.masked_by_zero, "test_company.py::test_blocks_that_held_nan"),
     (faulty.more_sequences_than_computed, "test_limits.py::test_a_step_of_the_most_sequences"),
     (faulty.more_tokens_than_computed, "test_limits.py::test_a_step_of_the_most_tokens"),
+    (faulty.one_list_of_ids, "test_reports.py::test_given_ids_are_reported"),
     (faulty.ignored_masks, "test_sampling.py::test_masks_hold_for_their_own_rows"),
     (
         faulty.numbers_by_place,

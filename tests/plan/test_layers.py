@@ -21,6 +21,7 @@ LAYERS: dict[str, int] = {
     "models": 3,
     "runner": 4,
     "converter": 4,
+    "graphs": 4,
     "devices": 5,
     "worker": 5,
     "probe": 5,

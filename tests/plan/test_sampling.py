@@ -46,6 +46,6 @@ def test_temperatures_near_zero_are_greedy() -> None:
 
 def test_defaults_take_no_bytes() -> None:
     encode = msgspec.msgpack.encode
-    assert len(encode(SamplingInput())) < 10
+    assert len(encode(SamplingInput())) <= 10
     assert len(encode(SamplingInput(sampling=Sampling(temperature=1.0)))) < 35
     assert msgspec.msgpack.decode(encode(SamplingInput()), type=SamplingInput) == SamplingInput()

@@ -48,6 +48,31 @@ def test_requests_join_a_running_batch() -> None:
     assert scheduled(scheduler.schedule()) == {0: 1, 1: 6}
 
 
+def test_every_lane_is_used() -> None:
+    """A block that holds a whole context never has to grow, so none is kept back."""
+    limits = RunnerLimits(
+        num_blocks=4,
+        block_size=32,
+        max_sequences=4,
+        max_step_tokens=16,
+        max_context=32,
+        batch_sizes=(1, 4),
+        mixes_prefill_and_decode=False,
+        prefix_cache=False,
+    )
+    scheduler = make_scheduler(limits)
+    runner = FakeRunner(limits)
+    requests = [make_request(i, 3, 20, first=i) for i in range(6)]
+    for request in requests:
+        scheduler.add(request)
+    run(scheduler, runner)
+    assert scheduler.stats.running == 4
+    while scheduler.has_work:
+        run(scheduler, runner)
+    assert all(len(request.token_ids) == 23 for request in requests)
+    assert scheduler.stats.preemptions == 0
+
+
 def test_a_long_prompt_is_chunked_and_does_not_delay_decodes() -> None:
     scheduler, runner = make_scheduler(max_step_tokens=8), FakeRunner()
     scheduler.add(make_request(0, max_tokens=20))

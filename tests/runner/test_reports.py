@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from glmserve.config import RunnerConfig, report_nothing
+from glmserve.config import GraphAttention, GraphTarget, RunnerConfig, report_nothing
 from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import (
     Logprobs,
@@ -24,6 +24,7 @@ from glmserve.contract.step import (
 )
 from glmserve.devices.cpu import CpuDevice
 from support import emulated_gpu
+from support.compiled import compile_model, load_compiled
 from support.decoding import run_step
 from support.paged_model import PagedModel
 from support.tiny_models import BASE, random_weights, write_checkpoint
@@ -67,10 +68,31 @@ def load_on_gpu(checkpoint: Path, never_sampled: tuple[int, ...] = ()) -> Runner
     )
 
 
-@pytest.fixture(params=[load_on_cpu, load_on_gpu], ids=["cpu", "gpu"])
+class LoadCompiled:
+    """Compiles a checkpoint once for each form."""
+
+    def __init__(self, runtime: GraphTarget, attention: GraphAttention) -> None:
+        self._form = runtime, attention
+
+    def __call__(self, checkpoint: Path, never_sampled: tuple[int, ...] = ()) -> Runner:
+        folder = checkpoint.parent / "-".join((checkpoint.name, *self._form))
+        if not folder.exists():
+            compile_model(checkpoint, folder, *self._form, dtype="float32")
+        return load_compiled(folder, never_sampled=never_sampled)
+
+
+LOADERS: dict[str, Load] = {
+    "cpu": load_on_cpu,
+    "gpu": load_on_gpu,
+    "onnxruntime": LoadCompiled("onnxruntime", "lanes"),
+    "openvino": LoadCompiled("openvino", "paged"),
+    "openvino-lanes": LoadCompiled("openvino", "lanes"),
+}
+
+
+@pytest.fixture(params=LOADERS)
 def load(request: pytest.FixtureRequest) -> Load:
-    made: Load = request.param
-    return made
+    return LOADERS[request.param]
 
 
 def run(runner: Runner, *sequences: ScheduledSequence, masks: Sequence[bytes] = ()) -> StepOutput:
@@ -98,6 +120,21 @@ def test_logprobs_of_the_chosen_token(
     assert nothing is None
     assert reported is not None
     assert_reports(reported, log_probs[-1], output.token_ids[0], 4)
+
+
+def test_ids_that_a_request_names(load: Load, checkpoint: Path, log_probs: np.ndarray) -> None:
+    """Also those that are never sampled: the report is the model's own."""
+    given = (40, 5, 40)
+    asks = SamplingInput(top_logprobs=0, logprob_token_ids=given)
+    best = SamplingInput(top_logprobs=2)
+    other = ScheduledSequence(1, [4], 0, np.array([5], dtype=np.int32).tobytes(), best)
+    output = run(load(checkpoint, (5,)), ScheduledSequence(0, PROMPT, 0, TABLE, asks), other)
+    reported, beside = output.logprobs
+    assert reported is not None
+    assert reported.top_ids == list(given)
+    assert reported.top_logprobs == pytest.approx(log_probs[-1, list(given)].tolist(), abs=1e-5)
+    assert beside is not None
+    assert len(beside.top_ids) == len(beside.top_logprobs) == 2
 
 
 def test_nothing_is_reported_unasked(load: Load, checkpoint: Path) -> None:

@@ -15,6 +15,7 @@ from glmserve.contract.step import (
     PendingOutput,
     RunnerInfo,
     RunnerLimits,
+    SamplingInput,
     ScheduledSequence,
     StepInput,
     StepOutput,
@@ -46,9 +47,9 @@ def expected_output(prompt_ids: list[int], num_tokens: int) -> list[int]:
     return tokens[len(prompt_ids) :]
 
 
-def expected_logprobs(token_id: int, count: int) -> Logprobs:
-    """What FakeRunner reports of a token: itself first, then its successors."""
-    ids = [token_id + i for i in range(count)]
+def expected_logprobs(token_id: int, count: int, given_ids: Sequence[int] = ()) -> Logprobs:
+    """What FakeRunner reports of a token: itself first, then its successors, then given ids."""
+    ids = [*(token_id + i for i in range(count)), *given_ids]
     return Logprobs(-token_id / 1024, ids, [-i / 1024 for i in ids])
 
 
@@ -107,10 +108,12 @@ class FakeRunner:
         self, step: StepInput, sampled: list[ScheduledSequence], token_ids: list[int]
     ) -> tuple[list[Logprobs | None], list[list[Logprobs]], list[bytes]]:
         """Log-probabilities and sums that follow from the tokens, wherever they are asked for."""
-        counts = [s.sampling.top_logprobs if s.sampling else None for s in sampled]
+        rules = [s.sampling or SamplingInput() for s in sampled]
         logprobs = [
-            None if n is None else expected_logprobs(t, n)
-            for t, n in zip(token_ids, counts, strict=True)
+            None
+            if r.top_logprobs is None
+            else expected_logprobs(t, r.top_logprobs, r.logprob_token_ids)
+            for t, r in zip(token_ids, rules, strict=True)
         ]
         scores = [
             [expected_logprobs(t, s.score.top_logprobs) for t in s.score.targets]

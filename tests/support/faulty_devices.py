@@ -162,6 +162,24 @@ def ignored_masks(runner: TorchRunner[Any, Any]) -> _Changed:
     return Unmasked(runner)
 
 
+def one_list_of_ids(runner: TorchRunner[Any, Any]) -> _Changed:
+    """All sequences of a step report the ids that the first of them asks for."""
+
+    class First(_Changed):
+        def changed(self, step: StepInput) -> StepInput:
+            asking = [s.sampling for s in step.sequences if s.sampling]
+            ids = asking[0].logprob_token_ids if asking else ()
+            same = [
+                _with_rule(s, logprob_token_ids=ids[: len(s.sampling.logprob_token_ids)])
+                if s.sampling
+                else s
+                for s in step.sequences
+            ]
+            return StepInput(step.step_id, same)
+
+    return First(runner)
+
+
 def numbers_by_place(runner: TorchRunner[Any, Any]) -> _Changed:
     """The random numbers of a token depend on its place in the batch."""
 

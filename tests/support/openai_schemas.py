@@ -45,14 +45,24 @@ nothing.
 MODEL_EXTENSIONS = frozenset({"root", "max_model_len"})
 """What vLLM adds to a model, and clients of both look for."""
 
+VLLM_FIELDS = frozenset({"token_ids", "prompt_token_ids", "prompt_logprobs"})
+"""What vLLM adds to a whole answer, null unless it is asked for; vLLM's clients read it in any
+case."""
+
 RESPONSE_EXTENSIONS = frozenset({"presence_penalty", "frequency_penalty", "store"})
 """What the Open Responses specification adds to OpenAI's response object."""
 
 
 def checked(
-    kind: type[Official], data: dict[str, Any], extensions: frozenset[str] = frozenset()
+    kind: type[Official],
+    data: dict[str, Any],
+    extensions: frozenset[str] = frozenset(),
+    nulls: frozenset[str] = frozenset(),
 ) -> Official:
     """The object, if it has all fields of its type, of their types, and no others but these.
+
+    Args:
+        nulls: further fields that are allowed as null.
 
     Raises:
         ValidationError: a field has another type, or is missing.
@@ -60,7 +70,9 @@ def checked(
     """
     found = kind.model_validate_json(json.dumps(data), strict=True)
     for part in _parts(found):
-        unknown = set(part.model_extra or ()) - extensions
+        extra = part.model_extra or {}
+        unknown = {name for name in extra if name not in nulls or extra[name] is not None}
+        unknown -= extensions
         assert not unknown, f"{type(part).__name__} has no {unknown}"
         missing = REQUIRED.get(type(part), set()) - part.model_fields_set
         assert not missing, f"{type(part).__name__} lacks {missing}"
@@ -69,7 +81,7 @@ def checked(
 
 def checked_chat(data: dict[str, Any], extensions: frozenset[str] = frozenset()) -> ChatCompletion:
     """A whole chat completion."""
-    return checked(ChatCompletion, data, extensions)
+    return checked(ChatCompletion, data, extensions, VLLM_FIELDS)
 
 
 def checked_chunk(
@@ -82,13 +94,27 @@ def checked_chunk(
 def checked_completion(
     data: dict[str, Any], extensions: frozenset[str] = frozenset()
 ) -> Completion:
-    """A text completion, whole or a chunk.
+    """A whole text completion."""
+    return _checked_completion(data, extensions, VLLM_FIELDS)
+
+
+def checked_completion_chunk(
+    data: dict[str, Any], extensions: frozenset[str] = frozenset()
+) -> Completion:
+    """A chunk of a streamed one."""
+    return _checked_completion(data, extensions, frozenset())
+
+
+def _checked_completion(
+    data: dict[str, Any], extensions: frozenset[str], nulls: frozenset[str]
+) -> Completion:
+    """A text completion.
 
     The document forgets that a chunk's finish_reason and what is said of a text's first token are
     null: OpenAI's own server has always sent those.
     """
     choices = [_without_forgotten_nulls(choice) for choice in data["choices"]]
-    return checked(Completion, {**data, "choices": choices}, extensions)
+    return checked(Completion, {**data, "choices": choices}, extensions, nulls)
 
 
 def checked_embeddings(data: dict[str, Any]) -> CreateEmbeddingResponse:

@@ -102,3 +102,16 @@ def test_endless_blanks_are_refused(small_tiktoken: Tokenizer) -> None:
 def test_unused_ids_are_never_sampled(load_golden: Any) -> None:
     tokenizer, _ = load_golden("chatglm-6b")
     assert tokenizer.never_sampled == {tokenizer.special_ids["<unused_0>"]}
+
+
+@pytest.mark.parametrize("kind", ["small_sentencepiece", "small_tiktoken"])
+def test_pieces_as_the_vocabulary_writes_them(kind: str, request: pytest.FixtureRequest) -> None:
+    """A blank has the character of its kind of vocabulary, a special token its name."""
+    tokenizer: Tokenizer = request.getfixturevalue(kind)
+    pieces = [tokenizer.piece(token_id) for token_id in tokenizer.encode("a b")]
+    blank = "▁" if kind == "small_sentencepiece" else "Ġ"
+    assert "".join(pieces).lstrip(blank) == f"a{blank}b"
+    for name, token_id in tokenizer.special_ids.items():
+        assert tokenizer.piece(token_id) == name
+    with pytest.raises(InvalidRequestError, match="outside"):
+        tokenizer.piece(tokenizer.vocab_size)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from glmserve.errors import CheckpointError
 from glmserve.text import Tokenizer, load_tokenizer
+from glmserve.text.byte_alphabet import byte_alphabet
 from glmserve.text.tiktoken_tokenizer import GLM4_PATTERN
-from glmserve.text.tokenizer_json import byte_alphabet
 
 
 def convert(directory: Path, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -165,11 +165,14 @@ async def start_chat(
     answer: AnswerContext,
     *,
     cut_to_context: bool = False,
+    others: Sequence[ChatCompletionRequest] = (),
 ) -> ChatGeneration:
     """Start answering. The result's generation must be closed on every path.
 
     Args:
         cut_to_context: see GenerationSpec.
+        others: requests with other messages, but the same in everything else, that are answered
+            together with this one. They have no tools.
 
     Raises:
         GlmserveError: the request cannot be honoured now, or at all.
@@ -186,7 +189,7 @@ async def start_chat(
             chat, chat.prediction.text, server, chat_format.tokenizer, structure
         )
     spec = GenerationSpec(
-        prompts=[await _prompt(server, chat_format, chat, offer)],
+        prompts=[await _prompt(server, chat_format, one, offer) for one in (chat, *others)],
         prompts_param="messages",
         max_tokens=chat.output_limit,
         stop_ids=stop_ids,

@@ -108,7 +108,7 @@ def submit_generation(
         )
     check_token_ids(server, request)
     allowed = allowed_tokens(server, request, spec.structure)
-    _check_scores(server, spec)
+    _check_scores(server, spec, len(request.scored_ids))
     seed = next(server.seeds) if request.seed is None else request.seed
     if answer.journaled is not None:
         seed = answer.journaled.note_seed(seed)
@@ -211,14 +211,23 @@ def _seeded(params: SamplingParams, seed: int, num_choices: int) -> Iterator[Sam
         yield msgspec.structs.replace(params, seed=own)
 
 
-def _check_scores(server: ServerContext, spec: GenerationSpec) -> None:
+def _check_scores(server: ServerContext, spec: GenerationSpec, num_given: int) -> None:
+    """Check the number of log-probabilities.
+
+    Args:
+        num_given: ids that the request names, in place of the most likely ones.
+    """
     if spec.top_logprobs is None and spec.prompt_logprobs is None:
         return
     max_tokens = server.engine.info.limits.max_context
     if spec.max_tokens is not None:
         max_tokens = min(max_tokens, spec.max_tokens)
     check_scores(
-        spec.prompts, spec.num_choices, max_tokens, spec.top_logprobs, spec.prompt_logprobs
+        spec.prompts,
+        spec.num_choices,
+        max_tokens,
+        num_given or spec.top_logprobs,
+        spec.prompt_logprobs,
     )
 
 
@@ -243,5 +252,6 @@ def _sampling_params(
         sampling=request.sampling,
         stop_token_ids=frozenset(request.stop_token_ids)
         | (frozenset() if request.ignore_eos else spec.stop_ids),
-        top_logprobs=spec.top_logprobs,
+        top_logprobs=0 if request.scored_ids else spec.top_logprobs,
+        logprob_token_ids=request.scored_ids,
     )

@@ -37,15 +37,17 @@ def allowed_tokens(
 
 
 def check_token_ids(server: ServerContext, request: GenerationRequest) -> None:
-    """Check the ids in logit_bias and stop_token_ids.
+    """Check the ids in logit_bias, logprob_token_ids and stop_token_ids.
 
     Raises:
         InvalidRequestError: an id is outside the vocabulary, or a bias changes nothing.
     """
     vocab_size = server.model.vocab_size
     tokenizer = server.tokenizer
+    known = tokenizer.vocab_size if tokenizer else vocab_size
     bias_ids = [int(key) for key in request.logit_bias]
-    check_ids(bias_ids, tokenizer.vocab_size if tokenizer else vocab_size, "logit_bias")
+    check_ids(bias_ids, known, "logit_bias")
+    check_ids(request.logprob_token_ids, known, "logprob_token_ids")
     check_ids(request.stop_token_ids, vocab_size, "stop_token_ids")
     never = tokenizer.never_sampled.intersection(bias_ids) if tokenizer else None
     if never:
@@ -59,5 +61,6 @@ def check_ids(ids: Sequence[int], vocab_size: int, param: str) -> None:
     """Raise InvalidRequestError if an id is outside the vocabulary."""
     if ids and max(ids) >= vocab_size:
         raise InvalidRequestError(
-            f"token id {max(ids)} is outside this model's vocabulary of {vocab_size}", param
+            f"token id {max(ids)} is out of vocabulary: this is a vocabulary of {vocab_size}",
+            param,
         )

@@ -1,4 +1,4 @@
-"""POST /v1/messages and /v1/messages/count_tokens"""
+"""POST /v1/messages, /v1/messages/count_tokens and /v1/messages/render"""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from glmserve.api.answering.answer_context import AnswerContext
 from glmserve.api.answering.chat_generation import chat_prompt, start_chat
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import Endpoint
+from glmserve.api.answering.rendered_prompt import rendered_chat
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.anthropic.conversation import FIELD_NAMES, chat_request
 from glmserve.api.anthropic.errors import PromptTooLongError, ThreadUnsupportedError
@@ -16,6 +17,7 @@ from glmserve.api.anthropic.objects import TokenCount
 from glmserve.api.anthropic.protocol import CountTokensRequest, MessagesRequest, left_out
 from glmserve.api.anthropic.writer import MessageWriter
 from glmserve.api.http.body import read_request
+from glmserve.api.http.request_id import own_or_new_id
 from glmserve.api.http.responses import json_response
 from glmserve.api.http.state import context_of
 from glmserve.api.protocol import ChatCompletionRequest
@@ -62,6 +64,23 @@ async def count_tokens(request: Request) -> Response:
     except InvalidRequestError as error:
         raise error.renamed(FIELD_NAMES) from None
     return json_response(TokenCount(len(prompt_ids)))
+
+
+async def render_message(request: Request) -> Response:
+    """The prompt of a conversation as token ids."""
+    server = context_of(request)
+    wanted, _ = await read_request(request, MessagesRequest)
+    _check_thread(wanted)
+    name = f"msg_{own_or_new_id(request)}"
+    try:
+        chat = await _chat(wanted)
+        chat.stream = wanted.stream
+        prompt = await rendered_chat(server, chat, name, cut_to_context=True)
+    except ContextLengthError as error:
+        raise PromptTooLongError.of(error) from None
+    except InvalidRequestError as error:
+        raise error.renamed(FIELD_NAMES) from None
+    return json_response(prompt)
 
 
 async def _chat(request: CountTokensRequest) -> ChatCompletionRequest:

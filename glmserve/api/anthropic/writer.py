@@ -72,7 +72,9 @@ class MessageWriter:
         async for delta in self._answering.deltas():
             if not has_begun:  # only now it is known how much of the prompt was cached
                 has_begun = True
-                yield MessageStart(self._message())
+                message = self._message()
+                message.usage.output_tokens = 0  # none is written yet
+                yield MessageStart(message)
                 yield Ping()
             for event in self._content.push(delta.events):
                 yield event

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from starlette.requests import Request
+from starlette.types import Message
 
 from glmserve.api.protocol.parsing import Parsed, parse_large_request
 from glmserve.api.protocol.unknown_fields import UnknownFields
@@ -41,6 +42,23 @@ async def read_request(request: Request, model: type[Parsed]) -> tuple[Parsed, b
     with memory.reserve() as reservation:
         body = await _read_body(request, reservation, memory.largest_body)
         return await parse_large_request(model, body, unknown), body
+
+
+async def read_whole(request: Request) -> tuple[bytes, Request]:
+    """The body's bytes, and the request as it was before they were read.
+
+    Raises:
+        BodyTooLargeError, BodyEncodingError, NotReadyError, ClientDisconnect: see `_read_body`.
+    """
+    memory: BodyMemory = request.app.state.body_memory
+    with memory.reserve() as reservation:
+        body = await _read_body(request, reservation, memory.largest_body)
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> Message:
+        return next(messages, None) or await request.receive()
+
+    return body, Request(request.scope, receive)
 
 
 async def _read_body(request: Request, reservation: BodyReservation, limit: int) -> bytes:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUEST_ID_HEADER = "X-Request-Id"
@@ -59,3 +60,11 @@ class RequestIdMiddleware:
 def new_request_id() -> str:
     """An id for a request that brought none."""
     return uuid.uuid4().hex
+
+
+def own_or_new_id(request: Request, own: str | None = None) -> str:
+    """The id that the client gave in a header or in the body, or a new one."""
+    if request.headers.get(REQUEST_ID_HEADER):
+        from_header: str = request.state.request_id
+        return from_header
+    return own or new_request_id()

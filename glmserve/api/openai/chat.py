@@ -68,10 +68,16 @@ class ChatWriter:
 
     Args:
         tokenizer: spells the tokens of log-probabilities.
+        others: requests with other messages that are answered together with `chat`, by one choice
+            each.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer | None, chat: ChatCompletionRequest, answering: ChatGeneration
+        self,
+        tokenizer: Tokenizer | None,
+        chat: ChatCompletionRequest,
+        answering: ChatGeneration,
+        others: Sequence[ChatCompletionRequest] = (),
     ) -> None:
         self.generation = answering.generation
         self._tokenizer = tokenizer
@@ -86,17 +92,20 @@ class ChatWriter:
         }
         has_extras = chat.logprobs or chat.return_token_ids or chat.continuous_usage
         self._is_plain = not (has_extras or answering.may_call)
-        self._has_role = [False] * chat.n
-        self._echoed = chat.begun_answer if chat.echo else ""
+        chats = [*[chat] * chat.n, *others]
+        """Of each choice."""
+        self._has_role = [False] * len(chats)
+        self._echoed = [one.begun_answer if one.echo else "" for one in chats]
         self._logprobs = [
             ChatLogprobs(
                 tokenizer,
-                continues_text=bool(chat.begun_answer),
+                continues_text=bool(one.begun_answer),
+                lists_chosen=bool(chat.logprob_token_ids),
                 as_token_ids=chat.return_tokens_as_token_ids,
             )
             if chat.logprobs and tokenizer
             else None
-            for _ in range(chat.n)
+            for one in chats
         ]
 
     async def whole(self, texts: Sequence[WholeText]) -> bytes:
@@ -111,31 +120,34 @@ class ChatWriter:
             **self._head,
             choices=[self._choice(index, answer) for index, answer in enumerate(answers)],
             usage=self.generation.usage(),
-            prompt_token_ids=self._prompt_ids if self._chat.return_token_ids else UNSET,
+            prompt_token_ids=self._only_prompt() if self._chat.return_token_ids else None,
             prompt_logprobs=self._prompt_logprobs(),
         )
 
     def _choice(self, index: int, answer: ChatAnswer) -> ChatChoice:
         identity = self._identity
         calls = [ToolCallObject(identity.new_call_id(), Function(*call)) for call in answer.calls]
-        content = self._echoed + answer.content
+        content = self._echoed[index] + answer.content
         message = AssistantMessageObject(
             content=content or (None if calls else ""), tool_calls=calls or UNSET
         )
         writer = self._logprobs[index]
         logprobs = writer.push(answer.scored) if writer is not None else None
-        token_ids = answer.token_ids if self._chat.return_token_ids else UNSET
+        token_ids = answer.token_ids if self._chat.return_token_ids else None
         return ChatChoice(index, message, logprobs, answer.finish_reason, token_ids)
 
-    def _prompt_logprobs(self) -> PromptLogprobs | UnsetType:
+    def _prompt_logprobs(self) -> PromptLogprobs | None:
         if self._chat.prompt_logprobs is None:
-            return UNSET
+            return None
         return prompt_logprobs_of(
             self.generation.choices[0].request,
             self._tokenizer,
             self._chat.prompt_logprobs,
             as_token_ids=self._chat.return_tokens_as_token_ids,
         )
+
+    def _only_prompt(self) -> list[int] | None:
+        return self._prompt_ids if len(self.generation.groups) == 1 else None
 
     @property
     def _prompt_ids(self) -> list[int]:
@@ -179,9 +191,9 @@ class ChatWriter:
 
         If a call may follow, the role waits for the first content or call.
         """
-        if self._echoed or not self._answering.may_call:
-            for index in range(self._chat.n):
-                message = self._with_role(index, MessageDelta(content=self._echoed))
+        if any(self._echoed) or not self._answering.may_call:
+            for index, echoed in enumerate(self._echoed):
+                message = self._with_role(index, MessageDelta(content=echoed))
                 yield self._choice_event(ChunkChoice(index, message))
 
     def _closing(self) -> Iterator[bytes]:

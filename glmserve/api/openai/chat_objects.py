@@ -1,7 +1,7 @@
 """The objects that chat completions answer with, as OpenAI has published them.
 
 Fields that may be null are there as null; fields that may be absent are UNSET. Other fields
-are sent only on request.
+are vLLM's: null in a whole response, and absent in a stream, unless they are asked for.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ChatChoice(msgspec.Struct):
     logprobs: ChoiceLogprobs | None
     finish_reason: str
     """stop, length or tool_calls"""
-    token_ids: list[int] | UnsetType = UNSET
+    token_ids: list[int] | None = None
 
 
 class ChatCompletion(msgspec.Struct, kw_only=True):
@@ -82,8 +82,8 @@ class ChatCompletion(msgspec.Struct, kw_only=True):
     choices: list[ChatChoice]
     service_tier: Literal["default"] | UnsetType = UNSET
     usage: Usage
-    prompt_token_ids: list[int] | UnsetType = UNSET
-    prompt_logprobs: PromptLogprobs | UnsetType = UNSET
+    prompt_token_ids: list[int] | None = None
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 class FunctionDelta(msgspec.Struct):

@@ -1,6 +1,7 @@
 """The objects that text completions answer with, as OpenAI has published them.
 
-Other fields are sent only on request, or by a server without a tokenizer.
+Other fields are vLLM's. Unless they are asked for, or the server has no tokenizer, they are null
+in a whole response and absent in a stream.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ class CompletionChoice(msgspec.Struct):
     logprobs: LegacyLogprobs | None
     finish_reason: str | None
     """stop or length; null in a stream until the text is complete."""
-    token_ids: list[int] | UnsetType = UNSET
-    prompt_token_ids: list[int] | UnsetType = UNSET
-    prompt_logprobs: PromptLogprobs | UnsetType = UNSET
+    token_ids: list[int] | UnsetType | None = UNSET
+    prompt_token_ids: list[int] | UnsetType | None = UNSET
+    """In a stream in the first event of a choice."""
+    prompt_logprobs: PromptLogprobs | UnsetType | None = UNSET
 
 
 class Completion(msgspec.Struct, kw_only=True):

@@ -67,10 +67,10 @@ class CompletionWriter:
             if logprobs is not None:
                 own = logprobs.push([*text.scored, *_stop_token(text.choice)])
                 choice.logprobs = choice.logprobs.joined(own) if choice.logprobs else own
-            if self._with_ids:
-                choice.prompt_token_ids = text.choice.request.prompt_ids
-            if self._request.prompt_logprobs is not None:
-                choice.prompt_logprobs = self._scored_prompt(number)
+            if not self._with_ids:
+                choice.token_ids = None
+            choice.prompt_token_ids = text.choice.request.prompt_ids if self._with_ids else None
+            choice.prompt_logprobs = self._scored_prompt(number)
             choices.append(choice)
         return Completion(**self._head, choices=choices, usage=self.generation.usage())
 
@@ -78,13 +78,12 @@ class CompletionWriter:
         """The events of a stream."""
         choices = self.generation.choices
         logprobs = [self._new_logprobs() for _ in choices]
-        has_begun = [not self._request.echo] * len(choices)
+        is_first = [True] * len(choices)
         async for index, delta in self.generation.deltas():
-            if not has_begun[index]:
-                has_begun[index] = True
+            if is_first[index] and self._request.echo:
                 choice = self._choice(index, self._prompt_text(index), [], None)
                 choice.logprobs = self._prompt_logprobs(index, logprobs[index])
-                yield self._choice_event(choice)
+                yield self._choice_event(choice, is_first)
             if delta is None:
                 choice = self._choice(index, "", [], choices[index].finish_reason)
                 if (writer := logprobs[index]) and (last := _stop_token(choices[index])):
@@ -95,12 +94,20 @@ class CompletionWriter:
                 choice.logprobs = writer.push(delta.scored) if writer else None
             else:
                 continue
-            yield self._choice_event(choice)
+            yield self._choice_event(choice, is_first)
         if self._request.include_usage:
             yield event(Completion(**self._head, choices=[], usage=self.generation.usage()))
         yield DONE
 
-    def _choice_event(self, choice: CompletionChoice) -> bytes:
+    def _choice_event(self, choice: CompletionChoice, is_first: list[bool]) -> bytes:
+        """The event of a choice.
+
+        Args:
+            is_first: for each choice whether it has had no event; updated.
+        """
+        if self._with_ids and is_first[choice.index]:
+            choice.prompt_token_ids = self.generation.choices[choice.index].request.prompt_ids
+        is_first[choice.index] = False
         usage: Usage | UnsetType | None = None if self._request.include_usage else UNSET
         if self._request.continuous_usage:
             usage = self.generation.usage()
@@ -142,11 +149,13 @@ class CompletionWriter:
         ids = self.generation.choices[number].request.prompt_ids
         return self._tokenizer.decode(ids, self._request.skip_special_tokens)
 
-    def _scored_prompt(self, number: int) -> PromptLogprobs:
+    def _scored_prompt(self, number: int) -> PromptLogprobs | None:
+        if self._request.prompt_logprobs is None:
+            return None
         return prompt_logprobs_of(
             self.generation.groups[self._prompt_of[number]][0].request,
             self._tokenizer,
-            self._request.prompt_logprobs or 0,
+            self._request.prompt_logprobs,
             as_token_ids=self._request.return_tokens_as_token_ids,
         )
 

@@ -22,13 +22,20 @@ class ChatLogprobs:
 
     Args:
         continues_text: the answer continues a message.
+        lists_chosen: the chosen token is the first of the alternatives.
         as_token_ids: tokens are spelled by their ids.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, *, continues_text: bool = False, as_token_ids: bool = False
+        self,
+        tokenizer: Tokenizer,
+        *,
+        continues_text: bool = False,
+        lists_chosen: bool = False,
+        as_token_ids: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
+        self._lists_chosen = lists_chosen
         self._as_token_ids = as_token_ids
         self._at_start = not continues_text
 
@@ -39,8 +46,10 @@ class ChatLogprobs:
     def _token(self, token: ScoredToken) -> ContentLogprob:
         logprobs = token.logprobs
         own = self._entry(token.token_id, logprobs.logprob)
-        top = zip(logprobs.top_ids, logprobs.top_logprobs, strict=True)
-        alternatives = [self._entry(token_id, logprob) for token_id, logprob in top]
+        top = dict(zip(logprobs.top_ids, logprobs.top_logprobs, strict=True))
+        if self._lists_chosen:
+            top = {token.token_id: logprobs.logprob, **top}
+        alternatives = [self._entry(token_id, logprob) for token_id, logprob in top.items()]
         self._at_start = False
         return ContentLogprob(own.token, own.logprob, own.bytes, alternatives)
 

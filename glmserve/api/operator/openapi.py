@@ -80,7 +80,7 @@ def openapi_document() -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     """Every named type: pydantic's of the requests, msgspec's of the responses."""
-    requests = [operation.request for operation in OPERATIONS if operation.request]
+    requests = [kind for o in OPERATIONS if o.request for kind in _kinds(o.request)]
     bodies = [b for o in OPERATIONS for b in (*o.responses.values(), o.failure)]
     kinds = [k for body in bodies for k in _kinds(body)]
     _, read = models_json_schema(

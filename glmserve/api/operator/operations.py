@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import msgspec
 from pydantic import BaseModel
 
+from glmserve.api.answering.rendered_prompt import RenderedPrompt
 from glmserve.api.anthropic.objects import AnthropicError, MessageObject, TokenCount
 from glmserve.api.anthropic.objects import Event as MessagesEvent
 from glmserve.api.anthropic.protocol import CountTokensRequest, MessagesRequest
@@ -21,7 +22,6 @@ from glmserve.api.openai.models import Model, ModelList
 from glmserve.api.openai.render import (
     ChatRenderRequest,
     CompletionRenderRequest,
-    RenderedPrompt,
 )
 from glmserve.api.openai.responses.events import Event as ResponsesEvent
 from glmserve.api.openai.responses.objects import (
@@ -34,6 +34,7 @@ from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.operator.admin import DrainStatus
 from glmserve.api.operator.health import Health, Version
 from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest
+from glmserve.api.protocol.chat_batch import ChatBatchRequest
 from glmserve.api.protocol.embeddings import EmbeddingRequest
 from glmserve.api.tokenizer.info import TokenizerInfo
 from glmserve.api.tokenizer.tokens import (
@@ -74,7 +75,7 @@ class Operation:
     method: Literal["get", "post", "delete"] = "get"
     path: str
     summary: str
-    request: type[BaseModel] | None = None
+    request: type[BaseModel] | tuple[type[BaseModel], ...] | None = None
     responses: Mapping[str, Body]
     """Bodies of a 200 by their media types; of a stream, the data of one event."""
     failures: tuple[int, ...] = (401,)
@@ -94,8 +95,11 @@ class Operation:
         return re.findall(r"{(\w+)}", self.path)
 
 
-def _health(path: str, summary: str, *failures: int) -> Operation:
+def _health(
+    path: str, summary: str, *failures: int, method: Literal["get", "post"] = "get"
+) -> Operation:
     return Operation(
+        method=method,
         path=path,
         summary=summary,
         responses={"application/json": Health},
@@ -112,6 +116,14 @@ OPERATIONS = (
         summary="Answer the last message of a conversation, streamed or whole.",
         request=ChatCompletionRequest,
         responses={"application/json": ChatCompletion, "text/event-stream": ChatChunk},
+        failures=_GENERATION_FAILURES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/chat/completions/batch",
+        summary="Answer the last message of each of several conversations.",
+        request=ChatBatchRequest,
+        responses={"application/json": ChatCompletion},
         failures=_GENERATION_FAILURES,
     ),
     Operation(
@@ -159,6 +171,14 @@ OPERATIONS = (
     ),
     Operation(
         method="post",
+        path="/v1/responses/render",
+        summary="The prompt of a request for a response, as token ids.",
+        request=ResponsesRequest,
+        responses={"application/json": RenderedPrompt},
+        failures=_TOKENS_FAILURES,
+    ),
+    Operation(
+        method="post",
         path="/v1/responses/{response_id}/cancel",
         summary="Stop generating a response in the background.",
         responses={"application/json": ResponseObject},
@@ -196,6 +216,15 @@ OPERATIONS = (
             "text/event-stream": get_args(MessagesEvent),
         },
         failures=_GENERATION_FAILURES,
+        failure=AnthropicError,
+    ),
+    Operation(
+        method="post",
+        path="/v1/messages/render",
+        summary="The prompt of a conversation, as token ids.",
+        request=MessagesRequest,
+        responses={"application/json": RenderedPrompt},
+        failures=_TOKENS_FAILURES,
         failure=AnthropicError,
     ),
     Operation(
@@ -249,7 +278,20 @@ OPERATIONS = (
         responses={"application/json": TokenizerInfo},
         failures=(400, 401, 503),
     ),
+    Operation(
+        method="post",
+        path="/invocations",
+        summary="A request that has messages, prompt or input, as SageMaker sends it.",
+        request=(ChatCompletionRequest, CompletionRequest, EmbeddingRequest),
+        responses={
+            "application/json": (ChatCompletion, Completion, EmbeddingList),
+            "text/event-stream": (ChatChunk, Completion),
+        },
+        failures=_GENERATION_FAILURES,
+    ),
     _health("/health", "The same as /health/ready.", 503),
+    _health("/ping", "The same as /health/ready, as SageMaker asks for it.", 503),
+    _health("/ping", "The same as /health/ready.", 503, method="post"),
     _health("/health/live", "Whether the process answers."),
     _health("/health/ready", "Whether the model generates.", 503),
     Operation(

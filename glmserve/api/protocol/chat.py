@@ -102,21 +102,20 @@ def can_be_continued(message: Message) -> bool:
     return isinstance(message, AssistantMessage) and not message.tool_calls
 
 
-class ChatCompletionRequest(GenerationRequest):
-    """Answer the last message of a conversation."""
+Conversation = Annotated[list[Message], FAIL_FAST, Field(min_length=1, max_length=MAX_PARTS)]
+
+
+class ChatFields(GenerationRequest):
+    """What a request says of its answers, whatever the conversations are."""
 
     accepted: ClassVar = CHAT
 
-    messages: Annotated[list[Message], FAIL_FAST, Field(min_length=1, max_length=MAX_PARTS)]
     max_completion_tokens: TokenLimit | None = Field(None, description="As max_tokens.")
     logprobs: bool = Field(False, description="Log-probabilities of each token.")
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None, description="And of so many most likely ones."
     )
     response_format: ResponseFormat = TextFormat(type="text")
-    tools: Annotated[list[AnyTool], FAIL_FAST, Field(max_length=MAX_TOOLS)] = []
-    tool_choice: ToolChoice | None = Field(None, description="Default: auto if there are tools.")
-    parallel_tool_calls: bool = Field(True, description="Allow several calls in one response.")
     continue_final_message: bool | None = Field(
         None,
         description="The answer continues the last message, which is the assistant's. Default: "
@@ -132,9 +131,6 @@ class ChatCompletionRequest(GenerationRequest):
     chat_template_kwargs: TemplateArguments = Field(
         {}, description="Variables of the checkpoint's chat template, if that is rendered."
     )
-    prediction: Prediction | None = Field(
-        None, description="Makes an answer that is like it come faster, and changes none."
-    )
     service_tier: Literal["auto", "default", "flex", "priority", "scale"] = Field(
         "auto", description="There is one tier; the response says default."
     )
@@ -143,11 +139,31 @@ class ChatCompletionRequest(GenerationRequest):
     def _check_combinations(self) -> Self:
         if self.top_logprobs and not self.logprobs:
             raise wrong_field("top_logprobs", "goes with logprobs: true")
+        if self.logprob_token_ids and not self.logprobs:
+            raise wrong_field("logprob_token_ids", "goes with logprobs: true")
         if self.max_tokens and self.max_completion_tokens not in (None, self.max_tokens):
             raise wrong_field(
                 "max_tokens", "the old name of max_completion_tokens; send one of them"
             )
         return self
+
+    @property
+    def output_limit(self) -> int | None:
+        """The most tokens of an answer; None: what fits."""
+        limit = self.max_completion_tokens or self.max_tokens or self.n_predict
+        return None if limit == -1 else limit
+
+
+class ChatCompletionRequest(ChatFields):
+    """Answer the last message of a conversation."""
+
+    messages: Conversation
+    tools: Annotated[list[AnyTool], FAIL_FAST, Field(max_length=MAX_TOOLS)] = []
+    tool_choice: ToolChoice | None = Field(None, description="Default: auto if there are tools.")
+    parallel_tool_calls: bool = Field(True, description="Allow several calls in one response.")
+    prediction: Prediction | None = Field(
+        None, description="Makes an answer that is like it come faster, and changes none."
+    )
 
     @model_validator(mode="after")
     def _check_continuation(self) -> Self:
@@ -192,8 +208,3 @@ class ChatCompletionRequest(GenerationRequest):
     def begun_answer(self) -> str:
         """The text that the answer continues."""
         return self.messages[-1].text if self.continues_last else ""
-
-    @cached_property
-    def output_limit(self) -> int | None:
-        limit = self.max_completion_tokens or self.max_tokens or self.n_predict
-        return None if limit == -1 else limit

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from glmserve.api.protocol.accepted.completions import COMPLETIONS
-from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX
+from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, wrong_field
 from glmserve.api.protocol.chat import ResponseFormat, TextFormat
 from glmserve.api.protocol.prompts import TokenIds, check_prompt_kind, prompt_list
 from glmserve.api.protocol.sampling import GenerationRequest
@@ -44,10 +44,32 @@ class CompletionRequest(GenerationRequest):
         """Routers send the default of chat completions."""
         return None if value is False else value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_prompt(cls, data: Any) -> Any:
+        """A request without a prompt, but with the field that is another form of it elsewhere."""
+        if isinstance(data, dict) and "prompt_embeds" in data and data.get("prompt") is None:
+            raise wrong_field(
+                "prompt",
+                "Either prompt or prompt_embeds must be provided and non-empty. This server takes "
+                "no prompt_embeds: send prompt, as text or token ids",
+            )
+        return data
+
     @field_validator("prompt", mode="before")
     @classmethod
     def _check_kind(cls, value: Any) -> Any:
         return check_prompt_kind(value)
+
+    @model_validator(mode="after")
+    def _check_scored_ids(self) -> Self:
+        if self.logprob_token_ids and self.logprobs is None:
+            raise wrong_field("logprob_token_ids", "goes with logprobs")
+        if self.logprob_token_ids and self.output_limit == 0:
+            raise wrong_field(
+                "logprob_token_ids", "max_tokens: 0 makes no tokens for which these could be scored"
+            )
+        return self
 
     @property
     def output_limit(self) -> int | None:

@@ -21,10 +21,16 @@ _MAX_BAD_WORDS = 64
 _MAX_BIASES = 1024
 """The limit exists because biases are sent to the worker with every token."""
 _MAX_STOP_TOKENS = 1024
+_MAX_SCORED = 128  # vLLM's
 _MAX_ALLOWED = 2**18  # more than any vocabulary has
 LONGEST_SALT = 1024
 _TOKEN_ID = re.compile("0|[1-9][0-9]{0,9}")  # canonical, so that two keys never name one token
 _MAX_METADATA = 16  # OpenAI's, as are the lengths of keys and values
+
+
+def _shown(names: list[str]) -> list[str]:
+    """The first few names, cut where they are long."""
+    return [repr(name[:20]) for name in names[:10]]
 
 
 def _check_limit(value: int) -> int:
@@ -153,6 +159,11 @@ class GenerationRequest(Truncation):
         description="Add the log-probabilities of the prompt's tokens, each with so many most "
         "likely tokens; not in streams.",
     )
+    logprob_token_ids: Annotated[list[TokenId], FAIL_FAST, Field(max_length=_MAX_SCORED)] = Field(
+        [],
+        description="With logprobs: at each place of the text the log-probabilities of the chosen "
+        "token and of these, in place of the most likely ones.",
+    )
     return_tokens_as_token_ids: bool = Field(
         False, description="Name the tokens of log-probabilities token_id:N."
     )
@@ -186,9 +197,9 @@ class GenerationRequest(Truncation):
     @field_validator("logit_bias")
     @classmethod
     def _check_logit_bias(cls, value: dict[str, float]) -> dict[str, float]:
-        for key in value:
-            if not (_TOKEN_ID.fullmatch(key) and int(key) <= INT32_MAX):
-                raise ValueError(f"keys are token ids, {key[:20]!r} is none")
+        bad = [key for key in value if not (_TOKEN_ID.fullmatch(key) and int(key) <= INT32_MAX)]
+        if bad:
+            raise ValueError(f"keys are token ids; no ids are {', '.join(_shown(bad))}")
         return value
 
     @model_validator(mode="after")
@@ -204,6 +215,11 @@ class GenerationRequest(Truncation):
         if self.n_predict is not None and self.max_tokens not in (None, self.n_predict):
             raise wrong_field("n_predict", "another name of max_tokens; send one of them")
         return self
+
+    @property
+    def scored_ids(self) -> tuple[int, ...]:
+        """logprob_token_ids, each once."""
+        return tuple(dict.fromkeys(self.logprob_token_ids))
 
     @property
     def stop_strings(self) -> tuple[str, ...]:

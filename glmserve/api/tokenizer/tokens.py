@@ -60,7 +60,9 @@ class TokenizeRequest(_Request):
     chat_template_kwargs: TemplateArguments = Field(
         {}, description="Variables of the checkpoint's own template; else without effect."
     )
-    return_token_strs: bool = Field(False, description="Add each token's own text.")
+    return_token_strs: bool = Field(
+        False, description="Add the tokens as the vocabulary writes them."
+    )
 
 
 class TokenizeResponse(msgspec.Struct):
@@ -99,7 +101,7 @@ async def tokenize(request: Request) -> Response:
 
     def answer() -> Response:
         tokens = encode()
-        strings = [_text_of(tokenizer, t) for t in tokens] if body.return_token_strs else None
+        strings = [tokenizer.piece(t) for t in tokens] if body.return_token_strs else None
         return json_response(TokenizeResponse(len(tokens), max_model_len, tokens, strings))
 
     blocks = body.messages is not None and _blocks(context)
@@ -194,8 +196,3 @@ def _tokenizer_of(context: ServerContext, param: str) -> Tokenizer:
             "this server has no tokenizer: it was started with --skip-tokenizer-init", param
         )
     return context.tokenizer
-
-
-def _text_of(tokenizer: Tokenizer, token_id: int) -> str:
-    """The text of one token; U+FFFD replaces a part of a character."""
-    return tokenizer.token_bytes(token_id, skip_special_tokens=False).decode(errors="replace")

@@ -47,6 +47,29 @@ def test_some_rows_report_and_others_do_not(kit: Kit, runner: Runner) -> None:
             kit.check_row(runner, result.logprobs, row, result.token_id)
 
 
+def test_given_ids_are_reported(kit: Kit, runner: Runner) -> None:
+    """Each row reports its own ids, in their order, after its most likely ones."""
+    driver = Driver(runner)
+    texts = [driver.add(random_tokens(runner, "base", 8, seed=i)) for i in range(4)]
+    rules = [
+        SamplingInput(top_logprobs=0, logprob_token_ids=(7, 3, 40)),
+        REPORTING,
+        SamplingInput(),
+        SamplingInput(top_logprobs=2, logprob_token_ids=(5,)),
+    ]
+    pieces = [Piece(text, 8, rule) for text, rule in zip(texts, rules, strict=True)]
+    for text, rule, result in zip(texts, rules, driver.compute(pieces), strict=True):
+        if rule.top_logprobs is None:
+            assert result.logprobs is None
+            continue
+        assert result.logprobs is not None, "no log-probabilities were reported"
+        ids = result.logprobs.top_ids
+        assert tuple(ids[rule.top_logprobs :]) == rule.logprob_token_ids
+        row = kit.rows("base", text.tokens)[-1]
+        tolerance = kit.tolerance(runner)
+        assert result.logprobs.top_logprobs == pytest.approx(row[ids], abs=tolerance)
+
+
 @pytest.mark.parametrize("chunk", [5, 16])
 def test_sums_of_hidden_states(runner: Runner, chunk: int) -> None:
     """The sums of the parts are the sum of the whole, beside a text that is not pooled."""

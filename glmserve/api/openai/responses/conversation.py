@@ -133,6 +133,7 @@ def chat_request(
             ],
             "tool_choice": _tool_choice(request.tool_choice, functions),
             "parallel_tool_calls": request.parallel_tool_calls,
+            "chat_template_kwargs": request.chat_template_kwargs,
         },
     )
 

@@ -25,6 +25,7 @@ from glmserve.api.openai.responses.conversation import (
 )
 from glmserve.api.openai.responses.objects import Item, ResponseObject
 from glmserve.api.openai.responses.protocol import ResponsesRequest
+from glmserve.api.openai.responses.raw_messages import RawMessages
 from glmserve.api.openai.responses.store import (
     PreviousResponseNotFoundError,
     ResponseStore,
@@ -68,8 +69,23 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
 
         answering = await _start(server, request, functions, items, answer)
         tokenizer = server.tokenizer if request.wants_logprobs else None
-        logprobs = ChatLogprobs(tokenizer) if tokenizer else None
-        return ResponseWriter(request, functions, answering, logprobs, keep, is_stored=is_stored)
+        logprobs = (
+            ChatLogprobs(tokenizer, lists_chosen=bool(request.logprob_token_ids))
+            if tokenizer
+            else None
+        )
+        raw_messages = None
+        if request.enable_response_messages and server.tokenizer is not None:
+            raw_messages = RawMessages(server.tokenizer)
+        return ResponseWriter(
+            request,
+            functions,
+            answering,
+            logprobs,
+            keep,
+            is_stored=is_stored,
+            raw_messages=raw_messages,
+        )
 
     async def count_tokens(
         self, server: ServerContext, request: ResponsesRequest, caller: Caller
@@ -80,10 +96,17 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
             GlmserveError: the request cannot be honoured.
         """
         server.settle_model(request)
+        return len(await chat_prompt(server, await self.chat(request, caller)))
+
+    async def chat(self, request: ResponsesRequest, caller: Caller) -> ChatCompletionRequest:
+        """The chat completion request with the same prompt.
+
+        Raises:
+            InvalidRequestError: the request cannot be honoured.
+        """
         own = await self._own_items(request, Identity(), caller)
         items = [*self._earlier_items(request, caller), *own]
-        chat = await _chat(request, Functions(request.tools), items)
-        return len(await chat_prompt(server, chat))
+        return await _chat(request, Functions(request.tools), items)
 
     async def _own_items(
         self, request: ResponsesRequest, identity: Identity, caller: Caller

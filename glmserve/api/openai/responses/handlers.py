@@ -10,9 +10,11 @@ from starlette.responses import Response
 
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.pipeline import answer
+from glmserve.api.answering.rendered_prompt import rendered_chat
 from glmserve.api.http.body import read_request
 from glmserve.api.http.endpoint import read_answer_request
 from glmserve.api.http.event_stream import EventsResponse
+from glmserve.api.http.request_id import own_or_new_id
 from glmserve.api.http.responses import answer_response, json_response
 from glmserve.api.http.state import caller_of, context_of
 from glmserve.api.openai.responses.background import BackgroundResponses
@@ -46,7 +48,8 @@ def create_response(
             running = await _background_of(request).start(server, wanted)
             if running.log is not None:
                 return EventsResponse(running.log.read(), running.headers)
-            return json_response(running.response, headers=running.headers)
+            queued = msgspec.structs.replace(running.response, status="queued")
+            return json_response(queued, headers=running.headers)
         return answer_response(await answer(server, wanted))
 
     return handle
@@ -67,6 +70,23 @@ def count_input_tokens(endpoint: ResponsesEndpoint) -> Callable[[Request], Await
     return handle
 
 
+def render_response(endpoint: ResponsesEndpoint) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of POST /v1/responses/render: a request's prompt as token ids."""
+
+    async def handle(request: Request) -> Response:
+        server, caller = context_of(request), caller_of(request)
+        parsed, _ = await read_request(request, endpoint.request_type)
+        server.settle_model(parsed)
+        try:
+            chat = await endpoint.chat(parsed, caller)
+            prompt = await rendered_chat(server, chat, f"resp_{own_or_new_id(request)}")
+        except InvalidRequestError as error:
+            raise error.renamed(endpoint.field_names) from None
+        return json_response(prompt)
+
+    return handle
+
+
 async def cancel_response(request: Request) -> Response:
     """Stop a response in the background; one that has ended stays as it is."""
     owner, response_id = caller_of(request).key_id, request.path_params["response_id"]
@@ -76,7 +96,8 @@ async def cancel_response(request: Request) -> Response:
     body = _find(request).body
     if not msgspec.json.decode(body)["background"]:
         raise InvalidRequestError(
-            "only a response in the background can be cancelled", "background"
+            "Cannot cancel a synchronous response. Only one in the background can be cancelled",
+            "background",
         )
     return Response(body, media_type="application/json")
 
@@ -173,7 +194,9 @@ def _find(request: Request) -> StoredResponse:
 
 
 def _not_found(response_id: str) -> ResponseNotFoundError:
-    return ResponseNotFoundError(f"there is no response {response_id[:100]!r} here, or no longer")
+    return ResponseNotFoundError(  # as OpenAI says it
+        f"Response with id '{response_id[:100]}' not found. It was not stored here, or is forgotten"
+    )
 
 
 def _check_query(request: Request, known: Collection[str]) -> None:

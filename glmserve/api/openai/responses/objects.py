@@ -111,6 +111,14 @@ ResponseStatus: TypeAlias = Literal[
 ]
 
 
+class RawMessage(msgspec.Struct):
+    """The prompt or the answer as text and as token ids, in vLLM's shape."""
+
+    message: str
+    tokens: list[int]
+    type: Literal["raw_message_tokens"] = "raw_message_tokens"
+
+
 class ResponseObject(msgspec.Struct, kw_only=True):
     """A response: what was asked for, and as much of the answer as there is."""
 
@@ -146,6 +154,10 @@ class ResponseObject(msgspec.Struct, kw_only=True):
     usage: ResponseUsage | None = None
     user: str | None
     metadata: dict[str, str]
+    input_messages: list[RawMessage] | UnsetType = UNSET
+    """Only if it is asked for, as is `output_messages`: the prompt."""
+    output_messages: list[RawMessage] | UnsetType = UNSET
+    """The answer, once it has ended."""
 
 
 class DeletedResponse(msgspec.Struct):

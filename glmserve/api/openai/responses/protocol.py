@@ -17,7 +17,12 @@ from glmserve.api.protocol.base import (
     StrictModel,
     wrong_field,
 )
-from glmserve.api.protocol.chat import JsonObjectFormat, JsonSchemaSpec, TextFormat
+from glmserve.api.protocol.chat import (
+    JsonObjectFormat,
+    JsonSchemaSpec,
+    TemplateArguments,
+    TextFormat,
+)
 from glmserve.api.protocol.sampling import GenerationRequest, Metadata, StreamOptions
 
 _NO_EFFECT = "Given back in the response; has no other effect."
@@ -132,10 +137,16 @@ class ResponsesRequest(GenerationRequest):
         "are left out (auto).",
     )
     reasoning: ReasoningConfig | None = None
+    chat_template_kwargs: TemplateArguments = Field(
+        {}, description="Variables of the checkpoint's chat template, if that is rendered."
+    )
     background: bool = Field(
         False,
         description="Answer at once, or stream, and generate whether the client stays or not; GET "
         "has the response, and its events if it is streamed.",
+    )
+    enable_response_messages: bool = Field(
+        False, description="Add the prompt and the answer as text and token ids."
     )
     service_tier: Literal["auto", "default", "flex", "priority", "scale"] = Field(
         "auto", description="There is one tier; the response says default."
@@ -152,8 +163,10 @@ class ResponsesRequest(GenerationRequest):
     def _check_combinations(self) -> Self:
         if self.top_logprobs and not self.wants_logprobs:
             raise wrong_field("top_logprobs", f"goes with include: ['{LOGPROBS}']")
+        if self.logprob_token_ids and not self.wants_logprobs:
+            raise wrong_field("logprob_token_ids", f"goes with include: ['{LOGPROBS}']")
         if self.background and self.store is False:
-            raise wrong_field("store", "a response in the background has to be stored")
+            raise wrong_field("store", "background can only be used when `store` is true")
         return self
 
     @property

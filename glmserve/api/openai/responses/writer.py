@@ -24,6 +24,7 @@ from glmserve.api.openai.responses.objects import (
 )
 from glmserve.api.openai.responses.output import Output
 from glmserve.api.openai.responses.protocol import ResponsesRequest, TextConfig
+from glmserve.api.openai.responses.raw_messages import RawMessages
 from glmserve.api.openai.responses.tools import Functions
 from glmserve.api.protocol.chat import JsonObjectFormat
 from glmserve.errors import GlmserveError
@@ -38,6 +39,7 @@ class ResponseWriter:
         is_stored: whether the response will be kept.
         answering: its generation, with one choice.
         logprobs: None if the request wants none.
+        raw_messages: makes prompt and answer as text and ids; None if the request wants none.
         on_end: called with the response once it has ended well, or in the background, before a
             client knows of it.
     """
@@ -51,12 +53,14 @@ class ResponseWriter:
         on_end: Callable[[ResponseObject], None],
         *,
         is_stored: bool,
+        raw_messages: RawMessages | None = None,
     ) -> None:
         self.generation = answering.generation
         self._answering = answering
         self._identity = answering.generation.identity
         self._output = Output(self._identity, functions, logprobs)
         self._on_end = on_end
+        self._raw_messages = raw_messages
         self._numbers = itertools.count()
         self.response = _beginning(request, functions, self._identity, is_stored)
         """What there is of the response."""
@@ -67,6 +71,7 @@ class ResponseWriter:
         def read() -> str:
             (answer,) = self._answering.read_whole(texts)
             self._output.push(answer.events, answer.scored)
+            self._note_ids(answer.token_ids)
             return answer.finish_reason
 
         self._finish(await run_in_thread_if_large(read, self._answering.reading_size(texts)))
@@ -81,6 +86,7 @@ class ResponseWriter:
         yield self._state("response.created")
         yield self._state("response.in_progress")
         async for delta in self._answering.deltas():
+            self._note_ids(delta.token_ids)
             for event in self._output.push(delta.events, delta.scored):
                 yield self._sent(event)
             if delta.finish_reason is not None:
@@ -120,8 +126,16 @@ class ResponseWriter:
         self._on_end(response)
         return events
 
+    def _note_ids(self, token_ids: list[int]) -> None:
+        if self._raw_messages is not None:
+            self._raw_messages.add(token_ids)
+
     def _close(self) -> None:
         self.response.output = self._output.items
+        if self._raw_messages is not None:
+            request = self.generation.choices[0].request
+            self.response.input_messages = [self._raw_messages.prompt(request.prompt_ids)]
+            self.response.output_messages = [self._raw_messages.answer()]
         self.response.usage = _usage(self._answering)
 
     def _state(self, kind: Any) -> bytes:

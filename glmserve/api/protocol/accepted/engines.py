@@ -40,7 +40,6 @@ VLLM = table(
     neutral("return_weight_versions", [False], _VLLM, "Versions of weights.", "they never change"),
     neutral("routed_experts_prompt_start", [0], _VLLM, "Experts of tokens.", "there are none"),
     neutral("repetition_detection", [{}], _VLLM, "Ends repetitive text.", "use a penalty"),
-    neutral("logprob_token_ids", [[]], _VLLM, "Scores these tokens.", "use top_logprobs"),
     neutral("return_prompt_text", [False], _VLLM, "Adds the prompt.", "use /detokenize"),
     neutral("documents", [[]], _VLLM, "Texts to answer from.", "put them into a message"),
     neutral("guided_json_object", [False], _VLLM, _STRUCTURE, "send response_format json_object"),

@@ -1,0 +1,58 @@
+"""onnxruntime: static graphs over lanes, on one execution provider."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from glmserve.config import ReportProgress, RunnerConfig
+from glmserve.contract.step import RunnerInfo
+from glmserve.devices.base import DeviceInfo
+from glmserve.devices.compiled import (
+    count_of,
+    lane_limits,
+    open_compiled,
+    places_of,
+    sampling_ops,
+    threads_of,
+)
+from glmserve.devices.cpu import default_threads
+from glmserve.graphs.lanes import LaneModel
+from glmserve.graphs.runner import GraphRunner
+
+
+class OnnxRuntimeDevice:
+    """An execution provider of onnxruntime; `onnxruntime:NAME` is that one, otherwise the CPU's."""
+
+    name = "onnxruntime"
+
+    def probe(self) -> DeviceInfo:
+        if find_spec("onnxruntime") is None:
+            return DeviceInfo(
+                False, "the onnxruntime package is missing; pip install 'glmserve[onnxruntime]'"
+            )
+        import onnxruntime
+
+        providers = ", ".join(onnxruntime.get_available_providers())
+        return DeviceInfo(
+            True, f"onnxruntime {onnxruntime.__version__} ({providers}), for compiled folders"
+        )
+
+    def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GraphRunner:
+        from glmserve.graphs.onnxruntime import OnnxRuntime, describe, provider_named
+
+        opened = open_compiled(config, ("onnxruntime", "onnx"), progress)
+        manifest = opened.manifest
+        providers = [provider_named(name) for name in places_of(config, manifest, "CPU")]
+        limits = lane_limits(config, manifest)
+        threads = threads_of(config, default_threads, manifest)
+        runtimes = [OnnxRuntime(provider, threads) for provider in providers]
+        model = LaneModel(opened.folder, manifest, opened.model, runtimes)
+        info = RunnerInfo(
+            limits=limits,
+            device=f"{describe(providers)}, {count_of(threads, 'thread')}",
+            dtype=manifest.dtype,
+            num_parameters=manifest.num_parameters,
+            weight_bytes=manifest.weight_bytes,
+            kv_cache_bytes=model.caches.num_bytes,
+        )
+        return GraphRunner(model, sampling_ops(config, opened.model), config, info)

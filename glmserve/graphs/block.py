@@ -1,0 +1,60 @@
+"""The block of ChatGLM2, ChatGLM3, CodeGeeX2 and GLM-4 as a graph; models/glm.py computes the same.
+
+h = embedding                                            [T, H]
+n = norm(h);  a = dense(attention(qkv(n)));       h = (n or h) + a
+n = norm(h);  m = down(silu(gate) * up);          h = (n or h) + m
+hidden = norm(h)
+"""
+
+from __future__ import annotations
+
+from glmserve.graphs.builder import GraphAttention, GraphBuilder, Value
+from glmserve.model_config import ModelConfig
+
+
+def build_hidden(
+    builder: GraphBuilder[Value],
+    attention: GraphAttention[Value],
+    config: ModelConfig,
+    token_ids: Value,
+) -> Value:
+    """The last hidden states of all tokens, [T, H].
+
+    Args:
+        token_ids: [T]
+    """
+    hidden = builder.embedding(token_ids)
+    hidden = build_layers(builder, attention, config, hidden, range(config.num_layers))
+    return build_final_norm(builder, config, hidden)
+
+
+def build_layers(
+    builder: GraphBuilder[Value],
+    attention: GraphAttention[Value],
+    config: ModelConfig,
+    hidden: Value,
+    layers: range,
+) -> Value:
+    """The residual stream [T, H] behind these layers."""
+    for layer in layers:
+        name = f"layers.{layer}"
+        normed = _norm(builder, config, hidden, f"{name}.input_norm")
+        attended = attention.attend(layer, builder.linear(normed, f"{name}.qkv"))
+        block = builder.linear(attended, f"{name}.dense")
+        hidden = builder.add(normed if config.residual_post_norm else hidden, block)
+        normed = _norm(builder, config, hidden, f"{name}.post_norm")
+        activated = builder.silu_and_mul(builder.linear(normed, f"{name}.gate_up"))
+        block = builder.linear(activated, f"{name}.down")
+        hidden = builder.add(normed if config.residual_post_norm else hidden, block)
+    return hidden
+
+
+def build_final_norm(builder: GraphBuilder[Value], config: ModelConfig, hidden: Value) -> Value:
+    """The last hidden states [T, H] from the residual stream."""
+    return _norm(builder, config, hidden, "final_norm") if config.final_norm else hidden
+
+
+def _norm(builder: GraphBuilder[Value], config: ModelConfig, x: Value, module: str) -> Value:
+    if config.norm == "layernorm":
+        return builder.layer_norm(x, module, config.norm_eps)
+    return builder.rms_norm(x, module, config.norm_eps)

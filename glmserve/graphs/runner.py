@@ -1,0 +1,90 @@
+"""The Runner of a compiled folder: graphs compute logits, and the host chooses tokens."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+import torch
+from torch import Tensor
+
+from glmserve.config import RunnerConfig
+from glmserve.contract.step import (
+    PLACEHOLDER_TOKEN_ID,
+    MaskSource,
+    RunnerInfo,
+    ScheduledSequence,
+    StepInput,
+    StepOutput,
+    no_masks,
+)
+from glmserve.graphs.step_result import StepResult
+from glmserve.ops.base import AnyOps
+from glmserve.runner.answers import StepAnswers
+from glmserve.runner.queued_step import with_history
+
+
+class GraphModel(Protocol):
+    """A model as graphs, with its KV cache."""
+
+    def run(self, step: StepInput) -> StepResult:
+        """Write K/V of all tokens to the cache, and compute what the step asks for."""
+        ...
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The output layer: [n, H] to float32 [n, V]."""
+        ...
+
+
+class GraphRunner:
+    """Runs one model's graphs.
+
+    A step may be planned while the one before it runs, so it can begin at once when that ends.
+
+    Args:
+        ops: its argmax and draw choose tokens.
+    """
+
+    def __init__(
+        self, model: GraphModel, ops: AnyOps, config: RunnerConfig, info: RunnerInfo
+    ) -> None:
+        self.info = info
+        self._model: GraphModel | None = model
+        never_sampled = torch.tensor(config.never_sampled, dtype=torch.int64)
+        self._chosen: dict[int, int] = {}  # by request id, in the last step
+        self._answers = StepAnswers(ops, config.vocab_limit, never_sampled)
+
+    @torch.inference_mode()
+    def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
+        """See Runner.
+
+        Raises:
+            RuntimeError: the runner is closed.
+        """
+        if self._model is None:
+            raise RuntimeError("the runner is closed")
+        model = self._model
+        step = self._resolved(step)
+        result = model.run(step)
+        output = self._answers.answer(step, result.logits, result.hidden, model.logits, masks)
+        owners = [s.request_id for s in step.sequences for _ in s.sampling_inputs]
+        self._chosen = dict(zip(owners, output.token_ids, strict=True))
+        return output
+
+    def _resolved(self, step: StepInput) -> StepInput:
+        """The step with chosen tokens in place of placeholders."""
+        if all(s.token_ids[-1] != PLACEHOLDER_TOKEN_ID for s in step.sequences):
+            return step
+        return StepInput(step.step_id, [self._with_token(s) for s in step.sequences])
+
+    def _with_token(self, sequence: ScheduledSequence) -> ScheduledSequence:
+        if sequence.token_ids[-1] != PLACEHOLDER_TOKEN_ID:
+            return sequence
+        # Any id can replace INVALID_TOKEN_ID: the result of such a sequence is dropped.
+        token = max(self._chosen[sequence.request_id], 0)
+        sampling = sequence.sampling and with_history(sequence, self._chosen)
+        return msgspec.structs.replace(sequence, token_ids=[token], sampling=sampling)
+
+    def close(self) -> None:
+        """Free graphs and cache."""
+        self._model = None

@@ -1,0 +1,38 @@
+"""The contract of devices, for those that serve compiled folders."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LANES = "--total-len 256 --prompt-len 16 --batch-sizes 1,8"
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    ("device", "options"),
+    [
+        ("onnxruntime", LANES),
+        ("openvino", "--dtype float32"),
+    ],
+)
+def test_it_passes_the_contract(tmp_path: Path, device: str, options: str) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip(device)
+    python = sys.executable
+    prepare = f"{python} -m glmserve compile {{checkpoint}} {{target}} --for {device} {options}"
+    result = subprocess.run(
+        [
+            *(python, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+            *("-p", "glmserve.conformance.plugin", "--glmserve-device", device),
+            *("--glmserve-prepare", prepare),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout
+    assert " passed" in result.stdout

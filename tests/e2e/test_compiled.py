@@ -1,0 +1,47 @@
+"""Compiled folders, served: many streams at once, and a worker that is killed among them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glmserve.config import EMBEDDED_CHECKPOINT
+from support.crashing_worker import read_all
+from support.mixed_requests import requests_of_mixed_lengths
+from support.server_process import ServerProcess
+
+LANES = ("--total-len", "768", "--prompt-len", "64", "--batch-sizes", "1,8,32")
+
+
+def compiled(target: Path, runtime: str, *options: str) -> Path:
+    """glm-tiny, by the command."""
+    command = ["compile", str(EMBEDDED_CHECKPOINT), str(target), "--for", runtime, *options]
+    result = subprocess.run(
+        [sys.executable, "-m", "glmserve", *command], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == f"glmserve serve --checkpoint {target}"
+    return target
+
+
+@pytest.mark.parametrize(
+    ("runtime", "options"), [("onnxruntime", LANES), ("openvino", ("--dtype", "float32"))]
+)
+async def test_32_streams_and_a_killed_worker(
+    tmp_path: Path, runtime: str, options: tuple[str, ...]
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip(runtime)
+    target = compiled(tmp_path / "glm-tiny", runtime, *options)
+    bodies = requests_of_mixed_lengths(32)
+    with ServerProcess("--checkpoint", str(target)) as server:
+        alone = [(await read_all(server, [body]))[0][0] for body in bodies]
+        streams, kills = await read_all(server, bodies, 1, seed=7)
+        assert kills == 1
+        for stream, expected in zip(streams, alone, strict=True):
+            assert (stream.texts, stream.ends) == (expected.texts, expected.ends)
+        server.wait_until_idle()
+        assert "Traceback" not in server.text
