@@ -77,8 +77,7 @@ def serve(
             executor = TracingExecutor(executor, writer)
         hash_key = secrets.token_bytes(32)
         engine = Engine(executor, scheduler_config, hash_key=hash_key, observer=writer)
-        if runner.tensor_parallel_size > 1:
-            engine.stats.watch_ranks(processes.rank_states)
+        engine.stats.watch_ranks(processes.rank_states)
         context = ServerContext(
             server_config,
             model,

@@ -11,12 +11,14 @@ import torch
 
 from glmserve.config import GraphTarget, ReportProgress, RunnerConfig
 from glmserve.contract.step import RunnerLimits
-from glmserve.devices.host import usable_cores
-from glmserve.errors import CheckpointError, OptionError
+from glmserve.devices.host import available_memory, usable_cores
+from glmserve.errors import CheckpointError, DeviceError, OptionError
 from glmserve.graphs.manifest import Manifest, check_files, is_compiled, read_manifest
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.ops.base import AnyOps
 from glmserve.ops.cpu.select_ops import make_cpu_ops, native_kernels
+from glmserve.runner.dtypes import DTYPES
+from glmserve.runner.limits import CacheMemory, MemoryNeeds, format_bytes
 
 _SAMPLING_BLOCK = 32  # slots; the operations only choose tokens here
 
@@ -52,6 +54,18 @@ def open_compiled(
         CheckpointError: it is no compiled folder, or a damaged one.
         OptionError: an option asks for what the folder is not.
     """
+    folder, manifest = Path(config.checkpoint), fitting_manifest(config, runtimes)
+    check_files(folder, manifest, progress)
+    return CompiledModel(folder, manifest, read_model_config(folder, manifest.rope_scaling))
+
+
+def fitting_manifest(config: RunnerConfig, runtimes: tuple[GraphTarget, ...]) -> Manifest:
+    """The manifest of the folder that --checkpoint names, if device and options fit it.
+
+    Raises:
+        CheckpointError: it is no compiled folder, or its manifest is damaged.
+        OptionError: an option asks for what the folder is not.
+    """
     folder = Path(config.checkpoint)
     name = config.device.partition(":")[0]
     if not is_compiled(folder):
@@ -66,8 +80,7 @@ def open_compiled(
             f"or compile the checkpoint with --for {runtimes[0]}"
         )
     refuse_fixed_options(config, manifest)
-    check_files(folder, manifest, progress)
-    return CompiledModel(folder, manifest, read_model_config(folder, manifest.rope_scaling))
+    return manifest
 
 
 def refuse_fixed_options(config: RunnerConfig, manifest: Manifest) -> None:
@@ -148,6 +161,45 @@ def places_of(config: RunnerConfig, manifest: Manifest, default: str) -> list[st
             f"have {count_of(parts, 'part')}; name as many, or one for all"
         )
     return found * parts if len(found) == 1 else found
+
+
+@dataclass(frozen=True)
+class LaneNeeds(MemoryNeeds):
+    """What static graphs need: their lanes were sized when they were compiled."""
+
+    limits: RunnerLimits
+
+    def plan(self, config: RunnerConfig, model: ModelConfig) -> RunnerLimits:
+        needed = self.weights + self.limits.token_capacity * self.cache.token_bytes
+        if needed > self.available:
+            raise DeviceError(
+                f"not enough memory: weights and lanes need {format_bytes(needed)}, "
+                f"{format_bytes(max(0, self.available))} are available; compile the checkpoint "
+                "with fewer --batch-sizes or a smaller --total-len"
+            )
+        return self.limits
+
+
+def lane_needs(config: RunnerConfig, model: ModelConfig, manifest: Manifest) -> LaneNeeds:
+    """The memory needs of static graphs. Each graph may take the weights anew.
+
+    Raises:
+        OptionError: an option asks for what the graphs do not have.
+    """
+    limits, weights = lane_limits(config, manifest), manifest.weight_bytes
+    available = available_memory()
+    itemsize = DTYPES[manifest.dtype].itemsize
+    token_bytes = 2 * model.num_layers * model.num_kv_heads * model.head_dim * itemsize
+    return LaneNeeds(
+        dtype=manifest.dtype,
+        num_parameters=manifest.num_parameters,
+        weights=weights,
+        workspace=weights * len(manifest.batch_sizes),
+        available=available,
+        cache=CacheMemory(available - weights, 1.0, token_bytes, limits.block_size),
+        max_step_tokens=limits.max_step_tokens,
+        limits=limits,
+    )
 
 
 def context_length(config: RunnerConfig, manifest: Manifest) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from glmserve.config import ReportProgress, RunnerConfig
+from glmserve.config import GraphTarget, ReportProgress, RunnerConfig
 from glmserve.contract.step import RunnerInfo
 from glmserve.devices.base import DeviceInfo
 from glmserve.devices.compiled import (
     count_of,
-    lane_limits,
+    fitting_manifest,
+    lane_needs,
     open_compiled,
     places_of,
     sampling_ops,
@@ -17,7 +18,12 @@ from glmserve.devices.compiled import (
 )
 from glmserve.devices.cpu import default_threads
 from glmserve.graphs.lanes import LaneModel
-from glmserve.graphs.runner import GraphRunner
+from glmserve.graphs.runner import GraphRunner, lane_runner
+from glmserve.model_config import ModelConfig
+from glmserve.runner.limits import MemoryNeeds
+
+_RUNTIMES: tuple[GraphTarget, ...] = ("onnxruntime", "onnx")
+"""What `glmserve compile --for` writes for this device."""
 
 
 class OnnxRuntimeDevice:
@@ -37,13 +43,16 @@ class OnnxRuntimeDevice:
             True, f"onnxruntime {onnxruntime.__version__} ({providers}), for compiled folders"
         )
 
+    def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
+        return lane_needs(config, model, fitting_manifest(config, _RUNTIMES))
+
     def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GraphRunner:
         from glmserve.graphs.onnxruntime import OnnxRuntime, describe, provider_named
 
-        opened = open_compiled(config, ("onnxruntime", "onnx"), progress)
+        opened = open_compiled(config, _RUNTIMES, progress)
         manifest = opened.manifest
         providers = [provider_named(name) for name in places_of(config, manifest, "CPU")]
-        limits = lane_limits(config, manifest)
+        limits = lane_needs(config, opened.model, manifest).plan(config, opened.model)
         threads = threads_of(config, default_threads, manifest)
         runtimes = [OnnxRuntime(provider, threads) for provider in providers]
         model = LaneModel(opened.folder, manifest, opened.model, runtimes)
@@ -55,4 +64,4 @@ class OnnxRuntimeDevice:
             weight_bytes=manifest.weight_bytes,
             kv_cache_bytes=model.caches.num_bytes,
         )
-        return GraphRunner(model, sampling_ops(config, opened.model), config, info)
+        return lane_runner(model, sampling_ops(config, opened.model), config, info)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,8 @@ from glmserve.devices.compiled import (
     CompiledModel,
     context_length,
     count_of,
-    lane_limits,
+    fitting_manifest,
+    lane_needs,
     open_compiled,
     places_of,
     sampling_ops,
@@ -27,8 +28,9 @@ from glmserve.devices.host import available_memory
 from glmserve.errors import OptionError
 from glmserve.graphs.lanes import LaneModel
 from glmserve.graphs.manifest import Manifest
-from glmserve.graphs.runner import GraphRunner
-from glmserve.runner.limits import CacheMemory, plan_limits, step_tokens
+from glmserve.graphs.runner import GraphRunner, lane_runner
+from glmserve.model_config import ModelConfig
+from glmserve.runner.limits import CacheMemory, MemoryNeeds, plan_limits, step_tokens
 
 if TYPE_CHECKING:
     import openvino
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 _STEP_TOKENS = 512
 _MAX_DRAFTS = 64
+_BLOCK_SIZE = 32  # of OpenVINO's paged attention on a CPU
 _CACHE_SHARE = 0.25
 _ACTIVATION_GROUP = 32
 """Columns that share a scale of rounded activations."""
@@ -59,6 +62,23 @@ class OpenVinoDevice:
         version = openvino.__version__.partition("-")[0]
         return DeviceInfo(True, f"OpenVINO {version} ({devices}), for compiled folders")
 
+    def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
+        manifest = fitting_manifest(config, ("openvino",))
+        if manifest.attention == "lanes":
+            return lane_needs(config, model, manifest)
+        available, weights = available_memory(), manifest.weight_bytes
+        token_bytes = _token_bytes(model, _cache_precision(config, manifest.dtype))
+        return _PagedNeeds(
+            dtype=manifest.dtype,
+            num_parameters=manifest.num_parameters,
+            weights=weights,
+            workspace=0,
+            available=available,
+            cache=CacheMemory(available - weights, _CACHE_SHARE, token_bytes, _BLOCK_SIZE),
+            max_step_tokens=step_tokens(config, model, _STEP_TOKENS),
+            manifest=manifest,
+        )
+
     def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GraphRunner:
         import openvino
 
@@ -68,6 +88,27 @@ class OpenVinoDevice:
         if opened.manifest.attention == "paged":
             return _paged_runner(core, places[0], config, opened)
         return _lane_runner(core, places, config, opened)
+
+
+@dataclass(frozen=True)
+class _PagedNeeds(MemoryNeeds):
+    """What a paged graph needs, before it is loaded."""
+
+    manifest: Manifest
+
+    def plan(self, config: RunnerConfig, model: ModelConfig) -> RunnerLimits:
+        context_length(config, self.manifest)
+        return super().plan(config, replace(model, max_context=self.manifest.total_len))
+
+
+def _token_bytes(model: ModelConfig, precision: str) -> int:
+    """Bytes of one token's K and V on OpenVINO's CPU. With 8 bits, each row of a value and each
+    column of a block of keys has a scale and a zero point in float32."""
+    numbers = 2 * model.num_layers * model.num_kv_heads * model.head_dim
+    if precision != "u8":
+        return numbers * (4 if precision == "f32" else 2)
+    key = model.head_dim * (_BLOCK_SIZE + 8) // _BLOCK_SIZE
+    return model.num_layers * model.num_kv_heads * (key + model.head_dim + 8)
 
 
 def device_named(core: openvino.Core, name: str) -> str:
@@ -91,7 +132,7 @@ def _paged_runner(
     from glmserve.graphs.paged import PagedModel
 
     manifest, threads = opened.manifest, threads_of(config, default_threads, opened.manifest)
-    properties = _properties(manifest, threads)
+    properties = _cpu_properties(manifest, threads) if place == "CPU" else {}
     properties["KV_CACHE_PRECISION"] = _cache_precision(config, manifest.dtype)
     model = PagedModel(core, opened.folder, opened.model, place, properties)
     limits = _paged_limits(config, opened, model)
@@ -113,8 +154,8 @@ def _lane_runner(
     from glmserve.graphs.openvino_static import OpenVinoRuntime
 
     manifest, threads = opened.manifest, threads_of(config, default_threads, opened.manifest)
-    limits = lane_limits(config, manifest)
-    on_cpu = _properties(manifest, threads)
+    limits = lane_needs(config, opened.model, manifest).plan(config, opened.model)
+    on_cpu = _cpu_properties(manifest, threads)
     runtimes = [OpenVinoRuntime(core, place, on_cpu if place == "CPU" else {}) for place in places]
     model = LaneModel(opened.folder, manifest, opened.model, runtimes)
     info = RunnerInfo(
@@ -125,7 +166,7 @@ def _lane_runner(
         weight_bytes=manifest.weight_bytes,
         kv_cache_bytes=model.caches.num_bytes,
     )
-    return GraphRunner(model, sampling_ops(config, opened.model), config, info)
+    return lane_runner(model, sampling_ops(config, opened.model), config, info)
 
 
 def _description(places: Sequence[str], threads: int) -> str:
@@ -133,8 +174,8 @@ def _description(places: Sequence[str], threads: int) -> str:
     return f"OpenVINO {', '.join(used)}, {count_of(threads, 'thread')}"
 
 
-def _properties(manifest: Manifest, threads: int) -> dict[str, object]:
-    """OpenVINO's properties of any graph on its CPU."""
+def _cpu_properties(manifest: Manifest, threads: int) -> dict[str, object]:
+    """OpenVINO's properties of any graph on its CPU; other devices decide by themselves."""
     rounds_activations = manifest.quantization in ("w8a8", "w4a8")
     return {
         "PERFORMANCE_HINT": "LATENCY",

@@ -107,12 +107,17 @@ def quantization_of(compilation: CompilationConfig, model: ModelConfig) -> Quant
         OptionError: the checkpoint is quantised already, or the format has no rounded activations.
     """
     found = quantization_on_load(_as_runner_config(compilation), model)
-    if found in ("w8a8", "w4a8") and compilation.runtime == "onnx":
+    if found in ("w8a8", "w4a8") and not _rounds_activations(compilation):
         raise OptionError(
-            f"--quantization {found} rounds activations, for which standard ONNX has no operator "
-            "on weights of 4 and 8 bits; take int8 or int4"
+            f"--quantization {found} rounds activations, for which static graphs of standard "
+            "operators have none; take int8 or int4, --for onnxruntime, or --for openvino with "
+            "--attention paged"
         )
     return found
+
+
+def _rounds_activations(compilation: CompilationConfig) -> bool:
+    return compilation.runtime == "onnxruntime" or compilation.attention == "paged"
 
 
 def _as_runner_config(compilation: CompilationConfig) -> RunnerConfig:

@@ -14,6 +14,7 @@ import torch
 
 from glmserve.config import CompilationConfig, Quantization, ReportProgress
 from glmserve.converter.folder import appearing_whole, copy_other_files, write_config
+from glmserve.errors import CheckpointError
 from glmserve.graphs.checks import (
     check_compilation,
     check_packages,
@@ -21,7 +22,7 @@ from glmserve.graphs.checks import (
     quantization_of,
     total_length,
 )
-from glmserve.graphs.manifest import Manifest, describe_files, write_manifest
+from glmserve.graphs.manifest import Manifest, describe_files, is_compiled, write_manifest
 from glmserve.graphs.parameters import store_parameters, store_prefix
 from glmserve.graphs.split import parts_of
 from glmserve.graphs.weights_file import WEIGHTS_FILE, StoredWeights, WeightsFile
@@ -49,6 +50,8 @@ def compile_checkpoint(compilation: CompilationConfig, progress: ReportProgress)
     """
     check_packages(compilation)
     source = Path(compilation.source)
+    if is_compiled(source):
+        raise CheckpointError(f"{source}: compiled already; compile the checkpoint it came from")
     model = read_model_config(source, compilation.rope_scaling, compilation.ptuning_checkpoint)
     check_compilation(compilation, model)
     dtype, quantization = dtype_of(compilation, model), quantization_of(compilation, model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -19,10 +20,12 @@ from glmserve.config import (
     report_nothing,
 )
 from glmserve.converter.convert import convert
+from glmserve.devices.base import PlanningDevice
 from glmserve.devices.registry import device_for
 from glmserve.errors import CheckpointError, DeviceError, OptionError, StartupError
 from glmserve.graphs.combine import combine_folders
 from glmserve.graphs.manifest import check_files, read_manifest
+from glmserve.model_config import read_model_config
 from support.compiled import compile_model, load_compiled
 from support.tiny_models import BASE, random_weights, write_checkpoint
 
@@ -151,6 +154,7 @@ def test_a_checkpoint_must_be_compiled_first(checkpoint: Path, name: str) -> Non
         ({"prompt_len": 200}, "--prompt-len 200 is more than --total-len 192"),
         ({"runtime": "onnxruntime", "dtype": "bfloat16"}, "no products in bfloat16"),
         ({"runtime": "onnx", "quantization": "w8a8"}, "rounds activations"),
+        ({"runtime": "openvino", "quantization": "w4a8"}, "rounds activations"),
     ],
 )
 def test_what_cannot_be_compiled(
@@ -217,6 +221,38 @@ def test_a_prefix_needs_lanes(golden_models: Path, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("cache", ["auto", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_doctor_knows_the_paged_cache(
+    golden_models: Path, tmp_path: Path, dtype: str, cache: str
+) -> None:
+    source = golden_models / "glm4_base"
+    folder = compile_model(source, tmp_path / "c", "openvino", "paged", dtype=dtype)
+    try:
+        info = load_compiled(folder, kv_cache_dtype=cache).info
+    except DeviceError as error:
+        pytest.skip(f"this CPU computes otherwise: {error}")
+    config = RunnerConfig(checkpoint=str(folder), kv_cache_dtype=cache, kv_cache_tokens=2048)
+    device, model = device_for(config), read_model_config(folder)
+    assert isinstance(device, PlanningDevice)
+    needs = device.memory_needs(config, model)
+    assert needs.cache.token_bytes * info.limits.token_capacity == info.kv_cache_bytes
+    assert needs.plan(config, model).token_capacity == info.limits.token_capacity
+
+
+def test_the_doctor_knows_the_lanes(compiled: Path) -> None:
+    info = load_compiled(compiled).info
+    config = RunnerConfig(checkpoint=str(compiled))
+    device, model = device_for(config), read_model_config(compiled)
+    assert isinstance(device, PlanningDevice)
+    needs = device.memory_needs(config, model)
+    assert needs.plan(config, model) == info.limits
+    assert needs.cache.token_bytes * info.limits.token_capacity == info.kv_cache_bytes
+    few = dataclasses.replace(needs, available=needs.weights)
+    with pytest.raises(DeviceError, match="fewer --batch-sizes"):
+        few.plan(config, model)
+
+
 def test_its_accuracy_is_measured(compiled: Path, tmp_path: Path) -> None:
     checkpoint = EMBEDDED_CHECKPOINT
     folder = compile_model(
@@ -255,6 +291,11 @@ def test_a_damaged_checkpoint_leaves_nothing(checkpoint: Path, tmp_path: Path) -
     with pytest.raises(CheckpointError):
         compile_model(source, tmp_path / "target", "onnxruntime", "lanes")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_compiled_folder_is_no_checkpoint(compiled: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="compiled already"):
+        compile_model(compiled, tmp_path / "c", "onnx", "lanes")
 
 
 def test_a_missing_package(
