@@ -86,6 +86,8 @@ class CompilationConfig(msgspec.Struct, frozen=True, kw_only=True):
     device_memory: int | None = None
     """Bytes of each device; None: not limited."""
     rope_scaling: RopeScaling | None = None
+    inspectable: bool = False
+    """Write a graph whose outputs are all tensors of the model, too."""
 
     @property
     def partial(self) -> str:

@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from glmserve.api.answering.client import ClientGoneError
 from glmserve.api.answering.context import ServerContext
@@ -39,6 +39,7 @@ from glmserve.api.openai.invocations import invocations
 from glmserve.api.openai.models import list_models, retrieve_model
 from glmserve.api.openai.render import render_chat, render_completion
 from glmserve.api.openai.responses.background import BackgroundResponses
+from glmserve.api.openai.responses.connection import ResponsesConnections
 from glmserve.api.openai.responses.endpoint import ResponsesEndpoint
 from glmserve.api.openai.responses.handlers import (
     cancel_response,
@@ -71,6 +72,7 @@ def create_app(context: ServerContext) -> Starlette:
         routes=[
             *(Route(e.path, answering(e, context), methods=["POST"]) for e in endpoints),
             Route(responses.path, create_response(responses, context), methods=["POST"]),
+            WebSocketRoute(responses.path, ResponsesConnections(context, store)),
             Route(
                 f"{responses.path}/input_tokens", count_input_tokens(responses), methods=["POST"]
             ),

@@ -54,6 +54,7 @@ def add_command(commands: Commands) -> None:
     )
     _add_formats(parser)
     _add_sizes(parser)
+    _add_inspection(parser)
 
 
 def _add_formats(parser: argparse.ArgumentParser) -> None:
@@ -132,6 +133,15 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_inspection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--inspectable",
+        action="store_true",
+        help="with lanes: write one more graph, whose outputs are all tensors of the model, for "
+        "glmserve golden compare and for the tools of a vendor",
+    )
+
+
 def run(options: argparse.Namespace) -> NoReturn:
     """Replace this process by the compiler, because only the compiler may import torch.
 
@@ -182,6 +192,8 @@ def _compilation(options: argparse.Namespace) -> CompilationConfig:
     attention: GraphAttention = options.attention or _usual_attention(options.runtime)
     if attention == "paged":
         _check_paged(options)
+    if options.split > 1 and options.inspectable:
+        raise OptionError("--inspectable: the graph with all tensors is one; leave --split out")
     return CompilationConfig(
         source=str(options.source),
         target=str(target),
@@ -193,6 +205,7 @@ def _compilation(options: argparse.Namespace) -> CompilationConfig:
         split=options.split,
         device_memory=options.device_memory,
         rope_scaling=options.rope_scaling,
+        inspectable=options.inspectable,
         ptuning_checkpoint=options.ptuning_checkpoint and str(options.ptuning_checkpoint),
         **{
             name: getattr(options, name)
@@ -211,6 +224,8 @@ def _check_paged(options: argparse.Namespace) -> None:
         raise OptionError(
             f"--attention paged: {options.runtime} has no paged attention; take lanes"
         )
+    if options.inspectable:
+        raise OptionError("--inspectable is for --attention lanes; a paged graph has no such form")
     if options.split > 1:
         raise OptionError("--split is for --attention lanes; a paged graph runs on one device")
     for name in ("prompt_len", "batch_sizes", "split_strategy", "device_memory"):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+MIN_BYTES_PER_SECOND = 500.0
+"""Average rate at which a client must send a body and read a response, bytes per second."""
+
 _MAX_TIMER_DELAY = 1.0
 """Seconds. If a timer is called later than this, the event loop was busy."""
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from glmserve.cli.deadline import Deadline, DrainWatch
+from glmserve.cli.deadline import MIN_BYTES_PER_SECOND, Deadline, DrainWatch
 from glmserve.cli.http_refusal import refusal
-from glmserve.cli.request_bytes import RequestBytes
+from glmserve.cli.request_bytes import IGNORED_UPGRADE, RequestBytes
 from glmserve.cli.unframed_send import UnframedSend
+from glmserve.cli.websocket_protocol import WebSocketProtocol
 from glmserve.config import ConnectionConfig
 
 if TYPE_CHECKING:
@@ -21,14 +23,14 @@ _MAX_HEAD_BYTES = 64 * 2**10
 _MAX_HEADERS = 256
 _MAX_PIPELINED = 64
 """Requests that a client may send before it has the answers of earlier ones."""
-_MIN_BYTES_PER_SECOND = 500.0
-"""Average rate at which a client must send a body and read a response, bytes per second."""
 _LINGER_SECONDS = 2.0
 """Seconds for a refused client to read the answer, and for a connection above the limit to send its
 request."""
 _MAX_OVER_LIMIT = 32
 """Connections above the limit that are still read, so that health checks are answered."""
 _HEALTH = b"/health"
+_WEBSOCKET_PATH = b"/responses"
+"""The end of the paths with WebSockets, whatever prefix they have."""
 _TOO_MANY = "this server has too many connections; try again in a moment"
 _ONE_YEAR = 365 * 24 * 3600.0
 
@@ -38,7 +40,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     * A stream to an HTTP/1.0 client (nginx by default) has no chunk framing, which that version
       does not know. It ends with the connection.
-    * An offer to upgrade to another protocol is ignored.
+    * An offer to upgrade to another protocol is ignored, except to WebSocket where there is one.
     * A head that is too large is refused before it fills memory. Trailers are dropped, so that no
       header escapes the checks.
     * Data that is not HTTP gets an error in OpenAI's format.
@@ -54,6 +56,7 @@ class HttpProtocol(HttpToolsProtocol):
     """Bytes received since the parser's last callback."""
     _is_refused = False
     _is_over_limit = False
+    _is_upgraded = False
     _running: RequestResponseCycle | None = None
     """The request that is being answered. `cycle` is the newest one, which may have to wait."""
     _body_begin = 0.0
@@ -61,9 +64,15 @@ class HttpProtocol(HttpToolsProtocol):
     _body_length: int | None = None
     """The Content-Length; None: the body is in chunks."""
 
-    def __init__(self, limits: ConnectionConfig, **arguments: Any) -> None:
+    def __init__(
+        self,
+        limits: ConnectionConfig,
+        new_websocket: Callable[[], WebSocketProtocol],
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         self._limits = limits
+        self._new_websocket = new_websocket
         self._bytes = RequestBytes()
         self.timeout_keep_alive = limits.idle_timeout or _ONE_YEAR  # type: ignore[assignment]
         self._deadline = Deadline(self.loop, self._client_is_late)
@@ -71,7 +80,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._drain_watch = DrainWatch(
-            self.loop, transport, self._limits.write_timeout, _MIN_BYTES_PER_SECOND
+            self.loop, transport, self._limits.write_timeout, MIN_BYTES_PER_SECOND
         )
         num_over_limit = len(self.connections) - self._limits.max_connections
         if num_over_limit > _MAX_OVER_LIMIT:
@@ -102,6 +111,9 @@ class HttpProtocol(HttpToolsProtocol):
             part, data = self._next_part(data)
             self._num_unparsed_bytes += len(part)
             super().data_received(part)
+            if self._is_upgraded and not self._is_refused:
+                self._hand_over(data)
+                return
             if self._num_unparsed_bytes > _MAX_HEAD_BYTES:
                 self._refuse(431, f"the request's headers are larger than {_MAX_HEAD_BYTES} bytes")
         if not self._is_refused:
@@ -138,6 +150,9 @@ class HttpProtocol(HttpToolsProtocol):
         if version not in ("1.0", "1.1"):
             self._refuse(400, "this server speaks HTTP/1.1 and HTTP/1.0")
             return
+        if self._bytes.found_upgrade and self._offers_websocket():
+            self._is_upgraded = True
+            return
         self._body_begin, self._num_body_bytes = self.loop.time(), 0
         length = dict(self.headers).get(b"content-length")
         self._body_length = None if length is None else int(length)
@@ -157,11 +172,12 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._is_refused:
+        if self._is_refused or self._is_upgraded:
             return
         self._in_head = True
         self._has_begun = False
         self._num_unparsed_bytes = 0
+        self._bytes.found_upgrade = False
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -211,7 +227,7 @@ class HttpProtocol(HttpToolsProtocol):
         if not timeout or self.cycle is not self._running or self.cycle.response_started:
             self._deadline.clear()  # the application does not wait for the body
             return
-        longest = self._body_begin + self._num_body_bytes / _MIN_BYTES_PER_SECOND
+        longest = self._body_begin + self._num_body_bytes / MIN_BYTES_PER_SECOND
         self._deadline.set(min(self.loop.time(), longest) + timeout)
 
     def _client_is_late(self) -> None:
@@ -222,6 +238,39 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(408, "the request's headers did not come to their end in time")
         elif not self.cycle.response_started:
             self._refuse(408, "the request's body did not come to its end in time")
+
+    def _offers_websocket(self) -> bool:
+        """Whether the head that was read is a handshake for a path with WebSockets."""
+        headers = dict(self.headers)
+        is_answering = self._running is not None and not self._running.response_complete
+        return (
+            headers.get(IGNORED_UPGRADE, b"").lower() == b"websocket"
+            and self.parser.get_method() == b"GET"
+            and self.parser.get_http_version() == "1.1"
+            and not {b"content-length", b"transfer-encoding"} & headers.keys()
+            and self.url.partition(b"?")[0].rstrip(b"/").endswith(_WEBSOCKET_PATH)
+            and not is_answering
+            and not self.pipeline
+        )
+
+    def _hand_over(self, data: bytes) -> None:
+        """Let the WebSocket protocol go on with the connection, from the handshake's head on.
+
+        Args:
+            data: received bytes behind the head.
+        """
+        self._is_refused = True  # nothing more is read here
+        self._unset_keepalive_if_required()
+        self._deadline.close()
+        self._drain_watch.stop()
+        self.connections.discard(self)
+        head = [b"GET ", self.url, b" HTTP/1.1\r\n"]
+        for name, value in self.headers:
+            head += [b"upgrade" if name == IGNORED_UPGRADE else name, b": ", value, b"\r\n"]
+        protocol = self._new_websocket()
+        protocol.connection_made(self.transport)
+        self.transport.set_protocol(protocol)
+        protocol.start(b"".join([*head, b"\r\n"]), data)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Log nothing: any client can send CONNECT, which is answered as a wrong method."""

@@ -9,7 +9,9 @@ import ssl
 import uvicorn
 from starlette.types import ASGIApp
 
+from glmserve.api.http.body import BodyMemory
 from glmserve.cli.http_protocol import HttpProtocol
+from glmserve.cli.websocket_protocol import WebSocketProtocol
 from glmserve.config import ConnectionConfig
 
 _MAX_UNSENT_BYTES = 128 * 2**10
@@ -21,16 +23,24 @@ class HttpServer(uvicorn.Server):
 
     Args:
         tls: None serves plain HTTP.
+        memory: for the messages of WebSockets.
         grace_period: seconds for running requests after the signal to end.
     """
 
     def __init__(
-        self, app: ASGIApp, limits: ConnectionConfig, tls: ssl.SSLContext | None, grace_period: int
+        self,
+        app: ASGIApp,
+        limits: ConnectionConfig,
+        tls: ssl.SSLContext | None,
+        memory: BodyMemory,
+        grace_period: int,
     ) -> None:
         config = uvicorn.Config(
             app,
             http=HttpProtocol,
-            ws="none",
+            ws="none",  # HttpProtocol decides
+            ws_max_size=memory.largest_body,
+            ws_per_message_deflate=False,  # small messages could become large ones
             lifespan="off",
             log_level="error",  # lower levels log a line for each invalid request
             access_log=False,
@@ -40,6 +50,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(config)
         self._limits = limits
         self._tls = tls
+        self._memory = memory
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Like uvicorn's, but the header time-out also limits TLS handshakes."""
@@ -69,7 +80,16 @@ class HttpServer(uvicorn.Server):
 
     def _new_connection(self) -> HttpProtocol:
         return HttpProtocol(
-            self._limits, config=self.config, server_state=self.server_state, app_state={}
+            self._limits,
+            self._new_websocket,
+            config=self.config,
+            server_state=self.server_state,
+            app_state={},
+        )
+
+    def _new_websocket(self) -> WebSocketProtocol:
+        return WebSocketProtocol(
+            self._limits, self._memory, config=self.config, server_state=self.server_state
         )
 
 

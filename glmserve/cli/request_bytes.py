@@ -8,6 +8,8 @@ import re
 _END = b"\r\n\r\n"
 """Of a head, and of a body in chunks."""
 _UPGRADE = re.compile(rb"\nupgrade(?=:)", re.IGNORECASE)
+IGNORED_UPGRADE = b"upgrade-ignored"
+"""The header that the parser gets in the place of `Upgrade`."""
 _MEMORY = len(b"\nupgrade")
 """Bytes of earlier reads that may belong to a match of `_UPGRADE` or of `_END`."""
 
@@ -24,6 +26,9 @@ class RequestBytes:
     def __init__(self) -> None:
         self._seen = b""
         """The last bytes of the head, or of the body in chunks, that earlier reads brought."""
+        self.found_upgrade = False
+        """Whether an offer was disguised since the owner reset this. A client can write the other
+        name itself."""
 
     def head_part(self, data: bytes) -> tuple[bytes, bytes]:
         """Split received bytes of a head.
@@ -31,11 +36,12 @@ class RequestBytes:
         Returns:
             The bytes up to the head's end for the parser, and those after the end.
         """
-        if self._is_harmless(data):
+        if not self.found_upgrade and self._is_harmless(data):
             return data, b""
         known, offset, stop = self._up_to_end(data)
         # The colon must be new: a name before an earlier colon is with the parser already.
         names = [m.end() for m in _UPGRADE.finditer(known, 0, stop) if m.end() >= offset]
+        self.found_upgrade = self.found_upgrade or bool(names)
         cuts = [offset, *names, stop]
         parts = [known[a:b] for a, b in itertools.pairwise(cuts)]
         return b"-Ignored".join(parts), known[stop:]

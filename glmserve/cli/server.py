@@ -18,10 +18,10 @@ from types import FrameType
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
-from starlette.types import ASGIApp
 
 from glmserve.api import ServerContext, create_app
 from glmserve.api.answering.unfinished import finish_unfinished
+from glmserve.api.http.body import BodyMemory
 from glmserve.cli.announce import LoadingBar, announce
 from glmserve.cli.http_server import HttpServer
 from glmserve.cli.journal import open_journal
@@ -77,8 +77,7 @@ def serve(
             executor = TracingExecutor(executor, writer)
         hash_key = secrets.token_bytes(32)
         engine = Engine(executor, scheduler_config, hash_key=hash_key, observer=writer)
-        if runner.tensor_parallel_size > 1:
-            engine.stats.watch_ranks(processes.rank_states)
+        engine.stats.watch_ranks(processes.rank_states)
         context = ServerContext(
             server_config,
             model,
@@ -103,12 +102,14 @@ class _Server(HttpServer):
     def __init__(
         self,
         engine: Engine,
-        app: ASGIApp,
+        app: Starlette,
         limits: ConnectionConfig,
         tls: ssl.SSLContext | None,
         drain_timeout: float,
     ) -> None:
-        super().__init__(app, limits, tls, math.ceil(drain_timeout) + _ERROR_EVENT_SECONDS)
+        memory: BodyMemory = app.state.body_memory
+        grace_period = math.ceil(drain_timeout) + _ERROR_EVENT_SECONDS
+        super().__init__(app, limits, tls, memory, grace_period)
         self._engine = engine
         self._drain_timeout = drain_timeout
         self._loop: asyncio.AbstractEventLoop | None = None  # while it drains

@@ -21,9 +21,9 @@ from glmserve.contract.prompt_layout import PromptMarks
 from glmserve.contract.step import Logprobs, Runner, SamplingInput
 from glmserve.devices.registry import load_device
 from glmserve.errors import OptionError, StartupError
-from glmserve.golden.names import LOGITS
 from glmserve.golden.reference import Reference
 from glmserve.model_config import read_model_config
+from glmserve.runner.tensor_names import LOGITS
 
 _TOLERANCES = {"float32": 2e-3, "float16": 0.1, "bfloat16": 0.6}
 """Nats, by the dtype of activations. Logits of these checkpoints reach 10."""

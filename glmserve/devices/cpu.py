@@ -23,7 +23,7 @@ from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.model_config.sharding import local_config
 from glmserve.models.parameters import count_parameters, weight_bytes
-from glmserve.ops.collectives import Collectives, join_by_gloo
+from glmserve.ops.collectives import ALONE, Collectives, join_by_gloo, join_by_shared_memory
 from glmserve.ops.cpu.select_ops import (
     NativeKernels,
     default_block_size,
@@ -68,7 +68,12 @@ class CpuDevice:
 
     def join(self, config: RunnerConfig) -> Collectives:
         """See ParallelDevice."""
-        return join_by_gloo(config.group)
+        library = native_kernels(config).library
+        if config.group is None:
+            return ALONE
+        if library is None:
+            return join_by_gloo(config.group)
+        return join_by_shared_memory(config.group, library)
 
     def create_runner(
         self, config: RunnerConfig, progress: ReportProgress

@@ -18,7 +18,7 @@ from glmserve.devices.compiled import (
 )
 from glmserve.devices.cpu import default_threads
 from glmserve.graphs.lanes import LaneModel
-from glmserve.graphs.runner import GraphRunner
+from glmserve.graphs.runner import GraphRunner, lane_runner
 from glmserve.model_config import ModelConfig
 from glmserve.runner.limits import MemoryNeeds
 
@@ -64,4 +64,4 @@ class OnnxRuntimeDevice:
             weight_bytes=manifest.weight_bytes,
             kv_cache_bytes=model.caches.num_bytes,
         )
-        return GraphRunner(model, sampling_ops(config, opened.model), config, info)
+        return lane_runner(model, sampling_ops(config, opened.model), config, info)

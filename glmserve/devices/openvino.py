@@ -28,7 +28,7 @@ from glmserve.devices.host import available_memory
 from glmserve.errors import OptionError
 from glmserve.graphs.lanes import LaneModel
 from glmserve.graphs.manifest import Manifest
-from glmserve.graphs.runner import GraphRunner
+from glmserve.graphs.runner import GraphRunner, lane_runner
 from glmserve.model_config import ModelConfig
 from glmserve.runner.limits import CacheMemory, MemoryNeeds, plan_limits, step_tokens
 
@@ -166,7 +166,7 @@ def _lane_runner(
         weight_bytes=manifest.weight_bytes,
         kv_cache_bytes=model.caches.num_bytes,
     )
-    return GraphRunner(model, sampling_ops(config, opened.model), config, info)
+    return lane_runner(model, sampling_ops(config, opened.model), config, info)
 
 
 def _description(places: Sequence[str], threads: int) -> str:

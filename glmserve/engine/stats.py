@@ -83,7 +83,7 @@ class EngineStats:
         self.registry.register(_SchedulerCollector(read, num_blocks))
 
     def watch_ranks(self, read: Callable[[], Sequence[RankState]]) -> None:
-        """Report the ranks of a group at each scrape."""
+        """Report the worker processes at each scrape; a model in one process has rank 0 only."""
         self.registry.register(_RankCollector(read))
 
     def step_done(self, num_tokens: int) -> None:

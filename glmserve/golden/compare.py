@@ -10,15 +10,15 @@ import torch
 from glmserve.config import GoldenComparison, RunnerConfig, report_nothing
 from glmserve.contract.step import Runner
 from glmserve.devices.affinity import run_on
-from glmserve.devices.registry import select_device
+from glmserve.devices.registry import device_for
 from glmserve.errors import CheckpointError
-from glmserve.golden import names
 from glmserve.golden.device_tensors import inspected_tensors, log_probabilities
 from glmserve.golden.difference import differences
-from glmserve.golden.dump_folder import About, Golden, config_digest, read_golden
+from glmserve.golden.dump_folder import About, Golden, architecture_digest, read_golden
 from glmserve.golden.picture import write_picture
 from glmserve.golden.report import Comparison, default_tolerance
 from glmserve.model_config import read_model_config
+from glmserve.runner import tensor_names as names
 from glmserve.runner.inspection import InspectableRunner
 
 
@@ -34,7 +34,7 @@ def compare(options: GoldenComparison) -> Comparison:
     config = _runner_config(options.runner, golden.about)
     if config.cpus is not None:
         run_on(config.cpus, config.numa_node)
-    runner = select_device(config.device).create_runner(config, report_nothing)
+    runner = device_for(config).create_runner(config, report_nothing)
     print(f"device: {runner.info.device}, {runner.info.dtype}", flush=True)
     print(f"golden: {golden.about.reference}, {len(golden.about.token_ids)} tokens", flush=True)
     try:
@@ -68,10 +68,10 @@ def _compare(runner: Runner, golden: Golden, options: GoldenComparison) -> Compa
 
 
 def _runner_config(config: RunnerConfig, about: About) -> RunnerConfig:
-    """The config for the golden's checkpoint, or for another one with the same config.json.
+    """The config for the golden's checkpoint, or for another one of the same architecture.
 
     Raises:
-        CheckpointError: config.json is another.
+        CheckpointError: the architecture is another.
     """
     config = msgspec.structs.replace(
         config,
@@ -82,9 +82,9 @@ def _runner_config(config: RunnerConfig, about: About) -> RunnerConfig:
     model = read_model_config(
         Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
     )
-    if config_digest(model.path) != about.config_sha256:
+    if architecture_digest(model) != about.architecture_sha256:
         raise CheckpointError(
-            f"{model.path}: differs from the config.json of the golden's checkpoint "
+            f"{model.path}: another architecture than that of the golden's checkpoint "
             f"{about.checkpoint}; dump a golden of this one"
         )
     return config

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from glmserve.golden import names
+from glmserve.runner import tensor_names as names
 
 
 class Difference(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor
 from glmserve.config import GoldenDump, ReportProgress, report_nothing
 from glmserve.devices.host import available_memory
 from glmserve.errors import DeviceError, OptionError
-from glmserve.golden.dump_folder import About, config_digest, write_golden
+from glmserve.golden.dump_folder import About, architecture_digest, write_golden
 from glmserve.golden.reference import Reference
 from glmserve.golden.transformers_reference import TransformersReference, transformers_version
 from glmserve.model_config import ModelConfig, read_model_config
@@ -56,7 +56,7 @@ def dump(options: GoldenDump) -> str:
         checkpoint=str(Path(options.checkpoint).resolve()),
         ptuning_checkpoint=options.ptuning_checkpoint,
         rope_scaling=options.rope_scaling,
-        config_sha256=config_digest(model.path),
+        architecture_sha256=architecture_digest(model),
         token_ids=token_ids,
         num_layers=model.num_layers,
     )

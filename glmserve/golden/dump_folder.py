@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import NoReturn
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from glmserve import __version__
 from glmserve.errors import CheckpointError
+from glmserve.model_config import ModelConfig
 
 _FORMAT = 1
 _ABOUT, _TENSORS = "golden.json", "tensors.safetensors"
@@ -27,8 +29,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     """Path of the checkpoint at that time."""
     ptuning_checkpoint: str | None
     rope_scaling: str | None
-    config_sha256: str
-    """Of the checkpoint's config.json."""
+    architecture_sha256: str
+    """See `architecture_digest`."""
     token_ids: list[int]
     num_layers: int
     format: int = _FORMAT
@@ -84,6 +86,22 @@ def _refuse(path: Path, reason: str) -> NoReturn:
     raise CheckpointError(f"{path}: cannot be read as a part of a golden: {reason}; dump it again")
 
 
-def config_digest(config: Path) -> str:
-    """SHA-256 of a config.json, in hexadecimal digits."""
-    return hashlib.sha256(config.read_bytes()).hexdigest()
+_FORMAT_FIELDS = {
+    "path",
+    "stored_dtype",
+    "stored_bits",
+    "stored_group_size",
+    "modelslim",
+    "unknown_fields",
+    "prefix",
+    "shard",
+}
+"""Fields of ModelConfig that say how a model is stored, and not what it computes."""
+
+
+def architecture_digest(model: ModelConfig) -> str:
+    """SHA-256 of what a model computes, in hexadecimal digits: the same for a converted or compiled
+    checkpoint."""
+    fields = [f.name for f in dataclasses.fields(model) if f.name not in _FORMAT_FIELDS]
+    text = repr([(name, getattr(model, name)) for name in fields])
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
 
-from glmserve.golden import names
 from glmserve.golden.difference import Difference
+from glmserve.runner import tensor_names as names
 
 _CELL_WIDTH, _CELL_HEIGHT = 22, 18
 _LEFT, _TOP = 110, 46

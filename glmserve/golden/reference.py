@@ -16,11 +16,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from glmserve.config import ReportProgress
-from glmserve.golden import names
 from glmserve.model_config import ModelConfig
 from glmserve.models.prefix import load_prefix
 from glmserve.models.weights import load_weights
 from glmserve.ops.linear.quantized import QuantizedWeight
+from glmserve.runner import tensor_names as names
 
 _ALPHA = math.sqrt(2 * 28)
 """Factor of ChatGLM-6B's residual: sqrt(2 * 28 layers), a constant in its original code."""

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from glmserve.config import ReportProgress
 from glmserve.errors import OptionError
-from glmserve.golden import names
 from glmserve.golden.reference import read_parameters
 from glmserve.model_config import ModelConfig
+from glmserve.runner import tensor_names as names
 
 _OPTION = "--reference transformers"
 

@@ -8,7 +8,7 @@ hidden = norm(h)
 
 from __future__ import annotations
 
-from glmserve.graphs.builder import GraphAttention, GraphBuilder, Value
+from glmserve.graphs.builder import GraphAttention, GraphBuilder, Value, Watch, ignore
 from glmserve.model_config import ModelConfig
 
 
@@ -34,17 +34,33 @@ def build_layers(
     config: ModelConfig,
     hidden: Value,
     layers: range,
+    watch: Watch[Value] = ignore,
 ) -> Value:
-    """The residual stream [T, H] behind these layers."""
+    """The residual stream [T, H] behind these layers.
+
+    Args:
+        watch: called with the name and the value of each tensor, see runner/tensor_names.py; not
+            with queries and keys, whose numbers have another order in graphs.
+    """
     for layer in layers:
         name = f"layers.{layer}"
         normed = _norm(builder, config, hidden, f"{name}.input_norm")
+        watch(f"{name}.input", hidden)
+        watch(f"{name}.input_norm", normed)
         attended = attention.attend(layer, builder.linear(normed, f"{name}.qkv"))
+        watch(f"{name}.attention", attended)
         block = builder.linear(attended, f"{name}.dense")
+        watch(f"{name}.dense", block)
         hidden = builder.add(normed if config.residual_post_norm else hidden, block)
+        watch(f"{name}.middle", hidden)
         normed = _norm(builder, config, hidden, f"{name}.post_norm")
-        activated = builder.silu_and_mul(builder.linear(normed, f"{name}.gate_up"))
+        watch(f"{name}.post_norm", normed)
+        gate_up = builder.linear(normed, f"{name}.gate_up")
+        watch(f"{name}.gate_up", gate_up)
+        activated = builder.silu_and_mul(gate_up)
+        watch(f"{name}.activation", activated)
         block = builder.linear(activated, f"{name}.down")
+        watch(f"{name}.down", block)
         hidden = builder.add(normed if config.residual_post_norm else hidden, block)
     return hidden
 

@@ -5,9 +5,17 @@ T tokens, H hidden size, F ffn size. Values are activations [T, n].
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 Value = TypeVar("Value")
+
+Watch = Callable[[str, Value], None]
+"""Gets the name and the value of a tensor of the model."""
+
+
+def ignore(name: str, value: object) -> None:
+    """A Watch that does nothing."""
 
 
 class GraphBuilder(Protocol[Value]):

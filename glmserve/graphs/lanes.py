@@ -15,6 +15,7 @@ from torch import Tensor
 
 from glmserve.contract.step import ScheduledSequence, StepInput, unpack_int32
 from glmserve.graphs import names
+from glmserve.graphs.inspection import LaneInspector
 from glmserve.graphs.lane_caches import LaneCaches
 from glmserve.graphs.lane_shape import LaneShape
 from glmserve.graphs.manifest import Manifest
@@ -52,6 +53,11 @@ class LaneModel:
             for size in manifest.batch_sizes
         }
         self._head = _Head(runtimes[-1].load(folder / names.HEAD), model)
+        self.inspector: LaneInspector | None = None
+        """None: the folder has no inspection graph."""
+        if names.INSPECTION in manifest.files:
+            graph = runtimes[0].load(folder / names.INSPECTION)
+            self.inspector = LaneInspector(graph, model, self.caches, manifest.prompt_len)
 
     def run(self, step: StepInput) -> StepResult:
         """Compute a step. Its decodes go together, its chunks of prompts one after the other."""

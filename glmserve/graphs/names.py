@@ -5,6 +5,8 @@ from __future__ import annotations
 BASE = "base"
 HEAD = "head.onnx"
 PAGED = "paged.xml"
+INSPECTION = "inspection.onnx"
+"""The base graph with all tensors of the model as outputs."""
 
 HEAD_ROWS = 32
 """Rows of the head graph. Only log-probabilities of prompts need it."""

@@ -13,7 +13,7 @@ from glmserve.graphs import names
 from glmserve.graphs.checks import total_length
 from glmserve.graphs.lane_shape import LaneShape
 from glmserve.graphs.onnx_builder import OnnxBuilder
-from glmserve.graphs.onnx_lanes import save_head_graph, save_lane_graph
+from glmserve.graphs.onnx_lanes import save_head_graph, save_inspection_graph, save_lane_graph
 from glmserve.graphs.weights_file import StoredWeights
 from glmserve.model_config import ModelConfig
 from glmserve.runner.dtypes import dtype_name
@@ -45,4 +45,7 @@ def write_onnx_graphs(
             save_lane_graph(build(), model, shape, layers, folder / name)
             written.append(name)
     save_head_graph(build(), model, names.HEAD_ROWS, folder / names.HEAD)
+    if compilation.inspectable:
+        save_inspection_graph(build(), model, shapes[names.BASE], folder / names.INSPECTION)
+        written.append(names.INSPECTION)
     return written

@@ -60,6 +60,46 @@ def save_lane_graph(
     builder.save(path, path.stem)
 
 
+def save_inspection_graph(
+    builder: OnnxBuilder, config: ModelConfig, shape: LaneShape, path: Path
+) -> None:
+    """Write the base graph with every tensor as a float32 output of its name, see
+    runner/tensor_names.py. `logits` are those of all tokens."""
+    tokens = shape.lanes * shape.tokens
+    widths = tensor_widths(config)
+
+    def watch(name: str, value: str) -> None:
+        width = widths[name.rpartition(".")[2]]
+        builder.output(name, builder.cast(value, "float32"), "float32", [tokens, width])
+
+    token_ids = builder.input("input_ids", "int64", [shape.lanes, shape.tokens])
+    stream = builder.embedding(builder.reshape(token_ids, [-1]))
+    watch("embedding", stream)
+    attention = _LaneAttention(builder, config, shape)
+    layers = range(config.num_layers)
+    stream = build_layers(builder, attention, config, stream, layers, watch)
+    watch("stream", stream)
+    hidden = build_final_norm(builder, config, stream)
+    if config.final_norm:
+        watch("final_norm", hidden)
+    watch("logits", builder.linear(hidden, "output"))
+    attention.add_outputs()
+    builder.save(path, path.stem)
+
+
+def tensor_widths(config: ModelConfig) -> dict[str, int]:
+    """Numbers of each token, by the last part of the tensor's name."""
+    hidden = config.hidden_size
+    of_hidden = ("embedding", "input", "input_norm", "dense", "middle", "post_norm", "down")
+    return {
+        **dict.fromkeys((*of_hidden, "stream", "final_norm"), hidden),
+        "attention": config.num_heads * config.head_dim,
+        "gate_up": 2 * config.ffn_size,
+        "activation": config.ffn_size,
+        "logits": config.vocab_size,
+    }
+
+
 def _add_results(builder: OnnxBuilder, config: ModelConfig, shape: LaneShape, stream: str) -> None:
     """The outputs of the last part: logits and hidden states."""
     hidden = rows = build_final_norm(builder, config, stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -18,9 +19,11 @@ from glmserve.contract.step import (
     StepOutput,
     no_masks,
 )
+from glmserve.graphs.lanes import LaneModel
 from glmserve.graphs.step_result import StepResult
 from glmserve.ops.base import AnyOps
 from glmserve.runner.answers import StepAnswers
+from glmserve.runner.inspection import Observer
 from glmserve.runner.queued_step import with_history
 
 
@@ -88,3 +91,36 @@ class GraphRunner:
     def close(self) -> None:
         """Free graphs and cache."""
         self._model = None
+
+
+class InspectableGraphRunner(GraphRunner):
+    """A GraphRunner whose folder has an inspection graph; see InspectableRunner.
+
+    Args:
+        inspect: runs that graph.
+        others: see GraphRunner.
+    """
+
+    def __init__(
+        self,
+        model: GraphModel,
+        ops: AnyOps,
+        config: RunnerConfig,
+        info: RunnerInfo,
+        inspect: Callable[[StepInput, Observer], None],
+    ) -> None:
+        super().__init__(model, ops, config, info)
+        self._inspect = inspect
+
+    def inspect(self, step: StepInput, observe: Observer) -> None:
+        """See InspectableRunner."""
+        self._inspect(step, observe)
+
+
+def lane_runner(
+    model: LaneModel, ops: AnyOps, config: RunnerConfig, info: RunnerInfo
+) -> GraphRunner:
+    """The runner of static graphs."""
+    if model.inspector is None:
+        return GraphRunner(model, ops, config, info)
+    return InspectableGraphRunner(model, ops, config, info, model.inspector.inspect)

@@ -75,7 +75,7 @@ def pack_parameters(
     return packed
 
 
-def _pack(segments: Sequence[LinearWeight], ops: Packer) -> object:
+def _pack(segments: Sequence[LinearWeight], ops: Packer) -> PackedWeight:
     packed = tuple(map(ops.pack_linear, segments))
     return packed[0] if len(packed) == 1 else Segments(packed)
 

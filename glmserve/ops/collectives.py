@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -15,6 +16,8 @@ from torch._C._distributed_c10d import FileStore
 from glmserve.contract.shard import WHOLE, Group, Shard
 from glmserve.errors import RankLostError
 from glmserve.ops.linear.segments import pairwise_sum
+from glmserve_cpu_kernels.exchange import Exchange
+from glmserve_cpu_kernels.library import Library
 
 _FOREVER = timedelta(days=365)
 """The executor watches the ranks, and ends all if one hangs."""
@@ -103,9 +106,7 @@ class TorchCollectives:
         return pairwise_sum(self._gather(x))
 
     def join(self, x: Tensor, widths: Sequence[int]) -> Tensor:
-        padded = F.pad(x, (0, max(widths) - x.shape[1]))
-        parts = zip(self._gather(padded), widths, strict=True)
-        return torch.cat([part[:, :width] for part, width in parts], dim=1)
+        return _joined(x, widths, self._gather)
 
     def smallest(self, number: int) -> int:
         shared = torch.tensor([number], device=self._device)
@@ -120,19 +121,55 @@ class TorchCollectives:
         return parts
 
 
-def join_by_gloo(group: Group | None) -> Collectives:
+class SharedMemory:
+    """By memory that the ranks of one machine share. A rank that waits for one that is gone waits
+    until the executor ends it.
+
+    Args:
+        exchange: this rank's end.
+        shard: this rank's.
+    """
+
+    def __init__(self, exchange: Exchange, shard: Shard) -> None:
+        self.shard = shard
+        self._exchange = exchange
+
+    def sum(self, x: Tensor) -> Tensor:
+        return pairwise_sum(self._exchange.gather(x))
+
+    def ordered_sum(self, x: Tensor) -> Tensor:
+        return self.sum(x)
+
+    def join(self, x: Tensor, widths: Sequence[int]) -> Tensor:
+        return _joined(x, widths, self._exchange.gather)
+
+    def smallest(self, number: int) -> int:
+        return int(min(self._exchange.gather(torch.tensor(number))))
+
+
+def join_by_shared_memory(group: Group, library: Library) -> Collectives:
+    """Join the group's ranks on the CPUs of this machine.
+
+    Args:
+        group: this rank's place.
+        library: our own CPU kernels.
+    """
+    shard = group.shard
+    exchange = Exchange(library, Path(group.rendezvous), shard.rank, shard.size)
+    return SharedMemory(exchange, shard)
+
+
+def join_by_gloo(group: Group) -> Collectives:
     """Join the group's ranks on the CPUs of this machine.
 
     gloo connects them by TCP on the loopback interface only.
 
     Args:
-        group: this rank's place; None: it is alone.
+        group: this rank's place.
 
     Raises:
         RankLostError: another rank is gone.
     """
-    if group is None:
-        return ALONE
     size = group.shard.size
 
     def join() -> JoinedGroup:
@@ -167,6 +204,15 @@ def join_by(backend: str, group: Group | None, device: torch.device) -> Collecti
         return dist.group.WORLD
 
     return TorchCollectives(_ask_others(join), group.shard, device)
+
+
+def _joined(
+    x: Tensor, widths: Sequence[int], gather: Callable[[Tensor], Sequence[Tensor]]
+) -> Tensor:
+    """See Collectives.join."""
+    padded = F.pad(x, (0, max(widths) - x.shape[1]))
+    parts = zip(gather(padded), widths, strict=True)
+    return torch.cat([part[:, :width] for part, width in parts], dim=1)
 
 
 def _ask_others(call: Callable[[], Result]) -> Result:

@@ -1,7 +1,7 @@
 """Reports every named tensor of a step; `glmserve golden compare` finds the first wrong one.
 
 A runner that can do this has the method of InspectableRunner. The names are those of
-`glmserve/golden/names.py`.
+`tensor_names.py`.
 """
 
 from __future__ import annotations

@@ -115,6 +115,11 @@ def _declare(library: ctypes.CDLL) -> None:
     library.glm_use.restype = c_char_p
     library.glm_set_threads.argtypes = [c_int]
     library.glm_ask_for_large_pages.argtypes = [c_void_p, c_size_t]
+    library.glm_exchange_bytes.argtypes = [c_int]
+    library.glm_exchange_bytes.restype = c_size_t
+    library.glm_exchange.argtypes = [
+        *(c_void_p, c_int, c_int, c_void_p, c_void_p, c_size_t, c_void_p)
+    ]
     library.glm_packed_bytes.argtypes = [c_int32, c_int, c_int, c_int]
     library.glm_packed_bytes.restype = c_size_t
     library.glm_pack.argtypes = [c_int32, c_void_p, c_int, c_int, c_int, c_void_p]

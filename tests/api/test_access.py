@@ -88,19 +88,6 @@ async def test_pages_can_be_made_public(flag: str, opened: set[str]) -> None:
             assert (await client.get(path)).status_code == status
 
 
-async def test_websockets_are_denied() -> None:
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def nothing(*_: object) -> None:
-        raise AssertionError("not to be called")
-
-    await ApiKeyMiddleware(nothing, tenants(*KEYS))({"type": "websocket"}, nothing, send)
-    assert [message["type"] for message in sent] == ["websocket.close"]
-
-
 @given(st.lists(st.text(min_size=1), max_size=5), st.text())
 def test_exactly_the_valid_keys_are_identified(valid: list[str], key: str) -> None:
     keys = ApiKeys(tenants(*valid))

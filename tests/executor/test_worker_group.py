@@ -44,6 +44,9 @@ from glmserve.errors import OptionError, RankLostError
 class JoinedDevice(NullDevice):
     name = "joined"
 
+    def places(self):
+        return 1
+
     def join(self, config):
         return None
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from glmserve.config import RunnerConfig, report_nothing
 from glmserve.devices.cpu import CpuDevice
-from glmserve.golden import names
 from glmserve.golden.device_tensors import inspected_tensors, log_probabilities
 from glmserve.golden.difference import Difference, differences, first_beyond
 from glmserve.golden.dump import random_ids
@@ -22,6 +21,7 @@ from glmserve.golden.reference import Reference
 from glmserve.golden.report import Comparison, lines
 from glmserve.model_config import read_model_config
 from glmserve.ops.cpu.torch_ops import TorchCpuOps
+from glmserve.runner import tensor_names as names
 from glmserve.runner.torch_runner import TorchRunner
 from support.golden import FIRST_GENERATION, NAMES
 from support.native import native_library

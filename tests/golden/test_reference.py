@@ -10,11 +10,11 @@ import torch
 
 from glmserve.config import report_nothing
 from glmserve.errors import OptionError
-from glmserve.golden import names
 from glmserve.golden.difference import differences
 from glmserve.golden.reference import Reference
 from glmserve.golden.transformers_reference import TransformersReference
 from glmserve.model_config import read_model_config
+from glmserve.runner import tensor_names as names
 from support.golden import ATOL, FIRST_GENERATION, NAMES, PREFIXES, read_logits
 
 DTYPES = (torch.float64, torch.float32)

@@ -14,6 +14,7 @@ Without a network, everything in this process:
 Real sockets and processes:
     server_process      `glmserve serve`, and never left behind
     live_server         an application behind a real socket, in this process
+    websocket_client    a client of WebSockets
     device_plugin       a device of another package, installed as pip would leave it
     crashing_worker     streams of a server while its worker is killed again and again
     paused_process      processes that pause at a chosen point until a signal comes

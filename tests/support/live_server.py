@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from starlette.types import ASGIApp
 
+from glmserve.api.http.body import BodyMemory
 from glmserve.cli.http_server import HttpServer
 from glmserve.config import ConnectionConfig
 
@@ -24,7 +25,9 @@ async def listening(
     limits: ConnectionConfig = _LIMITS,
 ) -> AsyncIterator[int]:
     """Serve it as the command line would; the port."""
-    server = HttpServer(app, limits, tls, grace_period=5)
+    state = getattr(app, "state", None)
+    memory = state.body_memory if state else BodyMemory(2**20, 2**20)
+    server = HttpServer(app, limits, tls, memory, grace_period=5)
     with socket.create_server((HOST, 0)) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:

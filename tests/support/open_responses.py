@@ -3,7 +3,7 @@
 The suite is TypeScript: `src/lib/compliance-tests.ts`, `src/lib/sse-parser.ts` and the zod schemas
 in `src/generated/kubb/zod` of github.com/openresponses/openresponses. The schemas here are the same
 as JSON Schema, as far as a server without files, pictures and searches writes them. The tests over
-WebSocket are not here, because the server has no WebSocket.
+WebSockets are in tests/api/test_open_responses_socket.py.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class WorkerOnThread:
         return runner.info
 
     def submit(self, step: StepInput) -> asyncio.Future[StepOutput]:
-        return self._connection.execute(step)
+        return self._connection.execute(encode_frame(step))
 
     def send_masks(self, masks: TokenMasks) -> None:
         self._connection.send(encode_frame(masks))

@@ -96,6 +96,8 @@ class AnswerRequest:
     """The header Idempotency-Key."""
     on_start: Callable[[AnswerWriter, Mapping[str, str]], None] = _ignore
     """Called with the answer's writer and headers when generating begins."""
+    is_recorded: bool = True
+    """False: the answer is not journaled, because its client has no way to ask for the rest."""
     is_detached: bool = False
     """No client waits for the answer. It is recorded like a whole one, even if it is streamed, so
     that the next server finishes it."""

@@ -55,6 +55,11 @@ class AnswerStream:
         self._has_ids = has_ids
 
     @property
+    def has_failed(self) -> bool:
+        """Whether the generation has failed."""
+        return self._writer.generation.has_failed
+
+    @property
     def is_journaled(self) -> bool:
         """Whether a later connection may go on with the answer."""
         return self._journaled is not None

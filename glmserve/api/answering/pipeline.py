@@ -39,7 +39,8 @@ async def answer(server: ServerContext, request: AnswerRequest) -> WholeAnswer |
     server.apply_defaults(request.parsed)
     for check in request.endpoint.checks:
         check(request.parsed)
-    journaled = await record_or_resume(server.answers, request)
+    registry = server.answers if request.is_recorded else None
+    journaled = await record_or_resume(registry, request)
     context = AnswerContext(request.caller)
     if journaled is not None:
         context = AnswerContext(request.caller, journaled.identity, journaled)

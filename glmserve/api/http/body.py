@@ -131,6 +131,11 @@ class BodyReservation:
         self._memory.free -= num_bytes
         self._taken += num_bytes
 
+    def release(self) -> None:
+        """Give everything back."""
+        self._memory.free += self._taken
+        self._taken = 0
+
     def __enter__(self) -> BodyReservation:
         return self
 
@@ -140,5 +145,4 @@ class BodyReservation:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._memory.free += self._taken
-        self._taken = 0
+        self.release()

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.failure import Failure, failure_of, openai_error
 from glmserve.api.http.state import context_of
 from glmserve.errors import (
@@ -75,17 +76,23 @@ def _openai_shape(failure: Failure) -> bytes:
 async def answer_glmserve_error(request: Request, error: Exception) -> Response:
     """Handler for our own errors: each knows its status."""
     assert isinstance(error, GlmserveError)
-    status = error.http_status
+    status = status_of(context_of(request), error)
     headers = {}
-    if isinstance(error, QueueFullError):
-        status = context_of(request).config.queue_full_status
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     elif isinstance(error, CrashingRequestError | RateLimitError):
         headers["X-Should-Retry"] = "false"  # OpenAI's and Anthropic's clients heed it
-    if error.code is not None and status in _SENT_AWAY:
-        context_of(request).engine.stats.refused(error.code)
     return error_response(request.scope, error, status, headers)
+
+
+def status_of(server: ServerContext, error: GlmserveError) -> int:
+    """The status that tells a client of an error. Those sent away for a while are counted."""
+    status = error.http_status
+    if isinstance(error, QueueFullError):
+        status = server.config.queue_full_status
+    if error.code is not None and status in _SENT_AWAY:
+        server.engine.stats.refused(error.code)
+    return status
 
 
 async def answer_http_error(request: Request, error: Exception) -> Response:

@@ -26,7 +26,7 @@ class PathMiddleware:
         self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] in ("http", "websocket"):
             path = scope["path"]
             if path == self._root_path or path.startswith(f"{self._root_path}/"):
                 path = path.removeprefix(self._root_path) or "/"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmserve.api.answering.quotas import Quotas
@@ -18,7 +18,7 @@ class QuotaHeadersMiddleware:
         self._quotas = quotas
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        tenant = caller_of(Request(scope)).tenant
+        tenant = caller_of(HTTPConnection(scope)).tenant
         account = self._quotas.account(tenant)
         if account is None or not tenant.tokens_per_minute:
             await self._app(scope, receive, send)

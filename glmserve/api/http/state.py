@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from glmserve.api.answering.caller import ANONYMOUS, Caller
 from glmserve.api.answering.context import ServerContext
@@ -14,7 +14,7 @@ def context_of(request: Request) -> ServerContext:
     return context
 
 
-def caller_of(request: Request) -> Caller:
+def caller_of(request: HTTPConnection) -> Caller:
     """The caller that `ApiKeyMiddleware` identified; ANONYMOUS if no keys are configured."""
     caller: Caller = getattr(request.state, "caller", ANONYMOUS)
     return caller

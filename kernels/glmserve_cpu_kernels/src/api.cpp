@@ -5,6 +5,7 @@
 
 #include "attention.h"
 #include "elementwise.h"
+#include "exchange.h"
 #include "linear.h"
 #include "pack.h"
 #include "huge_pages.h"
@@ -69,6 +70,13 @@ const char* glm_use(const char* name) {
 }
 
 void glm_set_threads(int count) { glm::set_threads(count); }
+
+size_t glm_exchange_bytes(int ranks) { return glm::exchange_bytes(ranks); }
+
+void glm_exchange(void* shared, int rank, int ranks, uint32_t* round, const void* own, size_t bytes,
+                  void* all) {
+  glm::exchange(shared, rank, ranks, round, own, bytes, all);
+}
 
 void glm_ask_for_large_pages(void* start, size_t bytes) { glm::ask_for_huge_pages(start, bytes); }
 

@@ -23,6 +23,7 @@ from glmserve.api.openai.responses.conversation import (
     left_out,
     num_parts,
 )
+from glmserve.api.openai.responses.latest import LatestResponse
 from glmserve.api.openai.responses.objects import Item, ResponseObject
 from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.openai.responses.raw_messages import RawMessages
@@ -43,14 +44,16 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
 
     Args:
         store: of all responses.
+        latest: the newest response of a connection, stored or not; None: requests come one by one.
     """
 
     path = "/v1/responses"
     request_type = ResponsesRequest
     field_names = FIELD_NAMES
 
-    def __init__(self, store: ResponseStore) -> None:
+    def __init__(self, store: ResponseStore, latest: LatestResponse | None = None) -> None:
         self._store = store
+        self._latest = latest
 
     async def start(
         self, server: ServerContext, request: ResponsesRequest, answer: AnswerContext
@@ -63,9 +66,13 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
         server.left_out_tools.note(left_out(request), answer)
 
         def keep(response: ResponseObject) -> None:
+            if not is_stored and self._latest is None:
+                return
+            stored = StoredResponse(encode_json(response), items, response.output)
             if is_stored:
-                stored = StoredResponse(encode_json(response), items, response.output)
                 self._store.add(owner, response.id, stored)
+            if self._latest is not None:
+                self._latest.keep(response.id, stored)
 
         answering = await _start(server, request, functions, items, answer)
         tokenizer = server.tokenizer if request.wants_logprobs else None
@@ -136,7 +143,9 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
         previous = request.previous_response_id
         if previous is None:
             return ()
-        if not self._store.is_on:
+        if self._latest is not None and (latest := self._latest.find(previous)) is not None:
+            return (*latest.input, *latest.output)
+        if not self._store.is_on and self._latest is None:
             raise InvalidRequestError(
                 "this server keeps no responses (--response-store-size 0); send the whole "
                 "conversation as input",
