@@ -67,9 +67,9 @@ def test_shapes_are_static(compiled: Path) -> None:
 
 
 def test_standard_operators_only(checkpoint: Path, tmp_path: Path) -> None:
+    folder = compile_model(checkpoint, tmp_path / "c", "onnx", "lanes", quantization="int4")
     import onnx
 
-    folder = compile_model(checkpoint, tmp_path / "c", "onnx", "lanes", quantization="int4")
     model = onnx.load(folder / "base.onnx", load_external_data=False)
     assert {node.domain for node in model.graph.node} == {""}
     assert "DequantizeLinear" in {node.op_type for node in model.graph.node}
