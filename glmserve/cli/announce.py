@@ -36,6 +36,7 @@ class LoadingBar:
             self.close()
             self._phase = progress.phase
             self._bar = tqdm(total=progress.total, disable=None, **_BARS[progress.phase])
+        self._bar.total = progress.total  # of ranks it is known when all have reported
         self._bar.update(progress.done - self._bar.n)
 
     def close(self) -> None:

@@ -5,8 +5,9 @@ So a model never exists twice in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Literal, Protocol
 
 from torch import Tensor
@@ -64,20 +65,28 @@ def pack_parameters(
             parts[kind] = parameter
             if parts.keys() == wanted[module]:
                 weight = assemble(module, halves.pop(module), config, quantization)
-                segments = count_of(module, config, quantization) if ordered else 1
-                packed[f"{module}.weight"] = _pack(segments_of(weight, segments), ops)
+                count = count_of(module, config, quantization) if ordered else None
+                packed[f"{module}.weight"] = _pack(weight, count, ops, lambda w: w)
         elif is_linear and kind == "weight":
-            segments = count_of(module, config, quantization) if ordered else 1
-            plain = segments_of(parameter, segments)
-            packed[name] = _pack([_quantized(w, module, config, quantization) for w in plain], ops)
+            count = count_of(module, config, quantization) if ordered else None
+            rounding = partial(_quantized, module=module, config=config, quantization=quantization)
+            packed[name] = _pack(parameter, count, ops, rounding)
         else:
             packed[name] = parameter
     return packed
 
 
-def _pack(segments: Sequence[LinearWeight], ops: Packer) -> PackedWeight:
-    packed = tuple(map(ops.pack_linear, segments))
-    return packed[0] if len(packed) == 1 else Segments(packed)
+def _pack(
+    weight: LinearWeight,
+    count: int | None,
+    ops: Packer,
+    rounding: Callable[[LinearWeight], LinearWeight],
+) -> PackedWeight:
+    """Pack a weight as it is, or in so many segments."""
+    if count is None:
+        return ops.pack_linear(rounding(weight))
+    segments = segments_of(weight, count)
+    return Segments(tuple(ops.pack_linear(rounding(segment)) for segment in segments))
 
 
 def _activation_bits(quantization: Quantization | None) -> Literal[8] | None:

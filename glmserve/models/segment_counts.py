@@ -9,8 +9,8 @@ from glmserve.models.parameters import INT4_GROUP, QUANTIZED_BITS
 from glmserve.ops.linear.segments import count_segments
 
 
-def count_of(module: str, config: ModelConfig, quantization: Quantization | None) -> int:
-    """Segments of the rank's part of a linear module's weight; 1: its products are not added.
+def count_of(module: str, config: ModelConfig, quantization: Quantization | None) -> int | None:
+    """Segments of the rank's part of a linear module's weight; None: its products are not added.
 
     Args:
         module: canonical name.
@@ -19,7 +19,7 @@ def count_of(module: str, config: ModelConfig, quantization: Quantization | None
     """
     columns = _columns(module, config)
     if columns is None:
-        return 1
+        return None
     return count_segments(columns, _unit(columns, config, quantization)) // config.shard.size
 
 

@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
-from torch._C._distributed_c10d import FileStore
 
 from glmserve.contract.shard import WHOLE, Group, Shard
 from glmserve.errors import RankLostError
@@ -21,6 +20,9 @@ from glmserve_cpu_kernels.library import Library
 
 _FOREVER = timedelta(days=365)
 """The executor watches the ranks, and ends all if one hangs."""
+
+_DISTRIBUTED: Any = dist
+"""Its stubs lack FileStore, and the options of gloo."""
 
 Result = TypeVar("Result")
 JoinedGroup = Any
@@ -173,11 +175,11 @@ def join_by_gloo(group: Group) -> Collectives:
     size = group.shard.size
 
     def join() -> JoinedGroup:
-        gloo: Any = dist.ProcessGroupGloo  # its stub lacks the options
+        gloo = _DISTRIBUTED.ProcessGroupGloo
         options = gloo._Options()
         options._devices = [gloo.create_device(hostname="127.0.0.1")]
         options._timeout = _FOREVER
-        return gloo(FileStore(group.rendezvous, size), group.shard.rank, size, options)
+        return gloo(_DISTRIBUTED.FileStore(group.rendezvous, size), group.shard.rank, size, options)
 
     return TorchCollectives(_ask_others(join), group.shard, torch.device("cpu"))
 
@@ -195,7 +197,7 @@ def join_by(backend: str, group: Group | None, device: torch.device) -> Collecti
     if group is None:
         return ALONE
     size = group.shard.size
-    store = FileStore(group.rendezvous, size)
+    store = _DISTRIBUTED.FileStore(group.rendezvous, size)
 
     def join() -> JoinedGroup:
         dist.init_process_group(

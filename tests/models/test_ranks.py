@@ -56,6 +56,17 @@ def test_goldens(golden_models: Path, name: str, size: int, operations: Operatio
         np.testing.assert_allclose(got, want, rtol=0, atol=ATOL)
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+def test_eight_ranks(golden_models: Path, ordered: bool) -> None:
+    """One head each; each key/value head is on four ranks."""
+    options: Any = {"operations": "native", "ordered": ordered}
+    one, eight = (logits_on(n, golden_models / "glm2_base", **options)[0] for n in (1, 8))
+    if ordered:
+        np.testing.assert_array_equal(eight, one)
+    else:
+        np.testing.assert_allclose(eight, one, rtol=0, atol=ATOL)
+
+
 @pytest.mark.parametrize(("base", "prefix"), PREFIXES)
 @pytest.mark.parametrize("size", [2, 4])
 def test_prefixes(golden_models: Path, base: str, prefix: str, size: int) -> None:
