@@ -153,6 +153,17 @@ async def test_errors_are_events(message: Any, param: str | None, words: str) ->
         assert (await answered(socket))["output"]
 
 
+async def test_a_failure_ends_a_response_once() -> None:
+    runner = FakeRunner()
+    async with server(runner=runner) as (_, port), open_websocket(port) as socket:
+        runner.fail_at_step = len(runner.steps) + 5
+        await socket.send({**CREATE, "max_output_tokens": 50})
+        kinds = [(await socket.receive())["type"]]
+        while kinds[-1] != "response.failed":
+            kinds.append((await socket.receive())["type"])
+        assert "error" not in kinds
+
+
 async def test_requests_wait_for_each_other() -> None:
     async with server() as (_, port), open_websocket(port) as socket:
         for number in range(5):

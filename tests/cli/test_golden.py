@@ -82,6 +82,7 @@ def test_ids_and_another_place_of_the_checkpoint(tmp_path: Path) -> None:
         ("compare nowhere", 1, "nowhere: no golden; `glmserve golden dump` writes one"),
         ("compare damaged", 1, "cannot be read as a part of a golden"),
         ("compare full --tolerance 0", 2, "0 is not above 0"),
+        ("compare full --tensor-parallel-size 2", 2, "tensors are compared in one process"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(

@@ -77,6 +77,7 @@ ALIASES = {
     "--max-model-len 77": ["--context-length 77"],
     "--block-size 8": ["--page-size 8"],
     "--kv-cache-tokens 640": ["--max-total-tokens 640"],
+    "--tensor-parallel-size 2": ["--tp-size 2", "--tp 2", "-tp 2"],
     "--prefix-cache": ["--enable-prefix-caching"],
     "--no-prefix-cache": ["--no-enable-prefix-caching"],
 }

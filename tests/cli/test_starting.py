@@ -139,6 +139,13 @@ OPTIONS = {
     "too long a context": (["serve", "--max-model-len", "9999"], 2, "more than the 2048 tokens"),
     "too small a cache": (["serve", "--kv-cache-tokens", "32", "--max-model-len", "64"], 2, "too"),
     "too little memory": (["serve", "--kv-cache-memory", "90T"], 1, "lower --kv-cache-tokens or"),
+    "too many ranks": (["serve", "--tensor-parallel-size", "4"], 2, "can be cut into 1, 2"),
+    "ranks of a device for one": (
+        ["serve", "--tensor-parallel-size", "2", "--device", "null"],
+        2,
+        "the null device computes a model in one process",
+    ),
+    "three ranks": (["serve", "--tensor-parallel-size", "3"], 2, "choose from 1, 2, 4, 8"),
     "no converting there": (["convert", "x", "/proc/x/y", "--quantization", "int8"], 1, "x: no"),
     "a wrong option of doctor": (["doctor", "--nope"], 2, "unrecognized arguments"),
 }

@@ -34,6 +34,7 @@ from glmserve.process.tracebacks import origin
 
 logger = logging.getLogger(__name__)
 
+_ERROR = b"event: error\n"
 _INTERNAL_ERROR = 1011  # RFC 6455
 
 
@@ -122,6 +123,8 @@ class _Connection:
 
     async def _send_events(self, stream: AnswerStream) -> None:
         async for event in stream.events():
+            if event.startswith(_ERROR):
+                continue  # response.failed follows, and a response ends once
             _, _, data = event.partition(b"\ndata: ")
             await self._socket.send(data.decode().rstrip())
 
