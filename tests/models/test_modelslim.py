@@ -21,12 +21,14 @@ from glmserve.ops.ascend.linear import StaticLinear
 from glmserve.ops.attention.kv_store import ExactStore
 from glmserve.ops.attention.sdpa import SdpaAttention
 from glmserve.ops.base import AnyOps, Ops
+from glmserve.ops.collectives import Collectives
 from glmserve.ops.cpu.native_ops import NativeCpuOps
 from glmserve.ops.cpu.torch_ops import TorchCpuOps
 from glmserve.ops.linear.static import StaticWeight
 from support.ascend_simulator.library import register
 from support.native import native_library
 from support.paged_model import Operations, PagedModel
+from support.ranks import on_ranks
 from support.tiny_models import BASE, Config, random_weights, write_checkpoint
 
 CPU = torch.device("cpu")
@@ -296,3 +298,37 @@ class TestRefused:
             CpuDevice().create_runner(config, report_nothing)
         with pytest.raises(CheckpointError, match="is for CPUs and Ascend NPUs"):
             PagedModel(folder, operations="triton", dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("kind", ["W8A8", "W8A16", "W8A8_DYNAMIC"])
+@pytest.mark.parametrize("grouped", [True, False])
+def test_parts_of_ranks(tmp_path: Path, kind: str, size: int, grouped: bool) -> None:
+    """Biases are in the first rank's sums only. Rows are rounded part by part."""
+    config = {**BASE, "multi_query_attention": grouped}
+    _, folder = write_modelslim(tmp_path, config, kind=kind, smooth=kind == "W8A8")
+
+    def logits(collectives: Collectives) -> Any:
+        return PagedModel(folder, operations="native", collectives=collectives).logits(PROMPT)
+
+    (one,), several = on_ranks(1, logits), on_ranks(size, logits)
+    for got in several:
+        np.testing.assert_array_equal(got, several[0])
+    if kind == "W8A8_DYNAMIC":
+        assert np.linalg.norm(several[0] - one) / np.linalg.norm(one) < 0.1
+    else:
+        np.testing.assert_allclose(several[0], one, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["W8A8", "W8A16", "W8A8_DYNAMIC"])
+def test_sums_in_order(tmp_path: Path, kind: str) -> None:
+    """The same bits on one, two and four ranks."""
+    _, folder = write_modelslim(tmp_path, kind=kind)
+
+    def logits(collectives: Collectives) -> Any:
+        model = PagedModel(folder, operations="native", collectives=collectives, ordered=True)
+        return model.logits(PROMPT)
+
+    one, two, four = (on_ranks(size, logits)[0] for size in (1, 2, 4))
+    np.testing.assert_array_equal(two, one)
+    np.testing.assert_array_equal(four, one)
