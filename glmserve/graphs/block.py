@@ -8,13 +8,13 @@ hidden = norm(h)
 
 from __future__ import annotations
 
-from glmserve.graphs.builder import GraphAttention, GraphBuilder, Value, Watch, ignore
+from glmserve.graphs.builder import AttentionBuilder, GraphBuilder, Value, Watch, ignore
 from glmserve.model_config import ModelConfig
 
 
 def build_hidden(
     builder: GraphBuilder[Value],
-    attention: GraphAttention[Value],
+    attention: AttentionBuilder[Value],
     config: ModelConfig,
     token_ids: Value,
 ) -> Value:
@@ -30,7 +30,7 @@ def build_hidden(
 
 def build_layers(
     builder: GraphBuilder[Value],
-    attention: GraphAttention[Value],
+    attention: AttentionBuilder[Value],
     config: ModelConfig,
     hidden: Value,
     layers: range,

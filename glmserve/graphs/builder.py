@@ -46,8 +46,8 @@ class GraphBuilder(Protocol[Value]):
         ...
 
 
-class GraphAttention(Protocol[Value]):
-    """The attention of one graph over its KV cache, in whatever form the graph has it."""
+class AttentionBuilder(Protocol[Value]):
+    """Adds the attention of one graph over its KV cache, in whatever form the graph has it."""
 
     def attend(self, layer: int, qkv: Value) -> Value:
         """Rotate queries and keys, and attend to the cached and to the new tokens.
