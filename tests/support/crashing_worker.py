@@ -140,6 +140,8 @@ class Killer:
         worker = self._rng.choice(workers_of(self._server.pid))
         os.kill(worker, self._rng.choice(self._signals))
         while (await client.get("/health/ready")).status_code == 200:
+            if not any(stream.news for stream in self._streams):
+                os.kill(worker, signal.SIGKILL)  # a stop is noticed in a step, and there is none
             await asyncio.sleep(0.001)
         while (await client.get("/health/ready")).status_code == 503:
             await asyncio.sleep(0.02)
