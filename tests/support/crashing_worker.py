@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -141,7 +142,8 @@ class Killer:
         os.kill(worker, self._rng.choice(self._signals))
         while (await client.get("/health/ready")).status_code == 200:
             if not any(stream.news for stream in self._streams):
-                os.kill(worker, signal.SIGKILL)  # a stop is noticed in a step, and there is none
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)  # a stop is noticed in a step: there is none
             await asyncio.sleep(0.001)
         while (await client.get("/health/ready")).status_code == 503:
             await asyncio.sleep(0.02)
