@@ -70,13 +70,17 @@ class Int8Linear:
 
     _MOST_ROWS = 64
     """For more rows, torch's kernel is slower than dequantising and oneDNN's product."""
+    _COLUMN_MULTIPLE = 16
+    """Of torch's kernel, which reads beyond the end of other rows."""
 
     def __init__(self, weight: QuantizedWeight) -> None:
-        self._codes = weight.codes
+        self._codes = weight.codes.contiguous()
         self._scales = weight.scales[:, 0].to(torch.bfloat16).contiguous()
+        fits = self._codes.shape[1] % self._COLUMN_MULTIPLE == 0
+        self._most_rows = self._MOST_ROWS if fits else 0
 
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        if len(x) <= self._MOST_ROWS:
+        if len(x) <= self._most_rows:
             y: Tensor = torch._weight_int8pack_mm(x, self._codes, self._scales)
         else:
             starts = range(0, len(self._codes), _ROWS_AT_ONCE)
