@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.ascend_simulator.device import NAME, install
+from support.contract_plugin import WITH_PLUGIN
 
 
 @pytest.mark.exhaustive
@@ -20,7 +21,7 @@ def test_it_passes_the_contract(
     install(tmp_path, monkeypatch)
     (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope=function\n")
     options = ["-q", "--glmserve-device", NAME, "--glmserve-dtype", dtype]
-    plugins = ["-p", "glmserve.conformance.plugin", "-p", "no:cacheprovider"]
+    plugins = [*WITH_PLUGIN, "-p", "no:cacheprovider"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *plugins, *options],
         capture_output=True,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from support.contract_plugin import WITH_PLUGIN
+
 LANES = "--total-len 256 --prompt-len 16 --batch-sizes 1,8"
 
 
@@ -27,7 +29,7 @@ def test_it_passes_the_contract(tmp_path: Path, device: str, options: str) -> No
     result = subprocess.run(
         [
             *(python, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-            *("-p", "glmserve.conformance.plugin", "--glmserve-device", device),
+            *(*WITH_PLUGIN, "--glmserve-device", device),
             *("--glmserve-prepare", prepare),
         ],
         cwd=tmp_path,

@@ -10,6 +10,7 @@ from glmserve import conformance
 from glmserve.devices import registry
 from glmserve.devices.base import Device
 from support import faulty_devices as faulty
+from support.contract_plugin import WITH_PLUGIN
 
 CHECKS = Path(conformance.__file__).parent / "checks"
 
@@ -31,10 +32,9 @@ FAULTS: list[tuple[faulty.Fault, str]] = [
 
 
 def run_checks(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    plugin = "glmserve.conformance.plugin"
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
     return pytester.runpytest_inprocess(
-        *("-p", plugin, "-p", "no:cacheprovider", "--import-mode=importlib"), *arguments
+        *(*WITH_PLUGIN, "-p", "no:cacheprovider", "--import-mode=importlib"), *arguments
     )
 
 

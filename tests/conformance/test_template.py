@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from glmserve.config import EMBEDDED_CHECKPOINT
+from support.contract_plugin import WITH_PLUGIN
 from support.server_process import ServerProcess
 
 TEMPLATE = EMBEDDED_CHECKPOINT.parent / "device-template"
@@ -40,7 +41,7 @@ def test_it_passes_the_contract(found: None, tmp_path: Path) -> None:
     result = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-            *("-p", "glmserve.conformance.plugin", "--glmserve-device", "example"),
+            *(*WITH_PLUGIN, "--glmserve-device", "example"),
         ],
         cwd=tmp_path,
         capture_output=True,

@@ -46,6 +46,7 @@ Models and kernels (these import torch):
     faulty_devices      the cpu device with one fault each
 
 How tests are run:
-    exhaustive          marks further variants, which only the gate runs
+    contract_plugin     how a run within a test loads the device contract
+    exhaustive          marks further variants, which a plain run leaves out
     parallel            over how many processes, and in which order
 """

@@ -9,5 +9,5 @@ from _pytest.mark import ParameterSet
 
 
 def exhaustive(*values: Any) -> ParameterSet:
-    """Values of a parametrized test that only `pytest -m exhaustive` runs, as the gate does."""
+    """Values of a parametrized test that only `pytest -m exhaustive` runs."""
     return pytest.param(*values, marks=pytest.mark.exhaustive)
