@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, get_args
 import msgspec
 
 from glmserve.cli import values
+from glmserve.cli.options import npu_environment
 from glmserve.config import (
     COMPILED_MANIFEST,
     EMBEDDED_CHECKPOINT,
@@ -69,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
         device=options.device,
         dtype=options.dtype,
         threads=options.threads,
+        npu=npu_environment(os.environ),
         kv_cache_tokens=2 * _WINDOW,
         max_batch_size=1,
         max_step_tokens=_WINDOW,

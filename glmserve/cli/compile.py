@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_args
 
 from glmserve.cli import values
+from glmserve.cli.compute_process import become
 from glmserve.config import (
     CombinationConfig,
     CompilationConfig,
@@ -22,8 +21,6 @@ from glmserve.errors import OptionError
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
-_PACKAGE_ROOT = Path(__file__).parents[2]
 
 
 def add_command(commands: Commands) -> None:
@@ -155,14 +152,7 @@ def become_graph_process(
     command: str, config: CompilationConfig | CombinationConfig, *, debug: bool
 ) -> NoReturn:
     """Replace this process by the one that works with graphs."""
-    # As for the worker, a file named torch.py in the current folder must not be run.
-    code = (
-        f"import sys; sys.path.append({str(_PACKAGE_ROOT)!r}); "
-        f"from glmserve.graphs.main import main; main(*sys.argv[1:], debug={debug})"
-    )
-    argument = encode_json(config).decode()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the worker: leave cores to others
-    os.execv(sys.executable, [sys.executable, "-P", "-c", code, command, argument])
+    become("glmserve.graphs.main", command, encode_json(config).decode(), debug=debug)
 
 
 def checked_target(path: Path) -> Path:

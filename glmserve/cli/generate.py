@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from glmserve.cli import values
-from glmserve.cli.cores import place_worker
-from glmserve.cli.options import add_device_options
+from glmserve.cli.options import add_device_options, config_of
 from glmserve.config import (
     EMBEDDED_CHECKPOINT,
     RunnerConfig,
@@ -166,7 +165,7 @@ async def _generate(options: argparse.Namespace) -> None:
     from glmserve.evaluation import generate
     from glmserve.model_config import read_model_config
 
-    runner = _runner_config(options)
+    runner = config_of(options)
     model = read_model_config(options.checkpoint, options.rope_scaling, runner.ptuning_checkpoint)
     if options.prompt is None:
         prompts, printer = _random_prompts(options, model), SilentTexts()
@@ -184,18 +183,6 @@ async def _generate(options: argparse.Namespace) -> None:
         if options.report:
             print(f"device: {engine.info.device}, {engine.info.dtype}")
             print("\n".join(timing.lines()))
-
-
-def _runner_config(options: argparse.Namespace) -> RunnerConfig:
-    placement = place_worker(options.cpus, options.numa_node)
-    fields = set(RunnerConfig.__struct_fields__) - {"cpus", "numa_node"}
-    given = {name: value for name, value in vars(options).items() if name in fields}
-    paths = {
-        name: str(given[name])
-        for name in ("checkpoint", "ptuning_checkpoint")
-        if given[name] is not None
-    }
-    return RunnerConfig(**(given | paths), cpus=placement.cpus, numa_node=placement.numa_node)
 
 
 def _params(options: argparse.Namespace, stop_ids: frozenset[int]) -> SamplingParams:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from glmserve.cli import values
 from glmserve.cli.compute_process import become
-from glmserve.cli.cores import place_worker
-from glmserve.cli.options import add_device_options
-from glmserve.config import EMBEDDED_CHECKPOINT, GoldenComparison, GoldenDump, RunnerConfig
+from glmserve.cli.options import add_device_options, config_of
+from glmserve.config import EMBEDDED_CHECKPOINT, GoldenComparison, GoldenDump
 from glmserve.contract.wire import encode_json
 from glmserve.errors import OptionError
 
@@ -159,15 +158,7 @@ def run_compare(options: argparse.Namespace) -> NoReturn:
         raise OptionError(
             "--tensor-parallel-size: tensors are compared in one process; leave the option out"
         )
-    placement = place_worker(options.cpus, options.numa_node)
-    fields = set(RunnerConfig.__struct_fields__) - {"checkpoint", "cpus", "numa_node"}
-    given = {name: value for name, value in vars(options).items() if name in fields}
-    runner = RunnerConfig(
-        checkpoint=str(options.checkpoint or ""),
-        cpus=placement.cpus,
-        numa_node=placement.numa_node,
-        **given,
-    )
+    runner = config_of(options, checkpoint=str(options.checkpoint or ""))
     comparison = GoldenComparison(
         golden=str(options.golden),
         runner=runner,

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from glmserve.cli.options import add_device_options, add_model_options
-from glmserve.cli.options.runner import npu_environment
+from glmserve.cli.options import add_device_options, add_model_options, npu_environment
 from glmserve.config import RunnerConfig, SupervisionConfig
 from glmserve.errors import OptionError, StartupError
 from glmserve.model_config import read_model_config

@@ -98,10 +98,7 @@ def seconds(text: str) -> float:
 
 def share(text: str) -> float:
     """A fraction: more than 0, at most 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    value = _number(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is no share; write a number up to 1, like 0.9")
     return value
@@ -109,10 +106,7 @@ def share(text: str) -> float:
 
 def tolerance(text: str) -> float:
     """A positive number."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    value = _number(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
@@ -120,10 +114,7 @@ def tolerance(text: str) -> float:
 
 def temperature(text: str) -> float:
     """A number from 0 to 2, as in the request field of that name."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    value = _number(text)
     if not 0 <= value <= 2:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 2")
     return value
@@ -131,10 +122,7 @@ def temperature(text: str) -> float:
 
 def weight(text: str) -> float:
     """A relative weight from 0.001 to 1000, so that every tenant gets a share."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    value = _number(text)
     if not 0.001 <= value <= 1000:
         raise argparse.ArgumentTypeError(f"{text} is no weight between 0.001 and 1000")
     return value
@@ -196,6 +184,13 @@ def seed(value: str) -> int:
     if not -_LARGEST <= number < _LARGEST:
         raise argparse.ArgumentTypeError(f"{value} does not fit into 64 bits")
     return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
 
 
 def _whole(text: str, minimum: int) -> int:

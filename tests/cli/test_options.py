@@ -11,10 +11,11 @@ import pytest
 
 from glmserve.cli import values
 from glmserve.cli.main import build_parser
-from glmserve.cli.options import connection_config, runner_config, scheduler_config
+from glmserve.cli.options import config_of, connection_config, runner_config, scheduler_config
 from glmserve.cli.options.names import names_of, with_official_names
 from glmserve.cli.serve import server_config
 from glmserve.config import EMBEDDED_CHECKPOINT, ConnectionConfig, ServerConfig
+from glmserve.errors import OptionError
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -224,3 +225,20 @@ def test_a_checkpoint_without_tokenizer_names_the_option(tmp_path: Path) -> None
     result = run("serve", "--checkpoint", str(tmp_path), "--port", "0")
     assert result.returncode == 1
     assert "--skip-tokenizer-init" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["generate --prompt x", "golden compare somewhere"])
+def test_every_command_for_devices_has_the_variables_of_npus(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "3")
+    options = build_parser().parse_args([*command.split(), "--dtype", "float16"])
+    config = config_of(options, checkpoint="x")
+    assert config.npu.visible_devices == "3"
+    assert (config.dtype, config.checkpoint) == ("float16", "x")
+
+
+def test_sizes_of_the_cache_that_contradict_each_other() -> None:
+    both = "generate --prompt x --kv-cache-memory 1G --kv-cache-tokens 5".split()
+    with pytest.raises(OptionError, match="say the same"):
+        config_of(build_parser().parse_args(both))

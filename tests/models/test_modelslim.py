@@ -291,7 +291,7 @@ class TestRefused:
             PagedModel(folder, operations="plain")
 
     def test_rows_rounded_without_kernels_for_it(self, tmp_path: Path) -> None:
-        """Activations would stay as they are, and nobody would notice."""
+        """Activations would stay as they are, and no error would show it."""
         _, folder = write_modelslim(tmp_path, kind="W8A8_DYNAMIC")
         config = RunnerConfig(checkpoint=str(folder), dtype="float32", cpu_kernels="torch")
         with pytest.raises(OptionError, match="W8A8_DYNAMIC in float32 needs glmserve's own CPU"):

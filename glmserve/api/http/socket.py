@@ -128,7 +128,7 @@ class Socket:
 def is_foreign(headers: Headers, allowed_origins: Collection[str]) -> bool:
     """Whether a web page of another origin opens the connection, and has not been allowed to.
 
-    Browsers ask nobody before they do this, so CORS does not hold them back.
+    Browsers send no preflight request before they do this, so CORS does not hold them back.
     """
     origin = headers.get("origin")
     if origin is None or "*" in allowed_origins or origin in allowed_origins:
