@@ -20,7 +20,7 @@ from glmserve.config import (
     SupervisionConfig,
 )
 from glmserve.contract.sampling import Sampling
-from glmserve.errors import OptionError
+from glmserve.errors import GlmserveError, OptionError, StartupError
 from glmserve.request import SamplingParams
 
 if TYPE_CHECKING:
@@ -149,14 +149,19 @@ def run(options: argparse.Namespace) -> None:
     """Generate and print.
 
     Raises:
-        StartupError: the model cannot be loaded.
+        StartupError: the model cannot be loaded, or a prompt not be answered.
         OptionError: two options contradict each other.
     """
     if options.batch_size > 1 and options.prompt is not None:
         raise OptionError("--batch-size is for --input-tokens; give several texts to --prompt")
     if options.raw and options.prompt is None:
         raise OptionError("--raw is for --prompt")
-    asyncio.run(_generate(options))
+    try:
+        asyncio.run(_generate(options))
+    except StartupError:
+        raise
+    except GlmserveError as error:  # what a server would answer to such a request
+        raise StartupError(str(error)) from None
 
 
 async def _generate(options: argparse.Namespace) -> None:

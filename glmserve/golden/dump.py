@@ -12,7 +12,7 @@ from torch import Tensor
 
 from glmserve.config import GoldenDump, ReportProgress, report_nothing
 from glmserve.devices.host import available_memory
-from glmserve.errors import DeviceError, OptionError
+from glmserve.errors import DeviceError, InvalidRequestError, OptionError
 from glmserve.golden.dump_folder import About, architecture_digest, write_golden
 from glmserve.golden.reference import Reference
 from glmserve.golden.transformers_reference import TransformersReference, transformers_version
@@ -36,7 +36,8 @@ def dump(options: GoldenDump) -> str:
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
-        OptionError: a token id is outside the vocabulary, or the reference has no such model.
+        OptionError: a token id is outside the vocabulary, marks are missing that this model needs,
+            or the reference has no such model.
         DeviceError: the weights do not fit into the memory.
     """
     model = read_model_config(
@@ -50,7 +51,10 @@ def dump(options: GoldenDump) -> str:
     if options.reference == "transformers":
         make, name = TransformersReference, f"transformers {transformers_version()} {options.dtype}"
     reference = make(model, Path(options.checkpoint), _DTYPES[options.dtype], report_nothing)
-    tensors = reference.tensors(token_ids)
+    try:
+        tensors = reference.tensors(token_ids)
+    except InvalidRequestError as error:  # marks are missing
+        raise OptionError(f"--token-ids or --prompt: {error}") from None
     about = About(
         reference=name,
         checkpoint=str(Path(options.checkpoint).resolve()),

@@ -72,3 +72,4 @@ def test_what_is_wrong_is_said_in_one_line(
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert "Traceback" not in result.stderr
+    assert "bug" not in result.stderr

@@ -71,6 +71,16 @@ def test_ids_and_another_place_of_the_checkpoint(tmp_path: Path) -> None:
     assert "another architecture than that of the golden's checkpoint" in result.stderr
 
 
+def test_a_prompt_without_the_marks_that_its_model_needs(
+    golden_models: Path, tmp_path: Path
+) -> None:
+    model = str(golden_models / "glm1_base")
+    result = run("dump", str(tmp_path / "new"), "--checkpoint", model, "--token-ids", "5,6")
+    assert result.returncode == 2
+    assert "a prompt of this model needs [gMASK]" in result.stderr
+    assert "bug" not in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -96,3 +106,4 @@ def test_what_is_wrong_is_said_in_one_line(
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert "Traceback" not in result.stderr
+    assert "bug" not in result.stderr
