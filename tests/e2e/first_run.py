@@ -1,4 +1,6 @@
-"""What a newcomer does: run the doctor, start the server, ask, stop. Only the standard library is used.
+"""What a newcomer does: run the doctor, start the server, ask, stop.
+
+It needs nothing but the standard library.
 
     python tests/e2e/first_run.py PATH_TO_GLMSERVE
 
