@@ -92,7 +92,7 @@ def _attempt(config: RunnerConfig, model: ModelConfig, changes: Changes) -> Atte
     attempt = Attempt(changes=changes)
     try:
         device = device_for(changed)
-        refuse_ranks(device, changed.tensor_parallel_size)
+        refuse_ranks(device, changed)
         if not isinstance(device, PlanningDevice):
             return None
         needs = device.memory_needs(changed, model)
