@@ -207,6 +207,10 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
         return self.tensor_parallel_size * self.pipeline_parallel_size
 
 
+PARALLEL_SIZES = ("tensor_parallel_size", "pipeline_parallel_size")
+"""Fields of RunnerConfig with numbers of workers."""
+
+
 class GoldenComparison(msgspec.Struct, frozen=True, kw_only=True):
     """Options of `glmserve golden compare`. Sent to its process as JSON."""
 

@@ -201,9 +201,7 @@ def _together(infos: Sequence[RunnerInfo]) -> RunnerInfo:
         weight_bytes=sum(info.weight_bytes for info in infos),
         kv_cache_bytes=sum(info.kv_cache_bytes for info in infos),
         layers=None,
-        ranks=tuple(
-            RankInfo(i.device, i.weight_bytes, i.kv_cache_bytes, i.layers) for i in infos
-        ),
+        ranks=tuple(RankInfo(i.device, i.weight_bytes, i.kv_cache_bytes, i.layers) for i in infos),
     )
 
 

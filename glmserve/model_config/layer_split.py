@@ -1,4 +1,4 @@
-"""Cuts a model's layers into consecutive parts, one for each of several devices. Arithmetic only."""
+"""Cuts a model's layers into consecutive parts, one for each of several devices."""
 
 from __future__ import annotations
 

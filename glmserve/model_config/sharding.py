@@ -45,9 +45,7 @@ def local_config(config: ModelConfig, part: Part) -> ModelConfig:
     """
     shard, stage, layers = part
     if layers is not None:
-        config = replace(
-            config, stage=stage, first_layer=layers.start, num_layers=len(layers)
-        )
+        config = replace(config, stage=stage, first_layer=layers.start, num_layers=len(layers))
     if shard.size == 1:
         return config
     check_divisible(config, shard.size)

@@ -52,7 +52,7 @@ def dummy_weights(
     for name, shape in shapes.items():
         noise = _noise(name, shape, residual_scale, generator)
         if name not in own:
-            continue  # its random numbers are drawn nevertheless, so that all parts are of one model
+            continue  # its random numbers are drawn: all parts are of one model
         parameter = torch.empty(own[name], dtype=dtype, device=device)
         _fill(parameter, cuts[name], noise, name, shape)
         if part.shard.rank and is_summed_bias(name):

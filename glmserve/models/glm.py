@@ -96,7 +96,9 @@ class Glm(Generic[Cache, Plan]):
         self.collectives = collectives
         self.embedding: Tensor | None = parameters.pop("embedding.weight", None)
         self.layers = [_layer(parameters, i) for i in config.layers]
-        self.final_norm = _norm(parameters, "final_norm") if "final_norm.weight" in parameters else None
+        self.final_norm = (
+            _norm(parameters, "final_norm") if "final_norm.weight" in parameters else None
+        )
         self.output = self._output_layer(parameters) if config.stage.is_last else None
         device = self.layers[0].input_norm.weight.device
         self.rope_table = ops.rope_table(config.rope, max_context, device)

@@ -1,5 +1,6 @@
-"""What the ranks of a group do together: sums and joins over the ranks of a stage, and hand-overs from
-a stage to the next. Each rank of a stage calls the same ones in the same order."""
+"""What the ranks of a group do together: sums and joins over a stage, hand-overs to the next one.
+
+Each rank of a stage calls the same ones in the same order."""
 
 from __future__ import annotations
 

@@ -153,9 +153,7 @@ class Planner:
         if any(request.tenant == first.tenant for request in decodes):
             return turn
         return [
-            request
-            for request in turn
-            if self._service_order(request) < self._service_order(first)
+            request for request in turn if self._service_order(request) < self._service_order(first)
         ]
 
     def _preempt_for(self, decodes: list[Request]) -> None:

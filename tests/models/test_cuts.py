@@ -64,7 +64,9 @@ def test_a_part_has_the_shapes_of_its_config(golden_models: Path, name: str) -> 
     for rank in range(2):
         shard = Shard(rank, 2)
         shapes = parameter_shapes(local_config(config, Part(shard)))
-        stored = {n: p.shape for n, p in stored_parameters(local_config(config, Part(shard))).items()}
+        stored = {
+            n: p.shape for n, p in stored_parameters(local_config(config, Part(shard))).items()
+        }
         for parameter, tensor in read(config, folder, Part(shard)).items():
             expected = stored.get(parameter, shapes.get(parameter))
             if parameter.endswith(".scales") and config.stored_group_size is None:

@@ -22,9 +22,7 @@ def on_ranks(size: int, work: Callable[[Collectives], Result]) -> list[Result]:
     return on_stages(1, size, lambda collectives, _: work(collectives))
 
 
-def on_stages(
-    stages: int, size: int, work: Callable[[Collectives, Stage], Result]
-) -> list[Result]:
+def on_stages(stages: int, size: int, work: Callable[[Collectives, Stage], Result]) -> list[Result]:
     """The results of `work` on every rank, stage by stage; 1 rank: on this thread.
 
     Args:
@@ -40,7 +38,10 @@ def on_stages(
         place = Group(Shard(shard, size), "", Stage(stage, stages))
         groups = _gloo(everybody, number, stages * size), _gloo(stores[stage], shard, size)
         with turn, torch.inference_mode():
-            return work(_TakingTurns(place, *groups, turn), place.stage)
+            collectives = _TakingTurns(place, *groups, turn)
+            result = work(collectives, place.stage)
+            collectives.smallest(0)  # a stage that is through stays until the others are
+            return result
 
     with ThreadPoolExecutor(stages * size) as threads:
         return list(threads.map(rank, range(stages * size)))
