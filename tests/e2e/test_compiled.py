@@ -10,6 +10,7 @@ import pytest
 
 from glmserve.config import EMBEDDED_CHECKPOINT
 from support.crashing_worker import read_all
+from support.exhaustive import exhaustive
 from support.mixed_requests import requests_of_mixed_lengths
 from support.server_process import ServerProcess
 
@@ -28,7 +29,12 @@ def compiled(target: Path, runtime: str, *options: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("runtime", "options"), [("onnxruntime", LANES), ("openvino", ("--dtype", "float32"))]
+    ("runtime", "options"),
+    [
+        ("onnxruntime", (*LANES, "--split", "2")),
+        exhaustive("onnxruntime", LANES),
+        ("openvino", ("--dtype", "float32")),
+    ],
 )
 async def test_32_streams_and_a_killed_worker(
     tmp_path: Path, runtime: str, options: tuple[str, ...]
