@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 
 from glmserve.config import EMBEDDED_CHECKPOINT
 from support.ascend_simulator.device import NAME, install
 from support.crashing_worker import long_requests, read_all
 from support.exhaustive import exhaustive
+from support.golden_over_http import check_greedy_ids
 from support.mixed_requests import requests_of_mixed_lengths
 from support.server_process import ServerProcess
 
@@ -114,18 +114,6 @@ def test_a_checkpoint_in_the_vendors_layout(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", ["glm4_base", exhaustive("glm1_base")])
 def test_greedy_ids_of_the_original(golden_models: Path, model: str) -> None:
-    reference = np.load(golden_models / model / "reference_fp32.npz")
     options = ("--checkpoint", str(golden_models / model), "--skip-tokenizer-init")
     with ServerProcess(*DEVICE, *options, "--dtype", "float32") as server:
-        for i in range(sum(name.startswith("ids_") for name in reference)):
-            greedy = reference[f"greedy_{i}"].tolist()
-            body = {
-                "model": model,
-                "prompt": reference[f"ids_{i}"].tolist(),
-                "max_tokens": len(greedy),
-                "temperature": 0,
-                "ignore_eos": True,
-                "return_token_ids": True,
-            }
-            response = httpx.post(f"{server.url}/v1/completions", json=body, timeout=60)
-            assert response.json()["choices"][0]["token_ids"] == greedy
+        check_greedy_ids(server, golden_models / model)
