@@ -40,23 +40,25 @@ async def texts(server: ServerProcess, bodies: list[dict[str, Any]]) -> list[lis
         return await asyncio.gather(*map(ask, bodies))
 
 
-async def test_32_streams_from_a_small_cache_are_each_as_on_a_cpu() -> None:
-    """Preemption, chunks beside decodes, cached prefixes (the second time), and drafts."""
+async def test_32_streams_from_a_small_cache_are_each_as_on_a_cpu(
+    glm_tiny: ServerProcess,
+) -> None:
+    """Preemption, chunks beside decodes, drafts, and cached prefixes (the second time)."""
     bodies = [
         body | {"max_tokens": 260 if i < 3 else 20, "ignore_eos": i < 3}  # 9 of 5 blocks at once
         for i, body in enumerate(requests_of_mixed_lengths(32))
     ]
-    with ServerProcess("--dtype", "float32") as server:
-        expected = await texts(server, bodies)  # whose results are batch-invariant
+    expected = await texts(glm_tiny, bodies)  # whose results are batch-invariant
     small = ("--kv-cache-tokens", "640", "--max-model-len", "640", "--max-step-tokens", "128")
-    with ServerProcess(*DEVICE, "--dtype", "float32", *small) as server:
+    drafts = ("--speculative-tokens", "4")
+    with ServerProcess(*DEVICE, "--dtype", "float32", *small, *drafts) as server:
         assert "Ascend910B3" in server.text
         assert await texts(server, bodies) == expected
         assert server.metric("glmserve_preemptions_total") > 0
-    with ServerProcess(*DEVICE, "--dtype", "float32", "--speculative-tokens", "4") as server:
-        assert await texts(server, bodies[3:]) == expected[3:]
+        last = slice(-4, None)
+        assert await texts(server, bodies[last]) == expected[last]
         hits = server.metric("glmserve_prefix_cache_hits_total")
-        assert await texts(server, bodies[3:]) == expected[3:]
+        assert await texts(server, bodies[last]) == expected[last]
         assert server.metric("glmserve_prefix_cache_hits_total") > hits
 
 
