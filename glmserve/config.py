@@ -21,9 +21,10 @@ KvCacheDType = Literal["auto", "int8", "fp8"]
 AttentionName = Literal["auto", "native", "triton", "xformers", "npu", "atb", "sdpa"]
 CheckpointLayout = Literal["official", "modelslim"]
 CpuKernels = Literal["auto", "native", "torch"]
-GraphTarget = Literal["onnx", "onnxruntime", "openvino"]
-GraphAttention = Literal["lanes", "paged"]
+GraphTarget = Literal["onnx", "onnxruntime", "openvino", "vacc", "compass"]
+GraphAttention = Literal["lanes", "paged", "whole"]
 SplitStrategy = Literal["greedy", "equal", "loose"]
+PipelineSplit = Literal["memory", "equal"]
 
 COMPILED_MANIFEST = "manifest.json"
 """The file that tells a folder of `glmserve compile` from a checkpoint."""
@@ -65,12 +66,14 @@ class CompilationConfig(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     """Folder to write; must be empty or not exist."""
     runtime: GraphTarget
-    """What the graphs are for; `onnx`: standard operators only."""
+    """What the graphs are for; `onnx`: standard operators only; vacc, compass: the compilers of
+    Vastai and of Hexaflake."""
     ptuning_checkpoint: str | None = None
     """P-Tuning v2 prefix: a folder with config.json and weights, or one weights file."""
     attention: GraphAttention
     """lanes: static graphs, and a lane of the cache for each sequence; paged: one dynamic graph
-    over a paged cache, by OpenVINO."""
+    over a paged cache, by OpenVINO; whole: one static graph of a whole context, without a cache,
+    of which Hexaflake's compiler makes base and incremental graphs."""
     dtype: DTypeName = "auto"
     quantization: Quantization | None = None
     """Format for linear weights that the checkpoint does not quantise; None: as they are."""
@@ -88,6 +91,9 @@ class CompilationConfig(msgspec.Struct, frozen=True, kw_only=True):
     rope_scaling: RopeScaling | None = None
     inspectable: bool = False
     """Write a graph whose outputs are all tensors of the model, too."""
+    vendor_scripts: str | None = None
+    """Folder of Hexaflake's published scripts, which compile and combine; None: they are not run.
+    """
 
     @property
     def partial(self) -> str:
@@ -185,7 +191,11 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """NUMA node of `cpus`. Its memory is used first."""
     npu: NpuEnvironment = NpuEnvironment()
     tensor_parallel_size: int = 1
-    """Workers that compute the model together, each a part of every layer."""
+    """Workers that compute a stage of the model together, each a part of every layer."""
+    pipeline_parallel_size: int = 1
+    """Stages, each some of the layers. A stage is `tensor_parallel_size` workers."""
+    pipeline_split: PipelineSplit = "memory"
+    """How the layers are divided: by the memory that stages need, or in equal numbers."""
     group: Group | None = None
     """This worker's place among them; None: the executor has not set it, or it is alone."""
     debug: bool = False
@@ -195,6 +205,15 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     has ids."""
     never_sampled: tuple[int, ...] = ()
     """Further ids below `vocab_limit` that are not tokens of the tokenizer."""
+
+    @property
+    def num_ranks(self) -> int:
+        """Workers that compute the model together."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+
+PARALLEL_SIZES = ("tensor_parallel_size", "pipeline_parallel_size")
+"""Fields of RunnerConfig with numbers of workers."""
 
 
 class GoldenComparison(msgspec.Struct, frozen=True, kw_only=True):

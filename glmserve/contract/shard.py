@@ -25,9 +25,50 @@ WHOLE = Shard()
 """The shard of a model on one device."""
 
 
+class Stage(msgspec.Struct, frozen=True):
+    """One of `size` runs of consecutive layers (pipeline parallelism)."""
+
+    rank: int = 0
+    """0 to size-1, in the order of the layers."""
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it has the embedding."""
+        return self.rank == 0
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it has the output layer."""
+        return self.rank == self.size - 1
+
+
+ALL_LAYERS = Stage()
+"""The stage of a model that is not cut between layers."""
+
+
 class Group(msgspec.Struct, frozen=True):
-    """A worker's place in a group of workers that compute one model together: a rank."""
+    """A worker's place in a group of workers that compute one model together: a rank.
+
+    Each stage is cut into the same number of shards.
+    """
 
     shard: Shard
     rendezvous: str
     """Path of a file in a folder that only this user may read; the ranks find each other by it."""
+    stage: Stage = ALL_LAYERS
+
+    @property
+    def rank(self) -> int:
+        """The worker's number in the group: stage by stage."""
+        return self.stage.rank * self.shard.size + self.shard.rank
+
+    @property
+    def size(self) -> int:
+        """Number of workers."""
+        return self.stage.size * self.shard.size
+
+    @property
+    def answers(self) -> bool:
+        """Whether this rank reports the outputs of steps: the first one that has logits."""
+        return self.stage.is_last and self.shard.rank == 0

@@ -11,7 +11,8 @@ import msgspec
 import torch
 
 from glmserve.config import Quantization, ReportProgress, RunnerConfig
-from glmserve.devices.base import DeviceInfo, shard_of
+from glmserve.contract.shard import Shard
+from glmserve.devices.base import DeviceInfo
 from glmserve.devices.host import (
     available_memory,
     cpu_name,
@@ -21,8 +22,9 @@ from glmserve.devices.host import (
 from glmserve.devices.rank_cpus import RankCpus, keep_to_part, usable_nodes
 from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig, read_model_config
-from glmserve.model_config.sharding import local_config
+from glmserve.model_config.sharding import Part, local_config
 from glmserve.models.parameters import count_parameters, weight_bytes
+from glmserve.models.parts import part_of
 from glmserve.ops.collectives import ALONE, Collectives, join_by_gloo, join_by_shared_memory
 from glmserve.ops.cpu.select_ops import (
     NativeKernels,
@@ -81,12 +83,15 @@ class CpuDevice:
         model = read_model_config(
             Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
         )
-        cpus = None if config.group is None else keep_to_part(config.group.shard)
+        place = config.group
+        cpus = None if place is None else keep_to_part(Shard(place.rank, place.size))
         choice = _choose(config, model)
         needs = _memory_needs(config, model, choice)
         collectives = self.join(config)
         limits = agreed(needs.plan(config, choice.own), collectives.smallest)
-        limits = msgspec.structs.replace(limits, max_drafts=_MAX_DRAFTS)
+        limits = msgspec.structs.replace(
+            limits, max_drafts=_MAX_DRAFTS, steps_in_flight=config.pipeline_parallel_size
+        )
         library = choice.native.library
         threads = config.threads or default_threads(
             usable_cores(), needs.weights, alone=config.cpus is not None or cpus is not None
@@ -101,17 +106,20 @@ class CpuDevice:
             ops=choice.ops,
             quantization=choice.quantization,
             collectives=collectives,
+            part=choice.part,
             ordered=config.deterministic,
         )
-        with nullcontext() if config.group is None else large_blocks_apart():
+        with nullcontext() if place is None else large_blocks_apart():
             return load_torch_runner(config, model, target, limits, progress)
 
 
 class _Choice(NamedTuple):
     """How a model is computed on this CPU."""
 
+    part: Part
+    """This rank's."""
     own: ModelConfig
-    """Of this rank's part."""
+    """Of this part."""
     dtype: torch.dtype
     quantization: Quantization | None
     block_size: int
@@ -128,7 +136,6 @@ def _choose(config: RunnerConfig, model: ModelConfig) -> _Choice:
     Raises:
         OptionError: an option is not supported on this CPU, or the model cannot be cut so.
     """
-    own = local_config(model, shard_of(config))
     if config.gpu_memory_utilization is not None:
         raise OptionError(
             "--gpu-memory-utilization is for GPUs; on a CPU, --kv-cache-memory sets the KV cache"
@@ -138,9 +145,11 @@ def _choose(config: RunnerConfig, model: ModelConfig) -> _Choice:
     dtype = host_dtype(config, model, fast_bfloat16=fast_bfloat16)
     native = kernels_for(native, dtype, config)
     quantization = quantization_on_load(config, model)
+    part = part_of(config, model, dtype.itemsize, quantization)
+    own = local_config(model, part)
     block_size = config.block_size or default_block_size(native)
     ops = make_cpu_ops(config, own, dtype, block_size, native)
-    return _Choice(own, dtype, quantization, block_size, native, ops)
+    return _Choice(part, own, dtype, quantization, block_size, native, ops)
 
 
 def _memory_needs(config: RunnerConfig, model: ModelConfig, choice: _Choice) -> MemoryNeeds:
@@ -148,7 +157,7 @@ def _memory_needs(config: RunnerConfig, model: ModelConfig, choice: _Choice) -> 
     weights = _weight_bytes(own, choice.dtype, choice.quantization, choice.ops)
     max_step_tokens = step_tokens(config, own, _STEP_TOKENS)
     token_bytes = own.num_layers * choice.ops.attention.token_bytes(own.head_dim)
-    available = available_memory() // own.shard.size
+    available = available_memory() // config.num_ranks
     return MemoryNeeds(
         dtype=dtype_name(choice.dtype),
         num_parameters=count_parameters(model),

@@ -35,7 +35,7 @@ class ProcessExecutor:
         self._policy = RestartPolicy(supervision.max_restarts)
         self._limits: RunnerLimits | None = None
         self._group: WorkerGroup | None = None
-        self._losses = [0] * config.tensor_parallel_size
+        self._losses = [0] * config.num_ranks
 
     async def start(self, progress: ReportProgress) -> RunnerInfo:
         try:
@@ -66,8 +66,7 @@ class ProcessExecutor:
 
     def rank_states(self) -> list[RankState]:
         """What became of each rank so far."""
-        size = self._config.tensor_parallel_size
-        steps = self._group.steps_done if self._group else [0] * size
+        steps = self._group.steps_done if self._group else [0] * self._config.num_ranks
         is_up = not self.is_lost
         return [RankState(is_up, *counts) for counts in zip(steps, self._losses, strict=True)]
 
@@ -123,7 +122,7 @@ class ProcessExecutor:
         Raises:
             EngineDeadError: there were too many restarts.
         """
-        steps_done = self._group.steps_done[0] if self._group else 0
+        steps_done = min(self._group.steps_done) if self._group else 0
         pause = self._policy.next_pause(
             asyncio.get_running_loop().time(),
             was_useful=steps_done > _SMOKE_TEST_STEPS,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from glmserve.config import ReportProgress, RunnerConfig, SupervisionConfig
-from glmserve.contract.shard import Group, Shard
+from glmserve.contract.shard import Group, Shard, Stage
 from glmserve.contract.step import RankInfo, RunnerInfo, StepInput, StepOutput
 from glmserve.contract.wire import RANK_LOST, encode_frame
 from glmserve.errors import StartupError, WorkerLostError
@@ -29,18 +29,26 @@ class Loss(NamedTuple):
 
 
 class WorkerGroup:
-    """One worker process for each rank. All get the same frames; rank 0 answers, and the others
+    """One worker process for each rank. All get the same frames; one rank answers, and the others
     acknowledge. If one is gone, the others are killed at once.
 
     Args:
         workers: by rank.
+        answering: the rank that answers.
+        width: ranks of a stage.
         folder: where the ranks find each other; it is removed when they are gone.
     """
 
     def __init__(
-        self, workers: Sequence[WorkerProcess], folder: TemporaryDirectory[str] | None
+        self,
+        workers: Sequence[WorkerProcess],
+        answering: int,
+        width: int,
+        folder: TemporaryDirectory[str] | None,
     ) -> None:
         self._workers = workers
+        self._answering = answering
+        self._width = width
         self._folder = folder
         self._end = asyncio.create_task(self._watch())
 
@@ -53,7 +61,7 @@ class WorkerGroup:
         Raises:
             OSError: a process cannot be started.
         """
-        size = config.tensor_parallel_size
+        size, width = config.num_ranks, config.tensor_parallel_size
         folder = TemporaryDirectory(prefix="glmserve-") if size > 1 else None
         reports = GroupProgress(size, progress)
         workers: list[WorkerProcess] = []
@@ -65,7 +73,7 @@ class WorkerGroup:
             await asyncio.gather(*(worker.close() for worker in workers))
             _remove(folder)
             raise
-        return cls(workers, folder)
+        return cls(workers, size - width, width, folder)
 
     @property
     def pids(self) -> list[int]:
@@ -102,17 +110,18 @@ class WorkerGroup:
         """Send a step to all ranks.
 
         Returns:
-            A future of rank 0's output. It fails with WorkerLostError if a rank is lost.
+            A future of the output. It fails with WorkerLostError if a rank is lost.
         """
         if self.is_lost:
             failed: asyncio.Future[StepOutput] = asyncio.get_running_loop().create_future()
             failed.set_exception(WorkerLostError())
             return failed
         frame = encode_frame(step)
-        first, *others = [worker.connection.execute(frame) for worker in self._workers]
-        for acknowledgement in others:
+        outputs = [worker.connection.execute(frame) for worker in self._workers]
+        output = outputs.pop(self._answering)
+        for acknowledgement in outputs:
             acknowledgement.add_done_callback(_take_error)
-        return first
+        return output
 
     def send(self, frame: bytes) -> None:
         """Send a frame to all ranks."""
@@ -162,7 +171,12 @@ def _config_of(
 ) -> RunnerConfig:
     if folder is None:
         return config
-    group = Group(Shard(rank, config.tensor_parallel_size), str(Path(folder.name) / "ranks"))
+    stage, shard = divmod(rank, config.tensor_parallel_size)
+    group = Group(
+        Shard(shard, config.tensor_parallel_size),
+        str(Path(folder.name) / "ranks"),
+        Stage(stage, config.pipeline_parallel_size),
+    )
     return msgspec.structs.replace(config, group=group)
 
 
@@ -186,12 +200,13 @@ def _together(infos: Sequence[RunnerInfo]) -> RunnerInfo:
         device=f"{len(infos)} ranks of {first.device}",
         weight_bytes=sum(info.weight_bytes for info in infos),
         kv_cache_bytes=sum(info.kv_cache_bytes for info in infos),
-        ranks=tuple(RankInfo(i.device, i.weight_bytes, i.kv_cache_bytes) for i in infos),
+        layers=None,
+        ranks=tuple(RankInfo(i.device, i.weight_bytes, i.kv_cache_bytes, i.layers) for i in infos),
     )
 
 
 def _take_error(acknowledgement: asyncio.Future[StepOutput]) -> None:
-    """An error is reported by rank 0's future."""
+    """An error is reported by the future of the rank that answers."""
     if not acknowledgement.cancelled():
         acknowledgement.exception()
 

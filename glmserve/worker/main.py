@@ -58,7 +58,7 @@ def main(descriptor: int, parent: int) -> None:
         try:
             config = _receive_config(connection)
             runner = _build_runner(connection, config)
-            answers = config.group is None or config.group.shard.rank == 0
+            answers = config.group is None or config.group.answers
             _serve(connection, runner if answers else Acknowledging(runner), debug=config.debug)
         except (BrokenPipeError, ConnectionResetError):
             sys.exit(0)  # the executor is gone, so no error can be reported
@@ -118,7 +118,7 @@ def _build_runner(connection: socket.socket, config: RunnerConfig) -> Runner:
         device = device_for(config)
         if config.cpus is not None and device.name != "cpu":
             raise OptionError(f"--cpus and --numa-node are for the cpu device, not {device.name}")
-        refuse_ranks(device, config.tensor_parallel_size)
+        refuse_ranks(device, config)
         runner = device.create_runner(config, report)
     except StartupError as error:
         _fail(connection, error.message, error.exit_code)
