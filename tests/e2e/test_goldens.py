@@ -132,6 +132,7 @@ def test_the_announced_prompt_of_ids_has_its_marks(golden_models: Path) -> None:
 GREEDY = {"model": "g", "max_tokens": 8, "temperature": 0, "return_token_ids": True}
 
 
+@pytest.mark.slow
 def test_chats_of_the_first_generation(chatglm: ServerProcess, goldens_dir: Path) -> None:
     """A conversation's prompt is the original's, and its answer that of the bare ids."""
     file = goldens_dir / "tokenizers" / "chatglm-6b" / "goldens.json"
