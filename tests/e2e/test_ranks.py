@@ -42,6 +42,7 @@ def expected() -> Expected:
     return streams
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS, ids=" ".join)
 async def test_8_streams_and_ranks_that_are_killed_and_stopped(
     layout: tuple[str, ...], expected: Expected
@@ -64,6 +65,7 @@ async def test_8_streams_and_ranks_that_are_killed_and_stopped(
         assert sum(losses) == server.text.count("lost its rank")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [TENSOR, exhaustive((*TENSOR, *PIPELINE))], ids=" ".join)
 def test_ranks_replay_what_one_process_did(tmp_path: Path, options: tuple[str, ...]) -> None:
     """The log-probabilities are the same bits, too."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from support.slow import slow
 from support.tiny_models import BASE, stored_shapes
 
 CONFIG = {
@@ -88,7 +89,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("shard", "stage"),
-    [((1, 2), (0, 1)), ((0, 4), (0, 1)), ((0, 1), (0, 2)), ((1, 2), (1, 2))],
+    [
+        ((1, 2), (0, 1)),
+        slow((0, 4), (0, 1)),
+        slow((0, 1), (0, 2)),
+        slow((1, 2), (1, 2)),
+    ],
 )
 def test_a_tenth_more_than_its_part(
     checkpoint: Path, shard: tuple[int, int], stage: tuple[int, int]
