@@ -186,6 +186,8 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     npu: NpuEnvironment = NpuEnvironment()
     tensor_parallel_size: int = 1
     """Workers that compute the model together, each a part of every layer."""
+    num_machines: int = 1
+    """Machines over which they are spread equally."""
     group: Group | None = None
     """This worker's place among them; None: the executor has not set it, or it is alone."""
     debug: bool = False

@@ -192,6 +192,8 @@ class RankInfo(msgspec.Struct, frozen=True):
     """Human-readable, as in RunnerInfo."""
     weight_bytes: int
     kv_cache_bytes: int
+    host: str = ""
+    """Name of its machine; empty: the group has one."""
 
 
 class RunnerInfo(msgspec.Struct, frozen=True):

@@ -103,3 +103,11 @@ def shard_of(config: RunnerConfig) -> Shard:
     has the longest part of what does not divide evenly."""
     size = config.tensor_parallel_size
     return Shard(size - 1, size) if config.group is None else config.group.shard
+
+
+def place_of(config: RunnerConfig) -> Shard:
+    """The rank's number among those of its machine, and how many these are. See `shard_of`."""
+    if config.group is not None:
+        return config.group.local
+    here = max(1, config.tensor_parallel_size // config.num_machines)
+    return Shard(here - 1, here)

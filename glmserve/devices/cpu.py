@@ -11,7 +11,7 @@ import msgspec
 import torch
 
 from glmserve.config import Quantization, ReportProgress, RunnerConfig
-from glmserve.devices.base import DeviceInfo, shard_of
+from glmserve.devices.base import DeviceInfo, place_of, shard_of
 from glmserve.devices.host import (
     available_memory,
     cpu_name,
@@ -71,7 +71,7 @@ class CpuDevice:
         library = native_kernels(config).library
         if config.group is None:
             return ALONE
-        if library is None:
+        if library is None or config.group.meets_at is not None:
             return join_by_gloo(config.group)
         return join_by_shared_memory(config.group, library)
 
@@ -81,7 +81,7 @@ class CpuDevice:
         model = read_model_config(
             Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
         )
-        cpus = None if config.group is None else keep_to_part(config.group.shard)
+        cpus = None if config.group is None else keep_to_part(config.group.local)
         choice = _choose(config, model)
         needs = _memory_needs(config, model, choice)
         collectives = self.join(config)
@@ -148,7 +148,7 @@ def _memory_needs(config: RunnerConfig, model: ModelConfig, choice: _Choice) -> 
     weights = _weight_bytes(own, choice.dtype, choice.quantization, choice.ops)
     max_step_tokens = step_tokens(config, own, _STEP_TOKENS)
     token_bytes = own.num_layers * choice.ops.attention.token_bytes(own.head_dim)
-    available = available_memory() // own.shard.size
+    available = available_memory() // place_of(config).size
     return MemoryNeeds(
         dtype=dtype_name(choice.dtype),
         num_parameters=count_parameters(model),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -123,6 +125,14 @@ class TorchCollectives:
         return parts
 
 
+class OrderedCollectives(TorchCollectives):
+    """By torch.distributed, with the sums of SharedMemory: a group of CPUs computes the same bits
+    on several machines as on one, whatever else is in a batch."""
+
+    def sum(self, x: Tensor) -> Tensor:
+        return self.ordered_sum(x)
+
+
 class SharedMemory:
     """By memory that the ranks of one machine share. A rank that waits for one that is gone waits
     until the executor ends it.
@@ -162,9 +172,10 @@ def join_by_shared_memory(group: Group, library: Library) -> Collectives:
 
 
 def join_by_gloo(group: Group) -> Collectives:
-    """Join the group's ranks on the CPUs of this machine.
+    """Join the group's ranks on CPUs by gloo.
 
-    gloo connects them by TCP on the loopback interface only.
+    It connects them by TCP: on the loopback interface if they are on one machine, else on
+    $GLOO_SOCKET_IFNAME, or on the interface by which the first rank is reached.
 
     Args:
         group: this rank's place.
@@ -172,16 +183,16 @@ def join_by_gloo(group: Group) -> Collectives:
     Raises:
         RankLostError: another rank is gone.
     """
-    size = group.shard.size
 
     def join() -> JoinedGroup:
         gloo = _DISTRIBUTED.ProcessGroupGloo
         options = gloo._Options()
-        options._devices = [gloo.create_device(hostname="127.0.0.1")]
+        options._devices = [_gloo_device(group)]
         options._timeout = _FOREVER
-        return gloo(_DISTRIBUTED.FileStore(group.rendezvous, size), group.shard.rank, size, options)
+        return gloo(_store(group), group.rank, group.size, options)
 
-    return TorchCollectives(_ask_others(join), group.shard, torch.device("cpu"))
+    kind = TorchCollectives if group.meets_at is None else OrderedCollectives
+    return kind(_ask_others(join), group.shard, torch.device("cpu"))
 
 
 def join_by(backend: str, group: Group | None, device: torch.device) -> Collectives:
@@ -196,16 +207,53 @@ def join_by(backend: str, group: Group | None, device: torch.device) -> Collecti
     """
     if group is None:
         return ALONE
-    size = group.shard.size
-    store = _DISTRIBUTED.FileStore(group.rendezvous, size)
 
     def join() -> JoinedGroup:
         dist.init_process_group(
-            backend, store=store, rank=group.shard.rank, world_size=size, timeout=_FOREVER
+            backend,
+            store=_store(group),
+            rank=group.rank,
+            world_size=group.size,
+            timeout=_FOREVER,
         )
         return dist.group.WORLD
 
     return TorchCollectives(_ask_others(join), group.shard, device)
+
+
+def _store(group: Group) -> Any:
+    """What the ranks know of each other: a file, or kept by the first rank for all."""
+    if group.meets_at is None:
+        return _DISTRIBUTED.FileStore(group.rendezvous, group.size)
+    host, port = group.meets_at
+    is_first = group.listener is not None
+    return _DISTRIBUTED.TCPStore(
+        "localhost" if is_first else host,
+        port,
+        group.size,
+        is_master=is_first,
+        master_listen_fd=group.listener,
+        wait_for_workers=False,
+        timeout=_FOREVER,
+    )
+
+
+def _gloo_device(group: Group) -> Any:
+    gloo = _DISTRIBUTED.ProcessGroupGloo
+    if group.meets_at is None:
+        return gloo.create_device(hostname="127.0.0.1")
+    name = os.environ.get("GLOO_SOCKET_IFNAME")
+    if name:
+        return gloo.create_device(interface=name)
+    return gloo.create_device(hostname=_address_towards(*group.meets_at))
+
+
+def _address_towards(host: str, port: int) -> str:
+    """This machine's address on the way to another one; nothing is sent."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(address)
+        return str(probe.getsockname()[0])
 
 
 def _joined(
