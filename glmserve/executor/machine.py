@@ -97,11 +97,7 @@ class Machines(Protocol):
         ...
 
     async def start(self) -> None:
-        """Let machines connect.
-
-        Raises:
-            StartupError: that is not possible.
-        """
+        """Let machines connect."""
         ...
 
     async def gather(self) -> Sequence[Machine]:
