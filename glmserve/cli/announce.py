@@ -79,8 +79,8 @@ def _device(info: RunnerInfo) -> str:
 def _ranks(context: ServerContext) -> list[str]:
     """A line for each rank of a group."""
     return [
-        f"  rank {number}    {rank.device}, weights {format_size(rank.weight_bytes)}, "
-        f"KV cache {format_size(rank.kv_cache_bytes)}"
+        f"  rank {number}    {f'{rank.host}: ' if rank.host else ''}{rank.device}, "
+        f"weights {format_size(rank.weight_bytes)}, KV cache {format_size(rank.kv_cache_bytes)}"
         for number, rank in enumerate(context.engine.info.ranks)
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 
 from glmserve.contract.member import MemberInfo
 from glmserve.errors import StartupError
@@ -14,7 +15,7 @@ from glmserve.machines.session import Session
 
 logger = logging.getLogger(__name__)
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 2.0
 """Seconds between two attempts to reach the leader."""
 _DIAL_TIMEOUT = 10.0
 """Seconds for one attempt, with the handshake."""
@@ -90,5 +91,6 @@ def _how(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"does not answer within {_DIAL_TIMEOUT:g} s"
     if isinstance(error, OSError):
-        return f"cannot be connected to ({(error.strerror or str(error)).lower()})"
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        return f"cannot be connected to ({reason.lower()})"
     return str(error)
