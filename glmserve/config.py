@@ -24,6 +24,7 @@ CpuKernels = Literal["auto", "native", "torch"]
 GraphTarget = Literal["onnx", "onnxruntime", "openvino"]
 GraphAttention = Literal["lanes", "paged"]
 SplitStrategy = Literal["greedy", "equal", "loose"]
+PipelineSplit = Literal["memory", "equal"]
 
 COMPILED_MANIFEST = "manifest.json"
 """The file that tells a folder of `glmserve compile` from a checkpoint."""
@@ -185,9 +186,13 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """NUMA node of `cpus`. Its memory is used first."""
     npu: NpuEnvironment = NpuEnvironment()
     tensor_parallel_size: int = 1
-    """Workers that compute the model together, each a part of every layer."""
+    """Workers that compute a stage of the model together, each a part of every layer."""
+    pipeline_parallel_size: int = 1
+    """Stages, each some of the layers. A stage is `tensor_parallel_size` workers."""
+    pipeline_split: PipelineSplit = "memory"
+    """How the layers are divided: by the memory that stages need, or in equal numbers."""
     num_machines: int = 1
-    """Machines over which they are spread equally."""
+    """Machines over which the ranks are spread equally."""
     group: Group | None = None
     """This worker's place among them; None: the executor has not set it, or it is alone."""
     debug: bool = False
@@ -197,6 +202,15 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     has ids."""
     never_sampled: tuple[int, ...] = ()
     """Further ids below `vocab_limit` that are not tokens of the tokenizer."""
+
+    @property
+    def num_ranks(self) -> int:
+        """Workers that compute the model together."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+
+PARALLEL_SIZES = ("tensor_parallel_size", "pipeline_parallel_size")
+"""Fields of RunnerConfig with numbers of workers."""
 
 
 class GoldenComparison(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from glmserve.api import ServerContext
 from glmserve.cli.listening import curl_target, url_of
 from glmserve.cli.units import format_count, format_size
 from glmserve.config import LoadPhase, LoadProgress
-from glmserve.contract.step import RunnerInfo
+from glmserve.contract.step import RankInfo, RunnerInfo
 
 _BARS: dict[LoadPhase, dict[str, Any]] = {
     "weights": {"desc": "loading weights", "unit": "B", "unit_scale": True},
@@ -73,16 +73,28 @@ def announce(context: ServerContext, listener: socket.socket, *, has_tls: bool) 
 
 
 def _device(info: RunnerInfo) -> str:
-    return f"{len(info.ranks)} ranks, tensor parallel" if info.ranks else info.device
+    if not info.ranks:
+        return info.device
+    stages = len({rank.layers for rank in info.ranks})
+    kinds = ["tensor"] * (stages < len(info.ranks)) + ["pipeline"] * (stages > 1)
+    return f"{len(info.ranks)} ranks, {' and '.join(kinds)} parallel"
 
 
 def _ranks(context: ServerContext) -> list[str]:
     """A line for each rank of a group."""
     return [
-        f"  rank {number}    {f'{rank.host}: ' if rank.host else ''}{rank.device}, "
+        f"  rank {number}    {f'{rank.host}: ' if rank.host else ''}{_layers(rank)}{rank.device}, "
         f"weights {format_size(rank.weight_bytes)}, KV cache {format_size(rank.kv_cache_bytes)}"
         for number, rank in enumerate(context.engine.info.ranks)
     ]
+
+
+def _layers(rank: RankInfo) -> str:
+    """The layers of its stage, if there are several stages."""
+    if rank.layers is None:
+        return ""
+    first, last = rank.layers
+    return f"layer {first}, " if first == last else f"layers {first}-{last}, "
 
 
 def _defaults(context: ServerContext) -> list[str]:

@@ -154,10 +154,11 @@ def run_compare(options: argparse.Namespace) -> NoReturn:
     Raises:
         OptionError: the process may not use these CPUs, or should be several.
     """
-    if options.tensor_parallel_size > 1:
-        raise OptionError(
-            "--tensor-parallel-size: tensors are compared in one process; leave the option out"
-        )
+    for name in ("tensor", "pipeline"):
+        if vars(options)[f"{name}_parallel_size"] > 1:
+            raise OptionError(
+                f"--{name}-parallel-size: tensors are compared in one process; leave the option out"
+            )
     runner = config_of(options, checkpoint=str(options.checkpoint or ""))
     comparison = GoldenComparison(
         golden=str(options.golden),

@@ -37,7 +37,7 @@ def open_journal(
 
 
 def _rounding(runner: RunnerConfig) -> tuple[object, ...]:
-    """The group, if weights are rounded while loading: each rank rounds its part with scales of
-    its own. Journals of one process stay what they were."""
+    """The shards, if weights are rounded while loading: each rounds its part with scales of its
+    own. Stages round layers as one process does. Journals of one process stay what they were."""
     size = runner.tensor_parallel_size
     return (f"{size} ranks",) if size > 1 and runner.quantization else ()

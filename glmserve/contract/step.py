@@ -173,6 +173,10 @@ class RunnerLimits(msgspec.Struct, frozen=True):
     resolves_placeholders: bool = False
     """True: the runner replaces PLACEHOLDER_TOKEN_ID, so a step can be planned while the previous
     one runs."""
+    steps_in_flight: int = 1
+    """Steps that the runner computes at the same time, such as one in each stage of a pipeline. No
+    request that awaits its next token is in two of them: with more than 1, placeholders are not
+    used. Chunks of a prompt may follow each other."""
     prompt_marks: PromptMarks | None = None
     """The tokens that determine the layout of every prompt; chunked_prefill and prefix_cache are
     False then. None: prompts have no layout."""
@@ -192,6 +196,8 @@ class RankInfo(msgspec.Struct, frozen=True):
     """Human-readable, as in RunnerInfo."""
     weight_bytes: int
     kv_cache_bytes: int
+    layers: tuple[int, int] | None = None
+    """See RunnerInfo."""
     host: str = ""
     """Name of its machine; empty: the group has one."""
 
@@ -206,6 +212,8 @@ class RunnerInfo(msgspec.Struct, frozen=True):
     num_parameters: int
     weight_bytes: int
     kv_cache_bytes: int
+    layers: tuple[int, int] | None = None
+    """First and last layer of the runner's stage of a pipeline; None: it has all."""
     ranks: tuple[RankInfo, ...] = ()
     """Of a group; the bytes above are their sums. Empty: the runner is alone."""
 

@@ -63,8 +63,8 @@ class PlanningDevice(Device, Protocol):
     """A device that can compute the memory a model needs, for `glmserve doctor`."""
 
     def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
-        """The memory needs that `create_runner` would plan with; nothing is loaded. With a
-        tensor_parallel_size above 1, those of the rank that needs most.
+        """The memory needs that `create_runner` would plan with; nothing is loaded. With
+        several ranks, those of the rank that needs most.
 
         Raises:
             StartupError: an option is not supported on this device.
@@ -85,29 +85,25 @@ class ConfigurableDevice(Device, Protocol):
         ...
 
 
-def refuse_ranks(device: Device, size: int) -> None:
+def refuse_ranks(device: Device, config: RunnerConfig) -> None:
     """Check that the device can compute with so many ranks.
 
     Raises:
         OptionError: it computes with one.
     """
-    if size > 1 and not isinstance(device, ParallelDevice):
+    if config.num_ranks > 1 and not isinstance(device, ParallelDevice):
+        option = "tensor" if config.tensor_parallel_size > 1 else "pipeline"
+        size = getattr(config, f"{option}_parallel_size")
         raise OptionError(
-            f"--tensor-parallel-size {size}: the {device.name} device computes a model in one "
+            f"--{option}-parallel-size {size}: the {device.name} device computes a model in one "
             "process; leave the option out"
         )
 
 
-def shard_of(config: RunnerConfig) -> Shard:
-    """The part of the model for a config: of the rank that it is for, else of the last one, which
-    has the longest part of what does not divide evenly."""
-    size = config.tensor_parallel_size
-    return Shard(size - 1, size) if config.group is None else config.group.shard
-
-
 def place_of(config: RunnerConfig) -> Shard:
-    """The rank's number among those of its machine, and how many these are. See `shard_of`."""
+    """The rank's number among those of its machine, and how many these are; of a config that is for
+    no rank, of the last one."""
     if config.group is not None:
         return config.group.local
-    here = max(1, config.tensor_parallel_size // config.num_machines)
+    here = max(1, config.num_ranks // config.num_machines)
     return Shard(here - 1, here)

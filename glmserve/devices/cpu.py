@@ -11,7 +11,7 @@ import msgspec
 import torch
 
 from glmserve.config import Quantization, ReportProgress, RunnerConfig
-from glmserve.devices.base import DeviceInfo, place_of, shard_of
+from glmserve.devices.base import DeviceInfo, place_of
 from glmserve.devices.host import (
     available_memory,
     cpu_name,
@@ -21,8 +21,9 @@ from glmserve.devices.host import (
 from glmserve.devices.rank_cpus import RankCpus, keep_to_part, usable_nodes
 from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig, read_model_config
-from glmserve.model_config.sharding import local_config
+from glmserve.model_config.sharding import Part, local_config
 from glmserve.models.parameters import count_parameters, weight_bytes
+from glmserve.models.parts import part_of
 from glmserve.ops.collectives import ALONE, Collectives, join_by_gloo, join_by_shared_memory
 from glmserve.ops.cpu.select_ops import (
     NativeKernels,
@@ -86,7 +87,9 @@ class CpuDevice:
         needs = _memory_needs(config, model, choice)
         collectives = self.join(config)
         limits = agreed(needs.plan(config, choice.own), collectives.smallest)
-        limits = msgspec.structs.replace(limits, max_drafts=_MAX_DRAFTS)
+        limits = msgspec.structs.replace(
+            limits, max_drafts=_MAX_DRAFTS, steps_in_flight=config.pipeline_parallel_size
+        )
         library = choice.native.library
         threads = config.threads or default_threads(
             usable_cores(), needs.weights, alone=config.cpus is not None or cpus is not None
@@ -101,6 +104,7 @@ class CpuDevice:
             ops=choice.ops,
             quantization=choice.quantization,
             collectives=collectives,
+            part=choice.part,
             ordered=config.deterministic,
         )
         with nullcontext() if config.group is None else large_blocks_apart():
@@ -110,8 +114,10 @@ class CpuDevice:
 class _Choice(NamedTuple):
     """How a model is computed on this CPU."""
 
+    part: Part
+    """This rank's."""
     own: ModelConfig
-    """Of this rank's part."""
+    """Of this part."""
     dtype: torch.dtype
     quantization: Quantization | None
     block_size: int
@@ -128,7 +134,6 @@ def _choose(config: RunnerConfig, model: ModelConfig) -> _Choice:
     Raises:
         OptionError: an option is not supported on this CPU, or the model cannot be cut so.
     """
-    own = local_config(model, shard_of(config))
     if config.gpu_memory_utilization is not None:
         raise OptionError(
             "--gpu-memory-utilization is for GPUs; on a CPU, --kv-cache-memory sets the KV cache"
@@ -138,9 +143,11 @@ def _choose(config: RunnerConfig, model: ModelConfig) -> _Choice:
     dtype = host_dtype(config, model, fast_bfloat16=fast_bfloat16)
     native = kernels_for(native, dtype, config)
     quantization = quantization_on_load(config, model)
+    part = part_of(config, model, dtype.itemsize, quantization)
+    own = local_config(model, part)
     block_size = config.block_size or default_block_size(native)
     ops = make_cpu_ops(config, own, dtype, block_size, native)
-    return _Choice(own, dtype, quantization, block_size, native, ops)
+    return _Choice(part, own, dtype, quantization, block_size, native, ops)
 
 
 def _memory_needs(config: RunnerConfig, model: ModelConfig, choice: _Choice) -> MemoryNeeds:

@@ -1,7 +1,7 @@
 """GPUs under torch.cuda, which stands for AMD's GPUs as well: one device class per vendor.
 
 A rank of a group has the GPU of its number among the ranks of its machine. NCCL (RCCL on AMD's)
-adds up over ranks.
+adds up over ranks, and carries hidden states from stage to stage.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from glmserve.config import ReportProgress, RunnerConfig
-from glmserve.devices.base import DeviceInfo, place_of, shard_of
+from glmserve.devices.base import DeviceInfo, place_of
 from glmserve.errors import DeviceError, OptionError
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.model_config.sharding import local_config
 from glmserve.models.parameters import count_parameters
+from glmserve.models.parts import part_of
 from glmserve.ops.collectives import Collectives, join_by
 from glmserve.ops.gpu.select_ops import Gpu, make_ops
 from glmserve.runner.accelerator import CudaAccelerator
@@ -71,7 +72,7 @@ class _Gpu:
         free, total = accelerator.free_memory(), accelerator.total_memory()
         refuse_unfree_budget(config, free, total)
         available = min(free, gpu_memory_budget(config, total))
-        own = local_config(model, shard_of(config))
+        own = local_config(model, target.part)
         needs = gpu_memory_needs(config, own, target, _block_size(config), available)
         return replace(needs, num_parameters=count_parameters(model))
 
@@ -120,13 +121,16 @@ class _Gpu:
             OptionError: an option is not supported on this GPU.
         """
         gpu, dtype = self._gpu(config), stored_dtype(config, model)
-        own = local_config(model, shard_of(config))
+        quantization = quantization_on_load(config, model)
+        part = part_of(config, model, dtype.itemsize, quantization)
+        own = local_config(model, part)
         return TorchTarget(
             device=gpu.device,
             description=f"{self.name} ({torch.cuda.get_device_name(gpu.device)})",
             dtype=dtype,
             ops=make_ops(config, own, dtype, _block_size(config), gpu),
-            quantization=quantization_on_load(config, model),
+            quantization=quantization,
+            part=part,
         )
 
 
@@ -171,9 +175,10 @@ def _refuse_missing(config: RunnerConfig) -> None:
     """
     count, wanted = torch.cuda.device_count(), place_of(config).size
     if wanted > count:
-        here = f", {wanted} of them here" if config.num_machines > 1 else ""
+        here = f", {wanted} of them here" if wanted < config.num_ranks else ""
         raise OptionError(
-            f"--tensor-parallel-size {config.tensor_parallel_size}: each rank needs a GPU{here}, "
+            f"--tensor-parallel-size {config.tensor_parallel_size} and --pipeline-parallel-size "
+            f"{config.pipeline_parallel_size}: each of {config.num_ranks} ranks needs a GPU{here}, "
             f"and {count} {'is' if count == 1 else 'are'} visible"
         )
 

@@ -63,7 +63,7 @@ class StepPipeline:
                 continue
             constrained = self._scheduler.constrained_in_flight
             masks = self._masks.start(constrained) if constrained else None
-            self._begin_step()
+            self._begin_steps()
             self._streams.deliver(updates)
             if masks is not None:
                 await self._send_masks(self._in_flight[0].step_id, constrained, masks)
@@ -106,10 +106,16 @@ class StepPipeline:
         self._in_flight.append(_StepInFlight(step.step_id, self._executor.submit(step)))
         return True
 
+    def _begin_steps(self) -> None:
+        """Begin as many steps as may be in flight."""
+        while self._begin_step():
+            pass
+
     async def _next_output(self) -> StepOutput:
         """Wait for the output of the oldest step in flight.
 
-        If no step was planned behind it, requests that arrive meanwhile are planned at once.
+        If fewer steps are in flight than may be, requests that arrive meanwhile are planned at
+        once.
         """
         output = self._in_flight[0].output
         if self._scheduler.can_schedule:
@@ -117,7 +123,7 @@ class StepPipeline:
         while self._scheduler.can_schedule and not output.done():
             await self.work_arrived.wait()
             if not output.done():
-                self._begin_step()
+                self._begin_steps()
         await output
         self._in_flight.popleft()
         return output.result()

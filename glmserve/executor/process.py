@@ -39,12 +39,12 @@ class ProcessExecutor:
         machines: Machines | None = None,
     ) -> None:
         self._config = config
-        self._machines = machines or OneMachine(config.tensor_parallel_size)
+        self._machines = machines or OneMachine(config.num_ranks)
         self._supervision = supervision
         self._policy = RestartPolicy(supervision.max_restarts)
         self._limits: RunnerLimits | None = None
         self._group: WorkerGroup | None = None
-        self._losses = [0] * config.tensor_parallel_size
+        self._losses = [0] * config.num_ranks
 
     async def start(self, progress: ReportProgress) -> RunnerInfo:
         await self._machines.start()
@@ -74,8 +74,7 @@ class ProcessExecutor:
 
     def rank_states(self) -> list[RankState]:
         """What became of each rank so far."""
-        size = self._config.tensor_parallel_size
-        steps = self._group.steps_done if self._group else [0] * size
+        steps = self._group.steps_done if self._group else [0] * self._config.num_ranks
         is_up = not self.is_lost
         return [RankState(is_up, *counts) for counts in zip(steps, self._losses, strict=True)]
 
@@ -151,7 +150,7 @@ class ProcessExecutor:
         Raises:
             EngineDeadError: there were too many restarts.
         """
-        steps_done = self._group.steps_done[0] if self._group else 0
+        steps_done = min(self._group.steps_done) if self._group else 0
         pause = self._policy.next_pause(
             asyncio.get_running_loop().time(),
             was_useful=steps_done > _SMOKE_TEST_STEPS,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from glmserve.config import ReportProgress, RunnerConfig, SupervisionConfig
-from glmserve.contract.shard import Group, Shard
+from glmserve.contract.shard import Group, Shard, Stage
 from glmserve.contract.step import RankInfo, RunnerInfo, StepInput, StepOutput
 from glmserve.contract.wire import RANK_LOST, encode_frame
 from glmserve.errors import StartupError, WorkerLostError
@@ -29,16 +29,26 @@ class Loss(NamedTuple):
 
 
 class WorkerGroup:
-    """One worker process for each rank. All get the same frames; rank 0 answers, and the others
+    """One worker process for each rank. All get the same frames; one rank answers, and the others
     acknowledge. If one is gone, the others are killed at once.
 
     Args:
         workers: by rank.
-        machines: that they run on.
+        answering: the rank that answers.
+        width: ranks of a stage.
+        machines: that the workers run on.
     """
 
-    def __init__(self, workers: Sequence[Worker], machines: Sequence[Machine]) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        answering: int,
+        width: int,
+        machines: Sequence[Machine],
+    ) -> None:
         self._workers = workers
+        self._answering = answering
+        self._width = width
         self._machines = machines
         self._end = asyncio.create_task(self._watch())
 
@@ -68,7 +78,8 @@ class WorkerGroup:
             await asyncio.gather(*(worker.close() for worker in workers))
             machines[0].close_meeting()
             raise
-        return cls(workers, machines)
+        width = config.tensor_parallel_size
+        return cls(workers, len(workers) - width, width, machines)
 
     @property
     def pids(self) -> list[int | None]:
@@ -106,17 +117,18 @@ class WorkerGroup:
         """Send a step to all ranks.
 
         Returns:
-            A future of rank 0's output. It fails with WorkerLostError if a rank is lost.
+            A future of the output. It fails with WorkerLostError if a rank is lost.
         """
         if self.is_lost:
             failed: asyncio.Future[StepOutput] = asyncio.get_running_loop().create_future()
             failed.set_exception(WorkerLostError())
             return failed
         frame = encode_frame(step)
-        first, *others = [worker.connection.execute(frame) for worker in self._workers]
-        for acknowledgement in others:
+        outputs = [worker.connection.execute(frame) for worker in self._workers]
+        output = outputs.pop(self._answering)
+        for acknowledgement in outputs:
             acknowledgement.add_done_callback(_take_error)
-        return first
+        return output
 
     def send(self, frame: bytes) -> None:
         """Send a frame to all ranks."""
@@ -169,7 +181,13 @@ def _config_of(
 ) -> RunnerConfig:
     if rendezvous is None:
         return config
-    group = Group(Shard(rank, config.tensor_parallel_size), rendezvous, local=place)
+    stage, shard = divmod(rank, config.tensor_parallel_size)
+    group = Group(
+        Shard(shard, config.tensor_parallel_size),
+        rendezvous,
+        Stage(stage, config.pipeline_parallel_size),
+        place,
+    )
     return msgspec.structs.replace(config, group=group)
 
 
@@ -197,14 +215,15 @@ def _together(infos: Sequence[RunnerInfo], hosts: Sequence[str]) -> RunnerInfo:
         device=f"{len(infos)} ranks of {first.device}",
         weight_bytes=sum(info.weight_bytes for info in infos),
         kv_cache_bytes=sum(info.kv_cache_bytes for info in infos),
+        layers=None,
         ranks=tuple(
-            RankInfo(info.device, info.weight_bytes, info.kv_cache_bytes, host)
+            RankInfo(info.device, info.weight_bytes, info.kv_cache_bytes, info.layers, host)
             for info, host in zip(infos, hosts, strict=True)
         ),
     )
 
 
 def _take_error(acknowledgement: asyncio.Future[StepOutput]) -> None:
-    """An error is reported by rank 0's future."""
+    """An error is reported by the future of the rank that answers."""
     if not acknowledgement.cancelled():
         acknowledgement.exception()

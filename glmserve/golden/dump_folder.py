@@ -95,6 +95,8 @@ _FORMAT_FIELDS = {
     "unknown_fields",
     "prefix",
     "shard",
+    "stage",
+    "first_layer",
 }
 """Fields of ModelConfig that say how a model is stored, and not what it computes."""
 

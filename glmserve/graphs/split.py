@@ -1,11 +1,8 @@
-"""Cuts a model's layers into parts, one for each of several devices."""
+"""Cuts a compiled model's layers into parts, one for each of several devices."""
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
@@ -14,27 +11,8 @@ from glmserve.errors import OptionError
 from glmserve.graphs.checks import total_length
 from glmserve.graphs.weights_file import StoredWeights
 from glmserve.model_config import ModelConfig
+from glmserve.model_config.layer_split import PartCosts, ranges, split_by_memory, split_equally
 from glmserve.runner.limits import format_bytes
-
-
-@dataclass(frozen=True)
-class PartCosts:
-    """Bytes that a device needs for its part of the model."""
-
-    num_layers: int
-    layer: int
-    """Weights of a layer."""
-    layer_cache: int
-    """A layer's K and V of all lanes."""
-    first: int
-    """The embedding, on the first device."""
-    last: int
-    """The output layer, on the last device."""
-
-    def part(self, layers: range) -> int:
-        """Bytes of consecutive layers, with what else belongs to them."""
-        ends = self.first * (layers.start == 0) + self.last * (layers.stop == self.num_layers)
-        return len(layers) * (self.layer + self.layer_cache) + ends
 
 
 def parts_of(
@@ -75,11 +53,11 @@ def split_layers(
     if count > costs.num_layers:
         raise OptionError(f"--split {count}: the model has {costs.num_layers} layers")
     if strategy == "greedy":
-        parts = _ranges(_fill(costs, count, device_memory))
+        parts = ranges(_fill(costs, count, device_memory))
     elif strategy == "equal":
-        parts = _ranges(_share(costs.num_layers, count))
+        parts = split_equally(costs.num_layers, count)
     else:
-        parts = _balance(costs, count)
+        parts = split_by_memory(costs, count)
     for number, layers in enumerate(parts):
         needed = costs.part(layers)
         if device_memory is not None and needed > device_memory:
@@ -89,12 +67,6 @@ def split_layers(
                 "--total-len or --batch-sizes"
             )
     return parts
-
-
-def _share(layers: int, count: int) -> list[int]:
-    """The same number each; the first ones get what is left over."""
-    each, more = divmod(layers, count)
-    return [each + (i < more) for i in range(count)]
 
 
 def _fill(costs: PartCosts, count: int, device_memory: int | None) -> list[int]:
@@ -111,28 +83,3 @@ def _fill(costs: PartCosts, count: int, device_memory: int | None) -> list[int]:
         sizes.append(stop - start)
         start = stop
     return [*sizes, costs.num_layers - start]
-
-
-def _balance(costs: PartCosts, count: int) -> list[range]:
-    """The parts of which the largest is smallest, by dynamic programming over the last cut."""
-    n = costs.num_layers
-    best = [[math.inf] * (n + 1) for _ in range(count + 1)]
-    cut = [[0] * (n + 1) for _ in range(count + 1)]
-    best[0][0] = 0
-    for parts in range(1, count + 1):
-        for stop in range(parts, n + 1):
-            for start in range(parts - 1, stop):
-                largest = max(best[parts - 1][start], costs.part(range(start, stop)))
-                if largest < best[parts][stop]:
-                    best[parts][stop], cut[parts][stop] = largest, start
-    found: list[range] = []
-    stop = n
-    for parts in range(count, 0, -1):
-        found.insert(0, range(cut[parts][stop], stop))
-        stop = cut[parts][stop]
-    return found
-
-
-def _ranges(sizes: Sequence[int]) -> list[range]:
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    return [range(start, start + size) for start, size in zip(starts, sizes, strict=True)]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from glmserve.config import WeightBits
 from glmserve.contract.prompt_layout import PromptMarks
-from glmserve.contract.shard import WHOLE, Shard
+from glmserve.contract.shard import ALL_LAYERS, WHOLE, Shard, Stage
 from glmserve.model_config.modelslim import ModelSlim
 from glmserve.model_config.prefix import PrefixConfig
 
@@ -80,12 +80,26 @@ class ModelConfig:
     prefix: PrefixConfig | None = None
     """Learnt keys and values before every sequence."""
     shard: Shard = WHOLE
-    """The part of the model that this config describes, see `local_config`."""
+    """The part of each layer that this config describes, see `local_config`."""
+    stage: Stage = ALL_LAYERS
+    """The part of the layers."""
+    first_layer: int = 0
+    """Number of the first of them."""
 
     @property
     def prefix_length(self) -> int:
         """Slots of the prefix; 0: there is none."""
         return self.prefix.length if self.prefix else 0
+
+    @property
+    def layers(self) -> range:
+        """Numbers of the layers."""
+        return range(self.first_layer, self.first_layer + self.num_layers)
+
+    @property
+    def has_embedding(self) -> bool:
+        """Whether this part holds the embedding. A tied one is the output layer, too."""
+        return self.stage.is_first or (self.stage.is_last and self.tied_embeddings)
 
     @property
     def vocab_rows(self) -> int:

@@ -1,4 +1,5 @@
-"""How a model is cut for tensor parallelism: heads, the MLP's columns and the vocabulary.
+"""How a model is cut: for tensor parallelism heads, the MLP's columns and the vocabulary; for
+pipeline parallelism its layers.
 
 Products whose results belong to a rank's own heads or columns are cut by rows (of [out, in]). The
 products after them, attention's output and the MLP's second, are cut by columns, and the ranks'
@@ -9,20 +10,42 @@ cut while there are enough; with more ranks than heads, each head is on several 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
-from glmserve.contract.shard import SIZES, Shard
+from glmserve.contract.shard import ALL_LAYERS, SIZES, WHOLE, Shard, Stage
 from glmserve.errors import OptionError
 from glmserve.model_config.config import ModelConfig
 
 _OPTION = "--tensor-parallel-size"
 
 
-def local_config(config: ModelConfig, shard: Shard) -> ModelConfig:
-    """The architecture of one rank's part: its heads, its ffn columns, its rows of the vocabulary.
+class Part(NamedTuple):
+    """A rank's part of a model."""
+
+    shard: Shard = WHOLE
+    stage: Stage = ALL_LAYERS
+    layers: range | None = None
+    """Numbers of the stage's layers; None: all."""
+
+    @property
+    def ends(self) -> tuple[int, int] | None:
+        """The first and the last of `layers`."""
+        return None if self.layers is None else (self.layers[0], self.layers[-1])
+
+
+WHOLE_MODEL = Part()
+
+
+def local_config(config: ModelConfig, part: Part) -> ModelConfig:
+    """The architecture of one rank's part: its layers, its heads, its ffn columns, its rows of the
+    vocabulary.
 
     Raises:
         OptionError: the model cannot be cut into so many parts.
     """
+    shard, stage, layers = part
+    if layers is not None:
+        config = replace(config, stage=stage, first_layer=layers.start, num_layers=len(layers))
     if shard.size == 1:
         return config
     check_divisible(config, shard.size)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from glmserve.config import LoadProgress, ReportProgress
-from glmserve.contract.shard import WHOLE, Shard
 from glmserve.model_config import ModelConfig
+from glmserve.model_config.sharding import WHOLE_MODEL, Part, local_config
 from glmserve.models.cuts import Cut, cut_of, is_summed_bias
-from glmserve.models.parameters import Shape, parameter_shapes
+from glmserve.models.parameters import Shape, is_held, parameter_shapes
 
 _PERIOD = 1_048_573
 """Random numbers per parameter; larger parameters repeat them. It is prime, so no two rows are
@@ -26,7 +26,7 @@ def dummy_weights(
     device: torch.device,
     progress: ReportProgress,
     seed: int,
-    shard: Shard = WHOLE,
+    part: Part = WHOLE_MODEL,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the name and the tensor of each parameter. Activations stay finite at any depth.
 
@@ -37,45 +37,38 @@ def dummy_weights(
         dtype: of all parameters.
         progress: called with bytes done and in all.
         seed: of the random numbers.
-        shard: only this part of each parameter is generated.
+        part: only this part of the model is generated.
     """
     generator = torch.Generator(device="cpu").manual_seed(seed)
     residual_scale = 1.0 / math.sqrt(2 * config.num_layers)
-    shapes = parameter_shapes(config)
-    cuts = {name: cut_of(config, name, shard) for name in shapes}
+    shapes, held = parameter_shapes(config), local_config(config, part)
+    cuts = {name: cut_of(config, name, part.shard) for name in shapes}
     own = {
         name: shape if (c := cuts[name]) is None else c.shape(shape)
         for name, shape in shapes.items()
+        if is_held(held, name)
     }
     done, total = 0, sum(map(math.prod, own.values())) * dtype.itemsize
     for name, shape in shapes.items():
+        noise = _noise(name, shape, residual_scale, generator)
+        if name not in own:
+            continue  # its random numbers are drawn: all parts are of one model
         parameter = torch.empty(own[name], dtype=dtype, device=device)
-        _fill(parameter, cuts[name], name, shape, residual_scale, generator)
-        if shard.rank and is_summed_bias(name):
+        _fill(parameter, cuts[name], noise, name, shape)
+        if part.shard.rank and is_summed_bias(name):
             parameter.zero_()
         done += parameter.nbytes
         yield name, parameter
         progress(LoadProgress("weights", done, total))
 
 
-def _fill(
-    part: Tensor,
-    cut: Cut | None,
-    name: str,
-    shape: Shape,
-    residual_scale: float,
-    generator: torch.Generator,
-) -> None:
-    """Write a part of a parameter.
-
-    Args:
-        cut: the part; None: all of it.
-        shape: of the whole parameter.
-    """
+def _noise(
+    name: str, shape: Shape, residual_scale: float, generator: torch.Generator
+) -> Tensor | None:
+    """float32 [n], random numbers that a parameter repeats; None: it is a norm's."""
     module, kind = name.split(".")[-2:]
     if module.endswith("norm"):
-        part.fill_(1.0 if kind == "weight" else 0.0)
-        return
+        return None
     if module == "embedding":
         deviation = 1.0
     elif kind == "bias":
@@ -86,7 +79,21 @@ def _fill(
             deviation *= residual_scale
     bound = deviation * math.sqrt(3.0)  # of a uniform distribution with that deviation
     period = min(math.prod(shape), _PERIOD)
-    noise = torch.empty(period).uniform_(-bound, bound, generator=generator).to(part)
+    return torch.empty(period).uniform_(-bound, bound, generator=generator)
+
+
+def _fill(part: Tensor, cut: Cut | None, noise: Tensor | None, name: str, shape: Shape) -> None:
+    """Write a part of a parameter.
+
+    Args:
+        cut: the part; None: all of it.
+        noise: see `_noise`.
+        shape: of the whole parameter.
+    """
+    if noise is None:
+        part.fill_(1.0 if name.endswith(".weight") else 0.0)
+        return
+    noise = noise.to(part)
     if cut is None:
         _repeat(noise, part.view(-1), 0)
         return

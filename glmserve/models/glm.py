@@ -12,7 +12,8 @@ The residual is the stream h, or with residual_post_norm the normed tensor n. Th
 a sum computes the sum as well, in one pass over memory if Ops has such a kernel.
 
 A rank of a group has some heads, some columns of F and some rows of V. Ranks add what dense and
-down give, and the rows of the embedding, and join the logits (`ops/collectives.py`).
+down give, and the rows of the embedding, and join the logits (`ops/collectives.py`). A stage has
+some layers: it receives the stream from the stage before, and sends its own to the next.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple
 
+import torch
 from torch import Tensor
 
 from glmserve.model_config import ModelConfig
@@ -65,6 +67,12 @@ class Stream(NamedTuple):
     def sum(self) -> Tensor:
         return self.hidden if self.addend is None else self.hidden.add_(self.addend)
 
+    def packed(self) -> Tensor:
+        """[2, T, H] for the next stage, not added up: so its norm computes the same bits as it
+        would here."""
+        assert self.addend is not None, "a stage has a layer"
+        return torch.stack((self.hidden, self.addend))
+
     def rows(self, rows: Tensor | None) -> Stream:
         """Only these rows; None: all."""
         if rows is None:
@@ -86,21 +94,27 @@ class Glm(Generic[Cache, Plan]):
         self.config = config
         self.ops = ops
         self.collectives = collectives
-        self.embedding = parameters.pop("embedding.weight")
-        self.layers = [_layer(parameters, i) for i in range(config.num_layers)]
-        self.final_norm = _norm(parameters, "final_norm") if config.final_norm else None
-        tied = "output.weight" not in parameters
-        self.output = ops.pack_linear(self.embedding) if tied else parameters.pop("output.weight")
-        self.rope_table = ops.rope_table(config.rope, max_context, self.embedding.device)
+        self.embedding: Tensor | None = parameters.pop("embedding.weight", None)
+        self.layers = [_layer(parameters, i) for i in config.layers]
+        self.final_norm = (
+            _norm(parameters, "final_norm") if "final_norm.weight" in parameters else None
+        )
+        self.output = self._output_layer(parameters) if config.stage.is_last else None
+        device = self.layers[0].input_norm.weight.device
+        self.rope_table = ops.rope_table(config.rope, max_context, device)
 
-    def forward(self, inputs: Inputs[Plan], caches: Sequence[Cache]) -> Tensor:
-        """Write K/V of all tokens to the caches; last hidden states of the output rows, [O, H]."""
-        ops = self.ops
+    def forward(self, inputs: Inputs[Plan], caches: Sequence[Cache]) -> Tensor | None:
+        """See Model."""
+        ops, stage = self.ops, self.config.stage
         rope_rows = ops.rope_rows(self.rope_table, inputs.positions)
-        stream = Stream(self._embed(inputs.input_ids), None)
-        for layer, cache in zip(self.layers[:-1], caches, strict=False):
+        stream = self._begin(inputs.input_ids)
+        whole = self.layers[:-1] if stage.is_last else self.layers
+        for layer, cache in zip(whole, caches, strict=False):
             stream = self._attend(layer, stream, rope_rows, cache, inputs.attention)
             stream = self._feed_forward(layer, stream)
+        if not stage.is_last:
+            self.collectives.send(stream.packed())
+            return None
         # After the last attention only the output rows matter.
         stream = self._attend(self.layers[-1], stream, rope_rows, caches[-1], inputs.attention)
         stream = stream.rows(inputs.output_rows)
@@ -113,11 +127,27 @@ class Glm(Generic[Cache, Plan]):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits of the token after each of the last hidden states [O, H]: float32 [O, V]."""
+        assert self.output is not None, "only the last stage has logits"
         logits = self.ops.linear(hidden, self.output).float()
         return self.collectives.join(logits, self.config.vocab_parts)
 
+    def _output_layer(self, parameters: Parameters) -> PackedWeight:
+        if "output.weight" in parameters:
+            return parameters.pop("output.weight")
+        assert self.embedding is not None, "tied embeddings are held by the last stage"
+        return self.ops.pack_linear(self.embedding)
+
+    def _begin(self, token_ids: Tensor) -> Stream:
+        """The stream before this stage's first layer."""
+        if self.config.stage.is_first:
+            return Stream(self._embed(token_ids), None)
+        like = self.layers[0].input_norm.weight
+        shape = (2, len(token_ids), self.config.hidden_size)
+        return Stream(*self.collectives.receive(like.new_empty(shape)))
+
     def _embed(self, token_ids: Tensor) -> Tensor:
         """Rows of the embedding, from the ranks that have them: [T, H]."""
+        assert self.embedding is not None, "only the first stage embeds"
         if self.collectives.shard.size == 1:
             return self.ops.embedding(token_ids, self.embedding)
         first = sum(self.config.vocab_parts[: self.collectives.shard.rank])

@@ -23,21 +23,38 @@ LINEAR_MODULES = frozenset({"qkv", "dense", "gate_up", "down", "output"})
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, Shape]:
-    """Name and shape of every parameter of the model.
+    """Name and shape of every parameter of the model, or of a rank's part.
 
     `output.weight` is absent with tied embeddings; `qkv` rows are all query heads, all key heads,
     all value heads; `gate_up` rows are the gate, if there is one, then the up projection.
     """
-    hidden = config.hidden_size
-    shapes: dict[str, Shape] = {"embedding.weight": (config.vocab_rows, hidden)}
-    for i in range(config.num_layers):
+    vocabulary: Shape = (config.vocab_rows, config.hidden_size)
+    shapes: dict[str, Shape] = {"embedding.weight": vocabulary} if config.has_embedding else {}
+    for i in config.layers:
         for name, shape in _layer_shapes(config).items():
             shapes[f"layers.{i}.{name}"] = shape
-    if config.final_norm:
-        shapes |= _norm_shapes(config, "final_norm")
-    if not config.tied_embeddings:
-        shapes["output.weight"] = (config.vocab_rows, hidden)
+    if config.stage.is_last:
+        if config.final_norm:
+            shapes |= _norm_shapes(config, "final_norm")
+        if not config.tied_embeddings:
+            shapes["output.weight"] = vocabulary
     return shapes
+
+
+def is_held(config: ModelConfig, name: str) -> bool:
+    """Whether a rank holds some of a parameter of the model.
+
+    Args:
+        config: of the rank's part.
+        name: canonical name of a stored parameter.
+    """
+    first, *more = name.split(".")
+    match first:
+        case "layers":
+            return int(more[0]) in config.layers
+        case "embedding":
+            return config.has_embedding
+    return config.stage.is_last
 
 
 QUANTIZED_BITS: dict[Quantization | None, WeightBits] = {

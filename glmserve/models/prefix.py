@@ -8,11 +8,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from glmserve.contract.shard import WHOLE, Shard
 from glmserve.errors import CheckpointError
 from glmserve.model_config import ModelConfig
 from glmserve.model_config.prefix import PrefixConfig
-from glmserve.model_config.sharding import kv_heads
+from glmserve.model_config.sharding import WHOLE_MODEL, Part, kv_heads
 from glmserve.models.checkpoint_files import read_tensors, weight_files
 from glmserve.models.names import interleave_halves
 
@@ -20,13 +19,13 @@ _PREFIX = "transformer.prefix_encoder."
 
 
 def load_prefix(
-    config: ModelConfig, prefix: PrefixConfig, dtype: torch.dtype, shard: Shard = WHOLE
+    config: ModelConfig, prefix: PrefixConfig, dtype: torch.dtype, part: Part = WHOLE_MODEL
 ) -> Tensor:
     """Read or compute the prefix of P slots, in float32, rounded once.
 
     Args:
         config: of the whole model.
-        shard: only its key/value heads are returned.
+        part: only its layers and key/value heads are returned.
 
     Returns:
         [layers, P, 2*Hkv, D], key heads before value heads, as in a layer's cache.
@@ -45,8 +44,10 @@ def load_prefix(
             f"{prefix.checkpoint}: a prefix of {list(rows.shape)} numbers, expected {wanted}; it "
             "is another model's"
         )
-    own = kv_heads(config, shard)
+    own = kv_heads(config, part.shard)
     pairs = rows.view(-1, *shape)[..., own.start : own.stop, :]
+    if part.layers is not None:
+        pairs = pairs[:, part.layers.start : part.layers.stop]
     keys, values = pairs.transpose(0, 1).unbind(2)  # [layers, P, Hkv, D]
     if config.rope.axes > 1:
         keys = interleave_halves(keys, 3, config.rope.axes)

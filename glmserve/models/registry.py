@@ -29,11 +29,11 @@ class Model(Protocol[CacheT, Plan]):
     """The interface between a runner and a model. T tokens, O output rows, H hidden size, V
     vocabulary."""
 
-    def forward(self, inputs: Inputs[Plan], caches: Sequence[CacheT]) -> Tensor:
+    def forward(self, inputs: Inputs[Plan], caches: Sequence[CacheT]) -> Tensor | None:
         """Write K/V of all tokens to the caches, one per layer.
 
         Returns:
-            Last hidden states of the output rows, [O, H].
+            Last hidden states of the output rows, [O, H]; None: a later stage has them.
         """
         ...
 

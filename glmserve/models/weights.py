@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from glmserve.config import LoadProgress, ReportProgress
-from glmserve.contract.shard import WHOLE, Shard
 from glmserve.errors import CheckpointError
 from glmserve.model_config import ModelConfig
+from glmserve.model_config.sharding import WHOLE_MODEL, Part, local_config
 from glmserve.models.checkpoint_files import read_tensors, weight_files
 from glmserve.models.cuts import cut_of, is_summed_bias
 from glmserve.models.names import Placement, is_ignorable, placements
-from glmserve.models.parameters import Shape, stored_parameters
+from glmserve.models.parameters import Shape, is_held, stored_parameters
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -32,7 +32,7 @@ def load_weights(
     dtype: torch.dtype,
     device: torch.device,
     progress: ReportProgress,
-    shard: Shard = WHOLE,
+    part: Part = WHOLE_MODEL,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the canonical name and the tensor of each parameter, as soon as all its parts are read.
 
@@ -42,16 +42,16 @@ def load_weights(
         dtype: of floating point parameters.
         device: of the parameters.
         progress: called with bytes of stored tensors read and in all.
-        shard: only this part of each parameter is read.
+        part: only this part of the model is read.
 
     Raises:
         CheckpointError: a tensor is missing, unexpected, damaged, of another shape, or of another
             kind of numbers; the message names the file and the tensor.
     """
-    assembly = _Assembly(config, dtype, device, shard)
+    assembly = _Assembly(config, dtype, device, part)
     progress(LoadProgress("weights", 0, assembly.total_bytes))
     for stored in stored_tensors(config, checkpoint):
-        if stored.placement is not None:
+        if stored.placement is not None and assembly.wants(stored.placement):
             yield from assembly.add(stored.placement, stored.tensor)
             progress(LoadProgress("weights", assembly.done_bytes, assembly.total_bytes))
 
@@ -98,12 +98,13 @@ class _Assembly:
     """Parameters with rows that are not read yet."""
 
     def __init__(
-        self, config: ModelConfig, dtype: torch.dtype, device: torch.device, shard: Shard
+        self, config: ModelConfig, dtype: torch.dtype, device: torch.device, part: Part
     ) -> None:
         self._config = config
+        self._own = local_config(config, part)
         self._dtype = dtype
         self._device = device
-        self._shard = shard
+        self._shard = part.shard
         self._shapes = {name: p.shape for name, p in stored_parameters(config).items()}
         self._parts: dict[str, Tensor] = {}
         self._rows_left: dict[str, int] = {}
@@ -111,7 +112,12 @@ class _Assembly:
         self.total_bytes = sum(
             math.prod(self._own_shape(name, p.shape)) * (p.dtype or dtype).itemsize
             for name, p in stored_parameters(config).items()
+            if is_held(self._own, name)
         )
+
+    def wants(self, placement: Placement) -> bool:
+        """Whether the part has some of the tensor's numbers."""
+        return is_held(self._own, placement.parameter)
 
     def add(self, placement: Placement, stored: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Copy a stored tensor into its rows; yield the parameter if all its rows are read."""

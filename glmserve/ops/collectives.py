@@ -1,11 +1,11 @@
-"""Sums and joins over the ranks of a group. Each rank calls the same ones in the same order."""
+"""What the ranks of a group do together: sums and joins over a stage, hand-overs to the next one.
+
+Each rank of a stage calls the same ones in the same order."""
 
 from __future__ import annotations
 
-import os
-import socket
+from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -17,14 +17,15 @@ from torch import Tensor
 from glmserve.contract.shard import WHOLE, Group, Shard
 from glmserve.errors import RankLostError
 from glmserve.ops.linear.segments import pairwise_sum
-from glmserve_cpu_kernels.exchange import Exchange
+from glmserve.ops.meeting import FOREVER, gloo_device, meet
+from glmserve_cpu_kernels.exchange import Channel, Exchange
 from glmserve_cpu_kernels.library import Library
 
-_FOREVER = timedelta(days=365)
-"""The executor watches the ranks, and ends all if one hangs."""
+_UNDER_WAY = 4
+"""Hand-overs that a stage has sent and that the next may not have received yet."""
 
 _DISTRIBUTED: Any = dist
-"""Its stubs lack FileStore, and the options of gloo."""
+"""Its stubs lack PrefixStore, and the options of gloo."""
 
 Result = TypeVar("Result")
 JoinedGroup = Any
@@ -39,7 +40,7 @@ class Collectives(Protocol):
     """
 
     shard: Shard
-    """This rank's."""
+    """This rank's. Sums and joins are over the shards of its stage."""
 
     def sum(self, x: Tensor) -> Tensor:
         """The sum of all ranks' x, in its shape and dtype; x may be overwritten."""
@@ -61,8 +62,17 @@ class Collectives(Protocol):
         """
         ...
 
+    def send(self, x: Tensor) -> None:
+        """Send x to the same shard of the next stage. It does not wait until that receives it."""
+        ...
+
+    def receive(self, x: Tensor) -> Tensor:
+        """Write what the same shard of the stage before sent next to x, contiguous, and return it.
+        Shape and dtype are the sender's."""
+        ...
+
     def smallest(self, number: int) -> int:
-        """The smallest of all ranks' numbers. The host waits for it."""
+        """The smallest of the numbers of all ranks of all stages. The host waits for it."""
         ...
 
 
@@ -80,6 +90,12 @@ class Alone:
     def join(self, x: Tensor, widths: Sequence[int]) -> Tensor:
         return x
 
+    def send(self, x: Tensor) -> None:
+        raise RuntimeError("there is no next stage")
+
+    def receive(self, x: Tensor) -> Tensor:
+        raise RuntimeError("there is no stage before")
+
     def smallest(self, number: int) -> int:
         return number
 
@@ -91,19 +107,27 @@ class TorchCollectives:
     """By torch.distributed.
 
     Args:
-        group: the ranks, joined.
-        shard: this rank's.
+        place: this rank's.
+        everybody: all ranks, joined.
+        stage: the ranks of this one's stage, joined; not used if it is one.
         device: of the tensors.
     """
 
-    def __init__(self, group: JoinedGroup, shard: Shard, device: torch.device) -> None:
-        self.shard = shard
-        self._group = group
+    def __init__(
+        self, place: Group, everybody: JoinedGroup, stage: JoinedGroup, device: torch.device
+    ) -> None:
+        self.shard = place.shard
+        self._place = place
+        self._everybody = everybody
+        self._stage = stage
         self._device = device
+        self._sending: deque[tuple[Any, Tensor]] = deque()
 
     def sum(self, x: Tensor) -> Tensor:
+        if self.shard.size == 1:
+            return x
         x = x.contiguous()
-        _ask_others(lambda: self._group.allreduce([x]).wait())
+        _ask_others(lambda: self._stage.allreduce([x]).wait())
         return x
 
     def ordered_sum(self, x: Tensor) -> Tensor:
@@ -112,16 +136,31 @@ class TorchCollectives:
     def join(self, x: Tensor, widths: Sequence[int]) -> Tensor:
         return _joined(x, widths, self._gather)
 
+    def send(self, x: Tensor) -> None:
+        x = x.contiguous()
+        target = self._place.rank + self.shard.size
+        self._sending.append((_ask_others(lambda: self._everybody.send([x], target, 0)), x))
+        if len(self._sending) > _UNDER_WAY:
+            work, _ = self._sending.popleft()
+            _ask_others(work.wait)
+
+    def receive(self, x: Tensor) -> Tensor:
+        source = self._place.rank - self.shard.size
+        _ask_others(lambda: self._everybody.recv([x], source, 0).wait())
+        return x
+
     def smallest(self, number: int) -> int:
         shared = torch.tensor([number], device=self._device)
-        _ask_others(lambda: self._group.allreduce([shared], dist.ReduceOp.MIN).wait())
+        _ask_others(lambda: self._everybody.allreduce([shared], dist.ReduceOp.MIN).wait())
         return int(shared)
 
     def _gather(self, x: Tensor) -> list[Tensor]:
-        """x of each rank, in order."""
+        """x of each rank of the stage, in order."""
+        if self.shard.size == 1:
+            return [x]
         x = x.contiguous()
         parts = [torch.empty_like(x) for _ in range(self.shard.size)]
-        _ask_others(lambda: self._group.allgather([parts], [x]).wait())
+        _ask_others(lambda: self._stage.allgather([parts], [x]).wait())
         return parts
 
 
@@ -138,25 +177,48 @@ class SharedMemory:
     until the executor ends it.
 
     Args:
-        exchange: this rank's end.
-        shard: this rank's.
+        place: this rank's.
+        library: our own CPU kernels.
     """
 
-    def __init__(self, exchange: Exchange, shard: Shard) -> None:
-        self.shard = shard
-        self._exchange = exchange
+    def __init__(self, place: Group, library: Library) -> None:
+        self.shard, stage = place.shard, place.stage
+        path = Path(place.rendezvous)
+        self._everybody = Exchange(library, path, place.rank, place.size)
+        self._stage = self._everybody
+        if 1 < self.shard.size < place.size:
+            own = path.with_name(f"{path.name}.stage{stage.rank}")
+            self._stage = Exchange(library, own, self.shard.rank, self.shard.size)
+        links = [
+            path.with_name(f"{path.name}.{self.shard.rank}.to{target}")
+            for target in (stage.rank, stage.rank + 1)
+        ]
+        self._before = None if stage.is_first else Channel(library, links[0])
+        self._next = None if stage.is_last else Channel(library, links[1])
 
     def sum(self, x: Tensor) -> Tensor:
-        return pairwise_sum(self._exchange.gather(x))
+        return pairwise_sum(self._gather(x))
 
     def ordered_sum(self, x: Tensor) -> Tensor:
         return self.sum(x)
 
     def join(self, x: Tensor, widths: Sequence[int]) -> Tensor:
-        return _joined(x, widths, self._exchange.gather)
+        return _joined(x, widths, self._gather)
+
+    def send(self, x: Tensor) -> None:
+        assert self._next is not None, "there is no next stage"
+        self._next.send(x)
+
+    def receive(self, x: Tensor) -> Tensor:
+        assert self._before is not None, "there is no stage before"
+        return self._before.receive(x)
 
     def smallest(self, number: int) -> int:
-        return int(min(self._exchange.gather(torch.tensor(number))))
+        return int(min(self._everybody.gather(torch.tensor(number))))
+
+    def _gather(self, x: Tensor) -> list[Tensor]:
+        """x of each rank of the stage, in order."""
+        return [x] if self.shard.size == 1 else self._stage.gather(x)
 
 
 def join_by_shared_memory(group: Group, library: Library) -> Collectives:
@@ -166,9 +228,7 @@ def join_by_shared_memory(group: Group, library: Library) -> Collectives:
         group: this rank's place.
         library: our own CPU kernels.
     """
-    shard = group.shard
-    exchange = Exchange(library, Path(group.rendezvous), shard.rank, shard.size)
-    return SharedMemory(exchange, shard)
+    return SharedMemory(group, library)
 
 
 def join_by_gloo(group: Group) -> Collectives:
@@ -183,16 +243,25 @@ def join_by_gloo(group: Group) -> Collectives:
     Raises:
         RankLostError: another rank is gone.
     """
+    store, name = meet(group), f"stage{group.stage.rank}"
+    everybody = stage = _gloo(group, store, "all", group.rank, group.size)
+    if 1 < group.shard.size < group.size:
+        stage = _gloo(group, store, name, group.shard.rank, group.shard.size)
+    kind = TorchCollectives if group.meets_at is None else OrderedCollectives
+    return kind(group, everybody, stage, torch.device("cpu"))
+
+
+def _gloo(group: Group, store: Any, name: str, rank: int, size: int) -> JoinedGroup:
+    """Join some ranks of the group under a name."""
 
     def join() -> JoinedGroup:
         gloo = _DISTRIBUTED.ProcessGroupGloo
         options = gloo._Options()
-        options._devices = [_gloo_device(group)]
-        options._timeout = _FOREVER
-        return gloo(_store(group), group.rank, group.size, options)
+        options._devices = [gloo_device(group)]
+        options._timeout = FOREVER
+        return gloo(_DISTRIBUTED.PrefixStore(name, store), rank, size, options)
 
-    kind = TorchCollectives if group.meets_at is None else OrderedCollectives
-    return kind(_ask_others(join), group.shard, torch.device("cpu"))
+    return _ask_others(join)
 
 
 def join_by(backend: str, group: Group | None, device: torch.device) -> Collectives:
@@ -207,53 +276,20 @@ def join_by(backend: str, group: Group | None, device: torch.device) -> Collecti
     """
     if group is None:
         return ALONE
+    size, width = group.size, group.shard.size
 
     def join() -> JoinedGroup:
         dist.init_process_group(
-            backend,
-            store=_store(group),
-            rank=group.rank,
-            world_size=group.size,
-            timeout=_FOREVER,
+            backend, store=meet(group), rank=group.rank, world_size=size, timeout=FOREVER
         )
-        return dist.group.WORLD
+        if width in (1, size):
+            return dist.group.WORLD
+        # Every rank takes part in making every group.
+        stages = [list(range(first, first + width)) for first in range(0, size, width)]
+        return [dist.new_group(ranks, timeout=FOREVER) for ranks in stages][group.stage.rank]
 
-    return TorchCollectives(_ask_others(join), group.shard, device)
-
-
-def _store(group: Group) -> Any:
-    """What the ranks know of each other: a file, or kept by the first rank for all."""
-    if group.meets_at is None:
-        return _DISTRIBUTED.FileStore(group.rendezvous, group.size)
-    host, port = group.meets_at
-    is_first = group.listener is not None
-    return _DISTRIBUTED.TCPStore(
-        "localhost" if is_first else host,
-        port,
-        group.size,
-        is_master=is_first,
-        master_listen_fd=group.listener,
-        wait_for_workers=False,
-        timeout=_FOREVER,
-    )
-
-
-def _gloo_device(group: Group) -> Any:
-    gloo = _DISTRIBUTED.ProcessGroupGloo
-    if group.meets_at is None:
-        return gloo.create_device(hostname="127.0.0.1")
-    name = os.environ.get("GLOO_SOCKET_IFNAME")
-    if name:
-        return gloo.create_device(interface=name)
-    return gloo.create_device(hostname=_address_towards(*group.meets_at))
-
-
-def _address_towards(host: str, port: int) -> str:
-    """This machine's address on the way to another one; nothing is sent."""
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.connect(address)
-        return str(probe.getsockname()[0])
+    stage = _ask_others(join)
+    return TorchCollectives(group, dist.group.WORLD, stage, device)
 
 
 def _joined(

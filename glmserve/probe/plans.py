@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from glmserve.config import RunnerConfig
+from glmserve.config import PARALLEL_SIZES, RunnerConfig
 from glmserve.contract.diagnosis import Attempt
 from glmserve.contract.shard import SIZES
 from glmserve.devices.base import ParallelDevice, PlanningDevice, refuse_ranks
@@ -47,8 +47,9 @@ def _changes(config: RunnerConfig, model: ModelConfig) -> Iterator[Changes]:
             changes = elsewhere | _difference(config, quantization, kv_cache_dtype)
             if changes:
                 yield changes
-    for size in _sizes(config):
-        yield elsewhere | {"tensor_parallel_size": str(size)}
+    for name in PARALLEL_SIZES:
+        for size in _sizes(config, getattr(config, name)):
+            yield elsewhere | {name: str(size)}
     for name in _LEFT_OUT:
         if getattr(config, name) not in (None, "auto"):
             yield elsewhere | {name: None}
@@ -56,16 +57,16 @@ def _changes(config: RunnerConfig, model: ModelConfig) -> Iterator[Changes]:
         yield {"device": "cpu"}
 
 
-def _sizes(config: RunnerConfig) -> list[int]:
-    """Other numbers of ranks: all if ranks are asked for, else those that have places here."""
-    asked = config.tensor_parallel_size
+def _sizes(config: RunnerConfig, asked: int) -> list[int]:
+    """Other numbers of ranks than `asked`: all if ranks are asked for, else those that have places
+    here."""
     try:
         device = device_for(config)
     except StartupError:
         return []
     if not isinstance(device, ParallelDevice):
         return []
-    most = SIZES[-1] if asked > 1 else device.places()
+    most = SIZES[-1] if config.num_ranks > 1 else device.places()
     return [size for size in SIZES if size != asked and size <= most]
 
 
@@ -92,7 +93,7 @@ def _attempt(config: RunnerConfig, model: ModelConfig, changes: Changes) -> Atte
     attempt = Attempt(changes=changes)
     try:
         device = device_for(changed)
-        refuse_ranks(device, changed.tensor_parallel_size)
+        refuse_ranks(device, changed)
         if not isinstance(device, PlanningDevice):
             return None
         needs = device.memory_needs(changed, model)
@@ -117,6 +118,5 @@ def apply_changes(config: RunnerConfig, changes: Changes) -> RunnerConfig:
     values: dict[str, object] = {
         name: getattr(defaults, name) if value is None else value for name, value in changes.items()
     }
-    if size := changes.get("tensor_parallel_size"):
-        values["tensor_parallel_size"] = int(size)
+    values |= {name: int(size) for name in PARALLEL_SIZES if (size := changes.get(name))}
     return msgspec.structs.replace(config, **values)

@@ -49,7 +49,7 @@ def load_gpu_runner(
     """
     refuse_drafts(config)
     collectives = target.collectives
-    own = local_config(model_config, collectives.shard)
+    own, stages = local_config(model_config, target.part), config.pipeline_parallel_size
     parameters = make_parameters(config, model_config, target, progress)
     model = build_model(own, parameters, target.ops, own.max_context, collectives)
     # Free memory is measured after loading, and the needs count from before.
@@ -57,12 +57,15 @@ def load_gpu_runner(
     available = min(free, gpu_memory_budget(config, accelerator.total_memory()))
     needs = gpu_memory_needs(config, own, target, block_size, available)
     limits = agreed(needs.plan(config, own), collectives.smallest)
-    limits = msgspec.structs.replace(limits, resolves_placeholders=True)
+    # The first stage of a pipeline does not learn in time what the last one chooses.
+    limits = msgspec.structs.replace(
+        limits, resolves_placeholders=stages == 1, steps_in_flight=stages
+    )
     caches = allocate_caches(model_config, target, limits.num_blocks)
     attention = target.ops.attention
     last_tokens = torch.zeros(limits.max_sequences, dtype=torch.int64, device=target.device)
     graphs = None
-    if isinstance(attention, StaticAttention):
+    if stages == 1 and isinstance(attention, StaticAttention):
         graphs = DecodeGraphs(
             model, caches, attention, accelerator, limits.max_context, last_tokens
         )
@@ -86,6 +89,7 @@ def load_gpu_runner(
             num_parameters=count_parameters(model_config),
             weight_bytes=needs.weights,
             kv_cache_bytes=limits.token_capacity * needs.cache.token_bytes,
+            layers=target.part.ends,
         ),
     )
     warm_up(runner)

@@ -86,7 +86,10 @@ class GpuRunner(Generic[Cache, Plan]):
         batch = build_batch(step, self.info.limits.block_size)
         self._resolve_placeholders(batch)
         sampled = [s for s in step.sequences if s.sampling is not None]
-        logits, prompts = self._forward(model, batch, len(sampled))
+        hidden = self._forward(model, batch, len(sampled))
+        if hidden is None:  # a later stage answers
+            return self._acknowledge(step)
+        logits, prompts = hidden
         # Only penalties need the last tokens on the host.
         chosen = self._last_step.chosen() if any(map(needs_chosen, sampled)) else {}
         sampling = [with_history(s, chosen) for s in sampled]
@@ -99,6 +102,16 @@ class GpuRunner(Generic[Cache, Plan]):
             lambda: output.to_output(wait()), [s.request_id for s in sampled]
         )
         return self._last_step.output
+
+    def _acknowledge(self, step: StepInput) -> PendingOutput:
+        """A function that waits for the device, and says that the step is done."""
+        wait = self._accelerator.read_back([])
+
+        def wait_and_acknowledge() -> StepOutput:
+            wait()
+            return StepOutput(step.step_id, [])
+
+        return wait_and_acknowledge
 
     @torch.inference_mode()
     def inspect(self, step: StepInput, observe: Observer) -> None:
@@ -120,9 +133,9 @@ class GpuRunner(Generic[Cache, Plan]):
 
     def _forward(
         self, model: Model[Cache, Plan], batch: Batch, num_sampled: int
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor] | None:
         """Logits of the sampled rows [S, V], and last hidden states [n, H] of scored or pooled
-        prompts."""
+        prompts; None: a later stage has them."""
         if self._graphs is not None and num_sampled and self._graphs.fits(batch, num_sampled):
             return self._graphs.run(batch), self._last_tokens[:0]
         inputs = upload(batch, self._attention, self._caches[0])
@@ -132,6 +145,8 @@ class GpuRunner(Generic[Cache, Plan]):
         hidden = model.forward(
             Inputs(input_ids, inputs.positions, inputs.output_rows, inputs.attention), self._caches
         )
+        if hidden is None:
+            return None
         return model.logits(hidden[:num_sampled]), hidden[num_sampled:]
 
     def _choose(

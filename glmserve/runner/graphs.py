@@ -170,7 +170,9 @@ class DecodeGraphs(Generic[Cache, Plan]):
                 output_rows=arrays["output_rows"],
                 attention=plan,
             )
-            return self._model.logits(self._model.forward(inputs, self._caches))
+            hidden = self._model.forward(inputs, self._caches)
+            assert hidden is not None, "graphs hold a whole model"
+            return self._model.logits(hidden)
 
         return work
 

@@ -63,6 +63,7 @@ def inspect_model(
     model.ops = _ObservedOps(ops, model, observe)  # type: ignore[assignment]  # all that it calls
     try:
         hidden = model.forward(upload(batch, attention, caches[0]), caches)
+        assert hidden is not None, "a model in one process"
         observe("logits", _report(model.logits(hidden)))
     finally:
         model.ops = ops

@@ -23,7 +23,7 @@ from glmserve.contract.step import (
     no_masks,
 )
 from glmserve.model_config import ModelConfig
-from glmserve.model_config.sharding import local_config
+from glmserve.model_config.sharding import WHOLE_MODEL, Part, local_config
 from glmserve.models.dummy import dummy_weights
 from glmserve.models.packing import pack_parameters
 from glmserve.models.parameters import Parameters, count_parameters, weight_bytes
@@ -54,6 +54,8 @@ class TorchTarget:
     """What plain linear weights are quantised to before `ops` packs them; None: nothing."""
     collectives: Collectives = ALONE
     """The ranks that compute the model together."""
+    part: Part = WHOLE_MODEL
+    """This rank's part of the model."""
     ordered: bool = False
     """Sums over ranks have one order, whatever the number of ranks."""
 
@@ -94,6 +96,8 @@ class TorchRunner(Generic[Cache, Plan]):
         model, attention = self._model, self._ops.attention
         batch = build_batch(step, self.info.limits.block_size)
         hidden = model.forward(upload(batch, attention, self._caches[0]), self._caches)  # [O, H]
+        if hidden is None:
+            return StepOutput(step.step_id, [])  # a later stage answers
         num_sampled = sum(len(sequence.sampling_inputs) for sequence in step.sequences)
         logits = model.logits(hidden[:num_sampled]) if num_sampled else None
         return self._answers.answer(step, logits, hidden[num_sampled:], model.logits, masks)
@@ -126,7 +130,7 @@ def load_torch_runner(
         CheckpointError: the weights cannot be read or do not fit config.json.
         OptionError: the model cannot be cut into so many parts.
     """
-    own, ops = local_config(model_config, target.collectives.shard), target.ops
+    own, ops = local_config(model_config, target.part), target.ops
     with torch.inference_mode():
         parameters = make_parameters(config, model_config, target, progress)
         model = build_model(own, parameters, ops, limits.max_context, target.collectives)
@@ -139,6 +143,7 @@ def load_torch_runner(
         num_parameters=count_parameters(model_config),
         weight_bytes=weight_bytes(own, target.dtype.itemsize, target.quantization),
         kv_cache_bytes=limits.token_capacity * token_bytes,
+        layers=target.part.ends,
     )
     never_sampled = torch.tensor(config.never_sampled, dtype=torch.int64, device=target.device)
     return TorchRunner(model, caches, target.ops, config.vocab_limit, never_sampled, info)
@@ -156,11 +161,10 @@ def allocate_caches(model_config: ModelConfig, target: TorchTarget, num_blocks: 
     """
     attention = target.ops.attention
     caches: list[Any] = attention.allocate(
-        model_config.num_layers, num_blocks, model_config.head_dim
+        local_config(model_config, target.part).num_layers, num_blocks, model_config.head_dim
     )
     if model_config.prefix is not None:
-        shard = target.collectives.shard
-        prefix = load_prefix(model_config, model_config.prefix, target.dtype, shard)
+        prefix = load_prefix(model_config, model_config.prefix, target.dtype, target.part)
         if not isinstance(attention, SlotBackend):
             raise TypeError(f"{type(attention).__name__} has no slots for a prefix")
         attention.write_prefix(caches, prefix.to(target.device))
@@ -180,13 +184,13 @@ def make_parameters(
         CheckpointError: the weights cannot be read or do not fit config.json.
         OptionError: the model cannot be cut into so many parts.
     """
-    dtype, device, shard = target.dtype, target.device, target.collectives.shard
-    own = local_config(model_config, shard)
+    dtype, device, part = target.dtype, target.device, target.part
+    own = local_config(model_config, part)
     if target.ordered:
         check_segments(own, target.quantization)
     if config.load_format == "auto":
         checkpoint = Path(config.checkpoint)
-        stored = load_weights(model_config, checkpoint, dtype, device, progress, shard)
+        stored = load_weights(model_config, checkpoint, dtype, device, progress, part)
     else:
-        stored = dummy_weights(model_config, dtype, device, progress, config.seed, shard)
+        stored = dummy_weights(model_config, dtype, device, progress, config.seed, part)
     return pack_parameters(stored, own, target.ops, target.quantization, ordered=target.ordered)

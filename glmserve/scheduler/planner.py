@@ -60,20 +60,35 @@ class Planner:
         if not self._enforce_shares(is_idle=is_idle):
             return None
         decodes, chunks = self.running.split()
-        preempted = not all(map(self._blocks.extend, decodes))
+        turn = self._turn(decodes)
+        preempted = not all(map(self._blocks.extend, turn))
         if preempted:
             if not is_idle:
-                return None  # requests that end with the step in flight may free enough blocks
-            self._preempt_for(decodes)
+                return None  # requests that end with the steps in flight may free enough blocks
+            self._preempt_for(turn)
+            turn = [request for request in turn if request.status is RequestStatus.RUNNING]
             decodes, chunks = self.running.split()
         plan = Plan(self._budget)
         if self._limits.mixes_prefill_and_decode:
-            self._plan_tokens(plan, self._select_decodes(decodes, chunks))
+            self._plan_tokens(plan, self._select_decodes(turn, decodes, chunks))
         max_starts = 0 if preempted else self._max_running - len(decodes) - len(chunks)
         self._plan_prompts(plan, chunks, max_starts)
         if not plan.sequences and not self._limits.mixes_prefill_and_decode:
-            self._plan_tokens(plan, self.running.split()[0])
+            self._plan_tokens(plan, self._turn(self.running.split()[0]))
         return plan
+
+    def _turn(self, decodes: list[Request]) -> list[Request]:
+        """The decoding requests whose turn it is.
+
+        If steps overlap, each has an equal part of the requests, and none that a step in flight
+        chooses a token for. A request so waits for its next turn while `steps_in_flight` - 1
+        others are planned, and no longer: these can hold no more than all others.
+        """
+        overlapping = self._limits.steps_in_flight
+        if overlapping == 1:
+            return decodes
+        ready = [request for request in decodes if not request.num_pending_tokens]
+        return ready[: -(-len(decodes) // overlapping)]
 
     def plan_alone(self, request: Request) -> Plan:
         """Plan a step that computes only this request. No step may be in flight."""
@@ -120,24 +135,25 @@ class Planner:
         by_blocks = self.running.over_share_victim(request, self._blocks.num_held, needed)
         return by_blocks if over_share_victim is None or by_blocks is None else over_share_victim
 
-    def _select_decodes(self, decodes: list[Request], chunks: list[Request]) -> list[Request]:
-        """The decodes of this step: all, or fewer if a tenant waits for its first token.
+    def _select_decodes(
+        self, turn: list[Request], decodes: list[Request], chunks: list[Request]
+    ) -> list[Request]:
+        """The decodes of this step: all whose turn it is, or fewer if a tenant waits for its first
+        token.
 
         On a CPU every sequence makes a step longer. If the first prompt in service order fits into
         one step and its tenant decodes nothing, decodes that come after it in service order are
         left out, so that the tenant gets its first token soon.
         """
         if not self._shares.is_contended or not chunks:
-            return decodes
+            return turn
         first = min(chunks, key=self._service_order)
         if first.num_unscheduled_tokens > self._budget:
-            return decodes
+            return turn
         if any(request.tenant == first.tenant for request in decodes):
-            return decodes
+            return turn
         return [
-            request
-            for request in decodes
-            if self._service_order(request) < self._service_order(first)
+            request for request in turn if self._service_order(request) < self._service_order(first)
         ]
 
     def _preempt_for(self, decodes: list[Request]) -> None:

@@ -8,6 +8,9 @@ If the runner allows it, a step is planned while the one before it runs. The nex
 PLACEHOLDER_TOKEN_ID where the running step samples a token. If that token ends the request, its row
 of the next step is computed in vain and its output is dropped.
 
+A runner that computes several steps at the same time, such as a pipeline of several stages, gets
+them over different requests: a request whose token is being chosen is in no further step.
+
 The rest of the budget may go to drafts: guesses of a decoding request's next tokens. The model's
 own samples are compared with them, and drafts are kept up to the first wrong one. Drafts follow a
 known token, so with drafts no step is planned ahead.
@@ -94,6 +97,9 @@ class Scheduler:
             self._blocks, self._speculation, self._crash_tracker, self.abort, self._queue_followers
         )
         self._in_flight: deque[list[Scheduled]] = deque()  # steps without output, oldest first
+        # A draft follows a known token, so with drafts no placeholder stands for it.
+        ahead = limits.resolves_placeholders and not self._speculation.is_on
+        self._max_in_flight = max(limits.steps_in_flight, 2 if ahead else 1)
         self._step_id = 0
 
     @property
@@ -119,10 +125,10 @@ class Scheduler:
     def can_schedule(self) -> bool:
         """Whether another step may be planned now.
 
-        One step may be in flight, or two if the runner resolves placeholders and drafts are off.
+        One step may be in flight, two if the runner resolves placeholders and drafts are off, or
+        as many as the runner computes at the same time.
         """
-        ahead = self._limits.resolves_placeholders and not self._speculation.is_on
-        return len(self._in_flight) <= ahead
+        return len(self._in_flight) < self._max_in_flight
 
     @property
     def constrained_in_flight(self) -> list[Request]:

@@ -126,7 +126,7 @@ def _build_runner(connection: socket.socket, config: RunnerConfig) -> Runner:
         device = device_for(config)
         if config.cpus is not None and device.name != "cpu":
             raise OptionError(f"--cpus and --numa-node are for the cpu device, not {device.name}")
-        refuse_ranks(device, config.tensor_parallel_size)
+        refuse_ranks(device, config)
         runner = device.create_runner(config, report)
     except StartupError as error:
         _fail(connection, error.message, error.exit_code)

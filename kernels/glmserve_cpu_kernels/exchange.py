@@ -1,4 +1,7 @@
-"""Numbers of several processes of one machine, exchanged through shared memory."""
+"""Numbers of several processes of one machine, exchanged through shared memory.
+
+A process waits for the others without a limit, also for one that has died.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,7 @@ from glmserve_cpu_kernels.library import Library
 
 
 class Exchange:
-    """One rank's end.
-
-    A rank waits for the others without a limit, also for one that has died.
+    """One rank's end of an exchange between all ranks.
 
     Args:
         path: a file that all ranks map; the first one makes it.
@@ -29,14 +30,7 @@ class Exchange:
         self._ranks = ranks
         self._rank = rank
         self._round = ctypes.c_uint32(0)
-        size = library.functions.glm_exchange_bytes(ranks)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.ftruncate(descriptor, size)  # new bytes are zero
-            self._memory = mmap.mmap(descriptor, size)
-        finally:
-            os.close(descriptor)
-        self._shared = ctypes.c_char.from_buffer(self._memory)
+        self._shared = _map(path, library.functions.glm_exchange_bytes(ranks))
 
     def gather(self, x: Tensor) -> list[Tensor]:
         """x of every rank, in order. All have the same shape and dtype."""
@@ -52,3 +46,35 @@ class Exchange:
             found.data_ptr(),
         )
         return list(found.unbind())
+
+
+class Channel:
+    """Either end of a channel from one process to another.
+
+    Args:
+        path: a file that both map; the first one makes it.
+    """
+
+    def __init__(self, library: Library, path: Path) -> None:
+        self._functions = library.functions
+        self._shared = _map(path, library.functions.glm_channel_bytes())
+
+    def send(self, x: Tensor) -> None:
+        """Send numbers. It waits only if the receiver is megabytes behind."""
+        x = x.contiguous()
+        self._functions.glm_channel_send(ctypes.byref(self._shared), x.data_ptr(), x.nbytes)
+
+    def receive(self, x: Tensor) -> Tensor:
+        """Write the next numbers that were sent to x, contiguous, of their shape and dtype."""
+        self._functions.glm_channel_receive(ctypes.byref(self._shared), x.data_ptr(), x.nbytes)
+        return x
+
+
+def _map(path: Path, size: int) -> ctypes.c_char:
+    """Map a file of zeros into memory; other processes see what is written there."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(descriptor, size)  # new bytes are zero
+        return ctypes.c_char.from_buffer(mmap.mmap(descriptor, size))
+    finally:
+        os.close(descriptor)

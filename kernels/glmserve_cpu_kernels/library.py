@@ -120,6 +120,10 @@ def _declare(library: ctypes.CDLL) -> None:
     library.glm_exchange.argtypes = [
         *(c_void_p, c_int, c_int, c_void_p, c_void_p, c_size_t, c_void_p)
     ]
+    library.glm_channel_bytes.argtypes = []
+    library.glm_channel_bytes.restype = c_size_t
+    library.glm_channel_send.argtypes = [c_void_p, c_void_p, c_size_t]
+    library.glm_channel_receive.argtypes = [c_void_p, c_void_p, c_size_t]
     library.glm_packed_bytes.argtypes = [c_int32, c_int, c_int, c_int]
     library.glm_packed_bytes.restype = c_size_t
     library.glm_pack.argtypes = [c_int32, c_void_p, c_int, c_int, c_int, c_void_p]

@@ -79,6 +79,7 @@ ALIASES = {
     "--block-size 8": ["--page-size 8"],
     "--kv-cache-tokens 640": ["--max-total-tokens 640"],
     "--tensor-parallel-size 2": ["--tp-size 2", "--tp 2", "-tp 2"],
+    "--pipeline-parallel-size 2": ["--pp-size 2", "--pp 2", "-pp 2"],
     "--prefix-cache": ["--enable-prefix-caching"],
     "--no-prefix-cache": ["--no-enable-prefix-caching"],
 }

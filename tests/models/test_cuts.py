@@ -12,7 +12,7 @@ from glmserve.config import report_nothing
 from glmserve.contract.shard import Shard
 from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig, read_model_config
-from glmserve.model_config.sharding import local_config
+from glmserve.model_config.sharding import Part, local_config
 from glmserve.models.cuts import cut_of, is_summed_bias
 from glmserve.models.parameters import parameter_shapes, stored_parameters
 from glmserve.models.weights import load_weights
@@ -21,8 +21,8 @@ from support.golden import FIRST_GENERATION, NAMES
 CPU = torch.device("cpu")
 
 
-def read(config: ModelConfig, folder: Path, shard: Shard) -> dict[str, Tensor]:
-    return dict(load_weights(config, folder, torch.float32, CPU, report_nothing, shard))
+def read(config: ModelConfig, folder: Path, part: Part) -> dict[str, Tensor]:
+    return dict(load_weights(config, folder, torch.float32, CPU, report_nothing, part))
 
 
 @pytest.mark.parametrize("name", [*NAMES, *FIRST_GENERATION])
@@ -31,13 +31,13 @@ def test_the_parts_are_the_whole(golden_models: Path, name: str, size: int) -> N
     """Each number of the whole is on a rank; only heads that several ranks read are on several."""
     folder = golden_models / name
     config = read_model_config(folder)
-    whole = read(config, folder, Shard())
+    whole = read(config, folder, Part(Shard()))
     try:
-        local_config(config, Shard(0, size))
+        local_config(config, Part(Shard(0, size)))
     except OptionError as error:
         assert name == "glm4_base" and size == 4, error
         return
-    parts = [read(config, folder, Shard(rank, size)) for rank in range(size)]
+    parts = [read(config, folder, Part(Shard(rank, size))) for rank in range(size)]
     for parameter, tensor in whole.items():
         seen = torch.zeros_like(tensor, dtype=torch.int64)
         for rank, part in enumerate(parts):
@@ -63,9 +63,11 @@ def test_a_part_has_the_shapes_of_its_config(golden_models: Path, name: str) -> 
     config = read_model_config(folder)
     for rank in range(2):
         shard = Shard(rank, 2)
-        shapes = parameter_shapes(local_config(config, shard))
-        stored = {n: p.shape for n, p in stored_parameters(local_config(config, shard)).items()}
-        for parameter, tensor in read(config, folder, shard).items():
+        shapes = parameter_shapes(local_config(config, Part(shard)))
+        stored = {
+            n: p.shape for n, p in stored_parameters(local_config(config, Part(shard))).items()
+        }
+        for parameter, tensor in read(config, folder, Part(shard)).items():
             expected = stored.get(parameter, shapes.get(parameter))
             if parameter.endswith(".scales") and config.stored_group_size is None:
                 expected = tensor.shape  # one for each row, whatever the columns
@@ -75,4 +77,4 @@ def test_a_part_has_the_shapes_of_its_config(golden_models: Path, name: str) -> 
 def test_what_cannot_be_cut_says_what_can(golden_models: Path) -> None:
     config = read_model_config(golden_models / "glm4_base")  # 6 heads
     with pytest.raises(OptionError, match=r"its 6 heads do not divide by it; .* into 1, 2$"):
-        local_config(config, Shard(0, 4))
+        local_config(config, Part(Shard(0, 4)))

@@ -14,7 +14,7 @@ from glmserve.config import Quantization, report_nothing
 from glmserve.contract.shard import Shard
 from glmserve.errors import OptionError
 from glmserve.model_config import read_model_config
-from glmserve.model_config.sharding import local_config
+from glmserve.model_config.sharding import Part, local_config
 from glmserve.models.cuts import cut_of, is_summed_bias
 from glmserve.models.dummy import dummy_weights
 from glmserve.models.segment_counts import check_segments
@@ -126,9 +126,9 @@ def test_sums_in_order_of_rounded_weights(
 
 def test_groups_that_leave_too_few_segments_are_refused(golden_models: Path) -> None:
     config = read_model_config(golden_models / "glm2_base")  # attention gives 128 columns
-    check_segments(local_config(config, Shard(1, 2)), "int4")
+    check_segments(local_config(config, Part(Shard(1, 2))), "int4")
     with pytest.raises(OptionError, match="over 128 columns are made in 2 segments"):
-        check_segments(local_config(config, Shard(1, 4)), "int4")
+        check_segments(local_config(config, Part(Shard(1, 4))), "int4")
 
 
 def test_sums_in_order_are_as_exact(golden_models: Path) -> None:
@@ -145,8 +145,7 @@ def test_dummy_weights_are_parts_of_the_same(golden_models: Path, name: str) -> 
     whole = dict(dummy_weights(config, *about))
     for rank in range(2):
         shard = Shard(rank, 2)
-        local_config(config, shard)
-        for parameter, part in dummy_weights(config, *about, shard):
+        for parameter, part in dummy_weights(config, *about, Part(shard)):
             cut = cut_of(config, parameter, shard)
             want = whole[parameter] if cut is None else cut.of(whole[parameter])
             assert part.equal(

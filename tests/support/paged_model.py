@@ -13,10 +13,12 @@ from torch import Tensor
 
 from glmserve.config import KvCacheDType, Quantization, RunnerConfig, report_nothing
 from glmserve.contract.prompt_layout import PromptLayout
+from glmserve.contract.shard import ALL_LAYERS, Group, Stage
 from glmserve.contract.step import SamplingInput, ScheduledSequence, StepInput
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.model_config.sharding import local_config
 from glmserve.models.packing import pack_parameters
+from glmserve.models.parts import part_of
 from glmserve.models.prefix import load_prefix
 from glmserve.models.registry import build_model
 from glmserve.models.weights import load_weights
@@ -70,15 +72,21 @@ class PagedModel:
         quantization: Quantization | None = None,
         ptuning: Path | None = None,
         collectives: Collectives = ALONE,
+        stage: Stage = ALL_LAYERS,
         ordered: bool = False,
     ) -> None:
         whole = read_model_config(checkpoint, None, ptuning and str(ptuning))
-        shard = collectives.shard
-        config = local_config(whole, shard)
-        options = RunnerConfig(checkpoint=str(checkpoint), kv_cache_dtype=kv_cache_dtype)
+        options = RunnerConfig(
+            checkpoint=str(checkpoint),
+            kv_cache_dtype=kv_cache_dtype,
+            pipeline_parallel_size=stage.size,
+            group=Group(collectives.shard, "", stage),
+        )
+        part = part_of(options, whole, dtype.itemsize, quantization)
+        config = local_config(whole, part)
         self.block_size = block_size or {"native": SUBBLOCK, "ascend": 128}.get(operations, 16)
         self.ops = make_operations(operations, options, config, dtype, self.block_size)
-        stored = load_weights(whole, checkpoint, dtype, CPU, report_nothing, shard)
+        stored = load_weights(whole, checkpoint, dtype, CPU, report_nothing, part)
         parameters = pack_parameters(stored, config, self.ops, quantization, ordered=ordered)
         self.model = build_model(config, parameters, self.ops, config.max_context, collectives)
         self.marks = config.prompt_marks
@@ -88,7 +96,7 @@ class PagedModel:
             poison(cache)
         if config.prefix is not None:
             assert isinstance(self.ops.attention, SlotBackend)
-            prefix = load_prefix(whole, config.prefix, dtype, shard)
+            prefix = load_prefix(whole, config.prefix, dtype, part)
             self.ops.attention.write_prefix(self.caches, prefix)
 
     def sequence(self, tokens: int) -> PagedSequence:
@@ -100,7 +108,8 @@ class PagedModel:
 
     @torch.inference_mode()
     def feed(self, *work: tuple[PagedSequence, list[int]]) -> list[NDArray[np.float32]]:
-        """One step over new tokens of several sequences: logits [n, V] of each."""
+        """One step over new tokens of several sequences: logits [n, V] of each; [n, 0] in a stage
+        that is not the last."""
         for sequence, ids in work:
             if self.marks is not None and not sequence.length:
                 sequence.layout = self.marks.layout(ids)
@@ -117,7 +126,10 @@ class PagedModel:
         batch = dataclasses.replace(batch, output_rows=every_row)
         inputs = upload(batch, self.ops.attention, self.caches[0])
         hidden = self.model.forward(inputs, self.caches)
-        logits = self.model.logits(hidden).numpy()
+        if hidden is None:  # a later stage has them
+            logits = np.empty((len(every_row), 0), np.float32)
+        else:
+            logits = self.model.logits(hidden).numpy()
         for sequence, ids in work:
             sequence.length += len(ids)
         return [

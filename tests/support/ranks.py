@@ -11,35 +11,54 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from glmserve.contract.shard import Shard
+from glmserve.contract.shard import Group, Shard, Stage
 from glmserve.ops.collectives import ALONE, Collectives, TorchCollectives
 
 Result = TypeVar("Result")
 
 
 def on_ranks(size: int, work: Callable[[Collectives], Result]) -> list[Result]:
-    """The results of `work` on every rank; 1 rank: on this thread."""
-    if size == 1:
-        return [work(ALONE)]
-    store, turn = dist.HashStore(), Lock()
+    """The results of `work` on every rank of one stage; 1 rank: on this thread."""
+    return on_stages(1, size, lambda collectives, _: work(collectives))
+
+
+def on_stages(stages: int, size: int, work: Callable[[Collectives, Stage], Result]) -> list[Result]:
+    """The results of `work` on every rank, stage by stage; 1 rank: on this thread.
+
+    Args:
+        size: ranks of a stage.
+    """
+    if stages * size == 1:
+        return [work(ALONE, Stage())]
+    everybody, turn = dist.HashStore(), Lock()
+    stores = [dist.HashStore() for _ in range(stages)]
 
     def rank(number: int) -> Result:
-        gloo: Any = dist.ProcessGroupGloo
-        options = gloo._Options()
-        options._devices = [gloo.create_device(hostname="127.0.0.1")]
-        group = gloo(store, number, size, options)
+        stage, shard = divmod(number, size)
+        place = Group(Shard(shard, size), "", Stage(stage, stages))
+        groups = _gloo(everybody, number, stages * size), _gloo(stores[stage], shard, size)
         with turn, torch.inference_mode():
-            return work(_TakingTurns(group, Shard(number, size), torch.device("cpu"), turn))
+            collectives = _TakingTurns(place, *groups, turn)
+            result = work(collectives, place.stage)
+            collectives.smallest(0)  # a stage that is through stays until the others are
+            return result
 
-    with ThreadPoolExecutor(size) as threads:
-        return list(threads.map(rank, range(size)))
+    with ThreadPoolExecutor(stages * size) as threads:
+        return list(threads.map(rank, range(stages * size)))
+
+
+def _gloo(store: Any, rank: int, size: int) -> Any:
+    gloo: Any = dist.ProcessGroupGloo
+    options = gloo._Options()
+    options._devices = [gloo.create_device(hostname="127.0.0.1")]
+    return gloo(store, rank, size, options)
 
 
 class _TakingTurns(TorchCollectives):
     """Lets other ranks compute while this one waits: kernels share the threads of the process."""
 
-    def __init__(self, group: Any, shard: Shard, device: torch.device, turn: Lock) -> None:
-        super().__init__(group, shard, device)
+    def __init__(self, place: Group, everybody: Any, stage: Any, turn: Lock) -> None:
+        super().__init__(place, everybody, stage, torch.device("cpu"))
         self._turn = turn
 
     def sum(self, x: Tensor) -> Tensor:
@@ -50,6 +69,12 @@ class _TakingTurns(TorchCollectives):
 
     def join(self, x: Tensor, widths: Sequence[int]) -> Tensor:
         return self._waiting(lambda: super(_TakingTurns, self).join(x, widths))
+
+    def send(self, x: Tensor) -> None:
+        self._waiting(lambda: super(_TakingTurns, self).send(x))
+
+    def receive(self, x: Tensor) -> Tensor:
+        return self._waiting(lambda: super(_TakingTurns, self).receive(x))
 
     def smallest(self, number: int) -> int:
         return self._waiting(lambda: super(_TakingTurns, self).smallest(number))

@@ -17,11 +17,12 @@ _FIXES: tuple[Callable[[Set[str]], bool], ...] = (
     lambda changed: changed <= {"dtype"},
     lambda changed: changed <= _FORMATS,
     lambda changed: changed <= {"tensor_parallel_size"},
+    lambda changed: changed <= {"pipeline_parallel_size"},
     lambda changed: changed <= _LIMITS,
     lambda changed: "device" in changed,
 )
-"""Kinds of changes: the device's own dtype, smaller number formats, other numbers of ranks, limits
-left out, another device. One attempt of each kind is advised."""
+"""Kinds of changes: the device's own dtype, smaller number formats, other numbers of shards or
+stages, limits left out, another device. One attempt of each kind is advised."""
 
 
 def advise(

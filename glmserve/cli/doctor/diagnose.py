@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from glmserve.cli.doctor.diagnosis import Checkpoint, Diagnosis, Plan, Problem
 from glmserve.cli.doctor.probing import probe
 from glmserve.cli.generation_config import with_generation_config
 from glmserve.cli.text_layer import chat_options, limit_vocabulary, load_text_layer
-from glmserve.config import RunnerConfig
+from glmserve.config import PARALLEL_SIZES, RunnerConfig
 from glmserve.contract.diagnosis import Attempt, Findings
 from glmserve.contract.step import RunnerLimits
 from glmserve.errors import StartupError
@@ -133,7 +134,7 @@ def _plans(config: RunnerConfig, model: ModelConfig, attempts: Sequence[Attempt]
     contexts = _contexts(config.max_model_len or model.max_context)
     for attempt in attempts:
         changed = attempt.changes.keys()
-        if attempt.weight_bytes and changed <= {"device", "tensor_parallel_size", *_FORMATS}:
+        if attempt.weight_bytes and changed <= {"device", *PARALLEL_SIZES, *_FORMATS}:
             yield _plan(config, model, attempt, contexts)
 
 
@@ -146,11 +147,13 @@ def _plan(
 ) -> Plan:
     stored = f"int{model.stored_bits}" if model.stored_bits else attempt.dtype
     quantization = attempt.changes.get("quantization", config.quantization)
+    sizes = [int(attempt.changes.get(name) or getattr(config, name)) for name in PARALLEL_SIZES]
     cache = attempt.changes.get("kv_cache_dtype", config.kv_cache_dtype) or "auto"
     plan = Plan(
         changes=attempt.changes,
         device=attempt.device,
-        ranks=int(attempt.changes.get("tensor_parallel_size") or config.tensor_parallel_size),
+        ranks=math.prod(sizes),
+        stages=sizes[1],
         dtype=attempt.dtype,
         weight_format=quantization or stored,
         kv_cache_format=attempt.dtype if cache == "auto" else cache,

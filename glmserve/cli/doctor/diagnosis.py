@@ -52,7 +52,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Options that differ from the given ones; None: left out."""
     device: str
     ranks: int = 1
-    """Number of worker processes; sizes are those of the largest."""
+    """Number of worker processes; sizes are those of the one that needs most."""
+    stages: int = 1
+    """Number of stages that the ranks are."""
     dtype: str
     weight_format: str
     """Format of the linear weights: a dtype, int8, ..."""

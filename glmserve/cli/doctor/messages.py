@@ -86,6 +86,7 @@ USERS = Message("users at {context}", "{context} 并发")
 IMPOSSIBLE = Message("cannot be had", "不可行")
 AS_ASKED = Message("<- these options", "← 当前选项")
 RANKS = Message("a rank of {count}", "{count} 个并行进程之一")
+STAGES = Message("in {count} stages", "（{count} 个流水线阶段）")
 ON_DEVICE = Message("on {device}", "在 {device} 上")
 USERS_EXPLAINED = Message(
     "users at 2k: requests of 2048 tokens, prompt and answer together, that run at once",

@@ -160,6 +160,8 @@ def _plan(plan: Plan, contexts: Sequence[int], say: Say, asked: Plan) -> list[st
     remarks = []
     if plan.ranks > 1:
         remarks.append(say(m.RANKS, count=plan.ranks))
+    if plan.stages > 1:
+        remarks.append(say(m.STAGES, count=plan.stages))
     if not plan.changes:
         remarks.append(say(m.AS_ASKED))
     elif plan.device != asked.device:

@@ -44,7 +44,7 @@ def read_group(
     Raises:
         OptionError: they contradict each other, or the key is missing.
     """
-    layout = read_layout(options, runner.tensor_parallel_size, environment)
+    layout = read_layout(options, runner.num_ranks, environment)
     if layout is None:
         return None
     on_loopback = is_loopback(layout.host)
@@ -100,7 +100,7 @@ def run_member(group: MachineGroup, runner: RunnerConfig) -> int:
     ranks = ", ".join(str(first + i) for i in range(len(layout.places)))
     print(
         f"glmserve {__version__}: {layout.name_of(layout.number)} of {layout.count}, for rank "
-        f"{ranks} of {runner.tensor_parallel_size}; the leader is {layout.host}:{layout.port}",
+        f"{ranks} of {runner.num_ranks}; the leader is {layout.host}:{layout.port}",
         flush=True,
     )
     member = Member(layout, info, group.key, on_loopback=group.on_loopback)

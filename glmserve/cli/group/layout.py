@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from glmserve.contract.shard import Shard
+from glmserve.contract.shard import WHOLE, Shard
 from glmserve.errors import OptionError
 from glmserve.machines.layout import Layout
 
@@ -35,7 +35,7 @@ class Processes:
     number: int
     host: str
     port: int
-    local: Shard = Shard()
+    local: Shard = WHOLE
     """This process's number among those of its machine."""
     noun: str = "machine"
     stays: bool = True
@@ -147,7 +147,8 @@ def _layout(processes: Processes, size: int) -> Layout:
     ranks, rest = divmod(size, processes.count)
     if rest or not ranks:
         raise OptionError(
-            f"{processes.what} must divide --tensor-parallel-size {size}, the number of ranks"
+            f"{processes.what} must divide the number of ranks, which is {size}: "
+            "--tensor-parallel-size times --pipeline-parallel-size"
         )
     first, on_machine = processes.local.rank * ranks, processes.local.size * ranks
     return Layout(

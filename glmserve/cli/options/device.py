@@ -6,7 +6,13 @@ import argparse
 from typing import get_args
 
 from glmserve.cli import values
-from glmserve.config import AttentionName, CpuKernels, KvCacheDType, Quantization
+from glmserve.config import (
+    AttentionName,
+    CpuKernels,
+    KvCacheDType,
+    PipelineSplit,
+    Quantization,
+)
 from glmserve.contract.shard import SIZES
 
 
@@ -67,6 +73,24 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="cut every layer over N worker processes: 1, 2, 4 or 8. On a CPU they share its NUMA "
         "nodes or cores, which suits two sockets; on GPUs each has one",
+    )
+    group.add_argument(
+        "--pipeline-parallel-size",
+        "--pp-size",
+        "--pp",
+        "-pp",
+        type=values.positive,
+        default=1,
+        metavar="N",
+        help="divide the layers over N stages of worker processes, and compute as many steps at a "
+        "time; with --tensor-parallel-size each stage is cut as well",
+    )
+    group.add_argument(
+        "--pipeline-split",
+        choices=get_args(PipelineSplit),
+        default="memory",
+        help="how layers are divided over stages: memory makes the stage that needs most memory as "
+        "small as possible, embedding and output layer included; equal gives each the same number",
     )
     group.add_argument(
         "--deterministic",

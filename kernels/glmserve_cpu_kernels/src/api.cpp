@@ -4,6 +4,7 @@
 #include <span>
 
 #include "attention.h"
+#include "channel.h"
 #include "elementwise.h"
 #include "exchange.h"
 #include "linear.h"
@@ -76,6 +77,16 @@ size_t glm_exchange_bytes(int ranks) { return glm::exchange_bytes(ranks); }
 void glm_exchange(void* shared, int rank, int ranks, uint32_t* round, const void* own, size_t bytes,
                   void* all) {
   glm::exchange(shared, rank, ranks, round, own, bytes, all);
+}
+
+size_t glm_channel_bytes() { return glm::channel_bytes(); }
+
+void glm_channel_send(void* shared, const void* data, size_t bytes) {
+  glm::channel_send(shared, data, bytes);
+}
+
+void glm_channel_receive(void* shared, void* data, size_t bytes) {
+  glm::channel_receive(shared, data, bytes);
 }
 
 void glm_ask_for_large_pages(void* start, size_t bytes) { glm::ask_for_huge_pages(start, bytes); }
