@@ -222,6 +222,14 @@ class Engine:
         return self._streams.open(requests)
 
     @property
+    def is_busy(self) -> bool:
+        """Whether there are requests that have not ended."""
+        if self._scheduler is None:
+            return False
+        stats = self._scheduler.stats
+        return bool(stats.running or stats.waiting)
+
+    @property
     def is_draining(self) -> bool:
         """Whether new requests are refused."""
         return self._refusal is not None

@@ -23,6 +23,8 @@ class EngineStats:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.num_steps = 0
+        """Steps executed."""
         self._first_token = Histogram(
             "glmserve_time_to_first_token_seconds",
             "From a request's arrival to its first token.",
@@ -88,6 +90,7 @@ class EngineStats:
 
     def step_done(self, num_tokens: int) -> None:
         """Count a step, and the tokens that it delivered."""
+        self.num_steps += 1
         self._steps.inc()
         self._output_tokens.inc(num_tokens)
 

@@ -18,6 +18,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_few_answers() -> None:
     arguments = "--tokens 300 --dtype float32 --quantization int8 --kv-cache-dtype fp8".split()
     result = run(*arguments, "--device", "cpu")
