@@ -11,8 +11,7 @@ import msgspec
 import torch
 
 from glmserve.config import Quantization, ReportProgress, RunnerConfig
-from glmserve.contract.shard import Shard
-from glmserve.devices.base import DeviceInfo
+from glmserve.devices.base import DeviceInfo, place_of
 from glmserve.devices.host import (
     available_memory,
     cpu_name,
@@ -73,7 +72,7 @@ class CpuDevice:
         library = native_kernels(config).library
         if config.group is None:
             return ALONE
-        if library is None:
+        if library is None or config.group.meets_at is not None:
             return join_by_gloo(config.group)
         return join_by_shared_memory(config.group, library)
 
@@ -83,8 +82,7 @@ class CpuDevice:
         model = read_model_config(
             Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
         )
-        place = config.group
-        cpus = None if place is None else keep_to_part(Shard(place.rank, place.size))
+        cpus = None if config.group is None else keep_to_part(config.group.local)
         choice = _choose(config, model)
         needs = _memory_needs(config, model, choice)
         collectives = self.join(config)
@@ -109,7 +107,7 @@ class CpuDevice:
             part=choice.part,
             ordered=config.deterministic,
         )
-        with nullcontext() if place is None else large_blocks_apart():
+        with nullcontext() if config.group is None else large_blocks_apart():
             return load_torch_runner(config, model, target, limits, progress)
 
 
@@ -157,7 +155,7 @@ def _memory_needs(config: RunnerConfig, model: ModelConfig, choice: _Choice) -> 
     weights = _weight_bytes(own, choice.dtype, choice.quantization, choice.ops)
     max_step_tokens = step_tokens(config, own, _STEP_TOKENS)
     token_bytes = own.num_layers * choice.ops.attention.token_bytes(own.head_dim)
-    available = available_memory() // config.num_ranks
+    available = available_memory() // place_of(config).size
     return MemoryNeeds(
         dtype=dtype_name(choice.dtype),
         num_parameters=count_parameters(model),

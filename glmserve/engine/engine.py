@@ -123,6 +123,11 @@ class Engine:
         return self._supervisor.loss
 
     @property
+    def missing_machine(self) -> str:
+        """Which machine the runner waits for, and since when, as a sentence; empty: none."""
+        return self._executor.missing_machine
+
+    @property
     def speculates(self) -> bool:
         """Whether drafts are used (--speculative-tokens)."""
         return self._config.speculative_tokens > 0

@@ -40,6 +40,11 @@ class Executor(Protocol):
         """Whether the runner is gone."""
         ...
 
+    @property
+    def missing_machine(self) -> str:
+        """Which machine the runner waits for, and since when, as a sentence; empty: none."""
+        ...
+
     async def wait_lost(self) -> str:
         """Wait until the runner is gone, even if no step is in flight.
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -18,17 +17,15 @@ from torch import Tensor
 from glmserve.contract.shard import WHOLE, Group, Shard
 from glmserve.errors import RankLostError
 from glmserve.ops.linear.segments import pairwise_sum
+from glmserve.ops.meeting import FOREVER, gloo_device, meet
 from glmserve_cpu_kernels.exchange import Channel, Exchange
 from glmserve_cpu_kernels.library import Library
-
-_FOREVER = timedelta(days=365)
-"""The executor watches the ranks, and ends all if one hangs."""
 
 _UNDER_WAY = 4
 """Hand-overs that a stage has sent and that the next may not have received yet."""
 
 _DISTRIBUTED: Any = dist
-"""Its stubs lack FileStore, and the options of gloo."""
+"""Its stubs lack PrefixStore, and the options of gloo."""
 
 Result = TypeVar("Result")
 JoinedGroup = Any
@@ -167,6 +164,14 @@ class TorchCollectives:
         return parts
 
 
+class OrderedCollectives(TorchCollectives):
+    """By torch.distributed, with the sums of SharedMemory: a group of CPUs computes the same bits
+    on several machines as on one, whatever else is in a batch."""
+
+    def sum(self, x: Tensor) -> Tensor:
+        return self.ordered_sum(x)
+
+
 class SharedMemory:
     """By memory that the ranks of one machine share. A rank that waits for one that is gone waits
     until the executor ends it.
@@ -227,9 +232,10 @@ def join_by_shared_memory(group: Group, library: Library) -> Collectives:
 
 
 def join_by_gloo(group: Group) -> Collectives:
-    """Join the group's ranks on the CPUs of this machine.
+    """Join the group's ranks on CPUs by gloo.
 
-    gloo connects them by TCP on the loopback interface only.
+    It connects them by TCP: on the loopback interface if they are on one machine, else on
+    $GLOO_SOCKET_IFNAME, or on the interface by which the first rank is reached.
 
     Args:
         group: this rank's place.
@@ -237,20 +243,23 @@ def join_by_gloo(group: Group) -> Collectives:
     Raises:
         RankLostError: another rank is gone.
     """
-    everybody = stage = _gloo(group.rendezvous, group.rank, group.size)
+    store, name = meet(group), f"stage{group.stage.rank}"
+    everybody = stage = _gloo(group, store, "all", group.rank, group.size)
     if 1 < group.shard.size < group.size:
-        own = f"{group.rendezvous}.stage{group.stage.rank}"
-        stage = _gloo(own, group.shard.rank, group.shard.size)
-    return TorchCollectives(group, everybody, stage, torch.device("cpu"))
+        stage = _gloo(group, store, name, group.shard.rank, group.shard.size)
+    kind = TorchCollectives if group.meets_at is None else OrderedCollectives
+    return kind(group, everybody, stage, torch.device("cpu"))
 
 
-def _gloo(path: str, rank: int, size: int) -> JoinedGroup:
+def _gloo(group: Group, store: Any, name: str, rank: int, size: int) -> JoinedGroup:
+    """Join some ranks of the group under a name."""
+
     def join() -> JoinedGroup:
         gloo = _DISTRIBUTED.ProcessGroupGloo
         options = gloo._Options()
-        options._devices = [gloo.create_device(hostname="127.0.0.1")]
-        options._timeout = _FOREVER
-        return gloo(_DISTRIBUTED.FileStore(path, size), rank, size, options)
+        options._devices = [gloo_device(group)]
+        options._timeout = FOREVER
+        return gloo(_DISTRIBUTED.PrefixStore(name, store), rank, size, options)
 
     return _ask_others(join)
 
@@ -268,17 +277,16 @@ def join_by(backend: str, group: Group | None, device: torch.device) -> Collecti
     if group is None:
         return ALONE
     size, width = group.size, group.shard.size
-    store = _DISTRIBUTED.FileStore(group.rendezvous, size)
 
     def join() -> JoinedGroup:
         dist.init_process_group(
-            backend, store=store, rank=group.rank, world_size=size, timeout=_FOREVER
+            backend, store=meet(group), rank=group.rank, world_size=size, timeout=FOREVER
         )
         if width in (1, size):
             return dist.group.WORLD
         # Every rank takes part in making every group.
         stages = [list(range(first, first + width)) for first in range(0, size, width)]
-        return [dist.new_group(ranks, timeout=_FOREVER) for ranks in stages][group.stage.rank]
+        return [dist.new_group(ranks, timeout=FOREVER) for ranks in stages][group.stage.rank]
 
     stage = _ask_others(join)
     return TorchCollectives(group, dist.group.WORLD, stage, device)
