@@ -17,7 +17,11 @@ READY_TIMEOUT = 90.0
 
 
 class ServerProcess:
-    """`with ServerProcess("--device", "null") as server:` waits until the server is ready."""
+    """`with ServerProcess("--device", "null") as server:` waits until the server is ready.
+
+    Args:
+        launcher: arguments of Python that start what starts the server.
+    """
 
     def __init__(
         self,
