@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 from typing import Any
 
 import httpx
@@ -81,8 +82,8 @@ async def test_a_machine_that_is_stopped(options: tuple[str, ...]) -> None:
 @pytest.mark.slow
 def test_torchrun() -> None:
     """The real one, without an option about machines: two processes, of which one serves."""
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
-    with ServerProcess(*EXACT, *TENSOR, launcher=launcher) as server:
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--no-python")
+    with ServerProcess(*EXACT, *TENSOR, prefix=torchrun) as server:
         assert is_ready(server)
         assert "device    2 ranks" in server.text
         assert "process 1 of 2, for rank 1 of 2" in server.text

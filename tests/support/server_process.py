@@ -17,11 +17,7 @@ READY_TIMEOUT = 90.0
 
 
 class ServerProcess:
-    """`with ServerProcess("--device", "null") as server:` waits until the server is ready.
-
-    Args:
-        launcher: arguments of Python that start what starts the server.
-    """
+    """`with ServerProcess("--device", "null") as server:` waits until the server is ready."""
 
     def __init__(
         self,
