@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import sys
@@ -20,6 +21,8 @@ from glmserve.machines.leader import Leader
 from glmserve.machines.likeness import fingerprint_of
 from glmserve.machines.meeting import listen
 from glmserve.machines.ray.order import Order, Report
+
+logger = logging.getLogger(__name__)
 
 _PACKAGE_ROOT = Path(__file__).parents[3]
 _STOP_TIMEOUT = 5.0
@@ -118,5 +121,8 @@ class RayMachines:
         launcher.stdin.write(encode_json(self._order))
         launcher.stdin.close()
         async for line in launcher.stdout:
-            self._report = decode_json(line, Report)
+            report = decode_json(line, Report)
+            if report.waiting and report != self._report:
+                logger.warning("waiting: %s", report.waiting)
+            self._report = report
         await launcher.wait()
