@@ -14,6 +14,7 @@ from glmserve.contract.step import RankInfo, RunnerInfo, StepInput, StepOutput
 from glmserve.contract.wire import RANK_LOST, encode_frame
 from glmserve.errors import StartupError, WorkerLostError
 from glmserve.executor.group_progress import GroupProgress
+from glmserve.executor.hung_rank import hung_rank
 from glmserve.executor.machine import Machine, Worker
 
 
@@ -165,9 +166,15 @@ class WorkerGroup:
             return Loss(reasons[0], 0)
         for worker, reason in zip(self._workers, reasons, strict=True):
             if worker.was_hung:  # or it waited for a rank that hung
-                return Loss(reason, None)
+                return self._hang(reason)
         rank = self._first_ended(ended)
         return Loss(f"lost its rank {rank}, which {reasons[rank]}", rank)
+
+    def _hang(self, reason: str) -> Loss:
+        """How the group ended because a step or loading took too long."""
+        loaded = all(worker.connection.ready.done() for worker in self._workers)
+        rank = hung_rank(self.steps_done, self._width) if loaded else None
+        return Loss(reason if rank is None else f"lost its rank {rank}, which {reason}", rank)
 
     def _first_ended(self, ended: Sequence[bool]) -> int:
         """The rank that ended by itself, not because it missed another."""
