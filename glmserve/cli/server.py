@@ -11,6 +11,7 @@ import secrets
 import signal
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from starlette.applications import Starlette
 from glmserve.api import ServerContext, create_app
 from glmserve.api.answering.unfinished import finish_unfinished
 from glmserve.api.http.body import BodyMemory
+from glmserve.api.operator.access_log import AccessLog
 from glmserve.cli.announce import LoadingBar, announce
 from glmserve.cli.http_server import HttpServer
 from glmserve.cli.journal import open_journal
@@ -159,7 +161,8 @@ async def _run(
     tls: ssl.SSLContext | None,
 ) -> int:
     """Answer HTTP at once, and load the model meanwhile. Returns the exit code."""
-    app = create_app(context)
+    log = AccessLog(sys.stdout, context.config.access_log) if context.config.access_log else None
+    app = create_app(context, [log] if log is not None else [])
     server = _Server(context.engine, app, limits, tls, status, drain_timeout)
     signals = set()
 
@@ -183,6 +186,8 @@ async def _run(
         with contextlib.suppress(asyncio.CancelledError):
             await supervisor
         await context.close()
+        if log is not None:
+            log.close()
     return INTERRUPTED if signal.SIGINT in signals and not is_up.is_set() else 0
 
 

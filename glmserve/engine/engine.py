@@ -148,7 +148,7 @@ class Engine:
             )
         scheduler = self._scheduler = Scheduler(self._config, limits, hash_key=self._hash_key)
         steps = self._steps = StepPipeline(self._executor, scheduler, self._streams, self.stats)
-        self.stats.watch(lambda: scheduler.stats, limits.num_blocks)
+        self.stats.watch(lambda: scheduler.stats, self._info)
         await self._supervisor.smoke_test(limits)
         self._tasks.add(asyncio.create_task(self._run(scheduler, steps, limits)))
         self._watch_executor(steps)

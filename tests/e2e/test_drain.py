@@ -25,7 +25,8 @@ async def one_running_one_waiting(server: ServerProcess) -> AsyncIterator[tuple[
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
 
         async def metric(name: str) -> bool:
-            return f"glmserve_requests_{name} 1.0" in (await client.get("/metrics")).text
+            text = (await client.get("/metrics")).text
+            return f'glmserve_requests_{name}{{model_name="glm-tiny"}} 1.0' in text
 
         tasks = []
         for name in ("running", "waiting"):
