@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from glmserve.cli.group import group as group_module
 from glmserve.cli.group.group import read_group
 from glmserve.cli.group.key import read_group_key
 from glmserve.cli.group.layout import read_layout
@@ -162,6 +163,38 @@ def test_only_one_machine_does_without_a_key() -> None:
     options = build_parser().parse_args(["serve", *line.split(), "192.0.2.1:1"])
     with pytest.raises(OptionError, match="openssl rand -hex 32"):
         read_group(options, runner, {})
+
+
+@pytest.mark.parametrize(
+    ("line", "size", "machines"),
+    [
+        ("--num-machines 2 --machine-rank 1 --leader localhost:1", 4, 2),
+        ("--executor lws --leader localhost:1", 8, 2),
+        ("--executor torchrun --leader localhost:1", 4, 2),
+    ],
+)
+def test_the_doctor_plans_for_the_ranks_of_one_machine(line: str, size: int, machines: int) -> None:
+    options = build_parser().parse_args(["doctor", *line.split()])
+    runner = RunnerConfig(checkpoint="", tensor_parallel_size=size)
+    group = read_group(
+        options, runner, {**TORCHRUN, **LWS, "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    )
+    assert group is not None
+    assert group.planned(runner).num_machines == machines
+
+
+def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = build_parser().parse_args(["serve", "--executor", "ray"])
+    monkeypatch.setattr(group_module, "find_spec", lambda name: None)
+    with pytest.raises(OptionError, match=r"pip install 'glmserve\[ray\]'"):
+        read_group(options, RunnerConfig(checkpoint=""), {})
+
+
+def test_ray_chooses_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = build_parser().parse_args(["serve", "--executor", "ray"])
+    monkeypatch.setattr(group_module, "find_spec", lambda name: name)
+    with pytest.raises(OptionError, match="--threads says how many CPUs each rank reserves"):
+        read_group(options, RunnerConfig(checkpoint="", cpus=(0,)), {})
 
 
 def test_an_unknown_name_is_another_machine() -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+
+import msgspec
 
 from glmserve.contract.shard import WHOLE
 from glmserve.contract.wire import decode_json
 from glmserve.machines.layout import Layout
 from glmserve.machines.member import Member, describe
 from glmserve.machines.ray.order import ActorOrder
+from glmserve.process.npu_environment import npu_environment
 
 
 class MemberActor:
@@ -36,6 +40,8 @@ class MemberActor:
             noun="actor",
             stays=False,
         )
-        info = describe(layout, own.order.config)
+        # Ray names the NPUs of an actor in its environment.
+        config = msgspec.structs.replace(own.order.config, npu=npu_environment(os.environ))
+        info = describe(layout, config)
         key = bytes.fromhex(own.order.key)
         asyncio.run(Member(layout, info, key, on_loopback=False).run())

@@ -9,12 +9,11 @@ import os
 import secrets
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from glmserve.config import RunnerConfig
 from glmserve.contract.wire import decode_json, encode_json
-from glmserve.errors import OptionError, StartupError
+from glmserve.errors import StartupError
 from glmserve.executor.machine import Machine
 from glmserve.machines.layout import Layout
 from glmserve.machines.leader import Leader
@@ -37,16 +36,10 @@ class RayMachines:
         timeout: seconds of silence after which an actor is taken for lost.
 
     Raises:
-        OptionError: Ray is not installed.
         CheckpointError: the checkpoint cannot be read.
     """
 
     def __init__(self, config: RunnerConfig, timeout: float) -> None:
-        if find_spec("ray") is None:
-            raise OptionError(
-                "--executor ray needs the package ray, here and on all machines of the cluster; "
-                "pip install 'glmserve[ray]'"
-            )
         key = secrets.token_bytes(32)
         listener = listen(0, on_loopback=False)
         port = listener.getsockname()[1]
