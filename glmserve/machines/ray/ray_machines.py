@@ -85,7 +85,9 @@ class RayMachines:
     async def close(self) -> None:
         """See Machines."""
         await self._leader.close()
-        if self._launcher is not None:
+        if self._launcher is not None and self._launcher.returncode is None:
+            if self._report.waiting:
+                self._launcher.kill()  # it has no actors
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._launcher.wait(), _STOP_TIMEOUT)
             if self._launcher.returncode is None:
