@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import socket
+from pathlib import Path
 
 from glmserve import __version__
 from glmserve.config import RunnerConfig
@@ -17,6 +18,7 @@ from glmserve.machines.layout import Layout
 from glmserve.machines.likeness import fingerprint_of
 from glmserve.machines.link import Link, LinkError
 from glmserve.machines.session import Session
+from glmserve.model_config import read_model_config
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ def describe(layout: Layout, config: RunnerConfig) -> MemberInfo:
     Raises:
         CheckpointError: the checkpoint cannot be read here.
     """
+    read_model_config(Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint)
     return MemberInfo(
         version=__version__,
         number=layout.number,

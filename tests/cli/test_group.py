@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from glmserve.cli.group import group as group_module
 from glmserve.cli.group.group import read_group
 from glmserve.cli.group.key import read_group_key
 from glmserve.cli.group.layout import read_layout
+from glmserve.cli.group.start import machines_of, run_member
 from glmserve.cli.main import build_parser
-from glmserve.config import RunnerConfig
+from glmserve.config import EMBEDDED_CHECKPOINT, RunnerConfig
 from glmserve.contract.shard import Shard
-from glmserve.errors import OptionError
+from glmserve.errors import CheckpointError, OptionError
 from glmserve.machines.layout import Layout, is_loopback
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "host-a", "MASTER_PORT": "1000"}
@@ -163,6 +165,28 @@ def test_only_one_machine_does_without_a_key() -> None:
     options = build_parser().parse_args(["serve", *line.split(), "192.0.2.1:1"])
     with pytest.raises(OptionError, match="openssl rand -hex 32"):
         read_group(options, runner, {})
+
+
+def test_the_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        line = f"--num-machines 2 --machine-rank 0 --leader {address}"
+        options = build_parser().parse_args(["serve", *line.split()])
+        runner = RunnerConfig(checkpoint=str(EMBEDDED_CHECKPOINT), tensor_parallel_size=2)
+        group = read_group(options, runner, {})
+        assert group is not None
+        with pytest.raises(OptionError, match=r"address already in use; give another one by --lea"):
+            machines_of("auto", group, runner, 10)
+
+
+def test_a_member_without_the_checkpoint() -> None:
+    line = "--num-machines 2 --machine-rank 1 --leader 127.0.0.1:1"
+    options = build_parser().parse_args(["serve", *line.split()])
+    runner = RunnerConfig(checkpoint="/missing", tensor_parallel_size=2)
+    group = read_group(options, runner, {})
+    assert group is not None
+    with pytest.raises(CheckpointError, match="^/missing: no such file or folder"):
+        run_member(group, runner)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import signal
 
 from glmserve import __version__
@@ -48,8 +50,8 @@ def lead(group: MachineGroup, runner: RunnerConfig) -> Leader:
     except OSError as error:
         raise OptionError(
             f"cannot listen on port {port} for the other machines: "
-            f"{(error.strerror or str(error)).lower()}; give another one by --leader HOST:PORT on "
-            "each machine"
+            f"{os.strerror(error.errno or errno.EINVAL).lower()}; give another one by --leader "
+            "HOST:PORT on each machine"
         ) from None
     return Leader(
         group.layout,
