@@ -58,7 +58,9 @@ def main() -> None:
     elif options.hand_over:
         report_hand_overs()
     else:
-        asyncio.run(compare(options))
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "config.json").write_text(json.dumps(make_config(SHAPES[options.shape])))
+            asyncio.run(compare(options, folder))
 
 
 def read_options() -> argparse.Namespace:
@@ -79,29 +81,26 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def compare(options: argparse.Namespace) -> None:
+async def compare(options: argparse.Namespace, checkpoint: str) -> None:
     """Print tokens per second of prompts and of further tokens, and ratios to one process."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "config.json").write_text(json.dumps(make_config(SHAPES[options.shape])))
-        config = RunnerConfig(checkpoint=folder, load_format="dummy", dtype=options.dtype)
-        stages = msgspec.structs.replace(config, pipeline_parallel_size=options.stages)
-        executors = {
-            "one process": ProcessExecutor(config, SupervisionConfig()),
-            f"{options.stages} stages, 1 step": OneStepAtATime(stages, SupervisionConfig()),
-            f"{options.stages} stages, {options.stages} steps": ProcessExecutor(
-                stages, SupervisionConfig()
-            ),
-        }
-        async with AsyncExitStack() as stack:
-            engines = {}
-            for name, executor in executors.items():
-                engine = Engine(executor, SchedulerConfig(), hash_key=b"key")
-                stack.push_async_callback(engine.close)
-                await engine.start(report_nothing)
-                engines[name] = engine
-            print(f"{'batch':>5}{'prompt tokens/s':>17}{'ratio':>7}{'tokens/s':>10}{'ratio':>7}")
-            for batch in options.batch:
-                await compare_batch(options, batch, engines)
+    config = RunnerConfig(checkpoint=checkpoint, load_format="dummy", dtype=options.dtype)
+    count, supervision = options.stages, SupervisionConfig()
+    stages = msgspec.structs.replace(config, pipeline_parallel_size=count)
+    executors = {
+        "one process": ProcessExecutor(config, supervision),
+        f"{count} stages, 1 step": OneStepAtATime(stages, supervision),
+        f"{count} stages, {count} steps": ProcessExecutor(stages, supervision),
+    }
+    async with AsyncExitStack() as stack:
+        engines = {}
+        for name, executor in executors.items():
+            engine = Engine(executor, SchedulerConfig(), hash_key=b"key")
+            stack.push_async_callback(engine.close)
+            await engine.start(report_nothing)
+            engines[name] = engine
+        print(f"{'batch':>5}{'prompt tokens/s':>17}{'ratio':>7}{'tokens/s':>10}{'ratio':>7}")
+        for batch in options.batch:
+            await compare_batch(options, batch, engines)
 
 
 async def compare_batch(

@@ -52,6 +52,7 @@ async def test_8_streams_and_ranks_that_are_killed_and_stopped(
     alone = await expected(*(layout[-2:] if "torch" in layout else ()))
     limits = ("--max-worker-restarts", "100", "--step-timeout", "2")
     with ServerProcess(*PRECISE, *layout, *limits) as server:
+        assert ("layers 3-5, cpu" in server.text) == (PIPELINE[0] in layout)
         kill, stop = signal.SIGKILL, signal.SIGSTOP
         streams, kills = await read_all(server, bodies, 2, seed=5, signals=[kill, kill, stop])
         assert kills == 2
