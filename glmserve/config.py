@@ -21,8 +21,8 @@ KvCacheDType = Literal["auto", "int8", "fp8"]
 AttentionName = Literal["auto", "native", "triton", "xformers", "npu", "atb", "sdpa"]
 CheckpointLayout = Literal["official", "modelslim"]
 CpuKernels = Literal["auto", "native", "torch"]
-GraphTarget = Literal["onnx", "onnxruntime", "openvino"]
-GraphAttention = Literal["lanes", "paged"]
+GraphTarget = Literal["onnx", "onnxruntime", "openvino", "vacc", "compass"]
+GraphAttention = Literal["lanes", "paged", "whole"]
 SplitStrategy = Literal["greedy", "equal", "loose"]
 PipelineSplit = Literal["memory", "equal"]
 
@@ -66,12 +66,14 @@ class CompilationConfig(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     """Folder to write; must be empty or not exist."""
     runtime: GraphTarget
-    """What the graphs are for; `onnx`: standard operators only."""
+    """What the graphs are for; `onnx`: standard operators only; vacc, compass: the compilers of
+    Vastai and of Hexaflake."""
     ptuning_checkpoint: str | None = None
     """P-Tuning v2 prefix: a folder with config.json and weights, or one weights file."""
     attention: GraphAttention
     """lanes: static graphs, and a lane of the cache for each sequence; paged: one dynamic graph
-    over a paged cache, by OpenVINO."""
+    over a paged cache, by OpenVINO; whole: one static graph of a whole context, without a cache,
+    of which Hexaflake's compiler makes base and incremental graphs."""
     dtype: DTypeName = "auto"
     quantization: Quantization | None = None
     """Format for linear weights that the checkpoint does not quantise; None: as they are."""
@@ -89,6 +91,9 @@ class CompilationConfig(msgspec.Struct, frozen=True, kw_only=True):
     rope_scaling: RopeScaling | None = None
     inspectable: bool = False
     """Write a graph whose outputs are all tensors of the model, too."""
+    vendor_scripts: str | None = None
+    """Folder of Hexaflake's published scripts, which compile and combine; None: they are not run.
+    """
 
     @property
     def partial(self) -> str:

@@ -47,7 +47,16 @@ def add_command(commands: Commands) -> None:
         dest="runtime",
         choices=get_args(GraphTarget),
         required=True,
-        help="what executes the graphs; onnx: standard operators only, for other tool chains",
+        help="what executes the graphs; onnx: standard operators only, for other tool chains; "
+        "vacc, compass: what the compilers of Vastai and Hexaflake take, which are called if they "
+        "are installed",
+    )
+    parser.add_argument(
+        "--vendor-scripts",
+        type=Path,
+        metavar="DIR",
+        help="for compass: the folder `compile` of github.com/hexaflakeai/ChatGLM2-6B; its scripts "
+        "compile the folder at once, where the vendor's compiler is installed",
     )
     _add_formats(parser)
     _add_sizes(parser)
@@ -70,7 +79,7 @@ def _add_formats(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--attention",
-        choices=get_args(GraphAttention),
+        choices=("lanes", "paged"),
         help="lanes: static graphs with a cache lane for each sequence, for any chip; "
         "paged: one dynamic graph over a paged cache, for openvino only and its default",
     )
@@ -179,7 +188,8 @@ def _compilation(options: argparse.Namespace) -> CompilationConfig:
     target = checked_target(options.target)
     if options.split == 1 and (options.split_strategy or options.device_memory):
         raise OptionError("--split-strategy and --device-memory are about --split; give it")
-    attention: GraphAttention = options.attention or _usual_attention(options.runtime)
+    _check_vendor(options)
+    attention = _attention(options.attention, options.runtime)
     if attention == "paged":
         _check_paged(options)
     if options.split > 1 and options.inspectable:
@@ -196,6 +206,7 @@ def _compilation(options: argparse.Namespace) -> CompilationConfig:
         device_memory=options.device_memory,
         rope_scaling=options.rope_scaling,
         inspectable=options.inspectable,
+        vendor_scripts=options.vendor_scripts and str(options.vendor_scripts.resolve()),
         ptuning_checkpoint=options.ptuning_checkpoint and str(options.ptuning_checkpoint),
         **{
             name: getattr(options, name)
@@ -205,8 +216,26 @@ def _compilation(options: argparse.Namespace) -> CompilationConfig:
     )
 
 
-def _usual_attention(runtime: GraphTarget) -> GraphAttention:
-    return "paged" if runtime == "openvino" else "lanes"
+def _attention(wanted: GraphAttention | None, runtime: GraphTarget) -> GraphAttention:
+    if runtime == "compass":
+        return "whole"
+    return wanted or ("paged" if runtime == "openvino" else "lanes")
+
+
+def _check_vendor(options: argparse.Namespace) -> None:
+    if options.runtime != "compass":
+        if options.vendor_scripts:
+            raise OptionError("--vendor-scripts is for --for compass; leave it out")
+        return
+    if options.attention:
+        raise OptionError("--attention: Hexaflake's compiler makes its own; leave it out")
+    if options.inspectable:
+        raise OptionError("--inspectable is for graphs over lanes; compass has one of a whole text")
+    if options.split > 1:
+        raise OptionError(
+            "--split: Hexaflake's runtime splits an engine itself, by --device and "
+            "--split-stragety of its demo_ngf_bf16.py; leave it out"
+        )
 
 
 def _check_paged(options: argparse.Namespace) -> None:

@@ -124,7 +124,7 @@ def lane_limits(config: RunnerConfig, manifest: Manifest) -> RunnerLimits:
             "--speculative-tokens: static graphs compute one token of a request in a step; leave "
             "it out"
         )
-    lanes = max(manifest.batch_sizes)
+    lanes, parts = max(manifest.batch_sizes), len(manifest.split)
     slots = lanes * manifest.total_len
     # A worker that replaces another is asked for the same size.
     if config.kv_cache_tokens not in (None, slots) or config.kv_cache_memory is not None:
@@ -142,7 +142,8 @@ def lane_limits(config: RunnerConfig, manifest: Manifest) -> RunnerLimits:
         batch_sizes=manifest.batch_sizes,
         mixes_prefill_and_decode=False,
         prefix_cache=False,
-        resolves_placeholders=True,
+        resolves_placeholders=parts == 1,
+        steps_in_flight=parts,
     )
 
 
@@ -218,8 +219,9 @@ def context_length(config: RunnerConfig, manifest: Manifest) -> int:
 
 
 def threads_of(config: RunnerConfig, default: Callable[..., int], manifest: Manifest) -> int:
-    """Threads of a step."""
-    return config.threads or default(usable_cores(), manifest.weight_bytes)
+    """Threads of each part of the graphs: the parts work at the same time, so they share them."""
+    total = config.threads or default(usable_cores(), manifest.weight_bytes)
+    return max(1, total // max(1, len(manifest.split)))
 
 
 def count_of(number: int, thing: str) -> str:

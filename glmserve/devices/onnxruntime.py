@@ -62,6 +62,6 @@ class OnnxRuntimeDevice:
             dtype=manifest.dtype,
             num_parameters=manifest.num_parameters,
             weight_bytes=manifest.weight_bytes,
-            kv_cache_bytes=model.caches.num_bytes,
+            kv_cache_bytes=model.cache_bytes,
         )
         return lane_runner(model, sampling_ops(config, opened.model), config, info)

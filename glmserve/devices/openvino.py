@@ -164,7 +164,7 @@ def _lane_runner(
         dtype=manifest.dtype,
         num_parameters=manifest.num_parameters,
         weight_bytes=manifest.weight_bytes,
-        kv_cache_bytes=model.caches.num_bytes,
+        kv_cache_bytes=model.cache_bytes,
     )
     return lane_runner(model, sampling_ops(config, opened.model), config, info)
 

@@ -10,6 +10,7 @@ from glmserve.config import GraphTarget, RunnerConfig
 from glmserve.devices.base import Device, DeviceInfo
 from glmserve.errors import DeviceError, OptionError
 from glmserve.graphs.manifest import is_compiled, read_manifest
+from glmserve.graphs.vendor.build import VENDOR_RUNTIMES, refusal_to_serve
 
 ENTRY_POINT_GROUP = "glmserve.devices"
 
@@ -21,6 +22,8 @@ _BUILT_IN = {
     "ascend": "glmserve.devices.ascend:AscendDevice",
     "onnxruntime": "glmserve.devices.onnxruntime:OnnxRuntimeDevice",
     "openvino": "glmserve.devices.openvino:OpenVinoDevice",
+    "vacc": "glmserve.devices.vendor:VaccDevice",
+    "compass": "glmserve.devices.vendor:CompassDevice",
 }
 _AUTO_ORDER = ("cuda", "rocm", "ascend", "cpu")
 
@@ -29,7 +32,7 @@ _BY_RUNTIME: dict[GraphTarget, str] = {
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
 }
-"""The device for folders that were compiled for a runtime."""
+"""The device for folders that were compiled for a runtime; glmserve drives no vendor's."""
 _WITH_PLACE = frozenset(_BY_RUNTIME.values())
 """Devices that `:PLACE` may follow, a device or execution provider of their runtime."""
 
@@ -51,7 +54,10 @@ def device_for(config: RunnerConfig) -> Device:
     folder = Path(config.checkpoint)
     if not is_compiled(folder):
         return select_device(config.device)
-    runtime = read_manifest(folder).runtime
+    manifest = read_manifest(folder)
+    runtime = manifest.runtime
+    if runtime in VENDOR_RUNTIMES:
+        raise OptionError(refusal_to_serve(folder, manifest))
     if config.device == "auto":
         return select_device(_BY_RUNTIME[runtime])
     if config.device.partition(":")[0] not in {*_WITH_PLACE, "null"}:

@@ -8,6 +8,7 @@ import torch
 
 from glmserve.config import CompilationConfig, Quantization, RunnerConfig
 from glmserve.errors import CheckpointError, DeviceError, OptionError
+from glmserve.graphs.vendor.checks import check_vendor
 from glmserve.model_config import ModelConfig
 from glmserve.runner.dtypes import DTYPES, host_dtype, quantization_on_load
 
@@ -18,6 +19,8 @@ _NEEDED = {
     "onnx": ("onnx",),
     "onnxruntime": ("onnx", "onnxruntime"),
     "openvino": ("openvino",),
+    "vacc": ("onnx",),
+    "compass": ("onnx",),
 }
 """Packages that write the graphs."""
 
@@ -29,7 +32,7 @@ def check_packages(compilation: CompilationConfig) -> None:
         DeviceError: one is missing.
     """
     needed = {*_NEEDED[compilation.runtime]}
-    if compilation.attention == "lanes":
+    if compilation.attention != "paged":
         needed.add("onnx")
     if missing := sorted(name for name in needed if find_spec(name) is None):
         extra = "openvino" if compilation.runtime == "openvino" else "onnxruntime"
@@ -57,10 +60,10 @@ def check_compilation(compilation: CompilationConfig, model: ModelConfig) -> Non
             "which graphs have no operator; compile the checkpoint that was quantised, or serve "
             "this with --device ascend or cpu"
         )
-    if model.prefix is not None and compilation.attention == "paged":
+    if model.prefix is not None and compilation.attention != "lanes":
         raise OptionError(
-            "--ptuning-checkpoint: OpenVINO's paged attention has no place for a prefix; add "
-            "--attention lanes"
+            "--ptuning-checkpoint: only graphs over lanes have a place for a prefix; add "
+            "--attention lanes, with --for openvino or onnx"
         )
     total_len = total_length(compilation, model)
     if total_len > model.max_context:
@@ -68,10 +71,11 @@ def check_compilation(compilation: CompilationConfig, model: ModelConfig) -> Non
             f"--total-len {total_len} is more than the {model.max_context} tokens that this "
             "model's config.json allows"
         )
-    if compilation.attention == "lanes" and compilation.prompt_len > total_len:
+    if compilation.attention != "paged" and compilation.prompt_len > total_len:
         raise OptionError(
             f"--prompt-len {compilation.prompt_len} is more than --total-len {total_len}"
         )
+    check_vendor(compilation, model, total_len)
 
 
 def total_length(compilation: CompilationConfig, model: ModelConfig) -> int:
@@ -90,8 +94,8 @@ def dtype_of(compilation: CompilationConfig, model: ModelConfig) -> torch.dtype:
     """
     if compilation.runtime == "openvino":
         return host_dtype(_as_runner_config(compilation), model, fast_bfloat16=True)
-    if compilation.dtype == "auto":
-        return torch.float32
+    if compilation.dtype == "auto" or compilation.runtime == "compass":
+        return torch.float32  # compass: its compiler makes the format that --dtype names
     if compilation.runtime == "onnxruntime" and compilation.dtype == "bfloat16":
         raise OptionError(
             "--dtype bfloat16: onnxruntime's CPU provider has no products in bfloat16; take "
@@ -107,6 +111,8 @@ def quantization_of(compilation: CompilationConfig, model: ModelConfig) -> Quant
         OptionError: the checkpoint is quantised already, or the format has no rounded activations.
     """
     found = quantization_on_load(_as_runner_config(compilation), model)
+    if compilation.runtime == "compass":
+        return None  # its compiler rounds the weights
     if found in ("w8a8", "w4a8") and not _rounds_activations(compilation):
         raise OptionError(
             f"--quantization {found} rounds activations, for which static graphs of standard "

@@ -58,7 +58,7 @@ def _read(folder: Path, progress: ReportProgress) -> Manifest:
         raise CheckpointError(f"{folder}: not a folder of `glmserve compile`")
     manifest = read_manifest(folder)
     if manifest.attention != "lanes":
-        raise OptionError(f"{folder}: its graph is paged and takes any batch; only lanes combine")
+        raise OptionError(f"{folder}: one graph takes any number of sequences; only lanes combine")
     check_files(folder, manifest, progress)
     return manifest
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from glmserve.config import CompilationConfig, Quantization, ReportProgress
+from glmserve.config import CompilationConfig, GraphTarget, Quantization, ReportProgress
 from glmserve.converter.folder import appearing_whole, copy_other_files, write_config
 from glmserve.errors import CheckpointError
 from glmserve.graphs.checks import (
@@ -23,9 +23,18 @@ from glmserve.graphs.checks import (
     total_length,
 )
 from glmserve.graphs.manifest import Manifest, describe_files, is_compiled, write_manifest
-from glmserve.graphs.parameters import store_parameters, store_prefix
+from glmserve.graphs.parameters import (
+    store_parameters,
+    store_prefix,
+    with_rotary_halves,
+)
 from glmserve.graphs.split import parts_of
-from glmserve.graphs.weights_file import WEIGHTS_FILE, StoredWeights, WeightsFile
+from glmserve.graphs.weights_file import (
+    WEIGHTS_FILE,
+    LinearLayout,
+    StoredWeights,
+    WeightsFile,
+)
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.models.parameters import count_parameters
 from glmserve.models.prefix import load_prefix
@@ -34,7 +43,15 @@ from glmserve.ops.base import rope_table
 from glmserve.runner.dtypes import dtype_name
 
 _HOST = torch.device("cpu")
-_PACKAGES = {"onnx": ("onnx",), "onnxruntime": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
+_PACKAGES = {
+    "onnx": ("onnx",),
+    "onnxruntime": ("onnx", "onnxruntime"),
+    "openvino": ("openvino",),
+    "vacc": ("onnx",),
+    "compass": ("onnx",),
+}
+_LAYOUTS: dict[GraphTarget, LinearLayout] = {"onnxruntime": "blocked", "compass": "transposed"}
+"""Of linear weights; of other runtimes they are plain."""
 
 
 def compile_checkpoint(compilation: CompilationConfig, progress: ReportProgress) -> Manifest:
@@ -75,15 +92,21 @@ def _write_weights(
     progress: ReportProgress,
 ) -> StoredWeights:
     path = folder / WEIGHTS_FILE
-    blocked = compilation.runtime == "onnxruntime"
-    with closing(WeightsFile(path, dtype, blocked=blocked)) as file, torch.inference_mode():
+    layout = _LAYOUTS.get(compilation.runtime, "plain")
+    with closing(WeightsFile(path, dtype, layout)) as file, torch.inference_mode():
         parameters = load_weights(model, Path(compilation.source), dtype, _HOST, progress)
+        is_whole = compilation.attention == "whole"
+        if not is_whole:
+            parameters = with_rotary_halves(parameters, model)
         stored = store_parameters(parameters, model, file, quantization)
         # A chunk's padding may reach beyond the last slot.
         length = total_length(compilation, model) + compilation.prompt_len
         rotations = rope_table(model.rope, length, _HOST)
-        stored["rope.cosines"] = file.add(rotations.real)
-        stored["rope.sines"] = file.add(rotations.imag)
+        if is_whole:
+            stored["rope.table"] = file.add(torch.view_as_real(rotations))
+        else:
+            stored["rope.cosines"] = file.add(rotations.real)
+            stored["rope.sines"] = file.add(rotations.imag)
         if model.prefix is not None:
             stored |= store_prefix(load_prefix(model, model.prefix, dtype), model, file)
     return stored
@@ -104,9 +127,18 @@ def _write_graphs(
         from glmserve.graphs.openvino_graphs import write_openvino_graphs
 
         return write_openvino_graphs(model, weights, folder)
+    total_len = total_length(compilation, model)
+    if compilation.attention == "whole":
+        from glmserve.graphs.vendor import compass
+
+        return [*compass.write_files(compilation, model, weights, total_len, folder), WEIGHTS_FILE]
     from glmserve.graphs.onnx_graphs import write_onnx_graphs
 
     graphs = write_onnx_graphs(compilation, model, weights, dtype, quantization, parts, folder)
+    if compilation.runtime == "vacc":
+        from glmserve.graphs.vendor import vacc
+
+        vacc.write_files(compilation, model, graphs, quantization, total_len, folder)
     return [*graphs, WEIGHTS_FILE]
 
 

@@ -44,7 +44,7 @@ class LaneInspector:
         inputs = {
             "input_ids": self._token_ids,
             "past_lengths": self._past_lengths,
-            **self._caches.inputs(slice(0, self._model.num_layers), lane, 1),
+            **self._caches.inputs(lane, 1),
         }
         outputs = {"new_keys": self._new_keys, "new_values": self._new_values, **self._tensors}
         call = self._graph.bind(inputs, outputs)

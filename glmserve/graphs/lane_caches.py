@@ -15,14 +15,17 @@ _INFINITE = 0x7F80  # the exponent of bfloat16's infinities and NaNs
 
 
 class LaneCaches:
-    """The caches of all layers and lanes. Slots behind a lane's tokens hold finite numbers.
+    """The caches of some layers and all lanes. Slots behind a lane's tokens hold finite numbers.
 
     Args:
         dtype: name of the numbers' dtype.
     """
 
-    def __init__(self, model: ModelConfig, lanes: int, total_len: int, dtype: str) -> None:
-        lead = (model.num_layers, lanes, model.num_kv_heads)
+    def __init__(
+        self, model: ModelConfig, layers: range, lanes: int, total_len: int, dtype: str
+    ) -> None:
+        self._layers = layers
+        lead = (len(layers), lanes, model.num_kv_heads)
         self.keys: Array = np.zeros((*lead, model.head_dim, total_len), NUMPY_TYPES[dtype])
         self.values: Array = np.zeros((*lead, total_len, model.head_dim), NUMPY_TYPES[dtype])
         self._spoiled = np.zeros(lanes, dtype=np.bool_)
@@ -32,13 +35,13 @@ class LaneCaches:
         """Of all caches."""
         return self.keys.nbytes + self.values.nbytes
 
-    def inputs(self, layers: slice, first: int, count: int) -> dict[str, Array]:
-        """The graph's inputs that are caches, of some layers and lanes first..first+count-1."""
+    def inputs(self, first: int, count: int) -> dict[str, Array]:
+        """The graph's inputs that are caches, of lanes first..first+count-1."""
         lanes = slice(first, first + count)
         found = {}
-        for layer in range(layers.start, layers.stop):
-            found[f"keys.{layer}"] = self.keys[layer, lanes]
-            found[f"values.{layer}"] = self.values[layer, lanes]
+        for number, layer in enumerate(self._layers):
+            found[f"keys.{layer}"] = self.keys[number, lanes]
+            found[f"values.{layer}"] = self.values[number, lanes]
         return found
 
     def begin(self, lane: int) -> None:
@@ -64,9 +67,7 @@ class LaneCaches:
         self.values[:, lane, :, start:end] = values
         self._spoiled[lane] |= not (_are_finite(keys) and _are_finite(values))
 
-    def append_one(
-        self, lanes: Sequence[int], slots: Sequence[int], keys: Array, values: Array
-    ) -> None:
+    def append_one(self, lanes: Sequence[int], slots: Array, keys: Array, values: Array) -> None:
         """Write the K and V of one token of several sequences.
 
         Args:

@@ -5,7 +5,10 @@ A block is a lane: it holds a whole context, so a sequence's block table is one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +19,12 @@ from torch import Tensor
 from glmserve.contract.step import ScheduledSequence, StepInput, unpack_int32
 from glmserve.graphs import names
 from glmserve.graphs.inspection import LaneInspector
-from glmserve.graphs.lane_caches import LaneCaches
+from glmserve.graphs.lane_call import LaneCall, PartResult
+from glmserve.graphs.lane_part import LanePart
+from glmserve.graphs.lane_pipeline import LanePipeline
 from glmserve.graphs.lane_shape import LaneShape
 from glmserve.graphs.manifest import Manifest
-from glmserve.graphs.session import Array, BoundGraph, Graph, GraphRuntime
+from glmserve.graphs.session import Array, Graph, GraphRuntime
 from glmserve.graphs.step_result import StepResult
 from glmserve.model_config import ModelConfig
 
@@ -38,30 +43,45 @@ class LaneModel:
         model: ModelConfig,
         runtimes: Sequence[GraphRuntime],
     ) -> None:
-        lanes, total_len = max(manifest.batch_sizes), manifest.total_len
-        self.caches = LaneCaches(model, lanes, total_len, manifest.dtype)
+        total_len = manifest.total_len
+        shapes = {names.BASE: LaneShape(1, manifest.prompt_len, total_len)}
+        for size in manifest.batch_sizes:
+            shapes[names.incremental(size)] = LaneShape(size, 1, total_len)
+        self._chunk = manifest.prompt_len
+        self._sizes = sorted(manifest.batch_sizes)
         self._hidden_size = model.hidden_size
-
-        def load(graph: str, shape: LaneShape) -> _Calls:
-            files = names.parts(graph, len(manifest.split))
-            loaded = [r.load(folder / f) for r, f in zip(runtimes, files, strict=True)]
-            return _Calls(loaded, manifest.split, model, shape, self.caches)
-
-        self._base = load(names.BASE, LaneShape(1, manifest.prompt_len, total_len))
-        self._incremental = {
-            size: load(names.incremental(size), LaneShape(size, 1, total_len))
-            for size in manifest.batch_sizes
-        }
+        count = len(runtimes)
+        self._parts = [
+            LanePart(folder, number, count, layers, model, shapes, manifest.dtype, runtime)
+            for number, (layers, runtime) in enumerate(
+                zip(_ranges(manifest.split), runtimes, strict=True)
+            )
+        ]
+        self._pipeline = LanePipeline(self._parts)
         self._head = _Head(runtimes[-1].load(folder / names.HEAD), model)
         self.inspector: LaneInspector | None = None
         """None: the folder has no inspection graph."""
         if names.INSPECTION in manifest.files:
             graph = runtimes[0].load(folder / names.INSPECTION)
-            self.inspector = LaneInspector(graph, model, self.caches, manifest.prompt_len)
+            caches = self._parts[0].caches
+            self.inspector = LaneInspector(graph, model, caches, manifest.prompt_len)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Of all caches."""
+        return sum(part.caches.num_bytes for part in self._parts)
 
     def run(self, step: StepInput) -> StepResult:
-        """Compute a step. Its decodes go together, its chunks of prompts one after the other."""
-        results: dict[int, _Rows] = {}
+        """Compute a step."""
+        return self.begin(step)()
+
+    def begin(self, step: StepInput) -> Callable[[], StepResult]:
+        """Begin a step: its decodes go together, its chunks of prompts one after the other.
+
+        Returns:
+            A function that waits for the result.
+        """
+        results: dict[int, Callable[[], _Rows]] = {}
         decodes = [i for i, s in enumerate(step.sequences) if len(s.token_ids) == 1]
         if decodes:
             rows = self._decode([step.sequences[i] for i in decodes])
@@ -69,62 +89,53 @@ class LaneModel:
         for i, sequence in enumerate(step.sequences):
             if i not in results:
                 results[i] = self._read(sequence)
-        logits = [results[i].logits for i, s in enumerate(step.sequences) if s.sampling]
-        hidden = [results[i].hidden for i, s in enumerate(step.sequences) if s.is_read_whole]
-        return StepResult(
-            torch.from_numpy(np.stack(logits)) if logits else None,
-            torch.from_numpy(np.concatenate(hidden) if hidden else self._nothing()),
-        )
+        return partial(self._result, step, [results[i] for i in range(len(step.sequences))])
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The output layer: [n, H] to float32 [n, V]."""
         return torch.from_numpy(self._head.run(hidden.numpy()))
 
-    def _nothing(self) -> Array:
-        return np.zeros((0, self._hidden_size), np.float32)
+    def close(self) -> None:
+        """End the threads of the parts."""
+        self._pipeline.close()
 
-    def _decode(self, sequences: Sequence[ScheduledSequence]) -> list[_Rows]:
+    def _result(self, step: StepInput, waiting: Sequence[Callable[[], _Rows]]) -> StepResult:
+        rows = [wait() for wait in waiting]
+        both = list(zip(step.sequences, rows, strict=True))
+        logits = [found.logits for s, found in both if s.sampling]
+        hidden = [found.hidden for s, found in both if s.is_read_whole]
+        nothing = np.zeros((0, self._hidden_size), np.float32)
+        return StepResult(
+            torch.from_numpy(np.stack(logits)) if logits else None,
+            torch.from_numpy(np.concatenate(hidden) if hidden else nothing),
+        )
+
+    def _decode(self, sequences: Sequence[ScheduledSequence]) -> list[Callable[[], _Rows]]:
         """One token of each sequence, by the smallest graph that holds all their lanes."""
         lanes = [_lane(sequence) for sequence in sequences]
-        for sequence, lane in zip(sequences, lanes, strict=True):
-            if sequence.start == 0:
-                self.caches.begin(lane)
-        first, last = min(lanes), max(lanes)
-        size = next(size for size in sorted(self._incremental) if last - first < size)
-        call = self._incremental[size].at(min(first, len(self.caches.keys[0]) - size))
-        places = [lane - call.first for lane in lanes]
-        starts = [sequence.start for sequence in sequences]
-        call.past_lengths[:] = 0
-        call.past_lengths[places] = starts
-        call.token_ids[places, 0] = [sequence.token_ids[0] for sequence in sequences]
-        call.run()
-        keys, values = call.new_keys[..., 0], call.new_values[..., 0, :]  # [layers, B, Hkv, D]
-        self.caches.append_one(lanes, starts, keys[:, places], values[:, places])
-        return [
-            _Rows(call.logits[place].copy(), call.hidden[place : place + 1].copy())
-            for place in places
-        ]
+        span = max(lanes) - min(lanes)
+        size = next(size for size in self._sizes if span < size)
+        first = min(*lanes, self._sizes[-1] - size)
+        places = [lane - first for lane in lanes]
+        token_ids, past_lengths = np.zeros((size, 1), np.int64), np.zeros(size, np.int64)
+        token_ids[places, 0] = [sequence.token_ids[0] for sequence in sequences]
+        past_lengths[places] = [sequence.start for sequence in sequences]
+        call = LaneCall(names.incremental(size), first, token_ids, past_lengths, places, 1)
+        done = self._pipeline.begin(call)
+        return [partial(_row, done, place) for place in places]
 
-    def _read(self, sequence: ScheduledSequence) -> _Rows:
+    def _read(self, sequence: ScheduledSequence) -> Callable[[], _Rows]:
         """A chunk of a prompt, by as many calls of the base graph as it takes."""
-        lane, chunk = _lane(sequence), self._base.shape.tokens
-        call = self._base.at(lane)
-        hidden = []
+        lane, chunk = _lane(sequence), self._chunk
+        calls: list[tuple[int, Future[PartResult]]] = []
         for offset in range(0, len(sequence.token_ids), chunk):
             part = sequence.token_ids[offset : offset + chunk]
-            start, count = sequence.start + offset, len(part)
-            if start == 0:
-                self.caches.begin(lane)
-            call.token_ids[0, :count] = part
-            call.past_lengths[0] = start
-            call.last[0] = count - 1
-            call.run()
-            self.caches.append(
-                lane, start, call.new_keys[:, 0, ..., :count], call.new_values[:, 0, :, :count]
-            )
-            if sequence.is_read_whole:
-                hidden.append(call.hidden[:count].copy())
-        return _Rows(call.logits[0].copy(), np.concatenate(hidden) if hidden else self._nothing())
+            token_ids = np.zeros((1, chunk), np.int64)
+            token_ids[0, : len(part)] = part
+            past_lengths = np.array([sequence.start + offset])
+            call = LaneCall(names.BASE, lane, token_ids, past_lengths, [0], len(part))
+            calls.append((len(part), self._pipeline.begin(call)))
+        return partial(_last_row, calls)
 
 
 class _Rows(NamedTuple):
@@ -133,99 +144,26 @@ class _Rows(NamedTuple):
     logits: Array
     """float32 [V], after its last token."""
     hidden: Array
-    """float32 [n, H] of its new tokens, if it is scored or pooled."""
+    """float32 [n, H] of its new tokens."""
 
 
-class _Call(NamedTuple):
-    """A graph over some lanes, with its inputs and outputs; see onnx_lanes.py for shapes."""
-
-    parts: list[BoundGraph]
-    first: int
-    """The first lane."""
-    token_ids: Array
-    past_lengths: Array
-    last: Array
-    logits: Array
-    hidden: Array
-    new_keys: Array
-    new_values: Array
-
-    def run(self) -> None:
-        """Execute the parts, one after the other."""
-        for part in self.parts:
-            part.run()
+def _row(done: Future[PartResult], place: int) -> _Rows:
+    """Of a decode."""
+    result = done.result()
+    return _Rows(result.logits[place], result.hidden[place : place + 1])
 
 
-class _Calls:
-    """The calls of one graph for any lanes. They share inputs and outputs but for the caches.
+def _last_row(calls: Sequence[tuple[int, Future[PartResult]]]) -> _Rows:
+    """Of a prompt's chunks: numbers of tokens, and results."""
+    results = [done.result() for _, done in calls]
+    hidden = [r.hidden[:count] for r, (count, _) in zip(results, calls, strict=True)]
+    return _Rows(results[-1].logits[0], np.concatenate(hidden))
 
-    Args:
-        graphs: parts of the graph, in order.
-        split: layers of each part.
-    """
 
-    def __init__(
-        self,
-        graphs: Sequence[Graph],
-        split: Sequence[int],
-        model: ModelConfig,
-        shape: LaneShape,
-        caches: LaneCaches,
-    ) -> None:
-        self.shape = shape
-        self._graphs = graphs
-        self._split = split
-        self._caches = caches
-        self._by_first: dict[int, _Call] = {}
-        lead = (model.num_layers, shape.lanes, model.num_kv_heads)
-        dtype, num_tokens = caches.keys.dtype, shape.lanes * shape.tokens
-        self._token_ids = np.zeros((shape.lanes, shape.tokens), np.int64)
-        self._past_lengths = np.zeros(shape.lanes, np.int64)
-        self._last = np.zeros(1, np.int64)
-        self._streams = [np.zeros((num_tokens, model.hidden_size), dtype) for _ in split[1:]]
-        self._logits = np.zeros((shape.lanes, model.vocab_size), np.float32)
-        self._hidden = np.zeros((num_tokens, model.hidden_size), np.float32)
-        self._new_keys = np.zeros((*lead, model.head_dim, shape.tokens), dtype)
-        self._new_values = np.zeros((*lead, shape.tokens, model.head_dim), dtype)
-
-    def at(self, first: int) -> _Call:
-        """The call for lanes from `first` on."""
-        if first not in self._by_first:
-            self._by_first[first] = _Call(
-                [self._bind(part, first) for part in range(len(self._graphs))],
-                first,
-                self._token_ids,
-                self._past_lengths,
-                self._last,
-                self._logits,
-                self._hidden,
-                self._new_keys,
-                self._new_values,
-            )
-        return self._by_first[first]
-
-    def _bind(self, part: int, first: int) -> BoundGraph:
-        start = sum(self._split[:part])
-        layers = slice(start, start + self._split[part])
-        inputs = {
-            "past_lengths": self._past_lengths,
-            **self._caches.inputs(layers, first, self.shape.lanes),
-        }
-        outputs: dict[str, Array] = {
-            "new_keys": self._new_keys[layers],
-            "new_values": self._new_values[layers],
-        }
-        if part == 0:
-            inputs["input_ids"] = self._token_ids
-        else:
-            inputs["stream_in"] = self._streams[part - 1]
-        if part < len(self._graphs) - 1:
-            outputs["stream_out"] = self._streams[part]
-        else:
-            outputs |= {"logits": self._logits, "hidden": self._hidden}
-            if self.shape.tokens > 1:
-                inputs["last"] = self._last
-        return self._graphs[part].bind(inputs, outputs)
+def _ranges(split: Sequence[int]) -> list[range]:
+    """The layers of each part, by their numbers."""
+    stops = list(accumulate(split))
+    return [range(stop - size, stop) for size, stop in zip(split, stops, strict=True)]
 
 
 class _Head:

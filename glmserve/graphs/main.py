@@ -39,9 +39,12 @@ def _compile(compilation: CompilationConfig) -> None:
     with exit_immediately_on(signal.SIGINT, signal.SIGTERM):  # the imports take seconds
         from glmserve.graphs.compile import compile_checkpoint
         from glmserve.graphs.report import render
+        from glmserve.graphs.vendor.build import VENDOR_RUNTIMES, build
 
     manifest = _with_bar("compiling", partial(compile_checkpoint, compilation))
     print(render(compilation.target, manifest))
+    if manifest.runtime in VENDOR_RUNTIMES:
+        print(build(compilation))
 
 
 def _combine(combination: CombinationConfig) -> None:

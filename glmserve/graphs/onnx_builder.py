@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from glmserve.graphs.onnx_dialect import NEWEST, OnnxDialect
 from glmserve.graphs.weights_file import (
     WEIGHTS_FILE,
     BlockedLinear,
@@ -21,9 +23,9 @@ from glmserve.graphs.weights_file import (
     StoredWeights,
 )
 
-_OPSET = 21  # the first with scales for blocks of columns
-_IR_VERSION = 10  # of that opset
+_AXES_ARE_INPUTS = 18  # opset since which ReduceMean has them so, and Split a number of outputs
 _MICROSOFT = "com.microsoft"
+_VASTAI = "Vastai"
 
 _TYPES: dict[str, int] = {
     "float32": TensorProto.FLOAT,
@@ -45,10 +47,19 @@ class OnnxBuilder:
         weights: places of the parameters in the weights file.
         dtype: name of the activations' dtype.
         rounds_activations: MatMulNBits may round its inputs to 8 bits, block by block.
+        dialect: what the reader of the graph knows.
     """
 
-    def __init__(self, weights: StoredWeights, dtype: str, *, rounds_activations: bool) -> None:
+    def __init__(
+        self,
+        weights: StoredWeights,
+        dtype: str,
+        *,
+        rounds_activations: bool = False,
+        dialect: OnnxDialect = NEWEST,
+    ) -> None:
         self.dtype = dtype
+        self._dialect = dialect
         self._weights = weights
         self._accuracy_level = 4 if rounds_activations else 1
         self._nodes: list[NodeProto] = []
@@ -64,11 +75,14 @@ class OnnxBuilder:
 
     def linear(self, x: str, module: str) -> str:
         stored = self._linear(module)
-        bias = self._optional(f"{module}.bias")
+        bias = self.bias(module)
         if isinstance(stored, BlockedLinear):
             return self._blocked_linear(x, module, stored, bias)
+        if isinstance(stored, CodedLinear) and self._dialect.has_vastai_operators:
+            product = self._per_channel_linear(x, module, stored)
+            return self.add(product, bias) if bias else product
         if isinstance(stored, PlainLinear):
-            weight = self._reference(f"{module}.weight", stored.weight)
+            weight = self.plain_weight(module)
         else:
             weight = self._dequantized(module, stored)
         return self.node("Gemm", x, weight, *([bias] if bias else []), transB=1)
@@ -76,7 +90,7 @@ class OnnxBuilder:
     def rms_norm(self, x: str, module: str, eps: float) -> str:
         exact = self.cast(x, "float32")
         squares = self.node("Pow", exact, self.number(2.0))
-        mean = self.node("ReduceMean", squares, self.integers([-1]), keepdims=1)
+        mean = self.mean(squares)
         root = self.node("Sqrt", self.node("Add", mean, self.number(eps)))
         normed = self.node("Div", exact, root)
         weight = self.cast(self.weight(f"{module}.weight"), "float32")
@@ -91,7 +105,7 @@ class OnnxBuilder:
         return self.cast(normed, self.dtype)
 
     def silu_and_mul(self, x: str) -> str:
-        gate, up = self.nodes("Split", 2, x, axis=-1, num_outputs=2)
+        gate, up = self.halves(x)
         return self.node("Mul", self.node("Mul", gate, self.node("Sigmoid", gate)), up)
 
     def add(self, a: str, b: str) -> str:
@@ -126,6 +140,18 @@ class OnnxBuilder:
             return x
         return self.node("Cast", x, to=_TYPES[dtype])
 
+    def mean(self, x: str) -> str:
+        """The mean over the last axis, which stays with one number."""
+        if self._dialect.opset < _AXES_ARE_INPUTS:
+            return self.node("ReduceMean", x, axes=[-1], keepdims=1)
+        return self.node("ReduceMean", x, self.integers([-1]), keepdims=1)
+
+    def halves(self, x: str) -> list[str]:
+        """The two halves of the last axis."""
+        if self._dialect.opset < _AXES_ARE_INPUTS:
+            return self.nodes("Split", 2, x, axis=-1)
+        return self.nodes("Split", 2, x, axis=-1, num_outputs=2)
+
     def reshape(self, x: str, shape: Shape) -> str:
         """x in another shape."""
         return self.node("Reshape", x, self.integers(shape))
@@ -135,6 +161,17 @@ class OnnxBuilder:
         stored = self._weights[name]
         assert isinstance(stored, StoredArray)
         return self._reference(name, stored)
+
+    def plain_weight(self, module: str) -> str:
+        """The floating point weight of a linear module, as it is stored."""
+        stored = self._linear(module)
+        assert isinstance(stored, PlainLinear)
+        return self._reference(f"{module}.weight", stored.weight)
+
+    def bias(self, module: str) -> str | None:
+        """The bias of a linear module, if it has one."""
+        name = f"{module}.bias"
+        return self.weight(name) if name in self._weights else None
 
     def integers(self, values: Sequence[int]) -> str:
         """A constant int64 [n]."""
@@ -156,10 +193,11 @@ class OnnxBuilder:
         graph = helper.make_graph(
             self._nodes, name, self._inputs, self._outputs, list(self._initializers.values())
         )
-        opsets = [helper.make_opsetid("", _OPSET)]
-        if any(node.domain == _MICROSOFT for node in self._nodes):
-            opsets.append(helper.make_opsetid(_MICROSOFT, 1))
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
+        opsets = [helper.make_opsetid("", self._dialect.opset)]
+        domains = {node.domain for node in self._nodes}
+        opsets += [helper.make_opsetid(domain, 1) for domain in sorted(domains - {""})]
+        version = self._dialect.ir_version
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=version)
         model.producer_name = "glmserve"
         onnx.save_model(model, path)
 
@@ -167,9 +205,6 @@ class OnnxBuilder:
         stored = self._weights[f"{module}.weight"]
         assert not isinstance(stored, StoredArray)
         return stored
-
-    def _optional(self, name: str) -> str | None:
-        return self.weight(name) if name in self._weights else None
 
     def _reference(self, name: str, stored: StoredArray) -> str:
         """An initializer that lies in the weights file."""
@@ -197,6 +232,15 @@ class OnnxBuilder:
             return self.node("DequantizeLinear", codes, scales, axis=0)
         size = stored.codes.shape[1] // groups
         return self.node("DequantizeLinear", codes, scales, axis=1, block_size=size)
+
+    def _per_channel_linear(self, x: str, module: str, stored: CodedLinear) -> str:
+        """x @ (codes * scales)^T, by the operator of the vendor Vastai: int8 codes [N, K], and a
+        scale for each row [N]. Source: llm/chatglm2/README.md in github.com/Vastai/VastModelZOO."""
+        rows, groups = stored.scales.shape
+        assert groups == 1
+        codes = self._reference(f"{module}.codes", stored.codes)
+        scales = self._reference(f"{module}.scales", replace(stored.scales, shape=(rows,)))
+        return self.node("QuantizedLinearPerChannel", x, codes, scales, domain=_VASTAI)
 
     def _blocked_linear(self, x: str, module: str, stored: BlockedLinear, bias: str | None) -> str:
         codes = self._reference(f"{module}.codes", stored.codes)

@@ -13,6 +13,7 @@ from glmserve.graphs import names
 from glmserve.graphs.checks import total_length
 from glmserve.graphs.lane_shape import LaneShape
 from glmserve.graphs.onnx_builder import OnnxBuilder
+from glmserve.graphs.onnx_dialect import NEWEST, VASTAI
 from glmserve.graphs.onnx_lanes import save_head_graph, save_inspection_graph, save_lane_graph
 from glmserve.graphs.weights_file import StoredWeights
 from glmserve.model_config import ModelConfig
@@ -34,7 +35,10 @@ def write_onnx_graphs(
         parts: layers of each part.
     """
     rounds = quantization in ("w8a8", "w4a8")
-    build = partial(OnnxBuilder, weights, dtype_name(dtype), rounds_activations=rounds)
+    dialect = VASTAI if compilation.runtime == "vacc" else NEWEST
+    build = partial(
+        OnnxBuilder, weights, dtype_name(dtype), rounds_activations=rounds, dialect=dialect
+    )
     total_len = total_length(compilation, model)
     shapes = {names.BASE: LaneShape(1, compilation.prompt_len, total_len)}
     for lanes in sorted(set(compilation.batch_sizes)):

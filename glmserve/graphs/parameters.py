@@ -22,14 +22,14 @@ def store_parameters(
     """Write all parameters to the file, one at a time.
 
     Args:
-        parameters: canonical names and tensors, see load_weights.
+        parameters: canonical names and tensors, see load_weights and with_rotary_halves.
         quantization: what plain linear weights are quantised to; None: nothing.
 
     Returns:
         Canonical name to the place in the file. With tied embeddings `output.weight` is that of
         the embedding.
     """
-    packed = pack_parameters(_rotary_halves(parameters, config), config, file, quantization)
+    packed = pack_parameters(parameters, config, file, quantization)
     stored = {
         name: file.add(value) if isinstance(value, Tensor) else value
         for name, value in packed.items()
@@ -51,7 +51,7 @@ def store_prefix(
     return stored
 
 
-def _rotary_halves(
+def with_rotary_halves(
     parameters: Iterable[tuple[str, Tensor]], config: ModelConfig
 ) -> Iterator[tuple[str, Tensor]]:
     """Sort the rows of each query and key head: first all first numbers of the rotated pairs, then

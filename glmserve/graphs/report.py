@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from glmserve.graphs.manifest import Manifest
+from glmserve.graphs.vendor.build import VENDOR_RUNTIMES
 from glmserve.runner.limits import format_bytes
 
 
@@ -16,5 +17,6 @@ def render(target: str, manifest: Manifest) -> str:
         f"weights {weights}, activations {manifest.dtype}; contexts of {manifest.total_len} tokens"
     ]
     lines += [f"{name:24}{format_bytes(entry.size):>12}" for name, entry in manifest.files.items()]
-    lines.append(f"glmserve serve --checkpoint {shlex.quote(target)}")
+    if manifest.runtime not in VENDOR_RUNTIMES:
+        lines.append(f"glmserve serve --checkpoint {shlex.quote(target)}")
     return "\n".join(lines)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -13,6 +14,7 @@ from glmserve.config import RunnerConfig
 from glmserve.contract.step import (
     PLACEHOLDER_TOKEN_ID,
     MaskSource,
+    PendingOutput,
     RunnerInfo,
     ScheduledSequence,
     StepInput,
@@ -58,7 +60,7 @@ class GraphRunner:
         self._answers = StepAnswers(ops, config.vocab_limit, never_sampled)
 
     @torch.inference_mode()
-    def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
+    def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput | PendingOutput:
         """See Runner.
 
         Raises:
@@ -93,6 +95,58 @@ class GraphRunner:
         self._model = None
 
 
+class PipelinedGraphRunner(GraphRunner):
+    """Runs graphs whose parts are on several devices, with a step in each of them.
+
+    Args:
+        model: begins steps without waiting for them.
+        others: see GraphRunner.
+    """
+
+    def __init__(
+        self, model: LaneModel, ops: AnyOps, config: RunnerConfig, info: RunnerInfo
+    ) -> None:
+        super().__init__(model, ops, config, info)
+        self._parts: LaneModel | None = model
+
+    def execute(self, step: StepInput, masks: MaskSource = no_masks) -> PendingOutput:
+        """Begin a step.
+
+        Returns:
+            A function that waits for its output. Such functions are called in the order of steps.
+
+        Raises:
+            RuntimeError: the runner is closed.
+        """
+        if self._parts is None:
+            raise RuntimeError("the runner is closed")
+        result = self._parts.begin(step)
+        constrained = any(i.constrained for s in step.sequences for i in s.sampling_inputs)
+        # Only this thread may wait for masks.
+        given = masks() if constrained else []
+        return partial(self._finish, self._parts, step, result, given)
+
+    @torch.inference_mode()
+    def _finish(
+        self,
+        model: LaneModel,
+        step: StepInput,
+        wait: Callable[[], StepResult],
+        masks: Sequence[bytes],
+    ) -> StepOutput:
+        result = wait()
+        return self._answers.answer(
+            step, result.logits, result.hidden, model.logits, lambda: list(masks)
+        )
+
+    def close(self) -> None:
+        """Wait for steps, and free graphs and caches."""
+        super().close()
+        if self._parts is not None:
+            self._parts.close()
+            self._parts = None
+
+
 class InspectableGraphRunner(GraphRunner):
     """A GraphRunner whose folder has an inspection graph; see InspectableRunner.
 
@@ -121,6 +175,8 @@ def lane_runner(
     model: LaneModel, ops: AnyOps, config: RunnerConfig, info: RunnerInfo
 ) -> GraphRunner:
     """The runner of static graphs."""
+    if info.limits.steps_in_flight > 1:
+        return PipelinedGraphRunner(model, ops, config, info)
     if model.inspector is None:
         return GraphRunner(model, ops, config, info)
     return InspectableGraphRunner(model, ops, config, info, model.inspector.inspect)

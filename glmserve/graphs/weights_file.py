@@ -19,6 +19,7 @@ WEIGHTS_FILE = "weights.bin"
 _ALIGNMENT = 4096
 """Arrays begin at memory pages, so that a runtime can map them."""
 
+LinearLayout = Literal["plain", "blocked", "transposed"]
 StoredFormat = Literal["float32", "float16", "bfloat16", "int8", "int4", "uint8"]
 
 
@@ -35,7 +36,7 @@ class StoredArray:
 
 @dataclass(frozen=True, slots=True)
 class PlainLinear:
-    """A linear weight [N, K], N outputs, of floating point numbers."""
+    """A linear weight [N, K], N outputs, of floating point numbers; [K, N] in a transposed file."""
 
     weight: StoredArray
 
@@ -88,13 +89,14 @@ class WeightsFile:
     Args:
         path: is created.
         scales: dtype of scales.
-        blocked: codes for rounded activations are laid out for MatMulNBits.
+        layout: plain: weights [N, K], N outputs; blocked: the same, and codes for rounded
+            activations are laid out for MatMulNBits; transposed: floating point weights [K, N].
     """
 
-    def __init__(self, path: Path, scales: torch.dtype, *, blocked: bool) -> None:
+    def __init__(self, path: Path, scales: torch.dtype, layout: LinearLayout) -> None:
         self._file: BinaryIO = path.open("xb")
         self._scales = scales
-        self._blocked = blocked
+        self._layout = layout
 
     def close(self) -> None:
         """No array can be added any more."""
@@ -125,8 +127,8 @@ class WeightsFile:
         if isinstance(weight, StaticWeight):
             raise TypeError("graphs do not round activations by calibrated scales")
         if isinstance(weight, Tensor):
-            return PlainLinear(self.add(weight))
-        rounds = self._blocked and weight.activation_bits is not None
+            return PlainLinear(self.add(weight.t() if self._layout == "transposed" else weight))
+        rounds = self._layout == "blocked" and weight.activation_bits is not None
         block_size = _block_size(weight.group_size) if rounds else None
         if block_size is not None:
             return self._add_blocks(weight, block_size)

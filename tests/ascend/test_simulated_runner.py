@@ -15,6 +15,7 @@ from support.ascend_simulator.device import SimulatedAscend, SimulatedDriver, si
 from support.decoding import Decoding
 from support.exhaustive import exhaustive
 from support.golden import FIRST_GENERATION, NAMES, PREFIXES, read_greedy
+from support.slow import slow
 
 
 def load(checkpoint: Path, **options: Any) -> TorchRunner[Any, Any]:
@@ -26,7 +27,7 @@ def load(checkpoint: Path, **options: Any) -> TorchRunner[Any, Any]:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("backend", "chunk"),
-    [("npu", 7), exhaustive("npu", 10_000), exhaustive("atb", 7), ("atb", 10_000)],
+    [("npu", 7), exhaustive("npu", 10_000), exhaustive("atb", 7), slow("atb", 10_000)],
 )
 def test_greedy_text_of_the_original(
     golden_models: Path, name: str, backend: str, chunk: int

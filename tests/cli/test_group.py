@@ -185,7 +185,7 @@ def test_a_member_without_the_checkpoint() -> None:
     runner = RunnerConfig(checkpoint="/missing", tensor_parallel_size=2)
     group = read_group(options, runner, {})
     assert group is not None
-    with pytest.raises(CheckpointError, match="^/missing: no such file or folder"):
+    with pytest.raises(CheckpointError, match=r"^/missing: no such file or folder"):
         run_member(group, runner)
 
 

@@ -18,6 +18,7 @@ LANES = "--total-len 256 --prompt-len 16 --batch-sizes 1,8"
     ("device", "options"),
     [
         ("onnxruntime", LANES),
+        ("onnxruntime", f"{LANES} --split 2"),
         ("openvino", "--dtype float32"),
     ],
 )

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 
 from glmserve.config import EMBEDDED_CHECKPOINT
 from support.ascend_simulator.device import NAME, install
 from support.crashing_worker import long_requests, read_all
 from support.exhaustive import exhaustive
+from support.golden_over_http import check_greedy_ids
 from support.mixed_requests import requests_of_mixed_lengths
 from support.server_process import ServerProcess
 
@@ -41,23 +41,25 @@ async def texts(server: ServerProcess, bodies: list[dict[str, Any]]) -> list[lis
 
 
 @pytest.mark.slow
-async def test_32_streams_from_a_small_cache_are_each_as_on_a_cpu() -> None:
-    """Preemption, chunks beside decodes, cached prefixes (the second time), and drafts."""
+async def test_32_streams_from_a_small_cache_are_each_as_on_a_cpu(
+    glm_tiny: ServerProcess,
+) -> None:
+    """Preemption, chunks beside decodes, drafts, and cached prefixes (the second time)."""
     bodies = [
         body | {"max_tokens": 260 if i < 3 else 20, "ignore_eos": i < 3}  # 9 of 5 blocks at once
         for i, body in enumerate(requests_of_mixed_lengths(32))
     ]
-    with ServerProcess("--dtype", "float32") as server:
-        expected = await texts(server, bodies)  # whose results are batch-invariant
+    expected = await texts(glm_tiny, bodies)  # whose results are batch-invariant
     small = ("--kv-cache-tokens", "640", "--max-model-len", "640", "--max-step-tokens", "128")
-    with ServerProcess(*DEVICE, "--dtype", "float32", *small) as server:
+    drafts = ("--speculative-tokens", "4")
+    with ServerProcess(*DEVICE, "--dtype", "float32", *small, *drafts) as server:
         assert "Ascend910B3" in server.text
         assert await texts(server, bodies) == expected
         assert server.metric("glmserve_preemptions_total") > 0
-    with ServerProcess(*DEVICE, "--dtype", "float32", "--speculative-tokens", "4") as server:
-        assert await texts(server, bodies[3:]) == expected[3:]
+        last = slice(-4, None)
+        assert await texts(server, bodies[last]) == expected[last]
         hits = server.metric("glmserve_prefix_cache_hits_total")
-        assert await texts(server, bodies[3:]) == expected[3:]
+        assert await texts(server, bodies[last]) == expected[last]
         assert server.metric("glmserve_prefix_cache_hits_total") > hits
 
 
@@ -118,18 +120,6 @@ def test_a_checkpoint_in_the_vendors_layout(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", ["glm4_base", exhaustive("glm1_base")])
 def test_greedy_ids_of_the_original(golden_models: Path, model: str) -> None:
-    reference = np.load(golden_models / model / "reference_fp32.npz")
     options = ("--checkpoint", str(golden_models / model), "--skip-tokenizer-init")
     with ServerProcess(*DEVICE, *options, "--dtype", "float32") as server:
-        for i in range(sum(name.startswith("ids_") for name in reference)):
-            greedy = reference[f"greedy_{i}"].tolist()
-            body = {
-                "model": model,
-                "prompt": reference[f"ids_{i}"].tolist(),
-                "max_tokens": len(greedy),
-                "temperature": 0,
-                "ignore_eos": True,
-                "return_token_ids": True,
-            }
-            response = httpx.post(f"{server.url}/v1/completions", json=body, timeout=60)
-            assert response.json()["choices"][0]["token_ids"] == greedy
+        check_greedy_ids(server, golden_models / model)

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.config import EMBEDDED_CHECKPOINT
+from glmserve.config import EMBEDDED_CHECKPOINT, GraphAttention, GraphTarget
+from support.compiled import compile_model
 from support.crashing_worker import read_all
+from support.exhaustive import exhaustive
+from support.golden import NAMES
+from support.golden_over_http import check_greedy_ids
 from support.mixed_requests import requests_of_mixed_lengths
 from support.server_process import ServerProcess
 
@@ -29,7 +33,12 @@ def compiled(target: Path, runtime: str, *options: str) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("runtime", "options"), [("onnxruntime", LANES), ("openvino", ("--dtype", "float32"))]
+    ("runtime", "options"),
+    [
+        ("onnxruntime", (*LANES, "--split", "2")),
+        exhaustive("onnxruntime", LANES),
+        ("openvino", ("--dtype", "float32")),
+    ],
 )
 async def test_32_streams_and_a_killed_worker(
     tmp_path: Path, runtime: str, options: tuple[str, ...]
@@ -37,7 +46,9 @@ async def test_32_streams_and_a_killed_worker(
     pytest.importorskip("onnx")
     pytest.importorskip(runtime)
     target = compiled(tmp_path / "glm-tiny", runtime, *options)
-    bodies = requests_of_mixed_lengths(32)
+    bodies = [
+        body | {"max_tokens": 1 + body["max_tokens"] // 3} for body in requests_of_mixed_lengths(32)
+    ]
     with ServerProcess("--checkpoint", str(target)) as server:
         alone = [(await read_all(server, [body]))[0][0] for body in bodies]
         streams, kills = await read_all(server, bodies, 1, seed=7)
@@ -46,3 +57,32 @@ async def test_32_streams_and_a_killed_worker(
             assert (stream.texts, stream.ends) == (expected.texts, expected.ends)
         server.wait_until_idle()
         assert "Traceback" not in server.text
+
+
+FORMS: list[tuple[GraphTarget, GraphAttention, int]] = [
+    ("openvino", "paged", 1),
+    ("openvino", "lanes", 1),
+    ("onnxruntime", "lanes", 1),
+    ("onnxruntime", "lanes", 2),
+]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "attention", "parts", "name"),
+    [
+        ("openvino", "paged", 1, "glm4_base"),
+        *[exhaustive(*form, name) for form in FORMS for name in NAMES],
+    ],
+)
+def test_greedy_ids_of_the_original(
+    golden_models: Path,
+    tmp_path: Path,
+    runtime: GraphTarget,
+    attention: GraphAttention,
+    parts: int,
+    name: str,
+) -> None:
+    folder, target = golden_models / name, tmp_path / "c"
+    compile_model(folder, target, runtime, attention, dtype="float32", split=parts)
+    with ServerProcess("--checkpoint", str(target), "--skip-tokenizer-init") as server:
+        check_greedy_ids(server, folder)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 
 from support.exhaustive import exhaustive
+from support.golden_over_http import check_greedy_ids
 from support.server_process import ServerProcess
 from support.slow import slow
 
@@ -31,27 +31,13 @@ def test_greedy_ids_equal_the_reference(
     golden_models: Path, model: str, prefix: str | None, step_tokens: int
 ) -> None:
     folder = golden_models / model
-    reference = np.load(golden_models / (prefix or model) / "reference_fp32.npz")
-    number = sum(name.startswith("ids_") for name in reference)
     with ServerProcess(
         *("--checkpoint", str(folder), "--skip-tokenizer-init", "--dtype", "float32"),
         *("--max-step-tokens", str(step_tokens), "--block-size", "4"),
-        *("--served-model-name", "golden"),
         *(("--ptuning-checkpoint", str(golden_models / prefix)) if prefix else ()),
     ) as server:
-        for i in range(number):
-            greedy = reference[f"greedy_{i}"].tolist()
-            body = {
-                "model": "golden",
-                "prompt": reference[f"ids_{i}"].tolist(),
-                "max_tokens": len(greedy),
-                "temperature": 0,
-                "ignore_eos": True,
-                "return_token_ids": True,
-            }
-            for _ in range(2):  # the second time from the prefix cache, if there is one
-                response = httpx.post(f"{server.url}/v1/completions", json=body, timeout=60)
-                assert response.json()["choices"][0]["token_ids"] == greedy
+        # The second time from the prefix cache, if there is one.
+        check_greedy_ids(server, golden_models / (prefix or model), times=2)
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +132,7 @@ def test_the_announced_prompt_of_ids_has_its_marks(golden_models: Path) -> None:
 GREEDY = {"model": "g", "max_tokens": 8, "temperature": 0, "return_token_ids": True}
 
 
+@pytest.mark.slow
 def test_chats_of_the_first_generation(chatglm: ServerProcess, goldens_dir: Path) -> None:
     """A conversation's prompt is the original's, and its answer that of the bare ids."""
     file = goldens_dir / "tokenizers" / "chatglm-6b" / "goldens.json"

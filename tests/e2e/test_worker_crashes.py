@@ -14,6 +14,7 @@ import pytest
 from support.crashing_worker import long_requests, read_all
 from support.device_plugin import install_device
 from support.server_process import ServerProcess, children, is_worker, worker_of
+from support.slow import slow
 
 KILLS = 5
 
@@ -131,7 +132,7 @@ async def test_a_request_that_kills_workers_does_not_kill_the_server(
         assert "this request is given up" in server.text
 
 
-@pytest.mark.parametrize("phase", ["spawning", "loading", "restarting"])
+@pytest.mark.parametrize("phase", [slow("spawning"), "loading", slow("restarting")])
 def test_all_children_die_with_a_killed_server_in_every_phase(phase: str) -> None:
     with ServerProcess("--device", "cpu", wait=phase == "restarting") as server:
         if phase == "restarting":

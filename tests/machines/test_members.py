@@ -38,6 +38,7 @@ from glmserve.machines.member import Member
 from glmserve.request import SamplingParams
 from support.device_plugin import install_device
 from support.server_process import children, is_worker
+from support.slow import slow
 from support.worker_on_thread import drain
 
 KEY = b"secret"
@@ -149,7 +150,7 @@ async def group(
     assert not workers()
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [slow(0), 1])
 async def test_a_worker_that_dies_on_either_machine(
     listener: socket.socket, config: RunnerConfig, rank: int
 ) -> None:

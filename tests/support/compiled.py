@@ -23,7 +23,7 @@ FORMS: list[tuple[GraphTarget, GraphAttention]] = [
     ("openvino", "lanes"),
     ("openvino", "paged"),
 ]
-"""Everything that `glmserve compile` writes."""
+"""Everything that `glmserve compile` writes and glmserve serves."""
 
 
 def compile_model(
