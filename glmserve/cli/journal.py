@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from glmserve.cli.checkpoint_files import checkpoint_file, checkpoint_folders
 from glmserve.config import JournalConfig, RunnerConfig
 from glmserve.errors import CheckpointError
 from glmserve.journal import Journal, Store, fingerprint
+from glmserve.journal.checkpoint_files import checkpoint_file, checkpoint_folders
 from glmserve.model_config import GenerationDefaults, ModelConfig
 from glmserve.text import ChatFormat
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from glmserve.cli import tls
 from glmserve.cli.api_keys import read_admin_key, read_api_keys
 from glmserve.cli.cores import leave_to_worker
-from glmserve.cli.group.group import lead, read_group, run_member
+from glmserve.cli.group.group import read_group
 from glmserve.cli.options import (
     add_access_options,
     add_connection_options,
@@ -71,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
     runner, server = runner_config(options), server_config(options)
     scheduler = scheduler_config(options, server.api_keys.values())
     group = read_group(options, runner, os.environ)
+    with exit_immediately_on(signal.SIGINT):  # imported here: --help need not wait
+        from glmserve.cli.group.start import machines_of, run_member
     if group is not None and not group.layout.is_leader:
         return run_member(group, runner)
     security = tls.server_context(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs)
@@ -90,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
         server,
         connection_config(options),
         journal_config(options),
-        lead(group, runner) if group is not None else None,
+        machines_of(options.executor, group, runner, options.machine_timeout),
         address=Address(options.host, options.port, options.uds),
         drain_timeout=options.drain_timeout,
         record=options.record,

@@ -16,6 +16,7 @@ class InlineExecutor:
     """Runs `build_runner` and all its steps on one thread."""
 
     missing_machine = ""
+    lost_machine = False
 
     def __init__(self, build_runner: Callable[[ReportProgress], Runner]) -> None:
         self._build_runner = build_runner

@@ -68,6 +68,10 @@ class ProcessExecutor:
         return self._machines.missing
 
     @property
+    def lost_machine(self) -> bool:
+        return self._group is not None and self._group.lost_machine
+
+    @property
     def worker_pid(self) -> int | None:
         """Process id of the worker, of rank 0 in a group; None: it was never started."""
         return self._group.pids[0] if self._group else None

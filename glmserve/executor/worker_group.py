@@ -93,6 +93,11 @@ class WorkerGroup:
         return any(worker.connection.lost.is_set() for worker in self._workers)
 
     @property
+    def lost_machine(self) -> bool:
+        """Whether a machine is gone."""
+        return any(worker.lost_machine for worker in self._workers)
+
+    @property
     def steps_done(self) -> list[int]:
         """Number of steps that each rank has done."""
         return [worker.connection.num_steps_done for worker in self._workers]

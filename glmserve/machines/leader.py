@@ -108,8 +108,8 @@ class Leader:
         link = Link(reader, writer)
         try:
             await self._serve(link)
-        except LinkError as error:
-            logger.warning("a connection to the group's port from %s %s", link.peer, error)
+        except LinkError as error:  # of strangers there may be many
+            logger.debug("a connection to the group's port from %s %s", link.peer, error)
         except RefusedError as refusal:
             logger.warning("a member at %s was refused: %s", link.peer, refusal.reason)
         except TimeoutError:

@@ -38,6 +38,7 @@ class LeaderMachine:
         is_first = config.group is not None and config.group.rank == 0
         meeting = self._meeting if is_first else None
         worker = await WorkerProcess.spawn(config, progress, supervision, meeting)
+        self.close_meeting()  # the first worker has the socket
         worker.host = socket.gethostname()
         return worker
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from glmserve.config import RunnerConfig
+from glmserve.errors import CheckpointError
+from glmserve.journal.checkpoint_files import checkpoint_file, checkpoint_folders
+from glmserve.journal.fingerprint import fingerprint
 
 _LOCAL = ("checkpoint", "ptuning_checkpoint", "cpus", "numa_node", "npu", "threads", "debug")
 """Fields that each machine sets for itself."""
@@ -20,6 +23,18 @@ def differences(leader: RunnerConfig, member: RunnerConfig) -> list[str]:
         if name not in (*_LOCAL, *_OF_LEADER)
         and (theirs := getattr(member, name)) != (ours := getattr(leader, name))
     ]
+
+
+def fingerprint_of(config: RunnerConfig) -> str:
+    """Of the files of the model, as they are on this machine.
+
+    Raises:
+        CheckpointError: they cannot be read.
+    """
+    try:
+        return fingerprint(checkpoint_folders(config), [checkpoint_file(config)])
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error}") from None
 
 
 def with_local_options(config: RunnerConfig, local: RunnerConfig) -> RunnerConfig:

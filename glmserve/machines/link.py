@@ -33,7 +33,8 @@ class Link:
     def peer(self) -> str:
         """The other end's address."""
         name = self._writer.get_extra_info("peername")
-        return str(name[0]) if name else "?"
+        # An IPv4 address, as a socket for both versions shows it.
+        return str(name[0]).removeprefix("::ffff:") if name else "?"
 
     def trust(self) -> None:
         """Accept long messages from now on."""

@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
+import socket
+from pathlib import Path
 
+from glmserve import __version__
+from glmserve.config import RunnerConfig
 from glmserve.contract.member import MemberInfo
 from glmserve.errors import StartupError
 from glmserve.machines.handshake import RefusedError, introduce
 from glmserve.machines.layout import Layout
+from glmserve.machines.likeness import fingerprint_of
 from glmserve.machines.link import Link, LinkError
 from glmserve.machines.session import Session
+from glmserve.model_config import read_model_config
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +26,29 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 2.0
 """Seconds between two attempts to reach the leader."""
 _DIAL_TIMEOUT = 10.0
 """Seconds for one attempt, with the handshake."""
+
+
+def describe(layout: Layout, config: RunnerConfig) -> MemberInfo:
+    """What this process has to offer.
+
+    Args:
+        layout: of the group.
+        config: made of this machine's options.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read here.
+    """
+    read_model_config(Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint)
+    return MemberInfo(
+        version=__version__,
+        number=layout.number,
+        count=layout.count,
+        instance=secrets.token_hex(8),
+        host=socket.gethostname(),
+        places=layout.places,
+        config=config,
+        checkpoint=fingerprint_of(config),
+    )
 
 
 class Member:

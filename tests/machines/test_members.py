@@ -20,12 +20,14 @@ from glmserve import __version__
 from glmserve.config import (
     EMBEDDED_CHECKPOINT,
     RunnerConfig,
+    SchedulerConfig,
     SupervisionConfig,
     report_nothing,
 )
 from glmserve.contract.member import AnyMessage, MemberInfo
 from glmserve.contract.shard import Shard
 from glmserve.contract.step import SamplingInput, ScheduledSequence, StepInput
+from glmserve.engine import Engine
 from glmserve.errors import OptionError, StartupError, WorkerLostError
 from glmserve.executor import ProcessExecutor
 from glmserve.machines.layout import Layout
@@ -33,8 +35,11 @@ from glmserve.machines.leader import Leader
 from glmserve.machines.link import Link, LinkError
 from glmserve.machines.meeting import listen
 from glmserve.machines.member import Member
+from glmserve.request import SamplingParams
 from support.device_plugin import install_device
 from support.server_process import children, is_worker
+from support.slow import slow
+from support.worker_on_thread import drain
 
 KEY = b"secret"
 BLOCK = (0).to_bytes(4, "little")
@@ -43,6 +48,7 @@ STEP = StepInput(1, [ScheduledSequence(0, [7], 0, BLOCK, SamplingInput())])
 MEETING = """
 import os, socket
 from glmserve.devices.null import NullDevice
+from glmserve.engine import Engine
 from glmserve.errors import OptionError
 
 class MeetingDevice(NullDevice):
@@ -144,7 +150,7 @@ async def group(
     assert not workers()
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [slow(0), 1])
 async def test_a_worker_that_dies_on_either_machine(
     listener: socket.socket, config: RunnerConfig, rank: int
 ) -> None:
@@ -319,3 +325,54 @@ async def test_a_member_that_dials_again_takes_its_own_place(
         async with running(member_of(listener, info_of(config))):
             await until(lambda: leader._members.get(1) not in (None, first))
     await leader.close()
+
+
+async def test_a_lost_machine_is_no_fault_of_a_request(
+    listener: socket.socket, config: RunnerConfig
+) -> None:
+    """No request is taken for the reason."""
+    executor = ProcessExecutor(config, SupervisionConfig(), leader_of(listener, config))
+    engine = Engine(executor, SchedulerConfig(), hash_key=b"key")
+    async with running(member_of(listener, info_of(config))):
+        await engine.start(report_nothing)
+        expected = await drain(engine.submit([5], SamplingParams(max_tokens=50)))
+        for pid in workers():
+            os.kill(pid, signal.SIGSTOP)  # so that the step does not end
+        stream = engine.submit([5], SamplingParams(max_tokens=50))
+        draining = asyncio.create_task(drain(stream))
+        await asyncio.sleep(0.1)
+    async with running(member_of(listener, info_of(config))):
+        assert await draining == expected
+        assert stream.request.num_crashes == 0
+        await engine.close()
+
+
+@pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 4, b"\0" * 100, b""])
+async def test_strangers_at_the_port_are_sent_away(
+    listener: socket.socket, config: RunnerConfig, said: bytes
+) -> None:
+    async with running(member_of(listener, info_of(config))), group(listener, config) as executor:
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(said)
+        writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+        await executor.submit(STEP)
+
+
+async def test_too_many_silent_strangers(
+    listener: socket.socket, config: RunnerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is let go after a while, so a member gets its turn."""
+    monkeypatch.setattr("glmserve.machines.leader._HANDSHAKE_TIMEOUT", 1.0)
+    monkeypatch.setattr("glmserve.machines.leader._MAX_STRANGERS", 3)
+    leader = leader_of(listener, config)
+    await leader.start()
+    strangers = [await asyncio.open_connection(*listener.getsockname()) for _ in range(5)]
+    assert await strangers[4][0].read() == b""  # at once
+    async with running(member_of(listener, info_of(config))):
+        await leader.gather()
+        assert await strangers[0][0].read() == b""
+        await leader.close()
+    for _, writer in strangers:
+        writer.close()
