@@ -157,7 +157,13 @@ def _lane_runner(
     limits = lane_needs(config, opened.model, manifest).plan(config, opened.model)
     on_cpu = _cpu_properties(manifest, threads)
     runtimes = [OpenVinoRuntime(core, place, on_cpu if place == "CPU" else {}) for place in places]
-    model = LaneModel(opened.folder, manifest, opened.model, runtimes)
+    model = LaneModel(
+        opened.folder,
+        manifest,
+        opened.model,
+        runtimes,
+        at_once=limits.steps_in_flight > 1,
+    )
     info = RunnerInfo(
         limits=limits,
         device=_description(places, threads),
