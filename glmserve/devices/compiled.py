@@ -148,7 +148,7 @@ def lane_limits(config: RunnerConfig, manifest: Manifest) -> RunnerLimits:
 
 
 def named_places(config: RunnerConfig) -> int:
-    """Devices that --device names behind its colon. Parts on several of them work at the same time."""
+    """Devices that --device names behind its colon; parts on several work at the same time."""
     return len(config.device.partition(":")[2].split(","))
 
 

@@ -28,7 +28,7 @@ from glmserve.devices.host import available_memory
 from glmserve.errors import OptionError
 from glmserve.graphs.lanes import LaneModel
 from glmserve.graphs.manifest import Manifest
-from glmserve.graphs.runner import GraphRunner, lane_runner
+from glmserve.graphs.runner import GraphRunner, InspectableGraphRunner, lane_runner
 from glmserve.model_config import ModelConfig
 from glmserve.runner.limits import CacheMemory, MemoryNeeds, plan_limits, step_tokens
 
@@ -145,7 +145,8 @@ def _paged_runner(
         weight_bytes=manifest.weight_bytes,
         kv_cache_bytes=limits.num_blocks * model.block_bytes,
     )
-    return GraphRunner(model, sampling_ops(config, opened.model), config, info)
+    ops = sampling_ops(config, opened.model)
+    return InspectableGraphRunner(model, ops, config, info, model.inspect)
 
 
 def _lane_runner(
