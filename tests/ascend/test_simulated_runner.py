@@ -26,7 +26,14 @@ def load(checkpoint: Path, **options: Any) -> TorchRunner[Any, Any]:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("backend", "chunk"),
-    [("npu", 7), exhaustive("npu", 10_000), exhaustive("atb", 7), ("atb", 10_000)],
+    [
+        ("npu", 7),
+        ("atb", 10_000),
+        exhaustive("npu", 10_000),
+        exhaustive("atb", 7),
+        exhaustive("incre", 7),
+        exhaustive("incre", 10_000),
+    ],
 )
 def test_greedy_text_of_the_original(
     golden_models: Path, name: str, backend: str, chunk: int

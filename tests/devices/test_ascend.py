@@ -17,7 +17,7 @@ from glmserve.devices.registry import load_device, select_device
 from glmserve.errors import DeviceError, OptionError, StartupError
 from glmserve.model_config import read_model_config
 from glmserve.ops.ascend.chip import chip_named
-from glmserve.ops.attention.npu import AtbAttention, NpuAttention
+from glmserve.ops.attention.npu import AtbAttention, IncreAttention, NpuAttention
 from glmserve.ops.attention.npu_int8 import NpuInt8Attention
 from glmserve.ops.attention.sdpa import SdpaAttention
 from support.ascend_simulator.device import SimulatedAscend, SimulatedDriver
@@ -119,6 +119,7 @@ class TestChoices:
         tiny = Path(EMBEDDED)
         assert backend(options(glm2)) is NpuAttention
         assert backend(options(glm2, attention_backend="atb")) is AtbAttention
+        assert backend(options(glm2, attention_backend="incre")) is IncreAttention
         assert backend(options(tiny, kv_cache_dtype="int8")) is NpuInt8Attention
         assert backend(options(glm2, kv_cache_dtype="int8")) is SdpaAttention  # heads of 16
         assert backend(options(glm2, block_size=16)) is SdpaAttention
@@ -130,7 +131,10 @@ class TestChoices:
         [
             ({"attention_backend": "npu", "block_size": 16}, "128, 256, 384 or 512; this is 16"),
             ({"attention_backend": "npu", "kv_cache_dtype": "int8"}, "no multiple of 32"),
-            ({"attention_backend": "triton"}, "not for Ascend NPUs, which have npu, atb and sdpa"),
+            (
+                {"attention_backend": "triton"},
+                "which have npu, incre, atb and sdpa",
+            ),
             ({"deterministic": True}, "order of sums"),
             ({"cpu_kernels": "native"}, "is for the cpu device"),
             ({"quantization": "w4a8"}, "w8a8, int8 and int4 work here"),
@@ -141,8 +145,9 @@ class TestChoices:
         with pytest.raises(OptionError, match=message):
             target(options(glm2, **changed))
 
-    def test_atb_does_not_read_int8(self) -> None:
-        config = options(Path(EMBEDDED), attention_backend="atb", kv_cache_dtype="int8")
+    @pytest.mark.parametrize("name", ["atb", "incre"])
+    def test_only_npu_reads_int8(self, name: str) -> None:
+        config = options(Path(EMBEDDED), attention_backend=name, kv_cache_dtype="int8")
         with pytest.raises(OptionError, match="take npu"):
             target(config)
 
