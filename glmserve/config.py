@@ -328,6 +328,10 @@ class ServerConfig:
     """Number of stored responses of /v1/responses, which later ones can continue; 0: none."""
     seed: int = 0
     """First seed of requests without a seed; each such request takes the next number."""
+    access_log: Literal["text", "json"] | None = None
+    """Form of the lines about answered requests; None: there are none."""
+    metrics_compat: Literal["vllm"] | None = None
+    """The server under whose names /metrics shows the metrics as well."""
 
     @property
     def model_names(self) -> tuple[str, ...]:

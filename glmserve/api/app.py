@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -17,6 +19,7 @@ from glmserve.api.anthropic.errors import PATH as ANTHROPIC_PATH
 from glmserve.api.anthropic.errors import REQUEST_ID_HEADER as ANTHROPIC_ID_HEADER
 from glmserve.api.anthropic.errors import anthropic_error_body
 from glmserve.api.anthropic.handlers import MessagesEndpoint, count_tokens, render_message
+from glmserve.api.http.access import AccessMiddleware, AccessObserver
 from glmserve.api.http.auth import ApiKeyMiddleware
 from glmserve.api.http.body import BodyMemory
 from glmserve.api.http.cors import CorsMiddleware
@@ -53,6 +56,8 @@ from glmserve.api.openai.responses.handlers import (
 from glmserve.api.openai.responses.store import ResponseStore
 from glmserve.api.operator.admin import start_draining, stop_draining
 from glmserve.api.operator.health import live, metrics, ready, version
+from glmserve.api.operator.http_metrics import HttpMetrics
+from glmserve.api.operator.metrics_view import MetricsView, vllm_families
 from glmserve.api.operator.openapi import docs, openapi
 from glmserve.api.tokenizer.info import tokenizer_info
 from glmserve.api.tokenizer.tokens import detokenize, tokenize
@@ -62,8 +67,12 @@ _MOST_LARGEST_BODIES = 64
 """Bodies of the largest size that may be received at the same time; more if they are smaller."""
 
 
-def create_app(context: ServerContext) -> Starlette:
-    """The application that serves this context."""
+def create_app(context: ServerContext, observers: Sequence[AccessObserver] = ()) -> Starlette:
+    """The application that serves this context.
+
+    Args:
+        observers: called with a record of each answered request.
+    """
     store = ResponseStore(context.config.response_store_size)
     responses = ResponsesEndpoint(store)
     endpoints = (ChatEndpoint(), CompletionsEndpoint(), MessagesEndpoint(), ChatBatchEndpoint())
@@ -103,7 +112,7 @@ def create_app(context: ServerContext) -> Starlette:
             Route("/openapi.json", openapi),
             Route("/docs", docs),
         ],
-        middleware=_middleware(context),
+        middleware=_middleware(context, observers),
         exception_handlers={
             GlmserveError: answer_glmserve_error,
             HTTPException: answer_http_error,
@@ -121,14 +130,20 @@ def create_app(context: ServerContext) -> Starlette:
     app.state.unknown_fields = context.unknown_fields
     app.state.responses = store
     app.state.background = BackgroundResponses()
+    app.state.metrics = MetricsView(
+        context.engine.stats.registry,
+        context.config.served_model_name,
+        vllm_families if context.config.metrics_compat else None,
+    )
     return app
 
 
-def _middleware(context: ServerContext) -> list[Middleware]:
+def _middleware(context: ServerContext, observers: Sequence[AccessObserver]) -> list[Middleware]:
     """Outermost first: a layer adds its headers to the answers of the layers behind it."""
-    config = context.config
+    config, count = context.config, HttpMetrics(context.engine.stats.registry)
     layers = [
         Middleware(RequestIdMiddleware, further={ANTHROPIC_PATH: ANTHROPIC_ID_HEADER}),
+        Middleware(AccessMiddleware, observers=[count, *observers]),
         Middleware(PathMiddleware, root_path=config.root_path),
     ]
     if config.cors_origins:  # before the keys: a browser's preflight request carries none

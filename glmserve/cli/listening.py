@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from glmserve.errors import OptionError
+from glmserve.process.service_manager import take_listener
 
 _BACKLOG = 2048
 """Maximum number of connections that wait to be accepted."""
@@ -37,9 +38,17 @@ class Address:
 def listen(address: Address) -> Iterator[socket.socket]:
     """Take the address, before anything heavy happens.
 
+    A socket that the service manager has opened (systemd's socket activation) comes before it.
+
     Raises:
-        OptionError: it is taken or forbidden, or the host is not an address of this machine.
+        OptionError: it is taken or forbidden, the host is not an address of this machine, or the
+            service manager's socket is not one to listen on.
     """
+    inherited = take_listener(os.environ)
+    if inherited is not None:
+        with inherited:
+            yield inherited
+        return
     if address.uds is None:
         with _listen_on_port(address.host, address.port) as listener:
             yield listener

@@ -18,6 +18,7 @@ from glmserve.cli.options import (
     add_http_options,
     add_journal_options,
     add_model_options,
+    add_observation_options,
     add_scheduling_options,
     add_worker_options,
     connection_config,
@@ -53,6 +54,7 @@ def add_command(commands: Commands) -> None:
     add_connection_options(parser)
     add_journal_options(parser)
     add_access_options(parser)
+    add_observation_options(parser)
     add_debug_options(parser)
 
 
@@ -114,6 +116,8 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
         root_path=options.root_path,
         cors_origins=tuple(options.cors_origin or ()),
         seed=options.seed,
+        access_log=options.access_log,
+        metrics_compat=options.metrics_compat,
     )
 
 

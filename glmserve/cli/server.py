@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import gc
 import math
+import os
 import secrets
 import signal
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,14 +24,17 @@ from starlette.applications import Starlette
 from glmserve.api import ServerContext, create_app
 from glmserve.api.answering.unfinished import finish_unfinished
 from glmserve.api.http.body import BodyMemory
+from glmserve.api.operator.access_log import AccessLog
 from glmserve.cli.announce import LoadingBar, announce
 from glmserve.cli.http_server import HttpServer
 from glmserve.cli.journal import open_journal
 from glmserve.cli.listening import Address, listen
 from glmserve.cli.served_model import ServedModel
+from glmserve.cli.service_status import ServiceStatus
 from glmserve.config import (
     ConnectionConfig,
     JournalConfig,
+    LoadProgress,
     SchedulerConfig,
     ServerConfig,
     SupervisionConfig,
@@ -38,6 +43,7 @@ from glmserve.engine import Engine
 from glmserve.errors import StartupError
 from glmserve.executor import Executor, ProcessExecutor
 from glmserve.process.failure import INTERRUPTED
+from glmserve.process.service_manager import ServiceManager
 from glmserve.trace import TraceWriter, TracingExecutor
 
 _ERROR_EVENT_SECONDS = 1
@@ -68,6 +74,7 @@ def serve(
         StartupError: the server cannot start, or its worker died for good.
     """
     model, runner, chat = served.model, served.runner, served.selected.chat
+    manager = ServiceManager.take_from(os.environ)
     with listen(address) as listener:
         processes = ProcessExecutor(runner, supervision_config)
         executor: Executor = processes
@@ -89,7 +96,9 @@ def serve(
         )
         if journal_config is not None:
             context.record_to(open_journal(journal_config, model, runner, chat, served.defaults))
-        return uvloop.run(_run(context, listener, limits, drain_timeout, tls))
+        name = server_config.served_model_name
+        status = ServiceStatus(manager, engine, name, supervision_config)
+        return uvloop.run(_run(context, listener, limits, status, drain_timeout, tls))
 
 
 class _Server(HttpServer):
@@ -105,12 +114,14 @@ class _Server(HttpServer):
         app: Starlette,
         limits: ConnectionConfig,
         tls: ssl.SSLContext | None,
+        status: ServiceStatus,
         drain_timeout: float,
     ) -> None:
         memory: BodyMemory = app.state.body_memory
         grace_period = math.ceil(drain_timeout) + _ERROR_EVENT_SECONDS
         super().__init__(app, limits, tls, memory, grace_period)
         self._engine = engine
+        self._status = status
         self._drain_timeout = drain_timeout
         self._loop: asyncio.AbstractEventLoop | None = None  # while it drains
 
@@ -125,6 +136,7 @@ class _Server(HttpServer):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        self._status.stopping(self._drain_timeout)
         self._engine.drain("this server is shutting down; try another, or later")
         end_of_drain = self._loop.call_later(self._drain_timeout, self._engine.end_streams)
         await super().shutdown(sockets)
@@ -142,12 +154,14 @@ async def _run(
     context: ServerContext,
     listener: socket.socket,
     limits: ConnectionConfig,
+    status: ServiceStatus,
     drain_timeout: float,
     tls: ssl.SSLContext | None,
 ) -> int:
     """Answer HTTP at once, and load the model meanwhile. Returns the exit code."""
-    app = create_app(context)
-    server = _Server(context.engine, app, limits, tls, drain_timeout)
+    log = AccessLog(sys.stdout, context.config.access_log) if context.config.access_log else None
+    app = create_app(context, [log] if log is not None else [])
+    server = _Server(context.engine, app, limits, tls, status, drain_timeout)
     signals = set()
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -162,7 +176,7 @@ async def _run(
         signal.signal(signal.SIGHUP, partial(_drain, server))
     is_up = asyncio.Event()
     tell = partial(announce, context, listener, has_tls=tls is not None)
-    supervisor = asyncio.create_task(_supervise(app, context, server, tell, is_up))
+    supervisor = asyncio.create_task(_supervise(app, context, server, status, tell, is_up))
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -170,6 +184,8 @@ async def _run(
         with contextlib.suppress(asyncio.CancelledError):
             await supervisor
         await context.close()
+        if log is not None:
+            log.close()
     return INTERRUPTED if signal.SIGINT in signals and not is_up.is_set() else 0
 
 
@@ -183,6 +199,7 @@ async def _supervise(
     app: Starlette,
     context: ServerContext,
     server: uvicorn.Server,
+    status: ServiceStatus,
     tell: Callable[[], None],
     is_up: asyncio.Event,
 ) -> None:
@@ -195,23 +212,29 @@ async def _supervise(
     Raises:
         StartupError: the engine could not start, or died.
     """
-    finishing: asyncio.Task[None] | None = None
+    others = [asyncio.create_task(status.watch())]
     try:
         with contextlib.closing(LoadingBar()) as bar:
-            await context.start(bar.update)
+
+            def report(progress: LoadProgress) -> None:
+                bar.update(progress)
+                status.loading(progress)
+
+            await context.start(report)
         # Objects that exist now stay, so the garbage collector need not visit them again.
         gc.collect()
         gc.freeze()
         is_up.set()
+        status.ready()
         with contextlib.suppress(OSError):  # a closed stdout must not stop the server
             tell()
-        finishing = asyncio.create_task(finish_unfinished(context, app.state.endpoints))
+        others.append(asyncio.create_task(finish_unfinished(context, app.state.endpoints)))
         await context.engine.died.wait()
         if server.should_exit:
             return
         cause = context.engine.cause_of_death
         raise StartupError(cause.message if cause else "the engine has died")
     finally:
-        if finishing is not None:
-            finishing.cancel()
+        for task in others:
+            task.cancel()
         server.should_exit = True

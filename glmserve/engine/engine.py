@@ -143,7 +143,7 @@ class Engine:
             )
         scheduler = self._scheduler = Scheduler(self._config, limits, hash_key=self._hash_key)
         steps = self._steps = StepPipeline(self._executor, scheduler, self._streams, self.stats)
-        self.stats.watch(lambda: scheduler.stats, limits.num_blocks)
+        self.stats.watch(lambda: scheduler.stats, self._info)
         await self._supervisor.smoke_test(limits)
         self._tasks.add(asyncio.create_task(self._run(scheduler, steps, limits)))
         self._watch_executor(steps)
@@ -215,6 +215,14 @@ class Engine:
             self._scheduler.add(*unfinished)
             self._steps.work_arrived.set()
         return self._streams.open(requests)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there are requests that have not ended."""
+        if self._scheduler is None:
+            return False
+        stats = self._scheduler.stats
+        return bool(stats.running or stats.waiting)
 
     @property
     def is_draining(self) -> bool:

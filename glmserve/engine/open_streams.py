@@ -67,6 +67,14 @@ class OpenStreams:
             self._observer.arrived([stream.request for stream in opened])
         return streams
 
+    def begin(self, requests: Sequence[Request]) -> None:
+        """Note when requests were first given blocks."""
+        if requests:
+            now = time.perf_counter()
+            for request in requests:
+                stream = self._streams[request.id]
+                stream.begun = stream.begun or now
+
     def deliver(self, updates: list[TokenUpdate]) -> None:
         """Push a step's tokens to their streams."""
         if not updates:
@@ -80,6 +88,7 @@ class OpenStreams:
                 stream.fail(GlmserveError("the model produced numbers that are not finite"))
             else:
                 if stream.last_token is None:
+                    stream.first_token = now
                     self._stats.first_token(now - stream.arrival)
                     self._timer.forget(request.id)
                 else:
@@ -119,7 +128,7 @@ class OpenStreams:
         request = stream.request
         del self._streams[request.id]
         self._timer.forget(request.id)
-        self._stats.request_done(request, now - stream.arrival)
+        self._stats.request_done(stream, now)
         if self._observer is not None:
             self._observer.ended(request)
 

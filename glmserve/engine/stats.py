@@ -8,14 +8,19 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from glmserve import __version__
+from glmserve.contract.step import RunnerInfo
+from glmserve.engine.token_stream import TokenStream
 from glmserve.executor import RankState
-from glmserve.request import FINISH_REASONS, Request
+from glmserve.request import FINISH_REASONS
 from glmserve.scheduler import SchedulerStats
 
 _LATENCY_BUCKETS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 25.0, 60.0),
 )
+_LENGTH_BUCKETS = tuple(2**i for i in range(18))
+"""Tokens: 1 to 131,072."""
 
 
 class EngineStats:
@@ -23,23 +28,35 @@ class EngineStats:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._first_token = Histogram(
-            "glmserve_time_to_first_token_seconds",
-            "From a request's arrival to its first token.",
-            buckets=_LATENCY_BUCKETS,
-            registry=self.registry,
+        self.num_steps = 0
+        """Steps executed."""
+        self._first_token = self._histogram(
+            "time_to_first_token_seconds", "From a request's arrival to its first token."
         )
-        self._inter_token = Histogram(
-            "glmserve_inter_token_latency_seconds",
-            "Between two tokens of one request.",
-            buckets=_LATENCY_BUCKETS,
-            registry=self.registry,
+        self._inter_token = self._histogram(
+            "inter_token_latency_seconds", "Between two tokens of one request."
         )
-        self._request_time = Histogram(
-            "glmserve_request_duration_seconds",
-            "From a request's arrival to its last token.",
-            buckets=_LATENCY_BUCKETS,
-            registry=self.registry,
+        self._token_time = self._histogram(
+            "time_per_output_token_seconds",
+            "Mean of a request: from its first token to its end, by the tokens behind the first.",
+        )
+        self._request_time = self._histogram(
+            "request_duration_seconds", "From a request's arrival to its last token."
+        )
+        self._queue_time = self._histogram(
+            "request_queue_seconds", "From a request's arrival until it was given blocks."
+        )
+        self._prefill_time = self._histogram(
+            "request_prefill_seconds", "From a request's first blocks to its first token."
+        )
+        self._decode_time = self._histogram(
+            "request_decode_seconds", "From a request's first token to its end."
+        )
+        self._prompt_lengths = self._histogram(
+            "request_prompt_tokens", "Prompt tokens of a request.", _LENGTH_BUCKETS
+        )
+        self._output_lengths = self._histogram(
+            "request_output_tokens", "Tokens sampled for a request.", _LENGTH_BUCKETS
         )
         self._prompt_tokens = Counter(
             "glmserve_prompt_tokens", "Prompt tokens of finished requests.", registry=self.registry
@@ -78,9 +95,15 @@ class EngineStats:
             registry=self.registry,
         )
 
-    def watch(self, read: Callable[[], SchedulerStats], num_blocks: int) -> None:
+    def _histogram(
+        self, name: str, documentation: str, buckets: Sequence[float] = _LATENCY_BUCKETS
+    ) -> Histogram:
+        return Histogram(f"glmserve_{name}", documentation, buckets=buckets, registry=self.registry)
+
+    def watch(self, read: Callable[[], SchedulerStats], info: RunnerInfo) -> None:
         """Report the scheduler's numbers at each scrape. They cost nothing between scrapes."""
-        self.registry.register(_SchedulerCollector(read, num_blocks))
+        self.registry.register(_SchedulerCollector(read, info.limits.num_blocks))
+        self.registry.register(_InfoCollector(info))
 
     def watch_ranks(self, read: Callable[[], Sequence[RankState]]) -> None:
         """Report the worker processes at each scrape; a model in one process has rank 0 only."""
@@ -88,6 +111,7 @@ class EngineStats:
 
     def step_done(self, num_tokens: int) -> None:
         """Count a step, and the tokens that it delivered."""
+        self.num_steps += 1
         self._steps.inc()
         self._output_tokens.inc(num_tokens)
 
@@ -108,14 +132,54 @@ class EngineStats:
         """Count a refused request, by its error code."""
         self._refused.labels(code).inc()
 
-    def request_done(self, request: Request, seconds: float) -> None:
-        """Count a request that ended `seconds` after it arrived."""
+    def request_done(self, stream: TokenStream, now: float) -> None:
+        """Count a request that has ended.
+
+        Args:
+            now: clock reading, seconds.
+        """
+        request = stream.request
         self._finished.labels(FINISH_REASONS[request.status]).inc()
         self._prompt_tokens.inc(request.num_prompt_tokens)
         if request.tenant:
             self._tenant_tokens.labels(request.tenant, "prompt").inc(request.num_prompt_tokens)
             self._tenant_tokens.labels(request.tenant, "output").inc(request.num_output_tokens)
-        self._request_time.observe(seconds)
+        self._request_time.observe(now - stream.arrival)
+        self._prompt_lengths.observe(request.num_prompt_tokens)
+        self._output_lengths.observe(request.num_output_tokens)
+        if stream.begun is not None:
+            self._queue_time.observe(stream.begun - stream.arrival)
+        if stream.begun is not None and stream.first_token is not None:
+            self._prefill_time.observe(stream.first_token - stream.begun)
+            decode_time = now - stream.first_token
+            self._decode_time.observe(decode_time)
+            if request.num_output_tokens > 1:
+                self._token_time.observe(decode_time / (request.num_output_tokens - 1))
+
+
+class _InfoCollector(Collector):
+    """Facts that do not change, as labels of gauges that are 1."""
+
+    def __init__(self, info: RunnerInfo) -> None:
+        limits = info.limits
+        self._build = {"version": __version__, "device": info.device, "dtype": info.dtype}
+        self._cache = {
+            "block_size": str(limits.block_size),
+            "num_blocks": str(limits.num_blocks),
+            "kv_cache_bytes": str(info.kv_cache_bytes),
+        }
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        for name, text, labels in (
+            ("build_info", "The server, its device and the dtype of activations.", self._build),
+            ("cache_info", "The KV cache: tokens of a block, blocks, bytes.", self._cache),
+        ):
+            family = GaugeMetricFamily(f"glmserve_{name}", text, labels=list(labels))
+            family.add_metric(list(labels.values()), 1)
+            yield family
 
 
 class _RankCollector(Collector):

@@ -104,6 +104,7 @@ class StepPipeline:
         if step is None:
             return False
         self._in_flight.append(_StepInFlight(step.step_id, self._executor.submit(step)))
+        self._streams.begin(self._scheduler.take_begun())
         return True
 
     def _begin_steps(self) -> None:

@@ -44,6 +44,10 @@ class TokenStream:
         """The requests of all choices of the answer, this one included."""
         self.arrival = arrival
         """Clock reading when the request was submitted, seconds."""
+        self.begun: float | None = None
+        """Clock reading when the request was first given blocks, seconds."""
+        self.first_token: float | None = None
+        """Clock reading when the first token was delivered, seconds."""
         self.last_token: float | None = None
         """Clock reading when the newest token was delivered, seconds."""
         self.on_ready: Callable[[], None] | None = None

@@ -7,12 +7,11 @@ import torch
 
 from glmserve.contract.step import StepInput, unpack_int32
 from glmserve.graphs.lane_caches import LaneCaches
-from glmserve.graphs.onnx_lanes import tensor_widths
 from glmserve.graphs.session import Array, Graph
 from glmserve.graphs.watched_tensors import watched_tensors
 from glmserve.model_config import ModelConfig
 from glmserve.runner.inspection import Observer
-from glmserve.runner.tensor_names import LOGITS
+from glmserve.runner.tensor_names import LOGITS, tensor_widths
 
 
 class LaneInspector:

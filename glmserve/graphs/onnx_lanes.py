@@ -34,6 +34,7 @@ from glmserve.graphs.block import build_final_norm, build_hidden, build_layers
 from glmserve.graphs.lane_shape import LaneShape
 from glmserve.graphs.onnx_builder import OnnxBuilder
 from glmserve.model_config import ModelConfig
+from glmserve.runner.tensor_names import tensor_widths
 
 _LOWEST = -3.0e38
 """Score of a slot that is not visible, in float32: its probability is 0."""
@@ -79,19 +80,6 @@ def save_inspection_graph(
     watch("logits", builder.linear(hidden, "output"))
     attention.add_outputs()
     builder.save(path, path.stem)
-
-
-def tensor_widths(config: ModelConfig) -> dict[str, int]:
-    """Numbers of each token, by the last part of the tensor's name."""
-    hidden = config.hidden_size
-    of_hidden = ("embedding", "input", "input_norm", "dense", "middle", "post_norm", "down")
-    return {
-        **dict.fromkeys((*of_hidden, "stream", "final_norm"), hidden),
-        "attention": config.num_heads * config.head_dim,
-        "gate_up": 2 * config.ffn_size,
-        "activation": config.ffn_size,
-        "logits": config.vocab_size,
-    }
 
 
 def _add_results(builder: OnnxBuilder, config: ModelConfig, shape: LaneShape, stream: str) -> None:

@@ -7,6 +7,8 @@ V vocabulary.
 
 from __future__ import annotations
 
+from glmserve.model_config import ModelConfig
+
 LAYER_TENSORS = (
     "input",  # [T, H]: the residual stream before the layer
     "input_norm",  # [T, H]
@@ -39,3 +41,16 @@ def in_order(num_layers: int) -> list[str]:
     """All names, in the order in which a model computes them."""
     of_layers = (layer_tensor(i, kind) for i in range(num_layers) for kind in LAYER_TENSORS)
     return [EMBEDDING, *of_layers, STREAM, FINAL_NORM, LOGITS]
+
+
+def tensor_widths(config: ModelConfig) -> dict[str, int]:
+    """Numbers of each token in the tensors of a compiled graph, by the last part of the name."""
+    hidden = config.hidden_size
+    of_hidden = ("embedding", "input", "input_norm", "dense", "middle", "post_norm", "down")
+    return {
+        **dict.fromkeys((*of_hidden, "stream", "final_norm"), hidden),
+        "attention": config.num_heads * config.head_dim,
+        "gate_up": 2 * config.ffn_size,
+        "activation": config.ffn_size,
+        "logits": config.vocab_size,
+    }

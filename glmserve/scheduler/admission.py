@@ -19,6 +19,8 @@ class WaitingQueue:
 
     def __init__(self, shares: FairShares) -> None:
         self._shares = shares
+        self.taken: list[Request] = []
+        """Requests that were taken; Scheduler.take_begun empties it."""
         self._heaps: dict[str, list[_Entry]] = {}  # by tenant; no heap is empty
         self._size = 0
 
@@ -57,6 +59,7 @@ class WaitingQueue:
         self._drop_finished(request.tenant)
         self._size -= 1
         request.status = RequestStatus.RUNNING
+        self.taken.append(request)
 
     def _service_order(self, request: Request) -> tuple[int, float, int, int]:
         return request.priority, *self._shares.service_order(request.tenant), request.id

@@ -212,6 +212,11 @@ class Scheduler:
         self._step_id += 1
         return StepInput(self._step_id, plan.sequences)
 
+    def take_begun(self) -> list[Request]:
+        """Requests that were given blocks since the last call, for the first time or again."""
+        begun, self._waiting.taken = self._waiting.taken, []
+        return begun
+
     def update(self, output: StepOutput) -> list[TokenUpdate]:
         """Apply the output of the oldest step in flight. Requests that have ended are skipped."""
         return self._output_processor.apply(self._in_flight.popleft(), output)

@@ -127,8 +127,8 @@ class TestManyChoices:
         assert response.status_code == 400
         assert response.json()["error"]["code"] == "context_length_exceeded"
         metrics = (await client.get("/metrics")).text
-        assert "glmserve_requests_running 0.0" in metrics
-        assert "glmserve_requests_waiting 0.0" in metrics
+        assert 'glmserve_requests_running{model_name="fake"} 0.0' in metrics
+        assert 'glmserve_requests_waiting{model_name="fake"} 0.0' in metrics
 
     async def test_best_of_returns_the_most_likely(self, make_client: Any) -> None:
         """FakeRunner reports a higher probability for lower ids."""

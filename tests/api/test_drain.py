@@ -42,7 +42,9 @@ async def test_what_has_begun_goes_on_and_nothing_else() -> None:
         assert (await client.delete("/admin/drain", headers=KEY)).json() == {"status": "serving"}
         assert (await client.get("/health/ready")).status_code == 200
         assert (await client.post("/v1/completions", json=BODY)).status_code == 200
-        assert "glmserve_kv_blocks_used 0.0" in (await client.get("/metrics")).text
+        assert (
+            'glmserve_kv_blocks_used{model_name="fake"} 0.0' in (await client.get("/metrics")).text
+        )
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])

@@ -137,7 +137,7 @@ async def test_a_stop_string_ends_the_text_before_it(
     assert got == text[: text.index(text[4:7])]
     assert reason == "stop"
     metrics = (await client.get("/metrics")).text
-    assert "glmserve_kv_blocks_used 0.0" in metrics
+    assert 'glmserve_kv_blocks_used{model_name="fake"} 0.0' in metrics
 
 
 async def test_text_held_back_for_a_stop_string_is_not_lost(client: httpx.AsyncClient) -> None:

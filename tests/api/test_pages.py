@@ -67,19 +67,19 @@ async def test_metrics_count_what_happened(client: httpx.AsyncClient) -> None:
     await client.post("/v1/completions", json={"model": "fake", "prompt": "abc", "max_tokens": 5})
     text = (await client.get("/metrics")).text
     for line in (
-        "glmserve_output_tokens_total 5.0",
-        "glmserve_prompt_tokens_total 3.0",
-        "glmserve_time_to_first_token_seconds_count 1.0",
-        "glmserve_inter_token_latency_seconds_count 4.0",
-        'glmserve_requests_finished_total{reason="length"} 1.0',
-        "glmserve_requests_running 0.0",
-        "glmserve_requests_waiting 0.0",
-        "glmserve_preemptions_total 0.0",
-        "glmserve_prefix_cache_queries_total 3.0",
-        "glmserve_prefix_cache_hits_total 0.0",
-        "glmserve_drafted_tokens_total 0.0",
-        "glmserve_accepted_tokens_total 0.0",
-        "glmserve_kv_cache_usage_ratio 0.0",
+        'glmserve_output_tokens_total{model_name="fake"} 5.0',
+        'glmserve_prompt_tokens_total{model_name="fake"} 3.0',
+        'glmserve_time_to_first_token_seconds_count{model_name="fake"} 1.0',
+        'glmserve_inter_token_latency_seconds_count{model_name="fake"} 4.0',
+        'glmserve_requests_finished_total{model_name="fake",reason="length"} 1.0',
+        'glmserve_requests_running{model_name="fake"} 0.0',
+        'glmserve_requests_waiting{model_name="fake"} 0.0',
+        'glmserve_preemptions_total{model_name="fake"} 0.0',
+        'glmserve_prefix_cache_queries_total{model_name="fake"} 3.0',
+        'glmserve_prefix_cache_hits_total{model_name="fake"} 0.0',
+        'glmserve_drafted_tokens_total{model_name="fake"} 0.0',
+        'glmserve_accepted_tokens_total{model_name="fake"} 0.0',
+        'glmserve_kv_cache_usage_ratio{model_name="fake"} 0.0',
     ):
         assert line in text
 
@@ -150,7 +150,7 @@ async def test_metrics_have_the_format_that_was_asked_for(
     response = await client.get("/metrics", headers={"accept": accept})
     assert response.headers["content-type"].startswith(media_type)
     assert ("# EOF" in response.text) == ("openmetrics" in media_type)
-    assert "glmserve_requests_running 0.0" in response.text
+    assert 'glmserve_requests_running{model_name="fake"} 0.0' in response.text
 
 
 async def test_a_proxy_may_keep_or_remove_the_root_path() -> None:

@@ -104,9 +104,14 @@ async def test_tokens_per_minute() -> None:
         assert (longest.status_code, longest.headers["x-should-retry"]) == (429, "false")
         assert "shorten it" in longest.json()["error"]["message"]
         metrics = (await client.get("/metrics", headers=OTHERS)).text
-        assert 'glmserve_requests_refused_total{code="rate_limit_exceeded"} 3.0' in metrics
+        assert (
+            'glmserve_requests_refused_total{code="rate_limit_exceeded",model_name="fake"} 3.0'
+            in metrics
+        )
         for kind, count in (("prompt", 18.0), ("output", 12.0)):
-            name = f'glmserve_tenant_tokens_total{{kind="{kind}",tenant="limited"}}'
+            name = (
+                f'glmserve_tenant_tokens_total{{kind="{kind}",model_name="fake",tenant="limited"}}'
+            )
             assert f"{name} {count}" in metrics
 
 
@@ -243,8 +248,8 @@ class TestQueueTimeout:
             assert (await client.post("/v1/completions", json=BODY)).status_code == 200
             await asyncio.sleep(0.3)
             metrics = (await client.get("/metrics")).text
-            assert "glmserve_requests_waiting 0.0" in metrics
-            assert "glmserve_requests_running 0.0" in metrics
+            assert 'glmserve_requests_waiting{model_name="fake"} 0.0' in metrics
+            assert 'glmserve_requests_running{model_name="fake"} 0.0' in metrics
 
     async def test_what_has_begun_may_take_its_time(self) -> None:
         gate = threading.Event()

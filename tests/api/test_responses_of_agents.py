@@ -325,7 +325,7 @@ class TestBackground:
             assert cancelled["status"] == "cancelled"
             assert (await client.get(path)).json() == cancelled
             metrics = (await client.get("/metrics")).text
-            assert "glmserve_requests_running 0.0" in metrics
+            assert 'glmserve_requests_running{model_name="fake"} 0.0' in metrics
 
     async def test_it_can_be_deleted(self) -> None:
         async with serve(_SlowRunner(ROOMY)) as app, client_of(app) as client:

@@ -213,7 +213,10 @@ async def test_a_client_that_leaves_ends_its_response() -> None:
         await asyncio.sleep(0.05)
         gate.set()
         async with asyncio.timeout(TIMEOUT):
-            while "glmserve_kv_blocks_used 0.0" not in (await client.get("/metrics")).text:
+            while (
+                'glmserve_kv_blocks_used{model_name="fake"} 0.0'
+                not in (await client.get("/metrics")).text
+            ):
                 await asyncio.sleep(0.01)
         ended = app.state.context.engine.stats.registry
         assert ended.get_sample_value("glmserve_requests_finished_total", {"reason": "abort"}) == 1

@@ -14,6 +14,7 @@ import pytest
 from glmserve.contract.step import RunnerLimits
 from support import openai_schemas
 from support.fakes import LIMITS, FakeRunner
+from support.slow import slow
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -91,7 +92,7 @@ def joined(chunks: list[dict[str, Any]], index: int) -> dict[str, Any]:
     return {"content": content, "calls": calls}
 
 
-@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("n", [slow(1), 2])
 @pytest.mark.parametrize("logprobs", LOGPROBS, ids=len)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 async def test_chat(

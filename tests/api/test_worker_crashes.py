@@ -90,4 +90,7 @@ async def test_health_while_there_is_no_worker() -> None:
         executor.may_restart.set()
         assert (await answer).status_code == 200
         assert (await client.get("/health/ready")).json() == {"status": "ready"}
-        assert "glmserve_worker_restarts_total 1.0" in (await client.get("/metrics")).text
+        assert (
+            'glmserve_worker_restarts_total{model_name="fake"} 1.0'
+            in (await client.get("/metrics")).text
+        )

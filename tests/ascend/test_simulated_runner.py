@@ -15,6 +15,7 @@ from support.ascend_simulator.device import SimulatedAscend, SimulatedDriver, si
 from support.decoding import Decoding
 from support.exhaustive import exhaustive
 from support.golden import FIRST_GENERATION, NAMES, PREFIXES, read_greedy
+from support.slow import slow
 
 
 def load(checkpoint: Path, **options: Any) -> TorchRunner[Any, Any]:
@@ -28,7 +29,7 @@ def load(checkpoint: Path, **options: Any) -> TorchRunner[Any, Any]:
     ("backend", "chunk"),
     [
         ("npu", 7),
-        ("atb", 10_000),
+        slow("atb", 10_000),
         exhaustive("npu", 10_000),
         exhaustive("atb", 7),
         exhaustive("incre", 7),

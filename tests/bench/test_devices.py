@@ -28,6 +28,7 @@ def test_medians_and_ratios_of_rounds() -> None:
     assert second.ratio == pytest.approx(0.5)  # of 0.5, 1.5 and 0.5
 
 
+@pytest.mark.slow
 def test_a_matrix_of_two_servers(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     result = subprocess.run(

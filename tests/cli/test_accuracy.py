@@ -18,6 +18,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_few_answers() -> None:
     arguments = "--tokens 300 --dtype float32 --quantization int8 --kv-cache-dtype fp8".split()
     result = run(*arguments, "--device", "cpu")
@@ -33,6 +34,7 @@ def test_a_few_answers() -> None:
     assert "fp8: only the triton attention backend has it" in fp8
 
 
+@pytest.mark.slow
 def test_a_text(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("从前，一个小模型住在安静的服务器里。", encoding="utf-8")
     result = run("--text", str(tmp_path / "text"), "--converted", str(tmp_path), "--device", "cpu")

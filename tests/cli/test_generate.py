@@ -28,6 +28,7 @@ def test_an_answer_and_the_report() -> None:
     assert [line.split()[0] for line in table] == ["tokens", "base", "incremental", "total"]
 
 
+@pytest.mark.slow
 def test_several_prompts() -> None:
     """Each gets what it gets alone."""
     result = run("--prompt", "你好", "hello", "--max-tokens", "12", "--dtype", "float32")
@@ -44,6 +45,7 @@ def test_random_prompts_and_a_constant_output() -> None:
     assert counts == [60, 3 * 8, 60 + 3 * 9]
 
 
+@pytest.mark.slow
 def test_a_text_is_continued() -> None:
     result = run("--prompt", "今天", "--raw", "--max-tokens", "4", "--constant-output")
     assert result.returncode == 0, result.stderr

@@ -52,12 +52,14 @@ def test_a_device_that_differs(golden: Path) -> None:
     assert result.stdout.splitlines()[-1].startswith("different: the log-probabilities")
 
 
+@pytest.mark.slow
 def test_weights_of_four_bits_need_a_tolerance(golden: Path) -> None:
     result = run("compare", str(golden), "--device", "cpu", "--quantization", "int4")
     assert result.returncode == 2
     assert "convert the checkpoint with glmserve convert" in result.stderr
 
 
+@pytest.mark.slow
 def test_ids_and_another_place_of_the_checkpoint(tmp_path: Path) -> None:
     assert run("dump", "ids", "--token-ids", "5,6,7", folder=tmp_path).returncode == 0
     here = run("compare", "ids", "--checkpoint", str(EMBEDDED_CHECKPOINT), folder=tmp_path)

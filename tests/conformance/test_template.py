@@ -53,6 +53,7 @@ def test_it_passes_the_contract(found: None, tmp_path: Path) -> None:
     assert "failed" not in last
 
 
+@pytest.mark.slow
 def test_it_serves(found: None) -> None:
     with ServerProcess("--device", "example", "--dtype", "float32") as server:
         body = {"model": "glm-tiny", "prompt": "你好", "max_tokens": 8, "ignore_eos": True}

@@ -63,6 +63,7 @@ for i in range(3000):
 """
 
 
+@pytest.mark.slow
 def test_thousands_of_rounds_of_processes(tmp_path: Path) -> None:
     native_library()
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "shared")]

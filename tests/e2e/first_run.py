@@ -1,4 +1,6 @@
-"""What a newcomer does, with nothing but the standard library: start the server, ask, stop.
+"""What a newcomer does: run the doctor, start the server, ask, stop.
+
+It needs nothing but the standard library.
 
     python tests/e2e/first_run.py PATH_TO_GLMSERVE
 
@@ -16,6 +18,9 @@ import urllib.request
 
 
 def main(command: str) -> None:
+    doctor = subprocess.run([command, "doctor"], capture_output=True, text=True)
+    if doctor.returncode != 0:
+        sys.exit(f"glmserve doctor ended with code {doctor.returncode}: {doctor.stderr}")
     server = subprocess.Popen(
         [command, "serve", "--port", "0"], stdout=subprocess.PIPE, text=True, bufsize=1
     )

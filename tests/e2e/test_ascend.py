@@ -40,6 +40,7 @@ async def texts(server: ServerProcess, bodies: list[dict[str, Any]]) -> list[lis
         return await asyncio.gather(*map(ask, bodies))
 
 
+@pytest.mark.slow
 async def test_32_streams_from_a_small_cache_are_each_as_on_a_cpu(
     glm_tiny: ServerProcess,
 ) -> None:
@@ -62,6 +63,7 @@ async def test_32_streams_from_a_small_cache_are_each_as_on_a_cpu(
         assert server.metric("glmserve_prefix_cache_hits_total") > hits
 
 
+@pytest.mark.slow
 async def test_a_worker_that_is_killed() -> None:
     bodies = long_requests(4)
     with ServerProcess(*DEVICE, "--dtype", "float32", "--max-worker-restarts", "9") as server:
@@ -73,6 +75,7 @@ async def test_a_worker_that_is_killed() -> None:
         assert server.metric("glmserve_worker_restarts_total") == KILLS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -94,6 +97,7 @@ async def test_other_number_formats_serve(options: tuple[str, ...]) -> None:
         assert all(len(text) > 3 for (text,) in answers)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_in_the_vendors_layout(tmp_path: Path) -> None:
     """Converted with a calibration, and served by the NPU and by the CPU alike."""
     text = tmp_path / "text.txt"

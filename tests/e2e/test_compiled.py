@@ -31,6 +31,7 @@ def compiled(target: Path, runtime: str, *options: str) -> Path:
     return target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runtime", "options", "device"),
     [

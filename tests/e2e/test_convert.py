@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from glmserve.config import EMBEDDED_CHECKPOINT
 from support.server_process import ServerProcess
 
 
+@pytest.mark.slow
 def test_convert_and_serve(glm_tiny: ServerProcess, tmp_path: Path) -> None:
     target = str(tmp_path / "glm-tiny-int4")
     options = ("--quantization", "int4", "--group-size", "64")

@@ -26,6 +26,7 @@ def worker_of(server: int) -> int:
     raise AssertionError("there is no worker")
 
 
+@pytest.mark.slow
 def test_worker_and_server_keep_apart() -> None:
     cpus = os.sched_getaffinity(0)
     if len(cpus) < 2:

@@ -55,6 +55,7 @@ def test_the_server_has_what_was_planned(glm_tiny: ServerProcess) -> None:
     assert f"{kernels} kernels" if kernels else "torch's kernels" in glm_tiny.text
 
 
+@pytest.mark.slow
 def test_a_plan_with_other_numbers() -> None:
     options = ("--kv-cache-dtype", "int8", "--quantization", "int4", "--kv-cache-memory", "5M")
     plan = diagnosis(*options)["plans"][0]
@@ -62,6 +63,7 @@ def test_a_plan_with_other_numbers() -> None:
         assert f"KV cache  {plan['kv_cache_tokens']:,} tokens" in server.text
 
 
+@pytest.mark.slow
 def test_in_chinese() -> None:
     text = doctor(LANG="zh_CN.UTF-8").stdout
     assert "可以提供服务" in text
@@ -78,6 +80,7 @@ def test_what_cannot_be_served_says_what_to_change() -> None:
     assert diagnosis(*command[2:])["can_serve"]
 
 
+@pytest.mark.slow
 def test_every_problem_of_a_checkpoint_is_named(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(EMBEDDED_CHECKPOINT, tmp_path / "model"))
     (folder / "model.safetensors").unlink()
@@ -92,6 +95,7 @@ def test_every_problem_of_a_checkpoint_is_named(tmp_path: Path) -> None:
     assert found["checkpoint"]["unknown_fields"] == ["strange_field"]
 
 
+@pytest.mark.slow
 def test_no_checkpoint_at_all() -> None:
     result = doctor("--checkpoint", "/no")
     assert result.returncode == 1
@@ -99,12 +103,14 @@ def test_no_checkpoint_at_all() -> None:
     assert "CPU kernels" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_device_without_plans() -> None:
     result = doctor("--device", "null")
     assert result.returncode == 0
     assert "This device does not say what a model takes." in result.stdout
 
 
+@pytest.mark.slow
 def test_a_plugin_that_kills_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
     install_device("deadly", "DeadlyDevice", source, tmp_path, monkeypatch)

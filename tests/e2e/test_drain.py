@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from support.server_process import ServerProcess, worker_of
+from support.slow import slow
 
 Answer = asyncio.Task[httpx.Response]
 BODY = {"model": "glm-tiny", "prompt": "x", "max_tokens": 100, "ignore_eos": True}
@@ -24,7 +25,8 @@ async def one_running_one_waiting(server: ServerProcess) -> AsyncIterator[tuple[
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
 
         async def metric(name: str) -> bool:
-            return f"glmserve_requests_{name} 1.0" in (await client.get("/metrics")).text
+            text = (await client.get("/metrics")).text
+            return f'glmserve_requests_{name}{{model_name="glm-tiny"}} 1.0' in text
 
         tasks = []
         for name in ("running", "waiting"):
@@ -35,7 +37,7 @@ async def one_running_one_waiting(server: ServerProcess) -> AsyncIterator[tuple[
         yield tasks[0], tasks[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, slow(signal.SIGHUP)])
 async def test_what_runs_is_finished_and_what_waits_is_sent_away(number: signal.Signals) -> None:
     with ServerProcess("--device", "null", "--max-batch-size", "1") as server:
         async with one_running_one_waiting(server) as (running, waiting):
@@ -53,7 +55,7 @@ async def test_what_runs_is_finished_and_what_waits_is_sent_away(number: signal.
         assert "Traceback" not in server.text
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, slow(signal.SIGINT)])
 async def test_a_second_signal_ends_what_runs(number: signal.Signals) -> None:
     with ServerProcess("--device", "null", "--max-batch-size", "1") as server:
         async with one_running_one_waiting(server) as (running, waiting):

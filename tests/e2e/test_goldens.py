@@ -14,15 +14,16 @@ import pytest
 from support.exhaustive import exhaustive
 from support.golden_over_http import check_greedy_ids
 from support.server_process import ServerProcess
+from support.slow import slow
 
 
 @pytest.mark.parametrize(
     ("model", "prefix", "step_tokens"),
     [
-        ("glm1_base", None, 128),
+        slow("glm1_base", None, 128),
         exhaustive("glm1_int8", None, 128),
         exhaustive("glm2_bin_sharded", None, 64),
-        ("glm2_base", "glm2_ptuning", 64),
+        slow("glm2_base", "glm2_ptuning", 64),
         ("glm4_base", None, 64),
     ],
 )
@@ -115,6 +116,7 @@ def chatglm(goldens_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Serv
         yield server
 
 
+@pytest.mark.slow
 def test_the_announced_prompt_of_ids_has_its_marks(golden_models: Path) -> None:
     prefix = str(golden_models / "glm1_ptuning")
     arguments = ("--checkpoint", str(golden_models / "glm1_base"), "--ptuning-checkpoint", prefix)
@@ -130,6 +132,7 @@ def test_the_announced_prompt_of_ids_has_its_marks(golden_models: Path) -> None:
 GREEDY = {"model": "g", "max_tokens": 8, "temperature": 0, "return_token_ids": True}
 
 
+@pytest.mark.slow
 def test_chats_of_the_first_generation(chatglm: ServerProcess, goldens_dir: Path) -> None:
     """A conversation's prompt is the original's, and its answer that of the bare ids."""
     file = goldens_dir / "tokenizers" / "chatglm-6b" / "goldens.json"
@@ -147,6 +150,7 @@ def test_chats_of_the_first_generation(chatglm: ServerProcess, goldens_dir: Path
         assert response["choices"][0]["token_ids"] == text["choices"][0]["token_ids"]
 
 
+@pytest.mark.slow
 def test_texts_of_the_first_generation(chatglm: ServerProcess) -> None:
     """A text gets the tokens that end a prompt; ids must have them, and say so."""
     url = f"{chatglm.url}/v1/completions"

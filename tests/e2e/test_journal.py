@@ -119,6 +119,7 @@ async def read_all(servers: Servers, kills: int, seed: int = 0) -> list[SseClien
         return await asyncio.gather(*reading)
 
 
+@pytest.mark.slow
 async def test_streams_of_servers_that_are_killed(tmp_path: Path) -> None:
     servers = Servers(tmp_path)
     try:
@@ -147,6 +148,7 @@ def without_ids(events: list[bytes]) -> list[bytes]:
     ]
 
 
+@pytest.mark.slow
 async def test_whole_answers_of_servers_that_are_killed(tmp_path: Path) -> None:
     bodies = [(path, {"model": "glm-tiny", **body}) for path, body in requests()]
     servers = Servers(tmp_path)
@@ -204,6 +206,7 @@ def without_names(item: Any) -> Any:
     return [without_names(one) for one in item] if isinstance(item, list) else item
 
 
+@pytest.mark.slow
 async def test_what_nobody_waits_for_is_finished_by_the_next_server(tmp_path: Path) -> None:
     body = {"model": "glm-tiny", "input": "What is glmserve?", "temperature": 0}
     long = {**body, "max_output_tokens": 700, "ignore_eos": True}
@@ -250,6 +253,7 @@ async def test_a_restart_in_the_midst_of_a_stream(tmp_path: Path) -> None:
         servers.now.stop()
 
 
+@pytest.mark.slow
 def test_official_clients_read_events_with_ids(tmp_path: Path) -> None:
     hello: Any = ask("What is glmserve?")
     with (
@@ -277,6 +281,7 @@ def test_official_clients_read_events_with_ids(tmp_path: Path) -> None:
         assert once == again
 
 
+@pytest.mark.slow
 def test_folders_that_are_not_this_servers(tmp_path: Path) -> None:
     arguments = ("--device", "null", "--journal", str(tmp_path))
     with ServerProcess(*arguments):
@@ -297,6 +302,7 @@ def test_folders_that_are_not_this_servers(tmp_path: Path) -> None:
     assert len(damaged.text.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 async def test_a_disk_without_space_under_live_streams(tmp_path: Path) -> None:
     """A file size limit fails in the same place as a full disk does: in the write itself."""
     servers = Servers(tmp_path)

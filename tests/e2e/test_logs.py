@@ -33,6 +33,7 @@ ALL_REQUESTS = (
 )
 
 
+@pytest.mark.slow
 def test_nothing_of_a_client_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLMSERVE_API_KEY", KEY)
     with ServerProcess("--device", "null") as server:

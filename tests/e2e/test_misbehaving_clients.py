@@ -22,6 +22,7 @@ def server() -> Iterator[ServerProcess]:
         yield server
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_clients_that_leave(server: ServerProcess) -> None:
     asyncio.run(leave_often(server.address, 10, at_once=5, seed=1))
     check_clean(server, open_files(server.pid))

@@ -85,6 +85,7 @@ def answers(url: str) -> list[str]:
         return list(pool.map(ask, range(24)))
 
 
+@pytest.mark.slow
 def test_a_device_that_works_ahead_gives_the_same_answers(plugin: None) -> None:
     with ServerProcess("--device", "null") as server:
         expected = answers(server.url)
@@ -94,6 +95,7 @@ def test_a_device_that_works_ahead_gives_the_same_answers(plugin: None) -> None:
     assert len(set(expected)) > 12
 
 
+@pytest.mark.slow
 def test_an_accelerators_package_that_is_broken_breaks_no_other_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from support.server_process import ServerProcess
 OPTIONS = ("--dtype", "float32", "--tensor-parallel-size", "2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernels", ["native", exhaustive("torch")])
 async def test_8_streams_and_ranks_that_are_killed_and_stopped(kernels: str) -> None:
     """Rank 1 is stopped, then rank 0 killed. The texts are those of a model in one process."""
@@ -38,6 +39,7 @@ async def test_8_streams_and_ranks_that_are_killed_and_stopped(kernels: str) -> 
         assert sum(losses) == server.text.count("lost its rank")
 
 
+@pytest.mark.slow
 def test_two_ranks_replay_what_one_process_did(tmp_path: Path) -> None:
     """The log-probabilities are the same bits, too."""
     path = tmp_path / "file"

@@ -15,6 +15,7 @@ import pytest
 from support.exhaustive import exhaustive
 from support.mixed_requests import requests_of_mixed_lengths, streamed_text
 from support.server_process import ServerProcess
+from support.slow import slow
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +42,14 @@ def replay(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.parametrize("option", [(), ("--alone",), exhaustive(("--cpu-kernels", "torch"))])
+@pytest.mark.parametrize("option", [(), slow(("--alone",)), exhaustive(("--cpu-kernels", "torch"))])
 def test_every_token_comes_again(recording: Path, option: tuple[str, ...]) -> None:
     result = replay(str(recording), *option)
     assert (result.returncode, result.stderr) == (0, "")
     assert "all tokens are the same" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [(), ("--alone",)])
 def test_another_number_format_is_found_out(recording: Path, option: tuple[str, ...]) -> None:
     result = replay(str(recording), "--quantization", "int4", *option)

@@ -30,6 +30,7 @@ async def test_64_streams_each_read_what_they_would_read_alone(glm_tiny: ServerP
     glm_tiny.wait_until_idle()
 
 
+@pytest.mark.slow
 async def test_a_small_cache_changes_no_text() -> None:
     growing = {"ignore_eos": True, "max_tokens": 150}  # by more blocks than their prompts have
     bodies = [body | growing for body in requests_of_mixed_lengths(12)]

@@ -6,6 +6,7 @@ import socket
 from contextlib import ExitStack
 
 import httpx
+import pytest
 
 from support.misbehaving_clients import BODY, request
 from support.open_resources import open_files, resident_bytes, wait_for_open_files
@@ -31,6 +32,7 @@ def others_request(server: ServerProcess) -> None:
     assert answer.json()["usage"]["completion_tokens"] == 50
 
 
+@pytest.mark.slow
 def test_who_does_not_read_costs_little_and_is_cut_off() -> None:
     with ServerProcess("--device", "null", "--write-timeout", "3") as server, ExitStack() as stack:
         for _ in range(3):

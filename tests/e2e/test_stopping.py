@@ -19,6 +19,7 @@ from glmserve.config import EMBEDDED_CHECKPOINT
 from support.device_plugin import install_device
 from support.paused_process import Pause
 from support.server_process import READY_TIMEOUT, ServerProcess, children, worker_of
+from support.slow import slow
 
 SLOW = '''
 """The null device, which does not get ready while the file `wait` is there."""
@@ -90,6 +91,7 @@ def test_a_worker_that_hangs_while_loading(plugin: Path) -> None:
         assert server.text.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_after_a_restart(plugin: Path) -> None:
     (plugin / "wait").unlink()
     arguments = ("--device", "slow", "--load-timeout", "10", "--max-worker-restarts", "3")
@@ -138,7 +140,7 @@ def test_ctrl_c_among_the_imports(module: str, pause: Callable[[str, str], Pause
         assert server.text == ""
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), slow(signal.SIGTERM, 143)])
 @pytest.mark.parametrize(
     ("event", "end"),
     [("import", "torch.nn"), ("shutil.copyfile", "tokenizer.model")],
@@ -201,6 +203,7 @@ def test_nobody_reads_what_is_announced() -> None:
     assert said == ""
 
 
+@pytest.mark.slow
 def test_without_home_and_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, "/proc/nowhere")

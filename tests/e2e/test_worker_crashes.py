@@ -14,10 +14,12 @@ import pytest
 from support.crashing_worker import long_requests, read_all
 from support.device_plugin import install_device
 from support.server_process import ServerProcess, children, is_worker, worker_of
+from support.slow import slow
 
 KILLS = 5
 
 
+@pytest.mark.slow
 async def test_16_streams_and_a_worker_that_is_killed_five_times() -> None:
     bodies = long_requests(16)
     with ServerProcess("--dtype", "float32", "--max-worker-restarts", "100") as server:
@@ -32,6 +34,7 @@ async def test_16_streams_and_a_worker_that_is_killed_five_times() -> None:
         assert "Traceback" not in server.text
 
 
+@pytest.mark.slow
 async def test_what_arrives_while_there_is_no_worker_waits_for_the_next() -> None:
     score = {"prompt": "What is glmserve?", "max_tokens": 0, "echo": True, "logprobs": 1}
     requests = {
@@ -104,6 +107,7 @@ class FragileRunner:
 '''
 
 
+@pytest.mark.slow
 async def test_a_request_that_kills_workers_does_not_kill_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +132,7 @@ async def test_a_request_that_kills_workers_does_not_kill_the_server(
         assert "this request is given up" in server.text
 
 
-@pytest.mark.parametrize("phase", ["spawning", "loading", "restarting"])
+@pytest.mark.parametrize("phase", [slow("spawning"), "loading", slow("restarting")])
 def test_all_children_die_with_a_killed_server_in_every_phase(phase: str) -> None:
     with ServerProcess("--device", "cpu", wait=phase == "restarting") as server:
         if phase == "restarting":

@@ -29,6 +29,7 @@ from glmserve.executor.group_progress import GroupProgress
 from glmserve.request import SamplingParams
 from support.device_plugin import install_device
 from support.server_process import children, is_worker
+from support.slow import slow
 from support.worker_on_thread import drain
 
 RANKS = 4
@@ -107,7 +108,7 @@ def workers() -> list[int]:
     return sorted(filter(is_worker, children(os.getpid())))
 
 
-@pytest.mark.parametrize("rank", [0, 1, RANKS - 1])
+@pytest.mark.parametrize("rank", [slow(0), 1, slow(RANKS - 1)])
 async def test_one_that_is_killed_takes_the_others_along(config: RunnerConfig, rank: int) -> None:
     """Though others hang, as in a sum that lacks it."""
     async with started(config) as executor:
@@ -133,7 +134,7 @@ async def test_one_that_is_killed_takes_the_others_along(config: RunnerConfig, r
         ]
 
 
-@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("rank", [slow(0), 2])
 async def test_one_that_hangs_is_noticed(config: RunnerConfig, rank: int) -> None:
     """Also if the rank that answers has answered."""
     async with started(config, SupervisionConfig(step_timeout=0.5)) as executor:

@@ -253,6 +253,7 @@ def test_the_doctor_knows_the_lanes(compiled: Path) -> None:
         few.plan(config, model)
 
 
+@pytest.mark.slow
 def test_its_accuracy_is_measured(compiled: Path, tmp_path: Path) -> None:
     checkpoint = EMBEDDED_CHECKPOINT
     folder = compile_model(

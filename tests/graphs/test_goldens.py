@@ -13,12 +13,15 @@ from glmserve.errors import DeviceError
 from support.compiled import FORMS, compile_model, load_compiled
 from support.decoding import Decoding, run_step
 from support.golden import NAMES, PREFIXES, read_greedy, read_logits
+from support.slow import slow
 
 LOGPROB_ATOL = 1e-3  # of the goldens, see tests/goldens/README.md
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("runtime", "attention"), FORMS)
+@pytest.mark.parametrize(
+    ("runtime", "attention"), [slow(*FORMS[0]), FORMS[1], slow(*FORMS[2]), FORMS[3]]
+)
 def test_greedy_text_of_the_original(
     golden_models: Path,
     tmp_path: Path,
@@ -70,7 +73,7 @@ def test_a_prefix(
     assert Decoding(load_compiled(folder), prompts, 0).outputs(len(want[0]), 7) == want
 
 
-@pytest.mark.parametrize("name", ["glm2_base", "glm2_mha", "glm4_base", "glm2_int4"])
+@pytest.mark.parametrize("name", ["glm2_mha", "glm2_int4", slow("glm2_base"), slow("glm4_base")])
 @pytest.mark.parametrize(("runtime", "attention"), FORMS)
 @pytest.mark.parametrize("chunk", [7])
 def test_log_probabilities_of_the_original(
@@ -103,6 +106,7 @@ def scores(runner: Runner, ids: list[int], chunk: int) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["glm2_base", "glm4_base"])
 @pytest.mark.parametrize(
     ("runtime", "attention", "dtype"),

@@ -35,6 +35,7 @@ def show(covered: str, capsys: pytest.CaptureFixture[str]) -> None:
         print(f"\n{covered}", end=" ")
 
 
+@pytest.mark.slow
 def test_one_shape_of_every_kernel(capsys: pytest.CaptureFixture[str]) -> None:
     """In bfloat16, for the chip whose code is the most special: wgmma and bulk copies."""
     show(run("compiler.py", "--chip", "sm_90", "--one-shape"), capsys)

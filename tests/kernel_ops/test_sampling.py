@@ -131,6 +131,7 @@ class TestDistribution:
         )
         return np.bincount(out.cpu().numpy(), minlength=len(logits))
 
+    @pytest.mark.slow
     def test_odds_across_blocks(self, device: torch.device, chip: str) -> None:
         """Chi-square over weights that lie unevenly in three blocks of ids."""
         rows = 250 if INTERPRETED else 50_000
@@ -144,6 +145,7 @@ class TestDistribution:
         chi_square = ((drawn - expected)[ids] ** 2 / expected[ids]).sum()
         assert chi_square < 29.6  # 99.9 % of the chi-square distribution, 10 degrees of freedom
 
+    @pytest.mark.slow
     def test_what_is_not_kept_is_never_drawn(self, device: torch.device, chip: str) -> None:
         rows = 60 if INTERPRETED else 10_000
         logits = np.log(np.array([1.0, 4.0, 2.0, 4.0, 3.0, 2.0]))

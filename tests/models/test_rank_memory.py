@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from support.slow import slow
 from support.tiny_models import BASE, stored_shapes
 
 CONFIG = {
@@ -77,7 +78,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("rank", "size"), [(1, 2), (0, 4)])
+@pytest.mark.parametrize(("rank", "size"), [(1, 2), slow(0, 4)])
 def test_a_tenth_more_than_its_part(checkpoint: Path, rank: int, size: int) -> None:
     if not Path("/proc/self/status").exists():
         pytest.skip("needs /proc")

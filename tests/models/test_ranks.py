@@ -21,6 +21,7 @@ from glmserve.models.segment_counts import check_segments
 from support.golden import ATOL, FIRST_GENERATION, NAMES, PREFIXES, read_greedy, read_logits
 from support.paged_model import Operations, PagedModel
 from support.ranks import on_ranks
+from support.slow import slow
 
 CHUNK = 16
 
@@ -46,7 +47,9 @@ def sizes(name: str) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("name", [*NAMES, *FIRST_GENERATION])
-@pytest.mark.parametrize(("size", "operations"), [(2, "packed"), (2, "native"), (4, "native")])
+@pytest.mark.parametrize(
+    ("size", "operations"), [slow(2, "packed"), (2, "native"), slow(4, "native")]
+)
 def test_goldens(golden_models: Path, name: str, size: int, operations: Operations) -> None:
     if size not in sizes(name):
         pytest.skip("6 heads are not cut into 4 parts")
@@ -68,7 +71,7 @@ def test_eight_ranks(golden_models: Path, ordered: bool) -> None:
 
 
 @pytest.mark.parametrize(("base", "prefix"), PREFIXES)
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("size", [2, slow(4)])
 def test_prefixes(golden_models: Path, base: str, prefix: str, size: int) -> None:
     def work(collectives: Any) -> list[NDArray[Any]]:
         ptuning = golden_models / prefix

@@ -11,13 +11,14 @@ from glmserve.config import KvCacheDType
 from support.exhaustive import exhaustive
 from support.golden import ATOL, read_logits
 from support.paged_model import PagedModel
+from support.slow import slow
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "glm4_base",
         "glm2_int4",
+        slow("glm4_base"),
         exhaustive("glm2_mha"),
         exhaustive("glm2_res_post_ln"),
         exhaustive("glm2_int8"),
@@ -39,6 +40,7 @@ def test_whole_then_token_by_token(golden_models: Path, name: str) -> None:
             np.testing.assert_allclose(logits, rows, rtol=0, atol=ATOL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kv_cache_dtype", "error"), [("int8", 0.02), ("fp8", 0.08)])
 def test_small_cache_numbers(
     golden_models: Path, kv_cache_dtype: KvCacheDType, error: float

@@ -22,6 +22,7 @@ from glmserve.runner.torch_runner import TorchRunner
 from support.attention_steps import Case, run_step
 from support.golden import PREFIXES, read_greedy
 from support.native import native_library
+from support.slow import slow
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -165,7 +166,7 @@ def test_quantized_weights_do_not_depend_on_company_or_chunks(
 @pytest.mark.parametrize("name", ["glm2_base", "glm2_mha", "glm4_base"])
 @pytest.mark.parametrize("kv_cache_dtype", ["auto", "int8"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("kernels", ["native", "torch"])
+@pytest.mark.parametrize("kernels", ["native", slow("torch")])
 def test_log_probabilities_do_not_depend_on_company_or_chunks(
     golden_models: Path, name: str, kv_cache_dtype: str, dtype: str, kernels: str
 ) -> None:

@@ -33,6 +33,7 @@ def test_less_than_that_is_fine(share: float | None) -> None:
     refuse_unfree_budget(config_of(share), 30 * GIB, 80 * GIB)
 
 
+@pytest.mark.slow
 def test_weights_activations_and_cache_keep_to_it(golden_models: Path) -> None:
     """The share is small enough to bound the cache, which has room for every request else."""
     options: dict[str, object] = {"kv_cache_tokens": None, "max_batch_size": 3}

@@ -28,6 +28,7 @@ from support.golden import read_greedy
 GREEDY = SamplingInput()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["glm4_base", exhaustive("glm2_mha")])
 def test_greedy_text_of_the_original(golden_models: Path, name: str) -> None:
     """Prompts in chunks, one ahead of the other, then decodes of both by a graph."""
@@ -161,6 +162,7 @@ def test_pending_tokens_are_taken_from_the_last_step() -> None:
     assert resolve_on_device(ids, last).tolist() == [5, 70, 0, 0]
 
 
+@pytest.mark.slow
 def test_deterministic_bits_do_not_depend_on_company_or_chunks(golden_models: Path) -> None:
     """The same prompt whole, in chunks, token by token, alone and among others."""
     runner = emulated_gpu.load(

@@ -18,6 +18,7 @@ from glmserve.runner.torch_runner import TorchRunner
 from support.decoding import Decoding
 from support.golden import FIRST_GENERATION, NAMES, PREFIXES, read_greedy
 from support.native import native_library
+from support.slow import slow
 from support.tiny_models import BASE, random_weights, write_checkpoint
 
 
@@ -36,7 +37,7 @@ def kernels(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("chunk", [10_000, 7])
+@pytest.mark.parametrize("chunk", [slow(10_000), 7])
 def test_greedy_text_of_the_original(
     golden_models: Path, name: str, chunk: int, kernels: str
 ) -> None:
@@ -49,7 +50,7 @@ def test_greedy_text_of_the_original(
 
 
 @pytest.mark.parametrize("name", FIRST_GENERATION)
-@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("deterministic", [False, slow(True)])
 def test_greedy_text_of_whole_prompts(
     golden_models: Path, name: str, deterministic: bool, kernels: str
 ) -> None:

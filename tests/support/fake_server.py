@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import httpx
 from starlette.applications import Starlette
 
 from glmserve.api import ServerContext, create_app
+from glmserve.api.http.access import AccessObserver
 from glmserve.config import (
     EMBEDDED_CHECKPOINT,
     SchedulerConfig,
@@ -34,6 +35,7 @@ async def serve(
     executor: Executor | None = None,
     journal: Path | None = None,
     keep: float = 600.0,
+    observers: Sequence[AccessObserver] = (),
 ) -> AsyncIterator[Starlette]:
     """A started server; its context is `app.state.context`.
 
@@ -43,6 +45,7 @@ async def serve(
     Args:
         journal: folder of its journal, if it is to have one.
         keep: see Journal.
+        observers: see create_app.
     """
     tokenizer = ByteTokenizer()
     engine = Engine(
@@ -64,7 +67,7 @@ async def serve(
     if start:
         await context.start(report_nothing)
     try:
-        yield create_app(context)
+        yield create_app(context, observers)
     finally:
         await context.close()
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -18,14 +19,27 @@ READY_TIMEOUT = 90.0
 class ServerProcess:
     """`with ServerProcess("--device", "null") as server:` waits until the server is ready."""
 
-    def __init__(self, *arguments: str, wait: bool = True) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        wait: bool = True,
+        prefix: Sequence[str] = (),
+        keep: Sequence[int] = (),
+    ) -> None:
+        """Start it.
+
+        Args:
+            prefix: a command that runs the command behind it, such as `nice`.
+            keep: descriptors that it inherits.
+        """
         self._wait = wait
         self.output: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "glmserve", "serve", "--port", "0", *arguments],
+            [*prefix, sys.executable, "-m", "glmserve", "serve", "--port", "0", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            pass_fds=keep,
         )
         self._announced = threading.Event()
         self.url = ""
@@ -91,8 +105,9 @@ class ServerProcess:
         return code
 
     def metric(self, name: str) -> float:
-        """The value of a metric without labels."""
+        """The value of a metric; its label model_name is left out."""
         text = httpx.get(f"{self.url}/metrics").text
+        text = re.sub(r',?model_name="[^"]*"', "", text).replace("{,", "{").replace("{}", "")
         match = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
         assert match, f"no metric {name}"
         return float(match[1])

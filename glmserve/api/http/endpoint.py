@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,9 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from glmserve.api.answering.context import ServerContext
-from glmserve.api.answering.endpoint import AnswerRequest, Endpoint
+from glmserve.api.answering.endpoint import AnswerRequest, AnswerWriter, Endpoint
 from glmserve.api.answering.pipeline import answer
 from glmserve.api.answering.record_or_resume import IDEMPOTENCY_KEY, LAST_EVENT_ID
+from glmserve.api.http.access import note_generation
 from glmserve.api.http.body import read_request
 from glmserve.api.http.responses import answer_response
 from glmserve.api.http.state import caller_of, disconnected
@@ -40,6 +41,10 @@ async def read_answer_request(
         GlmserveError: the body is not a request of this endpoint.
     """
     parsed, body = await read_request(request, endpoint.request_type)
+
+    def on_start(writer: AnswerWriter, headers: Mapping[str, str]) -> None:
+        note_generation(request.scope, writer.generation)
+
     return AnswerRequest(
         endpoint,
         parsed,
@@ -48,4 +53,5 @@ async def read_answer_request(
         partial(disconnected, request),
         request.headers.get(LAST_EVENT_ID),
         request.headers.get(IDEMPOTENCY_KEY),
+        on_start,
     )

@@ -14,6 +14,7 @@ from glmserve import __version__
 from glmserve.api.http.accept import accepted
 from glmserve.api.http.responses import json_response
 from glmserve.api.http.state import context_of
+from glmserve.api.operator.metrics_view import MetricsView
 from glmserve.engine import EngineState
 from glmserve.errors import NotReadyError
 
@@ -70,8 +71,8 @@ async def metrics(request: Request) -> Response:
     """The engine's statistics in Prometheus' text format 0.0.4, or in OpenMetrics if the Accept
     header asks for it."""
     encode, media_type = choose_encoder(_wanted_format(request.headers.get("accept", "")))
-    registry = context_of(request).engine.stats.registry
-    return Response(encode(registry), media_type=media_type)
+    view: MetricsView = request.app.state.metrics
+    return Response(encode(view), media_type=media_type)
 
 
 def _wanted_format(header: str) -> str:

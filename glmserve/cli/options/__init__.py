@@ -11,6 +11,7 @@ from glmserve.cli.options.journal import add_journal_options as add_journal_opti
 from glmserve.cli.options.journal import journal_config as journal_config
 from glmserve.cli.options.model import add_model_options as add_model_options
 from glmserve.cli.options.names import with_official_names as with_official_names
+from glmserve.cli.options.observation import add_observation_options as add_observation_options
 from glmserve.cli.options.runner import config_of as config_of
 from glmserve.cli.options.runner import npu_environment as npu_environment
 from glmserve.cli.options.runner import runner_config as runner_config

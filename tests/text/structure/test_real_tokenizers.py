@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from glmserve.text.structure import Choice, JsonObject, JsonSchema, Regex
+from support.slow import slow
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -24,7 +25,8 @@ SCHEMA = {
 
 
 @pytest.mark.parametrize(
-    "model", ["chatglm-6b", "chatglm2-6b", "chatglm3-6b", "codegeex2-6b", "glm-4-tiny"]
+    "model",
+    ["chatglm2-6b", *map(slow, ("chatglm-6b", "chatglm3-6b", "codegeex2-6b", "glm-4-tiny"))],
 )
 async def test_texts_have_their_structure(load_golden: Any, try_tokenizer: Any, model: str) -> None:
     tokenizer, _ = load_golden(model)
