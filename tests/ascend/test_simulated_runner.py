@@ -73,8 +73,8 @@ def test_text_does_not_depend_on_the_company(golden_models: Path) -> None:
 class OlderDriver(SimulatedDriver):
     """Of the 310 family, which has few of the vendor's calls."""
 
-    def open(self) -> str:
-        super().open()
+    def open(self, place: int) -> str:
+        super().open(place)
         return "Ascend310P3"
 
 

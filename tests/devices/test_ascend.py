@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from glmserve.config import NpuEnvironment, RunnerConfig, report_nothing
+from glmserve.contract.shard import Group, Shard
 from glmserve.devices import npu_topology, torch_npu
 from glmserve.devices.ascend import AscendDevice
-from glmserve.devices.npu_environment import prepare_process
+from glmserve.devices.npu_environment import prepare_process, visible_npu
 from glmserve.devices.registry import load_device, select_device
 from glmserve.errors import DeviceError, OptionError, StartupError
 from glmserve.model_config import read_model_config
@@ -74,14 +75,14 @@ class TestProbe:
         monkeypatch.syspath_prepend(str(tmp_path))
         assert load_device("ascend").probe().available
         with pytest.raises(DeviceError, match=r"libhccl\.so.*npu-smi info"):
-            torch_npu.TorchNpu().open()
+            torch_npu.TorchNpu().open(0)
 
 
 class OlderDriver(SimulatedDriver):
     """Of the 310 family."""
 
-    def open(self) -> str:
-        super().open()
+    def open(self, place: int) -> str:
+        super().open(place)
         return "Ascend310P3"
 
 
@@ -160,6 +161,18 @@ class TestChoices:
     def test_other_devices_do_not_know_its_attention(self, glm2: Path) -> None:
         with pytest.raises(OptionError, match="it needs an Ascend NPU"):
             load_device("cpu").create_runner(options(glm2, attention_backend="npu"), report_nothing)
+
+    def test_each_rank_has_an_npu(self, glm2: Path) -> None:
+        config = options(glm2, tensor_parallel_size=8)
+        with pytest.raises(OptionError, match="8 ranks needs an NPU, and this machine has 4"):
+            target(config)
+        few = NpuEnvironment(visible_devices="3")
+        group = Group(Shard(1, 2), "x")
+        assert visible_npu(few, 0) == 3
+        with pytest.raises(OptionError, match="2 ranks need as many NPUs"):
+            SimulatedAscend().create_runner(
+                options(glm2, tensor_parallel_size=2, npu=few, group=group), report_nothing
+            )
 
     def test_chips(self) -> None:
         assert chip_named("Ascend910B4-1").has_fused_calls
