@@ -99,9 +99,7 @@ def nginx(folder: Path, servers: list[int]) -> Iterator[Proxy]:
 
 
 @contextmanager
-def running(
-    command: list[str], environment: dict[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         yield process
@@ -161,7 +159,9 @@ async def client(fleet: Fleet) -> AsyncIterator[httpx.AsyncClient]:
         yield made
 
 
-async def begun(client: httpx.AsyncClient, count: int = STREAMS) -> list[asyncio.Task[tuple[int, str]]]:
+async def begun(
+    client: httpx.AsyncClient, count: int = STREAMS
+) -> list[asyncio.Task[tuple[int, str]]]:
     tasks = [asyncio.create_task(read(client)) for _ in range(count)]
     await asyncio.sleep(0.3)
     return tasks
