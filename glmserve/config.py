@@ -196,6 +196,8 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Stages, each some of the layers. A stage is `tensor_parallel_size` workers."""
     pipeline_split: PipelineSplit = "memory"
     """How the layers are divided: by the memory that stages need, or in equal numbers."""
+    num_machines: int = 1
+    """Machines over which the ranks are spread equally."""
     group: Group | None = None
     """This worker's place among them; None: the executor has not set it, or it is alone."""
     debug: bool = False

@@ -83,7 +83,7 @@ def _device(info: RunnerInfo) -> str:
 def _ranks(context: ServerContext) -> list[str]:
     """A line for each rank of a group."""
     return [
-        f"  rank {number}    {_layers(rank)}{rank.device}, "
+        f"  rank {number}    {f'{rank.host}: ' if rank.host else ''}{_layers(rank)}{rank.device}, "
         f"weights {format_size(rank.weight_bytes)}, KV cache {format_size(rank.kv_cache_bytes)}"
         for number, rank in enumerate(context.engine.info.ranks)
     ]

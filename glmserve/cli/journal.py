@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from glmserve.config import JournalConfig, RunnerConfig
 from glmserve.errors import CheckpointError
 from glmserve.journal import Journal, Store, fingerprint
+from glmserve.journal.checkpoint_files import checkpoint_file, checkpoint_folders
 from glmserve.model_config import GenerationDefaults, ModelConfig
 from glmserve.text import ChatFormat
 
@@ -23,19 +22,15 @@ def open_journal(
     Raises:
         StartupError: the journal cannot be used, or belongs to another model.
     """
-    folders = [model.path.parent]
-    if runner.ptuning_checkpoint is not None:
-        prefix = Path(runner.ptuning_checkpoint)
-        folders.append(prefix if prefix.is_dir() else prefix.parent)
     settings = (
-        *(_file_name(runner.checkpoint), runner.load_format, runner.rope_scaling),
+        *(checkpoint_file(runner), runner.load_format, runner.rope_scaling),
         *(runner.dtype, runner.quantization, runner.kv_cache_dtype, chat and chat.name),
         *_rounding(runner),
         runner.seed if runner.load_format == "dummy" else None,
         *(model.eos_token_ids, str(defaults)),
     )
     try:
-        model_id = fingerprint(folders, settings)
+        model_id = fingerprint(checkpoint_folders(runner), settings)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error}") from None
     return Journal(Store(config.folder, model_id, config.max_bytes), config.keep)
@@ -46,9 +41,3 @@ def _rounding(runner: RunnerConfig) -> tuple[object, ...]:
     own. Stages round layers as one process does. Journals of one process stay what they were."""
     size = runner.tensor_parallel_size
     return (f"{size} ranks",) if size > 1 and runner.quantization else ()
-
-
-def _file_name(checkpoint: str) -> str | None:
-    """Name of the weights file, if the checkpoint is a file."""
-    path = Path(checkpoint)
-    return path.name if path.is_file() else None

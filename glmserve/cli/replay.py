@@ -119,6 +119,7 @@ def _config(options: argparse.Namespace, beginning: Beginning) -> RunnerConfig:
         gpu_memory_utilization=None,
         cpus=None,
         numa_node=None,
+        num_machines=1,
         npu=npu_environment(os.environ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from glmserve.cli import tls
 from glmserve.cli.api_keys import read_admin_key, read_api_keys
 from glmserve.cli.cores import leave_to_worker
+from glmserve.cli.group.group import read_group
 from glmserve.cli.options import (
     add_access_options,
     add_connection_options,
@@ -17,6 +19,7 @@ from glmserve.cli.options import (
     add_device_options,
     add_http_options,
     add_journal_options,
+    add_machine_options,
     add_model_options,
     add_observation_options,
     add_scheduling_options,
@@ -53,19 +56,25 @@ def add_command(commands: Commands) -> None:
     add_http_options(parser)
     add_connection_options(parser)
     add_journal_options(parser)
+    add_machine_options(parser)
     add_access_options(parser)
     add_observation_options(parser)
     add_debug_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until a signal; returns the exit code.
+    """Serve until a signal, or run ranks for the machine that serves; returns the exit code.
 
     Raises:
         StartupError: the server cannot start, or its worker died for good.
     """
     runner, server = runner_config(options), server_config(options)
     scheduler = scheduler_config(options, server.api_keys.values())
+    group = read_group(options, runner, os.environ)
+    with exit_immediately_on(signal.SIGINT):  # imported here: --help need not wait
+        from glmserve.cli.group.start import machines_of, run_member
+    if group is not None and not group.layout.is_leader:
+        return run_member(group, runner)
     security = tls.server_context(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs)
     leave_to_worker(runner.cpus)
     with exit_immediately_on(signal.SIGINT):  # imported here: --help need not wait
@@ -83,6 +92,7 @@ def run(options: argparse.Namespace) -> int:
         server,
         connection_config(options),
         journal_config(options),
+        machines_of(options.executor, group, runner, options.machine_timeout),
         address=Address(options.host, options.port, options.uds),
         drain_timeout=options.drain_timeout,
         record=options.record,

@@ -41,7 +41,7 @@ from glmserve.config import (
 )
 from glmserve.engine import Engine
 from glmserve.errors import StartupError
-from glmserve.executor import Executor, ProcessExecutor
+from glmserve.executor import Executor, Machines, ProcessExecutor
 from glmserve.process.failure import INTERRUPTED
 from glmserve.process.service_manager import ServiceManager
 from glmserve.trace import TraceWriter, TracingExecutor
@@ -57,6 +57,7 @@ def serve(
     server_config: ServerConfig,
     limits: ConnectionConfig,
     journal_config: JournalConfig | None,
+    machines: Machines | None,
     *,
     address: Address,
     drain_timeout: float,
@@ -66,6 +67,7 @@ def serve(
     """Run the server; returns the exit code.
 
     Args:
+        machines: that the model's ranks run on; None: this one.
         drain_timeout: seconds for running streams after a signal.
         record: file for a recording, or None.
         tls: None serves plain HTTP.
@@ -76,7 +78,7 @@ def serve(
     model, runner, chat = served.model, served.runner, served.selected.chat
     manager = ServiceManager.take_from(os.environ)
     with listen(address) as listener:
-        processes = ProcessExecutor(runner, supervision_config)
+        processes = ProcessExecutor(runner, supervision_config, machines)
         executor: Executor = processes
         writer = None
         if record is not None:

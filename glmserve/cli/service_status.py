@@ -96,7 +96,11 @@ class ServiceStatus:
         engine = self._engine
         if engine.is_draining:
             return
-        if engine.state is EngineState.RESTARTING:
+        if engine.missing_machine:
+            status = f"waiting: {engine.missing_machine}"
+            if engine.state is EngineState.LOADING:  # else a timeout would end the wait
+                self._manager.extend_timeout(_LOADING_ALLOWANCE)
+        elif engine.state is EngineState.RESTARTING:
             status = f"replacing the worker, which {engine.loss}"
         elif engine.state is EngineState.READY:
             status = f"serving {self._name}"

@@ -96,6 +96,22 @@ def seconds(text: str) -> float:
     return value
 
 
+def silence(text: str) -> float:
+    """A time of at least a second: shorter silences are no sign of anything."""
+    value = seconds(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is too short; at least 1 second")
+    return value
+
+
+def address(text: str) -> tuple[str, int]:
+    """HOST:PORT; an IPv6 address stands in brackets."""
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.%\w]+)\]|([^\s:\[\]]+)):(\d{1,5})", text)
+    if not match or not 1 <= int(match[3]) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address; write it like host-a:29600")
+    return match[1] or match[2], int(match[3])
+
+
 def share(text: str) -> float:
     """A fraction: more than 0, at most 1."""
     value = _number(text)

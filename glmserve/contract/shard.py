@@ -55,8 +55,13 @@ class Group(msgspec.Struct, frozen=True):
 
     shard: Shard
     rendezvous: str
-    """Path of a file in a folder that only this user may read; the ranks find each other by it."""
+    """Where the ranks find each other. On one machine: the path of a file in a folder that only
+    this user may read. On several: "tcp://HOST:PORT", where the first rank listens."""
     stage: Stage = ALL_LAYERS
+    local: Shard = WHOLE
+    """This rank's number among those of its machine, which share its devices or cores."""
+    listener: int | None = None
+    """Descriptor of the first rank's listening socket at HOST:PORT; None for the other ranks."""
 
     @property
     def rank(self) -> int:
@@ -67,6 +72,13 @@ class Group(msgspec.Struct, frozen=True):
     def size(self) -> int:
         """Number of workers."""
         return self.stage.size * self.shard.size
+
+    @property
+    def meets_at(self) -> tuple[str, int] | None:
+        """Host and port of the rendezvous; None: the ranks are on one machine."""
+        scheme, _, address = self.rendezvous.partition("://")
+        host, _, port = address.rpartition(":")
+        return (host, int(port)) if scheme == "tcp" and host else None
 
     @property
     def answers(self) -> bool:

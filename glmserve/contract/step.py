@@ -198,6 +198,8 @@ class RankInfo(msgspec.Struct, frozen=True):
     kv_cache_bytes: int
     layers: tuple[int, int] | None = None
     """See RunnerInfo."""
+    host: str = ""
+    """Name of its machine; empty: the group has one."""
 
 
 class RunnerInfo(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from glmserve.config import ReportProgress, RunnerConfig
+from glmserve.contract.shard import Shard
 from glmserve.contract.step import Runner
 from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig
@@ -97,3 +98,12 @@ def refuse_ranks(device: Device, config: RunnerConfig) -> None:
             f"--{option}-parallel-size {size}: the {device.name} device computes a model in one "
             "process; leave the option out"
         )
+
+
+def place_of(config: RunnerConfig) -> Shard:
+    """The rank's number among those of its machine, and how many these are; of a config that is for
+    no rank, of the last one."""
+    if config.group is not None:
+        return config.group.local
+    here = max(1, config.num_ranks // config.num_machines)
+    return Shard(here - 1, here)

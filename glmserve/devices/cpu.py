@@ -11,8 +11,7 @@ import msgspec
 import torch
 
 from glmserve.config import Quantization, ReportProgress, RunnerConfig
-from glmserve.contract.shard import Shard
-from glmserve.devices.base import DeviceInfo
+from glmserve.devices.base import DeviceInfo, place_of
 from glmserve.devices.host import (
     available_memory,
     cpu_name,
@@ -25,7 +24,7 @@ from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.model_config.sharding import Part, local_config
 from glmserve.models.parameters import count_parameters, weight_bytes
 from glmserve.models.parts import part_of
-from glmserve.ops.collectives import ALONE, Collectives, join_by_gloo, join_by_shared_memory
+from glmserve.ops.collectives import ALONE, Collectives
 from glmserve.ops.cpu.select_ops import (
     NativeKernels,
     default_block_size,
@@ -34,6 +33,8 @@ from glmserve.ops.cpu.select_ops import (
     native_kernels,
 )
 from glmserve.ops.cpu.torch_ops import AnyCpuOps
+from glmserve.ops.shared_collectives import SharedMemory
+from glmserve.ops.torch_collectives import join_by_gloo
 from glmserve.runner.dtypes import dtype_name, host_dtype, quantization_on_load
 from glmserve.runner.limits import CacheMemory, MemoryNeeds, agreed, step_bytes, step_tokens
 from glmserve.runner.torch_runner import TorchRunner, TorchTarget, load_torch_runner
@@ -73,9 +74,9 @@ class CpuDevice:
         library = native_kernels(config).library
         if config.group is None:
             return ALONE
-        if library is None:
+        if library is None or config.group.meets_at is not None:
             return join_by_gloo(config.group)
-        return join_by_shared_memory(config.group, library)
+        return SharedMemory(config.group, library)
 
     def create_runner(
         self, config: RunnerConfig, progress: ReportProgress
@@ -83,8 +84,7 @@ class CpuDevice:
         model = read_model_config(
             Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
         )
-        place = config.group
-        cpus = None if place is None else keep_to_part(Shard(place.rank, place.size))
+        cpus = None if config.group is None else keep_to_part(config.group.local)
         choice = _choose(config, model)
         needs = _memory_needs(config, model, choice)
         collectives = self.join(config)
@@ -109,7 +109,7 @@ class CpuDevice:
             part=choice.part,
             ordered=config.deterministic,
         )
-        with nullcontext() if place is None else large_blocks_apart():
+        with nullcontext() if config.group is None else large_blocks_apart():
             return load_torch_runner(config, model, target, limits, progress)
 
 
@@ -157,7 +157,7 @@ def _memory_needs(config: RunnerConfig, model: ModelConfig, choice: _Choice) -> 
     weights = _weight_bytes(own, choice.dtype, choice.quantization, choice.ops)
     max_step_tokens = step_tokens(config, own, _STEP_TOKENS)
     token_bytes = own.num_layers * choice.ops.attention.token_bytes(own.head_dim)
-    available = available_memory() // config.num_ranks
+    available = available_memory() // place_of(config).size
     return MemoryNeeds(
         dtype=dtype_name(choice.dtype),
         num_parameters=count_parameters(model),

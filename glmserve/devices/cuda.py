@@ -1,7 +1,7 @@
 """GPUs under torch.cuda, which stands for AMD's GPUs as well: one device class per vendor.
 
-A rank of a group has the GPU of its number. NCCL (RCCL on AMD's) adds up over ranks, and carries
-hidden states from stage to stage.
+A rank of a group has the GPU of its number among the ranks of its machine. NCCL (RCCL on AMD's)
+adds up over ranks, and carries hidden states from stage to stage.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from glmserve.config import ReportProgress, RunnerConfig
-from glmserve.devices.base import DeviceInfo
+from glmserve.devices.base import DeviceInfo, place_of
 from glmserve.errors import DeviceError, OptionError
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.model_config.sharding import local_config
 from glmserve.models.parameters import count_parameters
 from glmserve.models.parts import part_of
-from glmserve.ops.collectives import Collectives, join_by
+from glmserve.ops.collectives import Collectives
 from glmserve.ops.gpu.select_ops import Gpu, make_ops
+from glmserve.ops.torch_collectives import join_by
 from glmserve.runner.accelerator import CudaAccelerator
 from glmserve.runner.dtypes import quantization_on_load, stored_dtype
 from glmserve.runner.gpu_memory import (
@@ -164,7 +165,7 @@ class RocmDevice(_Gpu):
 
 
 def _device(config: RunnerConfig) -> torch.device:
-    return torch.device("cuda", 0 if config.group is None else config.group.rank)
+    return torch.device("cuda", 0 if config.group is None else config.group.local.rank)
 
 
 def _refuse_missing(config: RunnerConfig) -> None:
@@ -173,12 +174,13 @@ def _refuse_missing(config: RunnerConfig) -> None:
     Raises:
         OptionError: there are fewer.
     """
-    count = torch.cuda.device_count()
-    if config.num_ranks > count:
+    count, wanted = torch.cuda.device_count(), place_of(config).size
+    if wanted > count:
+        here = f", {wanted} of them here" if wanted < config.num_ranks else ""
         raise OptionError(
             f"--tensor-parallel-size {config.tensor_parallel_size} and --pipeline-parallel-size "
-            f"{config.pipeline_parallel_size}: each of {config.num_ranks} ranks needs a GPU, and "
-            f"{count} {'is' if count == 1 else 'are'} visible"
+            f"{config.pipeline_parallel_size}: each of {config.num_ranks} ranks needs a GPU{here}, "
+            f"and {count} {'is' if count == 1 else 'are'} visible"
         )
 
 

@@ -37,10 +37,10 @@ def keep_to_part(shard: Shard) -> RankCpus | None:
     Call it before threads start.
 
     Returns:
-        The part; None: there are fewer cores than ranks, or the system is not Linux, and nothing
-        is bound.
+        The part; None: it is the whole, there are fewer cores than ranks, or the system is not
+        Linux, and nothing is bound.
     """
-    if not hasattr(os, "sched_getaffinity"):
+    if shard.size == 1 or not hasattr(os, "sched_getaffinity"):
         return None
     part = part_of(shard, os.sched_getaffinity(0), _NODES, _CPUS)
     if part is not None:

@@ -123,6 +123,11 @@ class Engine:
         return self._supervisor.loss
 
     @property
+    def missing_machine(self) -> str:
+        """Which machine the runner waits for, and since when, as a sentence; empty: none."""
+        return self._executor.missing_machine
+
+    @property
     def speculates(self) -> bool:
         """Whether drafts are used (--speculative-tokens)."""
         return self._config.speculative_tokens > 0
@@ -298,14 +303,18 @@ class Engine:
         """
         begin = time.perf_counter()
         steps.discard_steps()
-        poison_requests = scheduler.restart()
+        if self.state is EngineState.DEAD:
+            return  # the server is shutting down
+        self.state = EngineState.RESTARTING
+        await self._supervisor.wait_lost()
+        if self.state is not EngineState.RESTARTING:
+            return  # it has been shut down meanwhile
+        # No request is the reason why a machine is lost.
+        poison_requests = scheduler.restart(blame=not self._executor.lost_machine)
         for request in poison_requests:
             error = _crashing(request)
             logger.error("%s", error)
             self._streams.fail(request, error)
-        if self.state is EngineState.DEAD:
-            return  # the server is shutting down
-        self.state = EngineState.RESTARTING
         await self._supervisor.replace(limits, MAX_CRASHES * len(poison_requests))
         seconds = time.perf_counter() - begin
         self.stats.worker_restarted(seconds)

@@ -50,6 +50,11 @@ class RunnerSupervisor:
         except EngineDeadError as error:
             raise StartupError(f"the model failed at its first token: {error}") from error
 
+    async def wait_lost(self) -> None:
+        """Wait until the lost runner is gone, and keep how it ended."""
+        self.loss = "was lost"
+        self.loss = await self._executor.wait_lost()
+
     async def replace(self, limits: RunnerLimits, excused: int) -> None:
         """Build and test another runner. If it is lost before it is up, try again.
 
@@ -60,8 +65,7 @@ class RunnerSupervisor:
             EngineDeadError: no new runner can be started.
         """
         while True:
-            self.loss = "was lost"
-            self.loss = await self._executor.wait_lost()
+            await self.wait_lost()
             self.progress = LoadProgress()
             try:
                 await self._executor.restart(self._set_progress, excused)

@@ -40,6 +40,16 @@ class Executor(Protocol):
         """Whether the runner is gone."""
         ...
 
+    @property
+    def missing_machine(self) -> str:
+        """Which machine the runner waits for, and since when, as a sentence; empty: none."""
+        ...
+
+    @property
+    def lost_machine(self) -> bool:
+        """Whether the last runner, when `wait_lost` has returned, was lost with a machine."""
+        ...
+
     async def wait_lost(self) -> str:
         """Wait until the runner is gone, even if no step is in flight.
 

@@ -15,6 +15,9 @@ from glmserve.errors import EngineDeadError
 class InlineExecutor:
     """Runs `build_runner` and all its steps on one thread."""
 
+    missing_machine = ""
+    lost_machine = False
+
     def __init__(self, build_runner: Callable[[ReportProgress], Runner]) -> None:
         self._build_runner = build_runner
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runner")

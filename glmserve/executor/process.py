@@ -11,9 +11,11 @@ from glmserve.config import ReportProgress, RunnerConfig, SupervisionConfig
 from glmserve.contract.step import RunnerInfo, RunnerLimits, StepInput, StepOutput, TokenMasks
 from glmserve.contract.wire import encode_frame
 from glmserve.errors import EngineDeadError, StartupError, WorkerLostError
+from glmserve.executor.machine import Machines
+from glmserve.executor.one_machine import OneMachine
 from glmserve.executor.rank_state import RankState
 from glmserve.executor.restart_policy import WINDOW, RestartPolicy
-from glmserve.executor.worker_group import WorkerGroup
+from glmserve.executor.worker_group import Loss, WorkerGroup
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +29,17 @@ class ProcessExecutor:
     Args:
         config: sent to each worker, with its rank.
         supervision: time-outs, and the limit of restarts.
+        machines: that the ranks run on; None: this one.
     """
 
-    def __init__(self, config: RunnerConfig, supervision: SupervisionConfig) -> None:
+    def __init__(
+        self,
+        config: RunnerConfig,
+        supervision: SupervisionConfig,
+        machines: Machines | None = None,
+    ) -> None:
         self._config = config
+        self._machines = machines or OneMachine(config.num_ranks)
         self._supervision = supervision
         self._policy = RestartPolicy(supervision.max_restarts)
         self._limits: RunnerLimits | None = None
@@ -38,13 +47,8 @@ class ProcessExecutor:
         self._losses = [0] * config.num_ranks
 
     async def start(self, progress: ReportProgress) -> RunnerInfo:
-        try:
-            info = await self._spawn(progress)
-        except WorkerLostError:
-            raise StartupError(
-                f"the worker process {await self.wait_lost()} while it loaded the model; "
-                "`glmserve doctor` with the same options looks for the cause"
-            ) from None
+        await self._machines.start()
+        info = await self._start_first(progress)
         self._limits = info.limits
         # A later worker may find more or less free memory, and must have the same limits.
         self._config = msgspec.structs.replace(
@@ -58,6 +62,14 @@ class ProcessExecutor:
     @property
     def is_lost(self) -> bool:
         return self._group is None or self._group.is_lost
+
+    @property
+    def missing_machine(self) -> str:
+        return self._machines.missing
+
+    @property
+    def lost_machine(self) -> bool:
+        return self._group is not None and self._group.lost_machine
 
     @property
     def worker_pid(self) -> int | None:
@@ -80,13 +92,13 @@ class ProcessExecutor:
             self._group.send(encode_frame(masks))
 
     async def wait_lost(self) -> str:
-        if self._group is None:
-            return "was never started"
-        return (await self._group.wait_lost()).reason
+        return (await self._lost_group()).reason
 
     async def restart(self, progress: ReportProgress, excused: int = 0) -> None:
-        reason = await self._count_loss()
-        await asyncio.sleep(self._next_pause(reason, excused))
+        loss = await self._count_loss()
+        reason = loss.reason
+        # A group waits for a lost machine to come back, however often.
+        await asyncio.sleep(self._next_pause(reason, max(excused, int(loss.is_of_machine))))
         try:
             info = await self._spawn(progress)
         except StartupError as error:
@@ -102,19 +114,39 @@ class ProcessExecutor:
     async def close(self) -> None:
         if self._group is not None:
             await self._group.close()
+        await self._machines.close()
+
+    async def _start_first(self, progress: ReportProgress) -> RunnerInfo:
+        """Start the first group, anew whenever a machine is lost meanwhile."""
+        while True:
+            try:
+                return await self._spawn(progress)
+            except WorkerLostError:
+                loss = await self._lost_group()
+            if not loss.is_of_machine:
+                raise StartupError(
+                    f"the worker process {loss.reason} while it loaded the model; "
+                    "`glmserve doctor` with the same options looks for the cause"
+                )
+            logger.warning("the worker %s; waiting for it", loss.reason)
 
     async def _spawn(self, progress: ReportProgress) -> RunnerInfo:
-        self._group = await WorkerGroup.spawn(self._config, progress, self._supervision)
+        machines = await self._machines.gather()
+        self._group = await WorkerGroup.spawn(self._config, machines, progress, self._supervision)
         return await self._group.ready()
 
-    async def _count_loss(self) -> str:
-        """Count it for the rank that ended first. Returns how the group ended, see `wait_lost`."""
-        if self._group is None:
-            return "was never started"
-        loss = await self._group.wait_lost()
+    async def _count_loss(self) -> Loss:
+        """Count it for the rank that ended first. Returns how the group ended."""
+        loss = await self._lost_group()
         if loss.rank is not None:
             self._losses[loss.rank] += 1
-        return loss.reason
+        return loss
+
+    async def _lost_group(self) -> Loss:
+        """Wait until the group is gone."""
+        if self._group is None:
+            return Loss("was never started", None)
+        return await self._group.wait_lost()
 
     def _next_pause(self, reason: str, excused: int) -> float:
         """Seconds to wait before the next start.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import msgspec
@@ -16,7 +14,8 @@ from glmserve.contract.step import RankInfo, RunnerInfo, StepInput, StepOutput
 from glmserve.contract.wire import RANK_LOST, encode_frame
 from glmserve.errors import StartupError, WorkerLostError
 from glmserve.executor.group_progress import GroupProgress
-from glmserve.executor.worker_process import WorkerProcess
+from glmserve.executor.hung_rank import hung_rank
+from glmserve.executor.machine import Machine, Worker
 
 
 class Loss(NamedTuple):
@@ -26,6 +25,8 @@ class Loss(NamedTuple):
     """A predicate for "the worker"."""
     rank: int | None
     """The rank that ended first; None: that is not known."""
+    is_of_machine: bool = False
+    """Whether a machine was lost, with its ranks."""
 
 
 class WorkerGroup:
@@ -36,54 +37,65 @@ class WorkerGroup:
         workers: by rank.
         answering: the rank that answers.
         width: ranks of a stage.
-        folder: where the ranks find each other; it is removed when they are gone.
+        machines: that the workers run on.
     """
 
     def __init__(
         self,
-        workers: Sequence[WorkerProcess],
+        workers: Sequence[Worker],
         answering: int,
         width: int,
-        folder: TemporaryDirectory[str] | None,
+        machines: Sequence[Machine],
     ) -> None:
         self._workers = workers
         self._answering = answering
         self._width = width
-        self._folder = folder
+        self._machines = machines
         self._end = asyncio.create_task(self._watch())
 
     @classmethod
     async def spawn(
-        cls, config: RunnerConfig, progress: ReportProgress, supervision: SupervisionConfig
+        cls,
+        config: RunnerConfig,
+        machines: Sequence[Machine],
+        progress: ReportProgress,
+        supervision: SupervisionConfig,
     ) -> WorkerGroup:
-        """Start a process for each rank of `config`.
+        """Start a process for each rank of `config`, at the machines' places in order.
 
         Raises:
             OSError: a process cannot be started.
         """
-        size, width = config.num_ranks, config.tensor_parallel_size
-        folder = TemporaryDirectory(prefix="glmserve-") if size > 1 else None
-        reports = GroupProgress(size, progress)
-        workers: list[WorkerProcess] = []
+        places = [(machine, place) for machine in machines for place in machine.places]
+        reports = GroupProgress(len(places), progress)
+        workers: list[Worker] = []
         try:
-            for rank in range(size):
-                own = _config_of(config, rank, folder)
-                workers.append(await WorkerProcess.spawn(own, reports.of_rank(rank), supervision))
+            rendezvous = await machines[0].open_meeting() if len(places) > 1 else None
+            for rank, (machine, place) in enumerate(places):
+                own = _config_of(config, rank, place, rendezvous)
+                report = reports.of_rank(rank)
+                workers.append(await machine.spawn(own, report, supervision))
         except BaseException:
             await asyncio.gather(*(worker.close() for worker in workers))
-            _remove(folder)
+            machines[0].close_meeting()
             raise
-        return cls(workers, size - width, width, folder)
+        width = config.tensor_parallel_size
+        return cls(workers, len(workers) - width, width, machines)
 
     @property
-    def pids(self) -> list[int]:
-        """Process ids by rank."""
+    def pids(self) -> list[int | None]:
+        """Process ids by rank; None on other machines."""
         return [worker.pid for worker in self._workers]
 
     @property
     def is_lost(self) -> bool:
         """Whether a rank is gone."""
         return any(worker.connection.lost.is_set() for worker in self._workers)
+
+    @property
+    def lost_machine(self) -> bool:
+        """Whether a machine is gone."""
+        return any(worker.lost_machine for worker in self._workers)
 
     @property
     def steps_done(self) -> list[int]:
@@ -104,7 +116,8 @@ class WorkerGroup:
             for error in found:
                 if isinstance(error, kind):
                     raise error
-        return _together([info for info in found if isinstance(info, RunnerInfo)])
+        hosts = [worker.host for worker in self._workers]
+        return _together([info for info in found if isinstance(info, RunnerInfo)], hosts)
 
     def execute(self, step: StepInput) -> asyncio.Future[StepOutput]:
         """Send a step to all ranks.
@@ -150,14 +163,23 @@ class WorkerGroup:
             if not has_ended:
                 worker.kill()
         reasons = [await worker.wait_lost() for worker in self._workers]
-        _remove(self._folder)
+        self._machines[0].close_meeting()
+        for worker in self._workers:
+            if worker.lost_machine:
+                return Loss(f"lost its {worker.lost_machine}", None, is_of_machine=True)
         if len(reasons) == 1:
             return Loss(reasons[0], 0)
         for worker, reason in zip(self._workers, reasons, strict=True):
             if worker.was_hung:  # or it waited for a rank that hung
-                return Loss(reason, None)
+                return self._hang(reason)
         rank = self._first_ended(ended)
         return Loss(f"lost its rank {rank}, which {reasons[rank]}", rank)
+
+    def _hang(self, reason: str) -> Loss:
+        """How the group ended because a step or loading took too long."""
+        loaded = all(worker.connection.ready.done() for worker in self._workers)
+        rank = hung_rank(self.steps_done, self._width) if loaded else None
+        return Loss(reason if rank is None else f"lost its rank {rank}, which {reason}", rank)
 
     def _first_ended(self, ended: Sequence[bool]) -> int:
         """The rank that ended by itself, not because it missed another."""
@@ -167,21 +189,26 @@ class WorkerGroup:
 
 
 def _config_of(
-    config: RunnerConfig, rank: int, folder: TemporaryDirectory[str] | None
+    config: RunnerConfig, rank: int, place: Shard, rendezvous: str | None
 ) -> RunnerConfig:
-    if folder is None:
+    if rendezvous is None:
         return config
     stage, shard = divmod(rank, config.tensor_parallel_size)
     group = Group(
         Shard(shard, config.tensor_parallel_size),
-        str(Path(folder.name) / "ranks"),
+        rendezvous,
         Stage(stage, config.pipeline_parallel_size),
+        place,
     )
     return msgspec.structs.replace(config, group=group)
 
 
-def _together(infos: Sequence[RunnerInfo]) -> RunnerInfo:
+def _together(infos: Sequence[RunnerInfo], hosts: Sequence[str]) -> RunnerInfo:
     """The facts about a whole group.
+
+    Args:
+        infos: by rank.
+        hosts: names of the ranks' machines; empty: there is one.
 
     Raises:
         StartupError: the ranks can do different things.
@@ -201,7 +228,10 @@ def _together(infos: Sequence[RunnerInfo]) -> RunnerInfo:
         weight_bytes=sum(info.weight_bytes for info in infos),
         kv_cache_bytes=sum(info.kv_cache_bytes for info in infos),
         layers=None,
-        ranks=tuple(RankInfo(i.device, i.weight_bytes, i.kv_cache_bytes, i.layers) for i in infos),
+        ranks=tuple(
+            RankInfo(info.device, info.weight_bytes, info.kv_cache_bytes, info.layers, host)
+            for info, host in zip(infos, hosts, strict=True)
+        ),
     )
 
 
@@ -209,8 +239,3 @@ def _take_error(acknowledgement: asyncio.Future[StepOutput]) -> None:
     """An error is reported by the future of the rank that answers."""
     if not acknowledgement.cancelled():
         acknowledgement.exception()
-
-
-def _remove(folder: TemporaryDirectory[str] | None) -> None:
-    if folder is not None:
-        folder.cleanup()

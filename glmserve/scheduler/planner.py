@@ -74,7 +74,8 @@ class Planner:
         max_starts = 0 if preempted else self._max_running - len(decodes) - len(chunks)
         self._plan_prompts(plan, chunks, max_starts)
         if not plan.sequences and not self._limits.mixes_prefill_and_decode:
-            self._plan_tokens(plan, self._turn(self.running.split()[0]))
+            started = [request for request in self.running.split()[0] if request not in decodes]
+            self._plan_tokens(plan, [*turn, *started])
         return plan
 
     def _turn(self, decodes: list[Request]) -> list[Request]:

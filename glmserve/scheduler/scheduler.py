@@ -178,11 +178,14 @@ class Scheduler:
         if followers:
             self._queue_group(followers)
 
-    def restart(self) -> list[Request]:
+    def restart(self, *, blame: bool = True) -> list[Request]:
         """Continue with a new runner after the last one crashed. Its KV cache is lost.
 
         The steps in flight are dropped. Running requests return to their old places in the queue,
         and their tokens are recomputed.
+
+        Args:
+            blame: whether a request may have been the cause.
 
         Returns:
             Requests that the caller must abort, because steps with them crashed again and again.
@@ -194,7 +197,7 @@ class Scheduler:
             request.num_pending_tokens = 0
             self._planner.requeue(request)
         self._blocks.forget_contents()
-        return self._crash_tracker.record_crash(crashed)
+        return self._crash_tracker.record_crash(crashed) if blame else []
 
     def schedule(self) -> StepInput | None:
         """Plan the next step. None if there is nothing to compute, or nothing before `update`.

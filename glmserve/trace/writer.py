@@ -126,6 +126,14 @@ class TracingExecutor:
     def is_lost(self) -> bool:
         return self._executor.is_lost
 
+    @property
+    def missing_machine(self) -> str:
+        return self._executor.missing_machine
+
+    @property
+    def lost_machine(self) -> bool:
+        return self._executor.lost_machine
+
     async def wait_lost(self) -> str:
         return await self._executor.wait_lost()
 

@@ -13,6 +13,8 @@ import time
 import traceback
 from typing import NoReturn
 
+import msgspec
+
 from glmserve.config import LoadProgress, RunnerConfig
 from glmserve.contract.step import Runner
 from glmserve.contract.wire import (
@@ -40,23 +42,22 @@ _SIGNS_OF_NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't 
 _PROGRESS_INTERVAL = 0.1  # seconds between two Loading messages
 
 
-def main(descriptor: int, parent: int) -> None:
+def main(descriptor: int, parent: int, meeting: int | None = None) -> None:
     """Execute steps for the executor until it closes the connection.
 
     Args:
         descriptor: of the inherited socket, connected to the executor.
         parent: id of the executor's process; this process ends with it.
+        meeting: of the inherited socket where the ranks of several machines meet this one, or None.
     """
     die_with(parent)
     _ignore_signals()
     prepare_for_torch()
     # The present default of Triton, set because Triton has announced to change it.
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
-    # All ranks are on this machine: NCCL must not listen on other interfaces.
-    os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
     with socket.socket(fileno=descriptor) as connection:
         try:
-            config = _receive_config(connection)
+            config = _receive_config(connection, meeting)
             runner = _build_runner(connection, config)
             answers = config.group is None or config.group.answers
             _serve(connection, runner if answers else Acknowledging(runner), debug=config.debug)
@@ -93,11 +94,18 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _receive_config(connection: socket.socket) -> RunnerConfig:
+def _receive_config(connection: socket.socket, meeting: int | None) -> RunnerConfig:
     frame = receive_frame(connection)
     if frame is None:
         sys.exit(0)
-    return decode_json(frame, RunnerConfig)
+    config = decode_json(frame, RunnerConfig)
+    if config.group is None:
+        return config
+    if config.group.meets_at is None:
+        # All ranks are on this machine: NCCL must not listen on other interfaces.
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+    group = msgspec.structs.replace(config.group, listener=meeting)
+    return msgspec.structs.replace(config, group=group)
 
 
 def _build_runner(connection: socket.socket, config: RunnerConfig) -> Runner:

@@ -94,6 +94,7 @@ def test_a_prompt_without_the_marks_that_its_model_needs(
         ("compare nowhere", 1, "nowhere: no golden; `glmserve golden dump` writes one"),
         ("compare damaged", 1, "cannot be read as a part of a golden"),
         ("compare full --tolerance 0", 2, "0 is not above 0"),
+        ("compare full --pipeline-parallel-size 2", 2, "--pipeline-parallel-size: tensors are"),
         ("compare full --tensor-parallel-size 2", 2, "tensors are compared in one process"),
     ],
 )

@@ -102,6 +102,7 @@ class FakeEngine(SimpleNamespace):
             is_busy=False,
             is_draining=False,
             loss="",
+            missing_machine="",
             stats=SimpleNamespace(num_steps=0),
         )
 
@@ -186,6 +187,28 @@ async def test_signs_of_life_follow_the_steps(
         [ALIVE, replacing],
         [ALIVE],
         [ALIVE, serving],
+    ]
+
+
+async def test_a_machine_that_is_missing(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first start the wait must not end by TimeoutStartSec."""
+    heard = await watched(
+        manager,
+        FakeEngine(),
+        monkeypatch,
+        {"missing_machine": "machine 1 has not connected yet"},
+        {},
+        {"missing_machine": "", "state": EngineState.READY},
+        {"missing_machine": "machine 1 is gone", "state": EngineState.RESTARTING},
+    )
+    more_time = {"EXTEND_TIMEOUT_USEC": "120000000"}
+    waiting = {"STATUS": "waiting: machine 1 has not connected yet"}
+    assert heard == [
+        [ALIVE],
+        [ALIVE, more_time, waiting],
+        [ALIVE, more_time],
+        [ALIVE, {"STATUS": "serving chatglm"}],
+        [ALIVE, {"STATUS": "waiting: machine 1 is gone"}],
     ]
 
 

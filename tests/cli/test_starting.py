@@ -145,6 +145,16 @@ OPTIONS = {
         2,
         "the null device computes a model in one process",
     ),
+    "stages of a device for one": (
+        ["serve", "--pipeline-parallel-size", "2", "--device", "null"],
+        2,
+        "--pipeline-parallel-size 2: the null device computes a model in one process",
+    ),
+    "too many stages": (
+        ["serve", "--pipeline-parallel-size", "7"],
+        2,
+        "the model has 6 layers, and each stage needs one",
+    ),
     "three ranks": (["serve", "--tensor-parallel-size", "3"], 2, "choose from 1, 2, 4, 8"),
     "no converting there": (["convert", "x", "/proc/x/y", "--quantization", "int8"], 1, "x: no"),
     "a wrong option of doctor": (["doctor", "--nope"], 2, "unrecognized arguments"),

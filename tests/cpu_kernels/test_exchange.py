@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glmserve_cpu_kernels.exchange import Exchange
+from glmserve_cpu_kernels.exchange import Channel, Exchange
 from support.native import native_library
 
 SIZES = [1, 7, 65536, 65537, 200_000]
@@ -68,4 +68,56 @@ def test_thousands_of_rounds_of_processes(tmp_path: Path) -> None:
     native_library()
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "shared")]
     processes = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
+    assert [process.wait(60) for process in processes] == [0, 0]
+
+
+def test_a_channel_keeps_order_and_sizes(tmp_path: Path) -> None:
+    """Several pieces at once, none, and more in all than it holds."""
+    library = native_library()
+    sizes = [*SIZES, 0, *[300_000] * 60]
+    numbers = [torch.randn(size, generator=torch.Generator().manual_seed(size)) for size in sizes]
+
+    def send() -> None:
+        end = Channel(library, tmp_path / "shared")
+        for x in numbers:
+            end.send(x)
+
+    def receive() -> list[Tensor]:
+        end = Channel(library, tmp_path / "shared")
+        return [end.receive(torch.empty(size)) for size in sizes]
+
+    with ThreadPoolExecutor(2) as threads:
+        sent, found = threads.submit(send), threads.submit(receive)
+        for x, other in zip(numbers, found.result(60), strict=True):
+            assert x.equal(other)
+        sent.result(60)
+
+
+def test_a_sender_goes_on_before_anything_is_received(tmp_path: Path) -> None:
+    end = Channel(native_library(), tmp_path / "shared")
+    for number in range(3):
+        end.send(torch.full((2, 512, 2048), float(number)))  # 8 MiB
+    for number in range(3):
+        found = end.receive(torch.empty(2, 512, 2048))
+        assert found.eq(number).all()
+
+
+SENDER = """
+import sys, torch
+from pathlib import Path
+from glmserve_cpu_kernels.exchange import Channel
+from glmserve_cpu_kernels.library import load
+end, is_sender = Channel(load(), Path(sys.argv[1])), sys.argv[2] == "0"
+for i in range(3000):
+    if is_sender:
+        end.send(torch.tensor([i, -i]))
+    else:
+        assert end.receive(torch.empty(2, dtype=torch.int64)).tolist() == [i, -i]
+"""
+
+
+def test_thousands_of_messages_between_processes(tmp_path: Path) -> None:
+    native_library()
+    command = [sys.executable, "-c", SENDER, str(tmp_path / "shared")]
+    processes = [subprocess.Popen([*command, str(end)]) for end in range(2)]
     assert [process.wait(60) for process in processes] == [0, 0]

@@ -163,3 +163,6 @@ def test_a_rank_of_a_group() -> None:
     asked = msgspec.structs.replace(WORKS.plans[0], ranks=2)
     text = render(msgspec.structs.replace(WORKS, plans=[asked]), Language.ENGLISH)
     assert "a rank of 2 <- these options" in text
+    asked = msgspec.structs.replace(asked, ranks=4, stages=2)
+    text = render(msgspec.structs.replace(WORKS, plans=[asked]), Language.ENGLISH)
+    assert "a rank of 4 in 2 stages <- these options" in text

@@ -36,11 +36,23 @@ RANKS = 4
 BLOCK = (0).to_bytes(4, "little")
 STEP = StepInput(1, [ScheduledSequence(0, [7], 0, BLOCK, SamplingInput())])
 
-JOINED = """
+JOINED = '''
 import os
+import time
 from glmserve.config import LoadProgress
 from glmserve.devices.null import NullDevice
 from glmserve.errors import OptionError, RankLostError
+
+def take_turn(group):
+    """Waits for the stage before, and wakes the next, by files."""
+    global turn
+    turn += 1
+    if not group.stage.is_first:
+        while not os.path.exists(f"{group.rendezvous}.{group.rank}.{turn}"):
+            time.sleep(0.001)
+    open(f"{group.rendezvous}.{group.rank + 1}.{turn}", "w").close()
+
+turn = 0
 
 class JoinedDevice(NullDevice):
     name = "joined"
@@ -52,7 +64,7 @@ class JoinedDevice(NullDevice):
         return None
 
     def create_runner(self, config, progress):
-        rank = config.group.shard.rank
+        rank = config.group.rank
         assert os.stat(os.path.dirname(config.group.rendezvous)).st_mode & 0o777 == 0o700
         progress(LoadProgress("weights", 10, 10))
         if config.seed == rank + 1:
@@ -62,6 +74,8 @@ class JoinedDevice(NullDevice):
         runner = super().create_runner(config, progress)
         execute = runner.execute
         def execute_or_miss(step, masks):
+            if config.seed == 300:
+                take_turn(config.group)
             if config.seed == 200 and rank == 0:
                 raise RankLostError("another rank is gone")
             if config.seed == 200 and rank == 3:
@@ -69,7 +83,7 @@ class JoinedDevice(NullDevice):
             return execute(step, masks)
         runner.execute = execute_or_miss
         return runner
-"""
+'''
 
 
 @pytest.fixture
@@ -129,6 +143,48 @@ async def test_one_that_is_killed_takes_the_others_along(config: RunnerConfig, r
         await executor.restart(report_nothing)
         assert len(workers()) == RANKS
         assert await executor.submit(STEP) == before
+        assert [state.losses for state in executor.rank_states()] == [
+            int(other == rank) for other in range(RANKS)
+        ]
+
+
+@pytest.fixture
+def pipeline(config: RunnerConfig) -> RunnerConfig:
+    """Of as many stages, each one rank."""
+    return msgspec.structs.replace(
+        config, tensor_parallel_size=1, pipeline_parallel_size=RANKS, seed=300
+    )
+
+
+async def test_the_last_stage_answers(pipeline: RunnerConfig) -> None:
+    async with started(pipeline) as executor:
+        assert (await executor.submit(STEP)).token_ids
+        killed = workers()[RANKS - 1]
+        os.kill(killed, signal.SIGSTOP)
+        output = executor.submit(STEP)
+        while executor.rank_states()[0].steps < 2:
+            await asyncio.sleep(0.001)
+        assert not output.done()
+        os.kill(killed, signal.SIGCONT)
+        await output
+
+
+@pytest.mark.parametrize("rank", [slow(0), 2])
+async def test_the_stage_that_hangs_is_named_not_those_that_wait_for_it(
+    pipeline: RunnerConfig, rank: int
+) -> None:
+    async with started(pipeline, SupervisionConfig(step_timeout=0.5)) as executor:
+        await executor.submit(STEP)
+        os.kill(workers()[rank], signal.SIGSTOP)
+        output = executor.submit(STEP)
+        reason = await executor.wait_lost()
+        assert reason == (
+            f"lost its rank {rank}, which was killed: its step did not end within "
+            "--step-timeout 0.5"
+        )
+        with pytest.raises(WorkerLostError):
+            await output
+        await executor.restart(report_nothing)
         assert [state.losses for state in executor.rank_states()] == [
             int(other == rank) for other in range(RANKS)
         ]

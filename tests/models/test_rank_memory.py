@@ -29,7 +29,7 @@ import json, re, sys, threading
 from pathlib import Path
 import torch
 from glmserve.config import RunnerConfig, report_nothing
-from glmserve.contract.shard import Shard
+from glmserve.contract.shard import Group, Shard, Stage
 from glmserve.devices.cpu import _choose, _HOST
 from glmserve.devices.host import large_blocks_apart
 from glmserve.model_config import read_model_config
@@ -45,11 +45,20 @@ class Rank(Alone):
     def __init__(self, shard):
         self.shard = shard
 
-folder, rank, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-config = RunnerConfig(checkpoint=folder, dtype="float32", tensor_parallel_size=size)
+folder, numbers = sys.argv[1], [int(number) for number in sys.argv[2:]]
+shard, stage = Shard(*numbers[:2]), Stage(*numbers[2:])
+config = RunnerConfig(
+    checkpoint=folder,
+    dtype="float32",
+    tensor_parallel_size=shard.size,
+    pipeline_parallel_size=stage.size,
+    group=Group(shard, "", stage),
+)
 model = read_model_config(Path(folder))
 choice = _choose(config, model)
-target = TorchTarget(_HOST, "", torch.float32, choice.ops, None, Rank(Shard(rank, size)))
+target = TorchTarget(
+    _HOST, "", torch.float32, choice.ops, None, Rank(shard), choice.part
+)
 torch.set_num_threads(1)
 before, peak, over = anonymous(), 0, threading.Event()
 
@@ -78,11 +87,22 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("rank", "size"), [(1, 2), slow(0, 4)])
-def test_a_tenth_more_than_its_part(checkpoint: Path, rank: int, size: int) -> None:
+@pytest.mark.parametrize(
+    ("shard", "stage"),
+    [
+        ((1, 2), (0, 1)),
+        slow((0, 4), (0, 1)),
+        slow((0, 1), (0, 2)),
+        slow((1, 2), (1, 2)),
+    ],
+)
+def test_a_tenth_more_than_its_part(
+    checkpoint: Path, shard: tuple[int, int], stage: tuple[int, int]
+) -> None:
+    """The embedding is as large as the output layer, so both stages are equal."""
     if not Path("/proc/self/status").exists():
         pytest.skip("needs /proc")
-    command = [sys.executable, "-c", PROGRAM, str(checkpoint), str(rank), str(size)]
+    command = [sys.executable, "-c", PROGRAM, str(checkpoint), *map(str, (*shard, *stage))]
     found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    part = found["model"] / size
+    part = found["model"] / shard[1] / stage[1]
     assert 0.9 * part < found["peak"] < 1.1 * part

@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from glmserve.contract.shard import Group, Shard
+from glmserve.contract.shard import Group, Shard, Stage
 from glmserve.errors import RankLostError
-from glmserve.ops.collectives import Collectives, join_by_gloo, join_by_shared_memory
+from glmserve.ops.collectives import Collectives
 from glmserve.ops.linear.segments import pairwise_sum
+from glmserve.ops.shared_collectives import SharedMemory
+from glmserve.ops.torch_collectives import join_by_gloo
 from support.native import native_library
 
 Join = Callable[[Group], Collectives]
@@ -25,7 +27,7 @@ def join(request: pytest.FixtureRequest) -> Join:
     if request.param == "gloo":
         return join_by_gloo
     library = native_library()
-    return lambda group: join_by_shared_memory(group, library)
+    return lambda group: SharedMemory(group, library)
 
 
 def on_ranks(join: Join, path: Path, size: int, work: Callable[[Collectives], Any]) -> list[Any]:
@@ -78,6 +80,47 @@ def test_no_rows(join: Join, tmp_path: Path) -> None:
     """A step without output rows."""
     found = on_ranks(join, tmp_path, 2, lambda ranks: ranks.sum(torch.empty(0, 4)))
     assert [part.shape for part in found] == [(0, 4)] * 2
+
+
+def on_stages(join: Join, path: Path, work: Callable[[Collectives, Group], Any]) -> list[Any]:
+    """Two stages of two ranks."""
+
+    def rank(number: int) -> Any:
+        stage, shard = divmod(number, 2)
+        place = Group(Shard(shard, 2), str(path / "ranks"), Stage(stage, 2))
+        ranks = join(place)
+        result = work(ranks, place)
+        ranks.smallest(0)  # one that is through stays until the others are
+        return result
+
+    with ThreadPoolExecutor(4) as threads:
+        return list(threads.map(rank, range(4)))
+
+
+def test_hidden_states_go_to_the_same_shard_of_the_next_stage(join: Join, tmp_path: Path) -> None:
+    """Several may be under way."""
+    sizes = (3, 1, 700)
+
+    def work(ranks: Collectives, place: Group) -> list[Tensor]:
+        if place.stage.is_first:
+            for seed in sizes:
+                ranks.send(numbers(seed, seed) + place.shard.rank)
+            return []
+        return [ranks.receive(torch.empty(3, size)) for size in sizes]
+
+    for shard, found in enumerate(on_stages(join, tmp_path, work)[2:]):
+        for size, x in zip(sizes, found, strict=True):
+            assert x.equal(numbers(size, size) + shard)
+
+
+def test_stages_add_up_their_own_ranks_alone(join: Join, tmp_path: Path) -> None:
+    def work(ranks: Collectives, place: Group) -> tuple[float, list[float], int]:
+        own = torch.full((1, 1), float(place.rank))
+        joined = ranks.join(own, [1, 1])
+        return ranks.sum(own.clone()).item(), joined[0].tolist(), ranks.smallest(9 - place.rank)
+
+    found = on_stages(join, tmp_path, work)
+    assert found == [(1.0, [0.0, 1.0], 6)] * 2 + [(5.0, [2.0, 3.0], 6)] * 2
 
 
 def test_gloo_reports_a_rank_that_is_gone(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ LAYERS: dict[str, int] = {
     "scheduler": 7,
     "executor": 8,
     "engine": 8,
+    "machines": 8,
     "trace": 8,
     "text": 9,
     "api": 10,
@@ -53,7 +54,7 @@ API_LAYERS = {
 }
 """Rooms of glmserve.api; each imports itself and lower ones."""
 PLAN = {"cache", "scheduler", "journal", "engine", "executor", "trace", "text", "api"}
-PLAN |= {"evaluation", "cli"}
+PLAN |= {"evaluation", "cli", "machines"}
 COMPUTE = range(1, 6)
 KERNEL_PACKAGES = {"glmserve_kernels", "glmserve_cpu_kernels"}
 COMPUTE_LIBRARIES = {"torch", "triton", "safetensors", "numpy", "transformers", *KERNEL_PACKAGES}

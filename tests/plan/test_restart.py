@@ -200,3 +200,13 @@ def test_a_step_ahead_of_a_crash_blames_both() -> None:
     assert request_ids(plan(scheduler)) == [1]
     scheduler.restart()
     assert (first.num_crashes, second.num_crashes) == (1, 1)
+
+
+def test_a_lost_machine_is_no_fault_of_a_request() -> None:
+    scheduler = Scheduler(SchedulerConfig(), LIMITS, hash_key=b"key")
+    request = greedy(0, [1, 2, 3])
+    scheduler.add(request)
+    for _ in range(MAX_CRASHES + 1):
+        plan(scheduler)
+        assert scheduler.restart(blame=False) == []
+    assert request.num_crashes == 0

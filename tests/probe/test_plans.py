@@ -9,11 +9,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from glmserve.config import EMBEDDED_CHECKPOINT, RunnerConfig, report_nothing
+from glmserve.config import (
+    EMBEDDED_CHECKPOINT,
+    PARALLEL_SIZES,
+    PipelineSplit,
+    RunnerConfig,
+    report_nothing,
+)
+from glmserve.contract.shard import Group, Shard, Stage
 from glmserve.contract.step import RunnerLimits
 from glmserve.devices import cpu
 from glmserve.devices.cpu import CpuDevice
 from glmserve.model_config import ModelConfig, read_model_config
+from glmserve.models.parts import part_of
 from glmserve.probe.plans import attempt_all
 from glmserve.runner.dtypes import quantization_on_load, stored_dtype
 from glmserve.runner.gpu_memory import gpu_memory_needs
@@ -72,7 +80,7 @@ def test_every_plan_is_what_the_cpu_then_loads_with(
     attempts = attempt_all(config, read_model_config(chatglm2_6b))
     assert attempts[0].changes == {}
     for attempt in attempts:
-        if "tensor_parallel_size" in attempt.changes:
+        if attempt.changes.keys() & PARALLEL_SIZES:
             continue  # a machine with several NUMA nodes; it needs the other ranks
         changed = apply(config, attempt.changes)
         if attempt.limits is None:
@@ -175,6 +183,44 @@ def test_each_rank_needs_memory_for_its_part(
         assert attempt.num_parameters == alone.num_parameters
         part = attempt.weight_bytes * int(size) / alone.weight_bytes
         assert 1 <= part < 1.1, "2 key/value heads are on several ranks"
+
+
+def test_a_stage_needs_memory_for_its_layers(
+    chatglm2_6b: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """28 layers, and an embedding as large as the output layer; sizes are the largest stage's."""
+    monkeypatch.setattr(cpu, "available_memory", lambda: 64 * GIB)
+    model = read_model_config(chatglm2_6b)
+    alone = attempt_all(config_of(chatglm2_6b), model)[0]
+    attempts = attempt_all(config_of(chatglm2_6b, pipeline_parallel_size=2), model)
+    sizes = {
+        a.changes.get("pipeline_parallel_size", "2"): a
+        for a in attempts
+        if a.changes.keys() <= {"pipeline_parallel_size"}
+    }
+    assert sizes.keys() == {"1", "2", "4", "8"}
+    for size, attempt in sizes.items():
+        assert attempt.available_bytes == 64 * GIB // int(size)
+        assert attempt.num_parameters == alone.num_parameters
+        part = attempt.weight_bytes * int(size) / alone.weight_bytes
+        assert 1 <= part < 1.15, "28 layers are 3 or 4 for each of 8"
+        assert attempt.token_bytes * int(size) >= alone.token_bytes
+
+
+@pytest.mark.parametrize(("split", "layers"), [("memory", [4, 9, 9, 6]), ("equal", [7] * 4)])
+def test_the_output_layer_counts_where_stages_are_made_equal(
+    chatglm2_6b: Path, split: PipelineSplit, layers: list[int]
+) -> None:
+    """With 4-bit layers, the embedding of 16 bits is as much as five, the output layer as two."""
+    config = config_of(
+        chatglm2_6b, pipeline_parallel_size=4, pipeline_split=split, max_model_len=16
+    )
+    found = []
+    for rank in range(4):
+        group = Group(Shard(), "", Stage(rank, 4))
+        own = msgspec.structs.replace(config, group=group)
+        found.append(len(part_of(own, read_model_config(chatglm2_6b), 2, "int4").layers or ()))
+    assert found == layers
 
 
 def test_a_model_that_cannot_be_cut() -> None:

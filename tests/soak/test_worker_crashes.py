@@ -32,13 +32,14 @@ async def test_64_streams_and_a_worker_that_is_killed_a_hundred_times() -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("size", [2, 4])
-async def test_64_streams_and_ranks_that_are_killed_and_stopped(size: int) -> None:
+@pytest.mark.parametrize(("size", "stages"), [(2, 1), (4, 1), (1, 2), (2, 2)])
+async def test_64_streams_and_ranks_that_are_killed_and_stopped(size: int, stages: int) -> None:
     """A hundred kills and twenty stops, of random ranks."""
     bodies = long_requests(64)
     signals = [signal.SIGKILL] * (KILLS // STOPS) + [signal.SIGSTOP]
     most = KILLS + STOPS
-    options = ("--tensor-parallel-size", str(size), "--step-timeout", "5")
+    ranks = ("--tensor-parallel-size", str(size), "--pipeline-parallel-size", str(stages))
+    options = (*ranks, "--step-timeout", "5")
     limit = ("--max-worker-restarts", str(most))
     with ServerProcess("--dtype", "float32", *options, *limit) as server:
         expected, _ = await read_all(server, bodies)

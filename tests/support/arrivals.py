@@ -55,6 +55,7 @@ arrivals = st.builds(
 def runner_limits(draw: st.DrawFn) -> RunnerLimits:
     """From far too small to comfortable; every request of `arrivals` fits alone."""
     block_size = draw(st.sampled_from([1, 2, 4, 16]))
+    steps_in_flight = draw(st.sampled_from([1, 1, 2, 4]))
     return RunnerLimits(
         num_blocks=-(-draw(st.integers(40, 160)) // block_size),
         block_size=block_size,
@@ -65,7 +66,8 @@ def runner_limits(draw: st.DrawFn) -> RunnerLimits:
         mixes_prefill_and_decode=draw(st.booleans()),
         chunked_prefill=draw(st.booleans()),
         prefix_cache=draw(st.booleans()),
-        resolves_placeholders=draw(st.booleans()),
+        resolves_placeholders=steps_in_flight == 1 and draw(st.booleans()),
+        steps_in_flight=steps_in_flight,
         max_drafts=draw(st.sampled_from([1, 5, 64])),
     )
 

@@ -17,7 +17,11 @@ import torch
 from torch import Tensor
 
 from glmserve.config import RunnerConfig, report_nothing
+from glmserve.contract.shard import ALL_LAYERS, Group, Stage
 from glmserve.model_config import read_model_config
+from glmserve.model_config.sharding import local_config
+from glmserve.models.parts import part_of
+from glmserve.ops.collectives import ALONE, Collectives
 from glmserve.ops.gpu.select_ops import Gpu, make_ops
 from glmserve.runner.dtypes import quantization_on_load, stored_dtype
 from glmserve.runner.gpu_loading import load_gpu_runner
@@ -73,17 +77,30 @@ class EmulatedAccelerator:
 
 
 def load(
-    checkpoint: Path, accelerator: EmulatedAccelerator | None = None, **options: Any
+    checkpoint: Path,
+    accelerator: EmulatedAccelerator | None = None,
+    collectives: Collectives = ALONE,
+    stage: Stage = ALL_LAYERS,
+    **options: Any,
 ) -> GpuRunner:
-    """A GpuRunner for a small checkpoint."""
+    """A GpuRunner for a small checkpoint, or for a rank's part of it."""
     small = {"kv_cache_tokens": 192, "max_batch_size": 3, "max_step_tokens": 16}
     options = {"dtype": "float32", **small, **options}
-    config = RunnerConfig(checkpoint=str(checkpoint), device="cuda", **options)
+    config = RunnerConfig(
+        checkpoint=str(checkpoint),
+        device="cuda",
+        tensor_parallel_size=collectives.shard.size,
+        pipeline_parallel_size=stage.size,
+        group=Group(collectives.shard, "", stage),
+        **options,
+    )
     model = read_model_config(checkpoint, config.rope_scaling, config.ptuning_checkpoint)
     dtype = stored_dtype(config, model)
     block_size = config.block_size or 16
-    ops = make_ops(config, model, dtype, block_size, GPU)
-    target = TorchTarget(CPU, "emulated", dtype, ops, quantization_on_load(config, model))
+    quantization = quantization_on_load(config, model)
+    part = part_of(config, model, dtype.itemsize, quantization)
+    ops = make_ops(config, local_config(model, part), dtype, block_size, GPU)
+    target = TorchTarget(CPU, "emulated", dtype, ops, quantization, collectives, part)
     return load_gpu_runner(
         config,
         model,

@@ -58,7 +58,9 @@ async def ready(request: Request) -> Response:
         health.status = "draining"
     elif engine.state is EngineState.READY:
         return json_response(health)
-    if engine.state is EngineState.RESTARTING:
+    if engine.missing_machine:
+        health.reason = engine.missing_machine
+    elif engine.state is EngineState.RESTARTING:
         health.reason = f"the worker {engine.loss}"
     if engine.state in (EngineState.LOADING, EngineState.RESTARTING):
         phase, done, total = engine.load_progress

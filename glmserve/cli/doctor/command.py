@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from glmserve.cli.group.group import read_group
 from glmserve.cli.options import (
     add_device_options,
+    add_machine_options,
     add_model_options,
     add_scheduling_options,
     runner_config,
@@ -36,6 +38,7 @@ def add_command(commands: Commands) -> None:
     add_model_options(parser, positional=True)
     add_device_options(parser)
     add_scheduling_options(parser)
+    add_machine_options(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="print the report as one line of JSON")
 
@@ -43,6 +46,8 @@ def add_command(commands: Commands) -> None:
 def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """Print the report; returns the exit code of `glmserve serve` with these options."""
     config = runner_config(options)
+    if group := read_group(options, config, os.environ):
+        config = group.planned(config)
     # Imported here, so that --help does not wait for it.
     import msgspec
 

@@ -9,6 +9,7 @@ from glmserve.cli.options.help_format import HelpFormatter as HelpFormatter
 from glmserve.cli.options.http import add_http_options as add_http_options
 from glmserve.cli.options.journal import add_journal_options as add_journal_options
 from glmserve.cli.options.journal import journal_config as journal_config
+from glmserve.cli.options.machines import add_machine_options as add_machine_options
 from glmserve.cli.options.model import add_model_options as add_model_options
 from glmserve.cli.options.names import with_official_names as with_official_names
 from glmserve.cli.options.observation import add_observation_options as add_observation_options

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from glmserve.cli.cores import place_worker
-from glmserve.config import NpuEnvironment, RunnerConfig
+from glmserve.config import RunnerConfig
 from glmserve.errors import OptionError
+from glmserve.process.npu_environment import npu_environment as npu_environment
 
 
 def runner_config(options: argparse.Namespace) -> RunnerConfig:
@@ -50,13 +50,3 @@ def config_of(options: argparse.Namespace, **further: Any) -> RunnerConfig:
         "npu": npu_environment(os.environ),
     }
     return RunnerConfig(**{**given, **others, **further})
-
-
-def npu_environment(environment: Mapping[str, str]) -> NpuEnvironment:
-    """The variables that the ascend device honours; it checks their values."""
-    return NpuEnvironment(
-        visible_devices=environment.get("ASCEND_RT_VISIBLE_DEVICES"),
-        bind_cpu=environment.get("BIND_CPU"),
-        allocator=environment.get("PYTORCH_NPU_ALLOC_CONF"),
-        task_queue=environment.get("TASK_QUEUE_ENABLE"),
-    )

@@ -1,0 +1,1 @@
+"""How the command line finds out which machines compute a model together."""

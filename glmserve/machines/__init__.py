@@ -1,0 +1,1 @@
+"""Machines that compute one model together: the leader's end, and the other machines' end."""
