@@ -11,7 +11,7 @@ import msgspec
 import torch
 
 from glmserve.config import ReportProgress, RunnerConfig
-from glmserve.devices.base import DeviceInfo
+from glmserve.devices.base import DeviceInfo, place_of
 from glmserve.devices.npu_environment import (
     BINDING,
     binds_cpus,
@@ -29,7 +29,8 @@ from glmserve.models.parts import part_of
 from glmserve.ops.ascend.chip import Chip, chip_named
 from glmserve.ops.ascend.select_ops import make_ascend_ops
 from glmserve.ops.attention.npu_cache import BLOCK_SIZE
-from glmserve.ops.collectives import Collectives, join_by
+from glmserve.ops.collectives import Collectives
+from glmserve.ops.torch_collectives import join_by
 from glmserve.runner.dtypes import DTYPES, dtype_name, quantization_on_load, stored_dtype
 from glmserve.runner.gpu_memory import gpu_memory_budget, gpu_memory_needs, refuse_unfree_budget
 from glmserve.runner.limits import MemoryNeeds, agreed
@@ -108,12 +109,12 @@ class AscendDevice:
             ) from None
 
     def _open(self, config: RunnerConfig) -> Chip:
-        if config.num_ranks > self._driver.count():
+        count, wanted = self._driver.count(), place_of(config).size
+        if wanted > count:
             raise OptionError(
                 f"--tensor-parallel-size {config.tensor_parallel_size} and "
-                f"--pipeline-parallel-size {config.pipeline_parallel_size}: each of "
-                f"{config.num_ranks} ranks needs an NPU, and this machine has "
-                f"{self._driver.count()}"
+                f"--pipeline-parallel-size {config.pipeline_parallel_size}: each of {wanted} ranks "
+                f"here needs an NPU, and this machine has {count}"
             )
         prepare_process(config.npu)
         return self._chip_named(self._driver.open(_place(config)))
@@ -154,7 +155,7 @@ class AscendDevice:
 
 def _place(config: RunnerConfig) -> int:
     """Which of the visible NPUs is this process's."""
-    return 0 if config.group is None else config.group.rank
+    return 0 if config.group is None else config.group.local.rank
 
 
 def _block_size(config: RunnerConfig) -> int:
