@@ -144,7 +144,7 @@ def _add_inspection(parser: argparse.ArgumentParser) -> None:
         "--inspectable",
         action="store_true",
         help="with lanes: write one more graph, whose outputs are all tensors of the model, for "
-        "glmserve golden compare and for the tools of a vendor",
+        "glmserve golden compare and for the tools of a vendor; a paged graph always has them",
     )
 
 
@@ -243,8 +243,6 @@ def _check_paged(options: argparse.Namespace) -> None:
         raise OptionError(
             f"--attention paged: {options.runtime} has no paged attention; take lanes"
         )
-    if options.inspectable:
-        raise OptionError("--inspectable is for --attention lanes; a paged graph has no such form")
     if options.split > 1:
         raise OptionError("--split is for --attention lanes; a paged graph runs on one device")
     for name in ("prompt_len", "batch_sizes", "split_strategy", "device_memory"):

@@ -41,7 +41,7 @@ def test_parts_work_at_the_same_time_and_in_order() -> None:
     """Each part but the first to begin waits until the other one computes, too."""
     meeting = Barrier(2)
     parts = [Recording(0, meeting), Recording(1, meeting)]
-    pipeline = LanePipeline(parts)
+    pipeline = LanePipeline(parts, at_once=True)
     results = [pipeline.begin(call(number)) for number in range(4)]
     for number, result in enumerate(results):
         stream: Any = result.result(TIMEOUT).stream
@@ -55,9 +55,9 @@ def test_an_error_reaches_the_caller() -> None:
         def run(self, call: LaneCall, stream: Array | None) -> PartResult:
             raise RuntimeError("device lost")
 
-    pipeline = LanePipeline([Recording(0), Broken(1), Recording(2)])
+    pipeline = LanePipeline([Recording(0), Broken(1), Recording(2)], at_once=True)
     with pytest.raises(RuntimeError, match="device lost"):
         pipeline.begin(call(0)).result(TIMEOUT)
     pipeline.close()
     with pytest.raises(RuntimeError, match="device lost"):
-        LanePipeline([Broken(0)]).begin(call(0))
+        LanePipeline([Broken(0)], at_once=False).begin(call(0))
