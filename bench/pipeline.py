@@ -175,14 +175,15 @@ def exchange_messages(end: int, folder: Path, by: str) -> None:
     import torch
 
     from glmserve.contract.shard import Group, Shard, Stage
-    from glmserve.ops.collectives import join_by_gloo, join_by_shared_memory
+    from glmserve.ops.shared_collectives import SharedMemory
+    from glmserve.ops.torch_collectives import join_by_gloo
     from glmserve_cpu_kernels.library import load
 
     torch.set_num_threads(1)
 
     def join(path: Path, number: int) -> Any:
         place = Group(Shard(), str(path), Stage(number, 2))
-        return join_by_gloo(place) if by == "gloo" else join_by_shared_memory(place, load())
+        return join_by_gloo(place) if by == "gloo" else SharedMemory(place, load())
 
     there, back = join(folder / "there", end), join(folder / "back", 1 - end)
     for tokens in (1, 16, 512):

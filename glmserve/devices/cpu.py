@@ -24,7 +24,7 @@ from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.model_config.sharding import Part, local_config
 from glmserve.models.parameters import count_parameters, weight_bytes
 from glmserve.models.parts import part_of
-from glmserve.ops.collectives import ALONE, Collectives, join_by_gloo, join_by_shared_memory
+from glmserve.ops.collectives import ALONE, Collectives
 from glmserve.ops.cpu.select_ops import (
     NativeKernels,
     default_block_size,
@@ -33,6 +33,8 @@ from glmserve.ops.cpu.select_ops import (
     native_kernels,
 )
 from glmserve.ops.cpu.torch_ops import AnyCpuOps
+from glmserve.ops.shared_collectives import SharedMemory
+from glmserve.ops.torch_collectives import join_by_gloo
 from glmserve.runner.dtypes import dtype_name, host_dtype, quantization_on_load
 from glmserve.runner.limits import CacheMemory, MemoryNeeds, agreed, step_bytes, step_tokens
 from glmserve.runner.torch_runner import TorchRunner, TorchTarget, load_torch_runner
@@ -74,7 +76,7 @@ class CpuDevice:
             return ALONE
         if library is None or config.group.meets_at is not None:
             return join_by_gloo(config.group)
-        return join_by_shared_memory(config.group, library)
+        return SharedMemory(config.group, library)
 
     def create_runner(
         self, config: RunnerConfig, progress: ReportProgress

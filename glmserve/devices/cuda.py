@@ -20,8 +20,9 @@ from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.model_config.sharding import local_config
 from glmserve.models.parameters import count_parameters
 from glmserve.models.parts import part_of
-from glmserve.ops.collectives import Collectives, join_by
+from glmserve.ops.collectives import Collectives
 from glmserve.ops.gpu.select_ops import Gpu, make_ops
+from glmserve.ops.torch_collectives import join_by
 from glmserve.runner.accelerator import CudaAccelerator
 from glmserve.runner.dtypes import quantization_on_load, stored_dtype
 from glmserve.runner.gpu_memory import (

@@ -6,7 +6,9 @@ import asyncio
 import gc
 import random
 import socket
+import threading
 import time
+from typing import Any
 
 import msgspec
 import pytest
@@ -176,9 +178,57 @@ def test_a_step_that_waits_for_masks_in_vain() -> None:
         outputs_of(FakeRunner(), StepInput(1, [sequence(0, constrained=True)]))
 
 
-async def test_requests_of_all_kinds_that_fill_the_cache() -> None:
+class Stages(FakeRunner):
+    """Gives out a step's output once as many steps are launched as it computes at a time.
+
+    But for the first step, which has the prompts, and for steps after `last_step`.
+    """
+
+    last_step = 0
+
+    def __init__(self, count: int) -> None:
+        super().__init__(msgspec.structs.replace(LIMITS, steps_in_flight=count))
+        self._launched = threading.Condition()
+
+    def execute(  # type: ignore[override]
+        self, step: StepInput, masks: MaskSource = no_masks
+    ) -> PendingOutput:
+        output = super().execute(step, masks)
+        with self._launched:
+            self._launched.notify_all()
+        ahead = self.info.limits.steps_in_flight - 1 if 1 < step.step_id <= self.last_step else 0
+
+        def wait() -> StepOutput:
+            with self._launched:
+                is_launched = self._launched.wait_for(
+                    lambda: self.steps[-1].step_id >= step.step_id + ahead, timeout=10
+                )
+            assert is_launched, "the stages wait for steps"
+            return output
+
+        return wait
+
+
+async def test_as_many_steps_are_in_flight_as_there_are_stages() -> None:
+    """Over requests that decode, with penalties or not."""
+    runner = Stages(3)
+    async with serving(WorkerOnThread(runner)) as engine:
+        streams = [
+            engine.submit([i, i + 1], sampling_params(20, presence_penalty=0.5 * (i % 2)))
+            for i in range(6)
+        ]
+        runner.last_step = 40
+        outputs = await asyncio.gather(*(drain(stream) for stream in streams))
+    for i, output in enumerate(outputs):
+        assert output == expected_output([i, i + 1], 20)
+    for step in runner.steps[4:40]:
+        assert 1 <= len(step.sequences) <= 2
+
+
+@pytest.mark.parametrize("overlap", [{"resolves_placeholders": True}, {"steps_in_flight": 3}])
+async def test_requests_of_all_kinds_that_fill_the_cache(overlap: dict[str, Any]) -> None:
     limits = msgspec.structs.replace(
-        LIMITS, num_blocks=12, max_sequences=6, max_step_tokens=16, resolves_placeholders=True
+        LIMITS, num_blocks=12, max_sequences=6, max_step_tokens=16, **overlap
     )
     rng = random.Random(1)
     arrivals = [

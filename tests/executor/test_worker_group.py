@@ -169,7 +169,7 @@ async def test_the_last_stage_answers(pipeline: RunnerConfig) -> None:
         await output
 
 
-@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("rank", [slow(0), 2])
 async def test_the_stage_that_hangs_is_named_not_those_that_wait_for_it(
     pipeline: RunnerConfig, rank: int
 ) -> None:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from glmserve.contract.shard import Group, Shard, Stage
 from glmserve.errors import RankLostError
-from glmserve.ops.collectives import Collectives, join_by_gloo, join_by_shared_memory
+from glmserve.ops.collectives import Collectives
 from glmserve.ops.linear.segments import pairwise_sum
+from glmserve.ops.shared_collectives import SharedMemory
+from glmserve.ops.torch_collectives import join_by_gloo
 from support.native import native_library
 
 Join = Callable[[Group], Collectives]
@@ -25,7 +27,7 @@ def join(request: pytest.FixtureRequest) -> Join:
     if request.param == "gloo":
         return join_by_gloo
     library = native_library()
-    return lambda group: join_by_shared_memory(group, library)
+    return lambda group: SharedMemory(group, library)
 
 
 def on_ranks(join: Join, path: Path, size: int, work: Callable[[Collectives], Any]) -> list[Any]:

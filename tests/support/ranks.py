@@ -12,7 +12,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from glmserve.contract.shard import Group, Shard, Stage
-from glmserve.ops.collectives import ALONE, Collectives, TorchCollectives
+from glmserve.ops.collectives import ALONE, Collectives
+from glmserve.ops.torch_collectives import TorchCollectives
 
 Result = TypeVar("Result")
 

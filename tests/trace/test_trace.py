@@ -89,7 +89,7 @@ async def replayed_alone(path: Path, runner: FakeRunner) -> list[Difference | No
         await executor.close()
 
 
-@pytest.fixture(params=["in turn", "ahead", "drafts", "crashes"])
+@pytest.fixture(params=["in turn", "ahead", "at a time", "drafts", "crashes"])
 async def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A recording of each way in which steps follow each other."""
     path = tmp_path / "recording"
@@ -98,6 +98,8 @@ async def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
             await record(path, SamplingRunner(TIGHT))
         case "ahead":
             await record(path, AsyncSamplingRunner(TIGHT))
+        case "at a time":
+            await record(path, SamplingRunner(msgspec.structs.replace(TIGHT, steps_in_flight=3)))
         case "drafts":
             await record(path, SamplingRunner(TIGHT), speculative_tokens=4)
         case "crashes":
