@@ -19,6 +19,9 @@ from glmserve.config import (
 from glmserve.contract.wire import encode_json
 from glmserve.errors import OptionError
 
+_SCRIPTS = ("glm2_6b_dyn.py", "combine.py")
+"""What --vendor-scripts must have."""
+
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -144,7 +147,7 @@ def _add_inspection(parser: argparse.ArgumentParser) -> None:
         "--inspectable",
         action="store_true",
         help="with lanes: write one more graph, whose outputs are all tensors of the model, for "
-        "glmserve golden compare and for the tools of a vendor",
+        "glmserve golden compare and for the tools of a vendor; a paged graph always has them",
     )
 
 
@@ -227,6 +230,9 @@ def _check_vendor(options: argparse.Namespace) -> None:
         if options.vendor_scripts:
             raise OptionError("--vendor-scripts is for --for compass; leave it out")
         return
+    scripts = options.vendor_scripts
+    if scripts and not all((scripts / name).is_file() for name in _SCRIPTS):
+        raise OptionError(f"--vendor-scripts {scripts}: {' and '.join(_SCRIPTS)} are not there")
     if options.attention:
         raise OptionError("--attention: Hexaflake's compiler makes its own; leave it out")
     if options.inspectable:
@@ -243,8 +249,6 @@ def _check_paged(options: argparse.Namespace) -> None:
         raise OptionError(
             f"--attention paged: {options.runtime} has no paged attention; take lanes"
         )
-    if options.inspectable:
-        raise OptionError("--inspectable is for --attention lanes; a paged graph has no such form")
     if options.split > 1:
         raise OptionError("--split is for --attention lanes; a paged graph runs on one device")
     for name in ("prompt_len", "batch_sizes", "split_strategy", "device_memory"):

@@ -124,7 +124,7 @@ def lane_limits(config: RunnerConfig, manifest: Manifest) -> RunnerLimits:
             "--speculative-tokens: static graphs compute one token of a request in a step; leave "
             "it out"
         )
-    lanes, parts = max(manifest.batch_sizes), len(manifest.split)
+    lanes, at_once = max(manifest.batch_sizes), named_places(config)
     slots = lanes * manifest.total_len
     # A worker that replaces another is asked for the same size.
     if config.kv_cache_tokens not in (None, slots) or config.kv_cache_memory is not None:
@@ -142,9 +142,14 @@ def lane_limits(config: RunnerConfig, manifest: Manifest) -> RunnerLimits:
         batch_sizes=manifest.batch_sizes,
         mixes_prefill_and_decode=False,
         prefix_cache=False,
-        resolves_placeholders=parts == 1,
-        steps_in_flight=parts,
+        resolves_placeholders=at_once == 1,
+        steps_in_flight=at_once,
     )
+
+
+def named_places(config: RunnerConfig) -> int:
+    """Devices that --device names behind its colon; parts on several work at the same time."""
+    return len(config.device.partition(":")[2].split(","))
 
 
 def places_of(config: RunnerConfig, manifest: Manifest, default: str) -> list[str]:
@@ -219,9 +224,9 @@ def context_length(config: RunnerConfig, manifest: Manifest) -> int:
 
 
 def threads_of(config: RunnerConfig, default: Callable[..., int], manifest: Manifest) -> int:
-    """Threads of each part of the graphs: the parts work at the same time, so they share them."""
+    """Threads of each part of the graphs. Parts that work at the same time share them."""
     total = config.threads or default(usable_cores(), manifest.weight_bytes)
-    return max(1, total // max(1, len(manifest.split)))
+    return max(1, total // named_places(config))
 
 
 def count_of(number: int, thing: str) -> str:

@@ -41,21 +41,28 @@ def prepare_process(environment: NpuEnvironment) -> None:
         os.environ[name] = found[name]
 
 
-def first_visible(environment: NpuEnvironment) -> int:
-    """Number of the first NPU that the runtime shows to this process.
+def visible_npu(environment: NpuEnvironment, place: int) -> int:
+    """The machine's number of one of the NPUs that the runtime shows to this process.
+
+    Args:
+        place: which of them.
 
     Raises:
-        OptionError: ASCEND_RT_VISIBLE_DEVICES is no list of numbers, or empty.
+        OptionError: ASCEND_RT_VISIBLE_DEVICES is no list of numbers, or has too few.
     """
     if environment.visible_devices is None:
-        return 0
+        return place
     numbers = environment.visible_devices.split(",")
     if not all(number.strip().isdecimal() for number in numbers):
         raise OptionError(
             f"{VISIBLE}={environment.visible_devices}: expected numbers of NPUs such as 0,1; "
             "where there are none, take --device cpu"
         )
-    return int(numbers[0])
+    if place >= len(numbers):
+        raise OptionError(
+            f"{VISIBLE}={environment.visible_devices}: {place + 1} ranks need as many NPUs"
+        )
+    return int(numbers[place])
 
 
 def binds_cpus(environment: NpuEnvironment) -> bool:

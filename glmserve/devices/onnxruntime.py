@@ -55,7 +55,13 @@ class OnnxRuntimeDevice:
         limits = lane_needs(config, opened.model, manifest).plan(config, opened.model)
         threads = threads_of(config, default_threads, manifest)
         runtimes = [OnnxRuntime(provider, threads) for provider in providers]
-        model = LaneModel(opened.folder, manifest, opened.model, runtimes)
+        model = LaneModel(
+            opened.folder,
+            manifest,
+            opened.model,
+            runtimes,
+            at_once=limits.steps_in_flight > 1,
+        )
         info = RunnerInfo(
             limits=limits,
             device=f"{describe(providers)}, {count_of(threads, 'thread')}",

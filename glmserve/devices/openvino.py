@@ -28,7 +28,7 @@ from glmserve.devices.host import available_memory
 from glmserve.errors import OptionError
 from glmserve.graphs.lanes import LaneModel
 from glmserve.graphs.manifest import Manifest
-from glmserve.graphs.runner import GraphRunner, lane_runner
+from glmserve.graphs.runner import GraphRunner, InspectableGraphRunner, lane_runner
 from glmserve.model_config import ModelConfig
 from glmserve.runner.limits import CacheMemory, MemoryNeeds, plan_limits, step_tokens
 
@@ -145,7 +145,8 @@ def _paged_runner(
         weight_bytes=manifest.weight_bytes,
         kv_cache_bytes=limits.num_blocks * model.block_bytes,
     )
-    return GraphRunner(model, sampling_ops(config, opened.model), config, info)
+    ops = sampling_ops(config, opened.model)
+    return InspectableGraphRunner(model, ops, config, info, model.inspect)
 
 
 def _lane_runner(
@@ -157,7 +158,13 @@ def _lane_runner(
     limits = lane_needs(config, opened.model, manifest).plan(config, opened.model)
     on_cpu = _cpu_properties(manifest, threads)
     runtimes = [OpenVinoRuntime(core, place, on_cpu if place == "CPU" else {}) for place in places]
-    model = LaneModel(opened.folder, manifest, opened.model, runtimes)
+    model = LaneModel(
+        opened.folder,
+        manifest,
+        opened.model,
+        runtimes,
+        at_once=limits.steps_in_flight > 1,
+    )
     info = RunnerInfo(
         limits=limits,
         device=_description(places, threads),

@@ -17,7 +17,10 @@ _RUNTIME = "libascendcl.so"
 
 
 class NpuDriver(Protocol):
-    """The first visible NPU."""
+    """One of the visible NPUs."""
+
+    collectives: str
+    """Name of the backend of torch.distributed by which NPUs exchange tensors."""
 
     @property
     def device(self) -> torch.device:
@@ -32,8 +35,15 @@ class NpuDriver(Protocol):
         """What there is, for people. Nothing is initialised."""
         ...
 
-    def open(self) -> str:
-        """Make the NPU this process's device and load the vendor's calls.
+    def count(self) -> int:
+        """Number of NPUs of this machine. Nothing is initialised."""
+        ...
+
+    def open(self, place: int) -> str:
+        """Make an NPU this process's device and load the vendor's calls.
+
+        Args:
+            place: which of the visible ones.
 
         Returns:
             The chip's name, such as "Ascend910B3".
@@ -51,9 +61,14 @@ class NpuDriver(Protocol):
 class TorchNpu:
     """The NpuDriver of real NPUs."""
 
+    collectives = "hccl"
+
+    def __init__(self) -> None:
+        self._place = 0
+
     @property
     def device(self) -> torch.device:
-        return torch.device("npu", 0)
+        return torch.device("npu", self._place)
 
     def why_unusable(self) -> str | None:
         if find_spec("torch_npu") is None:
@@ -61,15 +76,19 @@ class TorchNpu:
         return _why_wrong_version() or _why_no_npu() or _why_no_runtime()
 
     def describe(self) -> str:
-        count = len(_nodes())
+        count = self.count()
         return f"{count} NPU{'s' if count > 1 else ''}, torch_npu {version('torch_npu')}"
 
-    def open(self) -> str:
+    def count(self) -> int:
+        return len(_nodes())
+
+    def open(self, place: int) -> str:
+        self._place = place
         try:
             import torch_npu
 
-            torch_npu.npu.set_device(0)
-            name: str = torch_npu.npu.get_device_name(0)
+            torch_npu.npu.set_device(place)
+            name: str = torch_npu.npu.get_device_name(place)
         except (ImportError, RuntimeError, OSError) as error:
             reason = " ".join(str(error).split())
             raise DeviceError(
@@ -81,7 +100,7 @@ class TorchNpu:
     def memory(self) -> tuple[int, int]:
         import torch_npu
 
-        free, total = torch_npu.npu.mem_get_info(0)
+        free, total = torch_npu.npu.mem_get_info(self._place)
         return free, total
 
 

@@ -17,15 +17,22 @@ def build_hidden(
     attention: AttentionBuilder[Value],
     config: ModelConfig,
     token_ids: Value,
+    watch: Watch[Value],
 ) -> Value:
     """The last hidden states of all tokens, [T, H].
 
     Args:
         token_ids: [T]
+        watch: see build_layers.
     """
     hidden = builder.embedding(token_ids)
-    hidden = build_layers(builder, attention, config, hidden, range(config.num_layers))
-    return build_final_norm(builder, config, hidden)
+    watch("embedding", hidden)
+    hidden = build_layers(builder, attention, config, hidden, range(config.num_layers), watch)
+    watch("stream", hidden)
+    hidden = build_final_norm(builder, config, hidden)
+    if config.final_norm:
+        watch("final_norm", hidden)
+    return hidden
 
 
 def build_layers(

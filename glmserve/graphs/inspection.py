@@ -8,9 +8,10 @@ import torch
 from glmserve.contract.step import StepInput, unpack_int32
 from glmserve.graphs.lane_caches import LaneCaches
 from glmserve.graphs.session import Array, Graph
+from glmserve.graphs.watched_tensors import watched_tensors
 from glmserve.model_config import ModelConfig
 from glmserve.runner.inspection import Observer
-from glmserve.runner.tensor_names import in_order, tensor_widths
+from glmserve.runner.tensor_names import LOGITS, tensor_widths
 
 
 class LaneInspector:
@@ -30,11 +31,9 @@ class LaneInspector:
         self._new_keys = np.zeros((*lead, model.head_dim, chunk), dtype)
         self._new_values = np.zeros((*lead, chunk, model.head_dim), dtype)
         widths = tensor_widths(model)
-        names = [n for n in in_order(model.num_layers) if n.rpartition(".")[2] in widths]
         self._tensors: dict[str, Array] = {
             name: np.zeros((chunk, widths[name.rpartition(".")[2]]), np.float32)
-            for name in names
-            if model.final_norm or name != "final_norm"
+            for name in (*watched_tensors(model), LOGITS)
         }
 
     def inspect(self, step: StepInput, observe: Observer) -> None:

@@ -21,25 +21,32 @@ class Part(Protocol):
 class LanePipeline:
     """Parts, in the order of their layers. Each computes calls in the order in which they begin.
 
-    One part computes in the caller's thread. Several have a thread each, so that a part computes a
-    call while the next part computes the one before it.
+    Args:
+        at_once: the parts are on several devices, and have a thread each, so that a part computes
+            a call while the next part computes the one before it. False: one after the other, in
+            the caller's thread.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[Part], *, at_once: bool) -> None:
         self._parts = parts
-        self._threads = [
-            ThreadPoolExecutor(1, f"part-{number}") for number in range(len(parts)) if parts[1:]
-        ]
+        names = [f"part-{number}" for number in range(len(parts))] if at_once else []
+        self._threads = [ThreadPoolExecutor(1, name) for name in names]
 
     def begin(self, call: LaneCall) -> Future[PartResult]:
         """Begin a call; the future has the last part's result."""
         if not self._threads:
             done: Future[PartResult] = Future()
-            done.set_result(self._parts[0].run(call, None))
+            done.set_result(self._run_in_turn(call))
             return done
         result = self._threads[0].submit(self._parts[0].run, call, None)
         for part, thread in zip(self._parts[1:], self._threads[1:], strict=True):
             result = thread.submit(_run_behind, part, call, result)
+        return result
+
+    def _run_in_turn(self, call: LaneCall) -> PartResult:
+        result = self._parts[0].run(call, None)
+        for part in self._parts[1:]:
+            result = part.run(call, result.stream)
         return result
 
     def close(self) -> None:

@@ -34,6 +34,7 @@ class LaneModel:
 
     Args:
         runtimes: one for each part of the graphs.
+        at_once: they are on several devices, which work at the same time.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class LaneModel:
         manifest: Manifest,
         model: ModelConfig,
         runtimes: Sequence[GraphRuntime],
+        *,
+        at_once: bool = False,
     ) -> None:
         total_len = manifest.total_len
         shapes = {names.BASE: LaneShape(1, manifest.prompt_len, total_len)}
@@ -57,7 +60,7 @@ class LaneModel:
                 zip(_ranges(manifest.split), runtimes, strict=True)
             )
         ]
-        self._pipeline = LanePipeline(self._parts)
+        self._pipeline = LanePipeline(self._parts, at_once=at_once)
         self._head = _Head(runtimes[-1].load(folder / names.HEAD), model)
         self.inspector: LaneInspector | None = None
         """None: the folder has no inspection graph."""

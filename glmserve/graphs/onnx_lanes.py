@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from glmserve.graphs.block import build_final_norm, build_layers
+from glmserve.graphs.block import build_final_norm, build_hidden, build_layers
 from glmserve.graphs.lane_shape import LaneShape
 from glmserve.graphs.onnx_builder import OnnxBuilder
 from glmserve.model_config import ModelConfig
@@ -74,15 +74,9 @@ def save_inspection_graph(
         builder.output(name, builder.cast(value, "float32"), "float32", [tokens, width])
 
     token_ids = builder.input("input_ids", "int64", [shape.lanes, shape.tokens])
-    stream = builder.embedding(builder.reshape(token_ids, [-1]))
-    watch("embedding", stream)
+    flat_ids = builder.reshape(token_ids, [-1])
     attention = _LaneAttention(builder, config, shape)
-    layers = range(config.num_layers)
-    stream = build_layers(builder, attention, config, stream, layers, watch)
-    watch("stream", stream)
-    hidden = build_final_norm(builder, config, stream)
-    if config.final_norm:
-        watch("final_norm", hidden)
+    hidden = build_hidden(builder, attention, config, flat_ids, watch)
     watch("logits", builder.linear(hidden, "output"))
     attention.add_outputs()
     builder.save(path, path.stem)

@@ -12,6 +12,8 @@ has these inputs and outputs:
     sampled_rows, read_rows                     int64 [n], [m]: of the B*S tokens
     logits                                      float32 [n, V], of the sampled rows
     hidden                                      float32 [m, H], last hidden states of the read rows
+
+Inner tensors have the names of runner/tensor_names.py, so that they can be made outputs.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ def save_paged_graph(builder: OpenVinoBuilder, config: ModelConfig, path: Path) 
     sampled, read = _input("sampled_rows", 1), _input("read_rows", 1)
     attention = _PagedAttention(builder, config, token_ids, mask, positions, beams)
     flat_ids = opset.reshape(token_ids, integers([-1]), False)
-    hidden = build_hidden(builder, attention, config, flat_ids)
+    hidden = build_hidden(builder, attention, config, flat_ids, _name)
     logits = builder.linear(opset.gather(hidden, sampled, integers(0)), "output")
     results = [
         _output("logits", logits),
@@ -58,6 +60,11 @@ def output_layer(graph: openvino.Model) -> openvino.Model:
     hidden = opset.parameter([-1, width], np.float32, name="hidden")
     result = opset.result(opset.matmul(hidden, weight, False, True))
     return openvino.Model([result], [hidden], "output-layer")
+
+
+def _name(name: str, value: Value) -> None:
+    """Name a tensor, by which it can be made an output."""
+    value.output(0).get_tensor().add_names({name})
 
 
 def _input(name: str, rank: int, dtype: DTypeLike = np.int64) -> Value:

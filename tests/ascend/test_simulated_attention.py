@@ -7,13 +7,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmserve.ops.attention.npu import AtbAttention, NpuAttention
+from glmserve.ops.attention.npu import AtbAttention, IncreAttention, NpuAttention
 from glmserve.ops.attention.npu_cache import NpuGeometry
 from glmserve.ops.attention.npu_int8 import NpuInt8Attention
 from support.ascend_simulator.library import register
 from support.attention_steps import Case, run_step
 
-BACKENDS = {"npu": NpuAttention, "atb": AtbAttention, "int8": NpuInt8Attention}
+BACKENDS = {
+    "npu": NpuAttention,
+    "incre": IncreAttention,
+    "atb": AtbAttention,
+    "int8": NpuInt8Attention,
+}
 
 
 def check(case: Case, backend: str, seed: int = 0) -> None:

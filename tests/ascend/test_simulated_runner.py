@@ -27,7 +27,14 @@ def load(checkpoint: Path, **options: Any) -> TorchRunner[Any, Any]:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("backend", "chunk"),
-    [("npu", 7), exhaustive("npu", 10_000), exhaustive("atb", 7), slow("atb", 10_000)],
+    [
+        ("npu", 7),
+        slow("atb", 10_000),
+        exhaustive("npu", 10_000),
+        exhaustive("atb", 7),
+        exhaustive("incre", 7),
+        exhaustive("incre", 10_000),
+    ],
 )
 def test_greedy_text_of_the_original(
     golden_models: Path, name: str, backend: str, chunk: int
@@ -66,8 +73,8 @@ def test_text_does_not_depend_on_the_company(golden_models: Path) -> None:
 class OlderDriver(SimulatedDriver):
     """Of the 310 family, which has few of the vendor's calls."""
 
-    def open(self) -> str:
-        super().open()
+    def open(self, place: int) -> str:
+        super().open(place)
         return "Ascend310P3"
 
 

@@ -137,7 +137,7 @@ prepare_for_torch()
 from glmserve.devices.torch_npu import TorchNpu
 from glmserve.errors import DeviceError
 try:
-    TorchNpu().open()
+    TorchNpu().open(0)
 except DeviceError as error:
     print(error.message)
 import torch

@@ -131,7 +131,12 @@ def main() -> None:
     seen: set[str] = set()
     halves = (torch.float16, torch.bfloat16)
     formats = (None, "int8", "int4", "w8a8")
-    caches = ({}, {"kv_cache_dtype": "int8"}, {"attention_backend": "atb"})
+    caches = (
+        {},
+        {"kv_cache_dtype": "int8"},
+        {"attention_backend": "atb"},
+        {"attention_backend": "incre"},
+    )
     for dtype, quantization, options in itertools.product(halves, formats, caches):
         counts = check_model(dtype, quantization, **options)
         seen |= counts.keys()

@@ -18,15 +18,16 @@ LANES = "--total-len 256 --prompt-len 16 --batch-sizes 1,8"
     ("device", "options"),
     [
         ("onnxruntime", LANES),
-        ("onnxruntime", f"{LANES} --split 2"),
+        ("onnxruntime:CPU,CPU", f"{LANES} --split 2"),
         ("openvino", "--dtype float32"),
     ],
 )
 def test_it_passes_the_contract(tmp_path: Path, device: str, options: str) -> None:
     pytest.importorskip("onnx")
-    pytest.importorskip(device)
+    runtime = device.partition(":")[0]
+    pytest.importorskip(runtime)
     python = sys.executable
-    prepare = f"{python} -m glmserve compile {{checkpoint}} {{target}} --for {device} {options}"
+    prepare = f"{python} -m glmserve compile {{checkpoint}} {{target}} --for {runtime} {options}"
     result = subprocess.run(
         [
             *(python, "-m", "pytest", "-q", "-p", "no:cacheprovider"),

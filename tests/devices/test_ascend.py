@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from glmserve.config import NpuEnvironment, RunnerConfig, report_nothing
+from glmserve.contract.shard import Group, Shard
 from glmserve.devices import npu_topology, torch_npu
 from glmserve.devices.ascend import AscendDevice
-from glmserve.devices.npu_environment import prepare_process
+from glmserve.devices.npu_environment import prepare_process, visible_npu
 from glmserve.devices.registry import load_device, select_device
 from glmserve.errors import DeviceError, OptionError, StartupError
 from glmserve.model_config import read_model_config
 from glmserve.ops.ascend.chip import chip_named
-from glmserve.ops.attention.npu import AtbAttention, NpuAttention
+from glmserve.ops.attention.npu import AtbAttention, IncreAttention, NpuAttention
 from glmserve.ops.attention.npu_int8 import NpuInt8Attention
 from glmserve.ops.attention.sdpa import SdpaAttention
 from support.ascend_simulator.device import SimulatedAscend, SimulatedDriver
@@ -74,14 +75,14 @@ class TestProbe:
         monkeypatch.syspath_prepend(str(tmp_path))
         assert load_device("ascend").probe().available
         with pytest.raises(DeviceError, match=r"libhccl\.so.*npu-smi info"):
-            torch_npu.TorchNpu().open()
+            torch_npu.TorchNpu().open(0)
 
 
 class OlderDriver(SimulatedDriver):
     """Of the 310 family."""
 
-    def open(self) -> str:
-        super().open()
+    def open(self, place: int) -> str:
+        super().open(place)
         return "Ascend310P3"
 
 
@@ -119,6 +120,7 @@ class TestChoices:
         tiny = Path(EMBEDDED)
         assert backend(options(glm2)) is NpuAttention
         assert backend(options(glm2, attention_backend="atb")) is AtbAttention
+        assert backend(options(glm2, attention_backend="incre")) is IncreAttention
         assert backend(options(tiny, kv_cache_dtype="int8")) is NpuInt8Attention
         assert backend(options(glm2, kv_cache_dtype="int8")) is SdpaAttention  # heads of 16
         assert backend(options(glm2, block_size=16)) is SdpaAttention
@@ -130,7 +132,10 @@ class TestChoices:
         [
             ({"attention_backend": "npu", "block_size": 16}, "128, 256, 384 or 512; this is 16"),
             ({"attention_backend": "npu", "kv_cache_dtype": "int8"}, "no multiple of 32"),
-            ({"attention_backend": "triton"}, "not for Ascend NPUs, which have npu, atb and sdpa"),
+            (
+                {"attention_backend": "triton"},
+                "which have npu, incre, atb and sdpa",
+            ),
             ({"deterministic": True}, "order of sums"),
             ({"cpu_kernels": "native"}, "is for the cpu device"),
             ({"quantization": "w4a8"}, "w8a8, int8 and int4 work here"),
@@ -141,8 +146,9 @@ class TestChoices:
         with pytest.raises(OptionError, match=message):
             target(options(glm2, **changed))
 
-    def test_atb_does_not_read_int8(self) -> None:
-        config = options(Path(EMBEDDED), attention_backend="atb", kv_cache_dtype="int8")
+    @pytest.mark.parametrize("name", ["atb", "incre"])
+    def test_only_npu_reads_int8(self, name: str) -> None:
+        config = options(Path(EMBEDDED), attention_backend=name, kv_cache_dtype="int8")
         with pytest.raises(OptionError, match="take npu"):
             target(config)
 
@@ -155,6 +161,18 @@ class TestChoices:
     def test_other_devices_do_not_know_its_attention(self, glm2: Path) -> None:
         with pytest.raises(OptionError, match="it needs an Ascend NPU"):
             load_device("cpu").create_runner(options(glm2, attention_backend="npu"), report_nothing)
+
+    def test_each_rank_has_an_npu(self, glm2: Path) -> None:
+        config = options(glm2, tensor_parallel_size=8)
+        with pytest.raises(OptionError, match="8 ranks needs an NPU, and this machine has 4"):
+            target(config)
+        few = NpuEnvironment(visible_devices="3")
+        group = Group(Shard(1, 2), "x", local=Shard(1, 2))
+        assert visible_npu(few, 0) == 3
+        with pytest.raises(OptionError, match="2 ranks need as many NPUs"):
+            SimulatedAscend().create_runner(
+                options(glm2, tensor_parallel_size=2, npu=few, group=group), report_nothing
+            )
 
     def test_chips(self) -> None:
         assert chip_named("Ascend910B4-1").has_fused_calls

@@ -18,6 +18,7 @@ from support.exhaustive import exhaustive
 from support.golden_over_http import check_greedy_ids
 from support.mixed_requests import requests_of_mixed_lengths
 from support.server_process import ServerProcess
+from support.slow import slow
 
 DEVICE = ("--device", NAME)
 KILLS = 2
@@ -123,3 +124,20 @@ def test_greedy_ids_of_the_original(golden_models: Path, model: str) -> None:
     options = ("--checkpoint", str(golden_models / model), "--skip-tokenizer-init")
     with ServerProcess(*DEVICE, *options, "--dtype", "float32") as server:
         check_greedy_ids(server, golden_models / model)
+
+
+@pytest.mark.parametrize(
+    "ranks",
+    [
+        slow(("--tensor-parallel-size", "2")),
+        exhaustive(("--pipeline-parallel-size", "2")),
+        exhaustive(("--tensor-parallel-size", "2", "--quantization", "w8a8")),
+    ],
+)
+async def test_ranks_exchange_tensors(ranks: tuple[str, ...], golden_models: Path) -> None:
+    """By gloo in place of the vendor's HCCL."""
+    options = ("--checkpoint", str(golden_models / "glm4_base"), "--skip-tokenizer-init")
+    with ServerProcess(*DEVICE, *options, "--dtype", "float32", *ranks) as server:
+        assert "rank 1" in server.text
+        if "--quantization" not in ranks:
+            check_greedy_ids(server, golden_models / "glm4_base")

@@ -33,15 +33,15 @@ def compiled(target: Path, runtime: str, *options: str) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("runtime", "options"),
+    ("runtime", "options", "device"),
     [
-        ("onnxruntime", (*LANES, "--split", "2")),
-        exhaustive("onnxruntime", LANES),
-        ("openvino", ("--dtype", "float32")),
+        ("onnxruntime", (*LANES, "--split", "2"), "onnxruntime:CPU,CPU"),
+        exhaustive("onnxruntime", LANES, "onnxruntime"),
+        ("openvino", ("--dtype", "float32"), "openvino"),
     ],
 )
 async def test_32_streams_and_a_killed_worker(
-    tmp_path: Path, runtime: str, options: tuple[str, ...]
+    tmp_path: Path, runtime: str, options: tuple[str, ...], device: str
 ) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip(runtime)
@@ -49,7 +49,9 @@ async def test_32_streams_and_a_killed_worker(
     bodies = [
         body | {"max_tokens": 1 + body["max_tokens"] // 3} for body in requests_of_mixed_lengths(32)
     ]
-    with ServerProcess("--checkpoint", str(target)) as server:
+    for body in bodies[::8]:
+        body |= {"response_format": {"type": "json_object"}}  # its tokens wait for masks
+    with ServerProcess("--checkpoint", str(target), "--device", device) as server:
         alone = [(await read_all(server, [body]))[0][0] for body in bodies]
         streams, kills = await read_all(server, bodies, 1, seed=7)
         assert kills == 1
@@ -65,6 +67,7 @@ FORMS: list[tuple[GraphTarget, GraphAttention, int]] = [
     ("onnxruntime", "lanes", 1),
     ("onnxruntime", "lanes", 2),
 ]
+"""Runtime, attention, and parts, each on a device of its own."""
 
 
 @pytest.mark.parametrize(
@@ -84,5 +87,7 @@ def test_greedy_ids_of_the_original(
 ) -> None:
     folder, target = golden_models / name, tmp_path / "c"
     compile_model(folder, target, runtime, attention, dtype="float32", split=parts)
-    with ServerProcess("--checkpoint", str(target), "--skip-tokenizer-init") as server:
+    device = f"{runtime}:{','.join(['CPU'] * parts)}"
+    options = ("--checkpoint", str(target), "--skip-tokenizer-init", "--device", device)
+    with ServerProcess(*options) as server:
         check_greedy_ids(server, folder)

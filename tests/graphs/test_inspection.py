@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from glmserve.config import GraphTarget, report_nothing
+from glmserve.config import GraphAttention, GraphTarget, report_nothing
 from glmserve.golden.device_tensors import inspected_tensors
 from glmserve.golden.difference import differences, first_beyond
 from glmserve.golden.dump import random_ids
@@ -17,14 +17,20 @@ from glmserve.runner.inspection import InspectableRunner
 from support.compiled import compile_model, load_compiled
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+@pytest.mark.parametrize(
+    ("runtime", "attention"), [("onnx", "lanes"), ("openvino", "lanes"), ("openvino", "paged")]
+)
 @pytest.mark.parametrize("name", ["glm2_base", "glm2_res_post_ln"])
 def test_all_tensors_are_right(
-    golden_models: Path, tmp_path: Path, runtime: GraphTarget, name: str
+    golden_models: Path,
+    tmp_path: Path,
+    runtime: GraphTarget,
+    attention: GraphAttention,
+    name: str,
 ) -> None:
     source = golden_models / name
     folder = compile_model(
-        source, tmp_path / "compiled", runtime, "lanes", inspectable=True, dtype="float32"
+        source, tmp_path / "compiled", runtime, attention, inspectable=True, dtype="float32"
     )
     runner = load_compiled(folder)
     assert isinstance(runner, InspectableRunner)

@@ -103,9 +103,9 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--attention-backend",
         choices=get_args(AttentionName),
         default="auto",
-        help="implementation of attention: native (CPU), triton, xformers, npu or atb (Ascend), or "
-        "sdpa (torch's own); auto: native on a CPU, triton on a GPU, npu on an Ascend NPU, sdpa "
-        "elsewhere",
+        help="implementation of attention: native (CPU), triton, xformers, npu, incre or atb "
+        "(Ascend), or sdpa (torch's own); auto: native on a CPU, triton on a GPU, npu on an "
+        "Ascend NPU, sdpa elsewhere",
     )
     group.add_argument(
         "--cpu-kernels",

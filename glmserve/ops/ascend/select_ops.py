@@ -11,12 +11,18 @@ from glmserve.ops.ascend.ascend_ops import AscendOps, FusedAscendOps
 from glmserve.ops.ascend.chip import Chip
 from glmserve.ops.attention.backend import AnyAttentionBackend
 from glmserve.ops.attention.kv_store import make_store
-from glmserve.ops.attention.npu import AtbAttention, NpuAttention
+from glmserve.ops.attention.npu import AtbAttention, IncreAttention, NpuAttention
 from glmserve.ops.attention.npu_cache import BLOCK_SIZE, LARGEST_BLOCK, NpuGeometry
 from glmserve.ops.attention.npu_int8 import NpuInt8Attention
 from glmserve.ops.attention.sdpa import SdpaAttention
 from glmserve.ops.base import AnyOps
 
+_VENDORS: dict[str, type[NpuAttention]] = {
+    "npu": NpuAttention,
+    "incre": IncreAttention,
+    "atb": AtbAttention,
+}
+"""Backends of the vendor's calls, by --attention-backend."""
 _HEAD_MULTIPLE = {"auto": 16, "int8": 32}
 """Of the numbers of a head, by --kv-cache-dtype: 32 bytes."""
 _LARGEST_HEAD = 512
@@ -45,7 +51,7 @@ def make_ascend_ops(
     _check_options(config, model, chip)
     reason = _why_only_sdpa(config, model, block_size, chip)
     name = config.attention_backend
-    if name in ("npu", "atb") and reason:
+    if name in _VENDORS and reason:
         raise OptionError(f"--attention-backend {name} cannot be used here: {reason}")
     attention: AnyAttentionBackend
     if name == "sdpa" or reason:
@@ -64,23 +70,23 @@ def make_ascend_ops(
 
 def _vendor_attention(config: RunnerConfig, geometry: NpuGeometry) -> AnyAttentionBackend:
     if config.kv_cache_dtype == "int8":
-        if config.attention_backend == "atb":
+        if config.attention_backend in ("atb", "incre"):
             raise OptionError(
-                "--attention-backend atb: its paged attention does not read --kv-cache-dtype int8; "
-                "take npu"
+                f"--attention-backend {config.attention_backend}: it does not read "
+                "--kv-cache-dtype int8 with a scale for each token; take npu"
             )
         return NpuInt8Attention(geometry)
-    return (AtbAttention if config.attention_backend == "atb" else NpuAttention)(geometry)
+    return _VENDORS.get(config.attention_backend, NpuAttention)(geometry)
 
 
 def _check_options(config: RunnerConfig, model: ModelConfig, chip: Chip) -> None:
     """Refuse what no backend has on this NPU."""
     if config.cpu_kernels != "auto":
         raise OptionError("--cpu-kernels is for the cpu device; leave it out")
-    if config.attention_backend not in ("auto", "npu", "atb", "sdpa"):
+    if config.attention_backend not in ("auto", *_VENDORS, "sdpa"):
         raise OptionError(
             f"--attention-backend {config.attention_backend} is not for Ascend NPUs, which have "
-            "npu, atb and sdpa"
+            "npu, incre, atb and sdpa"
         )
     if config.deterministic:
         raise OptionError(

@@ -1,7 +1,8 @@
-"""The `npu` and `atb` backends: the vendor's attention on Ascend NPUs, over its own paged cache.
+"""The `npu`, `incre` and `atb` backends: the vendor's attention on Ascend NPUs, over its own paged
+cache.
 
-`npu` computes prompts, chunks, decodes and any mix of them in one call. `atb` computes decodes by
-the vendor's older library of that name, and the rest as `npu` does.
+`npu` computes prompts, chunks, decodes and any mix of them in one call. `incre` and `atb` compute
+decodes by a call for single queries, and the rest as `npu` does.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ _MASK_SIZE = 2048
 """Rows and columns of the mask that stands for any causal mask (sparse_mode 3)."""
 _CAUSAL_FROM_THE_END = 3
 """sparse_mode: the last new token sees the whole context, the one before it all but the last."""
+
+
+_PRECISE = 0
+"""inner_precise of npu_incre_flash_attention; 1 is faster and less exact."""
 
 
 class NpuAttention:
@@ -72,14 +77,8 @@ class NpuAttention:
         return out
 
 
-class AtbAttention(NpuAttention):
-    """The `atb` AttentionBackend: decodes by atb::_npu_paged_attention."""
-
-    def write(self, key_values: Tensor, cache: NpuCache, plan: NpuPlan) -> None:
-        keys, values = key_values.chunk(2, dim=1)
-        torch.ops.atb._npu_reshape_and_cache(
-            keys.contiguous(), values.contiguous(), *cache, plan.slots
-        )
+class _DecodesApart(NpuAttention):
+    """Decodes by a call of their own."""
 
     def run(self, qkv: Tensor, cache: NpuCache, plan: NpuPlan) -> Tensor:
         count = plan.num_decodes
@@ -89,7 +88,40 @@ class AtbAttention(NpuAttention):
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _decode(self, qkv: Tensor, cache: NpuCache, plan: NpuPlan) -> Tensor:
-        """Attend from the decodes: [B, Hq, D]."""
+        """Attend from the decodes, whose tokens are all of `qkv`: [B, Hq, D]."""
+        raise NotImplementedError
+
+
+class IncreAttention(_DecodesApart):
+    """The `incre` AttentionBackend: decodes by npu_incre_flash_attention."""
+
+    def _decode(self, qkv: Tensor, cache: NpuCache, plan: NpuPlan) -> Tensor:
+        queries = qkv[:, : self._geometry.num_heads].contiguous()
+        out: Tensor = torch.ops.npu.npu_incre_flash_attention(
+            queries.flatten(1).unsqueeze(1),  # [B, 1, Hq*D]
+            *map(heads_side_by_side, cache),
+            actual_seq_lengths=plan.contexts[: len(queries)],
+            block_table=plan.block_tables[: len(queries)],
+            num_heads=self._geometry.num_heads,
+            scale_value=self._geometry.head_dim**-0.5,
+            input_layout="BSH",
+            num_key_value_heads=self.num_kv_heads,
+            block_size=self._geometry.block_size,
+            inner_precise=_PRECISE,
+        )
+        return out.view(queries.shape)
+
+
+class AtbAttention(_DecodesApart):
+    """The `atb` AttentionBackend: decodes by atb::_npu_paged_attention."""
+
+    def write(self, key_values: Tensor, cache: NpuCache, plan: NpuPlan) -> None:
+        keys, values = key_values.chunk(2, dim=1)
+        torch.ops.atb._npu_reshape_and_cache(
+            keys.contiguous(), values.contiguous(), *cache, plan.slots
+        )
+
+    def _decode(self, qkv: Tensor, cache: NpuCache, plan: NpuPlan) -> Tensor:
         queries = qkv[:, : self._geometry.num_heads].contiguous()
         out = torch.empty_like(queries)
         torch.ops.atb._npu_paged_attention(

@@ -163,6 +163,46 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return (weights @ values).transpose(0, 1).to(q.dtype)
 
 
+def npu_incre_flash_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    padding_mask: Tensor | None = None,
+    atten_mask: Tensor | None = None,
+    pse_shift: Tensor | None = None,
+    actual_seq_lengths: list[int] | None = None,
+    antiquant_scale: Tensor | None = None,
+    antiquant_offset: Tensor | None = None,
+    block_table: Tensor | None = None,
+    dequant_scale1: Tensor | None = None,
+    quant_scale1: Tensor | None = None,
+    dequant_scale2: Tensor | None = None,
+    quant_scale2: Tensor | None = None,
+    quant_offset2: Tensor | None = None,
+    kv_padding_size: Tensor | None = None,
+    num_heads: int = 1,
+    scale_value: float = 1.0,
+    input_layout: str = "BSH",
+    num_key_value_heads: int = 0,
+    block_size: int = 0,
+    inner_precise: int = 1,
+) -> Tensor:
+    require_whole(query=query, key=key, value=value)
+    require(query.dtype in FLOATS and key.shape == value.shape, "query's dtype; key and value")
+    require(input_layout == "BSH" and atten_mask is None, "not simulated")
+    require(query.dim() == key.dim() == 3 and query.shape[1] == 1, "one query of each sequence")
+    require(num_heads <= 256 and num_heads // num_key_value_heads <= 64, "num_heads")
+    require(block_table is not None and actual_seq_lengths is not None, "pages need lengths")
+    contexts = list(actual_seq_lengths or [])
+    require(len(contexts) == len(query), "actual_seq_lengths")
+    pages = _Pages(block_table, block_size, contexts, num_key_value_heads, query.dtype)
+    keys, values = (pages.read(numbers, None, 0) for numbers in (key, value))
+    heads = query.view(len(query), num_heads, -1)
+    parts = [_attend(heads[i : i + 1], keys[i], values[i], scale_value) for i in range(len(query))]
+    return torch.cat(parts).view(query.shape)
+
+
 def _npu_paged_attention(
     query: Tensor,
     key_cache: Tensor,

@@ -15,6 +15,7 @@ from support.device_plugin import install_device
 NAME = "ascend-simulated"
 MEMORY = 2**32
 """Bytes of an NPU."""
+NPUS = 4
 TESTS = Path(__file__).parents[2]
 
 
@@ -22,6 +23,7 @@ class SimulatedDriver:
     """An NpuDriver."""
 
     device = torch.device("cpu")
+    collectives = "gloo"
 
     def why_unusable(self) -> str | None:
         return None
@@ -29,7 +31,11 @@ class SimulatedDriver:
     def describe(self) -> str:
         return "simulated"
 
-    def open(self) -> str:
+    def count(self) -> int:
+        return NPUS
+
+    def open(self, place: int) -> str:
+        assert place < NPUS
         register()
         return "Ascend910B3"
 

@@ -9,6 +9,9 @@ from support.ascend_simulator.attention import _npu_paged_attention as _npu_page
 from support.ascend_simulator.attention import (
     npu_fused_infer_attention_score as npu_fused_infer_attention_score,
 )
+from support.ascend_simulator.attention import (
+    npu_incre_flash_attention as npu_incre_flash_attention,
+)
 from support.ascend_simulator.cache import _npu_reshape_and_cache as _npu_reshape_and_cache
 from support.ascend_simulator.cache import npu_scatter_pa_kv_cache as npu_scatter_pa_kv_cache
 from support.ascend_simulator.elementwise import npu_add_rms_norm as npu_add_rms_norm

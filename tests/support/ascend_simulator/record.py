@@ -19,6 +19,7 @@ CALLS = {
         "npu_convert_weight_to_int4pack",
         "npu_dynamic_quant",
         "npu_fused_infer_attention_score",
+        "npu_incre_flash_attention",
         "npu_quant_matmul",
         "npu_quantize",
         "npu_rms_norm",
