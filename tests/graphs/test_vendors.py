@@ -274,6 +274,7 @@ def test_what_no_flow_has(
         ("--for compass --attention lanes", "makes its own"),
         ("--for compass --inspectable", "--inspectable is for graphs over lanes"),
         ("--for compass --split 2", "splits an engine itself"),
+        ("--for compass --vendor-scripts /nowhere", "glm2_6b_dyn.py and combine.py are not there"),
     ],
 )
 def test_options_without_a_counterpart(
