@@ -111,10 +111,11 @@ class AscendDevice:
     def _open(self, config: RunnerConfig) -> Chip:
         count, wanted = self._driver.count(), place_of(config).size
         if wanted > count:
+            here = f", {wanted} of them here" if wanted < config.num_ranks else ""
             raise OptionError(
                 f"--tensor-parallel-size {config.tensor_parallel_size} and "
-                f"--pipeline-parallel-size {config.pipeline_parallel_size}: each of {wanted} ranks "
-                f"here needs an NPU, and this machine has {count}"
+                f"--pipeline-parallel-size {config.pipeline_parallel_size}: each of "
+                f"{config.num_ranks} ranks needs an NPU{here}, and this machine has {count}"
             )
         prepare_process(config.npu)
         return self._chip_named(self._driver.open(_place(config)))

@@ -164,7 +164,7 @@ class TestChoices:
 
     def test_each_rank_has_an_npu(self, glm2: Path) -> None:
         config = options(glm2, tensor_parallel_size=8)
-        with pytest.raises(OptionError, match="8 ranks here needs an NPU, and this machine has 4"):
+        with pytest.raises(OptionError, match="8 ranks needs an NPU, and this machine has 4"):
             target(config)
         few = NpuEnvironment(visible_devices="3")
         group = Group(Shard(1, 2), "x", local=Shard(1, 2))

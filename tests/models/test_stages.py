@@ -100,6 +100,12 @@ def test_rounding_while_loading_is_that_of_one_process(
         np.testing.assert_array_equal(logits_of(2, 1, golden_models / name, **options), alone)
 
 
+def test_int8_cache(golden_models: Path) -> None:
+    options: Any = {"kv_cache_dtype": "int8", "operations": "native"}
+    one, two = (logits_of(n, 1, golden_models / "glm2_base", **options) for n in (1, 2))
+    np.testing.assert_array_equal(two, one)
+
+
 @pytest.mark.parametrize(("base", "prefix"), [PREFIXES[0], *(exhaustive(*p) for p in PREFIXES[1:])])
 @pytest.mark.parametrize("size", [1, 2])
 def test_prefixes(golden_models: Path, base: str, prefix: str, size: int) -> None:

@@ -13,6 +13,7 @@ Without a network, everything in this process:
 
 Real sockets and processes:
     server_process      `glmserve serve`, and never left behind
+    machines            members of a group, and clients that read while machines are lost
     live_server         an application behind a real socket, in this process
     websocket_client    a client of WebSockets
     device_plugin       a device of another package, installed as pip would leave it
