@@ -26,6 +26,9 @@ class WorkerOnThread:
         runners: the first is started, each of the others takes the place of the one before.
     """
 
+    missing_machine = ""
+    lost_machine = False
+
     def __init__(self, *runners: Runner) -> None:
         self.error: BaseException | None = None
         """What ended the last thread."""
@@ -55,10 +58,6 @@ class WorkerOnThread:
     @property
     def is_lost(self) -> bool:
         return self._connection.lost.is_set()
-
-    @property
-    def lost_machine(self) -> bool:
-        return False
 
     async def wait_lost(self) -> str:
         await self._connection.lost.wait()
