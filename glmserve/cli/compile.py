@@ -19,6 +19,9 @@ from glmserve.config import (
 from glmserve.contract.wire import encode_json
 from glmserve.errors import OptionError
 
+_SCRIPTS = ("glm2_6b_dyn.py", "combine.py")
+"""What --vendor-scripts must have."""
+
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -227,6 +230,9 @@ def _check_vendor(options: argparse.Namespace) -> None:
         if options.vendor_scripts:
             raise OptionError("--vendor-scripts is for --for compass; leave it out")
         return
+    scripts = options.vendor_scripts
+    if scripts and not all((scripts / name).is_file() for name in _SCRIPTS):
+        raise OptionError(f"--vendor-scripts {scripts}: {' and '.join(_SCRIPTS)} are not there")
     if options.attention:
         raise OptionError("--attention: Hexaflake's compiler makes its own; leave it out")
     if options.inspectable:

@@ -11,7 +11,7 @@ import msgspec
 import torch
 
 from glmserve.config import ReportProgress, RunnerConfig
-from glmserve.devices.base import DeviceInfo
+from glmserve.devices.base import DeviceInfo, place_of
 from glmserve.devices.npu_environment import (
     BINDING,
     binds_cpus,
@@ -109,12 +109,13 @@ class AscendDevice:
             ) from None
 
     def _open(self, config: RunnerConfig) -> Chip:
-        if config.num_ranks > self._driver.count():
+        count, wanted = self._driver.count(), place_of(config).size
+        if wanted > count:
+            here = f", {wanted} of them here" if wanted < config.num_ranks else ""
             raise OptionError(
                 f"--tensor-parallel-size {config.tensor_parallel_size} and "
                 f"--pipeline-parallel-size {config.pipeline_parallel_size}: each of "
-                f"{config.num_ranks} ranks needs an NPU, and this machine has "
-                f"{self._driver.count()}"
+                f"{config.num_ranks} ranks needs an NPU{here}, and this machine has {count}"
             )
         prepare_process(config.npu)
         return self._chip_named(self._driver.open(_place(config)))
@@ -155,7 +156,7 @@ class AscendDevice:
 
 def _place(config: RunnerConfig) -> int:
     """Which of the visible NPUs is this process's."""
-    return 0 if config.group is None else config.group.rank
+    return 0 if config.group is None else config.group.local.rank
 
 
 def _block_size(config: RunnerConfig) -> int:

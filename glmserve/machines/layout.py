@@ -25,8 +25,6 @@ class Layout:
     """Of this member's ranks, see Machine.places."""
     noun: str = "machine"
     """What a member is, for people."""
-    how_to_start: str = ""
-    """How the other members are started, for people."""
     stays: bool = True
     """Whether a member goes on when the leader ends as it should, and waits for the next one."""
 

@@ -71,7 +71,7 @@ class Leader:
         for number in range(1, self._layout.count):
             if number not in self._members:
                 never = f"{self._layout.name_of(number)} has not connected yet"
-                return self._lost.get(number, never + self._layout.how_to_start)
+                return self._lost.get(number, never)
         return ""
 
     async def start(self) -> None:

@@ -108,7 +108,7 @@ def join_by_gloo(group: Group) -> Collectives:
     Raises:
         RankLostError: another rank is gone.
     """
-    store, name = meet(group), f"stage{group.stage.rank}"
+    store, name = _ask_others(lambda: meet(group)), f"stage{group.stage.rank}"
     everybody = stage = _gloo(group, store, "all", group.rank, group.size)
     if 1 < group.shard.size < group.size:
         stage = _gloo(group, store, name, group.shard.rank, group.shard.size)

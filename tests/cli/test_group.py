@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from glmserve.cli.group import group as group_module
 from glmserve.cli.group.group import read_group
 from glmserve.cli.group.key import read_group_key
 from glmserve.cli.group.layout import read_layout
-from glmserve.cli.group.start import machines_of, run_member
+from glmserve.cli.group.start import machines_of, run_member, run_until_signal
 from glmserve.cli.main import build_parser
 from glmserve.config import EMBEDDED_CHECKPOINT, RunnerConfig
 from glmserve.contract.shard import Shard
 from glmserve.errors import CheckpointError, OptionError
 from glmserve.machines.layout import Layout, is_loopback
+from glmserve.process.service_manager import ServiceManager
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "host-a", "MASTER_PORT": "1000"}
 LWS = {"LWS_LEADER_ADDRESS": "pod-0.lws", "LWS_GROUP_SIZE": "2", "LWS_WORKER_INDEX": "1"}
@@ -165,6 +167,19 @@ def test_only_one_machine_does_without_a_key() -> None:
     options = build_parser().parse_args(["serve", *line.split(), "192.0.2.1:1"])
     with pytest.raises(OptionError, match="openssl rand -hex 32"):
         read_group(options, runner, {})
+
+
+async def test_a_member_gives_signs_of_life(tmp_path: Path) -> None:
+    class Member:
+        async def run(self) -> None:
+            await asyncio.sleep(0.05)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        manager = ServiceManager(str(tmp_path / "notify"), watchdog=0.04)
+        await run_until_signal(Member(), manager)  # type: ignore[arg-type]
+        assert listening.recv(100) == b"WATCHDOG=1"
+        assert listening.recv(100) == b"WATCHDOG=1"
 
 
 def test_the_port_is_taken() -> None:

@@ -167,7 +167,7 @@ class TestChoices:
         with pytest.raises(OptionError, match="8 ranks needs an NPU, and this machine has 4"):
             target(config)
         few = NpuEnvironment(visible_devices="3")
-        group = Group(Shard(1, 2), "x")
+        group = Group(Shard(1, 2), "x", local=Shard(1, 2))
         assert visible_npu(few, 0) == 3
         with pytest.raises(OptionError, match="2 ranks need as many NPUs"):
             SimulatedAscend().create_runner(

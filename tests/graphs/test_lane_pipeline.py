@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections import deque
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
 import numpy as np
 import pytest
 
+from glmserve.contract.step import (
+    PendingOutput,
+    Runner,
+    SamplingInput,
+    ScheduledSequence,
+    StepInput,
+    StepOutput,
+)
 from glmserve.graphs.lane_call import LaneCall, PartResult
 from glmserve.graphs.lane_pipeline import LanePipeline
 from glmserve.graphs.session import Array
+from support.compiled import compile_model, load_compiled
+from support.golden import read_greedy
 
 NOTHING = np.zeros((0, 0), np.float32)
 TIMEOUT = 10
@@ -61,3 +73,34 @@ def test_an_error_reaches_the_caller() -> None:
     pipeline.close()
     with pytest.raises(RuntimeError, match="device lost"):
         LanePipeline([Broken(0)], at_once=False).begin(call(0))
+
+
+def test_steps_in_flight_choose_the_tokens_of_the_original(
+    golden_models: Path, tmp_path: Path
+) -> None:
+    """Two requests, each in steps of its own: one step is in each part all the time."""
+    folder = golden_models / "glm4_base"
+    compiled = compile_model(
+        folder, tmp_path / "c", "onnxruntime", "lanes", dtype="float32", split=2
+    )
+    runner = load_compiled(compiled, device="onnxruntime:CPU,CPU")
+    assert runner.info.limits.steps_in_flight == 2
+    prompts, want = (texts[:2] for texts in read_greedy(folder))
+    tokens = [list(prompt) for prompt in prompts]
+    flying = deque(begin(runner, lane, tokens[lane], 0) for lane in range(2))
+    for turn in range(2 * len(want[0])):
+        lane = turn % 2
+        (token,) = flying.popleft()().token_ids
+        tokens[lane].append(token)
+        flying.append(begin(runner, lane, tokens[lane], len(tokens[lane]) - 1))
+    assert [t[len(p) :] for t, p in zip(tokens, prompts, strict=True)] == want
+    runner.close()
+
+
+def begin(runner: Runner, lane: int, tokens: list[int], start: int) -> PendingOutput:
+    """Begin a step that computes the tokens from `start` on, in a lane."""
+    table = np.array([lane], np.int32).tobytes()
+    sequence = ScheduledSequence(lane, tokens[start:], start, table, SamplingInput())
+    output = runner.execute(StepInput(1, [sequence]))
+    assert not isinstance(output, StepOutput)
+    return output

@@ -1,4 +1,4 @@
-"""Who has not the key is kept out, whatever it sends."""
+"""A connection that does not prove the key is closed, whatever it sends."""
 
 from __future__ import annotations
 

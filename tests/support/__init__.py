@@ -13,6 +13,7 @@ Without a network, everything in this process:
 
 Real sockets and processes:
     server_process      `glmserve serve`, and never left behind
+    machines            members of a group, and clients that read while machines are lost
     live_server         an application behind a real socket, in this process
     websocket_client    a client of WebSockets
     device_plugin       a device of another package, installed as pip would leave it
@@ -37,6 +38,9 @@ Schemas:
 Models and kernels (these import torch):
     tiny_models         tiny random checkpoints, and a slow reference model
     golden              what the original models compute from the checkpoints in tests/goldens
+    golden_over_http    asks a server for that
+    compiled            compiles checkpoints, and loads the result
+    vendor_operators    runs graphs that were written for vendors' compilers
     paged_model         drives a model over a paged cache
     decoding            drives a runner
     attention_steps     one step of any attention backend against plain attention

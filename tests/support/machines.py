@@ -32,6 +32,10 @@ class MachineProcess:
             stderr=subprocess.STDOUT,
         )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
@@ -83,10 +87,14 @@ class Readers:
         self._reading = [asyncio.create_task(stream.read(self._client)) for stream in self.streams]
 
     async def all_move(self) -> None:
-        """Wait until every stream has gained something."""
+        """Wait until every stream has gained something. Some go on."""
+        assert await self.go_on(), "all have ended"
+
+    async def go_on(self) -> bool:
+        """Wait until every stream has gained something or is over; whether any goes on."""
         before = [(stream, stream.news) for stream in self.streams]
         await until(lambda: all(stream.has_moved(news) for stream, news in before))
-        assert any(stream.news for stream in self.streams), "all have ended"
+        return any(stream.news for stream in self.streams)
 
     async def finish(self) -> list[Stream]:
         """Read all to their ends."""

@@ -81,6 +81,7 @@ def lane_logits(model: LaneModel, ids: list[int]) -> Array:
 
 def whole_logits(checkpoint: Path, ids: list[int], padding: int) -> Array:
     """Logits of ids by the graph of a whole context, padded on the left as the vendor does."""
+    import onnx
     import onnxruntime
 
     model, length = read_model_config(checkpoint), len(ids) + padding
@@ -96,6 +97,7 @@ def whole_logits(checkpoint: Path, ids: list[int], padding: int) -> Array:
             weights["rope.table"] = file.add(torch.view_as_real(rotations))
         builder = OnnxBuilder(weights, "float32", dialect=TVM)
         save_whole_graph(builder, model, length, folder / "model.onnx")
+        onnx.checker.check_model(folder / "model.onnx", full_check=True)
         session = onnxruntime.InferenceSession(folder / "model.onnx")
         inputs = {
             "input_ids": [0] * padding + ids,

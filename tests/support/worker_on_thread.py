@@ -26,6 +26,9 @@ class WorkerOnThread:
         runners: the first is started, each of the others takes the place of the one before.
     """
 
+    missing_machine = ""
+    lost_machine = False
+
     def __init__(self, *runners: Runner) -> None:
         self.error: BaseException | None = None
         """What ended the last thread."""

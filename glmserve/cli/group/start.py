@@ -17,6 +17,7 @@ from glmserve.machines.likeness import fingerprint_of
 from glmserve.machines.meeting import listen
 from glmserve.machines.member import Member, describe
 from glmserve.machines.ray.ray_machines import RayMachines
+from glmserve.process.service_manager import ServiceManager
 
 
 def machines_of(
@@ -80,14 +81,30 @@ def run_member(group: MachineGroup, runner: RunnerConfig) -> int:
         flush=True,
     )
     member = Member(layout, info, group.key, on_loopback=group.on_loopback)
-    asyncio.run(_until_signal(member))
+    manager = ServiceManager.take_from(os.environ)
+    manager.tell(READY=1, STATUS=f"{layout.name_of(layout.number)} for {layout.host}")
+    asyncio.run(run_until_signal(member, manager))
+    manager.tell(STOPPING=1)
     return 0
 
 
-async def _until_signal(member: Member) -> None:
+async def run_until_signal(member: Member, manager: ServiceManager) -> None:
+    """Run a member, with signs of life for the service manager.
+
+    Raises:
+        StartupError: see Member.run.
+    """
     running = asyncio.create_task(member.run())
+    living = asyncio.create_task(_live(manager))
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, running.cancel)
     await asyncio.wait([running])
+    living.cancel()
     if not running.cancelled():
         running.result()
+
+
+async def _live(manager: ServiceManager) -> None:
+    while manager.watchdog:
+        manager.tell(WATCHDOG=1)
+        await asyncio.sleep(manager.watchdog / 4)

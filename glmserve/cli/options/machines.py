@@ -18,7 +18,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         "--executor",
         choices=get_args(ExecutorName),
         default="auto",
-        help="who starts the worker processes: local: this server, on this machine; torchrun: the "
+        help="what starts the worker processes: local: this server, on this machine; torchrun: the "
         "launcher that has set RANK, WORLD_SIZE and MASTER_ADDR; lws: a LeaderWorkerSet, which has "
         "set LWS_LEADER_ADDRESS, LWS_GROUP_SIZE and LWS_WORKER_INDEX; ray: this server, as actors "
         "in a Ray cluster; auto: --num-machines decides; without it, if there is more than one "

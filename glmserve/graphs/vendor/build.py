@@ -15,8 +15,9 @@ VENDOR_RUNTIMES = frozenset({"vacc", "compass"})
 """What glmserve compiles for and does not execute."""
 
 _SERVED_BY = {
-    "vacc": "Serve with the vendor's vastgenx: vastgenx serve --model FOLDER/vacc_deploy/NAME.",
-    "compass": "Run with the vendor's infer/demo_ngf_bf16.py --engine FOLDER/NAME_multi.ngf.",
+    "vacc": "The vendor's VastStreamX runs compiled graphs, and `vastgenx serve --model "
+    "FOLDER/vacc_deploy/NAME` serves what vamc has made of the checkpoint.",
+    "compass": "The vendor's infer/demo_ngf_bf16.py runs --engine FOLDER/NAME_multi.ngf.",
 }
 _PUBLISHED = (
     "The vendor's own flow begins with the checkpoint: copy config_vacc.json, and\n"
