@@ -55,7 +55,7 @@ from glmserve.api.openai.responses.handlers import (
 )
 from glmserve.api.openai.responses.store import ResponseStore
 from glmserve.api.operator.admin import start_draining, stop_draining
-from glmserve.api.operator.health import live, metrics, ready, version
+from glmserve.api.operator.health import live, metrics, ready, started, version
 from glmserve.api.operator.http_metrics import HttpMetrics
 from glmserve.api.operator.metrics_view import MetricsView, vllm_families
 from glmserve.api.operator.openapi import docs, openapi
@@ -104,6 +104,7 @@ def create_app(context: ServerContext, observers: Sequence[AccessObserver] = ())
             Route("/ping", ready, methods=["GET", "POST"]),
             Route("/health", ready),
             Route("/health/live", live),
+            Route("/health/started", started),
             Route("/health/ready", ready),
             Route("/admin/drain", start_draining, methods=["POST"]),
             Route("/admin/drain", stop_draining, methods=["DELETE"]),

@@ -26,6 +26,9 @@ _MAX_PIPELINED = 64
 _LINGER_SECONDS = 2.0
 """Seconds for a refused client to read the answer, and for a connection above the limit to send its
 request."""
+_FIRST_REQUEST_SECONDS = 1.0
+"""Seconds for a new connection to send its request when the server shuts down. The client could not
+know that, and closing its connection at once would answer it with nothing."""
 _MAX_OVER_LIMIT = 32
 """Connections above the limit that are still read, so that health checks are answered."""
 _HEALTH = b"/health"
@@ -57,6 +60,8 @@ class HttpProtocol(HttpToolsProtocol):
     _is_refused = False
     _is_over_limit = False
     _is_upgraded = False
+    _is_last = False
+    """Whether the connection ends with its first request: the server is shutting down."""
     _running: RequestResponseCycle | None = None
     """The request that is being answered. `cycle` is the newest one, which may have to wait."""
     _body_begin = 0.0
@@ -160,7 +165,7 @@ class HttpProtocol(HttpToolsProtocol):
         if version == "1.0":
             # The cycle's task exists, but has not started.
             self.cycle.send = UnframedSend(self.cycle)  # type: ignore[method-assign]
-        self.cycle.keep_alive &= not self._is_over_limit
+        self.cycle.keep_alive &= not (self._is_over_limit or self._is_last)
         if len(self.pipeline) > _MAX_PIPELINED:
             self._refuse(400, f"more than {_MAX_PIPELINED} requests sent ahead of their answers")
 
@@ -201,11 +206,20 @@ class HttpProtocol(HttpToolsProtocol):
             self._drain_watch.stop()
 
     def shutdown(self) -> None:
-        """Close the connection when the server shuts down."""
+        """Close the connection when the server shuts down, after its request if it has one, or if
+        it is new."""
+        if self.cycle is None and not self._is_refused:
+            self._is_last = True
+            self.loop.call_later(_FIRST_REQUEST_SECONDS, self._close_without_request)
+            return
         super().shutdown()
         # TLS waits for the client's close message, which an idle client does not send.
         if self.transport.is_closing() and not self.transport.get_write_buffer_size():
             self.transport.abort()
+
+    def _close_without_request(self) -> None:
+        if self.cycle is None:
+            self._close()
 
     def timeout_keep_alive_handler(self) -> None:
         self._close()

@@ -71,7 +71,7 @@ async def test_wrong_keys(guarded: httpx.AsyncClient, headers: dict[str, str]) -
 
 
 async def test_health_needs_no_key(guarded: httpx.AsyncClient) -> None:
-    for path in ("/health", "/health/live", "/health/ready"):
+    for path in ("/health", "/health/live", "/health/started", "/health/ready"):
         assert (await guarded.get(path)).status_code == 200
     assert (await guarded.get("/health/nothing")).status_code == 404
 

@@ -59,7 +59,7 @@ async def test_version(client: httpx.AsyncClient) -> None:
 
 
 async def test_ready(client: httpx.AsyncClient) -> None:
-    for path in ("/health", "/health/ready", "/health/live"):
+    for path in ("/health", "/health/started", "/health/ready", "/health/live"):
         assert (await client.get(path)).status_code == 200
 
 

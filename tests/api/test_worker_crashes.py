@@ -78,6 +78,7 @@ async def test_health_while_there_is_no_worker() -> None:
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.01)
         ready = await client.get("/health/ready")
+        assert (await client.get("/health/started")).status_code == 200
         assert (ready.status_code, ready.headers["retry-after"]) == (503, "1")
         assert ready.json() == {
             "status": "restarting",

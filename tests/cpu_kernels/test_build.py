@@ -81,7 +81,7 @@ class TestBuild:
         sets = ["avx2", "avx512_vnni", "avx512_bf16"]
         kernels = ["attention", "elementwise", "linear", "sampling"]
         special = [f"{kernel}_{name}" for name in sets for kernel in kernels]
-        assert objects == ["api", "exchange", "pack", "pool", *special]
+        assert objects == ["api", "channel", "exchange", "pack", "pool", *special]
         assert len(compiled) == len(objects)
         for arguments in compiled:
             stem = Path(arguments[-1]).stem

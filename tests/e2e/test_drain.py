@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -65,6 +66,28 @@ async def test_a_second_signal_ends_what_runs(number: signal.Signals) -> None:
             assert "shutting down" in (await running).text
         assert server.wait() == 0
         assert "Traceback" not in server.text
+
+
+def test_a_connection_that_was_just_made_is_answered() -> None:
+    """Its client could not know that the server ends. Another one never sends anything."""
+    with ServerProcess("--device", "null") as server:
+        with (
+            socket.create_connection(server.address) as client,
+            socket.create_connection(server.address) as silent,
+        ):
+            httpx.get(f"{server.url}/health/live")  # both are accepted: they came before
+            os.kill(server.pid, signal.SIGTERM)
+            with pytest.raises(httpx.ConnectError):
+                while httpx.get(f"{server.url}/health/live"):
+                    pass
+            client.settimeout(30)
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = b"".join(iter(lambda: client.recv(4096), b""))
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"connection: close" in answer.lower()
+            silent.settimeout(30)
+            assert silent.recv(100) == b""
+        assert server.wait() == 0
 
 
 async def test_draining_without_stopping() -> None:

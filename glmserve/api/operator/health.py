@@ -1,4 +1,4 @@
-"""GET /health/live, /health/ready, /metrics, /version"""
+"""GET /health/live, /health/started, /health/ready, /metrics, /version"""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Share = Annotated[float, Meta(ge=0, le=1, description="Of the weights: how much 
 
 
 class Health(msgspec.Struct):
-    """The state of the server (`live`) or of its engine: `loading`, `ready`, `restarting`, `dead`,
-    or `draining` if it is ready but accepts no more requests."""
+    """The state of the server (`live`, `started`) or of its engine: `loading`, `ready`,
+    `restarting`, `dead`, or `draining` if it is ready but accepts no more requests."""
 
     status: str
     reason: str | UnsetType = UNSET
@@ -48,6 +48,14 @@ class Version(msgspec.Struct):
 async def live(request: Request) -> Response:
     """200 as long as this process answers at all."""
     return json_response(Health("live"))
+
+
+async def started(request: Request) -> Response:
+    """200 once a real token has come out of the model, however the worker is later; 503 before."""
+    engine = context_of(request).engine
+    if engine.state is EngineState.LOADING:
+        return await ready(request)
+    return json_response(Health("started"))
 
 
 async def ready(request: Request) -> Response:

@@ -293,6 +293,7 @@ OPERATIONS = (
     _health("/ping", "The same as /health/ready, as SageMaker asks for it.", 503),
     _health("/ping", "The same as /health/ready.", 503, method="post"),
     _health("/health/live", "Whether the process answers."),
+    _health("/health/started", "Whether the model has generated a token once.", 503),
     _health("/health/ready", "Whether the model generates.", 503),
     Operation(
         method="post",

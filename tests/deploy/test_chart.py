@@ -1,0 +1,176 @@
+"""deploy/kubernetes: what the chart renders, for many values, is what Kubernetes takes."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from glmserve.cli.main import build_parser
+
+KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
+yaml = pytest.importorskip("yaml")
+helm = pytest.importorskip("helm_python", reason="needs the deploy extra")
+validate = pytest.importorskip("kubernetes_validate", reason="needs the deploy extra")
+
+FULL: dict[str, Any] = {
+    "model": {"existingClaim": "models", "checkpoint": "/models/chatglm3-6b"},
+    "apiKeySecret": "keys",
+    "options": ["--quantization", "int8"],
+    "resources": {"requests": {"cpu": "4"}, "limits": {"memory": "16Gi"}},
+    "serviceMonitor": {"enabled": True},
+    "autoscaling": {"enabled": True},
+    "networkPolicy": {"enabled": True},
+    "inferencePool": {"enabled": True, "endpointPicker": "picker"},
+}
+CASES: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "everything": FULL,
+    "journal": {**FULL, "journal": {"enabled": True, "storageClass": "fast"}},
+    "host path": {"model": {"hostPath": "/srv/models", "checkpoint": "/models/x"}},
+    "fetched": {
+        "model": {
+            "checkpoint": "/models/x",
+            "fetch": {"image": "fetcher:1", "command": ["fetch", "x", "/models"]},
+        }
+    },
+    "group": {
+        "group": {"size": 2, "keySecret": "group"},
+        "options": ["--tensor-parallel-size", "2"],
+        "networkPolicy": {"enabled": True},
+    },
+    "gpu": yaml.safe_load((KUBERNETES / "values-gpu.yaml").read_text()),
+    "npu": yaml.safe_load((KUBERNETES / "values-npu.yaml").read_text()),
+}
+BUILT_IN = {"Deployment", "StatefulSet", "Service", "PodDisruptionBudget", "NetworkPolicy"}
+"""Kinds whose schemas come with kubernetes-validate. Others are of extensions."""
+
+
+def render_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("render", KUBERNETES / "render.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+RENDER = render_script()
+
+
+def documents(values: Mapping[str, Any]) -> dict[str, Any]:
+    """By kind."""
+    parsed = [yaml.safe_load(text) for text in RENDER.documents(values, "demo").values()]
+    return {document["kind"]: document for document in parsed}
+
+
+def pod_of(found: Mapping[str, Any]) -> Any:
+    """The specification of the pods that answer clients."""
+    if "LeaderWorkerSet" in found:
+        return found["LeaderWorkerSet"]["spec"]["leaderWorkerTemplate"]["leaderTemplate"]["spec"]
+    workload = found.get("Deployment") or found["StatefulSet"]
+    return workload["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize("values", CASES.values(), ids=CASES)
+def test_kubernetes_takes_it(values: dict[str, Any]) -> None:
+    for kind, document in documents(values).items():
+        if kind in BUILT_IN:
+            validate.validate(document, "1.33", strict=True)
+        else:
+            assert document["apiVersion"].count("/") == 1
+
+
+@pytest.mark.parametrize("values", CASES.values(), ids=CASES)
+def test_the_server_takes_its_options(values: dict[str, Any]) -> None:
+    (container,) = pod_of(documents(values))["containers"]
+    options = build_parser().parse_args(["serve", "--host", "0.0.0.0", *container["args"]])
+    assert options.port == 8000
+
+
+@pytest.mark.parametrize("values", CASES.values(), ids=CASES)
+def test_pods_have_no_rights(values: dict[str, Any]) -> None:
+    pod = pod_of(documents(values))
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["automountServiceAccountToken"] is False
+    for container in (*pod["containers"], *pod.get("initContainers", ())):
+        security = container["securityContext"]
+        assert security["readOnlyRootFilesystem"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["capabilities"] == {"drop": ["ALL"]}
+
+
+@pytest.mark.parametrize("values", CASES.values(), ids=CASES)
+def test_each_probe_has_a_path_of_its_own(values: dict[str, Any]) -> None:
+    (container,) = pod_of(documents(values))["containers"]
+    probes = [container[f"{name}Probe"] for name in ("startup", "liveness", "readiness")]
+    paths = [probe["httpGet"]["path"] for probe in probes]
+    assert paths == ["/health/started", "/health/live", "/health/ready"]
+    startup = probes[0]
+    load_timeout = values.get("loadTimeout", 900)
+    assert startup["periodSeconds"] * startup["failureThreshold"] > load_timeout
+
+
+def test_the_grace_period_follows_from_the_drain_timeout() -> None:
+    pod = pod_of(documents({"drainTimeout": 300, "preStopSeconds": 7}))
+    assert pod["terminationGracePeriodSeconds"] > 307
+    assert "--drain-timeout=300" in pod["containers"][0]["args"]
+    assert pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "7"]
+
+
+def test_members_of_a_group_have_no_probes() -> None:
+    """They answer no clients."""
+    template = documents(CASES["group"])["LeaderWorkerSet"]["spec"]["leaderWorkerTemplate"]
+    (member,) = template["workerTemplate"]["spec"]["containers"]
+    assert not {"startupProbe", "livenessProbe", "readinessProbe"} & member.keys()
+    assert "--executor=lws" in member["args"]
+
+
+def test_a_journal_makes_pods_with_volumes_of_their_own() -> None:
+    found = documents(CASES["journal"])
+    assert "Deployment" not in found
+    (claim,) = found["StatefulSet"]["spec"]["volumeClaimTemplates"]
+    mounts = pod_of(found)["containers"][0]["volumeMounts"]
+    assert {m["name"] for m in mounts} >= {claim["metadata"]["name"]}
+    assert found["ScaledObject"]["spec"]["scaleTargetRef"]["kind"] == "StatefulSet"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"replicas": "two"}, "replicas"),
+        ({"replica": 2}, "replica"),
+        ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+        ({"inferencePool": {"enabled": True}}, "inferencePool.endpointPicker"),
+        ({"group": {"size": 2}}, "group.keySecret"),
+    ],
+)
+def test_wrong_values_are_refused(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(Exception, match=re.escape(said)):
+        documents(values)
+
+
+def test_the_schema_knows_every_value() -> None:
+    schema = yaml.safe_load((KUBERNETES / "chart" / "values.schema.json").read_text())
+    values = yaml.safe_load((KUBERNETES / "chart" / "values.yaml").read_text())
+
+    def check(schema: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            assert name in schema["properties"], name
+            if isinstance(value, dict) and "properties" in schema["properties"][name]:
+                check(schema["properties"][name], value)
+
+    check(schema, values)
+
+
+def test_the_chart_has_no_mistake() -> None:
+    assert helm.lint(str(KUBERNETES / "chart"))["errors"] == []
+
+
+def test_the_base_is_the_chart() -> None:
+    assert RENDER.BASE.read_text() == RENDER.base()
