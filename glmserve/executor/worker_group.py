@@ -217,10 +217,10 @@ def _together(infos: Sequence[RunnerInfo], hosts: Sequence[str]) -> RunnerInfo:
     if len(infos) == 1:
         return first
     for rank, info in enumerate(infos):
-        if info.limits != first.limits:
+        if (info.limits, info.dtype) != (first.limits, first.dtype):
             raise StartupError(
-                f"the ranks can do different things: rank {rank} {info.limits}, "
-                f"rank 0 {first.limits}"
+                f"the ranks can do different things: rank {rank} {info.limits} in {info.dtype}, "
+                f"rank 0 {first.limits} in {first.dtype}"
             )
     return msgspec.structs.replace(
         first,

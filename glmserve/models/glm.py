@@ -20,15 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple
+from typing import Generic
 
-import torch
 from torch import Tensor
 
 from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import Parameters
+from glmserve.models.stream import Stream
 from glmserve.ops.attention.backend import Cache, Plan
-from glmserve.ops.base import Ops, PackedWeight
+from glmserve.ops.base import AnyOps, Ops, PackedWeight
 from glmserve.ops.collectives import Collectives
 from glmserve.ops.inputs import Inputs
 from glmserve.ops.linear.segments import Segments
@@ -56,30 +56,6 @@ class Layer:
     down: Linear
 
 
-class Stream(NamedTuple):
-    """The residual stream between two blocks: a sum that the next norm computes."""
-
-    hidden: Tensor
-    """[T, H]; overwritten by the sum."""
-    addend: Tensor | None
-    """[T, H]: the result of the last block."""
-
-    def sum(self) -> Tensor:
-        return self.hidden if self.addend is None else self.hidden.add_(self.addend)
-
-    def packed(self) -> Tensor:
-        """[2, T, H] for the next stage, not added up: so its norm computes the same bits as it
-        would here."""
-        assert self.addend is not None, "a stage has a layer"
-        return torch.stack((self.hidden, self.addend))
-
-    def rows(self, rows: Tensor | None) -> Stream:
-        """Only these rows; None: all."""
-        if rows is None:
-            return self
-        return Stream(self.hidden[rows], None if self.addend is None else self.addend[rows])
-
-
 class Glm(Generic[Cache, Plan]):
     """Weights and the forward pass over one step's batch; see build_model for its arguments."""
 
@@ -94,12 +70,13 @@ class Glm(Generic[Cache, Plan]):
         self.config = config
         self.ops = ops
         self.collectives = collectives
-        self.embedding: Tensor | None = parameters.pop("embedding.weight", None)
+        embedding: Tensor | None = parameters.pop("embedding.weight", None)
+        self.embedding = embedding if config.stage.is_first else None
         self.layers = [_layer(parameters, i) for i in config.layers]
         self.final_norm = (
             _norm(parameters, "final_norm") if "final_norm.weight" in parameters else None
         )
-        self.output = self._output_layer(parameters) if config.stage.is_last else None
+        self.output = _output_layer(parameters, embedding, ops) if config.stage.is_last else None
         device = self.layers[0].input_norm.weight.device
         self.rope_table = ops.rope_table(config.rope, max_context, device)
 
@@ -130,12 +107,6 @@ class Glm(Generic[Cache, Plan]):
         assert self.output is not None, "only the last stage has logits"
         logits = self.ops.linear(hidden, self.output).float()
         return self.collectives.join(logits, self.config.vocab_parts)
-
-    def _output_layer(self, parameters: Parameters) -> PackedWeight:
-        if "output.weight" in parameters:
-            return parameters.pop("output.weight")
-        assert self.embedding is not None, "tied embeddings are held by the last stage"
-        return self.ops.pack_linear(self.embedding)
 
     def _begin(self, token_ids: Tensor) -> Stream:
         """The stream before this stage's first layer."""
@@ -197,6 +168,14 @@ class Glm(Generic[Cache, Plan]):
         if addend is None:
             return hidden, ops.rms_norm(hidden, norm.weight, eps)
         return hidden, ops.add_rms_norm(addend, hidden, norm.weight, eps)
+
+
+def _output_layer(parameters: Parameters, embedding: Tensor | None, ops: AnyOps) -> PackedWeight:
+    """The stored one, else the tied embedding."""
+    if "output.weight" in parameters:
+        return parameters.pop("output.weight")
+    assert embedding is not None, "tied embeddings are held by the last stage"
+    return ops.pack_linear(embedding)
 
 
 def _layer(parameters: Parameters, index: int) -> Layer:

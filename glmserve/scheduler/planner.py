@@ -17,6 +17,12 @@ _GROWTH_RESERVE = 0.05
 In simulations this avoids 33 to 90 percent of the tokens that preemption makes the runner compute
 again, and 1 to 2 percent fewer requests run at once."""
 
+_LEAST_TURN = 8
+"""Decodes that are not shared out between overlapping steps. A step over half of them takes as
+long, because it reads the same weights: on a CPU, two steps over four requests each gave half the
+tokens per second of one over eight, and two over eight each more than one over sixteen
+(bench/pipeline.py, shape S in bfloat16, 2 stages)."""
+
 
 class Planner:
     """Moves requests between waiting and running, and divides a step's token budget.
@@ -89,7 +95,8 @@ class Planner:
         if overlapping == 1:
             return decodes
         ready = [request for request in decodes if not request.num_pending_tokens]
-        return ready[: -(-len(decodes) // overlapping)]
+        turns = min(overlapping, max(1, len(decodes) // _LEAST_TURN))
+        return ready[: -(-len(decodes) // turns)]
 
     def plan_alone(self, request: Request) -> Plan:
         """Plan a step that computes only this request. No step may be in flight."""

@@ -13,6 +13,7 @@ import pytest
 
 from support.crashing_worker import Stream, long_requests, read_all
 from support.exhaustive import exhaustive
+from support.golden_over_http import check_greedy_ids
 from support.server_process import ServerProcess
 
 PRECISE = ("--dtype", "float32", "--deterministic")
@@ -64,6 +65,23 @@ async def test_8_streams_and_ranks_that_are_killed_and_stopped(
         ranks = range(2 ** (len(set(layout) & {TENSOR[0], PIPELINE[0]})))
         losses = [server.metric(f'glmserve_rank_losses_total{{rank="{r}"}}') for r in ranks]
         assert sum(losses) == server.text.count("lost its rank")
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("layout", [PIPELINE, (*TENSOR, *PIPELINE)], ids=" ".join)
+@pytest.mark.parametrize(
+    ("model", "prefix"),
+    [("glm1_base", None), ("glm1_int8", None), ("glm2_base", "glm2_ptuning"), ("glm4_base", None)],
+)
+def test_stages_continue_as_the_original_does(
+    golden_models: Path, model: str, prefix: str | None, layout: tuple[str, ...]
+) -> None:
+    """Prompts in chunks that follow each other, but for the first generation."""
+    options = ("--checkpoint", str(golden_models / model), "--skip-tokenizer-init")
+    chunks = () if model.startswith("glm1") else ("--max-step-tokens", "8", "--max-batch-size", "4")
+    tuned = ("--ptuning-checkpoint", str(golden_models / prefix)) if prefix else ()
+    with ServerProcess(*options, *PRECISE, *chunks, *tuned, *layout) as server:
+        check_greedy_ids(server, golden_models / (prefix or model))
 
 
 @pytest.mark.slow

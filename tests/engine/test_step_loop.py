@@ -187,7 +187,11 @@ class Stages(FakeRunner):
     last_step = 0
 
     def __init__(self, count: int) -> None:
-        super().__init__(msgspec.structs.replace(LIMITS, steps_in_flight=count))
+        super().__init__(
+            msgspec.structs.replace(
+                LIMITS, steps_in_flight=count, max_sequences=64, max_step_tokens=64, num_blocks=200
+            )
+        )
         self._launched = threading.Condition()
 
     def execute(  # type: ignore[override]
@@ -215,14 +219,14 @@ async def test_as_many_steps_are_in_flight_as_there_are_stages() -> None:
     async with serving(WorkerOnThread(runner)) as engine:
         streams = [
             engine.submit([i, i + 1], sampling_params(20, presence_penalty=0.5 * (i % 2)))
-            for i in range(6)
+            for i in range(24)
         ]
         runner.last_step = 40
         outputs = await asyncio.gather(*(drain(stream) for stream in streams))
     for i, output in enumerate(outputs):
         assert output == expected_output([i, i + 1], 20)
     for step in runner.steps[4:40]:
-        assert 1 <= len(step.sequences) <= 2
+        assert len(step.sequences) == 8
 
 
 @pytest.mark.parametrize("overlap", [{"resolves_placeholders": True}, {"steps_in_flight": 3}])

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from glmserve.config import RunnerConfig, report_nothing
+from glmserve.contract.shard import Stage
 from glmserve.devices.cpu import CpuDevice
 from glmserve.errors import CheckpointError, OptionError
 from glmserve.model_config import read_model_config
@@ -28,7 +29,7 @@ from glmserve.ops.linear.static import StaticWeight
 from support.ascend_simulator.library import register
 from support.native import native_library
 from support.paged_model import Operations, PagedModel
-from support.ranks import on_ranks
+from support.ranks import on_ranks, on_stages
 from support.tiny_models import BASE, Config, random_weights, write_checkpoint
 
 CPU = torch.device("cpu")
@@ -318,6 +319,19 @@ def test_parts_of_ranks(tmp_path: Path, kind: str, size: int, grouped: bool) -> 
         assert np.linalg.norm(several[0] - one) / np.linalg.norm(one) < 0.1
     else:
         np.testing.assert_allclose(several[0], one, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["W8A8", "W8A16", "W8A8_DYNAMIC"])
+def test_stages(tmp_path: Path, kind: str) -> None:
+    """The same bits as one process. A smoothed norm's shift is in the stage of its layer."""
+    _, folder = write_modelslim(tmp_path, kind=kind, smooth=kind == "W8A8")
+
+    def logits(collectives: Collectives, stage: Stage) -> Any:
+        model = PagedModel(folder, operations="native", collectives=collectives, stage=stage)
+        return model.logits(PROMPT)
+
+    (one,), (_, last) = on_stages(1, 1, logits), on_stages(2, 1, logits)
+    np.testing.assert_array_equal(last, one)
 
 
 @pytest.mark.parametrize("kind", ["W8A8", "W8A16", "W8A8_DYNAMIC"])

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import deque
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glmserve.config import SchedulerConfig
-from glmserve.contract.step import RunnerLimits, StepInput
+from glmserve.contract.step import StepInput
 from glmserve.request import Request, RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler
 from support.fakes import LIMITS, FakeRunner, expected_output
+
+MANY = {"max_sequences": 64, "max_step_tokens": 64, "num_blocks": 1000}
 
 
 def make_scheduler(steps_in_flight: int, **changes: int) -> Scheduler:
@@ -46,9 +49,11 @@ def ids(step: StepInput) -> list[int]:
 class Pipeline:
     """Computes the oldest of the steps in flight, and lets as many more be planned as may be."""
 
-    def __init__(self, scheduler: Scheduler, limits: RunnerLimits) -> None:
+    def __init__(self, scheduler: Scheduler, steps_in_flight: int) -> None:
         self.scheduler = scheduler
-        self.runner = FakeRunner(limits)
+        self.runner = FakeRunner(
+            msgspec.structs.replace(LIMITS, steps_in_flight=steps_in_flight, **MANY)
+        )
         self.in_flight: deque[StepInput] = deque()
 
     def advance(self) -> None:
@@ -56,16 +61,20 @@ class Pipeline:
         self.scheduler.update(self.runner.execute(self.in_flight.popleft()))
 
 
-def test_decodes_are_shared_out_between_the_steps() -> None:
-    scheduler = make_scheduler(2)
-    add(scheduler, 5)
-    pipeline = Pipeline(scheduler, msgspec.structs.replace(LIMITS, steps_in_flight=2))
+@pytest.mark.parametrize(
+    ("decodes", "turns"), [(5, [5]), (15, [15]), (16, [8, 8]), (27, [9, 9, 9]), (50, [17, 17, 16])]
+)
+def test_decodes_are_shared_out_between_the_steps(decodes: int, turns: list[int]) -> None:
+    """But for few, whose step takes as long as one over fewer."""
+    scheduler = make_scheduler(3, **MANY)
+    add(scheduler, decodes)
+    pipeline = Pipeline(scheduler, 3)
     pipeline.advance()  # all prompts
-    first, second = plan_all(scheduler)
-    assert (ids(first), ids(second)) == ([0, 1, 2], [3, 4])
-    scheduler.update(pipeline.runner.execute(first))
-    (third,) = plan_all(scheduler)
-    assert ids(third) == [0, 1, 2]
+    steps = plan_all(scheduler)
+    assert [len(ids(step)) for step in steps] == turns
+    assert [i for step in steps for i in ids(step)] == [*range(decodes)]
+    scheduler.update(pipeline.runner.execute(steps[0]))
+    assert [ids(step) for step in plan_all(scheduler)] == [ids(steps[0])]
 
 
 def test_no_more_steps_than_the_runner_computes() -> None:
@@ -98,33 +107,31 @@ def test_a_lone_request_is_in_one_step_at_a_time() -> None:
 
 def test_a_new_prompt_does_not_wait_for_all_steps_in_flight() -> None:
     """It is in the next step, beside the decodes whose turn it is."""
-    limits = msgspec.structs.replace(LIMITS, steps_in_flight=2)
-    scheduler = make_scheduler(2)
-    add(scheduler, 4)
-    pipeline = Pipeline(scheduler, limits)
+    scheduler = make_scheduler(2, **MANY)
+    add(scheduler, 16)
+    pipeline = Pipeline(scheduler, 2)
     pipeline.advance()
     pipeline.in_flight += plan_all(scheduler)
-    add(scheduler, 1, prompt_length=9, first=9)
+    add(scheduler, 1, prompt_length=9, first=99)
     pipeline.advance()
-    assert ids(plan_all(scheduler)[0]) == [0, 1, 9]
+    assert ids(plan_all(scheduler)[0]) == [*range(8), 99]
 
 
 @settings(max_examples=100)
 @given(
     overlapping=st.integers(2, 5),
-    lengths=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 30)), min_size=1, max_size=16),
+    lengths=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 30)), min_size=1, max_size=60),
 )
 def test_every_request_has_its_turn(overlapping: int, lengths: list[tuple[int, int]]) -> None:
     """Each that decodes gains a token in as many steps as may be in flight, whatever else ends."""
-    limits = msgspec.structs.replace(LIMITS, steps_in_flight=overlapping, num_blocks=1000)
-    scheduler = make_scheduler(overlapping, num_blocks=1000)
+    scheduler = make_scheduler(overlapping, **MANY)
     requests = [
         Request(i, [i] * prompt, SamplingParams(max_tokens=output))
         for i, (prompt, output) in enumerate(lengths)
     ]
     for request in requests:
         scheduler.add(request)
-    pipeline = Pipeline(scheduler, limits)
+    pipeline = Pipeline(scheduler, overlapping)
     waited = dict.fromkeys(range(len(requests)), 0)
     while scheduler.has_work:
         decoding = {r.id: r.num_output_tokens for r in requests if r.num_output_tokens}
