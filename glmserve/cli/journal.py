@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glmserve.config import JournalConfig, RunnerConfig
 from glmserve.errors import CheckpointError
-from glmserve.journal import Journal, Store, fingerprint
+from glmserve.journal import Journal, SqliteStore, fingerprint
 from glmserve.journal.checkpoint_files import checkpoint_file, checkpoint_folders
 from glmserve.model_config import GenerationDefaults, ModelConfig
 from glmserve.text import ChatFormat
@@ -33,7 +33,7 @@ def open_journal(
         model_id = fingerprint(checkpoint_folders(runner), settings)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error}") from None
-    return Journal(Store(config.folder, model_id, config.max_bytes), config.keep)
+    return Journal(SqliteStore(config.folder, model_id, config.max_bytes), config.keep)
 
 
 def _rounding(runner: RunnerConfig) -> tuple[object, ...]:

@@ -21,7 +21,7 @@ from glmserve.config import (
 )
 from glmserve.engine import Engine
 from glmserve.executor import Executor, InlineExecutor
-from glmserve.journal import Journal, Store
+from glmserve.journal import Journal, SqliteStore
 from glmserve.model_config import read_model_config
 from support.fakes import ByteTokenizer, FakeRunner, PlainChat
 
@@ -65,7 +65,7 @@ async def serve(
     if context.structures is not None:
         context.structures.prepare = _nothing  # type: ignore[method-assign]
     if journal is not None:
-        context.record_to(Journal(Store(journal, "fake", 2**30), keep))
+        context.record_to(Journal(SqliteStore(journal, "fake", 2**30), keep))
     if start:
         await context.start(report_nothing)
     try:
