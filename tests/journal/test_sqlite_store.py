@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.contract.step import Logprobs
 from glmserve.errors import OptionError, StartupError
-from glmserve.journal import Delta, Entry, Phase, SqliteStore, StoreError
+from glmserve.journal import Delta, Entry, Phase, SqliteStore
 from glmserve.journal.batch import Batch
 from glmserve.journal.sqlite_store import FORMAT
 
@@ -78,24 +77,6 @@ def killed(tmp_path: Path) -> Iterator[Path]:
     shutil.copytree(tmp_path / "open", tmp_path / "killed")
     yield tmp_path / "killed"
     store.close()
-
-
-def test_what_was_written_is_read(store: SqliteStore) -> None:
-    logprobs = Logprobs(-0.5, [1, 2], [-0.5, -1.0])
-    delta = Delta(3, [7], 4, 12.5, 2, 3, 1, [logprobs], [logprobs])
-    store.write(Batch([(entry(1), b"body")], [(1, delta), (2, Delta(0, [8]))]))
-    store.write(Batch(deltas=[(1, Delta(0, [i])) for i in range(600)]))
-    assert deltas_of(store, 1) == [delta, *(Delta(0, [i]) for i in range(600))]
-    assert store.load_body(1) == b"body"
-    assert store.load(2) is None
-
-
-def test_an_ended_entry_can_be_gone_on_with(store: SqliteStore) -> None:
-    store.write(Batch([(entry(1), b"")], [(1, Delta(0, [1]))], [(1, Phase.ABANDONED, NOW)]))
-    store.write(Batch(deltas=[(9, Delta(0, [0]))]))
-    store.write(Batch(deltas=[(1, Delta(0, [2]))], phases=[(1, Phase.RUNNING, None)]))
-    store.write(Batch(phases=[(1, Phase.COMPLETE, NOW)]))
-    assert deltas_of(store, 1) == [Delta(0, [1]), Delta(0, [2])]
 
 
 def test_nothing_is_left_of_deleted_entries(store: SqliteStore) -> None:
@@ -193,16 +174,6 @@ def test_a_second_server_is_refused(store: SqliteStore, tmp_path: Path) -> None:
         SqliteStore(tmp_path / "journal", "model", 2**20)
 
 
-def test_another_model_is_refused(store: SqliteStore, tmp_path: Path) -> None:
-    secret = store.secret
-    store.close()
-    with pytest.raises(OptionError, match="another model"):
-        SqliteStore(tmp_path / "journal", "another", 2**20)
-    again = SqliteStore(tmp_path / "journal", "model", 2**20)
-    assert again.secret == secret
-    again.close()
-
-
 @pytest.mark.parametrize(("version", "word"), [(FORMAT + 1, "newer"), (FORMAT - 1, "older")])
 def test_another_format_is_refused(
     store: SqliteStore, tmp_path: Path, version: int, word: str
@@ -226,15 +197,6 @@ def test_prompts_are_for_nobody_else_to_read(store: SqliteStore, tmp_path: Path)
     files = list(folder.iterdir())
     assert {path.name for path in files} >= {"journal.sqlite", "journal.sqlite-wal"}
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
-
-
-def test_a_full_store_keeps_what_it_has_and_works_again(store: SqliteStore) -> None:
-    store.write(Batch([(entry(1), b"")], [(1, Delta(0, [1]))]))
-    with pytest.raises(StoreError, match="full"):
-        store.write(Batch([(entry(2), bytes(2**21))], [(1, Delta(0, [2]))]))
-    assert deltas_of(store, 1) == [Delta(0, [1])]
-    store.write(Batch(deltas=[(1, Delta(0, [3]))]))
-    assert deltas_of(store, 1) == [Delta(0, [1]), Delta(0, [3])]
 
 
 def test_finished_entries_make_room_the_oldest_first(store: SqliteStore) -> None:
