@@ -118,12 +118,16 @@ async def _collect(
     """
     if journaled is None:
         return await generation.collect(request.client_left)
+    texts = None
     try:
-        return await generation.collect(either(request.client_left, journaled.superseded))
+        texts = await generation.collect(either(request.client_left, journaled.superseded))
+        await journaled.settle()
     except ClientGoneError:
-        if journaled.is_superseded:
-            raise StreamTakenOverError("another server goes on with this answer") from None
-        raise
+        if not journaled.is_superseded:
+            raise
+    if texts is None or journaled.is_superseded:
+        raise StreamTakenOverError("another server goes on with this answer")
+    return texts
 
 
 async def _wait_first(
