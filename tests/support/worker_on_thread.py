@@ -59,10 +59,6 @@ class WorkerOnThread:
     def is_lost(self) -> bool:
         return self._connection.lost.is_set()
 
-    @property
-    def lost_machine(self) -> bool:
-        return False
-
     async def wait_lost(self) -> str:
         await self._connection.lost.wait()
         return f"has failed: {self.error}"
