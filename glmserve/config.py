@@ -332,6 +332,8 @@ class ServerConfig:
     """First seed of requests without a seed; each such request takes the next number."""
     access_log: Literal["text", "json"] | None = None
     """Form of the lines about answered requests; None: there are none."""
+    otlp_traces_endpoint: str | None = None
+    """URL that OpenTelemetry's spans are sent to; None: there are none."""
     metrics_compat: Literal["vllm"] | None = None
     """The server under whose names /metrics shows the metrics as well."""
 

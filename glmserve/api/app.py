@@ -67,11 +67,16 @@ _MOST_LARGEST_BODIES = 64
 """Bodies of the largest size that may be received at the same time; more if they are smaller."""
 
 
-def create_app(context: ServerContext, observers: Sequence[AccessObserver] = ()) -> Starlette:
+def create_app(
+    context: ServerContext,
+    observers: Sequence[AccessObserver] = (),
+    outermost: Sequence[Middleware] = (),
+) -> Starlette:
     """The application that serves this context.
 
     Args:
         observers: called with a record of each answered request.
+        outermost: further layers around all others.
     """
     store = ResponseStore(context.config.response_store_size)
     responses = ResponsesEndpoint(store)
@@ -113,7 +118,7 @@ def create_app(context: ServerContext, observers: Sequence[AccessObserver] = ())
             Route("/openapi.json", openapi),
             Route("/docs", docs),
         ],
-        middleware=_middleware(context, observers),
+        middleware=[*outermost, *_middleware(context, observers)],
         exception_handlers={
             GlmserveError: answer_glmserve_error,
             HTTPException: answer_http_error,

@@ -127,6 +127,7 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
         cors_origins=tuple(options.cors_origin or ()),
         seed=options.seed,
         access_log=options.access_log,
+        otlp_traces_endpoint=options.otlp_traces_endpoint,
         metrics_compat=options.metrics_compat,
     )
 

@@ -11,8 +11,8 @@ import secrets
 import signal
 import socket
 import ssl
-import sys
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -24,11 +24,11 @@ from starlette.applications import Starlette
 from glmserve.api import ServerContext, create_app
 from glmserve.api.answering.unfinished import finish_unfinished
 from glmserve.api.http.body import BodyMemory
-from glmserve.api.operator.access_log import AccessLog
 from glmserve.cli.announce import LoadingBar, announce
 from glmserve.cli.http_server import HttpServer
 from glmserve.cli.journal import open_journal
 from glmserve.cli.listening import Address, listen
+from glmserve.cli.observation import Observation
 from glmserve.cli.served_model import ServedModel
 from glmserve.cli.service_status import ServiceStatus
 from glmserve.config import (
@@ -77,7 +77,7 @@ def serve(
     """
     model, runner, chat = served.model, served.runner, served.selected.chat
     manager = ServiceManager.take_from(os.environ)
-    with listen(address) as listener:
+    with listen(address) as listener, closing(Observation(server_config)) as observation:
         processes = ProcessExecutor(runner, supervision_config, machines)
         executor: Executor = processes
         writer = None
@@ -100,7 +100,7 @@ def serve(
             context.record_to(open_journal(journal_config, model, runner, chat, served.defaults))
         name = server_config.served_model_name
         status = ServiceStatus(manager, engine, name, supervision_config)
-        return uvloop.run(_run(context, listener, limits, status, drain_timeout, tls))
+        return uvloop.run(_run(context, listener, limits, status, observation, drain_timeout, tls))
 
 
 class _Server(HttpServer):
@@ -157,12 +157,12 @@ async def _run(
     listener: socket.socket,
     limits: ConnectionConfig,
     status: ServiceStatus,
+    observation: Observation,
     drain_timeout: float,
     tls: ssl.SSLContext | None,
 ) -> int:
     """Answer HTTP at once, and load the model meanwhile. Returns the exit code."""
-    log = AccessLog(sys.stdout, context.config.access_log) if context.config.access_log else None
-    app = create_app(context, [log] if log is not None else [])
+    app = create_app(context, observation.observers, observation.layers)
     server = _Server(context.engine, app, limits, tls, status, drain_timeout)
     signals = set()
 
@@ -186,8 +186,6 @@ async def _run(
         with contextlib.suppress(asyncio.CancelledError):
             await supervisor
         await context.close()
-        if log is not None:
-            log.close()
     return INTERRUPTED if signal.SIGINT in signals and not is_up.is_set() else 0
 
 
@@ -216,7 +214,7 @@ async def _supervise(
     """
     others = [asyncio.create_task(status.watch())]
     try:
-        with contextlib.closing(LoadingBar()) as bar:
+        with closing(LoadingBar()) as bar:
 
             def report(progress: LoadProgress) -> None:
                 bar.update(progress)

@@ -191,6 +191,13 @@ def origin(value: str) -> str:
     return value
 
 
+def http_url(value: str) -> str:
+    """A URL of http or https with a host."""
+    if not re.fullmatch(r"https?://[^/?#\s]+(/[^\s]*)?", value):
+        raise argparse.ArgumentTypeError(f"{value!r} is no URL of http or https")
+    return value
+
+
 def seed(value: str) -> int:
     """A signed integer of 64 bits."""
     try:

@@ -303,6 +303,7 @@ class Engine:
         """
         begin = time.perf_counter()
         steps.discard_steps()
+        self._streams.note_lost_worker()
         if self.state is EngineState.DEAD:
             return  # the server is shutting down
         self.state = EngineState.RESTARTING

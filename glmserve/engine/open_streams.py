@@ -68,12 +68,22 @@ class OpenStreams:
         return streams
 
     def begin(self, requests: Sequence[Request]) -> None:
-        """Note when requests were first given blocks."""
+        """Note when requests were given blocks."""
         if requests:
             now = time.perf_counter()
             for request in requests:
                 stream = self._streams[request.id]
-                stream.begun = stream.begun or now
+                if stream.begun is None:
+                    stream.begun = now
+                else:
+                    stream.resumed.append(now)
+
+    def note_lost_worker(self) -> None:
+        """Note that the worker of all requests that have begun is lost."""
+        now = time.perf_counter()
+        for stream in self._streams.values():
+            if stream.begun is not None:
+                stream.worker_losses.append(now)
 
     def deliver(self, updates: list[TokenUpdate]) -> None:
         """Push a step's tokens to their streams."""

@@ -46,6 +46,10 @@ class TokenStream:
         """Clock reading when the request was submitted, seconds."""
         self.begun: float | None = None
         """Clock reading when the request was first given blocks, seconds."""
+        self.resumed: list[float] = []
+        """Clock readings when it was given blocks again, after a preemption or a lost worker."""
+        self.worker_losses: list[float] = []
+        """Clock readings when its worker was lost."""
         self.first_token: float | None = None
         """Clock reading when the first token was delivered, seconds."""
         self.last_token: float | None = None

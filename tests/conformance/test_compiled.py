@@ -14,6 +14,7 @@ LANES = "--total-len 256 --prompt-len 16 --batch-sizes 1,8"
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("device", "options"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -13,7 +14,7 @@ import pytest
 from support.crashing_worker import Stream, long_requests, read_all
 from support.exhaustive import exhaustive
 from support.machines import MachineProcess, Readers, free_port, is_ready, reason, until
-from support.server_process import ServerProcess
+from support.server_process import ServerProcess, workers_of
 from support.slow import slow
 
 EXACT = ("--dtype", "float32", "--deterministic")
@@ -77,6 +78,19 @@ async def test_a_machine_that_is_stopped(options: tuple[str, ...]) -> None:
         assert texts(await readers.finish()) == texts(expected)
         assert server.metric("glmserve_worker_restarts_total") == 1
         assert "which has not answered for 2 s" in server.text
+
+
+@pytest.mark.slow
+async def test_a_server_that_is_killed() -> None:
+    """The other machine ends its rank, and is there for the next server."""
+    options = group(*TENSOR)
+    with MachineProcess(1, *options) as machine:
+        with ServerProcess(*options, *LEADS) as server:
+            assert workers_of(machine.pid)
+            os.kill(server.pid, signal.SIGKILL)
+            await until(lambda: not workers_of(machine.pid))
+        with ServerProcess(*options, *LEADS) as server:
+            assert is_ready(server)
 
 
 @pytest.mark.slow

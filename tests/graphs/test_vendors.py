@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from glmserve.devices.registry import device_for, select_device
 from glmserve.errors import CheckpointError, DeviceError, OptionError
 from glmserve.graphs.combine import combine_folders
 from glmserve.graphs.vendor.build import build
+from glmserve.graphs.vendor.checks import check_vendor
+from glmserve.model_config import read_model_config
 from support.compiled import compile_model
 from support.golden import ATOL, read_logits
 from support.tiny_models import BASE, random_weights, write_checkpoint
@@ -35,6 +38,7 @@ WIDE = BASE | {
     "multi_query_group_num": 1,
     "kv_channels": 128,
     "num_layers": 1,
+    "seq_length": 16384,
 }
 """The shape of heads that the published script of Hexaflake compiles."""
 
@@ -129,7 +133,8 @@ for name, default in (("--is-bf16", True), ("--quant", True), ("--int4", False))
 a = parser.parse_args()
 graph = onnx.load(a.model_path).graph
 assert [i.name for i in graph.input] == ["input_ids", "position_ids", "attention_mask"]
-assert graph.input[0].type.tensor_type.shape.dim[1].dim_value == a.total_len
+length = a.total_len if a.total_len <= 8192 else 2048
+assert graph.input[0].type.tensor_type.shape.dim[1].dim_value == length
 producer = {o: n for n in graph.node for o in n.output}
 transpose = producer[producer[graph.output[0].name].input[0]]
 assert transpose.op_type == "Transpose" and producer[transpose.input[0]].op_type == "MatMul"
@@ -214,8 +219,8 @@ def test_scripts_of_hexaflake_are_called(
 
 
 @pytest.mark.parametrize(
-    ("dtype", "quantization", "want"),
-    [("auto", None, (True, False)), ("float32", "int8", (False, True))],
+    ("dtype", "quantization", "total_len", "want"),
+    [("auto", None, 32, (True, False)), ("float32", "int8", 9000, (False, True))],
 )
 def test_formats_reach_the_script(
     wide: Path,
@@ -223,12 +228,14 @@ def test_formats_reach_the_script(
     stand_ins: dict[str, str],
     dtype: str,
     quantization: str | None,
+    total_len: int,
     want: tuple[bool, bool],
 ) -> None:
     folder = compile_model(
         *(wide, tmp_path / "c", "compass", "whole"),
         dtype=dtype,
         quantization=quantization,
+        total_len=total_len,
         batch_sizes=(1,),
     )
     command = ["sh", str(folder / "build.sh"), str(tmp_path / "tools")]
@@ -264,6 +271,16 @@ def test_what_no_flow_has(
     with pytest.raises((CheckpointError, OptionError), match=message):
         compile_model(source, tmp_path / "c", attention=attention, **options)  # type: ignore[arg-type]
     assert not (tmp_path / "c").exists()
+
+
+def test_rotations_that_the_script_does_not_make(wide: Path) -> None:
+    model = read_model_config(wide)
+    other = replace(model, rope=replace(model.rope, base=500000.0))
+    compilation = CompilationConfig(source="", target="", runtime="compass", attention="whole")
+    check_vendor(compilation, model, 16384)
+    check_vendor(compilation, other, 8192)
+    with pytest.raises(OptionError, match="rotates by the base 10000"):
+        check_vendor(compilation, other, 16384)
 
 
 @pytest.mark.parametrize(

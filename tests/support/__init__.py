@@ -38,6 +38,9 @@ Schemas:
 Models and kernels (these import torch):
     tiny_models         tiny random checkpoints, and a slow reference model
     golden              what the original models compute from the checkpoints in tests/goldens
+    golden_over_http    asks a server for that
+    compiled            compiles checkpoints, and loads the result
+    vendor_operators    runs graphs that were written for vendors' compilers
     paged_model         drives a model over a paged cache
     decoding            drives a runner
     attention_steps     one step of any attention backend against plain attention

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 from glmserve.api import ServerContext, create_app
 from glmserve.api.http.access import AccessObserver
@@ -36,6 +37,7 @@ async def serve(
     journal: Path | None = None,
     keep: float = 600.0,
     observers: Sequence[AccessObserver] = (),
+    outermost: Sequence[Middleware] = (),
 ) -> AsyncIterator[Starlette]:
     """A started server; its context is `app.state.context`.
 
@@ -45,7 +47,7 @@ async def serve(
     Args:
         journal: folder of its journal, if it is to have one.
         keep: see Journal.
-        observers: see create_app.
+        observers, outermost: see create_app.
     """
     tokenizer = ByteTokenizer()
     engine = Engine(
@@ -67,7 +69,7 @@ async def serve(
     if start:
         await context.start(report_nothing)
     try:
-        yield create_app(context, observers)
+        yield create_app(context, observers, outermost)
     finally:
         await context.close()
 

@@ -94,8 +94,14 @@ def _route_of(scope: Scope) -> str:
     return UNKNOWN_ROUTE
 
 
+def record_of(scope: Scope) -> AccessRecord | None:
+    """The record of this request; None outside `AccessMiddleware`."""
+    record: AccessRecord | None = scope.get("state", {}).get(_STATE)
+    return record
+
+
 def note_generation(scope: Scope, generation: Generation) -> None:
     """Have the record of this request tell of the text that is generated for it."""
-    record: AccessRecord | None = scope.get("state", {}).get(_STATE)
+    record = record_of(scope)
     if record is not None:
         record.generation = generation

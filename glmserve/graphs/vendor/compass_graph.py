@@ -85,10 +85,12 @@ class _WholeGraph:
     def hidden_scores(self, mask: str) -> str:
         """bool [1, 1, S, S]: whether a row does not see a column; padding sees everything."""
         builder, length = self._builder, self._length
-        causal = np.tril(np.ones((1, length, length), np.float32))
+        shape = builder.integers([1, length, length])
+        ones = builder.node("Expand", builder.number(1.0), shape)
+        causal = builder.node("Trilu", ones, upper=0)
         exact = builder.node("Cast", mask, to=1)
         columns = builder.node("Unsqueeze", exact, builder.integers([1]))
-        seen = builder.node("Mul", builder.constant("causal", causal), columns)
+        seen = builder.node("Mul", causal, columns)
         rows = builder.node("Unsqueeze", exact, builder.integers([-1]))
         seen = builder.node("Sub", seen, builder.node("Sub", rows, builder.number(1.0)))
         hidden = builder.node("Less", seen, builder.number(0.5))
