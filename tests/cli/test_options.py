@@ -82,7 +82,7 @@ ALIASES = {
     "--pipeline-parallel-size 2": ["--pp-size 2", "--pp 2", "-pp 2"],
     "--num-machines 2": ["--nnodes 2"],
     "--machine-rank 1": ["--node-rank 1"],
-    "--leader a:1": ["--dist-init-addr a:1"],
+    "--leader host:1": ["--dist-init-addr host:1"],
     "--prefix-cache": ["--enable-prefix-caching"],
     "--no-prefix-cache": ["--no-enable-prefix-caching"],
 }
