@@ -129,8 +129,8 @@ class Measuring:
 
 
 def _output_tokens(batch: int) -> int:
-    """Of each of `batch` requests, so that all decode while the last one is measured: they begin one
-    after the other, in a step each at most."""
+    """Of each of `batch` requests, so that all decode while the last one is measured: they may begin
+    one after the other, in a step each."""
     return _DECODES + batch + 1
 
 
