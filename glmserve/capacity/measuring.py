@@ -129,8 +129,10 @@ class Measuring:
 
 
 def _output_tokens(batch: int) -> int:
-    """Of each of `batch` requests, so that all decode while the last one is measured: they may begin
-    one after the other, in a step each."""
+    """Of each of `batch` requests, so that all decode while the last one is measured.
+
+    Each may begin in a step of its own.
+    """
     return _DECODES + batch + 1
 
 
