@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from glmserve.cli import values
-from glmserve.cli.options import add_checkpoint_options, add_device_options, config_of
+from glmserve.cli.options import (
+    add_checkpoint_options,
+    add_device_options,
+    add_load_format_option,
+    config_of,
+)
 from glmserve.config import RunnerConfig, SchedulerConfig, SupervisionConfig
 from glmserve.errors import OptionError
 
@@ -35,7 +40,9 @@ def add_command(commands: Commands) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="a new file to write"
     )
-    add_checkpoint_options(parser)
+    group = parser.add_argument_group("model")
+    add_checkpoint_options(group)
+    add_load_format_option(group)
     group = parser.add_argument_group("scheduling")
     group.add_argument(
         "--max-batch-size",
