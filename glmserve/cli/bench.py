@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from glmserve.cli import accuracy
+from glmserve.cli import accuracy, calibrate
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 def add_command(commands: Commands) -> None:
     """Add `bench` to the command line."""
     parser = commands.add_parser(
-        "bench", help="measure what an option costs", description="Measurements of a model."
+        "bench",
+        help="measure what an option costs, and how long steps take",
+        description="Measurements of a model.",
     )
     measurements = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
     accuracy.add_command(measurements)
+    calibrate.add_command(measurements)

@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from glmserve.cli import values
-from glmserve.cli.options import add_device_options, config_of
+from glmserve.cli.options import (
+    add_checkpoint_options,
+    add_device_options,
+    add_load_format_option,
+    config_of,
+)
 from glmserve.config import (
-    EMBEDDED_CHECKPOINT,
     RunnerConfig,
     SchedulerConfig,
     SupervisionConfig,
@@ -52,30 +56,8 @@ def add_command(commands: Commands) -> None:
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
-    group.add_argument(
-        "--checkpoint",
-        type=values.checkpoint,
-        default=EMBEDDED_CHECKPOINT,
-        metavar="PATH",
-        help="local path of the model: a folder with config.json and weights",
-    )
-    group.add_argument(
-        "--ptuning-checkpoint",
-        type=values.checkpoint,
-        metavar="PATH",
-        help="folder of a P-Tuning v2 prefix that was trained for this checkpoint",
-    )
-    group.add_argument(
-        "--rope-scaling",
-        choices=("positions", "base"),
-        help="meaning of rope_ratio in config.json, as for serve",
-    )
-    group.add_argument(
-        "--load-format",
-        choices=("auto", "dummy"),
-        default="auto",
-        help="dummy: make random weights of the shapes in config.json",
-    )
+    add_checkpoint_options(group)
+    add_load_format_option(group)
     group.add_argument(
         "--chat-format",
         metavar="NAME",

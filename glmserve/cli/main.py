@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
         doctor,
         generate,
         golden,
+        plan,
         replay,
         serve,
     )
@@ -55,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     combine.add_command(commands)
     golden.add_command(commands)
     replay.add_command(commands)
+    plan.add_command(commands)
     bench.add_command(commands)
     compat.add_command(commands)
     return parser

@@ -4,9 +4,11 @@ valid."""
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from pathlib import Path
 
+from glmserve.capacity.lengths import Length, parse_length
 from glmserve.model_config.names import CACHE_PREFIX
 
 _LARGEST = 2**63
@@ -189,6 +191,24 @@ def origin(value: str) -> str:
             f"{value!r} is no origin; write it like https://example.org:8443, without a path"
         )
     return value
+
+
+def rate(value: str) -> float:
+    """A number a second, above 0."""
+    number = _number(value)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{value}: a rate is a number above 0")
+    return number
+
+
+def length(value: str) -> Length:
+    """See `parse_length`."""
+    try:
+        return parse_length(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{value!r}: write 128, uniform:64:256 (from, to) or normal:128:32 (mean, deviation)"
+        ) from None
 
 
 def http_url(value: str) -> str:

@@ -72,7 +72,9 @@ class OpenStreams:
         if requests:
             now = time.perf_counter()
             for request in requests:
-                stream = self._streams[request.id]
+                stream = self._streams.get(request.id)
+                if stream is None:
+                    continue  # it was aborted before a step with it was begun
                 if stream.begun is None:
                     stream.begun = now
                 else:

@@ -59,13 +59,16 @@ class RemoteMachine:
         """
         watchdog = Watchdog(self._timeout, lambda: self._link.num_received, self._silent)
         pinging = asyncio.create_task(self._ping())
-        reason = "went with the server"
+        reason = "sent what cannot be understood"
         try:
             while True:
                 self._take(await self._link.receive())
         except LinkError as error:
             reason = self._silence if self._is_silent else str(error)
             return reason
+        except asyncio.CancelledError:
+            reason = "was let go with the server"
+            raise
         finally:
             pinging.cancel()
             watchdog.stop()

@@ -80,6 +80,9 @@ ALIASES = {
     "--kv-cache-tokens 640": ["--max-total-tokens 640"],
     "--tensor-parallel-size 2": ["--tp-size 2", "--tp 2", "-tp 2"],
     "--pipeline-parallel-size 2": ["--pp-size 2", "--pp 2", "-pp 2"],
+    "--num-machines 2": ["--nnodes 2"],
+    "--machine-rank 1": ["--node-rank 1"],
+    "--leader host:1": ["--dist-init-addr host:1"],
     "--prefix-cache": ["--enable-prefix-caching"],
     "--no-prefix-cache": ["--no-enable-prefix-caching"],
 }

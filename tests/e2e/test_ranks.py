@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from support.crashing_worker import Stream, long_requests, read_all
 from support.exhaustive import exhaustive
 from support.golden_over_http import check_greedy_ids
+from support.mixed_requests import requests_of_mixed_lengths
 from support.server_process import ServerProcess
 
 PRECISE = ("--dtype", "float32", "--deterministic")
@@ -100,3 +102,20 @@ def test_ranks_replay_what_one_process_did(tmp_path: Path, options: tuple[str, .
     assert f"replayed  {len(options)} ranks of cpu" in result.stdout
     assert "all tokens are the same" in result.stdout
     assert "log-probabilities of equal tokens differ" not in result.stdout
+
+
+@pytest.mark.slow
+async def test_one_process_replays_what_stages_did(tmp_path: Path) -> None:
+    """Steps over different requests at the same time; also each request alone."""
+    path = tmp_path / "file"
+    with ServerProcess(*PRECISE, *PIPELINE, "--record", str(path)) as server:
+        bodies = [body | {"max_tokens": 40} for body in requests_of_mixed_lengths(20)]
+        await read_all(server, bodies)
+        assert server.stop() == 0
+    command = [sys.executable, "-m", "glmserve", "replay", str(path)]
+    for options in (["--pipeline-parallel-size", "1"], ["--alone"]):
+        result = await asyncio.to_thread(
+            subprocess.run, [*command, *options], capture_output=True, text=True
+        )
+        assert (result.returncode, result.stderr) == (0, "")
+        assert "all tokens are the same" in result.stdout

@@ -98,3 +98,13 @@ async def test_actors_end_with_a_server_that_is_killed(cluster: Any) -> None:
     with ServerProcess(*OPTIONS) as server:
         os.kill(server.pid, signal.SIGKILL)
         await until(lambda: not actors(cluster))
+
+
+def test_there_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is started: it would outlive a server that is killed."""
+    pytest.importorskip("ray", reason="needs Ray; pip install 'glmserve[ray]'")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with ServerProcess(*OPTIONS, wait=False) as server:
+        server.wait_until_announced()
+        assert server.wait() == 1
+        assert "glmserve: error: no Ray cluster is found: " in server.text

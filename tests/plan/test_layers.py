@@ -36,6 +36,7 @@ LAYERS: dict[str, int] = {
     "text": 9,
     "api": 10,
     "evaluation": 10,
+    "capacity": 10,
     "cli": 11,
     "conformance": 11,
     "__main__": 11,
@@ -54,7 +55,7 @@ API_LAYERS = {
 }
 """Rooms of glmserve.api; each imports itself and lower ones."""
 PLAN = {"cache", "scheduler", "journal", "engine", "executor", "trace", "text", "api"}
-PLAN |= {"evaluation", "cli", "machines"}
+PLAN |= {"evaluation", "capacity", "cli", "machines"}
 COMPUTE = range(1, 6)
 KERNEL_PACKAGES = {"glmserve_kernels", "glmserve_cpu_kernels"}
 COMPUTE_LIBRARIES = {"torch", "triton", "safetensors", "numpy", "transformers", *KERNEL_PACKAGES}

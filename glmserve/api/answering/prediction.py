@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.submission import sampling_of
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.text.structure import CompiledStructure
@@ -20,7 +21,7 @@ async def prediction_ids(
 
     They are of use with --speculative-tokens, and without a structure or a penalty.
     """
-    is_free = structure is None and not chat.allowed_token_ids and not chat.sampling.penalises
+    is_free = structure is None and not chat.allowed_token_ids and not sampling_of(chat).penalises
     if not (server.engine.speculates and is_free):
         return []
     return await run_in_thread_if_large(lambda: tokenizer.encode(text), len(text))

@@ -9,7 +9,7 @@ import msgspec
 
 from glmserve.api.answering.chat_generation import chat_prompt
 from glmserve.api.answering.context import ServerContext
-from glmserve.api.answering.submission import room_for_output
+from glmserve.api.answering.submission import room_for_output, sampling_of
 from glmserve.api.protocol import ChatCompletionRequest, GenerationRequest
 from glmserve.errors import InvalidRequestError
 
@@ -78,7 +78,7 @@ def sampling_params(
     wanted: GenerationRequest, max_tokens: int, stop_ids: Iterable[int], logprobs: int | None
 ) -> dict[str, Any]:
     """The fields that decide which tokens are generated, by vLLM's names."""
-    sampling = wanted.sampling
+    sampling = sampling_of(wanted)
     return {
         **{name: getattr(sampling, name) for name in sampling.__struct_fields__},
         "logit_bias": {str(key): bias for key, bias in sampling.logit_bias.items()} or None,
@@ -93,7 +93,7 @@ def sampling_params(
         "min_tokens": wanted.min_tokens,
         "logprobs": logprobs,
         "prompt_logprobs": wanted.prompt_logprobs,
-        "logprob_token_ids": list(wanted.scored_ids) or None,
+        "logprob_token_ids": wanted.logprob_token_ids or None,
         "include_stop_str_in_output": wanted.include_stop_str_in_output,
         "skip_special_tokens": wanted.skip_special_tokens,
         "bad_words": wanted.bad_words,

@@ -16,6 +16,7 @@ from glmserve.api.answering.quotas import Lease
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.answering.token_fields import allowed_tokens, check_ids, check_token_ids
 from glmserve.api.protocol import GenerationRequest
+from glmserve.contract.sampling import Sampling
 from glmserve.engine import ChoiceSpec, SchedulingAttributes, TokenStream
 from glmserve.errors import ContextLengthError, InvalidRequestError
 from glmserve.request import SamplingParams
@@ -108,7 +109,7 @@ def submit_generation(
         )
     check_token_ids(server, request)
     allowed = allowed_tokens(server, request, spec.structure)
-    _check_scores(server, spec, len(request.scored_ids))
+    _check_scores(server, spec, len(request.logprob_token_ids))
     seed = next(server.seeds) if request.seed is None else request.seed
     if answer.journaled is not None:
         seed = answer.journaled.note_seed(seed)
@@ -134,6 +135,16 @@ def submit_generation(
     if answer.journaled is not None:
         answer.journaled.begin([[stream.request for stream in group] for group in groups])
     return Generation(texts, answer, lease)
+
+
+def sampling_of(request: GenerationRequest) -> Sampling:
+    """The sampling parameters of a request: its fields of the same names."""
+    fields = {name: getattr(request, name) for name in Sampling.__struct_fields__}
+    fields["top_k"] = max(request.top_k, 0)
+    if not request.do_sample or request.top_p == 0:
+        fields |= {"temperature": 0.0, "top_p": 1.0}
+    fields["logit_bias"] = {int(key): bias for key, bias in request.logit_bias.items()}
+    return Sampling(**fields)
 
 
 def take_back(groups: Iterable[Iterable[TokenStream]], lease: Lease | None) -> None:
@@ -249,9 +260,9 @@ def _sampling_params(
     return SamplingParams(
         max_tokens=max_tokens,
         min_tokens=request.min_tokens,
-        sampling=request.sampling,
+        sampling=sampling_of(request),
         stop_token_ids=frozenset(request.stop_token_ids)
         | (frozenset() if request.ignore_eos else spec.stop_ids),
-        top_logprobs=0 if request.scored_ids else spec.top_logprobs,
-        logprob_token_ids=request.scored_ids,
+        top_logprobs=0 if request.logprob_token_ids else spec.top_logprobs,
+        logprob_token_ids=tuple(request.logprob_token_ids),
     )

@@ -13,7 +13,6 @@ from glmserve.api.protocol.accepted.generation import (
     STRUCTURED_OUTPUTS,
 )
 from glmserve.api.protocol.base import FAIL_FAST, INT32_MAX, StrictModel, at_most, wrong_field
-from glmserve.contract.sampling import Sampling
 
 _SEED_MAX = 2**63 - 1
 _MAX_STOP_STRINGS = 16
@@ -194,6 +193,11 @@ class GenerationRequest(Truncation):
             raise ValueError(f"at most {most} {what}s")
         return strings
 
+    @field_validator("logprob_token_ids")
+    @classmethod
+    def _name_each_once(cls, value: list[int]) -> list[int]:
+        return list(dict.fromkeys(value))
+
     @field_validator("logit_bias")
     @classmethod
     def _check_logit_bias(cls, value: dict[str, float]) -> dict[str, float]:
@@ -217,23 +221,8 @@ class GenerationRequest(Truncation):
         return self
 
     @property
-    def scored_ids(self) -> tuple[int, ...]:
-        """logprob_token_ids, each once."""
-        return tuple(dict.fromkeys(self.logprob_token_ids))
-
-    @property
     def stop_strings(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-
-    @property
-    def sampling(self) -> Sampling:
-        """The sampling parameters: the fields of the same names."""
-        fields = {name: getattr(self, name) for name in Sampling.__struct_fields__}
-        fields["top_k"] = max(self.top_k, 0)
-        if not self.do_sample or self.top_p == 0:
-            fields |= {"temperature": 0.0, "top_p": 1.0}
-        fields["logit_bias"] = {int(key): bias for key, bias in self.logit_bias.items()}
-        return Sampling(**fields)
 
     @property
     def include_usage(self) -> bool:

@@ -46,7 +46,12 @@ def _run(order: Order, reports: IO[bytes]) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to Ray's makers
     import ray
 
-    ray.init(include_dashboard=False, logging_level="warning")
+    try:
+        ray.init("auto", logging_level="warning")
+    except ConnectionError as error:
+        raise StartupError(
+            f"no Ray cluster is found: {error} `ray start --head` starts one on this machine"
+        ) from None
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the server decides when its ranks end
     resources = resources_of_rank(order, ray.cluster_resources())

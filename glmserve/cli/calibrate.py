@@ -1,0 +1,113 @@
+"""`glmserve bench calibrate`: measures how long steps take, for `glmserve plan`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import shlex
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from glmserve.cli import values
+from glmserve.cli.options import (
+    add_checkpoint_options,
+    add_device_options,
+    add_load_format_option,
+    config_of,
+)
+from glmserve.config import RunnerConfig, SchedulerConfig, SupervisionConfig
+from glmserve.errors import OptionError
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_command(commands: Commands) -> None:
+    """Add `calibrate` to the benchmarks."""
+    parser = commands.add_parser(
+        "calibrate",
+        help="time of steps on this device, for glmserve plan",
+        description="Measure how long steps of many sizes take on this device, and write a file "
+        "for glmserve plan. Give the options that the servers will have. Nothing else should run "
+        "meanwhile.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="a new file to write"
+    )
+    group = parser.add_argument_group("model")
+    add_checkpoint_options(group)
+    add_load_format_option(group)
+    group = parser.add_argument_group("scheduling")
+    group.add_argument(
+        "--max-batch-size",
+        type=values.positive,
+        default=64,
+        metavar="N",
+        help="largest number of requests that run at the same time",
+    )
+    group.add_argument(
+        "--max-step-tokens", type=values.positive, metavar="N", help="token budget of one step"
+    )
+    group.add_argument(
+        "--max-model-len",
+        type=values.positive,
+        metavar="N",
+        help="most tokens of prompt and answer together",
+    )
+    add_device_options(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, and write the file.
+
+    Raises:
+        OptionError: the file exists.
+        StartupError: the model cannot be loaded.
+    """
+    if options.output.exists():
+        raise OptionError(f"--output {options.output}: the file exists already")
+    asyncio.run(_calibrate(options, config_of(options)))
+    print(f"written: {options.output}")
+
+
+async def _calibrate(options: argparse.Namespace, runner: RunnerConfig) -> None:
+    from glmserve import __version__
+    from glmserve.capacity.calibration import FORMAT, Calibration, write_calibration
+    from glmserve.capacity.measuring import Measuring
+    from glmserve.cli.announce import LoadingBar
+    from glmserve.engine import Engine
+    from glmserve.executor import ProcessExecutor
+    from glmserve.model_config import read_model_config
+
+    model = read_model_config(options.checkpoint, options.rope_scaling, runner.ptuning_checkpoint)
+    if model.prompt_marks is not None:
+        raise OptionError(
+            f"{options.checkpoint}: prompts of this model need a layout, which these measurements "
+            "do not make"
+        )
+    scheduler = SchedulerConfig(
+        max_batch_size=options.max_batch_size,
+        max_step_tokens=options.max_step_tokens,
+        prefix_cache=False,
+    )
+    executor = ProcessExecutor(runner, SupervisionConfig())
+    engine = Engine(executor, scheduler, hash_key=secrets.token_bytes(32))
+    try:
+        with closing(LoadingBar()) as bar:
+            await engine.start(bar.update)
+        costs = await Measuring(engine, model.vocab_size, options.max_batch_size, print).measure()
+        info = engine.info
+    finally:
+        await engine.close()
+    # The server's own limit of a step is stricter than the runner's.
+    budget = min(options.max_step_tokens or 2**31, info.limits.max_step_tokens)
+    limits = msgspec.structs.replace(info.limits, max_step_tokens=budget)
+    command = shlex.join(["glmserve", *options.arguments])
+    calibration = Calibration(FORMAT, __version__, command, info.device, info.dtype, limits, costs)
+    write_calibration(calibration, options.output)

@@ -1,0 +1,164 @@
+"""`glmserve plan`: how many servers a load needs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glmserve.cli import values
+
+if TYPE_CHECKING:
+    from glmserve.capacity.calibration import Calibration
+    from glmserve.capacity.report import Plan, Targets
+    from glmserve.capacity.workload import Load
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_MOST_SERVERS = 8
+"""That are tried without --servers."""
+
+
+def add_command(commands: Commands) -> None:
+    """Add `plan` to the command line."""
+    parser = commands.add_parser(
+        "plan",
+        help="how many servers a load needs",
+        description="Answer how many servers a load needs: the scheduler itself plans all steps "
+        "under a virtual clock, with the times that glmserve bench calibrate has measured. "
+        "Requests are dealt out to the servers in turn.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "calibration", type=Path, metavar="CALIBRATION", help="file of glmserve bench calibrate"
+    )
+    _add_load_options(parser)
+    _add_target_options(parser)
+
+
+def _add_load_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("load")
+    load = group.add_mutually_exclusive_group(required=True)
+    load.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="recording of a server (serve --record): its requests, with the lengths of their "
+        "answers",
+    )
+    load.add_argument(
+        "--rate", type=values.rate, metavar="R", help="requests a second, which come independently"
+    )
+    group.add_argument(
+        "--requests",
+        type=values.positive,
+        default=500,
+        metavar="N",
+        help="with --rate: number of requests",
+    )
+    group.add_argument(
+        "--prompt-tokens",
+        type=values.length,
+        default="256",
+        metavar="N",
+        help="with --rate: 128, uniform:64:256 (from, to) or normal:128:32 (mean, deviation)",
+    )
+    group.add_argument(
+        "--output-tokens",
+        type=values.length,
+        default="128",
+        metavar="N",
+        help="with --rate: as --prompt-tokens, of answers",
+    )
+    group.add_argument(
+        "--seed", type=values.seed, default=0, metavar="N", help="with --rate: of the load"
+    )
+
+
+def _add_target_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("targets and servers")
+    group.add_argument(
+        "--slo-ttft",
+        type=values.seconds,
+        metavar="SECONDS",
+        help="95 of 100 requests get their first token within this",
+    )
+    group.add_argument(
+        "--slo-itl",
+        type=values.seconds,
+        metavar="SECONDS",
+        help="95 of 100 further tokens come within this after the one before",
+    )
+    group.add_argument(
+        "--servers",
+        type=values.positive,
+        nargs="+",
+        metavar="N",
+        help="numbers of servers to try; default: 1, 2, ... until the targets are kept, 8 at most",
+    )
+    group.add_argument(
+        "--max-batch-size",
+        type=values.positive,
+        nargs="+",
+        default=[64],
+        metavar="N",
+        help="values of serve --max-batch-size to try",
+    )
+    group.add_argument("--plot", type=Path, metavar="FILE", help="draw the result; .png or .svg")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the table and the answer; returns 1 if no plan keeps the targets.
+
+    Raises:
+        OptionError: a file cannot be read.
+    """
+    from glmserve.capacity.calibration import read_calibration
+    from glmserve.capacity.report import Targets, plot, table
+
+    calibration = read_calibration(options.calibration)
+    targets = Targets(options.slo_ttft, options.slo_itl)
+    plans = _plans(options, calibration, targets)
+    print(f"{calibration.device}, {calibration.dtype}\nmeasured by: {calibration.command}\n")
+    for line in table(plans, targets):
+        print(line)
+    if options.plot is not None:
+        plot(plans, targets, options.plot)
+    kept = [plan for plan in plans if plan.meets(targets)]
+    if not kept:
+        print("\nNone of these keeps the targets.")
+        return 1
+    best = min(kept, key=lambda plan: (plan.replicas, -plan.batch_size))
+    servers = "1 server" if best.replicas == 1 else f"{best.replicas} servers"
+    print(f"\n{servers} with --max-batch-size {best.batch_size} will do.")
+    return 0
+
+
+def _plans(options: argparse.Namespace, calibration: Calibration, targets: Targets) -> list[Plan]:
+    """The plans that are asked for, or as many as it takes to keep the targets."""
+    from glmserve.capacity.report import Plan
+    from glmserve.capacity.simulation import Simulation
+    from glmserve.capacity.workload import dealt
+    from glmserve.config import SchedulerConfig
+
+    loads = _loads(options)
+    plans: list[Plan] = []
+    for count in options.servers or range(1, _MOST_SERVERS + 1):
+        for batch_size in options.max_batch_size:
+            config = SchedulerConfig(max_batch_size=batch_size)
+            shares = dealt(loads, count)
+            outcomes = [Simulation(calibration, config, share).run() for share in shares]
+            plans.append(Plan(count, batch_size, outcomes))
+        if not options.servers and any(plan.meets(targets) for plan in plans):
+            break
+    return plans
+
+
+def _loads(options: argparse.Namespace) -> list[Load]:
+    from glmserve.capacity.workload import drawn, recorded
+
+    if options.trace is not None:
+        return recorded(options.trace)
+    lengths = options.prompt_tokens, options.output_tokens
+    return drawn(options.rate, options.requests, *lengths, options.seed)

@@ -1,0 +1,105 @@
+"""`glmserve bench calibrate` and `glmserve plan`, from a device to an answer."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glmserve.capacity.calibration import read_calibration
+from glmserve.capacity.workload import recorded
+from glmserve.errors import OptionError
+from support.server_process import ServerProcess
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "glmserve", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90)
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a small server on the CPU."""
+    file = tmp_path_factory.mktemp("calibration") / "cpu.json"
+    small = ("--max-batch-size", 4, "--max-step-tokens", 64, "--max-model-len", 256)
+    done = run("bench", "calibrate", "--output", file, *small)
+    assert done.returncode == 0, done.stderr
+    return file
+
+
+def test_what_was_measured(calibration: Path) -> None:
+    found = read_calibration(calibration)
+    assert found.costs.decode.rows == (1, 2, 4)
+    assert found.costs.prefill.rows == (2, 4, 8, 16, 32, 64)
+    assert 0 < found.costs.decode.at(1) <= found.costs.decode.at(4)
+    assert 0 < found.costs.prefill.at(2) < found.costs.prefill.at(64)
+    assert (found.limits.max_step_tokens, found.limits.max_context) == (64, 256)
+    assert found.command.startswith("glmserve bench calibrate")
+
+
+def test_it_writes_no_file_twice(calibration: Path) -> None:
+    done = run("bench", "calibrate", "--output", calibration)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "the file exists already" in done.stderr
+
+
+def test_more_servers_for_a_load_that_is_too_much_for_one(calibration: Path) -> None:
+    load = ("--rate", 400, "--requests", 300, "--prompt-tokens", 64, "--output-tokens", 32)
+    done = run("plan", calibration, *load, "--slo-ttft", 1, "--servers", 1, 2, 64)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines() if re.match(r" +\d+ +\d+ ", line)]
+    assert [line[0] for line in lines] == ["1", "2", "64"]
+    assert (lines[0][-1], lines[2][-1]) == ("missed", "kept")
+    assert done.stdout.splitlines()[-1].endswith("--max-batch-size 64 will do.")
+
+
+def test_targets_that_nothing_keeps(calibration: Path) -> None:
+    done = run("plan", calibration, "--rate", 1, "--requests", 5, "--slo-itl", 0.000001)
+    assert done.returncode == 1
+    assert done.stdout.endswith("None of these keeps the targets.\n")
+
+
+def test_the_requests_of_a_recording(calibration: Path, tmp_path: Path) -> None:
+    import httpx
+
+    recording = tmp_path / "day.rec"
+    with ServerProcess("--device", "null", "--record", str(recording)) as server:
+        for length in (3, 5):
+            body = {"prompt": "abc", "max_tokens": length, "ignore_eos": True}
+            httpx.post(f"{server.url}/v1/completions", json=body).raise_for_status()
+        assert server.stop() == 0
+    loads = recorded(recording)
+    assert [load.num_output_tokens for load in loads] == [3, 5]
+    assert loads[0].time < loads[1].time
+    done = run("plan", calibration, "--trace", recording, "--servers", 1)
+    assert done.returncode == 0, done.stderr
+    assert "kept" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--rate", "1"], 2, "no file of `glmserve bench calibrate`"),
+        ([], 2, "--trace --rate"),
+        (["--rate", "0"], 2, "a rate is a number above 0"),
+        (["--rate", "1", "--prompt-tokens", "some"], 2, "uniform:64:256"),
+        (["--rate", "1", "--trace", "x"], 2, "not allowed with"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    (tmp_path / "other.json").write_text("{}")
+    done = run("plan", tmp_path / "other.json", *arguments)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_file_of_another_version(calibration: Path, tmp_path: Path) -> None:
+    changed = json.loads(calibration.read_text()) | {"version": "0.0.1"}
+    (tmp_path / "old.json").write_text(json.dumps(changed))
+    with pytest.raises(OptionError, match=r"measured by glmserve 0\.0\.1"):
+        read_calibration(tmp_path / "old.json")
