@@ -82,9 +82,10 @@ local function holds(name, fence)
   table.insert(now and taken or gone, name)
   return false
 end
+local added = 0
 local function add(name, size)
   call('HINCRBY', P..'e:'..name, 'bytes', size)
-  call('INCRBY', P..'size', size)
+  added = added + size
 end
 for _, o in ipairs(ops.inserts) do
   local name, place, stream, key, orphan, size = unpack(o)
@@ -115,6 +116,7 @@ for _, o in ipairs(ops.deltas) do
     end
   end
 end
+call('INCRBY', P..'size', added)
 for _, o in ipairs(ops.ends) do
   local name, fence, phase, expires = unpack(o)
   if holds(name, fence) then
