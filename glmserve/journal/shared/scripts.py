@@ -129,7 +129,7 @@ for _, o in ipairs(ops.ends) do
   end
 end
 for _, o in ipairs(ops.attempts) do
-  if holds(o[1], o[2]) then call('HINCRBY', P..'e:'..o[1], 'attempts', 1) end
+  if holds(o[1], o[2]) then call('HINCRBY', P..'e:'..o[1], 'attempts', o[3]) end
 end
 for _, o in ipairs(ops.deletes) do
   if call('HGET', P..'e:'..o[1], 'fence') == o[2] then delete(o[1]) end
