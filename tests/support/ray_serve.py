@@ -7,12 +7,10 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from support.server_process import children
 
@@ -68,20 +66,24 @@ class Application:
             [*command, "--working-dir", str(FOLDER), str(self._file)], check=True, timeout=100
         )
 
-    def wait_until_served(self, count: int = 2) -> None:
-        """Until that many servers answer through the application."""
+    def wait_until_served(self, gone: Iterable[int] = ()) -> None:
+        """Until two servers are ready, none of them of the actors that should be gone."""
         deadline = time.monotonic() + _READY_SECONDS
         while time.monotonic() < deadline:
-            if len(replicas()) == count and self._is_ready():
+            if set(replicas()).isdisjoint(gone) and self._states() == {"RUNNING": 2}:
+                time.sleep(1)  # the entries hear of it
                 return
             time.sleep(0.2)
-        raise AssertionError("the application is not ready")
+        raise AssertionError(f"the application is not ready: {self._states()}")
 
-    def _is_ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health/ready", timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
+    def _states(self) -> dict[str, int]:
+        """How many replicas are in each state."""
+        from ray import serve
+
+        (application,) = serve.status().applications.values()
+        replica = application.deployments.get("Replica")
+        is_up = application.status == "RUNNING" and replica is not None
+        return dict(replica.replica_states) if is_up else {}
 
 
 def replicas() -> dict[int, int]:
@@ -132,6 +134,7 @@ def cluster(cpus: int) -> Iterator[str]:
         initialize_head=True, head_node_args={"num_cpus": cpus, "include_dashboard": False}
     )
     try:
+        ray.init(address=started.address, log_to_driver=False)
         yield started.address
     finally:
         servers = list(replicas().values())
