@@ -19,6 +19,7 @@ from glmserve.cli.options import (
     add_load_format_option,
     config_of,
 )
+from glmserve.cli.plan_checks import check_folder
 from glmserve.config import RunnerConfig, SchedulerConfig, SupervisionConfig
 from glmserve.errors import OptionError
 
@@ -67,11 +68,17 @@ def run(options: argparse.Namespace) -> None:
     """Measure, and write the file.
 
     Raises:
-        OptionError: the file exists.
+        OptionError: the file exists or cannot be written, or the model has stages.
         StartupError: the model cannot be loaded.
     """
     if options.output.exists():
         raise OptionError(f"--output {options.output}: the file exists already")
+    check_folder("--output", options.output)
+    if options.pipeline_parallel_size > 1:
+        raise OptionError(
+            f"--pipeline-parallel-size {options.pipeline_parallel_size}: steps of stages overlap, "
+            "which glmserve plan does not know; measure without stages"
+        )
     asyncio.run(_calibrate(options, config_of(options)))
     print(f"written: {options.output}")
 
