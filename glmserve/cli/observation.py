@@ -54,7 +54,7 @@ def trace_provider(endpoint: str) -> TracerProvider:
             http://localhost:4318/v1/traces.
 
     Raises:
-        OptionError: the packages are missing.
+        OptionError: the packages are missing, or a variable has a value that the SDK refuses.
     """
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -67,6 +67,9 @@ def trace_provider(endpoint: str) -> TracerProvider:
         ) from None
     name = os.environ.get("OTEL_SERVICE_NAME", "glmserve")
     resource = Resource.create({"service.name": name, "service.version": __version__})
-    provider = TracerProvider(resource=resource)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    try:
+        provider = TracerProvider(resource=resource)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    except ValueError as error:
+        raise OptionError(f"OpenTelemetry refuses a variable OTEL_*: {error}") from None
     return provider

@@ -15,6 +15,7 @@ import pytest
 from starlette.middleware import Middleware
 
 from glmserve.cli.observation import trace_provider
+from glmserve.errors import OptionError
 from support.fake_server import client_of, serve
 from support.fakes import FakeRunner
 
@@ -164,3 +165,19 @@ def test_missing_packages_are_named() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
     assert "pip install 'glmserve[otel]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_BSP_SCHEDULE_DELAY", "-1"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "99999"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many"),
+    ],
+)
+def test_a_variable_that_the_sdk_refuses(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(OptionError, match=r"refuses a variable OTEL_\*: .+"):
+        trace_provider("http://127.0.0.1:1/v1/traces")
