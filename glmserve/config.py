@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -283,15 +284,32 @@ DEFAULT_TENANT = Tenant("")
 """Tenant of requests when no API keys are configured."""
 
 
+JOURNAL_PASSWORD = "GLMSERVE_JOURNAL_PASSWORD"
+"""Variable with the password of a journal's Redis."""
+
+
+@dataclass(frozen=True)
+class RedisAddress:
+    """A Redis. It is shown without user, password and further settings."""
+
+    url: str = field(repr=False)
+    """redis://, rediss:// or unix://"""
+
+    def __str__(self) -> str:
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 @dataclass(frozen=True)
 class JournalConfig:
     """Options of the journal."""
 
-    folder: Path
+    place: Path | RedisAddress
+    """A folder, or the Redis that several servers share."""
     keep: float = 600.0
     """Seconds for which an answer can be fetched again."""
     max_bytes: int = 2**30
-    """Maximum size of the database."""
+    """Maximum size of what is kept."""
 
 
 @dataclass(frozen=True)

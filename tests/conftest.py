@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from glmserve.config import RedisAddress
 from support.client_records import pytest_addoption as pytest_addoption
 from support.client_records import pytest_configure as pytest_configure
 from support.parallel import pytest_cmdline_main as pytest_cmdline_main
 from support.parallel import pytest_collection_modifyitems as pytest_collection_modifyitems
+from support.redis_server import RedisServer
 
 # A busy machine is no failure.
 settings.register_profile("no deadline", deadline=None)
@@ -50,3 +53,21 @@ def goldens_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"no goldens at {path} (set GLMSERVE_GOLDENS)")
     return path
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis for the tests of one process."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_address(redis_server: RedisServer) -> RedisAddress:
+    """An empty database."""
+    import redis
+
+    with redis.Redis.from_url(redis_server.url()) as client:
+        client.flushdb()
+    return RedisAddress(redis_server.url())

@@ -11,6 +11,7 @@ from statistics import median
 from glmserve.capacity.step_costs import Curve, StepCosts
 from glmserve.contract.step import RunnerLimits
 from glmserve.engine import ChoiceSpec, Engine, TokenStream
+from glmserve.errors import OptionError
 from glmserve.request import SamplingParams
 
 Report = Callable[[str], None]
@@ -48,7 +49,12 @@ class Measuring:
         self._report = report
 
     async def measure(self) -> StepCosts:
-        """Measure everything. It takes some hundred steps."""
+        """Measure everything. It takes some hundred steps.
+
+        Raises:
+            OptionError: the context is too short for that.
+        """
+        self._check_context()
         await self._decode(1, _SHORT_PROMPT)  # a first step may be slower than all others
         batches = [b for b in _powers(1, self._largest_batch) if self._fits(b, _SHORT_PROMPT)]
         short = {batch: await self._decode(batch, _SHORT_PROMPT) for batch in batches}
@@ -122,6 +128,15 @@ class Measuring:
         prompt = self._rng.choices(self._usable, k=prompt_tokens)
         params = SamplingParams(max_tokens=output_tokens)
         return self._engine.submit_group(prompt, [ChoiceSpec(params)])[0]
+
+    def _check_context(self) -> None:
+        needed = _SHORT_PROMPT + _output_tokens(self._largest_batch)
+        if needed > self._limits.max_context:
+            raise OptionError(
+                f"{self._largest_batch} decodes at once are measured with {needed} tokens each, "
+                f"and the context is {self._limits.max_context}; give a larger --max-model-len, or "
+                "a smaller --max-batch-size"
+            )
 
     def _fits(self, batch: int, prompt_tokens: int) -> bool:
         needed = batch * (prompt_tokens + _output_tokens(batch) + self._limits.block_size)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from glmserve.capacity.simulation import Outcome
+from glmserve.contract.step import RunnerLimits
 from glmserve.errors import OptionError
 
 
@@ -15,6 +16,11 @@ class Targets(NamedTuple):
 
     first_token: float | None
     gap: float | None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a target."""
+        return self != (None, None)
 
 
 class Plan(NamedTuple):
@@ -77,15 +83,33 @@ def table(plans: Iterable[Plan], targets: Targets) -> Iterator[str]:
     )
     for plan in plans:
         first, gaps = plan.first_tokens, plan.gaps
-        verdict = "kept" if plan.meets(targets) else "missed"
+        kept = "" if not targets.any else "kept" if plan.meets(targets) else "missed"
         if plan.num_refused:
-            verdict = f"{plan.num_refused} requests do not fit"
+            kept = f"{plan.num_refused} requests do not fit"
         yield (
             f"{plan.replicas:7} {plan.batch_size:6} {percentile(first, 0.5):14.3f} s "
             f"{percentile(first, 0.95):7.3f} s {1000 * percentile(gaps, 0.5):7.1f} ms "
             f"{1000 * percentile(gaps, 0.95):6.1f} ms {plan.tokens_per_second:9.1f} "
-            f"{plan.busy:5.0%}  {verdict}"
+            f"{plan.busy:5.0%}  {kept}".rstrip()
         )
+
+
+def verdict(plans: Sequence[Plan], targets: Targets, limits: RunnerLimits) -> tuple[int, str]:
+    """The exit code, and the answer; it is empty if nothing was asked but figures."""
+    if any(plan.num_refused for plan in plans):
+        return 1, (
+            f"A request has {limits.max_context} tokens of context, prompt and answer together, "
+            f"and {limits.token_capacity} of KV cache; longer ones are refused by any number of "
+            "servers."
+        )
+    if not targets.any:
+        return 0, ""
+    kept = [plan for plan in plans if plan.meets(targets)]
+    if not kept:
+        return 1, "None of these keeps the targets."
+    best = min(kept, key=lambda plan: (plan.replicas, -plan.batch_size))
+    servers = "1 server" if best.replicas == 1 else f"{best.replicas} servers"
+    return 0, f"{servers} with --max-batch-size {best.batch_size} will do."
 
 
 def plot(plans: Sequence[Plan], targets: Targets, path: Path) -> None:

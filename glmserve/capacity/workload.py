@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -27,19 +28,28 @@ class Load(NamedTuple):
 
 
 def drawn(
-    rate: float, count: int, prompt_tokens: Length, output_tokens: Length, seed: int
+    rate: float,
+    count: int,
+    prompt_tokens: Length,
+    output_tokens: Length,
+    seed: int,
+    *,
+    longest_prompt: int | None = None,
 ) -> list[Load]:
     """Independent requests (a Poisson process).
 
     Args:
         rate: requests a second.
         count: number of requests.
+        longest_prompt: longer prompts are cut; None: none is. With one more token than a server's
+            context, each is refused all the same.
     """
     rng, time = random.Random(seed), 0.0
     loads = []
     for _ in range(count):
         time += rng.expovariate(rate)
-        prompt = [rng.randrange(_VOCABULARY) for _ in range(prompt_tokens(rng))]
+        length = min(prompt_tokens(rng), longest_prompt or sys.maxsize)
+        prompt = [rng.randrange(_VOCABULARY) for _ in range(length)]
         loads.append(Load(time, prompt, output_tokens(rng)))
     return loads
 

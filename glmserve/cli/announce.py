@@ -106,12 +106,8 @@ def _defaults(context: ServerContext) -> list[str]:
 
 
 def _journal(context: ServerContext) -> list[str]:
-    """The journal's folder, and the number of answers that the last server left unfinished."""
-    if context.answers is None:
-        return []
-    journal = context.answers.journal
-    kept, unfinished = len(list(journal.index)), len(journal.unfinished)
-    return [f"  journal   {journal.folder}; {kept} answers kept, {unfinished} of them to finish"]
+    """Where the journal is, and what is there."""
+    return [f"  journal   {context.answers.journal}"] if context.answers is not None else []
 
 
 def _context(context: ServerContext) -> str:

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from glmserve.cli import values
-from glmserve.cli.options import add_checkpoint_options, add_device_options, config_of
+from glmserve.cli.options import (
+    add_checkpoint_options,
+    add_device_options,
+    add_load_format_option,
+    config_of,
+)
+from glmserve.cli.plan_checks import check_folder
 from glmserve.config import RunnerConfig, SchedulerConfig, SupervisionConfig
 from glmserve.errors import OptionError
 
@@ -35,7 +41,9 @@ def add_command(commands: Commands) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="a new file to write"
     )
-    add_checkpoint_options(parser)
+    group = parser.add_argument_group("model")
+    add_checkpoint_options(group)
+    add_load_format_option(group)
     group = parser.add_argument_group("scheduling")
     group.add_argument(
         "--max-batch-size",
@@ -60,11 +68,17 @@ def run(options: argparse.Namespace) -> None:
     """Measure, and write the file.
 
     Raises:
-        OptionError: the file exists.
+        OptionError: the file exists or cannot be written, or the model has stages.
         StartupError: the model cannot be loaded.
     """
     if options.output.exists():
         raise OptionError(f"--output {options.output}: the file exists already")
+    check_folder("--output", options.output)
+    if options.pipeline_parallel_size > 1:
+        raise OptionError(
+            f"--pipeline-parallel-size {options.pipeline_parallel_size}: steps of stages overlap, "
+            "which glmserve plan does not know; measure without stages"
+        )
     asyncio.run(_calibrate(options, config_of(options)))
     print(f"written: {options.output}")
 

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from glmserve.cli import values
-from glmserve.cli.options import add_checkpoint_options, add_device_options, config_of
+from glmserve.cli.options import (
+    add_checkpoint_options,
+    add_device_options,
+    add_load_format_option,
+    config_of,
+)
 from glmserve.config import (
     RunnerConfig,
     SchedulerConfig,
@@ -50,7 +55,9 @@ def add_command(commands: Commands) -> None:
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    group = add_checkpoint_options(parser)
+    group = parser.add_argument_group("model")
+    add_checkpoint_options(group)
+    add_load_format_option(group)
     group.add_argument(
         "--chat-format",
         metavar="NAME",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from glmserve.cli import values
 from glmserve.cli.compute_process import become
-from glmserve.cli.options import add_device_options, config_of
-from glmserve.config import EMBEDDED_CHECKPOINT, GoldenComparison, GoldenDump
+from glmserve.cli.options import add_checkpoint_options, add_device_options, config_of
+from glmserve.config import GoldenComparison, GoldenDump
 from glmserve.contract.wire import encode_json
 from glmserve.errors import OptionError
 
@@ -43,24 +43,7 @@ def _add_dump(commands: Commands) -> None:
     parser.add_argument(
         "target", type=Path, metavar="TARGET", help="folder to write; it must be empty or not exist"
     )
-    parser.add_argument(
-        "--checkpoint",
-        type=values.checkpoint,
-        default=EMBEDDED_CHECKPOINT,
-        metavar="PATH",
-        help="local path of the model: a folder with config.json and weights",
-    )
-    parser.add_argument(
-        "--ptuning-checkpoint",
-        type=values.checkpoint,
-        metavar="PATH",
-        help="folder of a P-Tuning v2 prefix that was trained for this checkpoint",
-    )
-    parser.add_argument(
-        "--rope-scaling",
-        choices=("positions", "base"),
-        help="meaning of rope_ratio in config.json, as for serve",
-    )
+    add_checkpoint_options(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--prompt", metavar="TEXT", help="the sequence as text")
     what.add_argument(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from glmserve.config import JournalConfig, RunnerConfig
+from glmserve.config import JournalConfig, RedisAddress, RunnerConfig
 from glmserve.errors import CheckpointError
-from glmserve.journal import Journal, Store, fingerprint
+from glmserve.journal import Journal, SqliteStore, Store, fingerprint
 from glmserve.journal.checkpoint_files import checkpoint_file, checkpoint_folders
+from glmserve.journal.shared.store import RedisStore
 from glmserve.model_config import GenerationDefaults, ModelConfig
 from glmserve.text import ChatFormat
 
@@ -33,7 +34,13 @@ def open_journal(
         model_id = fingerprint(checkpoint_folders(runner), settings)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error}") from None
-    return Journal(Store(config.folder, model_id, config.max_bytes), config.keep)
+    return Journal(_open_store(config, model_id), config.keep)
+
+
+def _open_store(config: JournalConfig, model_id: str) -> Store:
+    if isinstance(config.place, RedisAddress):
+        return RedisStore(config.place, model_id, config.max_bytes)
+    return SqliteStore(config.place, model_id, config.max_bytes)
 
 
 def _rounding(runner: RunnerConfig) -> tuple[object, ...]:

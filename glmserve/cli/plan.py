@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmserve.cli import values
+from glmserve.cli.plan_checks import DRAWN, check_calibration, check_options
+from glmserve.errors import OptionError
 
 if TYPE_CHECKING:
     from glmserve.capacity.calibration import Calibration
@@ -53,26 +55,24 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--requests",
         type=values.positive,
-        default=500,
         metavar="N",
-        help="with --rate: number of requests",
+        help="with --rate: number of requests; default: 500",
     )
     group.add_argument(
         "--prompt-tokens",
         type=values.length,
-        default="256",
         metavar="N",
-        help="with --rate: 128, uniform:64:256 (from, to) or normal:128:32 (mean, deviation)",
+        help="with --rate: 128, uniform:64:256 (from, to) or normal:128:32 (mean, deviation); "
+        "default: 256",
     )
     group.add_argument(
         "--output-tokens",
         type=values.length,
-        default="128",
         metavar="N",
-        help="with --rate: as --prompt-tokens, of answers",
+        help="with --rate: as --prompt-tokens, of answers; default: 128",
     )
     group.add_argument(
-        "--seed", type=values.seed, default=0, metavar="N", help="with --rate: of the load"
+        "--seed", type=values.seed, metavar="N", help="with --rate: of the load; default: 0"
     )
 
 
@@ -101,9 +101,8 @@ def _add_target_options(parser: argparse.ArgumentParser) -> None:
         "--max-batch-size",
         type=values.positive,
         nargs="+",
-        default=[64],
         metavar="N",
-        help="values of serve --max-batch-size to try",
+        help="values of serve --max-batch-size to try; default: the calibrated server's",
     )
     group.add_argument("--plot", type=Path, metavar="FILE", help="draw the result; .png or .svg")
 
@@ -112,12 +111,14 @@ def run(options: argparse.Namespace) -> int:
     """Print the table and the answer; returns 1 if no plan keeps the targets.
 
     Raises:
-        OptionError: a file cannot be read.
+        OptionError: options contradict each other, or a file cannot be read.
     """
     from glmserve.capacity.calibration import read_calibration
-    from glmserve.capacity.report import Targets, plot, table
+    from glmserve.capacity.report import Targets, plot, table, verdict
 
+    check_options(options)
     calibration = read_calibration(options.calibration)
+    check_calibration(options, calibration)
     targets = Targets(options.slo_ttft, options.slo_itl)
     plans = _plans(options, calibration, targets)
     print(f"{calibration.device}, {calibration.dtype}\nmeasured by: {calibration.command}\n")
@@ -125,14 +126,10 @@ def run(options: argparse.Namespace) -> int:
         print(line)
     if options.plot is not None:
         plot(plans, targets, options.plot)
-    kept = [plan for plan in plans if plan.meets(targets)]
-    if not kept:
-        print("\nNone of these keeps the targets.")
-        return 1
-    best = min(kept, key=lambda plan: (plan.replicas, -plan.batch_size))
-    servers = "1 server" if best.replicas == 1 else f"{best.replicas} servers"
-    print(f"\n{servers} with --max-batch-size {best.batch_size} will do.")
-    return 0
+    code, said = verdict(plans, targets, calibration.limits)
+    if said:
+        print(f"\n{said}")
+    return code
 
 
 def _plans(options: argparse.Namespace, calibration: Calibration, targets: Targets) -> list[Plan]:
@@ -142,23 +139,35 @@ def _plans(options: argparse.Namespace, calibration: Calibration, targets: Targe
     from glmserve.capacity.workload import dealt
     from glmserve.config import SchedulerConfig
 
-    loads = _loads(options)
+    loads = _loads(options, calibration.limits.max_context)
+    most = max(options.servers or [1])
+    if most > len(loads):
+        raise OptionError(f"--servers {most}: the load has only {len(loads)} requests")
     plans: list[Plan] = []
-    for count in options.servers or range(1, _MOST_SERVERS + 1):
-        for batch_size in options.max_batch_size:
+    for count in options.servers or range(1, min(_MOST_SERVERS, len(loads)) + 1):
+        for batch_size in options.max_batch_size or [calibration.limits.max_sequences]:
             config = SchedulerConfig(max_batch_size=batch_size)
             shares = dealt(loads, count)
             outcomes = [Simulation(calibration, config, share).run() for share in shares]
             plans.append(Plan(count, batch_size, outcomes))
-        if not options.servers and any(plan.meets(targets) for plan in plans):
+        # What one server refuses, further ones refuse as well.
+        if not options.servers and any(p.num_refused or p.meets(targets) for p in plans):
             break
     return plans
 
 
-def _loads(options: argparse.Namespace) -> list[Load]:
+def _loads(options: argparse.Namespace, max_context: int) -> list[Load]:
     from glmserve.capacity.workload import drawn, recorded
 
     if options.trace is not None:
         return recorded(options.trace)
-    lengths = options.prompt_tokens, options.output_tokens
-    return drawn(options.rate, options.requests, *lengths, options.seed)
+    given = {name: getattr(options, name) for name in DRAWN}
+    load = {name: DRAWN[name] if value is None else value for name, value in given.items()}
+    return drawn(
+        options.rate,
+        load["requests"],
+        load["prompt_tokens"],
+        load["output_tokens"],
+        load["seed"],
+        longest_prompt=max_context + 1,
+    )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from glmserve.journal.store import Batch, Store
+from glmserve.journal.batch import Batch, Written
+from glmserve.journal.errors import StoreError
 
 T = TypeVar("T")
 
@@ -38,15 +38,25 @@ class Commit:
                 waiter.set_result(None)
 
 
+class Writable(Protocol):
+    """See glmserve.journal.store.Store."""
+
+    def write(self, batch: Batch) -> Written: ...
+
+    def close(self) -> None: ...
+
+
 class GroupCommit:
     """Reads and writes a store on a thread of its own, so that the event loop never waits for disk.
 
     Args:
         store: used only by this object from now on.
-        on_end: called on the event loop with each batch, and with the error if writing it failed.
+        on_end: called on the event loop with each batch, and with what became of it.
     """
 
-    def __init__(self, store: Store, on_end: Callable[[Batch, sqlite3.Error | None], None]) -> None:
+    def __init__(
+        self, store: Writable, on_end: Callable[[Batch, Written | StoreError], None]
+    ) -> None:
         self._store = store
         self._on_end = on_end
         self._thread = ThreadPoolExecutor(1, "journal")
@@ -72,18 +82,21 @@ class GroupCommit:
         writing = self._submit(partial(self._store.write, self._writing.batch))
         writing.add_done_callback(partial(self._end, self._writing))
 
-    def _end(self, commit: Commit, writing: asyncio.Future[None]) -> None:
+    def _end(self, commit: Commit, writing: asyncio.Future[Written]) -> None:
         self._writing = None
         error = writing.exception()
-        if error is not None and not isinstance(error, sqlite3.Error):
-            error = sqlite3.Error(repr(error))
-        self._on_end(commit.batch, error)
+        if error is None:
+            self._on_end(commit.batch, writing.result())
+        elif isinstance(error, StoreError):
+            self._on_end(commit.batch, error)
+        else:
+            self._on_end(commit.batch, StoreError(repr(error)))
         commit.end()
         self._begin()
 
-    def drop_deltas(self, numbers: set[int]) -> None:
+    def drop_deltas(self, numbers: Set[int]) -> None:
         """Remove these entries' deltas from the next transaction."""
-        if self._next is not None:
+        if numbers and self._next is not None:
             batch = self._next.batch
             batch.deltas = [item for item in batch.deltas if item[0] not in numbers]
 

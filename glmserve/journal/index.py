@@ -46,6 +46,11 @@ class Index:
             self._by_key.pop((entry.owner, entry.idempotency_key), None)
         self.claim_orphan(entry)
 
+    def discard(self, number: int) -> None:
+        """Remove the entry with this id, if there is one."""
+        if (entry := self._entries.get(number)) is not None:
+            self.remove(entry)
+
     def find_stream(self, owner: str, stream_id: str) -> Entry | None:
         """The owner's entry with this stream id, or None."""
         entry = self._by_stream.get(stream_id)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
-import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import partial
-from typing import TypeVar
 
+from glmserve.journal.batch import Batch, Written
 from glmserve.journal.entry import Delta, Entry, Phase, Record
+from glmserve.journal.errors import StoreError
 from glmserve.journal.group_commit import Commit, GroupCommit
-from glmserve.journal.index import Index
 from glmserve.journal.metrics import JournalMetrics
-from glmserve.journal.store import Batch, Store
-
-T = TypeVar("T")
+from glmserve.journal.store import Claim, Store
 
 logger = logging.getLogger(__name__)
 
-_EXPIRY_INTERVAL = 5.0
-"""Seconds between two searches for expired entries, at most."""
 _RECOVERY_SECONDS = 10.0
 """Seconds without a failure after which the log says that the journal works again."""
 
@@ -44,33 +38,34 @@ class Journal:
     def __init__(self, store: Store, keep: float) -> None:
         self.secret = store.secret
         """Random bytes that stay the same for the life of the journal."""
-        self.folder = store.path.parent
-        self.index = Index()
         self.metrics = JournalMetrics(lambda: store.num_bytes)
+        self.on_taken: Callable[[int], None] = _ignore
+        """Called with the id of an entry that another server goes on with: it is not this one's any
+        more."""
         self._store = store
         self._keep = keep
         self._commits = GroupCommit(store, self._on_commit)
         self._unwritten: set[int] = set()  # ids of entries that continue without the journal
         self._pending_deletes: list[int] = []  # deletions that failed, to be repeated
         self._failed_at: float | None = None  # monotonic clock; None while writing works
-        recovered = store.recover(time.time(), keep)
-        self._last_id = max((entry.id for entry in recovered), default=0)
-        for entry in recovered:
-            entry.notes = b""
-            self.index.add(entry)
-            if not entry.is_stream and entry.idempotency_key is None:
-                self.index.add_orphan(entry)
-        self.unfinished = [e for e in recovered if e.phase is Phase.RUNNING and not e.is_stream]
-        """Requests that waited for a whole answer when the last server ended."""
+        self.entries = store.entries(self._commits, keep)
+        self.index = self.entries.index
 
-    def new_entry(
+    def __str__(self) -> str:
+        return f"{self._store.place}; {self.entries}"
+
+    async def reserve(
         self, owner: str, path: str, digest: bytes, *, is_stream: bool, idempotency_key: str | None
-    ) -> Entry:
-        """Make an entry for a new request and index it. `begin` or `refuse` must follow."""
-        self._last_id += 1
+    ) -> Entry | None:
+        """Make an entry for a new request and index it. `begin` or `refuse` must follow.
+
+        Returns:
+            None if another server was quicker with this idempotency key.
+        """
+        stream_id = secrets.token_hex(16)
         entry = Entry(
-            id=self._last_id,
-            stream_id=secrets.token_hex(16),
+            id=self.entries.new_id(stream_id),
+            stream_id=stream_id,
             owner=owner,
             path=path,
             digest=digest,
@@ -78,12 +73,11 @@ class Journal:
             idempotency_key=idempotency_key,
             created=time.time(),
         )
-        self.index.add(entry)
-        return entry
+        return entry if await self.entries.reserve(entry) else None
 
     def refuse(self, entry: Entry) -> None:
         """Remove the entry of a request that was not accepted."""
-        self.index.remove(entry)
+        self.entries.refused(entry)
 
     def begin(self, entry: Entry, body: bytes) -> Commit:
         """Write an accepted request.
@@ -124,8 +118,7 @@ class Journal:
         if phase is Phase.COMPLETE and not is_whole:
             phase = Phase.ABANDONED
         self._set_phase(entry, phase, time.time() + self._keep)
-        if not entry.is_stream and entry.idempotency_key is None:
-            self.index.add_orphan(entry)
+        self.entries.ended(entry)
 
     def delete(self, entry: Entry) -> None:
         """Delete an entry from index and store."""
@@ -150,48 +143,32 @@ class Journal:
         """
         self._commits.next.batch.attempts.append(entry.id)
         await self._commits.flush()  # first, because the request may kill this server
-        return await self._read(partial(self._store.load_body, entry.id))
-
-    async def load(self, entry: Entry) -> Record | None:
-        """The record of an answer, or None if the journal no longer has it."""
-        await self._commits.flush()
-        return await self._read(partial(self._store.load, entry.id))
-
-    async def _read(self, work: Callable[[], T]) -> T | None:
         try:
-            return await self._commits.run(work)
-        except sqlite3.Error as error:
+            return await self._commits.run(partial(self._store.load_body, entry.id))
+        except StoreError as error:
             logger.error("the journal cannot be read: %s", error)
             return None
 
-    async def expire_forever(self) -> None:
-        """Delete entries when they expire. Runs until it is cancelled."""
-        while True:
-            await asyncio.sleep(min(_EXPIRY_INTERVAL, max(self._keep, 0.1)))
-            if self._expire(time.time()):
-                await self._commits.flush()
-                try:
-                    await self._commits.run(self._store.free_pages)
-                except sqlite3.Error as error:
-                    logger.debug("no space was given back: %s", error)
-
-    def _expire(self, now: float) -> int:
-        expired = [e for e in self.index if e.expires is not None and e.expires < now]
-        for entry in expired:
-            self.delete(entry)
-        return len(expired)
+    async def take(self, entry: Entry, claim: Claim) -> Record | None:
+        """Take an entry to go on with its answer; see Entries.take. `resume` must follow."""
+        return await self.entries.take(entry, claim)
 
     async def close(self) -> None:
         """Write what is left, and release the store for other processes."""
         await self._commits.close()
 
-    def _on_commit(self, batch: Batch, error: sqlite3.Error | None) -> None:
-        if error is not None:
-            self._stop_recording(batch, error)
+    def _on_commit(self, batch: Batch, result: Written | StoreError) -> None:
+        if isinstance(result, StoreError):
+            self._fail(batch, result)
             return
         self.metrics.commits += 1
         for entry, _ in batch.inserts:
             entry.notes = b""
+        for number in result.taken:
+            self.on_taken(number)
+            self.index.discard(number)
+        self._commits.drop_deltas(result.taken)
+        self._stop_recording(batch, result.gone)
         has_content = bool(batch.inserts or batch.deltas)
         if (
             self._failed_at is not None
@@ -204,12 +181,7 @@ class Journal:
             self._commits.next.batch.deletes += self._pending_deletes
             self._pending_deletes = []
 
-    def _stop_recording(self, batch: Batch, error: sqlite3.Error) -> None:
-        """Stop recording the requests of a batch that could not be written.
-
-        The journal has the beginning of what their clients received. So a client that resumes from
-        an event in the journal gets the right continuation.
-        """
+    def _fail(self, batch: Batch, error: StoreError) -> None:
         self.metrics.failures += 1
         if self._failed_at is None:
             logger.error(
@@ -217,9 +189,24 @@ class Journal:
                 error,
             )
         self._failed_at = time.monotonic()
-        for entry, _ in batch.inserts:
-            self.index.remove(entry)
         lost = {entry.id for entry, _ in batch.inserts} | {number for number, _ in batch.deltas}
+        self._stop_recording(batch, lost)
+        self._pending_deletes += batch.deletes
+
+    def _stop_recording(self, batch: Batch, lost: Set[int]) -> None:
+        """Stop recording requests of a batch that were not written.
+
+        The journal has the beginning of what their clients received. So a client that resumes from
+        an event in the journal gets the right continuation.
+        """
+        if not lost:
+            return
+        for entry, _ in batch.inserts:
+            if entry.id in lost:
+                self.index.remove(entry)
         self._unwritten |= lost
         self._commits.drop_deltas(lost)
-        self._pending_deletes += batch.deletes
+
+
+def _ignore(number: int) -> None:
+    """Nothing is taken from a store of one server."""

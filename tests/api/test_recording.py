@@ -12,6 +12,7 @@ import pytest
 from glmserve.config import SchedulerConfig
 from glmserve.contract.prompt_layout import PromptMarks
 from glmserve.contract.step import RunnerLimits, ScheduledSequence
+from glmserve.journal import Claim
 from support.fake_server import serve
 from support.fakes import FakeRunner
 from support.streaming import id_of, open_stream, texts_of
@@ -145,9 +146,9 @@ async def test_a_server_may_die_after_any_event(name: str, tmp_path: Path) -> No
             assert texts_of(both) == texts_of(events)
             journal = app.state.context.answers.journal
             (entry,) = journal.index
-            record = await journal.load(entry)
+            record = await journal.take(entry, Claim.STREAM)
             everything = {"Last-Event-ID": f"{id_of(events[0]).split(':')[0]}:0:0"}
             async with open_stream(app, path, body, everything) as stream:
                 again = await stream.rest()
-            assert await journal.load(entry) == record
+            assert await journal.take(entry, Claim.STREAM) == record
             assert [e.split(b"\n", 1)[1] for e in again] == [e.split(b"\n", 1)[1] for e in both]

@@ -9,62 +9,21 @@ import json
 import logging
 import shutil
 import sqlite3
-import threading
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from starlette.applications import Starlette
 from starlette.types import Message
 
 from glmserve.api.answering.unfinished import finish_unfinished
 from glmserve.config import SchedulerConfig, ServerConfig
 from support.fake_server import client_of, serve, tenants
 from support.fakes import FakeRunner
+from support.resuming import BODY, STREAM, TEXT, GatedRunner, last, metric, post
 from support.streaming import OpenStream, data_of, id_of, open_stream, texts_of
 from support.worker_on_thread import WorkerOnThread
 
-TEXT = "/v1/completions"
-BODY: dict[str, Any] = {"model": "fake", "prompt": "abc", "max_tokens": 30, "temperature": 0}
-STREAM = BODY | {"stream": True}
 KEYS = ServerConfig(served_model_name="fake", api_keys=tenants("mine", "theirs"))
-
-
-def last(event: bytes) -> dict[str, str]:
-    return {"Last-Event-ID": id_of(event)}
-
-
-async def post(app: Starlette, body: dict[str, Any], **headers: str) -> httpx.Response:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with client_of(app) as client:
-        return await client.post(TEXT, content=json.dumps(body), headers=named)
-
-
-def metric(app: Starlette, name: str) -> float | None:
-    registry = app.state.context.engine.stats.registry
-    return registry.get_sample_value(f"glmserve_{name}")  # type: ignore[no-any-return]
-
-
-class GatedRunner(FakeRunner):
-    """Stops before a step until it is let on."""
-
-    def __init__(self, stop_at: int) -> None:
-        super().__init__()
-        self.gate = threading.Event()
-        self.gate.set()
-        self._stop_at = stop_at
-        self.stopped = threading.Event()
-
-    def execute(self, step: Any, masks: Any = list) -> Any:
-        if step.step_id == self._stop_at:
-            self.stopped.set()
-            self.gate.clear()
-        return super().execute(step, masks)
-
-    async def wait(self) -> None:
-        assert await asyncio.to_thread(self.stopped.wait, 10)
-        await asyncio.sleep(0.05)  # for what it computed before
 
 
 async def test_without_a_journal_there_are_no_ids_and_no_way_back() -> None:

@@ -54,11 +54,12 @@ def test_more_servers_for_a_load_that_is_too_much_for_one(calibration: Path) -> 
     lines = [line.split() for line in done.stdout.splitlines() if re.match(r" +\d+ +\d+ ", line)]
     assert [line[0] for line in lines] == ["1", "2", "64"]
     assert (lines[0][-1], lines[2][-1]) == ("missed", "kept")
-    assert done.stdout.splitlines()[-1].endswith("--max-batch-size 64 will do.")
+    assert done.stdout.splitlines()[-1].endswith("--max-batch-size 4 will do.")
 
 
 def test_targets_that_nothing_keeps(calibration: Path) -> None:
-    done = run("plan", calibration, "--rate", 1, "--requests", 5, "--slo-itl", 0.000001)
+    load = ("--rate", 1, "--requests", 5, "--prompt-tokens", 64, "--output-tokens", 32)
+    done = run("plan", calibration, *load, "--slo-itl", 0.000001)
     assert done.returncode == 1
     assert done.stdout.endswith("None of these keeps the targets.\n")
 
@@ -77,14 +78,20 @@ def test_the_requests_of_a_recording(calibration: Path, tmp_path: Path) -> None:
     assert loads[0].time < loads[1].time
     done = run("plan", calibration, "--trace", recording, "--servers", 1)
     assert done.returncode == 0, done.stderr
-    assert "kept" in done.stdout
+    assert re.search(r"^ +1 +4 .*%$", done.stdout, re.MULTILINE), "no target, so no verdict"
+    assert "will do" not in done.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--rate", "1"], 2, "no file of `glmserve bench calibrate`"),
+        (["--rate", "1", "--servers", "1"], 2, "no file of `glmserve bench calibrate`"),
         ([], 2, "--trace --rate"),
+        (["--rate", "1"], 2, "give --slo-ttft or --slo-itl"),
+        (["--trace", "x", "--slo-itl", "1", "--requests", "3"], 2, "--requests is for --rate"),
+        (["--trace", "x", "--slo-itl", "1", "--seed", "0"], 2, "--seed is for --rate"),
+        (["--rate", "1", "--slo-itl", "1", "--plot", "x.foo"], 2, "end in .png or .svg"),
+        (["--rate", "1", "--slo-itl", "1", "--plot", "no/x.png"], 2, "there is no folder no"),
         (["--rate", "0"], 2, "a rate is a number above 0"),
         (["--rate", "1", "--prompt-tokens", "some"], 2, "uniform:64:256"),
         (["--rate", "1", "--trace", "x"], 2, "not allowed with"),
@@ -96,6 +103,50 @@ def test_what_is_wrong_is_said(tmp_path: Path, arguments: list[str], code: int, 
     assert done.returncode == code
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def refused(calibration: Path, *arguments: object) -> str:
+    done = run("plan", calibration, "--rate", 1, *arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    return done.stderr
+
+
+def test_a_batch_that_was_not_measured(calibration: Path) -> None:
+    said = refused(calibration, "--slo-itl", 1, "--max-batch-size", 2, 5)
+    assert "--max-batch-size 5: the calibrated server runs 4 requests at once" in said
+
+
+def test_more_servers_than_requests(calibration: Path) -> None:
+    said = refused(calibration, "--requests", 3, "--servers", 1, 600)
+    assert "--servers 600: the load has only 3 requests" in said
+
+
+def test_requests_that_no_server_takes(calibration: Path) -> None:
+    """They are refused at once, however long, and one server shows it."""
+    load = ("--rate", 1, "--requests", 2, "--prompt-tokens", 10**9, "--slo-ttft", 1)
+    done = run("plan", calibration, *load)
+    assert done.returncode == 1
+    assert done.stdout.count("2 requests do not fit") == 1
+    assert "A request has 256 tokens of context" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--output", "no/cpu.json"], "there is no folder"),
+        (["--output", "cpu.json", "--pipeline-parallel-size", "2"], "measure without stages"),
+        (
+            ["--output", "cpu.json", "--device", "null", "--max-model-len", "100"],
+            "64 decodes at once are measured with 105 tokens each, and the context is 100",
+        ),
+    ],
+)
+def test_what_cannot_be_measured(tmp_path: Path, arguments: list[str], said: str) -> None:
+    given = [str(tmp_path / a) if a.endswith(".json") else a for a in arguments]
+    done = run("bench", "calibrate", *given)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_of_another_version(calibration: Path, tmp_path: Path) -> None:

@@ -114,6 +114,8 @@ def test_several_machines(
         ("", 4, {**TORCHRUN, "MASTER_ADDR": ""}, "^MASTER_ADDR is not set, .* RANK and WORLD_SIZE"),
         ("", 4, {**TORCHRUN, "RANK": "4"}, "RANK=4 is not below 4"),
         ("", 4, {**TORCHRUN, "WORLD_SIZE": "-2"}, "WORLD_SIZE=-2 is no number"),
+        ("", 4, {**TORCHRUN, "MASTER_PORT": "65535"}, "MASTER_PORT=65535: the next .* --leader"),
+        ("", 4, {**TORCHRUN, "MASTER_PORT": "70000"}, "65535 is the largest"),
         ("", 4, {**TORCHRUN, "LOCAL_RANK": "1"}, "LOCAL_RANK=1 is not below 1"),
         ("", 2, TORCHRUN, "^WORLD_SIZE 4 must divide the number of ranks, which is 2"),
         ("--executor torchrun", 1, TORCHRUN, "WORLD_SIZE 4 must divide"),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from glmserve.cli.main import build_parser
+from glmserve.config import JOURNAL_PASSWORD
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 yaml = pytest.importorskip("yaml")
@@ -32,6 +33,10 @@ CASES: dict[str, dict[str, Any]] = {
     "defaults": {},
     "everything": FULL,
     "journal": {**FULL, "journal": {"enabled": True, "storageClass": "fast"}},
+    "shared journal": {
+        **FULL,
+        "journal": {"redis": "rediss://valkey:6379/0", "redisSecret": "valkey"},
+    },
     "host path": {"model": {"hostPath": "/srv/models", "checkpoint": "/models/x"}},
     "fetched": {
         "model": {
@@ -140,9 +145,22 @@ def test_a_journal_makes_pods_with_volumes_of_their_own() -> None:
     assert found["ScaledObject"]["spec"]["scaleTargetRef"]["kind"] == "StatefulSet"
 
 
+def test_pods_that_share_a_journal_need_no_volumes() -> None:
+    found = documents(CASES["shared journal"])
+    assert "StatefulSet" not in found
+    assert found["ScaledObject"]["spec"]["scaleTargetRef"]["kind"] == "Deployment"
+    (container,) = pod_of(found)["containers"]
+    options = build_parser().parse_args(["serve", *container["args"]])
+    assert str(options.journal) == "rediss://valkey:6379/0"
+    (password,) = [e for e in container["env"] if e["name"] == JOURNAL_PASSWORD]
+    assert password["valueFrom"]["secretKeyRef"] == {"name": "valkey", "key": "password"}
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
+        ({"journal": {"redis": "http://valkey"}}, "redis"),
+        ({"journal": {"enabled": True, "redis": "redis://valkey"}}, "set one of them"),
         ({"replicas": "two"}, "replicas"),
         ({"replica": 2}, "replica"),
         ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),

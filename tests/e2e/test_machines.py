@@ -34,6 +34,7 @@ def texts(streams: list[Stream]) -> list[Any]:
     return [(stream.texts, stream.ends) for stream in streams]
 
 
+@pytest.mark.slow
 async def test_streams_go_on_when_a_machine_is_back() -> None:
     """The first one is killed, and another takes its place."""
     bodies = long_requests(4)

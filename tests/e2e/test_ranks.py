@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -113,6 +114,8 @@ async def test_one_process_replays_what_stages_did(tmp_path: Path) -> None:
         assert server.stop() == 0
     command = [sys.executable, "-m", "glmserve", "replay", str(path)]
     for options in (["--pipeline-parallel-size", "1"], ["--alone"]):
-        result = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+        result = await asyncio.to_thread(
+            subprocess.run, [*command, *options], capture_output=True, text=True
+        )
         assert (result.returncode, result.stderr) == (0, "")
         assert "all tokens are the same" in result.stdout

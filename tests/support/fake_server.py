@@ -14,6 +14,7 @@ from glmserve.api import ServerContext, create_app
 from glmserve.api.http.access import AccessObserver
 from glmserve.config import (
     EMBEDDED_CHECKPOINT,
+    RedisAddress,
     SchedulerConfig,
     ServerConfig,
     Tenant,
@@ -21,7 +22,8 @@ from glmserve.config import (
 )
 from glmserve.engine import Engine
 from glmserve.executor import Executor, InlineExecutor
-from glmserve.journal import Journal, Store
+from glmserve.journal import Journal, SqliteStore, Store
+from glmserve.journal.shared.store import RedisStore
 from glmserve.model_config import read_model_config
 from support.fakes import ByteTokenizer, FakeRunner, PlainChat
 
@@ -34,7 +36,7 @@ async def serve(
     with_tokenizer: bool = True,
     start: bool = True,
     executor: Executor | None = None,
-    journal: Path | None = None,
+    journal: Path | RedisAddress | None = None,
     keep: float = 600.0,
     observers: Sequence[AccessObserver] = (),
     outermost: Sequence[Middleware] = (),
@@ -45,7 +47,7 @@ async def serve(
     ready; here most tests have no structures, and a process for each was most of their time.
 
     Args:
-        journal: folder of its journal, if it is to have one.
+        journal: place of its journal, if it is to have one.
         keep: see Journal.
         observers, outermost: see create_app.
     """
@@ -65,13 +67,18 @@ async def serve(
     if context.structures is not None:
         context.structures.prepare = _nothing  # type: ignore[method-assign]
     if journal is not None:
-        context.record_to(Journal(Store(journal, "fake", 2**30), keep))
+        context.record_to(Journal(_store(journal), keep))
     if start:
         await context.start(report_nothing)
     try:
         yield create_app(context, observers, outermost)
     finally:
         await context.close()
+
+
+def _store(place: Path | RedisAddress) -> Store:
+    kind = RedisStore if isinstance(place, RedisAddress) else SqliteStore
+    return kind(place, "fake", 2**30)  # type: ignore[arg-type]
 
 
 async def _nothing() -> None:

@@ -89,7 +89,7 @@ class ServerContext:
             StartupError: see Engine.start.
         """
         if self.answers is not None:
-            self._tidying = asyncio.create_task(self.answers.journal.expire_forever())
+            self._tidying = asyncio.create_task(self.answers.journal.entries.tend_forever())
         starting = [self.engine.start(progress)]
         if self.structures is not None:
             starting.append(self.structures.prepare())

@@ -116,6 +116,8 @@ class AnswerStream:
                     await asyncio.sleep(0)
                 continue
             event_id = await journaled.event_id(number)
+            if journaled.is_superseded:
+                return
             if not self._has_ids:
                 yield item
             elif event_id is not None:

@@ -8,7 +8,7 @@ from glmserve.api.answering.answer_context import AnswerContext
 from glmserve.api.answering.client import ClientGoneError, ClientSignal, either
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import AnswerRequest
-from glmserve.api.answering.generation import Generation
+from glmserve.api.answering.generation import Generation, WholeText
 from glmserve.api.answering.outcome import AnswerStream, WholeAnswer
 from glmserve.api.answering.record_or_resume import record_or_resume
 from glmserve.api.answering.response_cache import JSON, KeptAnswer, cache_key
@@ -101,10 +101,33 @@ async def _generate(
         stream = AnswerStream(writer, context.journaled, keep, has_ids=request.is_resumable)
         stream.headers.update(context.headers)
         return stream
-    body = await writer.whole(await writer.generation.collect(request.client_left))
+    body = await writer.whole(await _collect(writer.generation, request, context.journaled))
     if keep is not None:
         keep(KeptAnswer(body, JSON))
     return WholeAnswer(body, headers=dict(context.headers))
+
+
+async def _collect(
+    generation: Generation, request: AnswerRequest, journaled: JournaledAnswer | None
+) -> list[WholeText]:
+    """All texts when they are complete, unless another server goes on with the answer meanwhile.
+
+    Raises:
+        StreamTakenOverError: it does.
+        ClientGoneError, GlmserveError: see Generation.collect.
+    """
+    if journaled is None:
+        return await generation.collect(request.client_left)
+    texts = None
+    try:
+        texts = await generation.collect(either(request.client_left, journaled.superseded))
+        await journaled.settle()
+    except ClientGoneError:
+        if not journaled.is_superseded:
+            raise
+    if texts is None or journaled.is_superseded:
+        raise StreamTakenOverError("another server goes on with this answer")
+    return texts
 
 
 async def _wait_first(

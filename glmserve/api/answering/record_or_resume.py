@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from glmserve.api.answering.client import unless_client_leaves
@@ -17,10 +18,12 @@ from glmserve.api.journaling.errors import (
 from glmserve.api.journaling.event_id import EventId, parse_event_id
 from glmserve.api.journaling.journaled_answer import JournaledAnswer
 from glmserve.errors import InvalidRequestError
-from glmserve.journal import Entry, digest_of
+from glmserve.journal import Claim, Entry, EntryBusyError, digest_of
 
 _LIGHT_BYTES = 64
 """Bytes that are hashed in less time than a character is tokenized; see run_in_thread_if_large."""
+_PAUSE = 0.1
+"""Seconds until another server is asked again whether its answer is complete."""
 _KEY = re.compile(r"[!-~]{1,255}")
 
 LAST_EVENT_ID = "Last-Event-ID"
@@ -37,6 +40,7 @@ async def record_or_resume(
     Raises:
         StreamGoneError, StreamMismatchError, KeyReusedError, InvalidRequestError: the headers name
             an answer that this client cannot resume.
+        JournalUnavailableError: the answer may be there, and cannot be read now.
         ClientGoneError: the client left while an equal request was being answered.
     """
     if registry is None:
@@ -46,7 +50,7 @@ async def record_or_resume(
     if request.unfinished is not None:
         if registry.live(request.unfinished) is not None:
             raise StreamTakenOverError("the client is back")
-        return await registry.resume(request.unfinished)
+        return await registry.resume(request.unfinished, Claim.OWN)
     path, body = request.endpoint.path, request.body
     digest = await run_in_thread_if_large(lambda: digest_of(path, body), len(body) // _LIGHT_BYTES)
     if request.last_event_id:
@@ -60,7 +64,7 @@ async def _resume_stream(
     registry: AnswerRegistry, request: AnswerRequest, event_id: str, digest: bytes
 ) -> JournaledAnswer:
     last = parse_event_id(event_id)
-    entry = registry.journal.index.find_stream(_owner(request), last.stream_id) if last else None
+    entry = await registry.find_stream(_owner(request), last.stream_id) if last else None
     if last is None or entry is None:
         raise StreamGoneError(
             "there is no such stream here, or no longer; leave out Last-Event-ID to ask anew"
@@ -70,43 +74,72 @@ async def _resume_stream(
             "Last-Event-ID names the stream of another request; send that one's path and body "
             "again, byte for byte"
         )
-    return await _resume(registry, entry, last)
+    return await _resume(registry, entry, Claim.STREAM, last)
 
 
 async def _find_or_begin(
     registry: AnswerRegistry, request: AnswerRequest, digest: bytes
 ) -> JournaledAnswer:
     """The answer with the same Idempotency-Key, or one that lost its client, or a new one."""
-    index, owner, key = registry.journal.index, _owner(request), _idempotency_key(request)
-    while (entry := index.find_key(owner, key) if key else None) is not None:
+    key = _idempotency_key(request)
+    while True:
+        try:
+            answer = await _find(registry, request, key, digest) or await _begin(
+                registry, request, key, digest
+            )
+        except EntryBusyError:  # another server is at it
+            await unless_client_leaves(request.client_left, asyncio.sleep(_PAUSE))
+            continue
+        if answer is not None:
+            return answer
+
+
+async def _find(
+    registry: AnswerRegistry, request: AnswerRequest, key: str | None, digest: bytes
+) -> JournaledAnswer | None:
+    """The answer with the same Idempotency-Key, or one that lost its client; None: there is none.
+
+    Raises:
+        EntryBusyError: another server answers it.
+    """
+    entries, owner = registry.journal.entries, _owner(request)
+    while (entry := await entries.find_key(owner, key) if key else None) is not None:
         if entry.digest != digest:
             raise KeyReusedError(
                 "this Idempotency-Key was used for another request; send a new key, or the same "
                 "path and body, byte for byte"
             )
-        if request.is_resumable or registry.live(entry) is None:
-            return await _resume(registry, entry)
+        if request.is_resumable:
+            return await _resume(registry, entry, Claim.STREAM)
+        if registry.live(entry) is None:
+            return await _resume(registry, entry, Claim.KEY)
         await _wait_for(registry, entry, request)
     is_unnamed = not request.is_resumable and key is None
-    while (entry := index.find_orphan(owner, digest) if is_unnamed else None) is not None:
+    while (entry := await entries.find_orphan(owner, digest) if is_unnamed else None) is not None:
         if registry.live(entry) is None:
-            index.claim_orphan(entry)
-            return await registry.resume(entry)
+            return await registry.resume(entry, Claim.ORPHAN)
         await _wait_for(registry, entry, request)
-    entry = registry.journal.new_entry(
-        owner,
+    return None
+
+
+async def _begin(
+    registry: AnswerRegistry, request: AnswerRequest, key: str | None, digest: bytes
+) -> JournaledAnswer | None:
+    """A new answer; None if another server was quicker with the Idempotency-Key."""
+    entry = await registry.journal.reserve(
+        _owner(request),
         request.endpoint.path,
         digest,
         is_stream=request.is_resumable,
         idempotency_key=key,
     )
-    return registry.begin(entry, request.body)
+    return registry.begin(entry, request.body) if entry is not None else None
 
 
 async def _resume(
-    registry: AnswerRegistry, entry: Entry, last: EventId | None = None
+    registry: AnswerRegistry, entry: Entry, claim: Claim, last: EventId | None = None
 ) -> JournaledAnswer:
-    answer = await registry.resume(entry, last)
+    answer = await registry.resume(entry, claim, last)
     registry.journal.metrics.resumed += entry.is_stream
     return answer
 

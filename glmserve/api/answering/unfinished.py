@@ -1,4 +1,4 @@
-"""Finishes the whole answers that the last server accepted and did not finish."""
+"""Finishes the whole answers that another server accepted and did not finish."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from glmserve.api.journaling.errors import StreamTakenOverError
 from glmserve.api.protocol import parse_large_request
 from glmserve.config import DEFAULT_TENANT
 from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, QueueFullError
-from glmserve.journal import Entry, Phase
+from glmserve.journal import Entry, EntryBusyError, Phase
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ _PAUSE = 1.0  # seconds, while nothing is accepted
 
 async def finish_unfinished(server: ServerContext, endpoints: Mapping[str, Endpoint[Any]]) -> None:
     """Answer the requests of clients that waited for a whole answer, beside the new requests.
+
+    With a journal of several servers, this waits for requests of those that end.
 
     Args:
         endpoints: by their paths.
@@ -42,7 +44,10 @@ async def finish_unfinished(server: ServerContext, endpoints: Mapping[str, Endpo
                     return
                 await asyncio.sleep(_PAUSE)
 
-    await asyncio.gather(*map(finish, registry.journal.unfinished))
+    async with asyncio.TaskGroup() as group:
+        while entries := await registry.journal.entries.next_unfinished():
+            for entry in entries:
+                group.create_task(finish(entry))
 
 
 async def _finish(
@@ -50,7 +55,7 @@ async def _finish(
 ) -> bool:
     """Answer one request; False if it has to be tried again."""
     if endpoint is None:
-        logger.warning("a request of the last server's cannot be finished: no %s here", entry.path)
+        logger.warning("a request of another server's cannot be finished: no %s here", entry.path)
         return True
     if entry not in registry.journal.index or entry.phase is not Phase.RUNNING:
         return True
@@ -61,13 +66,13 @@ async def _finish(
         await answer(server, await _request(server, endpoint, entry, body))
     except (QueueFullError, NotReadyError):
         return False
-    except (EngineDeadError, StreamTakenOverError):
+    except (EngineDeadError, StreamTakenOverError, EntryBusyError):
         return True
     except GlmserveError as error:
-        logger.warning("a request of the last server's cannot be finished: %s", error)
+        logger.warning("a request of another server's cannot be finished: %s", error)
         return True
     except Exception:  # a bug; the other requests are to be finished all the same
-        logger.exception("a request of the last server's cannot be finished")
+        logger.exception("a request of another server's cannot be finished")
         return True
     registry.journal.metrics.finished += 1
     return True

@@ -27,6 +27,15 @@ class StreamTakenOverError(GlmserveError):
     code = "stream_taken_over"
 
 
+class JournalUnavailableError(GlmserveError):
+    """503: the journal of several servers cannot be reached."""
+
+    http_status = 503
+    error_type = "server_error"
+    code = "journal_unavailable"
+    retry_after = 1.0
+
+
 class KeyReusedError(InvalidRequestError):
     """400: an Idempotency-Key comes with another request than before."""
 

@@ -140,11 +140,16 @@ class JournaledAnswer:
         None if the journal cannot be written, or if a later connection goes on with the answer.
         """
         num_deltas = self._num_deltas
-        if self._commit is not None:
-            await self._commit.wait()
+        await self.settle()
         if self.is_superseded or not self._journal.is_written(self.entry):
             return None
         return EventId(self.entry.stream_id, number, num_deltas)
+
+    async def settle(self) -> None:
+        """Wait until all tokens so far are in the journal, or will not be. Whether another server
+        has taken the answer is known then."""
+        if self._commit is not None:
+            await self._commit.wait()
 
     def on_supersede(self, cancel: Callable[[], None]) -> None:
         """Have `cancel` called when a later connection goes on with the answer."""

@@ -19,6 +19,7 @@ ExecutorName = Literal["auto", "local", "torchrun", "lws", "ray"]
 DEFAULT_PORT = 29600
 _MASTER_PORT = 29500
 """torchrun's default."""
+_LARGEST_PORT = 2**16 - 1
 _TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR")
 _LWS = ("LWS_LEADER_ADDRESS", "LWS_GROUP_SIZE", "LWS_WORKER_INDEX")
 
@@ -114,10 +115,7 @@ def _by_torchrun(
     count = _number(environment, "WORLD_SIZE", 1)
     if not _all_set(environment, _TORCHRUN, count > 1, demanded) or count == 1:
         return None
-    host, port = leader or (
-        environment["MASTER_ADDR"],
-        _number(environment, "MASTER_PORT", _MASTER_PORT) + 1,
-    )
+    host, port = leader or (environment["MASTER_ADDR"], _port_after(environment))
     local_count = _number(environment, "LOCAL_WORLD_SIZE", 1)
     return Processes(
         f"WORLD_SIZE {count}",
@@ -189,6 +187,17 @@ def _number(environment: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdecimal() or not text.isascii():
         raise OptionError(f"{name}={text} is no number; --executor local does without it")
     return int(text)
+
+
+def _port_after(environment: Mapping[str, str]) -> int:
+    """The port behind torchrun's own."""
+    port = _number(environment, "MASTER_PORT", _MASTER_PORT) + 1
+    if port > _LARGEST_PORT:
+        raise OptionError(
+            f"MASTER_PORT={port - 1}: the next port is the leader's, and {_LARGEST_PORT} is the "
+            "largest; give another one by --leader HOST:PORT"
+        )
+    return port
 
 
 def _index(environment: Mapping[str, str], name: str, count: int) -> int:

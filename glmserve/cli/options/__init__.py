@@ -2,6 +2,7 @@
 
 from glmserve.cli.options.access import add_access_options as add_access_options
 from glmserve.cli.options.checkpoint import add_checkpoint_options as add_checkpoint_options
+from glmserve.cli.options.checkpoint import add_load_format_option as add_load_format_option
 from glmserve.cli.options.connections import add_connection_options as add_connection_options
 from glmserve.cli.options.connections import connection_config as connection_config
 from glmserve.cli.options.debug import add_debug_options as add_debug_options

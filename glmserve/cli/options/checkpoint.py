@@ -8,31 +8,33 @@ from glmserve.cli import values
 from glmserve.config import EMBEDDED_CHECKPOINT
 
 
-def add_checkpoint_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Add the group "model" to a command, and return it."""
-    group = parser.add_argument_group("model")
-    group.add_argument(
+def add_checkpoint_options(container: argparse._ActionsContainer) -> None:
+    """Add the options to a command or to a group of one."""
+    container.add_argument(
         "--checkpoint",
         type=values.checkpoint,
         default=EMBEDDED_CHECKPOINT,
         metavar="PATH",
         help="local path of the model: a folder with config.json and weights",
     )
-    group.add_argument(
+    container.add_argument(
         "--ptuning-checkpoint",
         type=values.checkpoint,
         metavar="PATH",
         help="folder of a P-Tuning v2 prefix that was trained for this checkpoint",
     )
-    group.add_argument(
+    container.add_argument(
         "--rope-scaling",
         choices=("positions", "base"),
         help="meaning of rope_ratio in config.json, as for serve",
     )
-    group.add_argument(
+
+
+def add_load_format_option(container: argparse._ActionsContainer) -> None:
+    """Add --load-format to a command or to a group of one."""
+    container.add_argument(
         "--load-format",
         choices=("auto", "dummy"),
         default="auto",
         help="dummy: make random weights of the shapes in config.json",
     )
-    return group

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 from glmserve.cli import values
-from glmserve.config import JournalConfig
+from glmserve.config import JOURNAL_PASSWORD, JournalConfig, RedisAddress
+
+_SCHEMES = ("redis", "rediss", "unix")
 
 
 def add_journal_options(parser: argparse.ArgumentParser) -> None:
@@ -14,10 +17,12 @@ def add_journal_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("journal")
     group.add_argument(
         "--journal",
-        type=Path,
-        metavar="DIR",
-        help="folder for accepted requests and their answers so far; after a crash or a restart, "
-        "clients get the rest (Last-Event-ID, Idempotency-Key); one server per folder",
+        type=_place,
+        metavar="PLACE",
+        help="where accepted requests and their answers so far are kept; after a crash or a "
+        "restart, clients get the rest (Last-Event-ID, Idempotency-Key). A folder belongs to one "
+        "server. redis://, rediss:// or unix:// is a Redis or Valkey for several servers of one "
+        f"model (glmserve[redis]); its password may be in {JOURNAL_PASSWORD}",
     )
     group.add_argument(
         "--journal-keep",
@@ -36,8 +41,35 @@ def add_journal_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _place(text: str) -> Path | RedisAddress:
+    """A folder or an address. No message repeats an address, because it may hold a password."""
+    if "://" not in text:
+        return Path(text)
+    parts = urlsplit(text)
+    if parts.scheme not in _SCHEMES:
+        raise argparse.ArgumentTypeError(
+            f"{parts.scheme}:// is no place for a journal; give a folder, or an address with "
+            + ", ".join(f"{scheme}://" for scheme in _SCHEMES)
+        )
+    if not _is_address(parts):
+        raise argparse.ArgumentTypeError(
+            "the address must be like redis://HOST:PORT/DATABASE or unix:///PATH?db=DATABASE"
+        )
+    return RedisAddress(text)
+
+
+def _is_address(parts: SplitResult) -> bool:
+    if parts.scheme == "unix":
+        return bool(parts.path) and not parts.hostname
+    try:
+        has_port = parts.port != 0
+    except ValueError:
+        return False
+    return has_port and bool(parts.hostname) and (parts.path.strip("/") or "0").isdecimal()
+
+
 def journal_config(options: argparse.Namespace) -> JournalConfig | None:
-    """The journal's folder and limits; None without a journal."""
+    """The journal's place and limits; None without a journal."""
     if options.journal is None:
         return None
     return JournalConfig(options.journal, options.journal_keep, options.journal_size)

@@ -11,6 +11,9 @@ llm-d.ai/engine-type: glmserve
 
 {{/* One pod of a server, or of a group of pods that hold one model. */}}
 {{- define "glmserve.pod" -}}
+{{- if and .Values.journal.enabled .Values.journal.redis }}
+{{- fail "journal.enabled gives each pod a journal of its own, journal.redis gives one to all: set one of them" }}
+{{- end -}}
 metadata:
   labels:
     {{- include "glmserve.podLabels" . | nindent 4 }}
@@ -65,6 +68,9 @@ spec:
         {{- if .Values.journal.enabled }}
         - --journal=/var/lib/glmserve
         {{- end }}
+        {{- with .Values.journal.redis }}
+        - --journal={{ . }}
+        {{- end }}
         {{- if gt (int .Values.group.size) 1 }}
         - --executor=lws
         {{- end }}
@@ -76,6 +82,11 @@ spec:
         - name: GLMSERVE_GROUP_KEY
           valueFrom:
             secretKeyRef: {name: {{ required "group.keySecret: the secret of the group's key" .Values.group.keySecret }}, key: key}
+        {{- end }}
+        {{- with .Values.journal.redisSecret }}
+        - name: GLMSERVE_JOURNAL_PASSWORD
+          valueFrom:
+            secretKeyRef: {name: {{ . }}, key: password}
         {{- end }}
         {{- with .Values.extraEnv }}
         {{- toYaml . | nindent 8 }}

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.contract.step import Logprobs
 from glmserve.errors import OptionError, StartupError
-from glmserve.journal import Delta, Entry, Phase, Store
-from glmserve.journal.store import FORMAT, Batch
+from glmserve.journal import Delta, Entry, Phase, SqliteStore
+from glmserve.journal.batch import Batch
+from glmserve.journal.sqlite_store import FORMAT
 
 FRAME = 24 + 4096  # bytes of a page in the log, with its header
 LOG_HEADER = 32
@@ -40,13 +40,13 @@ def batch_of(number: int) -> Batch:
     return Batch(inserts=inserts, deltas=deltas)
 
 
-def deltas_of(store: Store, number: int) -> list[Delta]:
+def deltas_of(store: SqliteStore, number: int) -> list[Delta]:
     record = store.load(number)
     assert record is not None
     return record.deltas
 
 
-def contents(store: Store) -> dict[int, list[list[int]]]:
+def contents(store: SqliteStore) -> dict[int, list[list[int]]]:
     """Token ids of all deltas by entry."""
     numbers = [e.id for e in store.recover(NOW, 60.0)]
     return {number: [d.token_ids for d in deltas_of(store, number)] for number in numbers}
@@ -62,8 +62,8 @@ def expected(num_batches: int) -> dict[int, list[list[int]]]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "journal", "model", 2**20)
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore(tmp_path / "journal", "model", 2**20)
     yield store
     store.close()
 
@@ -71,7 +71,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def killed(tmp_path: Path) -> Iterator[Path]:
     """A folder as a killed server leaves it after nine batches, all in the log."""
-    store = Store(tmp_path / "open", "model", 2**20)
+    store = SqliteStore(tmp_path / "open", "model", 2**20)
     for number in range(9):
         store.write(batch_of(number))
     shutil.copytree(tmp_path / "open", tmp_path / "killed")
@@ -79,25 +79,7 @@ def killed(tmp_path: Path) -> Iterator[Path]:
     store.close()
 
 
-def test_what_was_written_is_read(store: Store) -> None:
-    logprobs = Logprobs(-0.5, [1, 2], [-0.5, -1.0])
-    delta = Delta(3, [7], 4, 12.5, 2, 3, 1, [logprobs], [logprobs])
-    store.write(Batch([(entry(1), b"body")], [(1, delta), (2, Delta(0, [8]))]))
-    store.write(Batch(deltas=[(1, Delta(0, [i])) for i in range(600)]))
-    assert deltas_of(store, 1) == [delta, *(Delta(0, [i]) for i in range(600))]
-    assert store.load_body(1) == b"body"
-    assert store.load(2) is None
-
-
-def test_an_ended_entry_can_be_gone_on_with(store: Store) -> None:
-    store.write(Batch([(entry(1), b"")], [(1, Delta(0, [1]))], [(1, Phase.ABANDONED, NOW)]))
-    store.write(Batch(deltas=[(9, Delta(0, [0]))]))
-    store.write(Batch(deltas=[(1, Delta(0, [2]))], phases=[(1, Phase.RUNNING, None)]))
-    store.write(Batch(phases=[(1, Phase.COMPLETE, NOW)]))
-    assert deltas_of(store, 1) == [Delta(0, [1]), Delta(0, [2])]
-
-
-def test_nothing_is_left_of_deleted_entries(store: Store) -> None:
+def test_nothing_is_left_of_deleted_entries(store: SqliteStore) -> None:
     for number in range(6):
         store.write(batch_of(number))
     store.write(Batch(deletes=[1, 2]))
@@ -107,7 +89,7 @@ def test_nothing_is_left_of_deleted_entries(store: Store) -> None:
             assert other.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
 
 
-def test_deleted_entries_give_the_disk_back(store: Store) -> None:
+def test_deleted_entries_give_the_disk_back(store: SqliteStore) -> None:
     store.write(Batch([(entry(1), bytes(500_000))]))
     store.write(Batch(deletes=[1]))
     store.free_pages()
@@ -133,7 +115,7 @@ def test_a_torn_log_is_a_shorter_one(killed: Path, tmp_path: Path, every_byte: b
         shutil.rmtree(torn, ignore_errors=True)
         shutil.copytree(killed, torn)
         (torn / "journal.sqlite-wal").write_bytes(log[:length])
-        store = Store(torn, "model", 2**20)
+        store = SqliteStore(torn, "model", 2**20)
         state = contents(store)
         store.close()
         lengths = [n for n in range(10) if expected(n) == state]
@@ -147,14 +129,14 @@ def test_a_log_with_a_wrong_byte_ends_before_it(killed: Path, where: int) -> Non
     log = bytearray((killed / "journal.sqlite-wal").read_bytes())
     log[where] ^= 0x40
     (killed / "journal.sqlite-wal").write_bytes(log)
-    store = Store(killed, "model", 2**20)
+    store = SqliteStore(killed, "model", 2**20)
     state = contents(store)
     store.close()
     assert any(expected(n) == state for n in range(10))
 
 
 @pytest.mark.parametrize("kept", [0, 1, 99, 100, 3000, 4095, 4096, 4097, 10_000, 16_384, 20_000])
-def test_a_torn_database_is_refused_or_whole(store: Store, tmp_path: Path, kept: int) -> None:
+def test_a_torn_database_is_refused_or_whole(store: SqliteStore, tmp_path: Path, kept: int) -> None:
     for number in range(9):
         store.write(batch_of(number))
     store.close()  # puts the log into the database
@@ -163,7 +145,7 @@ def test_a_torn_database_is_refused_or_whole(store: Store, tmp_path: Path, kept:
     assert len(whole) > 20_000
     path.write_bytes(whole[:kept])
     try:
-        again = Store(tmp_path / "journal", "model", 2**20)
+        again = SqliteStore(tmp_path / "journal", "model", 2**20)
     except StartupError as error:
         assert "damaged" in str(error)
         assert f"{path}*" in str(error)
@@ -176,47 +158,39 @@ def test_a_torn_database_is_refused_or_whole(store: Store, tmp_path: Path, kept:
 def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "journal.sqlite").write_text("notes of a person" * 300)
     with pytest.raises(StartupError, match="damaged"):
-        Store(tmp_path, "model", 2**20)
+        SqliteStore(tmp_path, "model", 2**20)
 
 
 def test_another_programs_database_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "journal.sqlite") as other:
         other.execute("CREATE TABLE t (x)")
     with pytest.raises(OptionError, match="no journal of glmserve's"):
-        Store(tmp_path, "model", 2**20)
+        SqliteStore(tmp_path, "model", 2**20)
     assert other.execute("SELECT count(*) FROM t").fetchone() == (0,)
 
 
-def test_a_second_server_is_refused(store: Store, tmp_path: Path) -> None:
+def test_a_second_server_is_refused(store: SqliteStore, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="in use by another server"):
-        Store(tmp_path / "journal", "model", 2**20)
-
-
-def test_another_model_is_refused(store: Store, tmp_path: Path) -> None:
-    secret = store.secret
-    store.close()
-    with pytest.raises(OptionError, match="another model"):
-        Store(tmp_path / "journal", "another", 2**20)
-    again = Store(tmp_path / "journal", "model", 2**20)
-    assert again.secret == secret
-    again.close()
+        SqliteStore(tmp_path / "journal", "model", 2**20)
 
 
 @pytest.mark.parametrize(("version", "word"), [(FORMAT + 1, "newer"), (FORMAT - 1, "older")])
-def test_another_format_is_refused(store: Store, tmp_path: Path, version: int, word: str) -> None:
+def test_another_format_is_refused(
+    store: SqliteStore, tmp_path: Path, version: int, word: str
+) -> None:
     store._db.execute(f"PRAGMA user_version = {version}")
     store.close()
     with pytest.raises(OptionError, match=f"{word} glmserve"):
-        Store(tmp_path / "journal", "model", 2**20)
+        SqliteStore(tmp_path / "journal", "model", 2**20)
 
 
 def test_a_folder_that_cannot_be_one(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OptionError, match=r"--journal .*: file exists"):
-        Store(tmp_path / "file", "model", 2**20)
+        SqliteStore(tmp_path / "file", "model", 2**20)
 
 
-def test_prompts_are_for_nobody_else_to_read(store: Store, tmp_path: Path) -> None:
+def test_prompts_are_for_nobody_else_to_read(store: SqliteStore, tmp_path: Path) -> None:
     store.write(batch_of(0))
     folder = tmp_path / "journal"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -225,16 +199,7 @@ def test_prompts_are_for_nobody_else_to_read(store: Store, tmp_path: Path) -> No
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
-def test_a_full_store_keeps_what_it_has_and_works_again(store: Store) -> None:
-    store.write(Batch([(entry(1), b"")], [(1, Delta(0, [1]))]))
-    with pytest.raises(sqlite3.Error, match="full"):
-        store.write(Batch([(entry(2), bytes(2**21))], [(1, Delta(0, [2]))]))
-    assert deltas_of(store, 1) == [Delta(0, [1])]
-    store.write(Batch(deltas=[(1, Delta(0, [3]))]))
-    assert deltas_of(store, 1) == [Delta(0, [1]), Delta(0, [3])]
-
-
-def test_finished_entries_make_room_the_oldest_first(store: Store) -> None:
+def test_finished_entries_make_room_the_oldest_first(store: SqliteStore) -> None:
     for number in range(1, 6):
         phase = Phase.RUNNING if number == 1 else Phase.COMPLETE
         store.write(
@@ -244,7 +209,7 @@ def test_finished_entries_make_room_the_oldest_first(store: Store) -> None:
     assert [e.id for e in store.recover(NOW, 60.0)] == [1, 4, 5, 6]
 
 
-def test_what_recovers_and_for_how_long(store: Store) -> None:
+def test_what_recovers_and_for_how_long(store: SqliteStore) -> None:
     ends = {1: (Phase.RUNNING, None), 2: (Phase.COMPLETE, NOW + 5), 3: (Phase.ABANDONED, NOW - 5)}
     for number, (phase, expires) in ends.items():
         store.write(Batch([(entry(number), b"")], phases=[(number, phase, expires)]))
@@ -253,7 +218,7 @@ def test_what_recovers_and_for_how_long(store: Store) -> None:
     assert (second.id, second.phase, second.expires) == (2, Phase.COMPLETE, NOW + 5)
 
 
-def test_a_request_that_four_servers_died_of_is_given_up(store: Store) -> None:
+def test_a_request_that_four_servers_died_of_is_given_up(store: SqliteStore) -> None:
     store.write(Batch([(entry(1), b""), (entry(2), b"")]))
     found = []
     for _ in range(5):
