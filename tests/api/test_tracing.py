@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +15,7 @@ import httpx
 import pytest
 from starlette.middleware import Middleware
 
-from glmserve.cli.observation import trace_provider
+from glmserve.cli.observation import SeldomTelemetry, trace_provider
 from glmserve.errors import OptionError
 from support.fake_server import client_of, serve
 from support.fakes import FakeRunner
@@ -146,6 +147,17 @@ def test_spans_reach_a_collector(collector: str) -> None:
     attributes = {a.key: a.value.string_value for a in resource.resource.attributes}
     assert attributes["service.name"] == "glmserve"
     assert resource.scope_spans[0].spans[0].name == "a span"
+
+
+def test_a_collector_that_is_down_fills_no_log() -> None:
+    lines, seldom = list[str](), SeldomTelemetry()
+    for _ in range(100):
+        for name in ("opentelemetry.exporter", "opentelemetry.sdk", "glmserve.engine"):
+            record = logging.LogRecord(name, logging.ERROR, "", 0, "it is down", None, None)
+            if seldom.filter(record):
+                lines.append(name)
+    assert lines.count("opentelemetry.exporter") == lines.count("opentelemetry.sdk") == 1
+    assert lines.count("glmserve.engine") == 100
 
 
 def test_nothing_is_imported_when_it_is_off() -> None:
