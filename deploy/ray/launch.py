@@ -1,6 +1,6 @@
 """Becomes `glmserve`, which ends when the process that started it ends.
 
-    launch.py serve --uds PATH ...
+launch.py serve --uds PATH ...
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 START = 256
@@ -18,13 +19,16 @@ def session_of(headers: Mapping[str, str], body: bytes) -> str:
     the instructions and of the first message, which stay the same in all turns of a conversation.
 
     Returns:
-        "" if any replica may answer, and no one has more of it cached than another.
+        A digest, or "" if any replica may answer, and no one has more of it cached than another.
     """
-    if session := headers.get("x-session-id"):
-        return session
+    text = headers.get("x-session-id") or _common_text(body)
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else ""
+
+
+def _common_text(body: bytes) -> str:
     try:
         fields = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""  # the server says what is wrong
     if not isinstance(fields, dict):
         return ""

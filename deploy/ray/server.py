@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,7 +72,7 @@ class Server:
         if not await self._says("/health/live"):
             raise RuntimeError("glmserve does not answer /health/live")
 
-    async def ask(self, asked: Asked) -> AsyncIterator[Head | bytes]:
+    async def ask(self, asked: Asked) -> AsyncGenerator[Head | bytes]:
         """The answer: its head, then the parts of its body as they come.
 
         Closing the iterator ends the connection, and so the request.

@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("yaml")
 pytest.importorskip("helm_python", reason="needs the deploy extra")
 
-from deploy.test_chart import CASES, documents  # noqa: E402
+from deploy.test_chart import CASES, documents
 
 SOURCE = Path(__file__).with_name("extensions")
 KINDS = ("ScaledObject", "ServiceMonitor")

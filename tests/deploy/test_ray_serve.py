@@ -7,8 +7,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -137,27 +137,44 @@ async def test_a_replica_that_is_killed(application: Application, what: str) -> 
         assert set(outcomes) == {"whole", "cut"}
         assert set(await asyncio.gather(*later)) == {"whole"}
     await asyncio.to_thread(application.wait_until_served, gone=[actor])
-    assert not Path(f"/proc/{server}").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(server, 0)
+
+
+@asynccontextmanager
+async def asked_without_pause(client: httpx.AsyncClient) -> AsyncIterator[list[str]]:
+    """What became of the streams of clients that begin another when one has ended."""
+    is_over = asyncio.Event()
+    outcomes: list[str] = []
+
+    async def ask_on(number: int) -> None:
+        while not is_over.is_set():
+            outcomes.append(await read(client, number))
+
+    async with asyncio.TaskGroup() as clients:
+        for number in range(STREAMS):
+            clients.create_task(ask_on(number))
+        yield outcomes
+        is_over.set()
 
 
 async def test_a_redeploy_cuts_no_stream(application: Application) -> None:
     """Other options replace each server."""
     before = replicas()
     async with client_of(application) as client:
-        is_over = asyncio.Event()
-        outcomes: list[str] = []
-
-        async def ask_on(number: int) -> None:
-            while not is_over.is_set():
-                outcomes.append(await read(client, number))
-
-        clients = [asyncio.create_task(ask_on(number)) for number in range(STREAMS)]
-        await asyncio.to_thread(application.deploy, application.named("other"))
-        await asyncio.to_thread(application.wait_until_served, gone=before)
-        is_over.set()
-        await asyncio.gather(*clients)
+        async with asked_without_pause(client) as outcomes:
+            await asyncio.to_thread(application.deploy, application.named("other"))
+            await asyncio.to_thread(application.wait_until_served, gone=before)
         models = (await client.get("/v1/models")).json()["data"]
     assert models[0]["id"] == "other"
     print(f"{len(outcomes)} streams during the redeploy")
     assert len(outcomes) > STREAMS
+    assert set(outcomes) == {"whole"}
+
+
+async def test_more_streams_start_more_replicas(application: Application) -> None:
+    config = application.scaled(target=2, largest=3)
+    async with client_of(application) as client, asked_without_pause(client) as outcomes:
+        await asyncio.to_thread(application.deploy, config)
+        await asyncio.to_thread(application.wait_until_served, count=3)
     assert set(outcomes) == {"whole"}

@@ -92,11 +92,11 @@ async def test_a_server_that_is_killed(servers: list[ServerProcess]) -> None:
     assert [status for status, _ in later] == [200] * 4
 
 
-async def test_servers_are_asked_in_any_fields_that_it_adds(servers: list[ServerProcess]) -> None:
-    """The router rebuilds bodies with fields of its own: the server takes them."""
+def test_the_fields_that_it_adds_change_nothing(servers: list[ServerProcess]) -> None:
+    """The router rebuilds bodies, with fields of its own."""
+    body = BODY | {"stream": False}
     with router(servers, "cache_aware") as proxy:
-        async with httpx.AsyncClient(base_url=proxy.url, timeout=60) as client:
-            direct = httpx.post(f"{servers[0].url}/v1/completions", json=BODY | {"stream": False})
-            routed = await client.post("/v1/completions", json=BODY | {"stream": False})
+        routed = httpx.post(f"{proxy.url}/v1/completions", json=body, timeout=60)
+    direct = httpx.post(f"{servers[0].url}/v1/completions", json=body, timeout=60)
     assert routed.status_code == 200
     assert routed.json()["choices"] == direct.json()["choices"]

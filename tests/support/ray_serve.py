@@ -56,6 +56,14 @@ class Application:
         config["applications"][0]["args"]["options"] += ["--served-model-name", model]
         return config
 
+    def scaled(self, *, target: int, largest: int) -> dict[str, Any]:
+        """With more replicas at once, when each has more than the target of requests."""
+        config = self.named("other")
+        scaling = config["applications"][0]["deployments"][0]["autoscaling_config"]
+        scaling |= {"target_ongoing_requests": target, "max_replicas": largest}
+        scaling["upscale_delay_s"] = 1
+        return config
+
     def deploy(self, config: dict[str, Any]) -> None:
         """`serve run`, as deploy/README.md says; returns before it is ready."""
         import yaml
@@ -66,11 +74,11 @@ class Application:
             [*command, "--working-dir", str(FOLDER), str(self._file)], check=True, timeout=100
         )
 
-    def wait_until_served(self, gone: Iterable[int] = ()) -> None:
-        """Until two servers are ready, none of them of the actors that should be gone."""
+    def wait_until_served(self, count: int = 2, gone: Iterable[int] = ()) -> None:
+        """Until that many servers are ready, none of them of the actors that should be gone."""
         deadline = time.monotonic() + _READY_SECONDS
         while time.monotonic() < deadline:
-            if set(replicas()).isdisjoint(gone) and self._states() == {"RUNNING": 2}:
+            if set(replicas()).isdisjoint(gone) and self._states() == {"RUNNING": count}:
                 time.sleep(1)  # the entries hear of it
                 return
             time.sleep(0.2)
