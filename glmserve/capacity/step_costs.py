@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -17,6 +18,16 @@ class Curve(msgspec.Struct, frozen=True, array_like=True):
     """Ascending."""
     seconds: tuple[float, ...]
     """One for each of `rows`."""
+
+    def __post_init__(self) -> None:
+        """A file's curve is checked when it is read.
+
+        Raises:
+            ValueError: the points are no curve.
+        """
+        ascending = all(a < b for a, b in pairwise(self.rows))
+        if not self.rows or len(self.rows) != len(self.seconds) or not ascending:
+            raise ValueError("a curve has ascending rows, and seconds for each")
 
     def at(self, rows: int) -> float:
         """Seconds for so many rows."""

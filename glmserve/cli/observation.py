@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from starlette.middleware import Middleware
@@ -16,6 +18,28 @@ from glmserve.errors import OptionError
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
+
+
+_SILENCE = 300.0
+"""Seconds between two lines of one of OpenTelemetry's loggers."""
+
+
+class SeldomTelemetry(logging.Filter):
+    """Lets a line of each of OpenTelemetry's loggers pass, and then none for five minutes. They log
+    several for each batch that a collector does not take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("opentelemetry"):
+            return True
+        now = time.monotonic()
+        if now < self._next.get(record.name, 0.0):
+            return False
+        self._next[record.name] = now + _SILENCE
+        return True
 
 
 class Observation:
@@ -54,7 +78,7 @@ def trace_provider(endpoint: str) -> TracerProvider:
             http://localhost:4318/v1/traces.
 
     Raises:
-        OptionError: the packages are missing.
+        OptionError: the packages are missing, or a variable has a value that the SDK refuses.
     """
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -67,6 +91,11 @@ def trace_provider(endpoint: str) -> TracerProvider:
         ) from None
     name = os.environ.get("OTEL_SERVICE_NAME", "glmserve")
     resource = Resource.create({"service.name": name, "service.version": __version__})
-    provider = TracerProvider(resource=resource)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    try:
+        provider = TracerProvider(resource=resource)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    except ValueError as error:
+        raise OptionError(f"OpenTelemetry refuses a variable OTEL_*: {error}") from None
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(SeldomTelemetry())
     return provider

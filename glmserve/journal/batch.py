@@ -18,8 +18,9 @@ class Batch:
     """(entry id, delta)."""
     phases: list[tuple[int, Phase, float | None]] = field(default_factory=list)
     """(entry id, new phase, expiry in Unix seconds or None)."""
-    attempts: list[int] = field(default_factory=list)
-    """Ids of entries that this server starts to finish after another one."""
+    attempts: list[tuple[int, int]] = field(default_factory=list)
+    """(entry id, 1) of entries that this server starts to finish after another one; (entry id, -1)
+    if the attempt did not begin."""
     deletes: list[int] = field(default_factory=list)
     """Ids of entries to delete."""
     refused: list[Entry] = field(default_factory=list)

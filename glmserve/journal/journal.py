@@ -141,13 +141,17 @@ class Journal:
         Returns:
             The body, or None if the journal no longer has it.
         """
-        self._commits.next.batch.attempts.append(entry.id)
+        self._commits.next.batch.attempts.append((entry.id, 1))
         await self._commits.flush()  # first, because the request may kill this server
         try:
             return await self._commits.run(partial(self._store.load_body, entry.id))
         except StoreError as error:
             logger.error("the journal cannot be read: %s", error)
             return None
+
+    def take_back_attempt(self, entry: Entry) -> None:
+        """Do not count the last attempt: this server had no room for the request."""
+        self._commits.next.batch.attempts.append((entry.id, -1))
 
     async def take(self, entry: Entry, claim: Claim) -> Record | None:
         """Take an entry to go on with its answer; see Entries.take. `resume` must follow."""

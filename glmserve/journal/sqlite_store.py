@@ -288,9 +288,9 @@ class SqliteStore:
                     "UPDATE request SET phase = ?, expires = ?, last = ? WHERE id = ?",
                     (phase, expires, last, entry_id),
                 )
-            for entry_id in batch.attempts:
+            for entry_id, change in batch.attempts:
                 self._db.execute(
-                    "UPDATE request SET attempts = attempts + 1 WHERE id = ?", (entry_id,)
+                    "UPDATE request SET attempts = attempts + ? WHERE id = ?", (change, entry_id)
                 )
             for entry_id in batch.deletes:
                 self._delete(entry_id)

@@ -115,6 +115,16 @@ def test_a_line_as_json_and_as_text() -> None:
     assert as_text(line) == text
 
 
+@pytest.mark.parametrize("name", ["key 1", 'a" status=0', "a=b", "two\nlines"])
+def test_a_name_of_several_words_is_one_field_of_the_text(name: str) -> None:
+    """A key without a name of its own is called `key 1`."""
+    text = as_text(line_of(record(route="/health", tenant=name)))
+    before, _, value = text.partition(" key=")
+    assert before.endswith("seconds=0.0")
+    assert "\n" not in value
+    assert json.loads(value) == name
+
+
 def test_what_was_never_answered_has_no_status() -> None:
     assert line_of(record()).status == NO_STATUS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +15,8 @@ import httpx
 import pytest
 from starlette.middleware import Middleware
 
-from glmserve.cli.observation import trace_provider
+from glmserve.cli.observation import SeldomTelemetry, trace_provider
+from glmserve.errors import OptionError
 from support.fake_server import client_of, serve
 from support.fakes import FakeRunner
 
@@ -147,6 +149,17 @@ def test_spans_reach_a_collector(collector: str) -> None:
     assert resource.scope_spans[0].spans[0].name == "a span"
 
 
+def test_a_collector_that_is_down_fills_no_log() -> None:
+    lines, seldom = list[str](), SeldomTelemetry()
+    for _ in range(100):
+        for name in ("opentelemetry.exporter", "opentelemetry.sdk", "glmserve.engine"):
+            record = logging.LogRecord(name, logging.ERROR, "", 0, "it is down", None, None)
+            if seldom.filter(record):
+                lines.append(name)
+    assert lines.count("opentelemetry.exporter") == lines.count("opentelemetry.sdk") == 1
+    assert lines.count("glmserve.engine") == 100
+
+
 def test_nothing_is_imported_when_it_is_off() -> None:
     code = (
         "import sys; import glmserve.cli.server, glmserve.api; "
@@ -164,3 +177,19 @@ def test_missing_packages_are_named() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
     assert "pip install 'glmserve[otel]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_BSP_SCHEDULE_DELAY", "-1"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "99999"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many"),
+    ],
+)
+def test_a_variable_that_the_sdk_refuses(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(OptionError, match=r"refuses a variable OTEL_\*: .+"):
+        trace_provider("http://127.0.0.1:1/v1/traces")

@@ -154,3 +154,12 @@ def test_a_file_of_another_version(calibration: Path, tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text(json.dumps(changed))
     with pytest.raises(OptionError, match=r"measured by glmserve 0\.0\.1"):
         read_calibration(tmp_path / "old.json")
+
+
+@pytest.mark.parametrize("curve", [[[], []], [[1, 2], [0.1]], [[2, 1], [0.1, 0.2]], [[1], ["a"]]])
+def test_a_file_that_was_damaged(calibration: Path, tmp_path: Path, curve: list[object]) -> None:
+    found = json.loads(calibration.read_text())
+    found["costs"]["decode"] = curve
+    (tmp_path / "damaged.json").write_text(json.dumps(found))
+    with pytest.raises(OptionError, match="no file of `glmserve bench calibrate`"):
+        read_calibration(tmp_path / "damaged.json")

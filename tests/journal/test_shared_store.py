@@ -147,9 +147,21 @@ def test_a_request_that_three_servers_died_of_is_given_up(open_store: Open) -> N
         die(before)
         adopted = store.adopt(time.time() + 60)
         found.append([e.id for e in adopted])
-        store.write(Batch(attempts=found[-1]))
+        store.write(Batch(attempts=[(number, 1) for number in found[-1]]))
     assert found == [[1], [1], [1], []]
     assert store.take(entry(1, is_stream=False), Claim.KEY) is None
+
+
+def test_a_request_that_found_no_room_is_not_given_up(open_store: Open) -> None:
+    store = open_store()
+    store.write(Batch([(entry(1, is_stream=False), b"")]))
+    for _ in range(5):
+        before, store = store, open_store()
+        die(before)
+        assert [e.id for e in store.adopt(time.time() + 60)] == [1]
+        store.write(Batch(attempts=[(1, 1)]))
+        left = [(1, Phase.RUNNING, time.time() + 60)]
+        store.write(Batch(phases=left, attempts=[(1, -1)]))
 
 
 def test_entries_expire(open_store: Open) -> None:

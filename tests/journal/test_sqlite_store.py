@@ -223,5 +223,5 @@ def test_a_request_that_four_servers_died_of_is_given_up(store: SqliteStore) -> 
     found = []
     for _ in range(5):
         found.append([e.id for e in store.recover(NOW, 60.0)])
-        store.write(Batch(attempts=[2]))
+        store.write(Batch(attempts=[(2, 1)]))
     assert found == [[1, 2], [1, 2], [1, 2], [1], [1]]

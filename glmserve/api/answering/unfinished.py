@@ -65,6 +65,7 @@ async def _finish(
     try:
         await answer(server, await _request(server, endpoint, entry, body))
     except (QueueFullError, NotReadyError):
+        registry.journal.take_back_attempt(entry)
         return False
     except (EngineDeadError, StreamTakenOverError, EntryBusyError):
         return True

@@ -85,10 +85,17 @@ def as_json(line: Line) -> str:
 
 
 def as_text(line: Line) -> str:
-    """The line for people: the main fields, then `name=value`."""
+    """The line for people: the main fields, then `name=value`, with quotes around several words."""
     fields = msgspec.to_builtins(line)
     main = [str(fields.pop(name)) for name in ("time", "method", "route", "status")]
-    return " ".join([*main, *(f"{name}={value}" for name, value in fields.items())])
+    return " ".join([*main, *(f"{name}={_word(str(value))}" for name, value in fields.items())])
+
+
+def _word(text: str) -> str:
+    """The text, as a JSON string if it is no single word."""
+    if text.isprintable() and not set(' "=') & set(text):
+        return text
+    return msgspec.json.encode(text).decode()
 
 
 FORMATS = {"json": as_json, "text": as_text}

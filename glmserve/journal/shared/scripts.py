@@ -82,9 +82,10 @@ local function holds(name, fence)
   table.insert(now and taken or gone, name)
   return false
 end
+local added = 0
 local function add(name, size)
   call('HINCRBY', P..'e:'..name, 'bytes', size)
-  call('INCRBY', P..'size', size)
+  added = added + size
 end
 for _, o in ipairs(ops.inserts) do
   local name, place, stream, key, orphan, size = unpack(o)
@@ -115,6 +116,7 @@ for _, o in ipairs(ops.deltas) do
     end
   end
 end
+call('INCRBY', P..'size', added)
 for _, o in ipairs(ops.ends) do
   local name, fence, phase, expires = unpack(o)
   if holds(name, fence) then
@@ -127,7 +129,7 @@ for _, o in ipairs(ops.ends) do
   end
 end
 for _, o in ipairs(ops.attempts) do
-  if holds(o[1], o[2]) then call('HINCRBY', P..'e:'..o[1], 'attempts', 1) end
+  if holds(o[1], o[2]) then call('HINCRBY', P..'e:'..o[1], 'attempts', o[3]) end
 end
 for _, o in ipairs(ops.deletes) do
   if call('HGET', P..'e:'..o[1], 'fence') == o[2] then delete(o[1]) end

@@ -238,7 +238,9 @@ class RedisStore:
             "inserts": inserts,
             "deltas": deltas,
             "ends": ends,
-            "attempts": [(held[i].name, held[i].fence) for i in batch.attempts if i in held],
+            "attempts": [
+                (held[i].name, held[i].fence, change) for i, change in batch.attempts if i in held
+            ],
             "deletes": [(held[i].name, held[i].fence) for i in batch.deletes if i in held],
             "refused": [(key_of(entry), entry.stream_id) for entry in batch.refused],
         }
