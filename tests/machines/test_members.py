@@ -42,8 +42,8 @@ from support.slow import slow
 from support.worker_on_thread import drain
 
 # In a process that had run most of the other tests before, compiled code crashed twice in one of
-# these (SIGSEGV, `test_a_number_that_is_taken`). By themselves they pass. The cause is not known, so
-# they are not among the tests that share such a process.
+# these (SIGSEGV, `test_a_number_that_is_taken`). By themselves they pass. The cause is not known,
+# so they are not among the tests that share such a process.
 pytestmark = pytest.mark.exhaustive
 
 KEY = b"secret"
