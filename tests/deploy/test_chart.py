@@ -26,7 +26,7 @@ FULL: dict[str, Any] = {
     "resources": {"requests": {"cpu": "4"}, "limits": {"memory": "16Gi"}},
     "serviceMonitor": {"enabled": True},
     "autoscaling": {"enabled": True},
-    "networkPolicy": {"enabled": True},
+    "networkPolicy": {"enabled": True, "egress": [{"ports": [{"port": 6379}]}]},
     "inferencePool": {"enabled": True, "endpointPicker": "picker"},
 }
 CASES: dict[str, dict[str, Any]] = {
@@ -166,11 +166,26 @@ def test_pods_that_share_a_journal_need_no_volumes() -> None:
         ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
         ({"inferencePool": {"enabled": True}}, "inferencePool.endpointPicker"),
         ({"group": {"size": 2}}, "group.keySecret"),
+        (
+            {"networkPolicy": {"enabled": True}, "journal": {"redis": "redis://valkey:6379/0"}},
+            "networkPolicy.egress",
+        ),
     ],
 )
 def test_wrong_values_are_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(Exception, match=re.escape(said)):
         documents(values)
+
+
+def test_pods_reach_what_the_values_name() -> None:
+    rule = {"to": [{"podSelector": {"matchLabels": {"app": "valkey"}}}], "ports": [{"port": 6379}]}
+    values = {
+        "networkPolicy": {"enabled": True, "egress": [rule]},
+        "journal": {"redis": "redis://valkey:6379/0"},
+    }
+    policy = documents(values)["NetworkPolicy"]
+    validate.validate(policy, "1.33", strict=True)
+    assert rule in policy["spec"]["egress"]
 
 
 def test_the_schema_knows_every_value() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glmserve.api.answering.caller import ANONYMOUS, Caller
@@ -54,6 +54,7 @@ class AccessMiddleware:
     def __init__(self, app: ASGIApp, observers: Sequence[AccessObserver]) -> None:
         self._app = app
         self._observers = observers
+        self._routes = Routes()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,28 +71,41 @@ class AccessMiddleware:
         try:
             await self._app(scope, receive, watched_send)
         finally:
-            _complete(record, scope)
+            self._complete(record, scope)
             for observe in self._observers:
                 observe(record)
 
+    def _complete(self, record: AccessRecord, scope: Scope) -> None:
+        state: Mapping[str, Any] = scope["state"]
+        caller: Caller = state.get("caller", ANONYMOUS)
+        record.seconds = time.perf_counter() - record.start
+        record.tenant = caller.tenant.name
+        record.request_id = state.get("request_id", "")
+        record.route = self._routes.route_of(scope)
 
-def _complete(record: AccessRecord, scope: Scope) -> None:
-    state: Mapping[str, Any] = scope["state"]
-    caller: Caller = state.get("caller", ANONYMOUS)
-    record.seconds = time.perf_counter() - record.start
-    record.tenant = caller.tenant.name
-    record.request_id = state.get("request_id", "")
-    record.route = _route_of(scope)
 
+class Routes:
+    """The application's paths, read once."""
 
-def _route_of(scope: Scope) -> str:
-    """The path of the route, whether or not a handler was reached."""
-    routes = [route for route in scope["app"].routes if isinstance(route, Route)]
-    path, endpoint = scope["path"], scope.get("endpoint")
-    for route in routes:
-        if path == route.path or (scope.get("path_params") and endpoint is route.endpoint):
-            return route.path
-    return UNKNOWN_ROUTE
+    def __init__(self) -> None:
+        self._plain: frozenset[str] = frozenset()
+        """Paths without parameters."""
+        self._by_endpoint: dict[object, str] = {}
+        """Paths with parameters."""
+
+    def route_of(self, scope: Scope) -> str:
+        """The path of the request's route, whether or not a handler was reached."""
+        if not self._plain:
+            self._read(scope["app"].routes)
+        path: str = scope["path"]
+        if path in self._plain:
+            return path
+        return self._by_endpoint.get(scope.get("endpoint"), UNKNOWN_ROUTE)
+
+    def _read(self, routes: Sequence[BaseRoute]) -> None:
+        found = [route for route in routes if isinstance(route, Route)]
+        self._plain = frozenset(route.path for route in found if not route.param_convertors)
+        self._by_endpoint = {r.endpoint: r.path for r in found if r.param_convertors}
 
 
 def record_of(scope: Scope) -> AccessRecord | None:

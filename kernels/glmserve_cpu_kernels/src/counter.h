@@ -12,7 +12,7 @@
 
 namespace glm {
 
-// It may wrap around; those who wait are less than 2^31 behind.
+// It may wrap around; waiting ranks are less than 2^31 behind.
 struct alignas(64) Counter {
   std::atomic<uint32_t> value;
 
