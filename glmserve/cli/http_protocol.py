@@ -35,6 +35,7 @@ _HEALTH = b"/health"
 _WEBSOCKET_PATH = b"/responses"
 """The end of the paths with WebSockets, whatever prefix they have."""
 _TOO_MANY = "this server has too many connections; try again in a moment"
+_ENDING = "this server is shutting down; try another, or later"
 _ONE_YEAR = 365 * 24 * 3600.0
 
 
@@ -156,7 +157,10 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(400, "this server speaks HTTP/1.1 and HTTP/1.0")
             return
         if self._bytes.found_upgrade and self._offers_websocket():
-            self._is_upgraded = True
+            if self._is_last:
+                self._refuse(503, _ENDING)
+            else:
+                self._is_upgraded = True
             return
         self._body_begin, self._num_body_bytes = self.loop.time(), 0
         length = dict(self.headers).get(b"content-length")

@@ -16,6 +16,10 @@ from support.server_process import ServerProcess, worker_of
 from support.slow import slow
 
 Answer = asyncio.Task[httpx.Response]
+HANDSHAKE = (
+    b"GET /v1/responses HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 BODY = {"model": "glm-tiny", "prompt": "x", "max_tokens": 100, "ignore_eos": True}
 
 
@@ -69,13 +73,15 @@ async def test_a_second_signal_ends_what_runs(number: signal.Signals) -> None:
 
 
 def test_a_connection_that_was_just_made_is_answered() -> None:
-    """Its client could not know that the server ends. Another one never sends anything."""
+    """Its client could not know that the server ends. A WebSocket is not begun, and a client that
+    sends nothing holds up nothing."""
     with ServerProcess("--device", "null") as server:
         with (
             socket.create_connection(server.address) as client,
+            socket.create_connection(server.address) as talker,
             socket.create_connection(server.address) as silent,
         ):
-            httpx.get(f"{server.url}/health/live")  # both are accepted: they came before
+            httpx.get(f"{server.url}/health/live")  # all are accepted: they came before
             os.kill(server.pid, signal.SIGTERM)
             with pytest.raises(httpx.ConnectError):
                 while httpx.get(f"{server.url}/health/live"):
@@ -85,6 +91,9 @@ def test_a_connection_that_was_just_made_is_answered() -> None:
             answer = b"".join(iter(lambda: client.recv(4096), b""))
             assert answer.startswith(b"HTTP/1.1 200")
             assert b"connection: close" in answer.lower()
+            talker.settimeout(30)
+            talker.sendall(HANDSHAKE)
+            assert talker.recv(4096).startswith(b"HTTP/1.1 503")
             silent.settimeout(30)
             assert silent.recv(100) == b""
         assert server.wait() == 0
