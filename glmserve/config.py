@@ -166,6 +166,11 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Maximum number of sequences in one step."""
     max_step_tokens: int | None = None
     """Maximum number of new tokens in one step; None lets the device choose."""
+    max_adapters: int = 0
+    """Adapters that are loaded at the same time; 0: the server has none. A device without support
+    refuses before it loads."""
+    max_lora_rank: int = 64
+    """Largest rank of a LoRA adapter."""
     drafts: bool = False
     """Whether steps may contain drafts. A device without support refuses before it loads."""
     block_size: int | None = None

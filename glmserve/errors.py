@@ -4,6 +4,7 @@ GlmserveError                      500 server_error
 ├── InvalidRequestError            400 invalid_request_error
 │   └── ContextLengthError         400 context_length_exceeded
 │       └── TextLengthError        the same, of a text that was not tokenised
+├── AdapterError                   400 adapter_refused; of --adapter: one line, exit code 1
 ├── AuthenticationError            401 invalid_api_key
 ├── AdminDisabledError             403 admin_disabled
 ├── ModelNotFoundError             404 model_not_found
@@ -164,6 +165,14 @@ class TextLengthError(ContextLengthError):
             self.max_context,
             names.get(self.source, self.source),
         )
+
+
+class AdapterError(GlmserveError):
+    """An adapter cannot be read, or does not fit the model; the message says why."""
+
+    http_status = 400
+    error_type = "invalid_request_error"
+    code = "adapter_refused"
 
 
 class AuthenticationError(GlmserveError):

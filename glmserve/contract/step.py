@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.prompt_layout import PromptLayout, PromptMarks
 from glmserve.contract.sampling import Sampling
 
@@ -182,6 +183,8 @@ class RunnerLimits(msgspec.Struct, frozen=True):
     False then. None: prompts have no layout."""
     max_drafts: int = 0
     """Drafts in one step; 0: the runner does not support them."""
+    max_adapters: int = 0
+    """Adapters that are loaded at the same time. More than 0: the runner is an AdapterRunner."""
 
     @property
     def token_capacity(self) -> int:

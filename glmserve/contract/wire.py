@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from glmserve.config import LoadProgress, RunnerConfig
+from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.step import RunnerInfo, StepInput, StepOutput, TokenMasks
 
 _HEADER = struct.Struct("<I")
@@ -43,16 +44,36 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
     exit_code: int
 
 
+class LoadAdapter(msgspec.Struct, frozen=True, array_like=True, tag="load_adapter"):
+    """Load an adapter beside the steps, and answer with AdapterLoaded."""
+
+    source: AdapterSource
+
+
+class RemoveAdapter(msgspec.Struct, frozen=True, array_like=True, tag="remove_adapter"):
+    """Free an adapter after the steps that were sent before this message."""
+
+    adapter_id: int
+
+
+class AdapterLoaded(msgspec.Struct, frozen=True, array_like=True, tag="adapter_loaded"):
+    """Steps may use the adapter from now on; or it was refused."""
+
+    adapter_id: int
+    error: str = ""
+    """Why the adapter was refused; empty: it is loaded."""
+
+
 RANK_LOST = 3
 """Exit code of a worker that misses another rank of its group."""
 
-ExecutorMessage = StepInput | TokenMasks
+ExecutorMessage = StepInput | TokenMasks | LoadAdapter | RemoveAdapter
 """A StepInput with constrained tokens is followed by its TokenMasks, or by the next StepInput and
 then its TokenMasks."""
 
 decode_executor_message = msgspec.msgpack.Decoder(ExecutorMessage).decode
 
-WorkerMessage = Loading | Ready | Failed | StepOutput
+WorkerMessage = Loading | Ready | Failed | StepOutput | AdapterLoaded
 
 decode_worker_message = msgspec.msgpack.Decoder(WorkerMessage).decode
 
