@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,7 @@ from glmserve.errors import StartupError
 from support.adapters import AdapterRunner, expected_with, with_adapters, write_adapter
 from support.fake_server import client_of, serve, tenants
 from support.fakes import LIMITS, expected_output
-from support.redis_server import RedisServer
-from support.resuming import last
+from support.resuming import last, post
 from support.streaming import open_stream, texts_of
 from support.worker_on_thread import WorkerOnThread
 
@@ -111,7 +111,7 @@ async def test_models_and_unknown_ones(tmp_path: Path) -> None:
     served = config(tmp_path, named)
     async with serve(AdapterRunner(), config=served) as app, client_of(app) as client:
         models = (await client.get("/v1/models")).json()["data"]
-        assert [(m["id"], m["root"], m["parent"]) for m in models] == [
+        assert [(m["id"], m["root"], m.get("parent")) for m in models] == [
             ("fake", "fake", None),
             ("in dir", "in dir", "fake"),
             ("org/named", "x", "fake"),
@@ -157,31 +157,31 @@ async def test_vllms_routes(tmp_path: Path) -> None:
     load, unload = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"
     async with serve(AdapterRunner(), config=config(tmp_path)) as app, client_of(app) as client:
 
-        async def post(path: str, **fields: Any) -> httpx.Response:
+        async def ask(path: str, **fields: Any) -> httpx.Response:
             return await client.post(path, json=fields, headers=KEY)
 
-        loaded = await post(load, lora_name="sql", lora_path="one", is_3d_lora_weight=False)
+        loaded = await ask(load, lora_name="sql", lora_path="one", is_3d_lora_weight=False)
         assert (loaded.status_code, loaded.text) == (
             200,
             "Success: LoRA adapter 'sql' added successfully.",
         )
         assert await complete(client, "sql") == text_with(folder)
-        twice = await post(load, lora_name="sql", lora_path="one")
+        twice = await ask(load, lora_name="sql", lora_path="one")
         assert twice.status_code == 400
         assert "load_inplace" in twice.json()["error"]["message"]
         write_adapter(folder, "2")
-        replaced = await post(load, lora_name="sql", lora_path=str(folder), load_inplace=True)
+        replaced = await ask(load, lora_name="sql", lora_path=str(folder), load_inplace=True)
         assert replaced.status_code == 200
         assert await complete(client, "sql") == text_with(folder)
-        model = await post(load, lora_name="fake", lora_path=str(folder))
+        model = await ask(load, lora_name="fake", lora_path=str(folder))
         assert (model.status_code, model.json()["error"]["param"]) == (400, "lora_name")
-        nowhere = await post(load, lora_name="x", lora_path=str(tmp_path / "nowhere"))
+        nowhere = await ask(load, lora_name="x", lora_path=str(tmp_path / "nowhere"))
         assert (nowhere.status_code, nowhere.json()["error"]["code"]) == (400, "adapter_refused")
-        assert (await post(unload, lora_name="sql", lora_int_id=99)).status_code == 400
-        removed = await post(unload, lora_name="sql")
+        assert (await ask(unload, lora_name="sql", lora_int_id=99)).status_code == 400
+        removed = await ask(unload, lora_name="sql")
         assert removed.text == "Success: LoRA adapter 'sql' removed successfully."
-        assert (await post(unload, lora_name="sql")).status_code == 404
-        assert (await post(load, lora_name="", lora_path="x")).status_code == 400
+        assert (await ask(unload, lora_name="sql")).status_code == 404
+        assert (await ask(load, lora_name="", lora_path="x")).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ async def test_a_server_without_room_says_how_to_get_some(tmp_path: Path) -> Non
         refused = await client.post("/admin/adapters", json=wanted, headers=KEY)
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "adapter_refused")
         assert "--max-adapters" in refused.json()["error"]["message"]
-        assert "adapter" not in (await client.get("/metrics")).text
+        assert "glmserve_adapter" not in (await client.get("/metrics")).text
 
 
 async def test_an_adapter_of_the_command_line_that_is_refused_ends_the_start(
@@ -326,6 +326,7 @@ async def test_requests_that_wait_for_a_place_obey_the_limits_of_the_queue(tmp_p
     for name in ("one", "two"):
         write_adapter(tmp_path / name, name)
     runner = AdapterRunner(with_adapters(1))
+    gate = threading.Event()
     scheduler = SchedulerConfig(queue_timeout=0.2)
     async with (
         serve(runner, scheduler, config(tmp_path)) as app,
@@ -333,8 +334,15 @@ async def test_requests_that_wait_for_a_place_obey_the_limits_of_the_queue(tmp_p
         open_stream(app, TEXT, body("one", 100, stream=True)) as stream,
     ):
         await stream.event()
+        runner.gate = gate
         late = await client.post(TEXT, json=body("two"))
         assert (late.status_code, late.json()["error"]["code"]) == (503, "queue_timeout")
+        waiting = asyncio.create_task(client.post(TEXT, json=body("two")))
+        while not any(app.state.context.engine.adapters.waiting()):
+            await asyncio.sleep(0)
+        await client.post("/admin/drain", headers=KEY)
+        assert (await waiting).json()["error"]["code"] == "not_ready"
+        gate.set()
 
 
 @pytest.mark.parametrize("key", [None, "k"])
@@ -365,10 +373,9 @@ async def test_an_answer_never_goes_on_with_another_content(
 
 
 async def refused(app: Starlette, wanted: dict[str, Any], headers: dict[str, str]) -> None:
-    async with client_of(app) as client:
-        answer = await client.post(TEXT, json=wanted, headers=headers)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "adapter_changed")
-        assert "'one'" in answer.json()["error"]["message"]
+    answer = await post(app, wanted, **headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "adapter_changed")
+    assert "'one'" in answer.json()["error"]["message"]
 
 
 async def test_another_request_under_the_same_key_is_called_that(tmp_path: Path) -> None:
@@ -410,8 +417,7 @@ async def test_the_next_server_finishes_what_has_its_adapter(
 ) -> None:
     place: Path | RedisAddress = tmp_path / "journal"
     if is_shared:
-        redis: RedisServer = request.getfixturevalue("redis_server")
-        place = redis.address
+        place = request.getfixturevalue("redis_address")
     folders = [write_adapter(tmp_path / "dir" / name, name) for name in ("same", "changed")]
     served = config(tmp_path / "dir")
     async with (

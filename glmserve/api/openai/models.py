@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -31,9 +31,9 @@ class Model(msgspec.Struct, kw_only=True):
             "of its folder."
         ),
     ]
-    parent: Annotated[str | None, Meta(description="Of an adapter: the model that it changes.")] = (
-        None
-    )
+    parent: Annotated[
+        str | UnsetType, Meta(description="Of an adapter alone: the model that it changes.")
+    ] = UNSET
     max_model_len: MaxModelLen
 
 
