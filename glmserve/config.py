@@ -319,6 +319,25 @@ class JournalConfig:
     """Maximum size of what is kept."""
 
 
+class NamedAdapter(NamedTuple):
+    """An adapter as the operator names it."""
+
+    name: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Options of adapters."""
+
+    named: tuple[NamedAdapter, ...] = ()
+    """They are loaded before the server is ready."""
+    directory: Path | None = None
+    """Folder of adapters: each of its subfolders that holds one is found by its name."""
+    max_lora_rank: int = 64
+    """Largest rank of a LoRA adapter."""
+
+
 @dataclass(frozen=True)
 class ServerConfig:
     """Options of the HTTP layer."""
@@ -359,6 +378,7 @@ class ServerConfig:
     """Form of the lines about answered requests; None: there are none."""
     otlp_traces_endpoint: str | None = None
     """URL that OpenTelemetry's spans are sent to; None: there are none."""
+    adapters: AdapterConfig = AdapterConfig()
     metrics_compat: Literal["vllm"] | None = None
     """The server under whose names /metrics shows the metrics as well."""
 

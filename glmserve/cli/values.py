@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from glmserve.capacity.lengths import Length, parse_length
+from glmserve.config import NamedAdapter
 from glmserve.model_config.names import CACHE_PREFIX
 
 _LARGEST = 2**63
@@ -155,6 +156,18 @@ def priority(text: str) -> int:
     if not -_LARGEST_COUNT <= value <= _LARGEST_COUNT:
         raise argparse.ArgumentTypeError(f"{text} is out of range")
     return value
+
+
+def named_adapter(text: str) -> NamedAdapter:
+    """NAME=PATH of an adapter. The path may contain further equals signs."""
+    name, equals, path = text.partition("=")
+    if not equals or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not written like NAME=PATH")
+    if not name.isprintable() or not name.strip() or "," in name or len(name) > 200:
+        raise argparse.ArgumentTypeError(
+            f"{name!r} is no name: 1 to 200 printable characters, no comma"
+        )
+    return NamedAdapter(non_empty(name), Path(path))
 
 
 def num_bytes(text: str) -> int:

@@ -48,7 +48,8 @@ class NullDevice:
 
 
 class NullRunner:
-    """Chooses each token by a function of the previous token, the position and the adapter."""
+    """Chooses each token by a function of the previous token, the position and the adapter's
+    content."""
 
     def __init__(self, config: RunnerConfig) -> None:
         model = read_model_config(
@@ -72,7 +73,7 @@ class NullRunner:
             max_drafts=_MAX_DRAFTS,
             max_adapters=config.max_adapters,
         )
-        self._adapters: dict[int, int] = {NO_ADAPTER: 0}  # by id, a number of the content
+        self._adapters = {NO_ADAPTER: 0}  # by id: a number for the content
         self._chosen: dict[int, int] = {}  # by request id, in the last step
         self.info = RunnerInfo(limits, "null (no model)", "none", 0, 0, 0)
 
@@ -94,11 +95,11 @@ class NullRunner:
         )
 
     def read_adapter(self, source: AdapterSource) -> Callable[[], None]:
-        """See AdapterRunner. The weights are hashed and not read."""
-        found = digest(Path(source.folder))
-        if found != source.digest:
+        """See AdapterRunner. Any adapter fits."""
+        content = digest(Path(source.folder))
+        if content != source.digest:
             raise AdapterError(f"{source.folder}: has changed since it was named; load it anew")
-        return partial(self._adapters.__setitem__, source.id, int(found[:8], 16))
+        return partial(self._adapters.__setitem__, source.id, int(content[:8], 16))
 
     def remove_adapter(self, adapter_id: int) -> None:
         """See AdapterRunner."""
@@ -112,14 +113,14 @@ class NullRunner:
         first = len(sequence.token_ids) - len(sequence.sampling_inputs)
         adapter = self._adapters[sequence.adapter_id]
         return [
-            self._next_token(sequence.request_id, token, sequence.start + first + i + 1, adapter)
+            self._next_token(sequence.request_id, token, sequence.start + first + i + 1 + adapter)
             for i, token in enumerate(sequence.token_ids[first:])
         ]
 
-    def _next_token(self, request_id: int, last: int, position: int, adapter: int) -> int:
+    def _next_token(self, request_id: int, last: int, position: int) -> int:
         if last == PLACEHOLDER_TOKEN_ID:
             last = self._chosen[request_id]
-        return (last * 31 + position * 7 + 11 + adapter) % self._vocab_size
+        return (last * 31 + position * 7 + 11) % self._vocab_size
 
 
 def _first_allowed(mask: bytes, token_id: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import cast
+from typing import Any, cast
 
 from glmserve.config import ReportProgress
 from glmserve.contract.adapter import AdapterSource
@@ -107,9 +107,10 @@ class WorkerConnection(asyncio.Protocol):
         self.lost.set()
         if not self.ready.done():
             self.ready.set_exception(WorkerLostError())
-        for waiting in (*self._outputs, *self._adapters.values()):
-            if not waiting.done():
-                waiting.set_exception(WorkerLostError())
+        waiting: list[asyncio.Future[Any]] = [*self._outputs, *self._adapters.values()]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(WorkerLostError())
 
     def _message_received(self, body: bytes) -> None:
         match decode_worker_message(body):

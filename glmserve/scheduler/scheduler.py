@@ -19,6 +19,8 @@ known token, so with drafts no step is planned ahead.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from glmserve.cache import BlockManager
@@ -91,6 +93,7 @@ class Scheduler:
         self._waiting = self._planner.waiting
         self._running = self._planner.running
         self._shared_prefill = SharedPrefillQueue()  # followers, not queued before their prompt is
+        self._unready: set[int] = set()  # ids of requests whose adapter is not loaded
         self._speculation = Speculation(config.speculative_tokens, limits.max_drafts)
         self._crash_tracker = CrashTracker()
         self._output_processor = OutputProcessor(
@@ -112,7 +115,7 @@ class Scheduler:
         """Current gauges and counters."""
         return SchedulerStats(
             running=len(self._running),
-            waiting=len(self._waiting) + len(self._shared_prefill),
+            waiting=len(self._waiting) + len(self._shared_prefill) + len(self._unready),
             used_blocks=self._blocks.pool.num_used,
             preemptions=self._planner.num_preemptions,
             prefix_queries=self._planner.num_prefix_queries,
@@ -142,8 +145,11 @@ class Scheduler:
             if item.samples and item.request.constraint is not None
         ]
 
-    def add(self, *requests: Request) -> None:
+    def add(self, *requests: Request, is_ready: bool = True) -> None:
         """Queue requests of one tenant with the same prompt. The first computes it for all.
+
+        Args:
+            is_ready: False: `release` follows when their adapter is loaded. They count as waiting.
 
         Raises:
             InvalidRequestError: the prompt is empty or its marks are misplaced, or there are more
@@ -158,7 +164,22 @@ class Scheduler:
             self._check_queue(requests[0].tenant, len(requests))
         for request in requests:
             self._shares.enter(request)
-        self._queue_group(list(requests))
+        if is_ready:
+            self._queue_group(list(requests))
+            return
+        for request in requests:
+            request.status = RequestStatus.HELD
+            self._unready.add(request.id)
+
+    def release(self, requests: Sequence[Request]) -> None:
+        """The adapter of these requests is loaded. Those that wait for it are queued, as one group
+        if they have the same prompt."""
+        ready = [request for request in requests if request.id in self._unready]
+        for request in ready:
+            self._unready.remove(request.id)
+            request.status = RequestStatus.WAITING
+        for _, group in groupby(ready, key=lambda request: id(request.prompt_ids)):
+            self._queue_group(list(group))
 
     def abort(self, request: Request, status: RequestStatus) -> None:
         """End a request with the given finished status, unless it has already ended."""
@@ -169,7 +190,10 @@ class Scheduler:
             self._blocks.free(request)
         elif request.status is not RequestStatus.HELD:
             self._waiting.discard(request)
-        self._shared_prefill.uncount(request)
+        if request.id in self._unready:
+            self._unready.remove(request.id)
+        else:
+            self._shared_prefill.uncount(request)
         request.status = status
         self._shares.leave(request)
         self._speculation.forget(request)

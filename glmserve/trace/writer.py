@@ -125,8 +125,7 @@ class TracingExecutor:
 
     async def load_adapter(self, source: AdapterSource) -> None:
         await self._executor.load_adapter(source)
-        folder = escaped(source.folder)
-        self._writer.add(LoadAdapter(msgspec.structs.replace(source, folder=folder)))
+        self._writer.add(LoadAdapter(source))
 
     def remove_adapter(self, adapter_id: int) -> None:
         self._writer.add(RemoveAdapter(adapter_id))

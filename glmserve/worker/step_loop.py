@@ -73,8 +73,9 @@ class _Inbox:
         if self._early:
             return self._early.popleft()
         if self._loader.is_reading:
-            ready, _, _ = select.select([self._connection, self._loader], [], [])
-            if self._connection not in ready:
+            incoming = self._connection.fileno()
+            ready, _, _ = select.select([incoming, self._loader.fileno()], [], [])
+            if incoming not in ready:
                 return _AdapterRead()
         return self._receive()
 

@@ -16,6 +16,7 @@ from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest, Stri
 from glmserve.api.protocol.accepted.chat import TEMPLATE_ARGUMENTS
 from glmserve.api.protocol.accepted.fields import AcceptedField, hint
 from glmserve.api.protocol.accepted.generation import GENERATION
+from glmserve.api.protocol.adapters import LoadLoraAdapterRequest
 from glmserve.api.protocol.base import accepted_fields
 from glmserve.api.protocol.embeddings import EmbeddingRequest
 from glmserve.api.tokenizer.tokens import TokenizeRequest
@@ -46,6 +47,7 @@ _APIS: dict[str, type[StrictModel]] = {
     "Messages": MessagesRequest,
     "Embeddings": EmbeddingRequest,
     "Tokenize": TokenizeRequest,
+    "Loading of adapters": LoadLoraAdapterRequest,
 }
 
 

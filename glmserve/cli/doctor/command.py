@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from glmserve.cli.group.group import read_group
 from glmserve.cli.options import (
+    add_adapter_options,
     add_device_options,
     add_machine_options,
     add_model_options,
@@ -36,6 +37,7 @@ def add_command(commands: Commands) -> None:
     )
     parser.set_defaults(run=partial(run, parser))
     add_model_options(parser, positional=True)
+    add_adapter_options(parser)
     add_device_options(parser)
     add_scheduling_options(parser)
     add_machine_options(parser)
