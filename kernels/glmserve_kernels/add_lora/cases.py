@@ -69,7 +69,11 @@ def _served(name: str, rows: int, adapters: int, outputs: int, width: int, rank:
         name,
         partial(_make, slots=slots, ranks=[rank] * adapters, outputs=outputs, width=width),
         dtypes=(torch.bfloat16, torch.float16),
-        expects={"sm_80": ("HMMA",), "sm_90": ("HMMA",), "gfx942": ("MFMA",)},
+        expects={
+            "sm_80": ("HMMA", "LDGSTS128"),
+            "sm_90": ("HMMA", "LDGSTS128"),
+            "gfx942": ("MFMA", "LOAD128"),
+        },
     )
 
 
