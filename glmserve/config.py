@@ -42,8 +42,8 @@ class ConversionConfig:
     """Folder with config.json and weights, or one weights file with config.json beside it."""
     target: str
     """Folder to write; must be empty or not exist."""
-    bits: WeightBits
-    """Bits of the layers' linear weights."""
+    bits: WeightBits | None
+    """Bits of the layers' linear weights; None: they keep their dtype."""
     group_size: int | None
     """Number of columns that share a scale; None: whole rows."""
     layout: CheckpointLayout = "official"
@@ -52,6 +52,8 @@ class ConversionConfig:
     calibration: int | None = None
     """Descriptor of a file with token ids, native int32: a text that shows the ranges of
     activations. None: they are rounded row by row."""
+    merge_adapter: str | None = None
+    """Folder of a LoRA adapter that is merged into the weights first."""
 
     @property
     def partial(self) -> str:

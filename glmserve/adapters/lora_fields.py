@@ -1,6 +1,6 @@
 """Reads adapter_config.json of a LoRA adapter. Each field is honoured, neutral, or refused by name.
 
-The fields are those of PEFT 0.2 to 0.20 and of programs that add their own: LLaMA-Factory, ms-swift.
+The fields are those of PEFT 0.2 to 0.21, and of programs that add their own, such as ms-swift.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ NEUTRAL = frozenset(
 """Fields that change no answer."""
 
 _REFUSED = {
-    "modules_to_save": "whole modules of the model were trained; merge the adapter into its model",
-    "trainable_token_indices": "rows of the embedding were trained; merge the adapter into its model",
+    "modules_to_save": "whole modules of the model were trained beside it, which is not served",
+    "trainable_token_indices": "rows of the embedding were trained beside it, which is not served",
     "target_parameters": "LoRA of single parameters is not served",
     "layer_replication": "the adapter is for a model with repeated layers",
     "enable_lora": "LoRA of parts of a module (PEFT 0.2) is not served",
@@ -38,6 +38,7 @@ _REFUSED = {
     "use_bdlora": "block-diagonal LoRA is not served",
     "use_qa_lora": "QA-LoRA is not served",
     "monteclora_config": "MonteCLoRA is not served",
+    "kasa_config": "KaSA is not served",
     "arrow_config": "Arrow routing of several adapters is not served",
     "model_key_mapping": "renamed modules are not served",
 }
@@ -87,8 +88,8 @@ def _check_start(reader: ConfigReader) -> None:
     if reader.value(field) not in _STARTS:
         raise reader.refuse(
             field,
-            "this start of training changes the model's own weights; save the adapter as plain LoRA "
-            "(PEFT: save_pretrained with path_initial_model_for_weight_conversion)",
+            "this start of training changes the model's own weights; save the adapter as plain "
+            "LoRA (PEFT: save_pretrained with path_initial_model_for_weight_conversion)",
         )
 
 

@@ -11,8 +11,7 @@ from glmserve.model_config.reader import ConfigReader
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixAdapterConfig:
-    """A prefix that PEFT (kind "prefix-tuning") or the publisher's own code (kind "p-tuning-v2") has
-    trained."""
+    """A prefix that PEFT ("prefix-tuning") or the publisher's code ("p-tuning-v2") has trained."""
 
     folder: Path
     kind: Literal["prefix-tuning", "p-tuning-v2"]

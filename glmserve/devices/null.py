@@ -38,6 +38,7 @@ class NullDevice:
     """Always available."""
 
     name = "null"
+    serves_adapters = True
 
     def probe(self) -> DeviceInfo:
         return DeviceInfo(True, "needs nothing")

@@ -42,6 +42,8 @@ class Batch:
 
     rotary_positions: Int64Array | None = None
     """[2, T]: see PromptLayout. None: the rotary positions are `positions`."""
+    adapter_slots: Int64Array | None = None
+    """[T]: slot of the token's adapter, or NO_SLOT. None: no token has an adapter."""
     placeholders: tuple[tuple[int, int], ...] = ()
     """(row, request id) of tokens that the step before chooses. Their input_ids are
     PLACEHOLDER_TOKEN_ID."""

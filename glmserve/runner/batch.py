@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.step import PLACEHOLDER_TOKEN_ID, ScheduledSequence, StepInput
+from glmserve.ops.adapters.rows import NO_SLOT
 from glmserve.ops.batch import Batch, Int64Array
 
+NO_SLOTS: Mapping[int, int] = {NO_ADAPTER: NO_SLOT}
+"""Slots by adapter id where there are no adapters."""
 
-def build_batch(step: StepInput, block_size: int) -> Batch:
+
+def build_batch(
+    step: StepInput, block_size: int, adapter_slots: Mapping[int, int] = NO_SLOTS
+) -> Batch:
     """The tokens of all sequences of a step, one sequence after the other.
 
     Python time is spent per sequence, not per token; only token ids are copied one by one.
+
+    Args:
+        adapter_slots: adapter id to slot; NO_ADAPTER to NO_SLOT.
+
+    Raises:
+        KeyError: a sequence has an adapter that is not loaded.
     """
     order = _order(step.sequences)
     sequences = [step.sequences[i] for i in order]
@@ -37,6 +52,7 @@ def build_batch(step: StepInput, block_size: int) -> Batch:
         num_decodes=int((counts == 1).sum()),
         output_rows=_output_rows(step.sequences, order, query_start),
         rotary_positions=rotary_positions,
+        adapter_slots=_adapter_slots(sequences, owners, adapter_slots),
         placeholders=tuple(
             (row, sequences[owners[row]].request_id)
             for row in np.flatnonzero(input_ids == PLACEHOLDER_TOKEN_ID).tolist()
@@ -57,6 +73,16 @@ def _block_tables(sequences: list[ScheduledSequence]) -> Int64Array:
     for row, sequence in zip(tables, sequences, strict=True):
         row[: len(sequence.block_table) // 4] = np.frombuffer(sequence.block_table, dtype=np.int32)
     return tables
+
+
+def _adapter_slots(
+    sequences: list[ScheduledSequence], owners: Int64Array, slots: Mapping[int, int]
+) -> Int64Array | None:
+    """`adapter_slots` of Batch."""
+    if all(s.adapter_id == NO_ADAPTER for s in sequences):
+        return None
+    found: Int64Array = np.array([slots[s.adapter_id] for s in sequences], dtype=np.int64)[owners]
+    return found
 
 
 def _lay_out(

@@ -6,14 +6,17 @@ step and delay the first token of a new request by up to one step.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
 
+import msgspec
 import torch
 from torch import Tensor
 
 from glmserve.config import Quantization, ReportProgress, RunnerConfig
+from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.step import (
     MaskSource,
     RunnerInfo,
@@ -36,6 +39,7 @@ from glmserve.ops.attention.slot_cache import SlotBackend
 from glmserve.ops.base import AnyOps, Ops
 from glmserve.ops.collectives import ALONE, Collectives
 from glmserve.ops.inputs import upload
+from glmserve.runner.adapters import Adapters, make_adapters, required, room_of, slots_of
 from glmserve.runner.answers import StepAnswers
 from glmserve.runner.batch import build_batch
 from glmserve.runner.dtypes import dtype_name
@@ -67,6 +71,7 @@ class TorchRunner(Generic[Cache, Plan]):
         caches: the KV cache of each layer.
         vocab_limit: ids from here on are never chosen; None: no limit.
         never_sampled: int64 [n], further ids that are never chosen.
+        adapters: None: the runner has none.
     """
 
     def __init__(
@@ -77,8 +82,10 @@ class TorchRunner(Generic[Cache, Plan]):
         vocab_limit: int | None,
         never_sampled: Tensor,
         info: RunnerInfo,
+        adapters: Adapters | None = None,
     ) -> None:
         self.info = info
+        self._adapters = adapters
         self._model: Model[Cache, Plan] | None = model
         self._caches = caches
         self._ops = ops
@@ -93,9 +100,9 @@ class TorchRunner(Generic[Cache, Plan]):
         """
         if self._model is None:
             raise RuntimeError("the runner is closed")
-        model, attention = self._model, self._ops.attention
-        batch = build_batch(step, self.info.limits.block_size)
-        hidden = model.forward(upload(batch, attention, self._caches[0]), self._caches)  # [O, H]
+        model, slots = self._model, slots_of(self._adapters)
+        batch = build_batch(step, self.info.limits.block_size, slots)
+        hidden = model.forward(upload(batch, self._ops, self._caches[0]), self._caches)  # [O, H]
         if hidden is None:
             return StepOutput(step.step_id, [])  # a later stage answers
         num_sampled = sum(len(sequence.sampling_inputs) for sequence in step.sequences)
@@ -106,11 +113,20 @@ class TorchRunner(Generic[Cache, Plan]):
     def inspect(self, step: StepInput, observe: Observer) -> None:
         """See InspectableRunner."""
         block_size = self.info.limits.block_size
-        inspect_model(self._model, self._caches, self._ops.attention, step, block_size, observe)
+        inspect_model(self._model, self._caches, self._ops, step, block_size, observe)
+
+    def read_adapter(self, source: AdapterSource) -> Callable[[], None]:
+        """See AdapterRunner."""
+        return required(self._adapters).read(source)
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        """See AdapterRunner."""
+        required(self._adapters).remove(adapter_id)
 
     def close(self) -> None:
         """Free weights and cache."""
         self._model = None
+        self._adapters = None
         self._caches = []
 
 
@@ -130,10 +146,11 @@ def load_torch_runner(
         CheckpointError: the weights cannot be read or do not fit config.json.
         OptionError: the model cannot be cut into so many parts.
     """
-    own, ops = local_config(model_config, target.part), target.ops
+    own, ops, room = local_config(model_config, target.part), target.ops, room_of(config)
+    limits = msgspec.structs.replace(limits, max_adapters=config.max_adapters)
     with torch.inference_mode():
         parameters = make_parameters(config, model_config, target, progress)
-        model = build_model(own, parameters, ops, limits.max_context, target.collectives)
+        model = build_model(own, parameters, ops, limits.max_context, target.collectives, room)
         caches = allocate_caches(model_config, target, limits.num_blocks)
     token_bytes = own.num_layers * ops.attention.token_bytes(own.head_dim)
     info = RunnerInfo(
@@ -146,7 +163,8 @@ def load_torch_runner(
         layers=target.part.ends,
     )
     never_sampled = torch.tensor(config.never_sampled, dtype=torch.int64, device=target.device)
-    return TorchRunner(model, caches, target.ops, config.vocab_limit, never_sampled, info)
+    adapters = make_adapters(model, model_config, target.part, room, target.dtype)
+    return TorchRunner(model, caches, ops, config.vocab_limit, never_sampled, info, adapters)
 
 
 def allocate_caches(model_config: ModelConfig, target: TorchTarget, num_blocks: int) -> list[Any]:
