@@ -58,6 +58,7 @@ def glmserve(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 async def test_a_killed_worker_and_a_replay(tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "dir" / "two", "2")
     one = write_adapter(tmp_path / "elsewhere", "1")
