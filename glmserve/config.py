@@ -173,6 +173,8 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     refuses before it loads."""
     max_lora_rank: int = 64
     """Largest rank of a LoRA adapter."""
+    max_prefix_length: int = 0
+    """Most slots of a prefix adapter; 0: none can be loaded."""
     drafts: bool = False
     """Whether steps may contain drafts. A device without support refuses before it loads."""
     block_size: int | None = None
@@ -215,6 +217,11 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     has ids."""
     never_sampled: tuple[int, ...] = ()
     """Further ids below `vocab_limit` that are not tokens of the tokenizer."""
+
+    @property
+    def prefix_slots(self) -> int:
+        """Slots of the KV cache for the prefixes of adapters."""
+        return self.max_adapters * self.max_prefix_length
 
     @property
     def num_ranks(self) -> int:
@@ -336,6 +343,8 @@ class AdapterConfig:
     """Folder of adapters: each of its subfolders that holds one is found by its name."""
     max_lora_rank: int = 64
     """Largest rank of a LoRA adapter."""
+    max_prefix_length: int = 0
+    """Most slots of a prefix adapter; 0: none can be loaded."""
 
 
 @dataclass(frozen=True)
