@@ -49,8 +49,8 @@ def read_prefix_tuning(reader: ConfigReader) -> PrefixAdapterConfig:
         folder=reader.path.parent,
         kind="prefix-tuning",
         length=reader.integer("num_virtual_tokens", maximum=_LONGEST),
-        heads=reader.integer("num_attention_heads", 0) or None,
-        layers=reader.integer("num_layers", 0) or None,
+        heads=_integer_if_given(reader, "num_attention_heads"),
+        layers=_integer_if_given(reader, "num_layers"),
     )
     for field in reader.unread(_NEUTRAL):
         if reader.value(field) not in (None, False, {}, [], ""):
@@ -74,3 +74,8 @@ def read_p_tuning(reader: ConfigReader) -> PrefixAdapterConfig:
         length=reader.integer("pre_seq_len", maximum=_LONGEST),
         projection=reader.boolean("prefix_projection", False),
     )
+
+
+def _integer_if_given(reader: ConfigReader, field: str) -> int | None:
+    reader.mark_read(field)
+    return None if reader.value(field) is None else reader.integer(field)
