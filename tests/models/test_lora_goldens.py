@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from glmserve.errors import AdapterError
+from support.exhaustive import exhaustive
 from support.golden import ATOL, read_greedy, read_logits
 from support.paged_model import Operations, PagedModel
 from support.ranks import on_ranks
@@ -83,6 +84,16 @@ def test_greedy_text(golden_models: Path, name: str) -> None:
             got.append(int(model.feed((sequence, new))[0][-1].argmax()))
             new = got[-1:]
         assert got == want
+
+
+@pytest.mark.parametrize("name", [exhaustive("glm2_lora"), "glm3_lora"])
+@pytest.mark.parametrize("operations", ["ascend", exhaustive("triton")])
+def test_on_other_devices(golden_models: Path, name: str, operations: Operations) -> None:
+    """Simulated and interpreted ones."""
+    model, adapter = adapted_model(golden_models, name, operations)
+    ids, want = read_logits(golden_models / name)[0]
+    got = model.logits(ids, None if operations == "ascend" else 16, adapter)
+    np.testing.assert_allclose(got, want, rtol=0, atol=ATOL)
 
 
 @pytest.mark.parametrize("name", ["glm2_lora", "glm3_lora", "glm4_lora"])
