@@ -54,7 +54,9 @@ def test_logits_of_the_adapter(tmp_path: Path, golden_models: Path, name: str) -
 
 
 def test_a_bias_of_b_needs_a_bias(tmp_path: Path, golden_models: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"lora_bias: the model has no layers\.\d\.d\w+\.bias"):
+    with pytest.raises(
+        CheckpointError, match=r"lora_bias: the model has no layers\.\d\.d\w+\.bias"
+    ):
         merge(golden_models / "glm4_base", golden_models / "glm4_lora", tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 
@@ -93,7 +95,9 @@ def test_what_cannot_be_merged(tmp_path: Path, golden_models: Path) -> None:
     base = golden_models / "glm2_base"
     with pytest.raises(CheckpointError, match="a prefix is no change of weights"):
         merge(base, golden_models / "glm2_ptuning", tmp_path / "merged")
-    with pytest.raises(CheckpointError, match=r"expected \[8, 128\], found \[8, 64\]|names this module|layers"):
+    with pytest.raises(
+        CheckpointError, match=r"expected \[8, 128\], found \[8, 64\]|names this module|layers"
+    ):
         merge(base, golden_models / "glm2_mha_lora", tmp_path / "merged")
     with pytest.raises(CheckpointError, match="quantised to 8 bits already"):
         merge(golden_models / "glm2_int8", golden_models / "glm2_lora", tmp_path / "merged")
