@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+_ANY_RANK = 2**16
+"""The room is made for the one adapter, whatever its rank."""
+
+
 def add_command(commands: Commands) -> None:
     """Add `generate` to the command line."""
     parser = commands.add_parser(
@@ -173,7 +177,7 @@ async def _generate(options: argparse.Namespace) -> None:
         params = _params(options, frozenset(stop_ids))
         printer = PrintedTexts(options.prompt, params, tokenizer, chat)
     async with _engine(runner, len(prompts), options) as engine:
-        attributes = SchedulingAttributes(adapter=await _load_adapter(engine, options.adapter))
+        attributes = SchedulingAttributes(adapter=await _load_adapter(engine, options))
         timing = await generate(engine, prompts, params, printer.add, attributes)
         printer.finish()
         if options.report:
@@ -199,14 +203,13 @@ def _room_for_adapter(options: argparse.Namespace) -> dict[str, int]:
     return {"max_adapters": 1, "max_lora_rank": rank}
 
 
-async def _load_adapter(engine: Engine, folder: Path | None) -> AdapterVersion | None:
+async def _load_adapter(engine: Engine, options: argparse.Namespace) -> AdapterVersion | None:
     from glmserve.engine import AdapterCatalog
 
-    if folder is None:
+    if options.adapter is None:
         return None
-    return await AdapterCatalog(engine.adapters, (), max_lora_rank=2**16).add(
-        "adapter", folder.absolute()
-    )
+    catalog = AdapterCatalog(engine.adapters, (), max_lora_rank=_ANY_RANK)
+    return await catalog.add("adapter", options.adapter)
 
 
 def _params(options: argparse.Namespace, stop_ids: frozenset[int]) -> SamplingParams:

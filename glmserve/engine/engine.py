@@ -158,8 +158,7 @@ class Engine:
         steps = self._steps = StepPipeline(self._executor, scheduler, self._streams, self.stats)
         self.stats.watch(lambda: scheduler.stats, self._info)
         self.adapters.capacity = limits.max_adapters
-        if limits.max_adapters:
-            self.stats.registry.register(self.adapters.stats)
+        self.stats.registry.register(self.adapters.stats)
         await self._supervisor.smoke_test(limits)
         self._tasks.add(asyncio.create_task(self._run(scheduler, steps, limits)))
         self._watch_executor(steps)

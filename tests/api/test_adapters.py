@@ -218,7 +218,7 @@ async def test_a_server_without_room_says_how_to_get_some(tmp_path: Path) -> Non
         refused = await client.post("/admin/adapters", json=wanted, headers=KEY)
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "adapter_refused")
         assert "--max-adapters" in refused.json()["error"]["message"]
-        assert "glmserve_adapter" not in (await client.get("/metrics")).text
+        assert 'glmserve_adapter_slots{model_name="fake"} 0' in (await client.get("/metrics")).text
 
 
 async def test_an_adapter_of_the_command_line_that_is_refused_ends_the_start(

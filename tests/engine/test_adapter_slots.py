@@ -228,7 +228,7 @@ async def test_names_and_ranks_that_a_server_cannot_have(tmp_path: Path) -> None
         with pytest.raises(AdapterError, match="--max-lora-rank 64"):
             await catalog.add("one", folder)
         for nowhere in (tmp_path / "nowhere", Path("a\0"), Path("\udcff")):
-            with pytest.raises(AdapterError, match="no such folder|cannot be read"):
+            with pytest.raises(AdapterError, match=r"no such folder|cannot be read"):
                 await catalog.add("one", nowhere)
 
 

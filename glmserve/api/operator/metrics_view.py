@@ -86,7 +86,7 @@ _ENGINE = {"engine": "0"}
 def vllm_families(own: list[Metric]) -> Iterator[Metric]:
     """Our families under vLLM's names, for dashboards, autoscalers and routers made for it."""
     by_name = {family.name: family for family in own}
-    if SLOTS in by_name:
+    if SLOTS in by_name and by_name[SLOTS].samples[0].value:
         yield vllm_requests_info(by_name[SLOTS], by_name[REQUESTS])
     for family in own:
         name = family.name.removeprefix(_PREFIX)

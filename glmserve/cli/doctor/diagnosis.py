@@ -103,7 +103,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     machine: Machine | None
     """None if probing failed; a problem says why."""
     checkpoint: Checkpoint | None
-    adapters: list[Adapter]
+    adapters: list[Adapter] = []
     weights: Weights | None
     plans: list[Plan]
     """The plan for the given options comes first."""
