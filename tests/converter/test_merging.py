@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from glmserve.config import ConversionConfig, WeightBits, report_nothing
 from glmserve.converter.convert import Report, convert
 from glmserve.converter.main import render
-from glmserve.errors import CheckpointError
+from glmserve.errors import AdapterError, CheckpointError
 from support.golden import ATOL, read_greedy, read_logits
 from support.lora import lora_tensors, write_adapter
 from support.paged_model import PagedModel
@@ -25,6 +27,7 @@ ADAPTERS = {
     "glm_hf_lora": "glm_hf",
     "glm_hf_dora": "glm_hf",
 }
+NORM_BIAS = "transformer.layers.3.input_layernorm.bias"
 STORED_AS_FLOAT16 = 0.2
 """Logits are off by less if merged weights are rounded to the base's float16."""
 
@@ -76,9 +79,27 @@ def test_rounded_after_merging(tmp_path: Path, bits: WeightBits) -> None:
     assert f"{bits} bits, one scale for a row; {adapter} is merged" in render(conversion, report)
 
 
-def test_numbers_as_in_the_source(tmp_path: Path, golden_models: Path) -> None:
-    from safetensors.torch import load_file
+@pytest.mark.parametrize("change", [0.0, 0.5])
+def test_biases_of_norms(tmp_path: Path, golden_models: Path, change: float) -> None:
+    """They can be merged; beside the model they are served only if they are the model's own."""
+    base, lora, name = golden_models / "glm1_base", golden_models / "glm1_lora", NORM_BIAS
+    tensors = load_file(lora / "adapter_model.safetensors")
+    own = load_file(base / "model.safetensors")[name]
+    tensors[f"base_model.model.{name}"] = own.float() + change
+    settings = json.loads((lora / "adapter_config.json").read_text())
+    adapter = write_adapter(tmp_path / "adapter", tensors, **{**settings, "bias": "all"})
+    merge(base, adapter, tmp_path / "merged")
+    merged = load_file(tmp_path / "merged" / "model.safetensors")[name]
+    torch.testing.assert_close(merged.float(), own.float() + change, rtol=1e-3, atol=1e-3)
+    model = PagedModel(base, adapters=1)
+    if change:
+        with pytest.raises(AdapterError, match=r"layers\.3\.input_norm\.bias: biases of norms"):
+            model.load_adapter(adapter)
+    else:
+        model.load_adapter(adapter)
 
+
+def test_numbers_as_in_the_source(tmp_path: Path, golden_models: Path) -> None:
     base, adapter = golden_models / "glm2_base", golden_models / "glm2_lora"
     conversion, report = merge(base, adapter, tmp_path / "merged")
     before, after = (load_file(f / "model.safetensors") for f in (base, tmp_path / "merged"))

@@ -1,4 +1,4 @@
-"""Adapters on checkpoints that are quantised already: codes stay, and the adapter is added to them."""
+"""Adapters on checkpoints that are quantised already: codes stay as they are."""
 
 from __future__ import annotations
 
