@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from glmserve.contract.shard import Stage
 from glmserve.errors import AdapterError
+from support.exhaustive import exhaustive
 from support.golden import ATOL, read_greedy, read_logits
 from support.paged_model import Operations, PagedModel
-from support.ranks import on_ranks
+from support.ranks import on_stages
 
 ADAPTERS = {
     "glm2_lora": "glm2_base",
@@ -85,30 +88,49 @@ def test_greedy_text(golden_models: Path, name: str) -> None:
         assert got == want
 
 
+@pytest.mark.parametrize("name", [exhaustive("glm2_lora"), "glm3_lora"])
+@pytest.mark.parametrize("operations", ["ascend", exhaustive("triton")])
+def test_on_other_devices(golden_models: Path, name: str, operations: Operations) -> None:
+    """Simulated and interpreted ones."""
+    model, adapter = adapted_model(golden_models, name, operations)
+    ids, want = read_logits(golden_models / name)[0]
+    got = model.logits(ids, None if operations == "ascend" else 16, adapter)
+    np.testing.assert_allclose(got, want, rtol=0, atol=ATOL)
+
+
+def logits_on(
+    golden_models: Path, name: str, stages: int, ranks: int, ids: list[int], *, ordered: bool
+) -> list[np.ndarray]:
+    """Of each rank of the last stage."""
+
+    def compute(collectives: Any, stage: Stage) -> np.ndarray:
+        model = PagedModel(
+            golden_models / ADAPTERS[name],
+            operations="native",
+            collectives=collectives,
+            stage=stage,
+            ordered=ordered,
+            adapters=1,
+        )
+        return model.logits(ids, 7, model.load_adapter(golden_models / name))
+
+    return on_stages(stages, ranks, compute)[-ranks:]
+
+
 @pytest.mark.parametrize("name", ["glm2_lora", "glm3_lora", "glm4_lora"])
+@pytest.mark.parametrize(("stages", "ranks"), [(1, 2), (2, 1), exhaustive(2, 2)])
 @pytest.mark.parametrize("ordered", [False, True])
-def test_two_ranks(golden_models: Path, name: str, ordered: bool) -> None:
-    """Each has its slices of A or B; sums have the order of those of the model."""
+def test_ranks_and_stages(
+    golden_models: Path, name: str, stages: int, ranks: int, ordered: bool
+) -> None:
+    """Each rank has its slices of A or B, each stage its layers."""
     ids, want = read_logits(golden_models / name)[-1]
-    folder = golden_models / ADAPTERS[name]
-
-    def logits(ranks: int) -> list[np.ndarray]:
-        def compute(collectives: object) -> np.ndarray:
-            model = PagedModel(
-                folder,
-                operations="native",
-                collectives=collectives,  # type: ignore[arg-type]
-                ordered=ordered,
-                adapters=1,
-            )
-            return model.logits(ids, 7, model.load_adapter(golden_models / name))
-
-        return on_ranks(ranks, compute)
-
-    for got in logits(2):
-        np.testing.assert_allclose(got, want, rtol=0, atol=ATOL)
-    if ordered:
-        np.testing.assert_array_equal(logits(2)[0], logits(1)[0])
+    got = logits_on(golden_models, name, stages, ranks, ids, ordered=ordered)
+    for logits in got:
+        np.testing.assert_allclose(logits, want, rtol=0, atol=ATOL)
+    if ordered:  # sums have the same order whatever the number of ranks
+        alone = logits_on(golden_models, name, 1, 1, ids, ordered=True)
+        np.testing.assert_array_equal(got[0], alone[0])
 
 
 def test_dora_is_refused_by_name(golden_models: Path) -> None:

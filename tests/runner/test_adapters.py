@@ -16,6 +16,8 @@ from glmserve.runner.torch_runner import TorchRunner
 from support import emulated_gpu
 from support.decoding import Decoding
 from support.golden import read_greedy
+from support.lora import random_adapter
+from support.tiny_models import BASE, random_weights, write_checkpoint
 
 
 def source(adapter_id: int, folder: Path) -> AdapterSource:
@@ -83,6 +85,16 @@ class TestOnACpu:
         runner = make_runner(golden_models / "glm2_base", max_adapters=1, max_lora_rank=7)
         with pytest.raises(AdapterError, match="rank 8 is more than --max-lora-rank 7"):
             runner.read_adapter(source(1, golden_models / "glm2_lora"))
+
+    def test_one_that_changes_nothing_is_noted(
+        self, golden_models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        checkpoint = write_checkpoint(tmp_path / "base", BASE, random_weights(BASE))
+        runner = make_runner(checkpoint, max_adapters=2)
+        load(runner, 1, random_adapter(tmp_path / "some", BASE))
+        assert "changes nothing" not in capfd.readouterr().err
+        load(runner, 2, random_adapter(tmp_path / "none", BASE, scale=0.0))
+        assert f"{tmp_path}/none: the adapter changes nothing" in capfd.readouterr().err
 
     def test_no_room(self, golden_models: Path) -> None:
         runner = make_runner(golden_models / "glm2_base")

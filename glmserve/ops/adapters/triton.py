@@ -31,6 +31,9 @@ class TritonRows(NamedTuple):
 def plan_rows(slots: Int64Array, device: torch.device) -> TritonRows:
     """The plan of rows with these slots."""
     order, found, starts = group_rows(slots)
+    if not len(order):
+        none = torch.empty((0, 3), dtype=torch.int32, device=device)
+        return TritonRows(none[:, 0], none)
     arrays = {"order": order.astype(np.int32), "tiles": plan_tiles(found, starts)}
     return TritonRows(**upload_together(arrays, device))
 
