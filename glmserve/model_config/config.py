@@ -88,7 +88,7 @@ class ModelConfig:
 
     @property
     def is_remote_code(self) -> bool:
-        """Whether the checkpoint is for the publisher's own code, not for a class of transformers'."""
+        """Whether the checkpoint is for the publisher's code, not for a class of transformers'."""
         return self.model_type in ("chatglm-6b", "chatglm")
 
     @property

@@ -89,9 +89,8 @@ class ServerContext:
         self.unknown_fields = UnknownFields() if self.config.ignore_unknown_fields else None
         self.seeds = itertools.count(self.config.seed)
         self._model_names = self.config.model_names
-        options = self.config.adapters
         self.adapters = AdapterCatalog(
-            self.engine.adapters, self._model_names, options.directory, options.max_lora_rank
+            self.engine.adapters, self._model_names, self.config.adapters
         )
 
     def record_to(self, journal: Journal) -> None:

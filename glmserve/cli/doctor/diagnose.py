@@ -84,7 +84,7 @@ def _adapters(options: argparse.Namespace, problems: list[Problem]) -> Iterator[
         return
     for name, folder in config.named:
         try:
-            settings = read_checked(folder, config.max_lora_rank)
+            settings = read_checked(folder, config)
         except AdapterError as error:
             problem = f"--adapter {name}: {error.message}"
             problems.append(Problem(problem, StartupError.exit_code))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glmserve.cli.cores import place_worker
-from glmserve.cli.options.adapters import max_adapters
+from glmserve.cli.options.adapters import max_adapters, max_prefix_length
 from glmserve.config import RunnerConfig
 from glmserve.errors import OptionError
 from glmserve.process.npu_environment import npu_environment as npu_environment
@@ -29,6 +29,7 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
         options,
         drafts=options.speculative_tokens > 0,
         max_adapters=max_adapters(options),
+        max_prefix_length=max_prefix_length(options),
     )
 
 

@@ -18,11 +18,13 @@ from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from glmserve.adapters import AdapterConfig, LoraConfig, digest, read_adapter_config, weights_file
+from glmserve.config import AdapterConfig as Options
 from glmserve.contract.adapter import AdapterSource
 from glmserve.engine.adapters.slots import AdapterSlots
 from glmserve.engine.adapters.version import AdapterVersion
 from glmserve.errors import AdapterError, InvalidRequestError
 
+_DEFAULTS = Options()
 _CONFIG = "adapter_config.json"
 _LONGEST_NAME = 200
 """Characters."""
@@ -44,21 +46,19 @@ class AdapterCatalog:
     Args:
         slots: of the runner.
         model_names: names of the model itself, which no adapter may have.
-        directory: folder of adapters; None: only named folders.
-        max_lora_rank: largest rank of a LoRA adapter.
+        options: the folder of adapters, and how large they may be.
     """
 
     def __init__(
         self,
         slots: AdapterSlots,
         model_names: Collection[str],
-        directory: Path | None = None,
-        max_lora_rank: int = 64,
+        options: Options = _DEFAULTS,
     ) -> None:
         self.slots = slots
         self._model_names = frozenset(model_names)
-        self._directory = directory
-        self._max_lora_rank = max_lora_rank
+        self._options = options
+        self._directory = options.directory
         self._named: dict[str, AdapterVersion] = {}
         self._found: dict[str, _Found] = {}  # by names in the folder of adapters
         self._ids = itertools.count(1)
@@ -180,7 +180,7 @@ class AdapterCatalog:
         try:
             os.fspath(folder).encode()  # it is sent to the worker as UTF-8
             config = read_adapter_config(folder)
-            check_rank(config, self._max_lora_rank)
+            check_size(config, self._options)
             return config, digest(folder)
         except (OSError, ValueError) as error:  # such as a path with a zero byte
             raise AdapterError(f"{os.fspath(folder)!r} cannot be read: {error}") from None
@@ -199,16 +199,22 @@ class AdapterCatalog:
         return self._locks.setdefault(name, asyncio.Lock())
 
 
-def check_rank(config: AdapterConfig, max_lora_rank: int) -> None:
-    """Check that the server has room for an adapter of this rank.
+def check_size(adapter: AdapterConfig, options: Options) -> None:
+    """Check that the server has room for an adapter of this size.
 
     Raises:
         AdapterError: it has not.
     """
-    if isinstance(config, LoraConfig) and config.largest_rank > max_lora_rank:
+    if isinstance(adapter, LoraConfig):
+        what, size = f"rank {adapter.largest_rank}", adapter.largest_rank
+        option, room = "--max-lora-rank", options.max_lora_rank
+    else:
+        what, size = f"a prefix of {adapter.length} slots", adapter.length
+        option, room = "--max-prefix-length", options.max_prefix_length
+    if size > room:
         raise AdapterError(
-            f"{config.folder}: rank {config.largest_rank} is more than --max-lora-rank "
-            f"{max_lora_rank}; start the server with a larger one"
+            f"{adapter.folder}: {what} is more than {option} {room}; start the server with a "
+            "larger one"
         )
 
 
