@@ -1,4 +1,4 @@
-"""LoRA adapters of glm-tiny, over HTTP: mixed, evicted, and through a killed worker."""
+"""LoRA adapters and a prefix of glm-tiny, over HTTP: mixed, evicted, through a killed worker."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 
 from glmserve.config import EMBEDDED_CHECKPOINT
-from support.lora import random_adapter
+from support.lora import random_adapter, random_prefix
 from support.server_process import ServerProcess, worker_of
 
-NAMES = ("one", "two", "glm-tiny", "three")
+NAMES = ("lora", "other-lora", "prefix", "glm-tiny")
 OPTIONS = ("--max-adapters", "2", "--kv-cache-tokens", "512")
 
 
@@ -38,8 +38,9 @@ async def answers(url: str, names: tuple[str, ...]) -> list[str]:
 async def test_each_answers_as_it_does_alone(tmp_path: Path) -> None:
     """Three adapters in two places, and a killed worker."""
     config = json.loads((EMBEDDED_CHECKPOINT / "config.json").read_text())
-    for rank, name in enumerate(name for name in NAMES if name != "glm-tiny"):
+    for rank, name in enumerate(NAMES[:2]):
         random_adapter(tmp_path / "dir" / name, config, seed=rank, rank=rank + 2, scale=0.3)
+    random_prefix(tmp_path / "dir" / NAMES[2], config, 20)
     recording = tmp_path / "recording"
     options = ("--adapter-dir", str(tmp_path / "dir"), "--record", str(recording), *OPTIONS)
     with ServerProcess(*options) as server:
