@@ -168,6 +168,9 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Maximum number of sequences in one step."""
     max_step_tokens: int | None = None
     """Maximum number of new tokens in one step; None lets the device choose."""
+    adapters: tuple[tuple[str, str], ...] = ()
+    """Names and folders of adapters that must fit the model: a worker looks at them before it loads
+    the weights."""
     max_adapters: int = 0
     """Adapters that are loaded at the same time; 0: the server has none. A device without support
     refuses before it loads."""

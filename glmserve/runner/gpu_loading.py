@@ -12,6 +12,7 @@ from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.step import RunnerInfo
 from glmserve.model_config import ModelConfig
 from glmserve.model_config.sharding import local_config
+from glmserve.models.adapter_check import check_adapters
 from glmserve.models.parameters import count_parameters
 from glmserve.models.registry import build_model
 from glmserve.ops.base import AnyOps
@@ -51,11 +52,13 @@ def load_gpu_runner(
     """Load or generate the weights, and give the KV cache the remaining memory.
 
     Raises:
-        CheckpointError: the weights cannot be read or do not fit config.json.
+        CheckpointError: the weights cannot be read or do not fit config.json, or an adapter of the
+            command line does not fit.
         DeviceError: the remaining memory is too small for the cache.
         OptionError: --speculative-tokens is given.
     """
     refuse_drafts(config)
+    check_adapters(config.adapters, model_config)
     collectives = target.collectives
     own, stages = local_config(model_config, target.part), config.pipeline_parallel_size
     parameters = make_parameters(config, model_config, target, progress)

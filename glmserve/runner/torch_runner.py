@@ -27,6 +27,7 @@ from glmserve.contract.step import (
 )
 from glmserve.model_config import ModelConfig
 from glmserve.model_config.sharding import WHOLE_MODEL, Part, local_config
+from glmserve.models.adapter_check import check_adapters
 from glmserve.models.dummy import dummy_weights
 from glmserve.models.packing import pack_parameters
 from glmserve.models.parameters import Parameters, count_parameters, weight_bytes
@@ -151,9 +152,11 @@ def load_torch_runner(
         model_config: of the whole model, also for a rank of a group.
 
     Raises:
-        CheckpointError: the weights cannot be read or do not fit config.json.
+        CheckpointError: the weights cannot be read or do not fit config.json, or an adapter of the
+            command line does not fit.
         OptionError: the model cannot be cut into so many parts.
     """
+    check_adapters(config.adapters, model_config)
     own, ops, room = local_config(model_config, target.part), target.ops, room_of(config)
     limits = msgspec.structs.replace(limits, max_adapters=config.max_adapters)
     with torch.inference_mode():

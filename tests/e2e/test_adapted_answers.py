@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from glmserve.config import EMBEDDED_CHECKPOINT
 from support.lora import random_adapter, random_prefix
@@ -60,3 +61,16 @@ async def test_each_answers_as_it_does_alone(tmp_path: Path) -> None:
     )
     assert (replay.returncode, replay.stderr) == (0, "")
     assert "all tokens are the same" in replay.stdout
+
+
+@pytest.mark.slow
+def test_an_adapter_that_does_not_fit_is_found_before_the_weights(tmp_path: Path) -> None:
+    config = json.loads((EMBEDDED_CHECKPOINT / "config.json").read_text())
+    folder = random_adapter(tmp_path / "a", config | {"num_layers": config["num_layers"] + 1})
+    named = ("--adapter", f"wide={folder}")
+    for command in ("serve", "doctor"):
+        arguments = [sys.executable, "-m", "glmserve", command, *named]
+        result = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 1
+        assert "--adapter wide: " in (result.stderr if command == "serve" else result.stdout)
+        assert "Traceback" not in result.stderr

@@ -56,6 +56,8 @@ def diagnose(
         problems.append(Problem(attempts[0].problem, attempts[0].exit_code))
     if weights and weights.problem:
         problems.append(Problem(weights.problem, StartupError.exit_code))
+    if findings and findings.adapter_problem and all(a.kind for a in adapters):
+        problems.append(Problem(findings.adapter_problem, StartupError.exit_code))
     if checkpoint and attempts:
         count = next((a.num_parameters for a in attempts if a.num_parameters), None)
         checkpoint = msgspec.structs.replace(checkpoint, num_parameters=count)

@@ -93,7 +93,8 @@ class AdapterCatalog:
         named = {version.name: version.folder for version in self._named.values()}
         if self._directory is None:
             return named
-        return {**await asyncio.to_thread(_subfolders, self._directory), **named}
+        found = await asyncio.to_thread(_subfolders, self._directory)
+        return {name: f for name, f in found.items() if name not in self._model_names} | named
 
     async def add(self, name: str, folder: Path, *, replace: bool = True) -> AdapterVersion:
         """Load an adapter and give it a name, in place of what had the name.
@@ -188,7 +189,7 @@ class AdapterCatalog:
     def _check_name(self, name: str) -> None:
         if name in self._model_names:
             raise InvalidRequestError(f"{name!r} is the name of the model itself", "name")
-        if not name or len(name) > _LONGEST_NAME or not name.isprintable() or "," in name:
+        if not _is_name(name):
             raise InvalidRequestError(
                 f"an adapter's name has 1 to {_LONGEST_NAME} printable characters and no comma",
                 "name",
@@ -218,9 +219,13 @@ def check_size(adapter: AdapterConfig, options: Options) -> None:
         )
 
 
+def _is_name(name: str) -> bool:
+    return 0 < len(name) <= _LONGEST_NAME and name.isprintable() and "," not in name
+
+
 def _is_plain(name: str) -> bool:
     """Whether a name can be that of a subfolder: it leads nowhere else."""
-    return name.isprintable() and not name.startswith(".") and not {"/", "\\"} & set(name)
+    return _is_name(name) and not name.startswith(".") and not {"/", "\\"} & set(name)
 
 
 def _subfolders(directory: Path) -> dict[str, Path]:
