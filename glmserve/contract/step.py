@@ -14,7 +14,6 @@ from typing import Protocol
 
 import msgspec
 
-from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.prompt_layout import PromptLayout, PromptMarks
 from glmserve.contract.sampling import Sampling
 

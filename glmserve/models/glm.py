@@ -1,4 +1,4 @@
-"""The block of ChatGLM2, ChatGLM3, CodeGeeX2 and GLM-4, in every variant of ModelConfig.
+"""The block of ChatGLM2, ChatGLM3, CodeGeeX2 and GLM-4 up to 0414, in every variant of ModelConfig.
 
 T new tokens, H hidden size, Hq query heads, Hkv key/value heads, D head dim, F ffn size, V
 vocabulary, O output rows.
@@ -8,8 +8,9 @@ vocabulary, O output rows.
     n = norm(h);  m = down(silu(gate) * up);          h = (n or h) + m
     logits = output(norm(h[output rows]))                    [O, V]
 
-The residual is the stream h, or with residual_post_norm the normed tensor n. The norm that follows
-a sum computes the sum as well, in one pass over memory if Ops has such a kernel.
+The residual is the stream h, or with residual_post_norm the normed tensor n. With sandwich_norms,
+norms of their own are applied to a and to m before they are added. The norm that follows a sum
+computes the sum as well, in one pass over memory if Ops has such a kernel.
 
 A rank of a group has some heads, some columns of F and some rows of V. Ranks add what dense and
 down give, and the rows of the embedding, and join the logits (`ops/collectives.py`). A stage has
@@ -54,6 +55,9 @@ class Layer:
     post_norm: Norm
     gate_up: Linear
     down: Linear
+    dense_norm: Norm | None = None
+    down_norm: Norm | None = None
+    """The sandwich norms."""
 
 
 class Glm(Generic[Cache, Plan]):
@@ -73,9 +77,7 @@ class Glm(Generic[Cache, Plan]):
         embedding: Tensor | None = parameters.pop("embedding.weight", None)
         self.embedding = embedding if config.stage.is_first else None
         self.layers = [_layer(parameters, i) for i in config.layers]
-        self.final_norm = (
-            _norm(parameters, "final_norm") if "final_norm.weight" in parameters else None
-        )
+        self.final_norm = _optional_norm(parameters, "final_norm")
         self.output = _output_layer(parameters, embedding, ops) if config.stage.is_last else None
         device = self.layers[0].input_norm.weight.device
         self.rope_table = ops.rope_table(config.rope, max_context, device)
@@ -134,14 +136,15 @@ class Glm(Generic[Cache, Plan]):
         qkv = self.ops.linear(normed, layer.qkv.weight, layer.qkv.bias)
         heads = qkv.view(len(qkv), -1, self.config.head_dim)  # [T, Hq + 2*Hkv, D]
         attended = self.ops.self_attention(heads, rope_rows, cache, plan).flatten(1)
-        return Stream(self._residual(hidden, normed), self._summed(attended, layer.dense))
+        result = self._result(self._summed(attended, layer.dense), layer.dense_norm)
+        return Stream(self._residual(hidden, normed), result)
 
     def _feed_forward(self, layer: Layer, stream: Stream) -> Stream:
         ops = self.ops
         hidden, normed = self._norm(stream, layer.post_norm)
         gate_up = ops.linear(normed, layer.gate_up.weight, layer.gate_up.bias)
         down = self._summed(self._activate(gate_up), layer.down)
-        return Stream(self._residual(hidden, normed), down)
+        return Stream(self._residual(hidden, normed), self._result(down, layer.down_norm))
 
     def _summed(self, x: Tensor, linear: Linear) -> Tensor:
         """A product whose inputs are spread over the ranks: [T, H]."""
@@ -149,6 +152,10 @@ class Glm(Generic[Cache, Plan]):
             part = linear.weight.multiply(x, linear.bias, self.ops.linear)
             return self.collectives.ordered_sum(part).to(x.dtype)
         return self.collectives.sum(self.ops.linear(x, linear.weight, linear.bias))
+
+    def _result(self, x: Tensor, norm: Norm | None) -> Tensor:
+        """What attention or the MLP adds to the stream."""
+        return x if norm is None else self.ops.rms_norm(x, norm.weight, self.config.norm_eps)
 
     def _residual(self, hidden: Tensor, normed: Tensor) -> Tensor:
         """The tensor that a block's result is added to; it may be overwritten."""
@@ -187,11 +194,17 @@ def _layer(parameters: Parameters, index: int) -> Layer:
         post_norm=_norm(parameters, f"{prefix}.post_norm"),
         gate_up=_linear(parameters, f"{prefix}.gate_up"),
         down=_linear(parameters, f"{prefix}.down"),
+        dense_norm=_optional_norm(parameters, f"{prefix}.dense_norm"),
+        down_norm=_optional_norm(parameters, f"{prefix}.down_norm"),
     )
 
 
 def _linear(parameters: Parameters, name: str) -> Linear:
     return Linear(parameters.pop(f"{name}.weight"), parameters.pop(f"{name}.bias", None))
+
+
+def _optional_norm(parameters: Parameters, name: str) -> Norm | None:
+    return _norm(parameters, name) if f"{name}.weight" in parameters else None
 
 
 def _norm(parameters: Parameters, name: str) -> Norm:
