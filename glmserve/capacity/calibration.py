@@ -11,7 +11,7 @@ from glmserve.capacity.step_costs import StepCosts
 from glmserve.contract.step import RunnerLimits
 from glmserve.errors import OptionError
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Calibration(msgspec.Struct, frozen=True):

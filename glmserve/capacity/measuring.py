@@ -22,10 +22,14 @@ _DECODES = 24
 """Decode steps of each measurement; the median counts."""
 _PREFILLS = 5
 """Prompts of each measurement; the median counts."""
+_SPREAD = 20
+"""Multiples of the median that stand for all steps of a kind."""
 _SHARE_OF_CACHE = 0.5
 """Of the KV cache that long contexts may take."""
 _LONGEST_CONTEXT = 4096
 """Tokens of the contexts that show what attention costs."""
+_CONTEXTS_TOGETHER = 16384
+"""Tokens of all contexts of a batch, so that reading them does not take minutes."""
 
 
 class Measuring:
@@ -47,6 +51,7 @@ class Measuring:
         self._usable = range(min(10, vocab_size - 1), vocab_size)
         self._rng = random.Random(0)
         self._report = report
+        self._spread: list[float] = []  # times of all decode steps over the median of their kind
 
     async def measure(self) -> StepCosts:
         """Measure everything. It takes some hundred steps.
@@ -65,15 +70,21 @@ class Measuring:
         prompts = {n: await self._prefill(n) for n in _powers(2, chunk)}
         prefill_context = await self._prefill_context(prompts[chunk], chunk)
         prefill = {n: s - n * (n + 1) / 2 * prefill_context for n, s in prompts.items()}
-        return StepCosts(_curve(decode), _curve(prefill), decode_context, prefill_context)
+        return StepCosts(
+            _curve(decode),
+            _curve(prefill),
+            decode_context,
+            prefill_context,
+            _middles(self._spread, _SPREAD),
+        )
 
     async def _decode_context(self, short: dict[int, float]) -> float:
         """Seconds for each token that a decode attends to, from the longest contexts that fit."""
         found = []
         for batch in sorted({1, *list(short)[len(short) // 2 :: 2]}):
-            room = int(self._limits.token_capacity * _SHARE_OF_CACHE) // batch
-            longest = self._limits.max_context - _output_tokens(batch)
-            context = min(room, _LONGEST_CONTEXT, longest)
+            cached = int(self._limits.token_capacity * _SHARE_OF_CACHE)
+            context = min(_LONGEST_CONTEXT, min(cached, _CONTEXTS_TOGETHER) // batch)
+            context = min(context, self._limits.max_context - self._output_tokens(batch, context))
             if context >= 8 * _SHORT_PROMPT:
                 more = await self._decode(batch, context) - short[batch]
                 found.append(more / (batch * (context - _SHORT_PROMPT)))
@@ -91,7 +102,8 @@ class Measuring:
 
     async def _decode(self, batch: int, prompt_tokens: int) -> float:
         """Median seconds of a step that decodes `batch` requests."""
-        streams = [self._submit(prompt_tokens, _output_tokens(batch)) for _ in range(batch)]
+        output_tokens = self._output_tokens(batch, prompt_tokens)
+        streams = [self._submit(prompt_tokens, output_tokens) for _ in range(batch)]
         try:
             for stream in streams:
                 await _next_tokens(stream)  # the last one has begun when all decode
@@ -105,7 +117,9 @@ class Measuring:
         finally:
             for stream in streams:
                 stream.close()
-        seconds = median(steps[2:])
+        del steps[:2]
+        seconds = median(steps)
+        self._spread += [step / seconds for step in steps]
         self._report(f"{batch} decodes, contexts of {prompt_tokens}: {1000 * seconds:.3f} ms")
         return seconds
 
@@ -130,7 +144,7 @@ class Measuring:
         return self._engine.submit_group(prompt, [ChoiceSpec(params)])[0]
 
     def _check_context(self) -> None:
-        needed = _SHORT_PROMPT + _output_tokens(self._largest_batch)
+        needed = _SHORT_PROMPT + self._output_tokens(self._largest_batch, _SHORT_PROMPT)
         if needed > self._limits.max_context:
             raise OptionError(
                 f"{self._largest_batch} decodes at once are measured with {needed} tokens each, "
@@ -139,16 +153,17 @@ class Measuring:
             )
 
     def _fits(self, batch: int, prompt_tokens: int) -> bool:
-        needed = batch * (prompt_tokens + _output_tokens(batch) + self._limits.block_size)
+        output_tokens = self._output_tokens(batch, prompt_tokens)
+        needed = batch * (prompt_tokens + output_tokens + self._limits.block_size)
         return batch == 1 or needed <= self._limits.token_capacity
 
+    def _output_tokens(self, batch: int, prompt_tokens: int) -> int:
+        """Of each of `batch` requests, so that all decode while the last one is measured.
 
-def _output_tokens(batch: int) -> int:
-    """Of each of `batch` requests, so that all decode while the last one is measured.
-
-    Each may begin in a step of its own.
-    """
-    return _DECODES + batch + 1
+        Each prompt may take steps of its own, in what the decodes leave of a step.
+        """
+        steps = -(-prompt_tokens // max(1, self._limits.max_step_tokens - batch))
+        return _DECODES + batch * steps + 1
 
 
 async def _next_tokens(stream: TokenStream) -> None:
@@ -171,6 +186,12 @@ def _powers(first: int, last: int) -> list[int]:
         found.append(number)
         number *= 2
     return [*found, last]
+
+
+def _middles(values: Sequence[float], count: int) -> tuple[float, ...]:
+    """Cut the values in ascending order into `count` equal parts, and take the middle of each."""
+    ordered = sorted(values)
+    return tuple(ordered[(2 * part + 1) * len(ordered) // (2 * count)] for part in range(count))
 
 
 def _curve(points: dict[int, float]) -> Curve:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -57,6 +58,7 @@ class Simulation:
         self._to_come = deque(loads)
         self._arrivals: dict[int, float] = {}
         self._last_tokens: dict[int, float] = {}
+        self._rng = random.Random(0)
         self._in_flight: deque[tuple[StepInput, float]] = deque()  # and when the output is there
         self._now = 0.0
         self._busy = 0.0
@@ -103,7 +105,7 @@ class Simulation:
         """As many as may be in flight; each begins when the one before it has ended."""
         while (step := self._scheduler.schedule()) is not None:
             begin = self._in_flight[-1][1] if self._in_flight else self._now
-            seconds = self._costs.seconds(step)
+            seconds = self._costs.seconds(step) * self._rng.choice(self._costs.spread)
             self._busy += seconds
             self._in_flight.append((step, begin + seconds))
 

@@ -49,14 +49,16 @@ class StepCosts(msgspec.Struct, frozen=True):
     """Seconds for each token that a decode attends to."""
     prefill_context: float
     """Seconds for each pair of a prompt's token and a token that it attends to."""
+    spread: tuple[float, ...] = (1.0,)
+    """How equal steps differ: their times as multiples of the median, each equally likely."""
 
     def seconds(self, step: StepInput) -> float:
-        """The time of this step, with planning and delivery."""
+        """The median time of this step, with planning and delivery."""
         new = [(len(s.token_ids), s.start) for s in step.sequences]
         return self.of_chunks(new)
 
     def of_chunks(self, chunks: Sequence[tuple[int, int]]) -> float:
-        """The time of a step by new tokens and tokens in the cache of each sequence."""
+        """The median time of a step by new tokens and tokens in the cache of each sequence."""
         rows = sum(count for count, _ in chunks)
         decoded = sum(start + 1 for count, start in chunks if count == 1)
         pairs = sum(count * start + count * (count + 1) / 2 for count, start in chunks if count > 1)

@@ -53,20 +53,27 @@ class StepAnswers:
         """
         sampling = [s for sequence in step.sequences for s in sequence.sampling_inputs]
         asking = {i: s for i, s in enumerate(sampling) if s.top_logprobs is not None}
-        token_ids, chosen = torch.empty(0, dtype=torch.int64), None
-        if logits is not None:
-            log_probs = torch.log_softmax(logits[list(asking)], dim=-1) if asking else None
-            token_ids = self._choose(logits, sampling, masks)
-            if log_probs is not None:
-                ids = token_ids[list(asking)].to(logits.device)
-                chosen = self._logprob_reader.read_chosen(log_probs, ids, list(asking.values()))
+        if not asking and len(prompts) == 0:
+            return StepOutput(step.step_id, self._choose(logits, sampling, masks))
+        log_probs = None
+        if logits is not None and asking:
+            log_probs = torch.log_softmax(logits[list(asking)], dim=-1)
+        token_ids = torch.tensor(self._choose(logits, sampling, masks), dtype=torch.int64)
+        chosen = None
+        if log_probs is not None:
+            ids = token_ids[list(asking)].to(log_probs.device)
+            chosen = self._logprob_reader.read_chosen(log_probs, ids, list(asking.values()))
         scores, sums = read_prompts(step, prompts, self._logprob_reader, to_logits)
         output = OutputTensors(step, token_ids, asking, chosen, scores, sums)
         return output.to_output(tensor.cpu() for tensor in output.tensors)
 
-    def _choose(self, logits: Tensor, sampling: list[SamplingInput], masks: MaskSource) -> Tensor:
-        """Choose a token for each row of [S, V]: int64 [S], on the host."""
+    def _choose(
+        self, logits: Tensor | None, sampling: list[SamplingInput], masks: MaskSource
+    ) -> list[int]:
+        """Choose a token for each row of [S, V]; None has no rows."""
+        if logits is None:
+            return []
         if len(self._never_sampled):
             logits.index_fill_(1, self._never_sampled, float("-inf"))
         apply_token_masks(logits, sampling, masks)
-        return torch.tensor(sample(logits, sampling, self._ops, self._vocab_limit))
+        return sample(logits, sampling, self._ops, self._vocab_limit)

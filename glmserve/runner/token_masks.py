@@ -22,6 +22,8 @@ def apply_token_masks(logits: Tensor, inputs: Sequence[SamplingInput], masks: Ma
         inputs: for each row.
         masks: waits for the masks of the constrained rows; called once if there are any.
     """
+    if not any(s.constrained or s.banned for s in inputs):
+        return
     given = iter(masks() if any(s.constrained for s in inputs) else [])
     for row, s in zip(logits, inputs, strict=True):
         banned = [i for i in s.banned if i < len(row)]

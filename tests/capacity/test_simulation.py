@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,9 +38,11 @@ def load(time: float, prompt: int, output: int) -> Load:
     return Load(time, [1000 * round(time) + i for i in range(prompt)], output)
 
 
-def run(*loads: Load, limits: RunnerLimits = LIMITS, batch: int = 64) -> Outcome:
+def run(
+    *loads: Load, limits: RunnerLimits = LIMITS, batch: int = 64, costs: StepCosts = COSTS
+) -> Outcome:
     config = SchedulerConfig(max_batch_size=batch)
-    return Simulation(calibration(limits), config, loads).run()
+    return Simulation(calibration(limits, costs), config, loads).run()
 
 
 def test_one_request() -> None:
@@ -48,6 +51,15 @@ def test_one_request() -> None:
     assert outcome.first_tokens == [pytest.approx(20 + _HTTP_SECONDS)]
     assert outcome.gaps == [1.0, 1.0, 1.0]
     assert (outcome.num_tokens, outcome.busy, outcome.end) == (4, 23.0, 28.0)
+
+
+def test_steps_differ_as_they_were_measured_to_differ() -> None:
+    """And the same load takes the same time again."""
+    costs = msgspec.structs.replace(COSTS, spread=(0.5, 1.0, 1.0, 1.5))
+    outcome = run(load(5.0, 10, 200), costs=costs)
+    assert set(outcome.gaps) == {0.5, 1.0, 1.5}
+    assert sorted(outcome.gaps)[80:120] == [1.0] * 40
+    assert run(load(5.0, 10, 200), costs=costs) == outcome
 
 
 def test_a_long_prompt_comes_in_chunks() -> None:

@@ -30,6 +30,8 @@ COVERED = {
         )
     },
     "kubernetes/kustomize/base/glmserve.yaml": "test_chart.py",
+    "kubernetes/kustomize/base/kustomization.yaml": "test_kustomize.py",
+    "kubernetes/kustomize/gpu/kustomization.yaml": "test_kustomize.py",
     "kubernetes/render.py": "test_chart.py",
     "kubernetes/values-gpu.yaml": "test_chart.py",
     "kubernetes/values-npu.yaml": "test_chart.py",

@@ -23,9 +23,12 @@ class OpenStream:
         self._left = asyncio.Event()
 
     async def event(self) -> bytes | None:
-        """The next event as it came; None at the end."""
-        self._wanted.release()
-        return await self._pieces.get()
+        """The next event as it came, which no comment of a silent stream is; None at the end."""
+        piece: bytes | None = b": "
+        while piece is not None and piece.startswith(b": "):
+            self._wanted.release()
+            piece = await self._pieces.get()
+        return piece
 
     async def rest(self) -> list[bytes]:
         """All events until the end."""
