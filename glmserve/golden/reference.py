@@ -16,7 +16,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from glmserve.config import ReportProgress
-from glmserve.model_config import ModelConfig
+from glmserve.model_config import ModelConfig, RopeConfig
+from glmserve.model_config.config import Yarn
 from glmserve.models.prefix import load_prefix
 from glmserve.models.weights import load_weights
 from glmserve.ops.linear.quantized import QuantizedWeight
@@ -88,7 +89,7 @@ class Reference:
         for layer in range(config.num_layers):
             made = self._layer(layer, stream, rotations, where.visible)
             stream = made.pop("output")
-            found |= {names.layer_tensor(layer, kind): made[kind] for kind in names.LAYER_TENSORS}
+            found |= {names.layer_tensor(layer, kind): tensor for kind, tensor in made.items()}
         found[names.STREAM] = stream
         if config.final_norm:
             stream = found[names.FINAL_NORM] = self._norm(stream, "final_norm")
@@ -109,13 +110,21 @@ class Reference:
         made |= {"query": _rotate(query, rotations), "key": _rotate(key, rotations), "value": value}
         made["attention"] = self._attend(layer, made, visible).flatten(1)
         made["dense"] = self._linear(made["attention"], f"{prefix}.dense")
-        made["middle"] = self._residual(stream, made["input_norm"]) + made["dense"]
+        attended = self._result(made, "dense", prefix)
+        made["middle"] = self._residual(stream, made["input_norm"]) + attended
         made["post_norm"] = self._norm(made["middle"], f"{prefix}.post_norm")
         made["gate_up"] = self._linear(made["post_norm"], f"{prefix}.gate_up")
         made["activation"] = self._activate(made["gate_up"])
         made["down"] = self._linear(made["activation"], f"{prefix}.down")
-        made["output"] = self._residual(made["middle"], made["post_norm"]) + made["down"]
+        added = self._result(made, "down", prefix)
+        made["output"] = self._residual(made["middle"], made["post_norm"]) + added
         return made
+
+    def _result(self, made: dict[str, Tensor], kind: str, prefix: str) -> Tensor:
+        """What attention or the MLP adds to the stream; a norm of it is one of the tensors."""
+        if self._config.sandwich_norms:
+            made[f"{kind}_norm"] = self._norm(made[kind], f"{prefix}.{kind}_norm")
+        return made.get(f"{kind}_norm", made[kind])
 
     def _attend(self, layer: int, made: dict[str, Tensor], visible: Tensor) -> Tensor:
         """softmax(Q K^T / sqrt(D)) V over the prefix, which every token sees, and the sequence:
@@ -178,9 +187,27 @@ def _rotations(config: ModelConfig, positions: Tensor) -> Tensor:
     frequencies = 1.0 / rope.base ** (torch.arange(0, rope.dim, 2).float() / rope.dim)
     if rope.rounded_frequencies:
         frequencies = frequencies.half().float()
+    magnitude = 1.0
+    if rope.yarn is not None:
+        frequencies = frequencies * _stretch(rope, rope.yarn)
+        magnitude = rope.yarn.attention_factor
     angles = (positions.float() / rope.position_divisor)[..., None] * frequencies
     angles = torch.cat(tuple(angles), dim=-1).double()  # [T, pairs of all axes]
-    return torch.polar(torch.ones_like(angles), angles)[:, None]
+    return torch.polar(torch.full_like(angles, magnitude), angles)[:, None]
+
+
+def _stretch(rope: RopeConfig, yarn: Yarn) -> Tensor:
+    """What YaRN multiplies each pair's frequency by: 1 for fast pairs, 1 / factor for slow ones,
+    and a straight line over the pairs between (arXiv 2309.00071, section 3.2)."""
+    bounds = [
+        rope.dim / 2 * math.log(yarn.original_context / turns / math.tau, rope.base)
+        for turns in (yarn.beta_fast, yarn.beta_slow)
+    ]
+    first, last = (math.floor(bounds[0]), math.ceil(bounds[1])) if yarn.truncate else bounds
+    first, last = max(first, 0), min(last, rope.dim - 1)
+    pairs = torch.arange(rope.dim // 2)
+    slow = ((pairs - first) / max(last - first, 0.001)).clamp(0, 1)
+    return (1 - slow) + slow / yarn.factor
 
 
 def _rotate(heads: Tensor, rotations: Tensor) -> Tensor:

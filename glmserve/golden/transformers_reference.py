@@ -1,11 +1,13 @@
 """A second reference: transformers' own GlmForCausalLM, which is GLM-4's block and, with the right
-numbers in its configuration, that of ChatGLM2, ChatGLM3 and CodeGeeX2.
+numbers in its configuration, that of ChatGLM2, ChatGLM3 and CodeGeeX2; and Glm4ForCausalLM, with
+sandwich norms.
 
 Nothing but the reading of checkpoints is shared with `reference.py`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,9 @@ from glmserve.model_config import ModelConfig
 from glmserve.runner import tensor_names as names
 
 _OPTION = "--reference transformers"
+
+_SANDWICH = (("dense_norm", "post_self_attn_layernorm"), ("down_norm", "post_mlp_layernorm"))
+"""Our names and transformers' of the sandwich norms."""
 
 
 def transformers_version() -> str:
@@ -60,12 +65,15 @@ class TransformersReference:
         reason = _reason_against(config)
         if reason is not None:
             raise OptionError(f"{_OPTION}: its Glm class {reason}; leave the option out")
-        from transformers import GlmForCausalLM
+        from transformers import Glm4Config, Glm4ForCausalLM, GlmConfig, GlmForCausalLM
 
+        kinds: Any = (GlmConfig, GlmForCausalLM)
+        if config.sandwich_norms:
+            kinds = (Glm4Config, Glm4ForCausalLM)
         self._num_layers = config.num_layers
         weights = read_parameters(config, checkpoint, dtype, progress)
         with torch.device("meta"):
-            model: Any = GlmForCausalLM(_glm_config(config))
+            model: Any = kinds[1](_glm_config(config, kinds[0]))
         model = model.to_empty(device="cpu").to(dtype).eval()
         # Buffers, the rotation's frequencies, are made anew: the meta device has no numbers.
         model.model.rotary_emb = type(model.model.rotary_emb)(config=model.config)
@@ -116,9 +124,14 @@ class TransformersReference:
                     (layer.post_attention_layernorm, "middle", "post_norm"),
                     (mlp.gate_up_proj, None, "gate_up"),
                     (mlp.down_proj, "activation", "down"),
+                    *_sandwich_norms(layer),
                 )
             ]
         return [*found, _Observed(model.norm, names.STREAM, names.FINAL_NORM)]
+
+
+def _sandwich_norms(layer: Any) -> list[tuple[torch.nn.Module, None, str]]:
+    return [(getattr(layer, m), None, name) for name, m in _SANDWICH if hasattr(layer, m)]
 
 
 def _hook(found: dict[str, Tensor], before: str | None, after: str) -> Any:
@@ -143,9 +156,8 @@ def _reason_against(config: ModelConfig) -> str | None:
     return next((text for applies, text in reasons if applies), None)
 
 
-def _glm_config(config: ModelConfig) -> Any:
-    from transformers import GlmConfig
-
+def _glm_config(config: ModelConfig, make: Any) -> Any:
+    """The same model as a configuration of transformers, made by one of its classes."""
     rope = config.rope
     parameters: dict[str, Any] = {
         "rope_type": "default",
@@ -154,7 +166,10 @@ def _glm_config(config: ModelConfig) -> Any:
     }
     if rope.position_divisor != 1:
         parameters |= {"rope_type": "linear", "factor": rope.position_divisor}
-    make: Any = GlmConfig
+    if rope.yarn is not None:
+        yarn = dataclasses.asdict(rope.yarn)
+        yarn["original_max_position_embeddings"] = yarn.pop("original_context")
+        parameters |= {"rope_type": "yarn", **yarn}
     return make(
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
@@ -193,6 +208,7 @@ def _state(config: ModelConfig, weights: dict[str, Tensor]) -> dict[str, Tensor]
             ("post_norm", "post_attention_layernorm"),
             ("gate_up", "mlp.gate_up_proj"),
             ("down", "mlp.down_proj"),
+            *(_SANDWICH if config.sandwich_norms else ()),
         ):
             state[f"{theirs}.{module}.weight"] = weights[f"{own}.{name}.weight"]
     return state

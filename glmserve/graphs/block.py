@@ -4,6 +4,8 @@ h = embedding                                            [T, H]
 n = norm(h);  a = dense(attention(qkv(n)));       h = (n or h) + a
 n = norm(h);  m = down(silu(gate) * up);          h = (n or h) + m
 hidden = norm(h)
+
+With sandwich norms, a = norm(dense(...)) and m = norm(down(...)).
 """
 
 from __future__ import annotations
@@ -56,8 +58,7 @@ def build_layers(
         watch(f"{name}.input_norm", normed)
         attended = attention.attend(layer, builder.linear(normed, f"{name}.qkv"))
         watch(f"{name}.attention", attended)
-        block = builder.linear(attended, f"{name}.dense")
-        watch(f"{name}.dense", block)
+        block = _result(builder, config, attended, f"{name}.dense", watch)
         hidden = builder.add(normed if config.residual_post_norm else hidden, block)
         watch(f"{name}.middle", hidden)
         normed = _norm(builder, config, hidden, f"{name}.post_norm")
@@ -66,8 +67,7 @@ def build_layers(
         watch(f"{name}.gate_up", gate_up)
         activated = builder.silu_and_mul(gate_up)
         watch(f"{name}.activation", activated)
-        block = builder.linear(activated, f"{name}.down")
-        watch(f"{name}.down", block)
+        block = _result(builder, config, activated, f"{name}.down", watch)
         hidden = builder.add(normed if config.residual_post_norm else hidden, block)
     return hidden
 
@@ -75,6 +75,19 @@ def build_layers(
 def build_final_norm(builder: GraphBuilder[Value], config: ModelConfig, hidden: Value) -> Value:
     """The last hidden states [T, H] from the residual stream."""
     return _norm(builder, config, hidden, "final_norm") if config.final_norm else hidden
+
+
+def _result(
+    builder: GraphBuilder[Value], config: ModelConfig, x: Value, module: str, watch: Watch[Value]
+) -> Value:
+    """What attention or the MLP adds to the stream: a product, and its sandwich norm if there is
+    one."""
+    result = builder.linear(x, module)
+    watch(module, result)
+    if config.sandwich_norms:
+        result = builder.rms_norm(result, f"{module}_norm", config.norm_eps)
+        watch(f"{module}_norm", result)
+    return result
 
 
 def _norm(builder: GraphBuilder[Value], config: ModelConfig, x: Value, module: str) -> Value:

@@ -39,7 +39,7 @@ from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.models.parameters import count_parameters
 from glmserve.models.prefix import load_prefix
 from glmserve.models.weights import load_weights
-from glmserve.ops.base import rope_table
+from glmserve.ops.rope import rope_table
 from glmserve.runner.dtypes import dtype_name
 
 _HOST = torch.device("cpu")

@@ -17,17 +17,39 @@ ROPE_BASE = 10000.0
 
 
 @dataclass(frozen=True)
+class Yarn:
+    """A context stretched by YaRN (Peng et al., arXiv 2309.00071), with transformers' names.
+
+    Slow rotations become `factor` times slower, fast ones stay, and between both it changes
+    gradually. How fast a pair rotates is its number of turns over the original context.
+    """
+
+    factor: float
+    original_context: int
+    """Tokens, before it was stretched."""
+    attention_factor: float
+    """Multiplies cosines and sines, so that rotated numbers get larger."""
+    beta_fast: float = 32.0
+    """Turns from which on a rotation is fast."""
+    beta_slow: float = 1.0
+    """Turns up to which a rotation is slow."""
+    truncate: bool = True
+    """The bounds between pairs are whole numbers."""
+
+
+@dataclass(frozen=True)
 class RopeConfig:
     """Rotary embedding of adjacent pairs in the first `dim` dims of each head."""
 
     dim: int
     base: float
     position_divisor: float
-    """rope_ratio of ChatGLM2-6B-32k; 1 in all other models."""
+    """rope_ratio of ChatGLM2-6B-32k, or the factor of linear scaling; else 1."""
     axes: Literal[1, 2] = 1
     """2: a second position rotates the next `dim` dims in the same way."""
     rounded_frequencies: bool = False
     """Frequencies are rounded to float16, as in the original code of ChatGLM-6B."""
+    yarn: Yarn | None = None
 
 
 @dataclass(frozen=True)
@@ -36,9 +58,9 @@ class ModelConfig:
 
     path: Path
     """The config.json it was read from."""
-    model_type: Literal["chatglm-6b", "chatglm", "glm"]
+    model_type: Literal["chatglm-6b", "chatglm", "glm", "glm4"]
     """Names and layout of the stored tensors: THUDM's of the first generation and since the second,
-    or transformers' in-tree Glm. It also selects the model class."""
+    or transformers' in-tree Glm and Glm4. It also selects the model class."""
     vocab_size: int
     """Rows of the output layer; may exceed the tokenizer's vocabulary."""
     hidden_size: int
@@ -75,6 +97,9 @@ class ModelConfig:
     then."""
     gated_ffn: bool = True
     """The MLP has a gate projection beside the up projection."""
+    sandwich_norms: bool = False
+    """The results of attention and of the MLP pass norms of their own before they are added to the
+    stream."""
     prompt_marks: PromptMarks | None = None
     """The tokens that determine a prompt's layout; None: prompts are read from left to right."""
     prefix: PrefixConfig | None = None

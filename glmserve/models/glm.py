@@ -1,4 +1,4 @@
-"""The block of ChatGLM2, ChatGLM3, CodeGeeX2 and GLM-4, in every variant of ModelConfig.
+"""The block of ChatGLM2, ChatGLM3, CodeGeeX2 and GLM-4 up to 0414, in every variant of ModelConfig.
 
 T new tokens, H hidden size, Hq query heads, Hkv key/value heads, D head dim, F ffn size, V
 vocabulary, O output rows.
@@ -8,8 +8,9 @@ vocabulary, O output rows.
     n = norm(h);  m = down(silu(gate) * up);          h = (n or h) + m
     logits = output(norm(h[output rows]))                    [O, V]
 
-The residual is the stream h, or with residual_post_norm the normed tensor n. The norm that follows
-a sum computes the sum as well, in one pass over memory if Ops has such a kernel.
+The residual is the stream h, or with residual_post_norm the normed tensor n. With sandwich_norms,
+norms of their own are applied to a and to m before they are added. The norm that follows a sum
+computes the sum as well, in one pass over memory if Ops has such a kernel.
 
 A rank of a group has some heads, some columns of F and some rows of V. Ranks add what dense and
 down give, and the rows of the embedding, and join the logits (`ops/collectives.py`). A stage has
@@ -20,50 +21,30 @@ An adapter adds to the results of linear modules, for the tokens that have it (`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Generic
 
 from torch import Tensor
 
 from glmserve.model_config import ModelConfig
 from glmserve.models.adapter_slots import AdapterRoom, make_slots
+from glmserve.models.layers import (
+    LINEARS,
+    NORMS,
+    Layer,
+    Linear,
+    Norm,
+    take_layer,
+    take_optional_norm,
+)
 from glmserve.models.parameters import Parameters
 from glmserve.models.stream import Stream
-from glmserve.ops.adapters.segmented import SegmentedLora
-from glmserve.ops.adapters.slots import LoraSlots, RowPlan
+from glmserve.ops.adapters.slots import RowPlan
 from glmserve.ops.attention.backend import Cache, Plan
 from glmserve.ops.base import AnyOps, Ops, PackedWeight
 from glmserve.ops.collectives import Collectives
 from glmserve.ops.inputs import Inputs
 from glmserve.ops.linear.segments import Segments
-
-_LINEARS = ("qkv", "dense", "gate_up", "down")
-_NORMS = ("input_norm", "post_norm")
-
-
-@dataclass(frozen=True, slots=True)
-class Linear:
-    weight: PackedWeight
-    bias: Tensor | None
-    lora: LoraSlots | None
-    """None: there is no room for adapters."""
-
-
-@dataclass(frozen=True, slots=True)
-class Norm:
-    weight: Tensor
-    bias: Tensor | None
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    input_norm: Norm
-    qkv: Linear
-    dense: Linear
-    post_norm: Norm
-    gate_up: Linear
-    down: Linear
 
 
 class Glm(Generic[Cache, Plan]):
@@ -84,10 +65,8 @@ class Glm(Generic[Cache, Plan]):
         embedding: Tensor | None = parameters.pop("embedding.weight", None)
         self.embedding = embedding if config.stage.is_first else None
         slots = {} if adapters is None else make_slots(config, parameters, ops, adapters)
-        self.layers = [_layer(parameters, i, slots) for i in config.layers]
-        self.final_norm = (
-            _norm(parameters, "final_norm") if "final_norm.weight" in parameters else None
-        )
+        self.layers = [take_layer(parameters, i, slots) for i in config.layers]
+        self.final_norm = take_optional_norm(parameters, "final_norm")
         self.output = _output_layer(parameters, embedding, ops) if config.stage.is_last else None
         device = self.layers[0].input_norm.weight.device
         self.rope_table = ops.rope_table(config.rope, max_context, device)
@@ -120,14 +99,14 @@ class Glm(Generic[Cache, Plan]):
         """The linear modules of the layers, by canonical name."""
         pairs = zip(self.config.layers, self.layers, strict=True)
         return {
-            f"layers.{i}.{name}": getattr(layer, name) for i, layer in pairs for name in _LINEARS
+            f"layers.{i}.{name}": getattr(layer, name) for i, layer in pairs for name in LINEARS
         }
 
     def biases(self) -> dict[str, Tensor]:
         """The biases of linear modules and norms, by canonical name."""
         norms: dict[str, Linear | Norm | None] = {"final_norm": self.final_norm}
         for i, layer in zip(self.config.layers, self.layers, strict=True):
-            norms |= {f"layers.{i}.{name}": getattr(layer, name) for name in _NORMS}
+            norms |= {f"layers.{i}.{name}": getattr(layer, name) for name in NORMS}
         named = {**self.linears(), **norms}
         return {
             f"{name}.bias": module.bias
@@ -169,13 +148,14 @@ class Glm(Generic[Cache, Plan]):
         heads = qkv.view(len(qkv), -1, self.config.head_dim)  # [T, Hq + 2*Hkv, D]
         attended = self.ops.self_attention(heads, rope_rows, cache, inputs.attention).flatten(1)
         dense = self._summed(attended, layer.dense, adapters)
-        return Stream(self._residual(hidden, normed), dense)
+        result = self._result(dense, layer.dense_norm)
+        return Stream(self._residual(hidden, normed), result)
 
     def _feed_forward(self, layer: Layer, stream: Stream, adapters: RowPlan | None) -> Stream:
         hidden, normed = self._norm(stream, layer.post_norm)
         gate_up = self._product(normed, layer.gate_up, adapters)
         down = self._summed(self._activate(gate_up), layer.down, adapters)
-        return Stream(self._residual(hidden, normed), down)
+        return Stream(self._residual(hidden, normed), self._result(down, layer.down_norm))
 
     def _product(self, x: Tensor, linear: Linear, adapters: RowPlan | None) -> Tensor:
         """[T, out], with what the adapters of the rows add."""
@@ -188,9 +168,13 @@ class Glm(Generic[Cache, Plan]):
         """A product whose inputs are spread over the ranks: [T, H]."""
         if not isinstance(linear.weight, Segments):
             return self.collectives.sum(self._product(x, linear, adapters))
-        adapt = _adapt_segments(linear.lora, adapters)
+        adapt = linear.adapt_segments(adapters)
         part = linear.weight.multiply(x, linear.bias, self.ops.linear, adapt)
         return self.collectives.ordered_sum(part).to(x.dtype)
+
+    def _result(self, x: Tensor, norm: Norm | None) -> Tensor:
+        """What attention or the MLP adds to the stream."""
+        return x if norm is None else self.ops.rms_norm(x, norm.weight, self.config.norm_eps)
 
     def _residual(self, hidden: Tensor, normed: Tensor) -> Tensor:
         """The tensor that a block's result is added to; it may be overwritten."""
@@ -212,40 +196,9 @@ class Glm(Generic[Cache, Plan]):
         return hidden, ops.add_rms_norm(addend, hidden, norm.weight, eps)
 
 
-def _adapt_segments(
-    lora: LoraSlots | None, adapters: RowPlan | None
-) -> Callable[[int, Tensor, Tensor], None] | None:
-    """What `Segments.multiply` calls for each segment; None: nothing."""
-    if adapters is None or not isinstance(lora, SegmentedLora):
-        return None
-    return lambda segment, x, y: lora.parts[segment].add(x, y, adapters)
-
-
 def _output_layer(parameters: Parameters, embedding: Tensor | None, ops: AnyOps) -> PackedWeight:
     """The stored one, else the tied embedding."""
     if "output.weight" in parameters:
         return parameters.pop("output.weight")
     assert embedding is not None, "tied embeddings are held by the last stage"
     return ops.pack_linear(embedding)
-
-
-def _layer(parameters: Parameters, index: int, slots: Mapping[str, LoraSlots]) -> Layer:
-    prefix = f"layers.{index}"
-    return Layer(
-        input_norm=_norm(parameters, f"{prefix}.input_norm"),
-        qkv=_linear(parameters, f"{prefix}.qkv", slots),
-        dense=_linear(parameters, f"{prefix}.dense", slots),
-        post_norm=_norm(parameters, f"{prefix}.post_norm"),
-        gate_up=_linear(parameters, f"{prefix}.gate_up", slots),
-        down=_linear(parameters, f"{prefix}.down", slots),
-    )
-
-
-def _linear(parameters: Parameters, name: str, slots: Mapping[str, LoraSlots]) -> Linear:
-    return Linear(
-        parameters.pop(f"{name}.weight"), parameters.pop(f"{name}.bias", None), slots.get(name)
-    )
-
-
-def _norm(parameters: Parameters, name: str) -> Norm:
-    return Norm(parameters.pop(f"{name}.weight"), parameters.pop(f"{name}.bias", None))

@@ -13,7 +13,7 @@ from glmserve.model_config import ModelConfig
 from glmserve.model_config.sharding import Part, local_config
 from glmserve.models.adapter_slots import adapted_modules
 from glmserve.models.cuts import cut_of, is_summed_bias
-from glmserve.models.lora import MERGE, LoraWeightsRead, ModuleLora
+from glmserve.models.lora import MERGE, ModuleLora, WholeLora
 from glmserve.models.parameters import is_held
 from glmserve.ops.adapters.slots import LoraWeights
 
@@ -48,7 +48,7 @@ class LocalLora:
         self._biases = biases
         self._dtype = dtype
 
-    def weights(self, lora: LoraConfig, whole: LoraWeightsRead) -> dict[str, LoraWeights]:
+    def weights(self, lora: LoraConfig, whole: WholeLora) -> dict[str, LoraWeights]:
         """What the rank's modules get, by canonical name. On the host.
 
         Raises:
@@ -93,7 +93,7 @@ class LocalLora:
         assert kept[0] is not None and kept[1] is not None
         return LoraWeights(kept[0], kept[1], kept[2])
 
-    def _changes_of_biases(self, lora: LoraConfig, whole: LoraWeightsRead) -> dict[str, Tensor]:
+    def _changes_of_biases(self, lora: LoraConfig, whole: WholeLora) -> dict[str, Tensor]:
         """Trained biases less the model's own, of the rank: float32 by module.
 
         Raises:

@@ -75,7 +75,7 @@ def placements(config: ModelConfig) -> dict[str, Placement]:
     With tied embeddings an output layer may be stored nevertheless. It is used then, as in
     transformers.
     """
-    if config.model_type != "glm":
+    if config.model_type not in ("glm", "glm4"):
         return _thudm_placements(config)
     found = _hf_placements(config)
     if config.tied_embeddings:
@@ -129,9 +129,11 @@ _HF_NAMES = {
     "embedding": "model.embed_tokens",
     "input_norm": "input_layernorm",
     "dense": "self_attn.o_proj",
+    "dense_norm": "post_self_attn_layernorm",
     "post_norm": "post_attention_layernorm",
     "gate_up": "mlp.gate_up_proj",
     "down": "mlp.down_proj",
+    "down_norm": "post_mlp_layernorm",
     "final_norm": "model.norm",
     "output": "lm_head",
 }
@@ -177,7 +179,7 @@ def _modelslim_name(modelslim: ModelSlim, parameter: str) -> str | None:
 
 
 def _hf_placements(config: ModelConfig) -> dict[str, Placement]:
-    """transformers' in-tree Glm: queries, keys and values are stored as three tensors."""
+    """transformers' in-tree Glm and Glm4: queries, keys and values are three stored tensors."""
     found = {}
     for parameter, stored in stored_parameters(config).items():
         layer, module, kind = _split(parameter)

@@ -208,9 +208,11 @@ def _layer_shapes(config: ModelConfig) -> dict[str, Shape]:
         **_norm_shapes(config, "input_norm"),
         **_linear_shapes("qkv", queries + key_values, hidden, bias=config.qkv_bias),
         **_linear_shapes("dense", hidden, queries, bias=config.linear_bias),
+        **(_norm_shapes(config, "dense_norm") if config.sandwich_norms else {}),
         **_norm_shapes(config, "post_norm"),
         **_linear_shapes("gate_up", gate_up, hidden, bias=config.linear_bias),
         **_linear_shapes("down", hidden, config.ffn_size, bias=config.linear_bias),
+        **(_norm_shapes(config, "down_norm") if config.sandwich_norms else {}),
     }
 
 

@@ -20,6 +20,7 @@ _MODELS = {
     "chatglm-6b": "glmserve.models.chatglm_6b:ChatGlm6B",
     "chatglm": "glmserve.models.glm:Glm",
     "glm": "glmserve.models.glm:Glm",
+    "glm4": "glmserve.models.glm:Glm",
 }
 
 

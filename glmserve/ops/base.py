@@ -28,6 +28,7 @@ from glmserve.ops.linear.static import (
     StaticWeight,
     as_rounded_linear,
 )
+from glmserve.ops.rope import rope_table
 from glmserve.ops.sampling.draw import draw_row
 from glmserve.ops.sampling.gumbel import Float32Array
 
@@ -57,9 +58,9 @@ class Ops(Generic[Cache, Plan]):
     def rope_table(self, rope: RopeConfig, length: int, device: torch.device) -> Tensor:
         """Rotations of positions 0..length-1: complex64 [length, R/2].
 
-        Entry (t, i) is exp(j * t / position_divisor * base^(-2i/R)); the angle is computed in
-        float32, as in the code of ChatGLM3 and GLM-4. (In half precision it is off by 0.5 at
-        position 1024.)
+        Entry (t, i) is exp(j * t / position_divisor * base^(-2i/R)); YaRN has other frequencies,
+        and another magnitude than 1. The angle is computed in float32, as in the code of ChatGLM3
+        and GLM-4. (In half precision it is off by 0.5 at position 1024.)
         """
         return rope_table(rope, length, device)
 
@@ -203,17 +204,6 @@ class Ops(Generic[Cache, Plan]):
 AnyOps = Ops[Any, Any]
 """Operations that an option selects at run time, with the attention backend that belongs to
 them."""
-
-
-def rope_table(rope: RopeConfig, length: int, device: torch.device) -> Tensor:
-    """See `Ops.rope_table`."""
-    exponents = torch.arange(0, rope.dim, 2, dtype=torch.float32, device=device) / rope.dim
-    frequencies = 1.0 / rope.base**exponents
-    if rope.rounded_frequencies:
-        frequencies = frequencies.half().float()
-    positions = torch.arange(length, dtype=torch.float32, device=device) / rope.position_divisor
-    angles = torch.outer(positions, frequencies)
-    return torch.polar(torch.ones_like(angles), angles)
 
 
 def _as_complex(x: Tensor) -> Tensor:

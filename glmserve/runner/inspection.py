@@ -140,8 +140,9 @@ def _names(model: Glm[Any, Any]) -> dict[int, str]:
     found = {}
     for index, layer in enumerate(model.layers):
         for field in dataclasses.fields(layer):
-            weight = getattr(layer, field.name).weight
-            found[id(weight)] = f"layers.{index}.{field.name}"
+            module = getattr(layer, field.name)
+            if module is not None:
+                found[id(module.weight)] = f"layers.{index}.{field.name}"
     if model.final_norm is not None:
         found[id(model.final_norm.weight)] = "final_norm"
     return found

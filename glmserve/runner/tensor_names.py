@@ -18,11 +18,13 @@ LAYER_TENSORS = (
     "value",  # [T, Hkv, D]
     "attention",  # [T, Hq * D]
     "dense",  # [T, H]: attention's output projection
+    "dense_norm",  # [T, H]; with sandwich norms only
     "middle",  # [T, H]: the residual stream between attention and MLP
     "post_norm",  # [T, H]
     "gate_up",  # [T, 2*F]; [T, F] without a gate
     "activation",  # [T, F]
     "down",  # [T, H]
+    "down_norm",  # [T, H]; with sandwich norms only
 )
 """In the order in which a layer computes them."""
 
@@ -46,7 +48,8 @@ def in_order(num_layers: int) -> list[str]:
 def tensor_widths(config: ModelConfig) -> dict[str, int]:
     """Numbers of each token in the tensors of a compiled graph, by the last part of the name."""
     hidden = config.hidden_size
-    of_hidden = ("embedding", "input", "input_norm", "dense", "middle", "post_norm", "down")
+    of_layers = ("input", "input_norm", "dense", "dense_norm", "middle", "post_norm", "down")
+    of_hidden = ("embedding", *of_layers, "down_norm")
     return {
         **dict.fromkeys((*of_hidden, "stream", "final_norm"), hidden),
         "attention": config.num_heads * config.head_dim,

@@ -55,6 +55,9 @@ class ChatFormat(ABC):
     calls_anywhere: ClassVar[bool] = True
     """Whether a call may follow text in a response. If not, a continued message has no calls."""
 
+    reasons: bool = False
+    """Whether the model may write thoughts before its answer; see `thoughts.py`."""
+
     blocks: ClassVar[bool] = False
     """Whether rendering waits for another process, so that the event loop must not call it."""
 
@@ -106,7 +109,7 @@ class ChatFormat(ABC):
 
     def with_variables(self, variables: Mapping[str, Any]) -> ChatFormat:
         """This format with values for variables of its template. Formats without a template have no
-        variables, and are returned as they are."""
+        variables but `enable_thinking`, if the model reasons."""
         return self
 
     def close(self) -> None:  # noqa: B027  # most formats hold nothing

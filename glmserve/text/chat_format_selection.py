@@ -10,7 +10,8 @@ from glmserve.errors import CheckpointError, OptionError
 from glmserve.model_config import name_hints
 from glmserve.model_config.reader import read_json_object
 from glmserve.text.chat_format import ChatFormat
-from glmserve.text.fine_tuned_formats import ChatMLFormat, GLM40414Format, GLMEdgeFormat
+from glmserve.text.fine_tuned_formats import ChatMLFormat, CodeGeeX4Format, GLMEdgeFormat
+from glmserve.text.glm4_0414_formats import GLM40414Format, GLMZ1Format
 from glmserve.text.plain_formats import ChatGLM2Format, ChatGLMFormat, CodeGeeX2Format
 from glmserve.text.role_formats import ChatGLM3Format, GLM4Format
 from glmserve.text.tokenizer import Tokenizer
@@ -19,12 +20,16 @@ CHAT_FORMATS: dict[str, type[ChatFormat]] = {
     chat_format.name: chat_format
     for chat_format in (
         *(ChatGLMFormat, ChatGLM2Format, ChatGLM3Format, GLM4Format, CodeGeeX2Format),
-        *(GLM40414Format, GLMEdgeFormat, ChatMLFormat),
+        *(GLM40414Format, GLMZ1Format, GLMEdgeFormat, CodeGeeX4Format, ChatMLFormat),
     )
 }
 
 _NAME_PATTERNS = {
     "codegeex2": re.compile("codegeex2", re.IGNORECASE),
+    "codegeex4": re.compile("codegeex-?4", re.IGNORECASE),
+    "glm-z1": re.compile("glm-z1(?!.*rumination)", re.IGNORECASE),
+    "glm-edge": re.compile("glm-edge", re.IGNORECASE),
+    "glm4-0414": re.compile("glm-?4.*0414", re.IGNORECASE),
     "chatglm3": re.compile("chatglm-?3(?![0-9])", re.IGNORECASE),
     "chatglm2": re.compile("chatglm-?2(?![0-9])", re.IGNORECASE),
     "glm4": re.compile("glm-?4(?![0-9a-z])", re.IGNORECASE),

@@ -1,9 +1,8 @@
 """Chat formats of later models and of fine-tunes, over the tokens that GLM-4 or the checkpoint has:
-GLM-Edge, GLM-4-0414 and ChatML."""
+GLM-Edge, CodeGeeX4 and ChatML."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
@@ -15,56 +14,10 @@ from glmserve.text.tools import Tool
 from glmserve.text.tools.conversation import with_instructions, without_tools
 
 
-class GLM40414Format(GLM4Format):
-    """GLM-4-0414: GLM-4's form, with all system messages first and another sentence for tools.
+class _TaggedTurns(TaggedTools, GLM4Format):
+    """GLM-4's turns of models that were not trained to call tools in GLM-4's way."""
 
-    Messages without content are written, too.
-    """
-
-    name = "glm4-0414"
-
-    TOOLS = "# 可用工具"
-    SEPARATOR: ClassVar[str] = "\n\n"
-    """Before each tool."""
-
-    def _render_closed(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
-        system = [message for message in messages if message.role == "system"]
-        others = [message for message in messages if message.role != "system"]
-        return super()._render_closed([*system, *others], tools)
-
-    def _message(self, message: ChatMessage) -> Iterator[int]:
-        if message.content or message.tool_calls or message.role == "tool":
-            yield from super()._message(message)
-        else:
-            yield from self._turn(message.role, "")
-
-    def _with_tools(
-        self, messages: Sequence[ChatMessage], tools: Sequence[Tool]
-    ) -> list[ChatMessage]:
-        offers = (self.SEPARATOR + self._offer(tool) for tool in tools)
-        return [ChatMessage("system", self.TOOLS + "".join(offers)), *messages]
-
-    def _offer(self, tool: Tool) -> str:
-        signature = json.dumps(tool.signature(), indent=4, ensure_ascii=False)
-        return self.TOOL.lstrip("\n").format(name=tool.name, signature=signature)
-
-
-class GLM40414LineFormat(GLM40414Format):
-    """The same with one line feed before each tool, as Jinja writes the published template."""
-
-    SEPARATOR = "\n"
-
-
-class GLMEdgeFormat(TaggedTools, GLM4Format):
-    """GLM-Edge: GLM-4's turns without [gMASK]<sop> before them."""
-
-    name = "glm-edge"
     calls_anywhere: ClassVar[bool] = True
-    required_tokens = ("<|system|>", "<|assistant|>")
-
-    def _render_closed(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
-        prefix = self.tokenizer.encode_prompt("")
-        return super()._render_closed(messages, tools)[len(prefix) :]
 
     def _message(self, message: ChatMessage) -> Iterator[int]:
         plain = without_tools(message)
@@ -74,6 +27,17 @@ class GLMEdgeFormat(TaggedTools, GLM4Format):
         self, messages: Sequence[ChatMessage], tools: Sequence[Tool]
     ) -> list[ChatMessage]:
         return with_instructions(messages, tools)
+
+
+class GLMEdgeFormat(_TaggedTurns):
+    """GLM-Edge: GLM-4's turns without [gMASK]<sop> before them."""
+
+    name = "glm-edge"
+    required_tokens = ("<|system|>", "<|assistant|>")
+
+    def _render_closed(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
+        prefix = self.tokenizer.encode_prompt("")
+        return super()._render_closed(messages, tools)[len(prefix) :]
 
 
 class OpenLine(GLM4Format):
@@ -98,13 +62,17 @@ class GLM4OpenLineFormat(OpenLine, GLM4Format):
     """GLM-4-9B-chat-hf."""
 
 
-class GLM40414OpenLineFormat(OpenLine, GLM40414LineFormat):
-    """GLM-4-0414 with an open line."""
-
-
 class GLMEdgeOpenLineFormat(OpenLine, GLMEdgeFormat):
     """GLM-Edge with an open line."""
 
+    names_calls = False
+
+
+class CodeGeeX4Format(OpenLine, _TaggedTurns):
+    """CodeGeeX4: GLM-4's turns with an open line. Its publisher writes tools and calls by code that
+    is not in the checkpoint's template, so they are explained in the system text."""
+
+    name = "codegeex4"
     names_calls = False
 
 

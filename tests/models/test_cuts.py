@@ -35,7 +35,7 @@ def test_the_parts_are_the_whole(golden_models: Path, name: str, size: int) -> N
     try:
         local_config(config, Part(Shard(0, size)))
     except OptionError as error:
-        assert name == "glm4_base" and size == 4, error
+        assert name in ("glm4_base", "glm4_0414") and size == 4, error  # 6 heads
         return
     parts = [read(config, folder, Part(Shard(rank, size))) for rank in range(size)]
     for parameter, tensor in whole.items():

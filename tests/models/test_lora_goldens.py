@@ -22,6 +22,7 @@ ADAPTERS = {
     "glm3_lora": "glm3_base_sharded_st",
     "glm4_lora": "glm4_base",
     "glm_hf_lora": "glm_hf",
+    "glm4_0414_lora": "glm4_0414",
 }
 """Of models that read a prompt from left to right."""
 

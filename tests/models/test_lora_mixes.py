@@ -143,7 +143,7 @@ class TestPlantedMistakes:
             key, value = (f"self_attn.{letter}_proj" for letter in "kv")
             return {**found, key: found[value], value: found[key]}
 
-        monkeypatch.setattr("glmserve.models.lora.lora_targets", swapped)
+        monkeypatch.setattr("glmserve.models.lora_tensors.lora_targets", swapped)
         assert self.error(golden_models, "glm_hf_lora", "glm_hf") > 100 * ATOL
 
     def test_rows_of_heads_are_not_sorted(
@@ -154,7 +154,7 @@ class TestPlantedMistakes:
         def unsorted(config: object) -> dict[str, lora_names.Target]:
             return {name: t._replace(heads=0) for name, t in targets(config).items()}  # type: ignore[arg-type]
 
-        monkeypatch.setattr("glmserve.models.lora.lora_targets", unsorted)
+        monkeypatch.setattr("glmserve.models.lora_tensors.lora_targets", unsorted)
         assert self.error(golden_models, "glm2_mha_lora", "glm2_mha") > 100 * ATOL
 
     def test_the_scale_of_rslora_is_that_of_lora(

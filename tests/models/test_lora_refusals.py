@@ -14,7 +14,7 @@ from torch import Tensor
 from glmserve.adapters import LoraConfig, read_adapter_config
 from glmserve.errors import AdapterError
 from glmserve.model_config import read_model_config
-from glmserve.models.lora import LoraWeightsRead, read_lora_weights
+from glmserve.models.lora import WholeLora, read_lora_weights
 from support.lora import lora_tensors, random_adapter, write_adapter
 from support.tiny_models import BASE, random_weights, write_checkpoint
 
@@ -28,7 +28,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("base"), BASE, random_weights(BASE))
 
 
-def read(base: Path, folder: Path) -> LoraWeightsRead:
+def read(base: Path, folder: Path) -> WholeLora:
     lora = read_adapter_config(folder)
     assert isinstance(lora, LoraConfig)
     return read_lora_weights(lora, read_model_config(base, None))

@@ -43,7 +43,7 @@ def logits_on(size: int, folder: Path, sequences: int = 1, **options: Any) -> li
 
 
 def sizes(name: str) -> tuple[int, ...]:
-    return (1, 2) if name == "glm4_base" else (1, 2, 4)  # 6 heads
+    return (1, 2) if name in ("glm4_base", "glm4_0414") else (1, 2, 4)  # 6 heads
 
 
 @pytest.mark.parametrize("name", [*NAMES, *FIRST_GENERATION])

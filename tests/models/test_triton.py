@@ -19,6 +19,7 @@ from support.slow import slow
     [
         "glm2_int4",
         slow("glm4_base"),
+        slow("glm4_0414"),
         exhaustive("glm2_mha"),
         exhaustive("glm2_res_post_ln"),
         exhaustive("glm2_int8"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from glmserve.contract.prompt_layout import PromptMarks
 from glmserve.errors import CheckpointError
 from glmserve.model_config import read_model_config
+from glmserve.model_config.config import Yarn
 from glmserve.model_config.prefix import PrefixConfig
 
 CHATGLM2: dict[str, Any] = {
@@ -156,8 +158,12 @@ def test_refusals_name_file_and_field(tmp_path: Path, field: str, value: Any, sa
     ("field", "value"),
     [
         ("hidden_act", "gelu"),
-        ("rope_scaling", {"type": "linear", "factor": 2}),
+        ("rope_scaling", {"type": "dynamic", "factor": 2}),
+        ("rope_scaling", {"type": "linear"}),
+        ("rope_scaling", {"type": "linear", "factor": 2, "low_freq_factor": 1}),
         ("rope_parameters", {"rope_type": "yarn"}),
+        ("rope_parameters", {"rope_type": "yarn", "factor": 2, "truncate": 1}),
+        ("rope_parameters", {"rope_type": ["yarn"]}),
         ("rope_parameters", {"rope_theta": "x"}),
         ("sliding_window", 4096),
         ("quantization_config", {"bits": 4}),
@@ -166,6 +172,82 @@ def test_refusals_name_file_and_field(tmp_path: Path, field: str, value: Any, sa
 def test_glm_refuses_what_it_cannot_do(tmp_path: Path, field: str, value: Any) -> None:
     with pytest.raises(CheckpointError, match=field):
         read_model_config(write(tmp_path, GLM4_HF, **{field: value}))
+
+
+GLM4_0414: dict[str, Any] = {**GLM4_HF, "model_type": "glm4", "max_position_embeddings": 32768}
+YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+
+
+def test_glm4_0414(tmp_path: Path) -> None:
+    config = read_model_config(write(tmp_path, GLM4_0414, attention_bias=False))
+    assert (config.model_type, config.sandwich_norms, config.qkv_bias) == ("glm4", True, False)
+    assert (config.max_context, config.unknown_fields) == (32768, ())
+    assert not read_model_config(write(tmp_path, GLM4_HF)).sandwich_norms
+
+
+def test_a_longer_context_by_yarn(tmp_path: Path) -> None:
+    """As the publisher's page tells users to add it."""
+    config = read_model_config(write(tmp_path, GLM4_0414, rope_scaling=YARN))
+    assert config.rope.yarn == Yarn(4.0, 32768, 0.1 * math.log(4) + 1)
+    assert config.max_context == 131072
+    scaled = write(tmp_path, GLM4_0414, rope_scaling={"type": "linear", "factor": 2})
+    assert read_model_config(scaled).rope.position_divisor == 2
+
+
+def test_defaults_are_those_of_transformers(tmp_path: Path) -> None:
+    absent = dict.fromkeys(("head_dim", "num_key_value_heads", "rms_norm_eps"), "absent")
+    config = read_model_config(write(tmp_path, GLM4_HF, hidden_size=2048, **absent))
+    assert (config.head_dim, config.num_kv_heads, config.norm_eps) == (128, 2, 1.5625e-07)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "needed"),
+    [
+        ("glm4_moe", "a router and experts"),
+        ("glm4_moe_lite", "compressed cache"),
+        ("glm4v", "an encoder of pictures"),
+        ("glm4v_moe_text", "experts"),
+        ("cogvlm2", "an encoder of pictures"),
+        ("glmasr", "an encoder of sound"),
+        ("glm_moe_dsa", "experts"),
+    ],
+)
+def test_other_models_are_refused_by_what_they_need(
+    tmp_path: Path, model_type: str, needed: str
+) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        read_model_config(write(tmp_path, GLM4_HF, model_type=model_type))
+    assert f"model_type = '{model_type}': not served: it needs" in caught.value.message
+    assert needed in caught.value.message
+
+
+@pytest.mark.parametrize("base", [CHATGLM2, GLM4_HF])
+@pytest.mark.parametrize(
+    ("field", "value"), [("vision_config", {"depth": 1}), ("n_routed_experts", 8)]
+)
+def test_further_parts_are_refused(
+    tmp_path: Path, base: dict[str, Any], field: str, value: Any
+) -> None:
+    """GLM-4V-9B and GLM-Edge-V have the types of models that are served."""
+    with pytest.raises(CheckpointError, match=f"{field}: the model is not served: it needs"):
+        read_model_config(write(tmp_path, base, **{field: value}))
+
+
+def test_an_unknown_model(tmp_path: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match="'llama': not served; known types: chatglm, glm, glm4"
+    ):
+        read_model_config(write(tmp_path, GLM4_HF, model_type="llama"))
+
+
+@pytest.mark.parametrize(
+    ("name", "ratio"), [("THUDM/glm-4-9b-chat-1m", 10000), ("THUDM/LongWriter-glm4-9b", 500)]
+)
+def test_long_contexts_multiply_the_base(tmp_path: Path, name: str, ratio: int) -> None:
+    folder = write(tmp_path, CHATGLM2, rope_ratio=ratio, seq_length=1048576, _name_or_path=name)
+    config = read_model_config(folder)
+    assert (config.rope.base, config.rope.position_divisor) == (10000.0 * ratio, 1.0)
+    assert config.max_context == 1048576
 
 
 CHATGLM_6B: dict[str, Any] = {

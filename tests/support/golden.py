@@ -16,6 +16,7 @@ NAMES = [
     "glm3_32k_base",
     "glm3_base_sharded_st",
     "glm4_base",
+    "glm4_0414",
     "glm2_int8",
     "glm2_int4",
 ]

@@ -23,7 +23,7 @@ from glmserve.graphs.vendor.compass_graph import save_whole_graph
 from glmserve.graphs.weights_file import WEIGHTS_FILE, WeightsFile
 from glmserve.model_config import read_model_config
 from glmserve.models.weights import load_weights
-from glmserve.ops.base import rope_table
+from glmserve.ops.rope import rope_table
 
 Array = NDArray[np.float32]
 

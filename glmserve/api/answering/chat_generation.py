@@ -9,66 +9,78 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from glmserve.api.answering.answer_context import AnswerContext
+from glmserve.api.answering.answer_reader import AnswerReader, ChatAnswer
 from glmserve.api.answering.context import NO_CHAT_FORMAT, ServerContext
 from glmserve.api.answering.conversation import render
 from glmserve.api.answering.generation import Generation, WholeText
 from glmserve.api.answering.prediction import prediction_ids
 from glmserve.api.answering.structure import answer_structure, dropped_header, keeps_text
 from glmserve.api.answering.submission import GenerationSpec, submit_generation
+from glmserve.api.answering.thoughts import (
+    Thoughts,
+    behind_thoughts,
+    template_variables,
+    thoughts_of,
+)
 from glmserve.api.answering.tool_choice import ToolUse, tool_use
 from glmserve.api.answering.truncation import truncated
+from glmserve.api.answering.usage import CompletionTokensDetails, Usage
 from glmserve.api.protocol import ChatCompletionRequest
+from glmserve.api.protocol.thinking import ThoughtPlace
 from glmserve.errors import InvalidRequestError
 from glmserve.text.chat_format import ChatFormat
 from glmserve.text.response_filter import ResponseFilter, StripLeading
 from glmserve.text.structure import CompiledStructure
 from glmserve.text.text_assembler import ScoredToken
-from glmserve.text.tools import (
-    ArgumentsDelta,
-    CallStarted,
-    ContentDelta,
-    ToolEvent,
-    ToolParser,
-)
+from glmserve.text.thoughts import AnswerEvent
+from glmserve.text.tools import ToolParser
 
 
 class ChatDelta(NamedTuple):
     """New text and calls of one choice."""
 
     number: int
-    events: Sequence[ToolEvent]
+    events: Sequence[AnswerEvent]
     token_ids: list[int]
     scored: list[ScoredToken]
     finish_reason: str | None = None
     """Set once per choice, in its last delta: stop, length or tool_calls."""
 
 
-class ChatAnswer(NamedTuple):
-    """A complete choice."""
-
-    content: str
-    calls: list[tuple[str, str]]
-    """Name and arguments of each call."""
-    events: Sequence[ToolEvent]
-    """Content and calls in the order in which they were written."""
-    token_ids: list[int]
-    scored: list[ScoredToken]
-    finish_reason: str
-
-
 class ChatGeneration:
     """The choices that answer one conversation. The generation must be closed on every path."""
 
     def __init__(
-        self, generation: Generation, parsers: Sequence[ToolParser] | None, use: ToolUse
+        self,
+        generation: Generation,
+        parsers: Sequence[ToolParser] | None,
+        use: ToolUse,
+        thoughts: Thoughts | None = None,
     ) -> None:
         self.generation = generation
         self.may_call = parsers is not None
         """Whether the events may have tool calls."""
+        self.reasons = thoughts is not None
+        """Whether the events may have thoughts."""
         self._readers = [
-            _CallReader(parsers[number] if parsers else None, use.parallel)
+            AnswerReader(
+                parsers[number] if parsers else None,
+                parallel=use.parallel,
+                splitter=thoughts.splitter() if thoughts else None,
+                place=thoughts.place if thoughts else ThoughtPlace.OWN,
+            )
             for number in range(len(generation.choices))
         ]
+        self._counters = [thoughts.counter() for _ in self._readers] if thoughts else []
+
+    def usage(self) -> Usage:
+        """Tokens of all choices so far, and how many of them are thoughts."""
+        usage = self.generation.usage()
+        if self.reasons:
+            details = usage.completion_tokens_details or CompletionTokensDetails()
+            details.reasoning_tokens = sum(counter.count for counter in self._counters)
+            usage.completion_tokens_details = details
+        return usage
 
     async def deltas(self) -> AsyncIterator[ChatDelta]:
         """Deltas of all choices as they grow.
@@ -80,6 +92,7 @@ class ChatGeneration:
             reader = self._readers[number]
             if delta is not None:
                 events = reader.push(delta.text)
+                self._count(number, delta.token_ids)
                 yield ChatDelta(number, events, delta.token_ids, delta.scored)
             else:
                 events = reader.flush()
@@ -88,6 +101,8 @@ class ChatGeneration:
 
     def read_whole(self, texts: Sequence[WholeText]) -> list[ChatAnswer]:
         """All choices when their texts are complete."""
+        for number, whole in enumerate(texts):
+            self._count(number, whole.token_ids)
         return [
             reader.whole(whole.text, whole.token_ids, whole.scored, whole.choice.finish_reason)
             for reader, whole in zip(self._readers, texts, strict=True)
@@ -95,59 +110,13 @@ class ChatGeneration:
 
     def reading_size(self, texts: Sequence[WholeText]) -> int:
         """Characters and scored tokens that it takes to make a response of these texts."""
-        characters = sum(len(whole.text) for whole in texts) if self.may_call else 0
+        is_parsed = self.may_call or self.reasons
+        characters = sum(len(whole.text) for whole in texts) if is_parsed else 0
         return max(characters, sum(len(whole.scored) for whole in texts))
 
-
-class _CallReader:
-    """Finds the calls in one choice's text."""
-
-    def __init__(self, parser: ToolParser | None, parallel: bool) -> None:
-        self._parser = parser
-        self._parallel = parallel
-        self._has_called = False
-
-    def push(self, text: str) -> Sequence[ToolEvent]:
-        if self._parser is None:
-            return [ContentDelta(text)] if text else []
-        return self._allowed(self._parser.push(text))
-
-    def flush(self) -> Sequence[ToolEvent]:
-        return self._allowed(self._parser.flush()) if self._parser else []
-
-    def finish_reason(self, reason: str) -> str:
-        return "tool_calls" if self._has_called and reason == "stop" else reason
-
-    def whole(
-        self, text: str, token_ids: list[int], scored: list[ScoredToken], reason: str
-    ) -> ChatAnswer:
-        content, calls = list[str](), list[tuple[str, list[str]]]()
-        events = (*self.push(text), *self.flush())
-        for event in events:
-            match event:
-                case ContentDelta(more):
-                    content.append(more)
-                case CallStarted(_, name):
-                    calls.append((name, []))
-                case ArgumentsDelta(index, more):
-                    calls[index][1].append(more)
-        return ChatAnswer(
-            "".join(content),
-            [(name, "".join(arguments)) for name, arguments in calls],
-            events,
-            token_ids,
-            scored,
-            self.finish_reason(reason),
-        )
-
-    def _allowed(self, events: list[ToolEvent]) -> list[ToolEvent]:
-        """Without parallel_tool_calls, the first call and what comes before it."""
-        if not self._parallel and self._has_called:
-            events = [e for e in events if isinstance(e, ArgumentsDelta) and e.index == 0]
-        elif not self._parallel:
-            events = [e for e in events if isinstance(e, ContentDelta) or e.index == 0]
-        self._has_called = self._has_called or any(isinstance(e, CallStarted) for e in events)
-        return events
+    def _count(self, number: int, token_ids: Sequence[int]) -> None:
+        if self._counters:
+            self._counters[number].push(token_ids)
 
 
 async def chat_prompt(server: ServerContext, chat: ChatCompletionRequest) -> list[int]:
@@ -188,8 +157,12 @@ async def start_chat(
         prediction = await prediction_ids(
             chat, chat.prediction.text, server, chat_format.tokenizer, structure
         )
+    prompts = [await _prompt(server, chat_format, one, offer) for one in (chat, *others)]
+    thinking = chat.thinking_wishes
+    thoughts = thoughts_of(chat_format, thinking, prompts[0], structure)
+    structure = await behind_thoughts(server, structure, thoughts, thinking, stop_ids)
     spec = GenerationSpec(
-        prompts=[await _prompt(server, chat_format, one, offer) for one in (chat, *others)],
+        prompts=prompts,
         prompts_param="messages",
         max_tokens=chat.output_limit,
         stop_ids=stop_ids,
@@ -204,7 +177,7 @@ async def start_chat(
     )
     generation = submit_generation(server, chat, spec, answer)
     parsers = [chat_format.tool_parser(use.offered) for _ in range(chat.n)] if use.offered else None
-    return ChatGeneration(generation, parsers, use)
+    return ChatGeneration(generation, parsers, use, thoughts)
 
 
 async def _prompt(
@@ -217,7 +190,7 @@ async def _prompt(
         offer.offered,
         continue_last=chat.continues_last,
         begin_answer=chat.add_generation_prompt,
-        variables=chat.chat_template_kwargs,
+        variables=template_variables(chat, chat.thinking_wishes),
     )
     if chat.truncate_prompt_tokens is None:
         return prompt_ids

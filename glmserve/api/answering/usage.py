@@ -14,12 +14,14 @@ class PromptTokensDetails(msgspec.Struct):
 
 
 class CompletionTokensDetails(msgspec.Struct):
-    """How much of a prediction was right."""
+    """How much of a prediction was right, and how much of the answer is thoughts."""
 
-    accepted_prediction_tokens: int
+    accepted_prediction_tokens: int = 0
     """Drafted tokens that were right."""
-    rejected_prediction_tokens: int
+    rejected_prediction_tokens: int = 0
     """Drafted tokens that were wrong."""
+    reasoning_tokens: int | UnsetType = UNSET
+    """Of models that reason."""
 
 
 class Usage(msgspec.Struct):
@@ -30,4 +32,4 @@ class Usage(msgspec.Struct):
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET
-    """Only of a request with a prediction."""
+    """Only of a request with a prediction, and of models that reason."""

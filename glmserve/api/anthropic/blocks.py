@@ -118,7 +118,8 @@ class ToolResultBlockParam(StrictModel):
 
 
 class ThinkingBlockParam(BaseModel):
-    """How another model came to its answer. These models have no place for it: it is left out."""
+    """How a model came to its answer. Prompts have no place for earlier thoughts: it is left
+    out."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 

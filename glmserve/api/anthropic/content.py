@@ -16,10 +16,13 @@ from glmserve.api.anthropic.objects import (
     InputJsonDelta,
     TextBlock,
     TextDeltaObject,
+    ThinkingBlock,
+    ThinkingDelta,
     ToolUseBlock,
 )
 from glmserve.api.journaling.identity import Identity
-from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta, ToolEvent
+from glmserve.text.thoughts import AnswerEvent, ThoughtDelta
+from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta
 
 
 class Content:
@@ -33,13 +36,17 @@ class Content:
         self._pieces: list[str] = []
         """Pieces of the last block's text, or of its input's JSON."""
 
-    def push(self, events: Iterable[ToolEvent]) -> list[ContentEvent]:
+    def push(self, events: Iterable[AnswerEvent]) -> list[ContentEvent]:
         """Add what is new; the events that report it."""
         told: list[ContentEvent] = []
         for event in events:
             match event:
+                case ThoughtDelta(text):
+                    if not self._is_in(ThinkingBlock):
+                        told += self._begin(ThinkingBlock(""))
+                    told.append(self._add(text, ThinkingDelta(text)))
                 case ContentDelta(text):
-                    if not (self._is_open and isinstance(self.blocks[-1], TextBlock)):
+                    if not self._is_in(TextBlock):
                         told += self._begin(TextBlock(""))
                     told.append(self._add(text, TextDeltaObject(text)))
                 case CallStarted(_, name):
@@ -56,11 +63,18 @@ class Content:
         self._is_open = False
         written, block = "".join(self._pieces), self.blocks[-1]
         self._pieces.clear()
-        if isinstance(block, TextBlock):
-            block.text = written
-        else:
-            block.input = _input(written)
+        match block:
+            case TextBlock():
+                block.text = written
+            case ThinkingBlock():
+                block.thinking = written
+            case ToolUseBlock():
+                block.input = _input(written)
         return [ContentBlockStop(len(self.blocks) - 1)]
+
+    def _is_in(self, kind: type[Block]) -> bool:
+        """Whether the last block is of this kind, and goes on."""
+        return self._is_open and isinstance(self.blocks[-1], kind)
 
     def _begin(self, block: Block) -> list[ContentEvent]:
         told = self.finish()
@@ -68,7 +82,9 @@ class Content:
         self._is_open = True
         return [*told, ContentBlockStart(len(self.blocks) - 1, msgspec.structs.replace(block))]
 
-    def _add(self, text: str, delta: TextDeltaObject | InputJsonDelta) -> ContentEvent:
+    def _add(
+        self, text: str, delta: TextDeltaObject | ThinkingDelta | InputJsonDelta
+    ) -> ContentEvent:
         self._pieces.append(text)
         return ContentBlockDelta(len(self.blocks) - 1, delta)
 

@@ -53,6 +53,7 @@ def chat_request(request: CountTokensRequest) -> ChatCompletionRequest:
         "tools": [_tool(tool) for tool in functions(request.tools)],
         **_tool_choice(request),
         **_response_format(request),
+        **_thinking(request),
     }
     if isinstance(request, MessagesRequest):
         data |= {
@@ -146,6 +147,12 @@ def _tool_choice(request: CountTokensRequest) -> dict[str, Any]:
     elif isinstance(choice, ToolChoiceTool):
         wanted = {"type": "function", "function": {"name": choice.name}}
     return {"tool_choice": wanted, "parallel_tool_calls": parallel}
+
+
+def _thinking(request: CountTokensRequest) -> dict[str, Any]:
+    """A budget of thoughts is not passed on: Anthropic calls it a target, not a limit."""
+    kind = (request.thinking or {}).get("type")
+    return {"thinking": {"type": "disabled"}} if kind == "disabled" else {}
 
 
 def _response_format(request: CountTokensRequest) -> dict[str, Any]:

@@ -22,7 +22,15 @@ class ToolUseBlock(msgspec.Struct, tag_field="type", tag="tool_use"):
     input: dict[str, Any]
 
 
-Block: TypeAlias = TextBlock | ToolUseBlock
+class ThinkingBlock(msgspec.Struct, tag_field="type", tag="thinking"):
+    """What the model thinks before it answers."""
+
+    thinking: str
+    signature: str = ""
+    """Always empty: thoughts that come back are left out, so none need be recognised."""
+
+
+Block: TypeAlias = TextBlock | ToolUseBlock | ThinkingBlock
 
 StopReason = Literal[
     "end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded"
@@ -81,6 +89,12 @@ class TextDeltaObject(msgspec.Struct, tag_field="type", tag="text_delta"):
     text: str
 
 
+class ThinkingDelta(msgspec.Struct, tag_field="type", tag="thinking_delta"):
+    """More thoughts."""
+
+    thinking: str
+
+
 class InputJsonDelta(msgspec.Struct, tag_field="type", tag="input_json_delta"):
     """More of a call's arguments."""
 
@@ -91,7 +105,7 @@ class ContentBlockDelta(msgspec.Struct, tag_field="type", tag="content_block_del
     """More of a block."""
 
     index: int
-    delta: TextDeltaObject | InputJsonDelta
+    delta: TextDeltaObject | ThinkingDelta | InputJsonDelta
 
 
 class ContentBlockStop(msgspec.Struct, tag_field="type", tag="content_block_stop"):

@@ -133,6 +133,11 @@ class CountTokensRequest(StrictModel):
     output_format: JsonOutputFormat | None = Field(
         None, description="The old name of output_config.format."
     )
+    thinking: dict[str, Any] | None = Field(
+        None,
+        description='{"type": "disabled"}: do not think. Other types change nothing: a model that '
+        "reasons does so.",
+    )
     mcp_servers: Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS)] = Field(
         [], description="Tools of these servers do not exist here; they are left out."
     )

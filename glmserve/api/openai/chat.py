@@ -8,8 +8,8 @@ from typing import Any, Literal
 from msgspec import UNSET, UnsetType
 
 from glmserve.api.answering.answer_context import AnswerContext
+from glmserve.api.answering.answer_reader import ChatAnswer
 from glmserve.api.answering.chat_generation import (
-    ChatAnswer,
     ChatDelta,
     ChatGeneration,
     start_chat,
@@ -39,8 +39,9 @@ from glmserve.api.openai.prompt_logprobs import PromptLogprobs, prompt_logprobs_
 from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.api.protocol.tools import left_out
 from glmserve.errors import GlmserveError
+from glmserve.text.thoughts import AnswerEvent, ThoughtDelta
 from glmserve.text.tokenizer import Tokenizer
-from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta, ToolEvent
+from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta
 
 
 class ChatEndpoint(Endpoint[ChatCompletionRequest]):
@@ -91,7 +92,7 @@ class ChatWriter:
             "service_tier": _service_tier(chat),
         }
         has_extras = chat.logprobs or chat.return_token_ids or chat.continuous_usage
-        self._is_plain = not (has_extras or answering.may_call)
+        self._is_plain = not (has_extras or answering.may_call or answering.reasons)
         chats = [*[chat] * chat.n, *others]
         """Of each choice."""
         self._has_role = [False] * len(chats)
@@ -119,7 +120,7 @@ class ChatWriter:
         return ChatCompletion(
             **self._head,
             choices=[self._choice(index, answer) for index, answer in enumerate(answers)],
-            usage=self.generation.usage(),
+            usage=self._answering.usage(),
             prompt_token_ids=self._only_prompt() if self._chat.return_token_ids else None,
             prompt_logprobs=self._prompt_logprobs(),
         )
@@ -129,7 +130,9 @@ class ChatWriter:
         calls = [ToolCallObject(identity.new_call_id(), Function(*call)) for call in answer.calls]
         content = self._echoed[index] + answer.content
         message = AssistantMessageObject(
-            content=content or (None if calls else ""), tool_calls=calls or UNSET
+            content=content or (None if calls else ""),
+            reasoning_content=(answer.thoughts or None) if self._answering.reasons else UNSET,
+            tool_calls=calls or UNSET,
         )
         writer = self._logprobs[index]
         logprobs = writer.push(answer.scored) if writer is not None else None
@@ -198,7 +201,7 @@ class ChatWriter:
 
     def _closing(self) -> Iterator[bytes]:
         if self._chat.include_usage:
-            usage = self.generation.usage()
+            usage = self._answering.usage()
             yield event(ChatChunk(**self._head, choices=[], usage=usage))
         yield DONE
 
@@ -245,7 +248,7 @@ class ChatWriter:
     def _usage_so_far(self) -> Usage | UnsetType | None:
         """The counts that a chunk before the last one has."""
         if self._chat.continuous_usage:
-            return self.generation.usage()
+            return self._answering.usage()
         return None if self._chat.include_usage else UNSET
 
     def _content_frame(self, index: int) -> tuple[bytes, bytes]:
@@ -255,8 +258,10 @@ class ChatWriter:
         return before, after
 
 
-def _message_delta(item: ToolEvent, identity: Identity) -> MessageDelta:
+def _message_delta(item: AnswerEvent, identity: Identity) -> MessageDelta:
     match item:
+        case ThoughtDelta(text):
+            return MessageDelta(reasoning_content=text)
         case ContentDelta(text):
             return MessageDelta(content=text)
         case CallStarted(index, name):

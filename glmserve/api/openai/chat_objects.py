@@ -57,6 +57,8 @@ class AssistantMessageObject(msgspec.Struct, kw_only=True):
 
     role: Literal["assistant"] = "assistant"
     content: str | None
+    reasoning_content: str | UnsetType | None = UNSET
+    """Of models that reason."""
     refusal: None = None
     tool_calls: list[ToolCallObject] | UnsetType = UNSET
 
@@ -107,6 +109,7 @@ class MessageDelta(msgspec.Struct):
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType | None = UNSET
+    reasoning_content: str | UnsetType = UNSET
     refusal: UnsetType | None = UNSET
     tool_calls: list[ToolCallDelta] | UnsetType = UNSET
 

@@ -7,6 +7,7 @@ keeps the two equal.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -14,11 +15,12 @@ from glmserve.api.anthropic.protocol import MessagesRequest
 from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest, StrictModel
 from glmserve.api.protocol.accepted.chat import TEMPLATE_ARGUMENTS
-from glmserve.api.protocol.accepted.fields import AcceptedField, hint
+from glmserve.api.protocol.accepted.fields import AcceptedField, AcceptedFields, hint
 from glmserve.api.protocol.accepted.generation import GENERATION
 from glmserve.api.protocol.adapters import LoadLoraAdapterRequest
 from glmserve.api.protocol.base import accepted_fields
 from glmserve.api.protocol.embeddings import EmbeddingRequest
+from glmserve.api.protocol.thinking import ThinkingFields
 from glmserve.api.tokenizer.tokens import TokenizeRequest
 
 PAGE = Path(__file__).parents[2] / "guide" / "accepted-fields.md"
@@ -56,7 +58,7 @@ _TABLE = "| field | accepted | sent by | meaning |\n|---|---|---|---|\n"
 
 def render_page() -> str:
     """The page, as Markdown."""
-    shared = "".join(_row(name, field) for name, field in GENERATION.items())
+    shared = "".join(_row(name, field) for name, field in _shared().items())
     title = "## Chat completions, completions and responses\n\n"
     return "\n".join([_HEAD, title + _TABLE + shared, *(_section(*api) for api in _APIS.items())])
 
@@ -66,12 +68,24 @@ def main() -> None:
     PAGE.write_text(render_page(), encoding="utf-8")
 
 
+@cache
+def _shared() -> AcceptedFields:
+    """The fields that all requests for text accept; those that some of them honour are left out."""
+    requests = ChatCompletionRequest, CompletionRequest, ResponsesRequest
+    accepted = [accepted_fields(request) for request in requests]
+    return {
+        name: field
+        for name, field in GENERATION.items()
+        if all(fields.get(name) is field for fields in accepted)
+    }
+
+
 def _section(title: str, request: type[StrictModel]) -> str:
     rows = dict.fromkeys(
         _row(path + name, field)
         for path, model in _objects(request, "")
         for name, field in accepted_fields(model).items()
-        if GENERATION.get(name) is not field
+        if _shared().get(name) is not field
     )
     if request is ChatCompletionRequest:
         rows |= dict.fromkeys(_template_rows())
@@ -80,6 +94,8 @@ def _section(title: str, request: type[StrictModel]) -> str:
 
 def _template_rows() -> Iterator[str]:
     for name, field in TEMPLATE_ARGUMENTS.items():
+        if name in ThinkingFields.model_fields:
+            continue  # honoured like the request's own field
         yield _row(f"chat_template_kwargs.{name}", field)
     others = hint(
         "*", "vLLM's clients", "Variables of a template; used if the checkpoint's own template is."

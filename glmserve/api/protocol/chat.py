@@ -17,6 +17,7 @@ from glmserve.api.protocol.base import (
 )
 from glmserve.api.protocol.messages import AssistantMessage, Content, Message
 from glmserve.api.protocol.sampling import GenerationRequest, TokenLimit
+from glmserve.api.protocol.thinking import Thinking, ThinkingFields
 from glmserve.api.protocol.tools import AnyTool, ToolChoice
 
 
@@ -105,7 +106,7 @@ def can_be_continued(message: Message) -> bool:
 Conversation = Annotated[list[Message], FAIL_FAST, Field(min_length=1, max_length=MAX_PARTS)]
 
 
-class ChatFields(GenerationRequest):
+class ChatFields(GenerationRequest, ThinkingFields):
     """What a request says of its answers, whatever the conversations are."""
 
     accepted: ClassVar = CHAT
@@ -146,6 +147,11 @@ class ChatFields(GenerationRequest):
                 "max_tokens", "the old name of max_completion_tokens; send one of them"
             )
         return self
+
+    @property
+    def thinking_wishes(self) -> Thinking:
+        """What the request says about the model's thoughts."""
+        return self.thinking_of(self.chat_template_kwargs)
 
     @property
     def output_limit(self) -> int | None:

@@ -33,7 +33,13 @@ _FAMILIES = {
     "chatglm3": "ChatGLM3",
     "glm4": "GLM-4",
     "codegeex2": "CodeGeeX2",
+    "codegeex4": "CodeGeeX4",
+    "glm4-0414": "GLM-4-0414",
+    "glm-z1": "GLM-Z1",
+    "glm-edge": "GLM-Edge",
 }
+_BY_TYPE = {"chatglm": "ChatGLM2, ChatGLM3, GLM-4", "glm": "GLM-4", "glm4": "GLM-4-0414, GLM-Z1"}
+"""If no name tells."""
 
 
 def diagnose(
@@ -138,7 +144,7 @@ def _describe(model: ModelConfig, *, skips_tokenizer: bool) -> Checkpoint:
     family = "ChatGLM-6B" if model.model_type == "chatglm-6b" else _FAMILIES.get(hint or "")
     return Checkpoint(
         path=str(model.path.parent),
-        family=family or ("GLM-4" if model.model_type == "glm" else "ChatGLM2, ChatGLM3, GLM-4"),
+        family=family or _BY_TYPE[model.model_type],
         model_type=model.model_type,
         num_layers=model.num_layers,
         max_context=model.max_context,

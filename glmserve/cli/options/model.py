@@ -67,8 +67,8 @@ def add_model_options(parser: argparse.ArgumentParser, *, positional: bool = Fal
         "--chat-format",
         metavar="NAME",
         help="prompt format of conversations: chatglm, chatglm2, chatglm3, glm4, codegeex2, "
-        "glm4-0414, glm-edge or chatml; default: the format that the checkpoint's chat template "
-        "writes, or that its files name",
+        "glm4-0414, glm-z1, glm-edge, codegeex4 or chatml; default: the format that the "
+        "checkpoint's chat template writes, or that its files name",
     )
     group.add_argument(
         "--chat-template",

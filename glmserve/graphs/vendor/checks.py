@@ -60,6 +60,11 @@ def _check_compass(compilation: CompilationConfig, model: ModelConfig, total_len
             f"{place}: its weights are quantised, and Hexaflake's compiler rounds floating point "
             "weights itself; compile the original checkpoint, with --quantization int8 or int4"
         )
+    if model.sandwich_norms:
+        raise CheckpointError(
+            f"{place}: Hexaflake's published script has no norms behind attention and MLP, which "
+            "GLM-4-0414 and GLM-Z1 have; take --for onnx"
+        )
     shape = (model.num_heads // model.num_kv_heads, model.rope.dim, model.head_dim)
     if shape != (_GROUPS, _ROTARY, _HEAD) or model.norm != "rmsnorm" or model.tied_embeddings:
         raise CheckpointError(
@@ -67,7 +72,8 @@ def _check_compass(compilation: CompilationConfig, model: ModelConfig, total_len
             f"each key/value head, {_HEAD} numbers in a head of which {_ROTARY} rotate, RMSNorm "
             "and an output layer of its own, such as ChatGLM2-6B; take --for onnx"
         )
-    if total_len > TABLE_LENGTH and (model.rope.base, model.rope.position_divisor) != (10000, 1):
+    rotation = (model.rope.base, model.rope.position_divisor, model.rope.yarn)
+    if total_len > TABLE_LENGTH and rotation != (10000, 1, None):
         raise OptionError(
             f"--total-len {total_len}: beyond {TABLE_LENGTH} tokens Hexaflake's script rotates by "
             "the base 10000, and this model has another one; take less"

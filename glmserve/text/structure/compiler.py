@@ -88,10 +88,12 @@ class StructureCompiler:
             InvalidRequestError: no text matches the structure, or it cannot be honoured.
             QueueFullError: too many structures are being compiled.
         """
+        opens_with_space = False
         try:
             if lead_in and isinstance(structure, _MAY_OPEN_WITH_SPACE):
                 grammar, _ = await self._grammar(structure, "")
-                lead_in = "" if grammar.may_open_with_space else lead_in
+                opens_with_space = grammar.may_open_with_space
+                lead_in = "" if opens_with_space else lead_in
             grammar, dropped = await self._grammar(structure, lead_in)
         except InvalidRequestError as refusal:
             error = await self._explained(structure, refusal)
@@ -100,7 +102,7 @@ class StructureCompiler:
             raise InvalidRequestError.about(
                 param, "{param}: {reason}", reason=error.message
             ) from None
-        return CompiledStructure(grammar, stop_ids, bool(lead_in), dropped)
+        return CompiledStructure(grammar, stop_ids, bool(lead_in), dropped, opens_with_space)
 
     async def close(self) -> None:
         """Cancel running compilations, and end the sandbox."""

@@ -10,10 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from llguidance import LLMatcher
 
 from glmserve.errors import InvalidRequestError
+from glmserve.text.structure.after_thoughts import (
+    AfterThoughts,
+    Constraint,
+    ThoughtMasks,
+    ThoughtRules,
+)
 from glmserve.text.structure.json_text import JsonGuard, JsonText, JsonUse, UniqueStrings, tracked
 from glmserve.text.structure.vocabulary import engine_mask
 
@@ -39,6 +46,11 @@ class Vocabulary:
     @property
     def size(self) -> int:
         return len(self.tokens)
+
+    @cached_property
+    def thoughts(self) -> ThoughtMasks:
+        """Masks of tokens before the text."""
+        return ThoughtMasks(self.tokens)
 
 
 @dataclass
@@ -74,22 +86,33 @@ class CompiledStructure:
     """Whether whitespace may precede the text."""
     dropped: tuple[str, ...] = ()
     """Keywords of schemas that are left out; see `keyword_name`."""
+    may_open_with_space: bool = False
+    """Whitespace at the beginning of the text is significant."""
+    thoughts: ThoughtRules | None = None
+    """Not None: thoughts come before the text, and have no structure."""
 
-    def constraint(self) -> MatcherConstraint:
+    def constraint(self) -> Constraint:
         """A new constraint at the beginning. This is cheap."""
-        return MatcherConstraint(self)
+        if self.thoughts is None:
+            return MatcherConstraint(self)
+        inner = MatcherConstraint(self, is_first=False)
+        return AfterThoughts(inner, self.grammar.vocabulary.thoughts, self.thoughts)
 
 
 class MatcherConstraint:
-    """A TokenConstraint. `allowed` releases the interpreter while llguidance computes."""
+    """A TokenConstraint. `allowed` releases the interpreter while llguidance computes.
+
+    Args:
+        is_first: the text is the beginning of what is generated.
+    """
 
     __slots__ = ("_beginning", "_grammar", "_matcher", "_stop_ids", "_text")
 
-    def __init__(self, structure: CompiledStructure) -> None:
+    def __init__(self, structure: CompiledStructure, *, is_first: bool = True) -> None:
         self._grammar = structure.grammar
         self._stop_ids = structure.stop_ids
-        self._matcher: LLMatcher | None = None
-        """None before the first token."""
+        self._matcher: LLMatcher | None = None if is_first else self._grammar.plain.deep_copy()
+        """None before the first token of all."""
         self._beginning = b""
         """The text up to its first character that is no space."""
         self._text: JsonText | None = None

@@ -12,11 +12,16 @@ from glmserve.text.fine_tuned_formats import (
     ChatMLFormat,
     ChatMLPrefixFormat,
     GLM4OpenLineFormat,
+    GLMEdgeFormat,
+    GLMEdgeOpenLineFormat,
+)
+from glmserve.text.glm4_0414_formats import (
+    GLM40414FirstLineFormat,
     GLM40414Format,
     GLM40414LineFormat,
     GLM40414OpenLineFormat,
-    GLMEdgeFormat,
-    GLMEdgeOpenLineFormat,
+    GLMZ1Format,
+    GLMZ1ToolsFormat,
 )
 from glmserve.text.plain_formats import ChatGLM2Format, ChatGLMFormat, PlainFormat
 from glmserve.text.role_formats import ChatGLM3Format, GLM4Format
@@ -30,7 +35,10 @@ _CANDIDATES: tuple[type[ChatFormat], ...] = (
     GLM4OpenLineFormat,
     GLM40414Format,
     GLM40414LineFormat,
+    GLM40414FirstLineFormat,
     GLM40414OpenLineFormat,
+    GLMZ1Format,
+    GLMZ1ToolsFormat,
     GLMEdgeFormat,
     GLMEdgeOpenLineFormat,
     ChatGLM3Format,

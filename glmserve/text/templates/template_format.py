@@ -17,6 +17,7 @@ from glmserve.text.templates.files import ChatTemplates
 from glmserve.text.templates.placeholders import Piece, Placeholders, PromptEncoder
 from glmserve.text.templates.renderer import TemplateError, TemplateRenderer
 from glmserve.text.templates.variables import variables
+from glmserve.text.thoughts import CLOSE
 from glmserve.text.tokenizer import Tokenizer
 from glmserve.text.tools import Tool
 from glmserve.text.tools.conversation import with_instructions, without_tools
@@ -54,6 +55,8 @@ class TemplateFormat(TaggedTools):
         self._warnings: set[str] = set()
         self._renderer = TemplateRenderer(templates.sources, templates.variables)
         self._encoder = PromptEncoder(tokenizer)
+        # A special token would not be in the answer's text.
+        self.reasons = CLOSE in source and CLOSE not in tokenizer.special_ids
 
     def end_with(self, names: Sequence[str]) -> None:
         """End responses with these special tokens, too; where the user's turn ends them, so does

@@ -3,7 +3,7 @@
     pip install peft transformers
     python tests/goldens/making/lora.py
 
-PEFT changes the modules of `modules.py`, and transformers' own GlmForCausalLM. Their logits with
+PEFT changes the modules of `modules.py`, and transformers' own classes. Their logits with
 the adapter become `reference_fp32.npz`. `modules.py` must first give the originals' logits.
 """
 
@@ -83,6 +83,11 @@ ADAPTERS = {
     "glm_hf_lora": Adapter(
         "glm_hf", (0, 1), {"r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM", "target_modules": HF}
     ),
+    "glm4_0414_lora": Adapter(
+        "glm4_0414",
+        (0, 1),
+        {"r": 3, "lora_alpha": 6, "task_type": "CAUSAL_LM", "target_modules": "all-linear"},
+    ),
     "glm_hf_dora": Adapter(
         "glm_hf",
         (0, 1),
@@ -152,8 +157,9 @@ def make(name: str, adapter: Adapter) -> None:
 def load(folder: Path) -> tuple[nn.Module, Forward]:
     """The model of a checkpoint, and its logits [T, V] of one sequence [T]."""
     config = json.loads((folder / "config.json").read_text())
-    if config["model_type"] == "glm":
-        hf = transformers.GlmForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    if config["model_type"] in ("glm", "glm4"):
+        kind = transformers.AutoModelForCausalLM
+        hf = kind.from_pretrained(folder, dtype=torch.float32).eval()
         return hf, lambda ids: hf(ids[None]).logits[0]
     model = (Chatglm6B if "inner_hidden_size" in config else Chatglm)(config).eval()
     stored: dict[str, Tensor] = {}

@@ -14,10 +14,10 @@ from glmserve.text.fine_tuned_formats import (
     ChatMLFormat,
     ChatMLPrefixFormat,
     GLM4OpenLineFormat,
-    GLM40414Format,
     GLMEdgeFormat,
     GLMEdgeOpenLineFormat,
 )
+from glmserve.text.glm4_0414_formats import GLM40414Format
 from glmserve.text.role_formats import ChatGLM3Format, GLM4Format
 from glmserve.text.templates.files import ChatTemplates
 from glmserve.text.templates.selection import ChatOptions, select_format

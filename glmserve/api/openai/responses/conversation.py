@@ -37,6 +37,7 @@ from glmserve.api.openai.responses.tools import (
 )
 from glmserve.api.protocol import ChatCompletionRequest, GenerationRequest, parse_data
 from glmserve.api.protocol.messages import MAX_CALLS
+from glmserve.api.protocol.thinking import ThinkingFields
 from glmserve.errors import InvalidRequestError
 
 FIELD_NAMES = {
@@ -116,7 +117,8 @@ def chat_request(
         raise InvalidRequestError.about(
             "input", "{param}: the model reads none of these items; send a message with them"
         )
-    shared = GenerationRequest.model_fields.keys() & request.model_fields_set
+    known = {*GenerationRequest.model_fields, *ThinkingFields.model_fields}
+    shared = (known & request.model_fields_set) - {"reasoning"}
     fields = {name: getattr(request, name) for name in shared - {"stream_options"}}
     return parse_data(
         ChatCompletionRequest,
@@ -134,8 +136,14 @@ def chat_request(
             "tool_choice": _tool_choice(request.tool_choice, functions),
             "parallel_tool_calls": request.parallel_tool_calls,
             "chat_template_kwargs": request.chat_template_kwargs,
+            **_effort(request),
         },
     )
+
+
+def _effort(request: ResponsesRequest) -> dict[str, Any]:
+    effort = request.reasoning and request.reasoning.effort
+    return {} if effort is None else {"reasoning_effort": effort}
 
 
 def _item(item: InputItem, identity: Identity, find: FindItem, index: int) -> Item:

@@ -6,7 +6,12 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from glmserve.api.openai.responses.objects import OutputItem, OutputText, ResponseObject
+from glmserve.api.openai.responses.objects import (
+    OutputItem,
+    OutputText,
+    ReasoningText,
+    ResponseObject,
+)
 
 
 class _Event(msgspec.Struct, kw_only=True):
@@ -37,13 +42,13 @@ class OutputItemEvent(_Event, kw_only=True):
 
 
 class ContentPartEvent(_Event, kw_only=True):
-    """The text of a message begins or is complete."""
+    """The text of a message, or of thoughts, begins or is complete."""
 
     type: Literal["response.content_part.added", "response.content_part.done"]
     item_id: str
     output_index: int
     content_index: int = 0
-    part: OutputText
+    part: OutputText | ReasoningText
 
 
 class EventTopLogprob(msgspec.Struct):
@@ -83,6 +88,26 @@ class TextDoneEvent(_Event, kw_only=True):
     logprobs: list[EventLogprob]
 
 
+class ReasoningDeltaEvent(_Event, kw_only=True):
+    """More thoughts."""
+
+    type: Literal["response.reasoning_text.delta"] = "response.reasoning_text.delta"
+    item_id: str
+    output_index: int
+    content_index: int = 0
+    delta: str
+
+
+class ReasoningDoneEvent(_Event, kw_only=True):
+    """All of the thoughts."""
+
+    type: Literal["response.reasoning_text.done"] = "response.reasoning_text.done"
+    item_id: str
+    output_index: int
+    content_index: int = 0
+    text: str
+
+
 class ArgumentsDeltaEvent(_Event, kw_only=True):
     """More of a call's arguments."""
 
@@ -118,6 +143,8 @@ Event: TypeAlias = (
     | ContentPartEvent
     | TextDeltaEvent
     | TextDoneEvent
+    | ReasoningDeltaEvent
+    | ReasoningDoneEvent
     | ArgumentsDeltaEvent
     | ArgumentsDoneEvent
     | ErrorEvent

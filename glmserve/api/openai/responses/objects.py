@@ -25,6 +25,22 @@ class OutputText(msgspec.Struct, tag_field="type", tag="output_text"):
     logprobs: list[ContentLogprob] = []
 
 
+class ReasoningText(msgspec.Struct, tag_field="type", tag="reasoning_text"):
+    """A piece of what the model thinks."""
+
+    text: str
+
+
+class ResponseReasoningItem(msgspec.Struct, kw_only=True, tag_field="type", tag="reasoning"):
+    """What the model thinks before it answers."""
+
+    id: str
+    summary: list[Any] = []
+    """Always empty: thoughts are there as they are."""
+    content: list[ReasoningText]
+    status: ItemStatus
+
+
 class ResponseMessage(msgspec.Struct, kw_only=True, tag_field="type", tag="message"):
     """A message of any role."""
 
@@ -57,8 +73,8 @@ class ResponseFunctionOutput(
     output: str | list[InputText]
 
 
-OutputItem: TypeAlias = ResponseMessage | ResponseFunctionCall
-Item: TypeAlias = ResponseMessage | ResponseFunctionCall | ResponseFunctionOutput
+OutputItem: TypeAlias = ResponseMessage | ResponseFunctionCall | ResponseReasoningItem
+Item: TypeAlias = OutputItem | ResponseFunctionOutput
 
 
 class InputTokensDetails(msgspec.Struct):
@@ -100,7 +116,7 @@ class IncompleteDetails(msgspec.Struct):
 
 
 class ResponseReasoning(msgspec.Struct):
-    """As the request has it; these models do not reason."""
+    """As the request has it."""
 
     effort: str | None = None
     summary: str | None = None

@@ -27,9 +27,11 @@ from glmserve.api.openai.responses.objects import (
     ResponseFunctionCall,
     ResponseMessage,
 )
+from glmserve.api.openai.responses.reasoning_output import OpenReasoning
 from glmserve.api.openai.responses.tools import FunctionName, Functions
 from glmserve.text.text_assembler import ScoredToken
-from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta, ToolEvent
+from glmserve.text.thoughts import AnswerEvent, ThoughtDelta
+from glmserve.text.tools import ArgumentsDelta, CallStarted, ContentDelta
 
 
 class Output:
@@ -49,14 +51,16 @@ class Output:
         self.items: list[OutputItem] = []
         """The complete items."""
         self._logprobs = logprobs
-        self._open: _Message | _Call | None = None
+        self._open: _Message | _Call | OpenReasoning | None = None
 
-    def push(self, events: Iterable[ToolEvent], scored: Sequence[ScoredToken]) -> list[Event]:
+    def push(self, events: Iterable[AnswerEvent], scored: Sequence[ScoredToken]) -> list[Event]:
         """Add what is new; the events that report it."""
         told: list[Event] = []
         logprobs = self._logprobs.push(scored).content if self._logprobs and scored else []
         for event in events:
             match event:
+                case ThoughtDelta(text):
+                    told += self._add_thoughts(text)
                 case ContentDelta(text):
                     told += self._add_text(text, logprobs)
                     logprobs = []
@@ -65,13 +69,16 @@ class Output:
                 case ArgumentsDelta(_, text):
                     assert isinstance(self._open, _Call)
                     told.append(self._open.add(text))
-        if logprobs:  # of tokens that have no text of their own
+        if logprobs and not isinstance(self._open, OpenReasoning):  # of tokens without own text
             told += self._add_text("", logprobs)
         return told
 
     def finish(self, status: ItemStatus) -> list[Event]:
-        """End the last item. An answer without any is an empty message."""
-        told = [] if self._open else self._add_text("", [])
+        """End the last item. An answer without any but thoughts is an empty message, unless it was
+        cut within them."""
+        is_cut = isinstance(self._open, OpenReasoning) and status == "incomplete"
+        has_answer = isinstance(self._open, _Message | _Call)
+        told = [] if has_answer or is_cut else self._add_text("", [])
         return [*told, *self._end(status)]
 
     def _add_text(self, text: str, logprobs: list[ContentLogprob]) -> list[Event]:
@@ -84,12 +91,21 @@ class Output:
             told.append(self._open.add(text, logprobs))
         return told
 
+    def _add_thoughts(self, text: str) -> list[Event]:
+        told: list[Event] = []
+        if not isinstance(self._open, OpenReasoning):
+            index = len(self.items) + bool(self._open)
+            told = self._begin(OpenReasoning(index, self._identity.new_id("rs_")))
+            assert isinstance(self._open, OpenReasoning)
+        told.append(self._open.add(text))
+        return told
+
     def _new_call(self, name: str) -> _Call:
         index = len(self.items) + bool(self._open)
         item_id, call_id = self._identity.new_id("fc_"), self._identity.new_call_id()
         return _Call(index, item_id, call_id, self._functions.name(name))
 
-    def _begin(self, item: _Message | _Call) -> list[Event]:
+    def _begin(self, item: _Message | _Call | OpenReasoning) -> list[Event]:
         told = self._end("completed")
         self._open = item
         return [*told, *item.begin()]

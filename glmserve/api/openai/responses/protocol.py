@@ -24,6 +24,7 @@ from glmserve.api.protocol.chat import (
     TextFormat,
 )
 from glmserve.api.protocol.sampling import GenerationRequest, Metadata, StreamOptions
+from glmserve.api.protocol.thinking import ThinkingFields
 
 _NO_EFFECT = "Given back in the response; has no other effect."
 _MAX_INCLUDED = 16
@@ -60,11 +61,13 @@ class TextConfig(StrictModel):
 
 
 class ReasoningConfig(StrictModel):
-    """These models do not reason."""
+    """Whether the model thinks."""
 
     accepted: ClassVar = REASONING
 
-    effort: Annotated[str | None, _SHORT] = Field(None, description=_NO_EFFECT)
+    effort: Annotated[str | None, _SHORT] = Field(
+        None, description="none: do not think. Other values are only given back in the response."
+    )
     summary: Annotated[str | None, _SHORT] = Field(None, description=_NO_EFFECT)
 
 
@@ -88,7 +91,7 @@ def _check_input(value: Any) -> Any:
     return value
 
 
-class ResponsesRequest(GenerationRequest):
+class ResponsesRequest(GenerationRequest, ThinkingFields):
     """Answer the input. Fields that OpenAI does not have are those of /v1/chat/completions."""
 
     accepted: ClassVar = RESPONSES
@@ -136,7 +139,7 @@ class ResponsesRequest(GenerationRequest):
         description="What does not fit into the context is refused (disabled), or the oldest items "
         "are left out (auto).",
     )
-    reasoning: ReasoningConfig | None = None
+    reasoning: ReasoningConfig | None = None  # type: ignore[assignment]  # OpenAI's own form
     chat_template_kwargs: TemplateArguments = Field(
         {}, description="Variables of the checkpoint's chat template, if that is rendered."
     )

@@ -193,11 +193,12 @@ def _text(config: TextConfig) -> dict[str, Any]:
 
 
 def _usage(answering: ChatGeneration) -> ResponseUsage:
-    usage = answering.generation.usage()
+    usage = answering.usage()
+    details = usage.completion_tokens_details
     return ResponseUsage(
         input_tokens=usage.prompt_tokens,
         input_tokens_details=InputTokensDetails(usage.prompt_tokens_details.cached_tokens),
         output_tokens=usage.completion_tokens,
-        output_tokens_details=OutputTokensDetails(),
+        output_tokens_details=OutputTokensDetails(details.reasoning_tokens or 0 if details else 0),
         total_tokens=usage.total_tokens,
     )

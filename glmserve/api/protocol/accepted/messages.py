@@ -19,7 +19,6 @@ CACHE_CONTROL = table(
 
 MESSAGES = table(
     hint("metadata", _BOTH, "Your own notes about the request.", dict),
-    hint("thinking", _BOTH, "How to reason. These models do not reason.", dict),
     hint("context_management", _BOTH, "What to remove from a long conversation.", dict),
     hint("speed", _BOTH, "How fast to answer; there is one speed.", str),
     hint("betas", _SDKS, "Names of new features.", list),

@@ -1,12 +1,13 @@
-"""Fields that switch or limit reasoning. These models do not reason, so all of them are hints."""
+"""Fields that switch or limit reasoning, where they are hints: in completions, which are raw text,
+and as variables of templates. Conversations honour them; see `protocol/thinking.py`."""
 
 from __future__ import annotations
 
 from glmserve.api.protocol.accepted.fields import hint, table
 
-_SWITCH = "Switches reasoning on or off. These models do not reason."
-_LIMIT = "How long to reason. These models do not reason."
-_PLACE = "Where reasoning goes in the response. These models do not reason."
+_SWITCH = "Switches reasoning on or off."
+_LIMIT = "How long to reason."
+_PLACE = "Where reasoning goes in the response."
 
 SWITCHES = table(
     hint("enable_thinking", "Qwen's clients, Dify, LobeChat, SGLang", _SWITCH, bool),
