@@ -168,11 +168,16 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Maximum number of sequences in one step."""
     max_step_tokens: int | None = None
     """Maximum number of new tokens in one step; None lets the device choose."""
+    adapters: tuple[tuple[str, str], ...] = ()
+    """Names and folders of adapters that must fit the model: a worker looks at them before it loads
+    the weights."""
     max_adapters: int = 0
     """Adapters that are loaded at the same time; 0: the server has none. A device without support
     refuses before it loads."""
     max_lora_rank: int = 64
     """Largest rank of a LoRA adapter."""
+    max_prefix_length: int = 0
+    """Most slots of a prefix adapter; 0: none can be loaded."""
     drafts: bool = False
     """Whether steps may contain drafts. A device without support refuses before it loads."""
     block_size: int | None = None
@@ -215,6 +220,11 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     has ids."""
     never_sampled: tuple[int, ...] = ()
     """Further ids below `vocab_limit` that are not tokens of the tokenizer."""
+
+    @property
+    def prefix_slots(self) -> int:
+        """Slots of the KV cache for the prefixes of adapters."""
+        return self.max_adapters * self.max_prefix_length
 
     @property
     def num_ranks(self) -> int:
@@ -336,6 +346,8 @@ class AdapterConfig:
     """Folder of adapters: each of its subfolders that holds one is found by its name."""
     max_lora_rank: int = 64
     """Largest rank of a LoRA adapter."""
+    max_prefix_length: int = 0
+    """Most slots of a prefix adapter; 0: none can be loaded."""
 
 
 @dataclass(frozen=True)

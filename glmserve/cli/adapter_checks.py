@@ -8,7 +8,7 @@ from pathlib import Path
 from glmserve.adapters import AdapterConfig as Settings
 from glmserve.adapters import read_adapter_config, weights_file
 from glmserve.config import AdapterConfig
-from glmserve.engine.adapters.catalog import check_rank
+from glmserve.engine.adapters.catalog import check_size
 from glmserve.errors import AdapterError, OptionError, StartupError
 
 
@@ -24,18 +24,18 @@ def check_adapters(config: AdapterConfig, model_names: Collection[str]) -> None:
         if name in model_names:
             raise OptionError(f"--adapter {name}: that is the name of the model itself")
         try:
-            read_checked(folder, config.max_lora_rank)
+            read_checked(folder, config)
         except AdapterError as error:
             raise StartupError(f"--adapter {name}: {error.message}") from None
 
 
-def read_checked(folder: Path, max_lora_rank: int) -> Settings:
+def read_checked(folder: Path, config: AdapterConfig) -> Settings:
     """The settings of an adapter that has weights, too.
 
     Raises:
         AdapterError: it cannot be served.
     """
     settings = read_adapter_config(folder)
-    check_rank(settings, max_lora_rank)
+    check_size(settings, config)
     weights_file(folder)
     return settings

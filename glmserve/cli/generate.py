@@ -20,6 +20,7 @@ from glmserve.cli.options import (
     config_of,
 )
 from glmserve.config import (
+    AdapterConfig,
     RunnerConfig,
     SchedulerConfig,
     SupervisionConfig,
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
-_ANY_RANK = 2**16
-"""The room is made for the one adapter, whatever its rank."""
+_ANY_SIZE = 2**16
+"""The room is made for the one adapter, whatever its size."""
 
 
 def add_command(commands: Commands) -> None:
@@ -199,8 +200,9 @@ def _room_for_adapter(options: argparse.Namespace) -> dict[str, int]:
         settings = read_adapter_config(options.adapter)
     except AdapterError as error:
         raise StartupError(f"--adapter: {error.message}") from None
-    rank = settings.largest_rank if isinstance(settings, LoraConfig) else 1
-    return {"max_adapters": 1, "max_lora_rank": rank}
+    if isinstance(settings, LoraConfig):
+        return {"max_adapters": 1, "max_lora_rank": settings.largest_rank}
+    return {"max_adapters": 1, "max_lora_rank": 1, "max_prefix_length": settings.length}
 
 
 async def _load_adapter(engine: Engine, options: argparse.Namespace) -> AdapterVersion | None:
@@ -208,7 +210,8 @@ async def _load_adapter(engine: Engine, options: argparse.Namespace) -> AdapterV
 
     if options.adapter is None:
         return None
-    catalog = AdapterCatalog(engine.adapters, (), max_lora_rank=_ANY_RANK)
+    room = AdapterConfig(max_lora_rank=_ANY_SIZE, max_prefix_length=_ANY_SIZE)
+    catalog = AdapterCatalog(engine.adapters, (), room)
     return await catalog.add("adapter", options.adapter)
 
 

@@ -161,7 +161,7 @@ def _memory_needs(config: RunnerConfig, model: ModelConfig, choice: _Choice) -> 
     token_bytes = own.num_layers * choice.ops.attention.token_bytes(own.head_dim)
     available = available_memory() // place_of(config).size
     itemsize = choice.dtype.itemsize
-    adapters = room_bytes(config, own, itemsize)
+    adapters = room_bytes(config, own, itemsize, token_bytes)
     return MemoryNeeds(
         dtype=dtype_name(choice.dtype),
         num_parameters=count_parameters(model),

@@ -7,7 +7,7 @@ import enum
 import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from glmserve.config import LoadProgress, ReportProgress, SchedulerConfig
@@ -140,8 +140,13 @@ class Engine:
         """Whether drafts are used (--speculative-tokens)."""
         return self._config.speculative_tokens > 0
 
-    async def start(self, progress: ReportProgress) -> None:
+    async def start(
+        self, progress: ReportProgress, prepare: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         """Build the runner, generate one token to test it, and become ready.
+
+        Args:
+            prepare: called when the runner is up, before requests are accepted.
 
         Raises:
             StartupError: the runner cannot be built, or generates no valid token.
@@ -164,6 +169,8 @@ class Engine:
         self._watch_executor(steps)
         if self._observer is not None:
             self._observer.begin(self._info)
+        if prepare is not None:
+            await prepare()
         self.state = EngineState.READY
 
     def submit(

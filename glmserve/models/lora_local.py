@@ -18,6 +18,16 @@ from glmserve.models.parameters import is_held
 from glmserve.ops.adapters.slots import LoraWeights
 
 
+def refuse_magnitudes(lora: LoraConfig) -> None:
+    """Check that an adapter can be computed beside a model.
+
+    Raises:
+        AdapterError: it is a DoRA.
+    """
+    if lora.magnitudes:
+        raise AdapterError(f"{lora.folder}: use_dora: DoRA is not served beside a model{MERGE}")
+
+
 class LocalLora:
     """Makes a rank's part of adapters.
 
@@ -45,8 +55,7 @@ class LocalLora:
             AdapterError: the adapter needs what only a merged model has, or its numbers are too
                 large for the dtype.
         """
-        if lora.magnitudes:
-            raise AdapterError(f"{lora.folder}: use_dora: DoRA is not served beside a model{MERGE}")
+        refuse_magnitudes(lora)
         biases = self._changes_of_biases(lora, whole)
         found = {}
         for module in sorted({*whole.modules, *biases}):

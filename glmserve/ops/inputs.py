@@ -30,7 +30,7 @@ class Inputs(Generic[Plan]):
     input_ids: Tensor
     """int64 [T]"""
     positions: Tensor
-    """int64 [T], or rotary_positions int64 [2, T]"""
+    """int64 [T], or rotary_positions"""
     output_rows: Tensor | None
     """int64 [O]. None: every row, in order."""
     attention: Plan

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from glmserve.adapters import LoraConfig, digest, read_adapter_config
+from glmserve.adapters import LoraConfig, PrefixAdapterConfig, digest, read_adapter_config
 from glmserve.config import RunnerConfig
 from glmserve.contract.adapter import NO_ADAPTER, AdapterSource
 from glmserve.errors import AdapterError
@@ -20,7 +21,9 @@ from glmserve.models.lora import read_lora_weights
 from glmserve.models.lora_local import LocalLora
 from glmserve.ops.adapters.rows import NO_SLOT
 from glmserve.ops.adapters.slots import LoraSlots, LoraWeights
-from glmserve.runner.batch import NO_SLOTS
+from glmserve.ops.attention.backend import AnyAttentionBackend
+from glmserve.runner.batch import NO_SLOTS, PrefixSpan
+from glmserve.runner.prefixes import Prefixes
 
 EMPTY_ADAPTER = -1
 """Id of an adapter that changes nothing until others are loaded, for warming up."""
@@ -34,6 +37,7 @@ class Adapters:
         config: of the whole model.
         part: the rank's.
         dtype: of activations.
+        prefixes: holds those that are prefixes.
     """
 
     def __init__(
@@ -43,8 +47,10 @@ class Adapters:
         part: Part,
         room: AdapterRoom,
         dtype: torch.dtype,
+        prefixes: Prefixes,
     ) -> None:
         self._config = config
+        self._prefixes = prefixes
         self._room = room
         self._local = LocalLora(config, part, model.biases(), dtype)
         self._modules: dict[str, LoraSlots] = {
@@ -54,40 +60,58 @@ class Adapters:
         self._slots: dict[int, int] = {NO_ADAPTER: NO_SLOT, EMPTY_ADAPTER: self._free[-1]}
 
     @property
-    def num_bytes(self) -> int:
-        """Bytes that the slots take now."""
-        return sum(module.num_bytes for module in self._modules.values())
-
-    @property
     def slots(self) -> Mapping[int, int]:
         """Adapter id to slot; NO_ADAPTER to NO_SLOT."""
         return self._slots
 
+    @property
+    def prefixes(self) -> Mapping[int, PrefixSpan]:
+        """By adapter id, for `build_batch`."""
+        return self._prefixes.spans
+
     def read(self, source: AdapterSource) -> Callable[[], None]:
         """See AdapterRunner.read_adapter."""
-        folder = Path(source.folder)
-        lora = read_adapter_config(folder)
-        if not isinstance(lora, LoraConfig):
-            raise AdapterError(f"{folder}: a prefix, which this runner does not serve")
+        adapter = read_adapter_config(Path(source.folder))
+        with torch.inference_mode():
+            if isinstance(adapter, LoraConfig):
+                install = self._read_lora(source.id, adapter)
+            else:
+                install = self._read_prefix(source.id, adapter)
+        # After the weights were read: so these are what the digest is of.
+        if digest(adapter.folder) != source.digest:
+            raise AdapterError(f"{adapter.folder}: has changed since it was named; load it anew")
+        return install
+
+    def _read_lora(self, adapter_id: int, lora: LoraConfig) -> Callable[[], None]:
         if lora.largest_rank > self._room.rank:
             raise AdapterError(
-                f"{folder}: rank {lora.largest_rank} is more than --max-lora-rank "
+                f"{lora.folder}: rank {lora.largest_rank} is more than --max-lora-rank "
                 f"{self._room.rank}; raise the option"
             )
-        with torch.inference_mode():
-            whole = read_lora_weights(lora, self._config)
-            weights = self._local.weights(lora, whole)
-        # After the weights were read: so these are what the digest is of.
-        if digest(folder) != source.digest:
-            raise AdapterError(f"{folder}: has changed since it was named; load it anew")
+        whole = read_lora_weights(lora, self._config)
+        weights = self._local.weights(lora, whole)
         if not whole.has_effect:
-            _note(f"{folder}: the adapter changes nothing: all numbers of its B matrices are 0")
-        return lambda: self._install(source.id, weights)
+            _note(
+                f"{lora.folder}: the adapter changes nothing: all numbers of its B matrices are 0"
+            )
+        return lambda: self._install(adapter_id, weights)
+
+    def _read_prefix(self, adapter_id: int, adapter: PrefixAdapterConfig) -> Callable[[], None]:
+        prefix = self._prefixes.read(adapter)
+
+        def install() -> None:
+            self._prefixes.install(adapter_id, adapter, prefix)
+            self._slots[adapter_id] = NO_SLOT
+
+        return install
 
     @torch.inference_mode()
     def remove(self, adapter_id: int) -> None:
         """See AdapterRunner.remove_adapter."""
         slot = self._slots.pop(adapter_id)
+        if adapter_id in self._prefixes.spans:
+            self._prefixes.remove(adapter_id)
+            return
         for module in self._modules.values():
             module.store(slot, None)
         self._free.append(slot)
@@ -111,38 +135,65 @@ def room_of(config: RunnerConfig) -> AdapterRoom | None:
     return AdapterRoom(config.max_adapters, config.max_lora_rank)
 
 
-def room_bytes(config: RunnerConfig, own: ModelConfig, itemsize: int) -> int:
+def room_bytes(config: RunnerConfig, own: ModelConfig, itemsize: int, token_bytes: int) -> int:
     """The most bytes that adapters take on a rank.
 
     Args:
         own: of the rank's part.
         itemsize: bytes of an activation.
+        token_bytes: of one slot in the caches of all its layers.
     """
     room = room_of(config)
-    return 0 if room is None else adapter_bytes(own, room, itemsize)
+    if room is None:
+        return 0
+    return adapter_bytes(own, room, itemsize) + config.prefix_slots * token_bytes
 
 
 def make_adapters(
-    model: object, config: ModelConfig, part: Part, room: AdapterRoom | None, dtype: torch.dtype
+    options: RunnerConfig,
+    model: object,
+    config: ModelConfig,
+    part: Part,
+    dtype: torch.dtype,
+    attention: AnyAttentionBackend,
+    caches: Sequence[Any],
 ) -> Adapters | None:
     """The adapters of a runner; None: it has no room for any.
 
     Args:
-        model: the rank's, built with the same `room`.
+        model: the rank's, built with `room_of(options)`.
+        config: of the whole model.
+        attention: the rank's backend.
+        caches: of its layers.
 
     Raises:
         TypeError: the model has no slots for adapters.
     """
+    room = room_of(options)
     if room is None:
         return None
     if not isinstance(model, Glm):
         raise TypeError(f"{type(model).__name__} has no slots for adapters")
-    return Adapters(model, config, part, room, dtype)
+    prefixes = Prefixes(options, config, part, dtype, attention, caches)
+    return Adapters(model, config, part, room, dtype, prefixes)
+
+
+def slot_bytes(model: object) -> int:
+    """Bytes that the slots of a model's linear modules take now."""
+    if not isinstance(model, Glm):
+        return 0
+    slots = [linear.lora for linear in model.linears().values()]
+    return sum(module.num_bytes for module in slots if module is not None)
 
 
 def slots_of(adapters: Adapters | None) -> Mapping[int, int]:
     """Adapter id to slot, for `build_batch`."""
     return NO_SLOTS if adapters is None else adapters.slots
+
+
+def prefixes_of(adapters: Adapters | None) -> Mapping[int, PrefixSpan]:
+    """Prefixes by adapter id, for `build_batch`."""
+    return {} if adapters is None else adapters.prefixes
 
 
 def required(adapters: Adapters | None) -> Adapters:

@@ -12,11 +12,12 @@ from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.step import RunnerInfo
 from glmserve.model_config import ModelConfig
 from glmserve.model_config.sharding import local_config
+from glmserve.models.adapter_check import check_adapters
 from glmserve.models.parameters import count_parameters
 from glmserve.models.registry import build_model
 from glmserve.ops.base import AnyOps
 from glmserve.runner.accelerator import Accelerator
-from glmserve.runner.adapters import EMPTY_ADAPTER, make_adapters, room_of
+from glmserve.runner.adapters import EMPTY_ADAPTER, make_adapters, room_of, slot_bytes
 from glmserve.runner.device_sampler import DeviceSampler
 from glmserve.runner.dtypes import dtype_name
 from glmserve.runner.gpu_memory import (
@@ -51,20 +52,22 @@ def load_gpu_runner(
     """Load or generate the weights, and give the KV cache the remaining memory.
 
     Raises:
-        CheckpointError: the weights cannot be read or do not fit config.json.
+        CheckpointError: the weights cannot be read or do not fit config.json, or an adapter of the
+            command line does not fit.
         DeviceError: the remaining memory is too small for the cache.
         OptionError: --speculative-tokens is given.
     """
     refuse_drafts(config)
+    check_adapters(config.adapters, model_config)
     collectives = target.collectives
     own, stages = local_config(model_config, target.part), config.pipeline_parallel_size
     parameters = make_parameters(config, model_config, target, progress)
     room = room_of(config)
-    model = build_model(own, parameters, target.ops, own.max_context, collectives, room)
-    adapters = make_adapters(model, model_config, target.part, room, target.dtype)
+    longest = own.max_context + config.max_prefix_length  # the greatest position
+    model = build_model(own, parameters, target.ops, longest, collectives, room)
     # Free memory is measured after loading, and the needs count from before.
     free = accelerator.free_memory() + gpu_weight_bytes(own, target)
-    free += 0 if adapters is None else adapters.num_bytes
+    free += slot_bytes(model)
     available = min(free, gpu_memory_budget(config, accelerator.total_memory()))
     needs = gpu_memory_needs(config, own, target, block_size, available)
     limits = agreed(needs.plan(config, own), collectives.smallest)
@@ -77,6 +80,9 @@ def load_gpu_runner(
     )
     caches = allocate_caches(model_config, target, limits.num_blocks)
     attention = target.ops.attention
+    adapters = make_adapters(
+        config, model, model_config, target.part, target.dtype, attention, caches
+    )
     last_tokens = torch.zeros(limits.max_sequences, dtype=torch.int64, device=target.device)
     graphs = None
     if stages == 1 and isinstance(attention, StaticAttention):

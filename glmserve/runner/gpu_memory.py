@@ -75,9 +75,9 @@ def gpu_memory_needs(
     max_step_tokens = step_tokens(config, model, _STEP_TOKENS)
     itemsize = target.dtype.itemsize
     workspace = activation_bytes(config, model, itemsize, max_step_tokens)
-    workspace += room_bytes(config, model, itemsize)
     weights = gpu_weight_bytes(model, target)
     token_bytes = model.num_layers * target.ops.attention.token_bytes(model.head_dim)
+    workspace += room_bytes(config, model, itemsize, token_bytes)
     left = available - weights - workspace
     return MemoryNeeds(
         dtype=dtype_name(target.dtype),

@@ -29,7 +29,7 @@ from glmserve.ops.base import Ops
 from glmserve.ops.batch import Batch
 from glmserve.ops.inputs import upload
 from glmserve.runner.accelerator import Accelerator
-from glmserve.runner.adapters import Adapters, required, slots_of
+from glmserve.runner.adapters import Adapters, prefixes_of, required, slots_of
 from glmserve.runner.batch import build_batch
 from glmserve.runner.device_sampler import DeviceSampler
 from glmserve.runner.graphs import DecodeGraphs, resolve_on_device
@@ -90,7 +90,8 @@ class GpuRunner(Generic[Cache, Plan]):
         if self._model is None:
             raise RuntimeError("the runner is closed")
         model = self._model
-        batch = build_batch(step, self.info.limits.block_size, slots_of(self._adapters))
+        slots, prefixes = slots_of(self._adapters), prefixes_of(self._adapters)
+        batch = build_batch(step, self.info.limits.block_size, slots, prefixes)
         self._resolve_placeholders(batch)
         sampled = [s for s in step.sequences if s.sampling is not None]
         hidden = self._forward(model, batch, len(sampled))

@@ -27,6 +27,7 @@ from glmserve.contract.step import (
 )
 from glmserve.model_config import ModelConfig
 from glmserve.model_config.sharding import WHOLE_MODEL, Part, local_config
+from glmserve.models.adapter_check import check_adapters
 from glmserve.models.dummy import dummy_weights
 from glmserve.models.packing import pack_parameters
 from glmserve.models.parameters import Parameters, count_parameters, weight_bytes
@@ -39,7 +40,14 @@ from glmserve.ops.attention.slot_cache import SlotBackend
 from glmserve.ops.base import AnyOps, Ops
 from glmserve.ops.collectives import ALONE, Collectives
 from glmserve.ops.inputs import upload
-from glmserve.runner.adapters import Adapters, make_adapters, required, room_of, slots_of
+from glmserve.runner.adapters import (
+    Adapters,
+    make_adapters,
+    prefixes_of,
+    required,
+    room_of,
+    slots_of,
+)
 from glmserve.runner.answers import StepAnswers
 from glmserve.runner.batch import build_batch
 from glmserve.runner.dtypes import dtype_name
@@ -100,8 +108,9 @@ class TorchRunner(Generic[Cache, Plan]):
         """
         if self._model is None:
             raise RuntimeError("the runner is closed")
-        model, slots = self._model, slots_of(self._adapters)
-        batch = build_batch(step, self.info.limits.block_size, slots)
+        model, block_size = self._model, self.info.limits.block_size
+        slots, prefixes = slots_of(self._adapters), prefixes_of(self._adapters)
+        batch = build_batch(step, block_size, slots, prefixes)
         hidden = model.forward(upload(batch, self._ops, self._caches[0]), self._caches)  # [O, H]
         if hidden is None:
             return StepOutput(step.step_id, [])  # a later stage answers
@@ -143,14 +152,17 @@ def load_torch_runner(
         model_config: of the whole model, also for a rank of a group.
 
     Raises:
-        CheckpointError: the weights cannot be read or do not fit config.json.
+        CheckpointError: the weights cannot be read or do not fit config.json, or an adapter of the
+            command line does not fit.
         OptionError: the model cannot be cut into so many parts.
     """
+    check_adapters(config.adapters, model_config)
     own, ops, room = local_config(model_config, target.part), target.ops, room_of(config)
     limits = msgspec.structs.replace(limits, max_adapters=config.max_adapters)
     with torch.inference_mode():
         parameters = make_parameters(config, model_config, target, progress)
-        model = build_model(own, parameters, ops, limits.max_context, target.collectives, room)
+        longest = limits.max_context + config.max_prefix_length  # the greatest position
+        model = build_model(own, parameters, ops, longest, target.collectives, room)
         caches = allocate_caches(model_config, target, limits.num_blocks)
     token_bytes = own.num_layers * ops.attention.token_bytes(own.head_dim)
     info = RunnerInfo(
@@ -163,7 +175,9 @@ def load_torch_runner(
         layers=target.part.ends,
     )
     never_sampled = torch.tensor(config.never_sampled, dtype=torch.int64, device=target.device)
-    adapters = make_adapters(model, model_config, target.part, room, target.dtype)
+    adapters = make_adapters(
+        config, model, model_config, target.part, target.dtype, ops.attention, caches
+    )
     return TorchRunner(model, caches, ops, config.vocab_limit, never_sampled, info, adapters)
 
 

@@ -41,7 +41,10 @@ class TraceWriter:
     def __init__(self, path: Path, config: RunnerConfig) -> None:
         self._path = path
         # The format is msgpack, which takes UTF-8 alone. `replay` accepts another path.
-        self._config = msgspec.structs.replace(config, checkpoint=escaped(config.checkpoint))
+        # Adapters are recorded when they are loaded.
+        self._config = msgspec.structs.replace(
+            config, checkpoint=escaped(config.checkpoint), adapters=()
+        )
         self._start = 0.0
         self._frames: SimpleQueue[bytes | None] = SimpleQueue()
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
+from glmserve.config import AdapterConfig
 from glmserve.engine import (
     AdapterCatalog,
     AdapterVersion,
@@ -24,7 +25,7 @@ from support.worker_on_thread import WorkerOnThread, drain, serving
 
 
 def catalog_of(engine: Engine, directory: Path | None = None) -> AdapterCatalog:
-    return AdapterCatalog(engine.adapters, ["model"], directory)
+    return AdapterCatalog(engine.adapters, ["model"], AdapterConfig(directory=directory))
 
 
 async def version_of(catalog: AdapterCatalog, name: str) -> AdapterVersion:

@@ -1,4 +1,4 @@
-"""Makes LoRA adapters with random numbers, in PEFT's format."""
+"""Makes LoRA adapters and prefixes with random numbers, in PEFT's format."""
 
 from __future__ import annotations
 
@@ -88,3 +88,17 @@ def random_adapter(folder: Path, config: dict[str, Any], **options: Any) -> Path
     if options.get("layers") is not None:
         settings["layers_to_transform"] = options["layers"]
     return write_adapter(folder, lora_tensors(config, **options), **settings)
+
+
+def random_prefix(folder: Path, config: dict[str, Any], length: int, seed: int = 0) -> Path:
+    """A prefix as PEFT's prefix tuning writes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": length}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    heads = config["num_attention_heads"]
+    if config["multi_query_attention"]:
+        heads = config["multi_query_group_num"]
+    width = config["num_layers"] * 2 * heads * config["kv_channels"]
+    rows = 8 * torch.randn(length, width, generator=torch.Generator().manual_seed(seed))
+    save_file({"prompt_embeddings": rows}, folder / "adapter_model.safetensors")
+    return folder

@@ -38,7 +38,7 @@ from glmserve.ops.cpu.select_ops import NativeKernels, make_cpu_ops
 from glmserve.ops.cpu.torch_ops import TorchCpuOps
 from glmserve.ops.gpu.select_ops import make_ops
 from glmserve.ops.inputs import upload
-from glmserve.runner.adapters import make_adapters, room_of, slots_of
+from glmserve.runner.adapters import make_adapters, prefixes_of, room_of, slots_of
 from glmserve.runner.batch import build_batch
 from glmserve_cpu_kernels.attention import SUBBLOCK, KvCache
 from support.ascend_simulator.device import simulated_chip
@@ -81,6 +81,8 @@ class PagedModel:
         ordered: bool = False,
         adapters: int = 0,
         max_lora_rank: int = 64,
+        max_prefix_length: int = 0,
+        deterministic: bool = False,
     ) -> None:
         whole = read_model_config(checkpoint, None, ptuning and str(ptuning))
         options = RunnerConfig(
@@ -90,6 +92,8 @@ class PagedModel:
             group=Group(collectives.shard, "", stage),
             max_adapters=adapters,
             max_lora_rank=max_lora_rank,
+            max_prefix_length=max_prefix_length,
+            deterministic=deterministic,
         )
         room = room_of(options)
         part = part_of(options, whole, dtype.itemsize, quantization)
@@ -98,16 +102,17 @@ class PagedModel:
         self.ops = make_operations(operations, options, config, dtype, self.block_size)
         stored = load_weights(whole, checkpoint, dtype, CPU, report_nothing, part)
         parameters = pack_parameters(stored, config, self.ops, quantization, ordered=ordered)
-        self.model = build_model(
-            config, parameters, self.ops, config.max_context, collectives, room
-        )
-        self.adapters = make_adapters(self.model, whole, part, room, dtype)
+        longest = config.max_context + max_prefix_length
+        self.model = build_model(config, parameters, self.ops, longest, collectives, room)
         self._adapter_ids = count(1)
         self.marks = config.prompt_marks
         self.free = np.random.default_rng(0).permutation(num_blocks).astype(np.int32)
         self.caches = self.ops.attention.allocate(config.num_layers, num_blocks, config.head_dim)
         for cache in self.caches:
             poison(cache)
+        self.adapters = make_adapters(
+            options, self.model, whole, part, dtype, self.ops.attention, self.caches
+        )
         if config.prefix is not None:
             assert isinstance(self.ops.attention, SlotBackend)
             prefix = load_prefix(whole, config.prefix, dtype, part)
@@ -149,7 +154,8 @@ class PagedModel:
                 for i, (s, ids) in enumerate(work)
             ],
         )
-        batch = build_batch(step, self.block_size, slots_of(self.adapters))
+        slots, prefixes = slots_of(self.adapters), prefixes_of(self.adapters)
+        batch = build_batch(step, self.block_size, slots, prefixes)
         last_rows = batch.output_rows
         every_row = np.arange(len(batch.input_ids))
         batch = dataclasses.replace(batch, output_rows=every_row)
@@ -210,7 +216,8 @@ def make_operations(
         kernels = NativeKernels(native_library(), "")
         return make_cpu_ops(options, config, dtype, block_size, kernels)
     store = make_store(options.kv_cache_dtype, dtype)
-    where = (config.num_kv_heads, dtype, CPU, block_size, store, config.prefix_length)
+    prefix = (config.prefix_length, options.prefix_slots)
+    where = (config.num_kv_heads, dtype, CPU, block_size, store, *prefix)
     if operations == "plain":
         return Ops(SdpaAttention(*where))
     return TorchCpuOps(CpuSdpaAttention(*where), dtype)

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from glmserve.config import RunnerConfig, SchedulerConfig, report_nothing
+from glmserve.config import AdapterConfig, RunnerConfig, SchedulerConfig, report_nothing
 from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import RunnerLimits, ScheduledSequence, StepOutput
 from glmserve.engine import AdapterCatalog, ChoiceSpec, SchedulingAttributes
@@ -234,7 +234,7 @@ async def record_adapters(path: Path, folders: list[Path], *runners: FakeRunner)
     writer = TraceWriter(path, CONFIG)
     executor = TracingExecutor(WorkerOnThread(*runners), writer)
     async with serving(executor, observer=writer) as engine:
-        catalog = AdapterCatalog(engine.adapters, (), folders[0].parent)
+        catalog = AdapterCatalog(engine.adapters, (), AdapterConfig(directory=folders[0].parent))
         for number in range(4):
             versions = [await catalog.find(folder.name) for folder in folders]
             streams = [

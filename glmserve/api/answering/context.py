@@ -89,9 +89,8 @@ class ServerContext:
         self.unknown_fields = UnknownFields() if self.config.ignore_unknown_fields else None
         self.seeds = itertools.count(self.config.seed)
         self._model_names = self.config.model_names
-        options = self.config.adapters
         self.adapters = AdapterCatalog(
-            self.engine.adapters, self._model_names, options.directory, options.max_lora_rank
+            self.engine.adapters, self._model_names, self.config.adapters
         )
 
     def record_to(self, journal: Journal) -> None:
@@ -107,10 +106,17 @@ class ServerContext:
         """
         if self.answers is not None:
             self._tidying = asyncio.create_task(self.answers.journal.entries.tend_forever())
-        starting = [self.engine.start(progress)]
+        starting = [self.engine.start(progress, self._load_adapters)]
         if self.structures is not None:
             starting.append(self.structures.prepare())
         await asyncio.gather(*starting)
+
+    async def _load_adapters(self) -> None:
+        """Load those of the command line.
+
+        Raises:
+            StartupError: one cannot be served.
+        """
         for name, folder in self.config.adapters.named:
             try:
                 await self.adapters.add(name, folder)

@@ -62,6 +62,8 @@ def diagnose(
         problems.append(Problem(attempts[0].problem, attempts[0].exit_code))
     if weights and weights.problem:
         problems.append(Problem(weights.problem, StartupError.exit_code))
+    if findings and findings.adapter_problem and all(a.kind for a in adapters):
+        problems.append(Problem(findings.adapter_problem, StartupError.exit_code))
     if checkpoint and attempts:
         count = next((a.num_parameters for a in attempts if a.num_parameters), None)
         checkpoint = msgspec.structs.replace(checkpoint, num_parameters=count)
@@ -90,7 +92,7 @@ def _adapters(options: argparse.Namespace, problems: list[Problem]) -> Iterator[
         return
     for name, folder in config.named:
         try:
-            settings = read_checked(folder, config.max_lora_rank)
+            settings = read_checked(folder, config)
         except AdapterError as error:
             problem = f"--adapter {name}: {error.message}"
             problems.append(Problem(problem, StartupError.exit_code))

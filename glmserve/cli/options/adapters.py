@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from glmserve.adapters import PrefixAdapterConfig, read_adapter_config
 from glmserve.cli import values
 from glmserve.config import AdapterConfig
-from glmserve.errors import OptionError
+from glmserve.errors import AdapterError, OptionError
 
 _OF_DIRECTORY = 8
 """Adapters that are loaded at a time if only --adapter-dir is given."""
@@ -47,6 +48,14 @@ def add_adapter_options(parser: argparse.ArgumentParser) -> None:
         metavar="R",
         help="largest rank of a LoRA adapter",
     )
+    group.add_argument(
+        "--max-prefix-length",
+        type=values.positive,
+        metavar="SLOTS",
+        help="longest prefix of an adapter; default: the longest that --adapter names or "
+        "--adapter-dir holds at the start, and else no prefix can be loaded. With prefixes, "
+        "attention is torch's",
+    )
 
 
 def adapter_config(options: argparse.Namespace) -> AdapterConfig:
@@ -67,6 +76,7 @@ def adapter_config(options: argparse.Namespace) -> AdapterConfig:
         named=tuple(adapter._replace(folder=adapter.folder.absolute()) for adapter in named),
         directory=directory.absolute() if directory is not None else None,
         max_lora_rank=options.max_lora_rank,
+        max_prefix_length=max_prefix_length(options),
     )
 
 
@@ -86,3 +96,23 @@ def max_adapters(options: argparse.Namespace) -> int:
         given: int = options.max_adapters
         return given
     return max(len(options.adapter or ()), _OF_DIRECTORY if options.adapter_dir else 0)
+
+
+def max_prefix_length(options: argparse.Namespace) -> int:
+    """Most slots of a prefix; 0: none can be loaded."""
+    if options.max_prefix_length is not None:
+        given: int = options.max_prefix_length
+        return given
+    folders = [adapter.folder for adapter in options.adapter or ()]
+    if options.adapter_dir is not None and options.adapter_dir.is_dir():
+        folders += options.adapter_dir.iterdir()
+    return max(map(_prefix_length, folders), default=0)
+
+
+def _prefix_length(folder: Path) -> int:
+    """Slots of the prefix in a folder; 0: it holds none. What is wrong with it is said later."""
+    try:
+        adapter = read_adapter_config(folder)
+    except (AdapterError, OSError, ValueError):
+        return 0
+    return adapter.length if isinstance(adapter, PrefixAdapterConfig) else 0

@@ -18,11 +18,13 @@ from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from glmserve.adapters import AdapterConfig, LoraConfig, digest, read_adapter_config, weights_file
+from glmserve.config import AdapterConfig as Options
 from glmserve.contract.adapter import AdapterSource
 from glmserve.engine.adapters.slots import AdapterSlots
 from glmserve.engine.adapters.version import AdapterVersion
 from glmserve.errors import AdapterError, InvalidRequestError
 
+_DEFAULTS = Options()
 _CONFIG = "adapter_config.json"
 _LONGEST_NAME = 200
 """Characters."""
@@ -44,21 +46,19 @@ class AdapterCatalog:
     Args:
         slots: of the runner.
         model_names: names of the model itself, which no adapter may have.
-        directory: folder of adapters; None: only named folders.
-        max_lora_rank: largest rank of a LoRA adapter.
+        options: the folder of adapters, and how large they may be.
     """
 
     def __init__(
         self,
         slots: AdapterSlots,
         model_names: Collection[str],
-        directory: Path | None = None,
-        max_lora_rank: int = 64,
+        options: Options = _DEFAULTS,
     ) -> None:
         self.slots = slots
         self._model_names = frozenset(model_names)
-        self._directory = directory
-        self._max_lora_rank = max_lora_rank
+        self._options = options
+        self._directory = options.directory
         self._named: dict[str, AdapterVersion] = {}
         self._found: dict[str, _Found] = {}  # by names in the folder of adapters
         self._ids = itertools.count(1)
@@ -93,7 +93,8 @@ class AdapterCatalog:
         named = {version.name: version.folder for version in self._named.values()}
         if self._directory is None:
             return named
-        return {**await asyncio.to_thread(_subfolders, self._directory), **named}
+        found = await asyncio.to_thread(_subfolders, self._directory)
+        return {name: f for name, f in found.items() if name not in self._model_names} | named
 
     async def add(self, name: str, folder: Path, *, replace: bool = True) -> AdapterVersion:
         """Load an adapter and give it a name, in place of what had the name.
@@ -180,7 +181,7 @@ class AdapterCatalog:
         try:
             os.fspath(folder).encode()  # it is sent to the worker as UTF-8
             config = read_adapter_config(folder)
-            check_rank(config, self._max_lora_rank)
+            check_size(config, self._options)
             return config, digest(folder)
         except (OSError, ValueError) as error:  # such as a path with a zero byte
             raise AdapterError(f"{os.fspath(folder)!r} cannot be read: {error}") from None
@@ -188,7 +189,7 @@ class AdapterCatalog:
     def _check_name(self, name: str) -> None:
         if name in self._model_names:
             raise InvalidRequestError(f"{name!r} is the name of the model itself", "name")
-        if not name or len(name) > _LONGEST_NAME or not name.isprintable() or "," in name:
+        if not _is_name(name):
             raise InvalidRequestError(
                 f"an adapter's name has 1 to {_LONGEST_NAME} printable characters and no comma",
                 "name",
@@ -199,22 +200,32 @@ class AdapterCatalog:
         return self._locks.setdefault(name, asyncio.Lock())
 
 
-def check_rank(config: AdapterConfig, max_lora_rank: int) -> None:
-    """Check that the server has room for an adapter of this rank.
+def check_size(adapter: AdapterConfig, options: Options) -> None:
+    """Check that the server has room for an adapter of this size.
 
     Raises:
         AdapterError: it has not.
     """
-    if isinstance(config, LoraConfig) and config.largest_rank > max_lora_rank:
+    if isinstance(adapter, LoraConfig):
+        what, size = f"rank {adapter.largest_rank}", adapter.largest_rank
+        option, room = "--max-lora-rank", options.max_lora_rank
+    else:
+        what, size = f"a prefix of {adapter.length} slots", adapter.length
+        option, room = "--max-prefix-length", options.max_prefix_length
+    if size > room:
         raise AdapterError(
-            f"{config.folder}: rank {config.largest_rank} is more than --max-lora-rank "
-            f"{max_lora_rank}; start the server with a larger one"
+            f"{adapter.folder}: {what} is more than {option} {room}; start the server with a "
+            "larger one"
         )
+
+
+def _is_name(name: str) -> bool:
+    return 0 < len(name) <= _LONGEST_NAME and name.isprintable() and "," not in name
 
 
 def _is_plain(name: str) -> bool:
     """Whether a name can be that of a subfolder: it leads nowhere else."""
-    return name.isprintable() and not name.startswith(".") and not {"/", "\\"} & set(name)
+    return _is_name(name) and not name.startswith(".") and not {"/", "\\"} & set(name)
 
 
 def _subfolders(directory: Path) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""LoRA adapters of glm-tiny, over HTTP: mixed, evicted, and through a killed worker."""
+"""LoRA adapters and a prefix of glm-tiny, over HTTP: mixed, evicted, through a killed worker."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from glmserve.config import EMBEDDED_CHECKPOINT
-from support.lora import random_adapter
+from support.lora import random_adapter, random_prefix
 from support.server_process import ServerProcess, worker_of
 
-NAMES = ("one", "two", "glm-tiny", "three")
+NAMES = ("lora", "other-lora", "prefix", "glm-tiny")
 OPTIONS = ("--max-adapters", "2", "--kv-cache-tokens", "512")
 
 
@@ -38,8 +39,9 @@ async def answers(url: str, names: tuple[str, ...]) -> list[str]:
 async def test_each_answers_as_it_does_alone(tmp_path: Path) -> None:
     """Three adapters in two places, and a killed worker."""
     config = json.loads((EMBEDDED_CHECKPOINT / "config.json").read_text())
-    for rank, name in enumerate(name for name in NAMES if name != "glm-tiny"):
+    for rank, name in enumerate(NAMES[:2]):
         random_adapter(tmp_path / "dir" / name, config, seed=rank, rank=rank + 2, scale=0.3)
+    random_prefix(tmp_path / "dir" / NAMES[2], config, 20)
     recording = tmp_path / "recording"
     options = ("--adapter-dir", str(tmp_path / "dir"), "--record", str(recording), *OPTIONS)
     with ServerProcess(*options) as server:
@@ -59,3 +61,16 @@ async def test_each_answers_as_it_does_alone(tmp_path: Path) -> None:
     )
     assert (replay.returncode, replay.stderr) == (0, "")
     assert "all tokens are the same" in replay.stdout
+
+
+@pytest.mark.slow
+def test_an_adapter_that_does_not_fit_is_found_before_the_weights(tmp_path: Path) -> None:
+    config = json.loads((EMBEDDED_CHECKPOINT / "config.json").read_text())
+    folder = random_adapter(tmp_path / "a", config | {"num_layers": config["num_layers"] + 1})
+    named = ("--adapter", f"wide={folder}")
+    for command in ("serve", "doctor"):
+        arguments = [sys.executable, "-m", "glmserve", command, *named]
+        result = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 1
+        assert "--adapter wide: " in (result.stderr if command == "serve" else result.stdout)
+        assert "Traceback" not in result.stderr
