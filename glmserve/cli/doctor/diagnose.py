@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from glmserve.cli.doctor.advice import advise, serve_command
-from glmserve.cli.doctor.diagnosis import Checkpoint, Diagnosis, Plan, Problem
+from glmserve.cli.doctor.diagnosis import Checkpoint, Diagnosis, Download, Plan, Problem
 from glmserve.cli.doctor.probing import probe
 from glmserve.cli.generation_config import with_generation_config
 from glmserve.cli.text_layer import chat_options, limit_vocabulary, load_text_layer
@@ -40,7 +40,10 @@ _BY_TYPE = {"chatglm": "ChatGLM2, ChatGLM3, GLM-4", "glm": "GLM-4", "glm4": "GLM
 
 
 def diagnose(
-    config: RunnerConfig, options: argparse.Namespace, arguments: Sequence[str]
+    config: RunnerConfig,
+    options: argparse.Namespace,
+    arguments: Sequence[str],
+    download: Download | None = None,
 ) -> Diagnosis:
     """Check machine and checkpoint. Failures become problems of the diagnosis.
 
@@ -48,6 +51,7 @@ def diagnose(
         config: the worker's config.
         options: the parsed options.
         arguments: the equivalent arguments of `glmserve serve`.
+        download: what would be fetched; the checkpoint then has a config.json alone.
     """
     problems: list[Problem] = []
     model, checkpoint = _look_at_checkpoint(config, options, problems)
@@ -58,6 +62,10 @@ def diagnose(
         problems.append(Problem(attempts[0].problem, attempts[0].exit_code))
     if weights and weights.problem:
         problems.append(Problem(weights.problem, StartupError.exit_code))
+    if download and download.problem:
+        problems.append(Problem(download.problem, StartupError.exit_code))
+    if checkpoint and download:
+        checkpoint = msgspec.structs.replace(checkpoint, path=download.name, skips_tokenizer=False)
     if checkpoint and attempts:
         count = next((a.num_parameters for a in attempts if a.num_parameters), None)
         checkpoint = msgspec.structs.replace(checkpoint, num_parameters=count)
@@ -71,6 +79,7 @@ def diagnose(
         machine=machine,
         checkpoint=checkpoint,
         weights=weights,
+        download=download,
         plans=list(_plans(config, model, attempts)) if model else [],
         advice=advise(attempts, arguments, machine if wants_kernels else None, wanted),
         command=serve_command(arguments, {}),
