@@ -31,6 +31,10 @@ class EventsResponse(EventSourceResponse):
         self.headers["Cache-Control"] = "no-cache, no-store"
         self.headers.update(headers)
 
+    async def _send_with_timeout(self, send: Send, message: Message) -> None:
+        """Send an event. The parent would make a cancel scope for each; no limit is set."""
+        await send(message)
+
 
 class EventStreamResponse(EventsResponse):
     """Sends a stream, and closes it however the response ends.
