@@ -6,9 +6,15 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from glmserve.hub import HubName, find, resolve
+from glmserve.hub.files import Kind
 from glmserve.hub.places import HubPlaces, hub_places
+
+
+_PARTS = ("ptuning_checkpoint",)
+"""Options that name what belongs to a model, and is none."""
 
 
 def resolve_names(options: argparse.Namespace, environment: Mapping[str, str]) -> None:
@@ -23,7 +29,8 @@ def resolve_names(options: argparse.Namespace, environment: Mapping[str, str]) -
     """
     for attribute, value in list(vars(options).items()):
         if isinstance(value, HubName):
-            setattr(options, attribute, _folder(value, hub_places(environment), options))
+            kind: Kind = "part" if attribute in _PARTS else "model"
+            setattr(options, attribute, _folder(value, hub_places(environment), options, kind))
 
 
 @contextmanager
@@ -50,8 +57,10 @@ def download_bar(name: HubName) -> Iterator[Callable[[int, int], None]]:
             bar.close()
 
 
-def _folder(name: HubName, places: HubPlaces, options: argparse.Namespace) -> object:
-    if getattr(options, "keeps_hub_names", False):
+def _folder(
+    name: HubName, places: HubPlaces, options: argparse.Namespace, kind: Kind
+) -> Path | HubName:
+    if kind == "model" and getattr(options, "keeps_hub_names", False):
         return find(name, places) or name
     with download_bar(name) as report:
-        return resolve(name, places, progress=report)
+        return resolve(name, places, kind=kind, progress=report)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from glmserve.errors import CheckpointError
-from glmserve.hub.files import RepositoryFile, needed_files
+from glmserve.hub.files import CONFIGS, RepositoryFile, needed_files
 from glmserve.hub.name import HubName
 from glmserve.hub.places import HubPlaces
 
@@ -70,7 +70,7 @@ def fetch(name: HubName, places: HubPlaces, progress: ReportBytes) -> Path:
     source = repository(name, places)
     files = source.files()
     wanted = needed_files(files)
-    if not any(file.path == "config.json" for file in wanted):
+    if not any(file.path in CONFIGS for file in wanted):
         raise CheckpointError(f"{name}: the repository has no config.json, so it is no model")
     if not any(file.path.endswith((".safetensors", ".bin")) for file in wanted):
         raise CheckpointError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from glmserve.errors import CheckpointError
 from glmserve.model_config.reader import read_json_object
@@ -23,6 +23,13 @@ _OTHERS = re.compile(
     r"|chat_template\.jinja|additional_chat_templates/[\w.-]+\.jinja|(LICENSE|MODEL_LICENSE)\S*"
 )
 _TOKENIZERS = ("tokenizer.model", "tokenizer.json", "ice_text.model")
+
+
+Kind = Literal["model", "part"]
+"""A whole model; or a prefix or an adapter, which has no tokenizer of its own."""
+
+CONFIGS = ("config.json", "adapter_config.json")
+"""One of these says what a repository holds; the second one is an adapter's."""
 
 
 class RepositoryFile(NamedTuple):
@@ -52,13 +59,14 @@ def needed_files(files: Iterable[RepositoryFile]) -> list[RepositoryFile]:
     return [*others, *weights]
 
 
-def missing_files(folder: Path) -> list[str]:
-    """Names of files without which the model in a folder cannot be served; empty: it is complete.
+def missing_files(folder: Path, kind: Kind = "model") -> list[str]:
+    """Names of files without which the content of a folder cannot be served; empty: it is complete.
 
     A link to a file that is not there counts as a missing file. Downloads that were cut leave such.
     """
-    missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    if not any((folder / name).is_file() for name in _TOKENIZERS):
+    configs = CONFIGS if kind == "part" else CONFIGS[:1]
+    missing = [] if any((folder / name).is_file() for name in configs) else ["config.json"]
+    if kind == "model" and not any((folder / name).is_file() for name in _TOKENIZERS):
         missing.append("tokenizer.json or tokenizer.model")
     indexes = [folder / name for name in _INDEXES if (folder / name).is_file()]
     incomplete = [lacking for index in indexes if (lacking := _lacking(index))]

@@ -7,7 +7,7 @@ from pathlib import Path
 from glmserve.errors import CheckpointError
 from glmserve.hub import hf_cache, modelscope_cache
 from glmserve.hub.fetch import ReportBytes, fetch
-from glmserve.hub.files import missing_files
+from glmserve.hub.files import Kind, missing_files
 from glmserve.hub.name import HubName
 from glmserve.hub.places import HubPlaces
 
@@ -15,13 +15,13 @@ _MOST_NAMED = 3
 """Missing files that an error names."""
 
 
-def find(name: HubName, places: HubPlaces) -> Path | None:
+def find(name: HubName, places: HubPlaces, kind: Kind = "model") -> Path | None:
     """The folder of a model in the caches, complete or not; a complete one comes first.
 
     Nothing is written, and no package is needed.
     """
     folders = [folder for folder in _cached(name, places) if folder is not None]
-    complete = (folder for folder in folders if not missing_files(folder))
+    complete = (folder for folder in folders if not missing_files(folder, kind))
     return next(complete, folders[0] if folders else None)
 
 
@@ -29,12 +29,14 @@ def resolve(
     name: HubName,
     places: HubPlaces,
     *,
+    kind: Kind = "model",
     may_fetch: bool = True,
     progress: ReportBytes = lambda done, total: None,
 ) -> Path:
     """The folder of a model: of a cache, or else fetched into one.
 
     Args:
+        kind: what the folder must have to be complete.
         may_fetch: fetch what the caches lack, unless the environment says that this machine is
             offline.
         progress: called with bytes fetched and in all.
@@ -42,8 +44,8 @@ def resolve(
     Raises:
         CheckpointError: no cache has the model as a whole, and it is not or cannot be fetched.
     """
-    found = find(name, places)
-    missing = missing_files(found) if found is not None else []
+    found = find(name, places, kind)
+    missing = missing_files(found, kind) if found is not None else []
     if found is not None and not missing:
         return found
     if may_fetch and not places.is_offline:

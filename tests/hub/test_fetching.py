@@ -238,6 +238,17 @@ class TestCommands:
 
 
 class TestNamesInOptions:
+    def test_a_prefix_has_no_tokenizer(self, hub: Hub, places: HubPlaces) -> None:
+        hub.models["a/prefix"] = {"config.json": b"{}", "pytorch_model.bin": b"x"}
+        hub.models["a/lora"] = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"}
+        options = Namespace(ptuning_checkpoint=name("a/prefix"), keeps_hub_names=True)
+        resolve_names(options, os.environ)
+        assert (options.ptuning_checkpoint / "pytorch_model.bin").is_file()
+        adapter = resolve(name("a/lora"), places, kind="part")
+        hub.requests.clear()
+        assert resolve(name("a/lora"), places, kind="part") == adapter
+        assert hub.requests == []
+
     def test_a_folder_takes_the_place_of_a_name(self, places: HubPlaces) -> None:
         options = Namespace(checkpoint=name("zai-org/m"), ptuning_checkpoint=None, seed=1)
         resolve_names(options, os.environ)
