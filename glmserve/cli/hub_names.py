@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from glmserve.hub import HubName, find, resolve
-from glmserve.hub.files import Kind
+from glmserve.hub.files import Kind, missing_files
 from glmserve.hub.places import HubPlaces, hub_places
-
 
 _PARTS = ("ptuning_checkpoint",)
 """Options that name what belongs to a model, and is none."""
@@ -61,6 +60,8 @@ def _folder(
     name: HubName, places: HubPlaces, options: argparse.Namespace, kind: Kind
 ) -> Path | HubName:
     if kind == "model" and getattr(options, "keeps_hub_names", False):
-        return find(name, places) or name
+        found = find(name, places)
+        is_usable = found is not None and (places.is_offline or not missing_files(found))
+        return found if found is not None and is_usable else name
     with download_bar(name) as report:
         return resolve(name, places, kind=kind, progress=report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,8 +31,8 @@ class HuggingFaceRepository:
             import huggingface_hub
         except ImportError:
             raise CheckpointError(
-                f"{name}: it is in no cache of this machine, and fetching it needs the package "
-                f"huggingface_hub; {_INSTALL}"
+                f"{name}: no cache of this machine has it as a whole, and fetching it needs the "
+                f"package huggingface_hub; {_INSTALL}"
             ) from None
         self._hub: Any = huggingface_hub
         self._name = name
@@ -137,6 +138,7 @@ def _progress_bar(progress: ReportBytes, total: int) -> type[Any]:
     from tqdm import tqdm
 
     done: dict[int, float] = {}
+    lock = threading.Lock()  # several files are fetched at the same time
 
     class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
         """Counts the bytes of one file, or of several; bars of other units count nothing."""
@@ -148,8 +150,9 @@ def _progress_bar(progress: ReportBytes, total: int) -> type[Any]:
         def update(self, n: float | None = 1) -> bool | None:
             shown: bool | None = super().update(n)
             if self.unit == "B":
-                done[id(self)] = self.n
-                progress(int(min(sum(done.values()), total)), total)
+                with lock:
+                    done[id(self)] = self.n
+                    progress(int(min(sum(done.values()), total)), total)
             return shown
 
     return Bar

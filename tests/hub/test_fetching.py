@@ -260,9 +260,13 @@ class TestNamesInOptions:
         resolve_names(options, os.environ)
         assert options.checkpoint == name("zai-org/m")
         assert hub.requests == []
-        resolve(name("zai-org/m"), places)
+        folder = resolve(name("zai-org/m"), places)
         resolve_names(options, os.environ)
-        assert options.checkpoint.is_dir()
+        assert options.checkpoint == folder
+        (folder / "model.safetensors").unlink()
+        options.checkpoint = name("zai-org/m")
+        resolve_names(options, os.environ)
+        assert options.checkpoint == name("zai-org/m")
 
 
 @pytest.mark.parametrize("text", ["zai-org/m", "ms://ZhipuAI/m"])
