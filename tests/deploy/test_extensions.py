@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("yaml")
-pytest.importorskip("helm_python", reason="needs the deploy extra")
+from support.helm import need_helm
 
-from deploy.test_chart import CASES, documents
+pytest.importorskip("yaml")
+need_helm()
+
+from deploy.test_chart import CASES, documents  # noqa: E402
 
 SOURCE = Path(__file__).with_name("extensions")
 KINDS = ("ScaledObject", "ServiceMonitor")

@@ -10,10 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from support.helm import need_helm
 from support.kubelet import Pod
 
 yaml = pytest.importorskip("yaml")
-pytest.importorskip("helm_python", reason="needs the deploy extra")
+need_helm()
 
 from deploy.test_chart import documents, pod_of  # noqa: E402
 

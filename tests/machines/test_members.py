@@ -41,11 +41,6 @@ from support.server_process import children, is_worker
 from support.slow import slow
 from support.worker_on_thread import drain
 
-# In a process that had run most of the other tests before, compiled code crashed twice in one of
-# these (SIGSEGV, `test_a_number_that_is_taken`). By themselves they pass. The cause is not known,
-# so they are not among the tests that share such a process.
-pytestmark = pytest.mark.exhaustive
-
 KEY = b"secret"
 BLOCK = (0).to_bytes(4, "little")
 STEP = StepInput(1, [ScheduledSequence(0, [7], 0, BLOCK, SamplingInput())])
