@@ -123,6 +123,11 @@ def seconds(text: str) -> float:
     return value
 
 
+def seconds_or_auto(text: str) -> float | None:
+    """A time as of `seconds`; None for auto."""
+    return None if text == "auto" else seconds(text)
+
+
 def silence(text: str) -> float:
     """A time of at least a second: shorter silences are no sign of anything."""
     value = seconds(text)
