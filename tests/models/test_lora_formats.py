@@ -28,7 +28,7 @@ def expected(base: Path, adapter: Path, ids: list[int]) -> NDArray[np.float32]:
     lora = read_adapter_config(adapter)
     assert isinstance(lora, LoraConfig)
     for module, changes in read_lora_weights(lora, config).modules.items():
-        reference._weights[f"{module}.weight"] += changes.b @ changes.a
+        reference.add_to_weight(f"{module}.weight", changes.b @ changes.a)
     return reference.tensors(ids)[tensor_names.LOGITS].numpy()
 
 
