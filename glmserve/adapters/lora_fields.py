@@ -77,9 +77,14 @@ def read_lora(reader: ConfigReader) -> LoraConfig:
     for field in ("peft_type", "task_type", "init_lora_weights", "lora_alpha"):
         reader.mark_read(field)
     for field in reader.unread(NEUTRAL):
-        if reader.value(field) not in (None, False, {}, [], ""):
+        if not asks_for_nothing(reader.value(field)):
             raise reader.refuse(field, _REFUSED.get(field, "this field is not known"))
     return config
+
+
+def asks_for_nothing(value: Any) -> bool:
+    """Whether a field is as good as missing. 0 is not: it may be a number that counts."""
+    return value is None or value is False or value in ({}, [], "")
 
 
 def _check_start(reader: ConfigReader) -> None:

@@ -236,12 +236,13 @@ class TestDigest:
         (tmp_path / "README.md").write_text("text")
         neutral = {"peft_version": "1", "inference_mode": False, "lora_dropout": 0.5}
         assert digest(write(tmp_path, target_modules=["b", "a"], **neutral)) == first
-        others = [digest(write(tmp_path, **{field: 3})) for field in ("r", "lora_alpha")]
+        changes = [{"r": 3}, {"lora_alpha": 3}, {"lora_alpha": 0}, {"use_rslora": True}]
+        others = [digest(write(tmp_path, **change)) for change in changes]
         others.append(digest(write(tmp_path, rank_pattern={"a": 1, "b": 2})))
         others.append(digest(write(tmp_path, rank_pattern={"b": 2, "a": 1})))
         weights.write_bytes(b"two")
         others.append(digest(write(tmp_path, target_modules=["a", "b"])))
-        assert len({first, *others}) == 6
+        assert len({first, *others}) == 8
 
     def test_without_weights(self, tmp_path: Path) -> None:
         with pytest.raises(AdapterError, match=r"no weights; expected adapter_model\.safetensors"):
