@@ -19,28 +19,29 @@ from support.paged_model import Operations, PagedModel
 from support.ranks import on_ranks
 
 PEFT = ["glm_hf_prefix", "glm_hf_prefix_proj"]
+BASES = {**dict.fromkeys(PEFT, "glm_hf"), "glm4_0414_prefix": "glm4_0414"}
 ROOM = {"adapters": 3, "max_prefix_length": 32}
 
 every_kind = pytest.mark.parametrize("operations", ["plain", "packed", "native"])
 
 
-@pytest.mark.parametrize("name", PEFT)
+@pytest.mark.parametrize("name", BASES)
 @pytest.mark.parametrize("chunk", [None, 1, 7])
 @every_kind
 def test_pefts_on_transformers_class(
     golden_models: Path, name: str, chunk: int | None, operations: Operations
 ) -> None:
     """Rotary positions begin behind the prefix there."""
-    model = PagedModel(golden_models / "glm_hf", operations=operations, **ROOM)
+    model = PagedModel(golden_models / BASES[name], operations=operations, **ROOM)
     adapter = model.load_adapter(golden_models / name)
     for ids, want in read_logits(golden_models / name):
         got = model.logits(ids, chunk, adapter)
         np.testing.assert_allclose(got, want, rtol=0, atol=ATOL)
 
 
-@pytest.mark.parametrize("name", PEFT)
+@pytest.mark.parametrize("name", BASES)
 def test_greedy_text(golden_models: Path, name: str) -> None:
-    model = PagedModel(golden_models / "glm_hf", operations="native", **ROOM)
+    model = PagedModel(golden_models / BASES[name], operations="native", **ROOM)
     adapter = model.load_adapter(golden_models / name)
     for prompt, want in zip(*read_greedy(golden_models / name), strict=True):
         sequence = model.sequence(len(prompt) + len(want))

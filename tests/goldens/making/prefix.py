@@ -1,9 +1,9 @@
-"""Makes the goldens of prefix tuning with the real PEFT, on transformers' own GlmForCausalLM.
+"""Makes the goldens of prefix tuning with the real PEFT, on transformers' own classes.
 
     pip install peft transformers
     python tests/goldens/making/prefix.py
 
-The model is that of `glm_hf`, which `lora.py` makes. The folders are as PEFT saves them, with and
+The models are those of `glm_hf` and `glm4_0414`. The folders are as PEFT saves them, with and
 without a projection; `reference_fp32.npz` has the logits of PEFT's model after it has loaded them.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import peft
@@ -21,31 +21,45 @@ import transformers
 from torch import Tensor
 
 FOLDER = Path(__file__).parents[1]
-BASE = FOLDER / "glm_hf"
 NEW_TOKENS = 8
 PROMPTS = (0, 1)
-PREFIXES: dict[str, dict[str, Any]] = {
-    "glm_hf_prefix": {"num_virtual_tokens": 11},
-    "glm_hf_prefix_proj": {
-        "num_virtual_tokens": 20,
-        "prefix_projection": True,
-        "encoder_hidden_size": 24,
-    },
+
+
+class Prefix(NamedTuple):
+    """A prefix to make."""
+
+    base: str
+    settings: dict[str, Any]
+    """Of PEFT's PrefixTuningConfig."""
+
+
+PREFIXES = {
+    "glm_hf_prefix": Prefix("glm_hf", {"num_virtual_tokens": 11}),
+    "glm_hf_prefix_proj": Prefix(
+        "glm_hf",
+        {"num_virtual_tokens": 20, "prefix_projection": True, "encoder_hidden_size": 24},
+    ),
+    "glm4_0414_prefix": Prefix("glm4_0414", {"num_virtual_tokens": 7}),
 }
 
 
 def main() -> None:
-    for name, settings in PREFIXES.items():
-        make(name, settings)
+    for name, prefix in PREFIXES.items():
+        make(name, FOLDER / prefix.base, prefix.settings)
+
+
+def load(folder: Path) -> Any:
+    """A checkpoint in transformers' own class."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model.eval()
 
 
 @torch.no_grad()
-def make(name: str, settings: dict[str, Any]) -> None:
+def make(name: str, base: Path, settings: dict[str, Any]) -> None:
     """One prefix, and what its model computes with it."""
     torch.manual_seed(sum(name.encode()))
-    base = transformers.GlmForCausalLM.from_pretrained(BASE, dtype=torch.float32).eval()
     config = peft.PrefixTuningConfig(task_type="CAUSAL_LM", **settings)
-    model = peft.get_peft_model(base, config).eval()
+    model = peft.get_peft_model(load(base), config).eval()
     for parameter in model.prompt_encoder.parameters():
         parameter.copy_(torch.randn_like(parameter) * 0.8)
     folder = FOLDER / name
@@ -54,17 +68,17 @@ def make(name: str, settings: dict[str, Any]) -> None:
     (folder / "README.md").unlink(missing_ok=True)
     saved = folder / "adapter_config.json"
     fields = json.loads(saved.read_text())
-    fields["base_model_name_or_path"] = BASE.name
+    fields["base_model_name_or_path"] = base.name
     saved.write_text(json.dumps(fields, indent=1) + "\n")
-    loaded = peft.PeftModel.from_pretrained(base.__class__.from_pretrained(BASE), folder).eval()
-    data = np.load(BASE / "reference_fp32.npz")
+    loaded = peft.PeftModel.from_pretrained(load(base), folder).eval()
+    data = np.load(base / "reference_fp32.npz")
     found: dict[str, np.ndarray] = {}
     for number, prompt in enumerate(PROMPTS):
         ids = torch.from_numpy(data[f"ids_{prompt}"]).long()
         greedy = continued(loaded, ids)
         whole = torch.cat((ids, greedy))[None]
         logits = loaded(whole).logits[0]
-        plain = base.__class__.from_pretrained(BASE)(whole).logits[0]
+        plain = load(base)(whole).logits[0]
         assert (logits - plain).abs().max() > 0.1, "the prefix changes nothing"
         found |= {
             f"ids_{number}": ids.numpy().astype(np.int32),
@@ -73,7 +87,7 @@ def make(name: str, settings: dict[str, Any]) -> None:
         }
     np.savez_compressed(folder / "reference_fp32.npz", **found)
     versions = {"peft": peft.__version__, "transformers": transformers.__version__}
-    meta = {"base": BASE.name, "settings": settings, "versions": versions}
+    meta = {"base": base.name, "settings": settings, "versions": versions}
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 
 
