@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from glmserve.adapters.config import as_adapter_errors, config_file, read_adapter_config
-from glmserve.adapters.lora_fields import NEUTRAL, asks_for_nothing
+from glmserve.adapters.fields import asks_for_nothing
+from glmserve.adapters.lora_fields import NEUTRAL
 from glmserve.errors import AdapterError
 from glmserve.model_config.reader import read_json_object
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar, cast
 
+from glmserve.adapters.fields import asks_for_nothing
 from glmserve.adapters.lora import LoraConfig
 from glmserve.adapters.selection import Names, Selection, check_expression
 from glmserve.model_config.reader import ConfigReader
@@ -80,11 +81,6 @@ def read_lora(reader: ConfigReader) -> LoraConfig:
         if not asks_for_nothing(reader.value(field)):
             raise reader.refuse(field, _REFUSED.get(field, "this field is not known"))
     return config
-
-
-def asks_for_nothing(value: Any) -> bool:
-    """Whether a field is as good as missing. 0 is not: it may be a number that counts."""
-    return value is None or value is False or value in ({}, [], "")
 
 
 def _check_start(reader: ConfigReader) -> None:
