@@ -10,8 +10,6 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 
-import regex
-
 _CACHED_WORDS = 65_536
 _LONGEST_CACHED = 64
 """Characters of a word; longer ones hardly come twice."""
@@ -40,6 +38,8 @@ class MergeEncoder:
         keeps_gaps: bool,
         prefers_words: bool,
     ) -> None:
+        import regex  # not before it is needed, as it takes tenths of a second
+
         self._vocabulary = vocabulary
         self._merges: dict[tuple[int, int], tuple[int, int]] = {}
         """Priority and result by the ids of a pair."""
