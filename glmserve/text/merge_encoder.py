@@ -38,7 +38,7 @@ class MergeEncoder:
         keeps_gaps: bool,
         prefers_words: bool,
     ) -> None:
-        import regex  # not before it is needed, as it takes tenths of a second
+        import regex  # here, because other tokenizers do without it
 
         self._vocabulary = vocabulary
         self._merges: dict[tuple[int, int], tuple[int, int]] = {}
