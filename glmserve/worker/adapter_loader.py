@@ -16,7 +16,6 @@ from glmserve.contract.step import Runner
 from glmserve.contract.wire import AdapterLoaded
 from glmserve.errors import AdapterError, GlmserveError
 
-
 _SWITCH_INTERVAL = 0.0002
 """Seconds after which the reading thread lets that of the steps go on; Python's default is 5 ms,
 and a step may have to wait so long after each of its operations."""
