@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glmserve.adapters.config import as_adapter_errors, config_file, read_adapter_config
+from glmserve.adapters.fields import asks_for_nothing
 from glmserve.adapters.lora_fields import NEUTRAL
 from glmserve.errors import AdapterError
 from glmserve.model_config.reader import read_json_object
@@ -67,7 +68,7 @@ def _settings(fields: dict[str, Any]) -> bytes:
     effective = [
         (field, sorted(value) if _is_list_of_names(value) else value)
         for field, value in sorted(fields.items())
-        if field not in NEUTRAL and value not in (None, False, {}, [], "")
+        if field not in NEUTRAL and not asks_for_nothing(value)
     ]
     return json.dumps(effective).encode()
 

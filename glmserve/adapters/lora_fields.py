@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar, cast
 
+from glmserve.adapters.fields import asks_for_nothing
 from glmserve.adapters.lora import LoraConfig
 from glmserve.adapters.selection import Names, Selection, check_expression
 from glmserve.model_config.reader import ConfigReader
@@ -77,7 +78,7 @@ def read_lora(reader: ConfigReader) -> LoraConfig:
     for field in ("peft_type", "task_type", "init_lora_weights", "lora_alpha"):
         reader.mark_read(field)
     for field in reader.unread(NEUTRAL):
-        if reader.value(field) not in (None, False, {}, [], ""):
+        if not asks_for_nothing(reader.value(field)):
             raise reader.refuse(field, _REFUSED.get(field, "this field is not known"))
     return config
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from glmserve.adapters.fields import asks_for_nothing
 from glmserve.model_config.reader import ConfigReader
 
 _LONGEST = 2**16
@@ -53,7 +54,7 @@ def read_prefix_tuning(reader: ConfigReader) -> PrefixAdapterConfig:
         layers=_integer_if_given(reader, "num_layers"),
     )
     for field in reader.unread(_NEUTRAL):
-        if reader.value(field) not in (None, False, {}, [], ""):
+        if not asks_for_nothing(reader.value(field)):
             raise reader.refuse(field, "this field is not known")
     return config
 

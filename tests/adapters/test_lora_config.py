@@ -199,8 +199,9 @@ def test_neutral(tmp_path: Path, fields: dict[str, Any]) -> None:
 
 class TestFolders:
     def test_prefixes_are_told_apart(self, tmp_path: Path) -> None:
-        peft = write(tmp_path, peft_type="PREFIX_TUNING", num_virtual_tokens=9)
-        config = read_adapter_config(peft)
+        fields = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 9}
+        (tmp_path / "adapter_config.json").write_text(json.dumps(fields))
+        config = read_adapter_config(tmp_path)
         assert isinstance(config, PrefixAdapterConfig)
         assert (config.kind, config.length) == ("prefix-tuning", 9)
         official = tmp_path / "official"
@@ -236,12 +237,13 @@ class TestDigest:
         (tmp_path / "README.md").write_text("text")
         neutral = {"peft_version": "1", "inference_mode": False, "lora_dropout": 0.5}
         assert digest(write(tmp_path, target_modules=["b", "a"], **neutral)) == first
-        others = [digest(write(tmp_path, **{field: 3})) for field in ("r", "lora_alpha")]
+        changes = [{"r": 3}, {"lora_alpha": 3}, {"lora_alpha": 0}, {"use_rslora": True}]
+        others = [digest(write(tmp_path, **change)) for change in changes]
         others.append(digest(write(tmp_path, rank_pattern={"a": 1, "b": 2})))
         others.append(digest(write(tmp_path, rank_pattern={"b": 2, "a": 1})))
         weights.write_bytes(b"two")
         others.append(digest(write(tmp_path, target_modules=["a", "b"])))
-        assert len({first, *others}) == 6
+        assert len({first, *others}) == 8
 
     def test_without_weights(self, tmp_path: Path) -> None:
         with pytest.raises(AdapterError, match=r"no weights; expected adapter_model\.safetensors"):
