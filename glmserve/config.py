@@ -258,6 +258,9 @@ class SchedulerConfig:
     """Maximum number of running requests."""
     max_step_tokens: int | None = None
     """Token budget of a step, prefill and decode together; None: the runner's limit."""
+    max_step_time: float | None = None
+    """Seconds that a step with decodes should take at most; None: by the time of decodes alone; 0:
+    no limit."""
     queue_size: int = 0
     """Maximum number of waiting requests of one tenant; 0: no limit."""
     queue_timeout: float = 0.0

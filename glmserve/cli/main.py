@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -34,7 +35,9 @@ def build_parser() -> argparse.ArgumentParser:
         doctor,
         generate,
         golden,
+        models,
         plan,
+        pull,
         replay,
         serve,
     )
@@ -51,6 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_command(commands)
     doctor.add_command(commands)
     generate.add_command(commands)
+    pull.add_command(commands)
+    models.add_command(commands)
     convert.add_command(commands)
     compile.add_command(commands)
     combine.add_command(commands)
@@ -64,9 +69,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _run(arguments: list[str]) -> int | None:
     with exit_immediately_on(signal.SIGINT):
+        from glmserve.cli.hub_names import resolve_names
+
         parser = build_parser()
     options = parser.parse_args(arguments)
     options.arguments = arguments
+    resolve_names(options, os.environ)
     level = logging.DEBUG if options.debug else logging.WARNING
     logging.basicConfig(format="glmserve: %(levelname)s: %(message)s", level=level)
     code: int | None = options.run(options)

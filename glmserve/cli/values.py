@@ -10,6 +10,8 @@ from pathlib import Path
 
 from glmserve.capacity.lengths import Length, parse_length
 from glmserve.config import NamedAdapter
+from glmserve.errors import OptionError
+from glmserve.hub.name import HubName, parse_name
 from glmserve.model_config.names import CACHE_PREFIX
 
 _LARGEST = 2**63
@@ -18,10 +20,15 @@ _LONGEST_TIME = 365 * 24 * 3600.0
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def checkpoint(text: str) -> Path:
-    """A checkpoint's path. A model's folder in Hugging Face's cache stands for the snapshot in it
-    that its main branch names, or for its only snapshot."""
+def checkpoint(text: str) -> Path | HubName:
+    """A checkpoint's path, or its name on a hub if no file has this path.
+
+    A model's folder in Hugging Face's cache stands for the snapshot in it that its main branch
+    names, or for its only snapshot.
+    """
     path = Path(text)
+    if not path.exists() and (name := _hub_name(text)) is not None:
+        return name
     snapshots = path / "snapshots"
     if not path.resolve().name.startswith(CACHE_PREFIX) or not snapshots.is_dir():
         return path
@@ -34,6 +41,23 @@ def checkpoint(text: str) -> Path:
     raise argparse.ArgumentTypeError(
         f"{text} has no refs/main, and {len(found)} snapshots; give the path of one of them"
     )
+
+
+def hub_name(text: str) -> HubName:
+    """The name of a model on a hub."""
+    name = _hub_name(text)
+    if name is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no name of a model; write it like zai-org/chatglm3-6b"
+        )
+    return name
+
+
+def _hub_name(text: str) -> HubName | None:
+    try:
+        return parse_name(text)
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
 
 
 def positive(text: str) -> int:
@@ -97,6 +121,11 @@ def seconds(text: str) -> float:
     if not 0 <= value < _LONGEST_TIME:
         raise argparse.ArgumentTypeError(f"{text} is no time between 0 and a year, in seconds")
     return value
+
+
+def seconds_or_auto(text: str) -> float | None:
+    """A time as of `seconds`; None for auto."""
+    return None if text == "auto" else seconds(text)
 
 
 def silence(text: str) -> float:

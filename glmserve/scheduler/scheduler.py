@@ -36,6 +36,7 @@ from glmserve.scheduler.plan import Plan, Scheduled
 from glmserve.scheduler.planner import Planner
 from glmserve.scheduler.shared_prefill import SharedPrefillQueue
 from glmserve.scheduler.speculation import Speculation
+from glmserve.scheduler.step_pace import StepPace
 
 
 class SchedulerStats(NamedTuple):
@@ -83,10 +84,12 @@ class Scheduler:
             hash_key=hash_key,
         )
         self._shares = FairShares(config.tenant_weights)
+        self._pace = StepPace(config.max_step_time)
         self._planner = Planner(
             limits,
             self._blocks,
             self._shares,
+            self._pace,
             max_running=self._max_running,
             budget=self._budget,
         )
@@ -244,9 +247,18 @@ class Scheduler:
         begun, self._waiting.taken = self._waiting.taken, []
         return begun
 
-    def update(self, output: StepOutput) -> list[TokenUpdate]:
-        """Apply the output of the oldest step in flight. Requests that have ended are skipped."""
-        return self._output_processor.apply(self._in_flight.popleft(), output)
+    def update(self, output: StepOutput, seconds: float | None = None) -> list[TokenUpdate]:
+        """Apply the output of the oldest step in flight. Requests that have ended are skipped.
+
+        Args:
+            seconds: that the step took, after the one before it; None: not known.
+        """
+        items = self._in_flight.popleft()
+        if seconds is not None:
+            decodes = sum(item.num_tokens == 1 for item in items)
+            tokens = sum(item.num_tokens + len(item.drafts) for item in items)
+            self._pace.record(decodes, tokens - decodes, seconds)
+        return self._output_processor.apply(items, output)
 
     def _check_queue(self, tenant: str, num_requests: int) -> None:
         """Check a tenant's waiting queue. Each tenant has a queue of its own size.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -14,6 +15,10 @@ from glmserve.contract.adapter import AdapterRunner, AdapterSource
 from glmserve.contract.step import Runner
 from glmserve.contract.wire import AdapterLoaded
 from glmserve.errors import AdapterError, GlmserveError
+
+_SWITCH_INTERVAL = 0.0002
+"""Seconds after which the reading thread lets that of the steps go on; Python's default is 5 ms,
+and a step may have to wait so long after each of its operations."""
 
 
 class _Read(NamedTuple):
@@ -93,6 +98,7 @@ class AdapterLoader:
         return AdapterLoaded(read.adapter_id, error)
 
     def _read_all(self) -> None:
+        sys.setswitchinterval(_SWITCH_INTERVAL)
         while (source := self._sources.get()) is not None:
             try:
                 read = _Read(source.id, self._read_one(source))

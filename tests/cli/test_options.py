@@ -43,7 +43,7 @@ def test_help_and_version() -> None:
 
 def test_options_reach_their_owners() -> None:
     options = build_parser().parse_args(
-        "serve --checkpoint x/y --device null --dtype bfloat16 --kv-cache-memory 2G --seed 3 "
+        "serve --checkpoint ./x/y --device null --dtype bfloat16 --kv-cache-memory 2G --seed 3 "
         "--max-batch-size 7 --max-step-tokens 99 --queue-size 5 --no-prefix-cache "
         "--queue-full-status 406 --api-key k --block-size 8 --max-model-len 77 "
         "--max-body-size 2K --public-metrics --public-docs "

@@ -17,6 +17,7 @@ from support.exhaustive import exhaustive
 from support.golden import ATOL
 from support.paged_model import Operations, PagedModel
 from support.ranks import on_ranks
+from support.slow import slow
 
 transformers = pytest.importorskip("transformers")
 
@@ -184,3 +185,22 @@ def test_greedy_text(tmp_path: Path, kind: str) -> None:
     ids = whole[0].tolist()
     logits = PagedModel(tmp_path).logits(ids, 5)
     assert logits.argmax(-1)[8:-1].tolist() == ids[9:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("Glm", "GLM-Edge in miniature"),
+        ("Glm4", "YaRN"),
+        exhaustive("Glm4", "head_dim apart from hidden"),
+    ],
+)
+@pytest.mark.parametrize("operations", ["native", "ascend", slow("triton")])
+def test_operations(tmp_path: Path, kind: str, name: str, operations: Operations) -> None:
+    original = original_model(kind, **VARIANTS[name])
+    original.save_pretrained(tmp_path)
+    ids = torch.randint(0, 64, (20,))
+    with torch.inference_mode():
+        want = original(ids[None]).logits[0].numpy()
+    model = PagedModel(tmp_path, operations=operations, num_blocks=16)
+    np.testing.assert_allclose(model.logits(ids.tolist(), 16), want, rtol=0, atol=ATOL)

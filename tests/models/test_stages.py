@@ -45,7 +45,7 @@ def logits_of(stages: int, size: int, folder: Path, **options: Any) -> NDArray[A
     return last
 
 
-FIRST = ("glm2_base", "glm1_base")
+FIRST = ("glm2_base", "glm1_base", "glm4_0414")
 
 
 def variants() -> list[Any]:

@@ -28,6 +28,7 @@ LAYERS: dict[str, int] = {
     "probe": 5,
     "golden": 5,
     "cache": 6,
+    "hub": 6,
     "journal": 6,
     "scheduler": 7,
     "executor": 8,
@@ -56,7 +57,7 @@ API_LAYERS = {
 }
 """Rooms of glmserve.api; each imports itself and lower ones."""
 PLAN = {"cache", "scheduler", "journal", "engine", "executor", "trace", "text", "api"}
-PLAN |= {"evaluation", "capacity", "cli", "machines"}
+PLAN |= {"evaluation", "capacity", "cli", "hub", "machines"}
 COMPUTE = range(1, 6)
 KERNEL_PACKAGES = {"glmserve_kernels", "glmserve_cpu_kernels"}
 COMPUTE_LIBRARIES = {"torch", "triton", "safetensors", "numpy", "transformers", *KERNEL_PACKAGES}

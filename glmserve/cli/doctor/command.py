@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from glmserve.cli.doctor.diagnosis import Download
+from glmserve.cli.doctor.unfetched import unfetched
 from glmserve.cli.group.group import read_group
 from glmserve.cli.options import (
     add_adapter_options,
@@ -19,6 +21,8 @@ from glmserve.cli.options import (
     runner_config,
     with_official_names,
 )
+from glmserve.hub import HubName
+from glmserve.hub.places import hub_places
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -35,7 +39,7 @@ def add_command(commands: Commands) -> None:
         "in Chinese if LC_ALL, LC_MESSAGES or LANG begins with zh.",
         allow_abbrev=False,
     )
-    parser.set_defaults(run=partial(run, parser))
+    parser.set_defaults(run=partial(run, parser), keeps_hub_names=True)
     add_model_options(parser, positional=True)
     add_adapter_options(parser)
     add_device_options(parser)
@@ -47,6 +51,18 @@ def add_command(commands: Commands) -> None:
 
 def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """Print the report; returns the exit code of `glmserve serve` with these options."""
+    name = options.checkpoint
+    if isinstance(name, HubName):
+        with unfetched(name, hub_places(os.environ)) as (folder, download):
+            options.checkpoint = folder
+            options.load_format, options.skip_tokenizer_init = "dummy", True
+            return _report(parser, options, download)
+    return _report(parser, options, None)
+
+
+def _report(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, download: Download | None
+) -> int:
     config = runner_config(options)
     if group := read_group(options, config, os.environ):
         config = group.planned(config)
@@ -58,7 +74,7 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     from glmserve.cli.doctor.report import render
 
     arguments = with_official_names(_serve_arguments(options.arguments), parser._actions)
-    diagnosis = diagnose(config, options, arguments)
+    diagnosis = diagnose(config, options, arguments, download)
     if options.json:
         print(msgspec.json.encode(diagnosis).decode())
     else:

@@ -12,7 +12,14 @@ import msgspec
 from glmserve.adapters import LoraConfig
 from glmserve.cli.adapter_checks import read_checked
 from glmserve.cli.doctor.advice import advise, serve_command
-from glmserve.cli.doctor.diagnosis import Adapter, Checkpoint, Diagnosis, Plan, Problem
+from glmserve.cli.doctor.diagnosis import (
+    Adapter,
+    Checkpoint,
+    Diagnosis,
+    Download,
+    Plan,
+    Problem,
+)
 from glmserve.cli.doctor.probing import probe
 from glmserve.cli.generation_config import with_generation_config
 from glmserve.cli.options import adapter_config
@@ -43,7 +50,10 @@ _BY_TYPE = {"chatglm": "ChatGLM2, ChatGLM3, GLM-4", "glm": "GLM-4", "glm4": "GLM
 
 
 def diagnose(
-    config: RunnerConfig, options: argparse.Namespace, arguments: Sequence[str]
+    config: RunnerConfig,
+    options: argparse.Namespace,
+    arguments: Sequence[str],
+    download: Download | None = None,
 ) -> Diagnosis:
     """Check machine and checkpoint. Failures become problems of the diagnosis.
 
@@ -51,6 +61,7 @@ def diagnose(
         config: the worker's config.
         options: the parsed options.
         arguments: the equivalent arguments of `glmserve serve`.
+        download: what would be fetched; the checkpoint then has a config.json alone.
     """
     problems: list[Problem] = []
     model, checkpoint = _look_at_checkpoint(config, options, problems)
@@ -64,6 +75,10 @@ def diagnose(
         problems.append(Problem(weights.problem, StartupError.exit_code))
     if findings and findings.adapter_problem and all(a.kind for a in adapters):
         problems.append(Problem(findings.adapter_problem, StartupError.exit_code))
+    if download and download.problem:
+        problems.append(Problem(download.problem, StartupError.exit_code))
+    if checkpoint and download:
+        checkpoint = msgspec.structs.replace(checkpoint, path=download.name, skips_tokenizer=False)
     if checkpoint and attempts:
         count = next((a.num_parameters for a in attempts if a.num_parameters), None)
         checkpoint = msgspec.structs.replace(checkpoint, num_parameters=count)
@@ -78,6 +93,7 @@ def diagnose(
         checkpoint=checkpoint,
         adapters=adapters,
         weights=weights,
+        download=download,
         plans=list(_plans(config, model, attempts)) if model else [],
         advice=advise(attempts, arguments, machine if wants_kernels else None, wanted),
         command=serve_command(arguments, {}),

@@ -93,6 +93,16 @@ class Advice(msgspec.Struct, frozen=True):
     """Tokens of context (fix, longer_context) or of KV cache (more_users) with the change."""
 
 
+class Download(msgspec.Struct, frozen=True):
+    """What would have to be fetched before a checkpoint can be served."""
+
+    name: str
+    files: int
+    total_bytes: int
+    problem: str = ""
+    """Why it cannot be fetched; empty: nothing speaks against it."""
+
+
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     """The whole report."""
 
@@ -105,6 +115,8 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: Checkpoint | None
     adapters: list[Adapter] = []
     weights: Weights | None
+    download: Download | None = None
+    """None: the checkpoint is on this machine."""
     plans: list[Plan]
     """The plan for the given options comes first."""
     advice: list[Advice]

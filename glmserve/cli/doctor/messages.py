@@ -67,6 +67,11 @@ WEIGHTS_WHOLE = Message(
 )
 WEIGHTS_BROKEN = Message("cannot be served, see below", "无法使用，原因见下文")
 WEIGHTS_DUMMY = Message("none are read: --load-format dummy", "不读取权重文件：--load-format dummy")
+FILES = Message("files", "文件")
+FILES_TO_FETCH = Message(
+    "not on this machine; {size} to fetch, files: {files}",
+    "本机没有；需下载 {size}，共 {files} 个文件",
+)
 TOKENIZER = Message("tokenizer", "分词器")
 TOKENIZER_IDS = Message("{count:,} ids", "{count:,} 个词元 ID")
 TOKENIZER_SKIPPED = Message("none is read: --skip-tokenizer-init", "不读取：--skip-tokenizer-init")

@@ -34,7 +34,7 @@ def render(diagnosis: Diagnosis, language: Language) -> str:
         lines += ["", say(m.MACHINE), *_table(_machine(machine, say))]
     if checkpoint := diagnosis.checkpoint:
         lines += ["", say(m.CHECKPOINT, path=checkpoint.path)]
-        rows = [*_checkpoint(checkpoint, diagnosis.weights, say, language)]
+        rows = [*_checkpoint(checkpoint, diagnosis, say, language)]
         rows += [_adapter(adapter, say) for adapter in diagnosis.adapters]
         lines += _table(rows)
         lines += ["", *_memory(diagnosis.plans, say)]
@@ -83,7 +83,7 @@ def _machine_memory(machine: Machine, say: Say) -> str:
 
 
 def _checkpoint(
-    checkpoint: Checkpoint, weights: Weights | None, say: Say, language: Language
+    checkpoint: Checkpoint, diagnosis: Diagnosis, say: Say, language: Language
 ) -> Iterator[Row]:
     model = say(m.LAYERS, family=checkpoint.family, layers=checkpoint.num_layers)
     if checkpoint.num_parameters:
@@ -94,8 +94,12 @@ def _checkpoint(
     yield say(m.STORED), _stored(checkpoint, say)
     if checkpoint.prefix_length:
         yield say(m.PREFIX), say(m.PREFIX_LENGTH, length=checkpoint.prefix_length)
-    yield say(m.WEIGHTS), _weights(weights, say)
-    yield say(m.TOKENIZER), _tokenizer(checkpoint, say)
+    if download := diagnosis.download:
+        size = format_size(download.total_bytes)
+        yield say(m.FILES), say(m.FILES_TO_FETCH, size=size, files=download.files)
+    else:
+        yield say(m.WEIGHTS), _weights(diagnosis.weights, say)
+        yield say(m.TOKENIZER), _tokenizer(checkpoint, say)
     if checkpoint.chat_format:
         yield say(m.CHAT_FORMAT), checkpoint.chat_format
     if checkpoint.unknown_fields:

@@ -15,7 +15,7 @@ def add_checkpoint_options(container: argparse._ActionsContainer) -> None:
         type=values.checkpoint,
         default=EMBEDDED_CHECKPOINT,
         metavar="PATH",
-        help="local path of the model: a folder with config.json and weights",
+        help="folder with config.json and weights, or the model's name on a hub, as for serve",
     )
     container.add_argument(
         "--ptuning-checkpoint",

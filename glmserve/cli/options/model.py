@@ -34,8 +34,9 @@ def add_model_options(parser: argparse.ArgumentParser, *, positional: bool = Fal
         type=values.checkpoint,
         default=EMBEDDED_CHECKPOINT,
         metavar="PATH",
-        help="local path of the model: a folder with config.json and weights, or one weights file "
-        "with config.json beside it; nothing is downloaded",
+        help="the model: a folder with config.json and weights, one weights file with config.json "
+        "beside it, or OWNER/MODEL[@REVISION] as on Hugging Face, with ms:// before it as on "
+        "ModelScope; what no cache has is fetched",
     )
     group.add_argument(
         "--ptuning-checkpoint",

@@ -47,6 +47,9 @@ class Heads:
 GLM = Heads(32, 2, 128, 64)
 """ChatGLM2, ChatGLM3 and GLM-4."""
 CHATGLM_6B = Heads(32, 32, 128, 64)
+GLM_32B = Heads(48, 2, 128, 64)
+"""GLM-4-32B-0414."""
+GLM_EDGE = Heads(16, 4, 128, 64)
 SERVED = (
     GLM,
     Heads(32, 2, 128, 64, "int8"),
@@ -54,6 +57,8 @@ SERVED = (
     Heads(32, 2, 128, 16),
     Heads(32, 2, 128, 16, "int8"),
     Heads(32, 2, 128, 16, "fp8"),
+    GLM_32B,
+    GLM_EDGE,
     CHATGLM_6B,
     Heads(32, 32, 128, 64, "int8"),
     Heads(32, 32, 128, 64, "fp8"),

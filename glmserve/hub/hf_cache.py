@@ -1,0 +1,58 @@
+"""Finds snapshots in Hugging Face's cache: models--OWNER--NAME/snapshots/COMMIT, refs/REVISION."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from glmserve.hub.name import HubName
+from glmserve.model_config.names import CACHE_PREFIX
+
+_SHORTEST_COMMIT = 7
+"""Characters of a commit that are enough to name it."""
+
+
+def snapshot(cache: Path, name: HubName) -> Path | None:
+    """The folder of a snapshot; None: the cache has none of this revision.
+
+    Args:
+        cache: the cache's folder.
+        name: without a revision, the main branch as it was when it was fetched last.
+    """
+    folder = cache / f"{CACHE_PREFIX}{name.owner}--{name.model}"
+    snapshots = folder / "snapshots"
+    if not snapshots.is_dir():
+        return None
+    commit = _commit(folder, name.revision or "main")
+    if commit is not None:
+        found = snapshots / commit
+        return found if found.is_dir() else None
+    every = sorted(path for path in snapshots.iterdir() if path.is_dir())
+    if name.revision is None:  # a copy of a single snapshot
+        return every[0] if len(every) == 1 else None
+    if len(name.revision) < _SHORTEST_COMMIT:
+        return None
+    matching = [path for path in every if path.name.startswith(name.revision)]
+    return matching[0] if len(matching) == 1 else None
+
+
+def repositories(cache: Path) -> Iterator[tuple[HubName, Path]]:
+    """Every model in the cache, with its folder."""
+    if not cache.is_dir():
+        return
+    for folder in sorted(cache.iterdir()):
+        owner, separator, model = folder.name.removeprefix(CACHE_PREFIX).partition("--")
+        if folder.name.startswith(CACHE_PREFIX) and separator:
+            yield HubName(owner, model), folder
+
+
+def _commit(folder: Path, revision: str) -> str | None:
+    """The commit that a branch, a tag or another reference stands for."""
+    for reference in (revision, f"refs/{revision}", revision.removeprefix("refs/")):
+        try:
+            commit = (folder / "refs" / reference).read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if commit and "/" not in commit and commit not in (".", ".."):
+            return commit
+    return None
