@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from glmserve.errors import CheckpointError, InvalidRequestError
 from glmserve.model_config.reader import read_whole
@@ -48,6 +49,14 @@ _LONGEST_BLANK_RUN = 100_000
 _TOO_LONG_BLANK_RUN = re.compile(rf"\s{{{_LONGEST_BLANK_RUN + 1}}}")
 
 
+class Encoder(Protocol):
+    """Encodes text without added tokens."""
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """Token ids of a text."""
+        ...
+
+
 class TiktokenTokenizer(Tokenizer):
     """A tokenizer of ranks (bytes -> id) and added tokens. It adds no dummy blank to a text.
 
@@ -57,6 +66,7 @@ class TiktokenTokenizer(Tokenizer):
         pattern: regex of the words within which tokens are merged.
         added: all added tokens. GLM-4's own are special, whatever a file says.
         splitter: how added tokens are found in a text.
+        encoder: encodes a text without added tokens; None: tiktoken, by the ranks.
 
     Raises:
         CheckpointError: tokens are missing or numbered twice.
@@ -69,9 +79,8 @@ class TiktokenTokenizer(Tokenizer):
         pattern: str,
         added: Sequence[AddedToken],
         splitter: type[AddedTokenSplitter] = PythonSplitter,
+        encoder: Encoder | None = None,
     ) -> None:
-        from tiktoken import Encoding
-
         added = [replace(t, special=t.special or t.content in GLM4_SPECIAL_TOKENS) for t in added]
         special_ids = {token.content: token.id for token in added if token.special}
         _check_vocabulary(path, ranks, special_ids)
@@ -88,12 +97,7 @@ class TiktokenTokenizer(Tokenizer):
             added_tokens=check_additions(path.parent, added, {}, self._pieces.get),
             splitter=splitter,
         )
-        try:
-            self._encoding = Encoding(
-                "glm4", pat_str=pattern, mergeable_ranks=ranks, special_tokens={}
-            )
-        except ValueError as error:
-            raise CheckpointError(f"{path}: cannot be used as a tokenizer: {error}") from None
+        self._encoder = encoder or _by_ranks(path, ranks, pattern)
 
     @classmethod
     def from_file(cls, path: Path) -> TiktokenTokenizer:
@@ -117,10 +121,24 @@ class TiktokenTokenizer(Tokenizer):
                 f"the text has a run of more than {_LONGEST_BLANK_RUN} blanks, "
                 "which this model's tokenizer cannot take"
             )
-        return self._encoding.encode_ordinary(text)
+        return self._encoder.encode_ordinary(text)
 
     def _piece_bytes(self, token_id: int) -> bytes:
         return self._pieces.get(token_id, b"")
+
+
+def _by_ranks(path: Path, ranks: dict[bytes, int], pattern: str) -> Encoder:
+    """tiktoken's encoder, which merges the pair with the lowest resulting rank.
+
+    Raises:
+        CheckpointError: it does not take the pattern.
+    """
+    from tiktoken import Encoding
+
+    try:
+        return Encoding("glm4", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+    except ValueError as error:
+        raise CheckpointError(f"{path}: cannot be used as a tokenizer: {error}") from None
 
 
 def _read_ranks(path: Path) -> dict[bytes, int]:

@@ -1,26 +1,31 @@
-"""Converts the tokenizer.json of GLM-4's `-hf` checkpoints back to tiktoken's ranks.
+"""Reads the tokenizer.json of `-hf` checkpoints and of GLM-Edge: byte-level BPE.
 
-Such a file was converted from GLM-4's tiktoken file. It has the same tokens, written in GPT-2's
-printable alphabet for bytes, and merges in the order of the resulting ranks. Then merging the pair
-with the lowest resulting rank (tiktoken) equals merging the first pair in the list (Hugging Face).
-A file without these properties is refused, because it would be tokenized slightly differently.
+Most such files were converted from GLM-4's tiktoken file. They have the same tokens, written in
+GPT-2's printable alphabet for bytes, and merges in the order of the resulting ranks. Then merging
+the pair with the lowest resulting rank (tiktoken) equals merging the first pair in the list
+(Hugging Face), and tiktoken encodes. For other lists of merges `MergeEncoder` does what Hugging
+Face does.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from glmserve.errors import CheckpointError
 from glmserve.model_config.reader import read_json_object
 from glmserve.text.added_token_splitter import RustSplitter
 from glmserve.text.added_tokens import AddedToken, added_token, read_added_tokens
 from glmserve.text.byte_alphabet import byte_alphabet
+from glmserve.text.merge_encoder import MergeEncoder
 from glmserve.text.tiktoken_tokenizer import TiktokenTokenizer
+
+_GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""The words of ByteLevel (tokenizers/src/pre_tokenizers/byte_level.rs)."""
 
 
 def load_tokenizer_json(path: Path) -> TiktokenTokenizer:
-    """Read a `tokenizer.json` that was converted from a tiktoken file.
+    """Read a `tokenizer.json` of byte-level BPE.
 
     Raises:
         CheckpointError: the file is of another kind or damaged.
@@ -40,14 +45,15 @@ def load_tokenizer_json(path: Path) -> TiktokenTokenizer:
         names = _mergeable({n: int(rank) for n, rank in model["vocab"].items()}, merges, listed)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise _refusal(path, "vocab, merges or added_tokens are missing or malformed") from None
+    words = _words(path, _dict(data.get("pre_tokenizer")))
+    ranks = _ranks(path, names)
     _check_merges(path, names, merges)
-    return TiktokenTokenizer(
-        path,
-        _ranks(path, names),
-        _pattern(path, _dict(data.get("pre_tokenizer"))),
-        read_added_tokens(path.parent, listed),
-        RustSplitter,
-    )
+    encoder = None
+    if not _follow_ranks(names, merges):
+        prefers_words = model.get("ignore_merges") is True
+        encoder = _merge_encoder(path, ranks, merges, words, prefers_words=prefers_words)
+    added = read_added_tokens(path.parent, listed)
+    return TiktokenTokenizer(path, ranks, words.pattern, added, RustSplitter, encoder)
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -55,9 +61,7 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def _refusal(path: Path, reason: str) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: not a tokenizer converted from GLM-4's tiktoken file: {reason}"
-    )
+    return CheckpointError(f"{path}: not a tokenizer of GLM-4's kind: {reason}")
 
 
 def _merge(merge: Any) -> tuple[str, str]:
@@ -76,17 +80,64 @@ def _mergeable(
 
 
 def _check_merges(path: Path, names: dict[str, int], merges: list[tuple[str, str]]) -> None:
-    previous = -1
     for left, right in merges:
-        rank = names.get(left + right)
-        if rank is None or left not in names or right not in names:
+        if left + right not in names or left not in names or right not in names:
             raise _refusal(path, f"the merge {left!r} + {right!r} uses a token that does not exist")
-        if rank < previous:
-            raise _refusal(path, f"the merge {left!r} + {right!r} is out of rank order")
-        previous = rank
-    unmerged = {name for name in names if len(name) > 1} - {left + right for left, right in merges}
-    if unmerged:
-        raise _refusal(path, f"no merge gives the token {min(unmerged)!r}")
+
+
+def _follow_ranks(names: dict[str, int], merges: list[tuple[str, str]]) -> bool:
+    """Whether the merges are those that follow from the ranks, in their order.
+
+    tiktoken makes a token of any two others. Conversions list all these pairs, several for many
+    tokens. Trainers list one for each token, and then there must be no other.
+    """
+    results = [names[left + right] for left, right in merges]
+    merged = {left + right for left, right in merges}
+    unmerged = {name for name in names if len(name) > 1} - merged
+    is_converted = len(merged) < len(merges)
+    return (
+        results == sorted(results)
+        and not unmerged
+        and (is_converted or _has_all_pairs(names, merges))
+    )
+
+
+def _has_all_pairs(names: dict[str, int], merges: list[tuple[str, str]]) -> bool:
+    """Whether each way to make a token of two others is listed."""
+    listed = set(merges)
+    return all(
+        (name[:cut], name[cut:]) in listed
+        for name in names
+        for cut in range(1, len(name))
+        if name[:cut] in names and name[cut:] in names
+    )
+
+
+def _merge_encoder(
+    path: Path,
+    ranks: dict[bytes, int],
+    merges: list[tuple[str, str]],
+    words: _Words,
+    *,
+    prefers_words: bool,
+) -> MergeEncoder:
+    alphabet = byte_alphabet()
+    pairs = [
+        (bytes(alphabet[c] for c in left), bytes(alphabet[c] for c in right))
+        for left, right in merges
+    ]
+    if missing := sum(bytes([byte]) not in ranks for byte in range(256)):
+        raise CheckpointError(f"{path}: {missing} of the 256 single bytes have no token")
+    try:
+        return MergeEncoder(
+            ranks,
+            pairs,
+            words.pattern,
+            keeps_gaps=words.keeps_gaps,
+            prefers_words=prefers_words,
+        )
+    except ValueError as error:
+        raise CheckpointError(f"{path}: cannot be used as a tokenizer: {error}") from None
 
 
 def _ranks(path: Path, names: dict[str, int]) -> dict[bytes, int]:
@@ -97,8 +148,20 @@ def _ranks(path: Path, names: dict[str, int]) -> dict[bytes, int]:
         raise _refusal(path, f"{error.args[0]!r} is not in the byte-level alphabet") from None
 
 
-def _pattern(path: Path, pre_tokenizer: dict[str, Any]) -> str:
-    """The regex of [Split, ByteLevel], checked to keep every match and add nothing."""
+class _Words(NamedTuple):
+    """How text is cut into words."""
+
+    pattern: str
+    keeps_gaps: bool
+    """Text that the pattern does not match is kept."""
+
+
+def _words(path: Path, pre_tokenizer: dict[str, Any]) -> _Words:
+    """The regex of [Split, ByteLevel], checked to keep every match and add nothing; or of ByteLevel
+    alone, which has one of its own."""
+    if pre_tokenizer.get("type") == "ByteLevel" and pre_tokenizer.get("use_regex", True):
+        _check_no_blank(path, pre_tokenizer)
+        return _Words(_GPT2_PATTERN, keeps_gaps=True)
     steps = pre_tokenizer.get("pretokenizers")
     if pre_tokenizer.get("type") != "Sequence" or not isinstance(steps, list) or len(steps) != 2:
         raise _refusal(path, "its pre_tokenizer is not a Split followed by ByteLevel")
@@ -106,10 +169,15 @@ def _pattern(path: Path, pre_tokenizer: dict[str, Any]) -> str:
     regex = _dict(split.get("pattern")).get("Regex")
     if split.get("type") != "Split" or not isinstance(regex, str):
         raise _refusal(path, "its pre_tokenizer does not start with a Split by regex")
-    if (split.get("behavior"), split.get("invert")) not in (("Removed", True), ("Isolated", False)):
+    behavior = split.get("behavior"), split.get("invert")
+    if behavior not in (("Removed", True), ("Isolated", False)):
         raise _refusal(path, "its Split does not keep the regex's matches as words")
     if byte_level.get("type") != "ByteLevel" or byte_level.get("use_regex", True):
         raise _refusal(path, "its pre_tokenizer does not end with a plain ByteLevel")
+    _check_no_blank(path, byte_level)
+    return _Words(regex, keeps_gaps=behavior == ("Isolated", False))
+
+
+def _check_no_blank(path: Path, byte_level: dict[str, Any]) -> None:
     if byte_level.get("add_prefix_space", True):
         raise _refusal(path, "it puts a blank in front of every text")
-    return regex
