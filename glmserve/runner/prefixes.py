@@ -14,8 +14,7 @@ from glmserve.errors import AdapterError
 from glmserve.model_config import ModelConfig
 from glmserve.model_config.sharding import Part
 from glmserve.models.prefix import load_prefix_adapter
-from glmserve.ops.attention.backend import AnyAttentionBackend
-from glmserve.ops.attention.slot_cache import SlotBackend
+from glmserve.ops.attention.backend import AnyAttentionBackend, PrefixBackend
 from glmserve.runner.batch import PrefixSpan
 
 
@@ -47,13 +46,14 @@ class Prefixes:
         self._part = part
         self._dtype = dtype
         self._longest = options.max_prefix_length
-        self._backend: SlotBackend[Any] | None = None
-        if self._longest:
-            if not isinstance(attention, SlotBackend):
-                raise TypeError(f"{type(attention).__name__} has no slots for prefixes")
-            self._backend = attention
+        self._backend: PrefixBackend | None = None
         self._caches = caches
-        self._free = [i * self._longest for i in reversed(range(options.max_adapters))]
+        self._free: list[int] = []
+        if self._longest:
+            if not isinstance(attention, PrefixBackend):
+                raise TypeError(f"{type(attention).__name__} has no slots for prefixes")
+            self._backend, place = attention, attention.prefix_place(self._longest)
+            self._free = [i * place for i in reversed(range(options.max_adapters))]
         self._spans: dict[int, PrefixSpan] = {}
 
     @property

@@ -35,8 +35,7 @@ from glmserve.models.prefix import load_prefix
 from glmserve.models.registry import Model, build_model
 from glmserve.models.segment_counts import check_segments
 from glmserve.models.weights import load_weights
-from glmserve.ops.attention.backend import Cache, Plan
-from glmserve.ops.attention.slot_cache import SlotBackend
+from glmserve.ops.attention.backend import Cache, Plan, PrefixBackend
 from glmserve.ops.base import AnyOps, Ops
 from glmserve.ops.collectives import ALONE, Collectives
 from glmserve.ops.inputs import upload
@@ -197,7 +196,7 @@ def allocate_caches(model_config: ModelConfig, target: TorchTarget, num_blocks: 
     )
     if model_config.prefix is not None:
         prefix = load_prefix(model_config, model_config.prefix, target.dtype, target.part)
-        if not isinstance(attention, SlotBackend):
+        if not isinstance(attention, PrefixBackend):
             raise TypeError(f"{type(attention).__name__} has no slots for a prefix")
         attention.write_prefix(caches, prefix.to(target.device))
     return caches

@@ -74,6 +74,8 @@ class Step:
         contexts: [B] tokens of the sequence in the cache.
         block_tables: [B, n] block ids.
         block_size: token slots of a block, a multiple of SUBBLOCK.
+        hidden: [B] slots at a sequence's beginning that no token attends to. K and V there must be
+            finite. None: there are none.
     """
 
     def __init__(
@@ -84,8 +86,10 @@ class Step:
         contexts: Int64Array,
         block_tables: Int64Array,
         block_size: int,
+        hidden: Int64Array | None = None,
     ) -> None:
-        given = (slots, last_visible, query_start, contexts, block_tables)
+        given = [slots, last_visible, query_start, contexts, block_tables]
+        given += [] if hidden is None else [hidden]
         self._arrays = [np.ascontiguousarray(array, dtype=np.int64) for array in given]
         self._struct = CAttentionStep(
             *(len(slots), len(contexts), block_tables.shape[1], block_size // SUBBLOCK),

@@ -57,6 +57,7 @@ class CAttentionStep(ctypes.Structure):
         ("query_start", c_void_p),
         ("contexts", c_void_p),
         ("block_tables", c_void_p),
+        ("hidden", c_void_p),
     )
 
 

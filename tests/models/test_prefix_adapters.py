@@ -14,7 +14,10 @@ from safetensors.torch import save_file
 
 from glmserve.adapters import read_adapter_config
 from glmserve.errors import AdapterError
+from glmserve.ops.attention.native_cpu import NativeCpuAttention
+from support.exhaustive import exhaustive
 from support.golden import ATOL, PREFIXES, read_greedy, read_logits
+from support.lora import random_prefix
 from support.paged_model import Operations, PagedModel
 from support.ranks import on_ranks
 
@@ -160,6 +163,35 @@ def test_the_same_bits_in_any_batch(golden_models: Path) -> None:
     np.testing.assert_array_equal(together[1], alone)
 
 
+@pytest.mark.parametrize(
+    ("length", "block_size"), [(1, 32), (32, 32), exhaustive(33, 32), (70, 64), exhaustive(64, 64)]
+)
+def test_our_attention_on_cpus(
+    golden_models: Path, tmp_path: Path, length: int, block_size: int
+) -> None:
+    """Any length in blocks of any size, and contexts of several spans, as plain attention."""
+    config = json.loads((golden_models / "glm2_base" / "config.json").read_text())
+    folder = random_prefix(tmp_path / "prefix", config, length)
+    ids = [int(i) for i in np.random.default_rng(length).integers(3, 90, 700)]
+    room = {"adapters": 2, "max_prefix_length": length + 3, "num_blocks": 64}
+    found = []
+    for operations in ("plain", "native"):
+        model = PagedModel(
+            golden_models / "glm2_base", operations=operations, block_size=block_size, **room
+        )
+        is_native = isinstance(model.ops.attention, NativeCpuAttention)
+        assert is_native == (operations == "native")
+        model.load_adapter(golden_models / "glm2_lora")
+        adapter = model.load_adapter(folder)
+        sequences = [model.sequence(len(ids)), model.sequence(40)]
+        sequences[0].adapter_id = adapter
+        parts = [model.feed((sequences[0], ids[:650]), (sequences[1], ids[:39]))]
+        parts.append(model.feed((sequences[0], ids[650:651]), (sequences[1], ids[39:40])))
+        found.append([np.concatenate(rows) for rows in zip(*parts, strict=True)])
+    for plain, native in zip(*found, strict=True):
+        np.testing.assert_allclose(native, plain, rtol=0, atol=ATOL)
+
+
 @pytest.mark.parametrize("name", PEFT)
 def test_two_ranks(golden_models: Path, name: str) -> None:
     ids, want = read_logits(golden_models / name)[1]
@@ -172,8 +204,11 @@ def test_two_ranks(golden_models: Path, name: str) -> None:
         np.testing.assert_allclose(got, want, rtol=0, atol=ATOL)
 
 
-def test_int8_cache(golden_models: Path) -> None:
-    model = PagedModel(golden_models / "glm_hf", kv_cache_dtype="int8", **ROOM)
+@pytest.mark.parametrize("operations", ["packed", "native"])
+def test_int8_cache(golden_models: Path, operations: Operations) -> None:
+    model = PagedModel(
+        golden_models / "glm_hf", operations=operations, kv_cache_dtype="int8", **ROOM
+    )
     adapter = model.load_adapter(golden_models / PEFT[0])
     for ids, want in read_logits(golden_models / PEFT[0]):
         got = model.logits(ids, 9, adapter)

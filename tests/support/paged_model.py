@@ -26,12 +26,12 @@ from glmserve.models.prefix import load_prefix
 from glmserve.models.registry import build_model
 from glmserve.models.weights import load_weights
 from glmserve.ops.ascend.select_ops import make_ascend_ops
+from glmserve.ops.attention.backend import PrefixBackend
 from glmserve.ops.attention.kv_store import Int8Cache, make_store
 from glmserve.ops.attention.npu_cache import NpuCache
 from glmserve.ops.attention.npu_int8 import NpuInt8Cache
 from glmserve.ops.attention.paged_cache import PagedCache
 from glmserve.ops.attention.sdpa import CpuSdpaAttention, SdpaAttention
-from glmserve.ops.attention.slot_cache import SlotBackend
 from glmserve.ops.base import AnyOps, Ops
 from glmserve.ops.collectives import ALONE, Collectives
 from glmserve.ops.cpu.select_ops import NativeKernels, make_cpu_ops
@@ -114,7 +114,7 @@ class PagedModel:
             options, self.model, whole, part, dtype, self.ops.attention, self.caches
         )
         if config.prefix is not None:
-            assert isinstance(self.ops.attention, SlotBackend)
+            assert isinstance(self.ops.attention, PrefixBackend)
             prefix = load_prefix(whole, config.prefix, dtype, part)
             self.ops.attention.write_prefix(self.caches, prefix)
 

@@ -53,8 +53,8 @@ def add_adapter_options(parser: argparse.ArgumentParser) -> None:
         type=values.positive,
         metavar="SLOTS",
         help="longest prefix of an adapter; default: the longest that --adapter names or "
-        "--adapter-dir holds at the start, and else no prefix can be loaded. With prefixes, "
-        "attention is torch's",
+        "--adapter-dir holds at the start, and else no prefix can be loaded. On GPUs and NPUs, "
+        "attention is then torch's",
     )
 
 

@@ -5,7 +5,8 @@ Shapes: T new tokens of one step, Hq query heads, Hkv key/value heads, D head di
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -53,6 +54,25 @@ class AttentionBackend(Protocol[Cache, Plan]):
 
         Returns:
             [T, Hq, D]
+        """
+        ...
+
+
+@runtime_checkable
+class PrefixBackend(Protocol):
+    """An AttentionBackend with slots for prefixes behind its blocks."""
+
+    device: torch.device
+
+    def prefix_place(self, length: int) -> int:
+        """How many slots are set aside for a prefix of this length."""
+        ...
+
+    def write_prefix(self, caches: Sequence[Any], prefix: Tensor, first: int = 0) -> None:
+        """Store a prefix [layers, P, 2*Hkv, D] in the caches of all layers.
+
+        Args:
+            first: of the slots that are set aside for it, counted among those behind the blocks.
         """
         ...
 

@@ -78,6 +78,10 @@ class SlotBackend(Generic[Cache]):
         for cache, key_values in zip(caches, prefix, strict=True):
             self._store.write(cache, slots, key_values)
 
+    def prefix_place(self, length: int) -> int:
+        """See PrefixBackend."""
+        return length
+
     def _prefix_spans(self, batch: Batch) -> Int64Array:
         """[B, 2]: see `Batch.prefixes`."""
         if batch.prefixes is not None:

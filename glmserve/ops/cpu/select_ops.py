@@ -99,8 +99,10 @@ def make_cpu_ops(
         raise OptionError(f"--attention-backend native cannot be used here: {reason}")
     attention: AnyAttentionBackend
     if library and name != "sdpa" and not reason:
+        place = -(-config.max_prefix_length // block_size) * block_size
         attention = NativeCpuAttention(
-            model.num_kv_heads, block_size, dtype, config.kv_cache_dtype, library
+            *(model.num_kv_heads, block_size, dtype, config.kv_cache_dtype, library),
+            *(model.prefix_length, config.max_adapters * place),
         )
     else:
         store = make_store(config.kv_cache_dtype, dtype)
@@ -146,10 +148,6 @@ def _why_no_native_attention(
         return f"it needs a --block-size of {SUBBLOCK}, or a multiple; this is {block_size}"
     if model.head_dim > LARGEST_DIM:
         return f"heads of {model.head_dim} numbers are more than its {LARGEST_DIM}"
-    if model.prefix is not None:
-        return "it does not know the prefix of a --ptuning-checkpoint"
-    if config.prefix_slots:
-        return "it does not know the prefixes of adapters (--max-prefix-length)"
     if config.kv_cache_dtype not in ("auto", "int8"):
         return f"it does not keep K and V as {config.kv_cache_dtype}"
     return None

@@ -350,13 +350,15 @@ class Attention {
     float* scores = s.scores + r * kSubblock;
     auto* weights = reinterpret_cast<Stored*>(s.weights + r * kSubblockSteps);
     const int64_t slots = seen(tile, r, position);
-    if (slots <= 0) {
+    const int64_t hidden = step_.hidden ? step_.hidden[tile.sequence] - position : 0;
+    if (slots <= 0 || hidden >= kSubblock) {
       std::fill_n(weights, kSubblock, Stored(0));
       return;
     }
     if (scales)
       for (int i = 0; i < kSubblock; i += kLanes)
         store(scores + i, mul(load(scores + i), load(scales + i)));
+    for (int64_t i = 0; i < hidden; i++) scores[i] = -INFINITY;
     for (int64_t i = slots; i < kSubblock; i++) scores[i] = -INFINITY;
     const Floats scale = all(1 / std::sqrt(float(cache_.dim)));
     Floats top = load(scores);
@@ -367,6 +369,7 @@ class Attention {
       state.rescale(r, tile.rows, dim_, std::max(state.largest[r], largest(top)));
     for (int i = 0; i < kSubblock; i += kLanes)
       store(scores + i, exp(fma(load(scores + i), scale, all(-state.largest[r]))));
+    for (int64_t i = 0; i < hidden; i++) scores[i] = 0;
     for (int64_t i = slots; i < kSubblock; i++) scores[i] = 0;
     Floats sums = state.row_sums(r);
     for (int i = 0; i < kSubblock; i += kLanes) sums = add(sums, load(scores + i));
@@ -374,6 +377,7 @@ class Attention {
     if (scales)
       for (int i = 0; i < kSubblock; i += kLanes)
         store(scores + i, mul(load(scores + i), load(scales + kSubblock + i)));
+    for (int64_t i = 0; i < hidden; i++) scores[i] = 0;
     for (int64_t i = slots; i < kSubblock; i++) scores[i] = 0;  // an unseen slot's scale may be NaN
     for (int i = 0; i < kSubblock; i += kLanes) Activation::store(weights + i, load(scores + i));
   }

@@ -29,6 +29,7 @@ struct AttentionStep {
   const int64_t* query_start;   // [B + 1]
   const int64_t* contexts;      // [B] tokens of the sequence in the cache
   const int64_t* block_tables;  // [B, table_stride]
+  const int64_t* hidden;        // [B] slots at a sequence's beginning that no token attends to; null: 0
 };
 
 struct AttentionKernels {
