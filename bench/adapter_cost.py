@@ -1,6 +1,6 @@
 """What LoRA adapters cost in a batch: decode steps with and without them, in turn.
 
-    python bench/adapters.py --shape M --batch 16 --adapters 8 --rank 8
+    python bench/adapter_cost.py --shape M --batch 16 --adapters 8 --rank 8
 
 One model with random weights. The sequences of a batch share the adapters evenly; these change all
 linear modules of the layers. Steps go without, with, without, with, so that ratios hold on a
