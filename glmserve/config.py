@@ -42,8 +42,8 @@ class ConversionConfig:
     """Folder with config.json and weights, or one weights file with config.json beside it."""
     target: str
     """Folder to write; must be empty or not exist."""
-    bits: WeightBits
-    """Bits of the layers' linear weights."""
+    bits: WeightBits | None
+    """Bits of the layers' linear weights; None: they keep their dtype."""
     group_size: int | None
     """Number of columns that share a scale; None: whole rows."""
     layout: CheckpointLayout = "official"
@@ -52,6 +52,8 @@ class ConversionConfig:
     calibration: int | None = None
     """Descriptor of a file with token ids, native int32: a text that shows the ranges of
     activations. None: they are rounded row by row."""
+    merge_adapter: str | None = None
+    """Folder of a LoRA adapter that is merged into the weights first."""
 
     @property
     def partial(self) -> str:
@@ -166,11 +168,16 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Maximum number of sequences in one step."""
     max_step_tokens: int | None = None
     """Maximum number of new tokens in one step; None lets the device choose."""
+    adapters: tuple[tuple[str, str], ...] = ()
+    """Names and folders of adapters that must fit the model: a worker looks at them before it loads
+    the weights."""
     max_adapters: int = 0
     """Adapters that are loaded at the same time; 0: the server has none. A device without support
     refuses before it loads."""
     max_lora_rank: int = 64
     """Largest rank of a LoRA adapter."""
+    max_prefix_length: int = 0
+    """Most slots of a prefix adapter; 0: none can be loaded."""
     drafts: bool = False
     """Whether steps may contain drafts. A device without support refuses before it loads."""
     block_size: int | None = None
@@ -215,6 +222,11 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Further ids below `vocab_limit` that are not tokens of the tokenizer."""
 
     @property
+    def prefix_slots(self) -> int:
+        """Slots of the KV cache for the prefixes of adapters."""
+        return self.max_adapters * self.max_prefix_length
+
+    @property
     def num_ranks(self) -> int:
         """Workers that compute the model together."""
         return self.tensor_parallel_size * self.pipeline_parallel_size
@@ -246,6 +258,9 @@ class SchedulerConfig:
     """Maximum number of running requests."""
     max_step_tokens: int | None = None
     """Token budget of a step, prefill and decode together; None: the runner's limit."""
+    max_step_time: float | None = None
+    """Seconds that a step with decodes should take at most; None: by the time of decodes alone; 0:
+    no limit."""
     queue_size: int = 0
     """Maximum number of waiting requests of one tenant; 0: no limit."""
     queue_timeout: float = 0.0
@@ -317,6 +332,27 @@ class JournalConfig:
     """Maximum size of what is kept."""
 
 
+class NamedAdapter(NamedTuple):
+    """An adapter as the operator names it."""
+
+    name: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Options of adapters."""
+
+    named: tuple[NamedAdapter, ...] = ()
+    """They are loaded before the server is ready."""
+    directory: Path | None = None
+    """Folder of adapters: each of its subfolders that holds one is found by its name."""
+    max_lora_rank: int = 64
+    """Largest rank of a LoRA adapter."""
+    max_prefix_length: int = 0
+    """Most slots of a prefix adapter; 0: none can be loaded."""
+
+
 @dataclass(frozen=True)
 class ServerConfig:
     """Options of the HTTP layer."""
@@ -357,6 +393,7 @@ class ServerConfig:
     """Form of the lines about answered requests; None: there are none."""
     otlp_traces_endpoint: str | None = None
     """URL that OpenTelemetry's spans are sent to; None: there are none."""
+    adapters: AdapterConfig = AdapterConfig()
     metrics_compat: Literal["vllm"] | None = None
     """The server under whose names /metrics shows the metrics as well."""
 

@@ -5,6 +5,7 @@ GlmserveError                      500 server_error
 │   └── ContextLengthError         400 context_length_exceeded
 │       └── TextLengthError        the same, of a text that was not tokenised
 ├── AdapterError                   400 adapter_refused; of --adapter: one line, exit code 1
+├── AdapterUnavailableError        503 adapter_unavailable
 ├── AuthenticationError            401 invalid_api_key
 ├── AdminDisabledError             403 admin_disabled
 ├── ModelNotFoundError             404 model_not_found
@@ -173,6 +174,18 @@ class AdapterError(GlmserveError):
     http_status = 400
     error_type = "invalid_request_error"
     code = "adapter_refused"
+
+
+class AdapterUnavailableError(GlmserveError):
+    """The adapter of a request cannot be loaded now."""
+
+    http_status = 503
+    code = "adapter_unavailable"
+
+    @classmethod
+    def of(cls, name: str) -> AdapterUnavailableError:
+        """The error for clients, which need not know where an adapter's files are."""
+        return cls(f"the adapter {name!r} cannot be loaded now; the server's log says why", "model")
 
 
 class AuthenticationError(GlmserveError):

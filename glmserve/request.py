@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.prompt_layout import PromptLayout
 from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import Logprobs
@@ -63,7 +64,8 @@ class RequestStatus(enum.IntEnum):
     """States in order; all from FINISHED_STOPPED on are finished."""
 
     HELD = 0
-    """Not queued yet: another request computes the same prompt, to be shared."""
+    """Not queued yet: its adapter is not loaded, or another request computes the same prompt, to be
+    shared."""
     WAITING = 1
     RUNNING = 2
     PREEMPTED = 3
@@ -122,6 +124,8 @@ class Request:
     tenant: str = ""
     """The tenant that sent it. Tenants share the model by their weights, however many requests
     each of them has."""
+    adapter_id: int = NO_ADAPTER
+    """The adapter that changes the model for it, see AdapterSource."""
     status: RequestStatus = RequestStatus.WAITING
     has_default_sampling: bool = field(init=False)
     """As in `params`; looked up for every token."""

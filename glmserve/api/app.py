@@ -54,6 +54,15 @@ from glmserve.api.openai.responses.handlers import (
     retrieve_response,
 )
 from glmserve.api.openai.responses.store import ResponseStore
+from glmserve.api.operator.adapters import (
+    LOAD_PATH,
+    UNLOAD_PATH,
+    add_adapter,
+    list_adapters,
+    load_lora_adapter,
+    remove_adapter,
+    unload_lora_adapter,
+)
 from glmserve.api.operator.admin import start_draining, stop_draining
 from glmserve.api.operator.health import live, metrics, ready, started, version
 from glmserve.api.operator.http_metrics import HttpMetrics
@@ -113,6 +122,11 @@ def create_app(
             Route("/health/ready", ready),
             Route("/admin/drain", start_draining, methods=["POST"]),
             Route("/admin/drain", stop_draining, methods=["DELETE"]),
+            Route("/admin/adapters", add_adapter, methods=["POST"]),
+            Route("/admin/adapters", list_adapters),
+            Route("/admin/adapters/{name:path}", remove_adapter, methods=["DELETE"]),
+            Route(LOAD_PATH, load_lora_adapter, methods=["POST"]),
+            Route(UNLOAD_PATH, unload_lora_adapter, methods=["POST"]),
             Route("/metrics", metrics),
             Route("/version", version),
             Route("/openapi.json", openapi),
@@ -172,7 +186,8 @@ def _middleware(context: ServerContext, observers: Sequence[AccessObserver]) -> 
     ]
     if config.api_keys:
         open_paths = [
-            "/admin/drain",  # has a key of its own
+            *("/admin/drain", "/admin/adapters", "/admin/adapters/"),  # have a key of their own
+            *(LOAD_PATH, UNLOAD_PATH),
             "/ping",
             *(["/metrics"] if config.public_metrics else []),
             *(["/docs", "/openapi.json"] if config.public_docs else []),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from glmserve.capacity.calibration import Calibration
 from glmserve.capacity.workload import Load
 from glmserve.config import SchedulerConfig
-from glmserve.contract.step import StepInput, StepOutput
+from glmserve.contract.step import StepOutput
 from glmserve.errors import GlmserveError
 from glmserve.request import Request, SamplingParams
 from glmserve.scheduler import Scheduler
@@ -41,6 +41,12 @@ class Outcome(NamedTuple):
     num_preemptions: int
 
 
+class _StepInFlight(NamedTuple):
+    output: StepOutput
+    seconds: float
+    end: float
+
+
 class Simulation:
     """One server.
 
@@ -59,7 +65,7 @@ class Simulation:
         self._arrivals: dict[int, float] = {}
         self._last_tokens: dict[int, float] = {}
         self._rng = random.Random(0)
-        self._in_flight: deque[tuple[StepInput, float]] = deque()  # and when the output is there
+        self._in_flight: deque[_StepInFlight] = deque()
         self._now = 0.0
         self._busy = 0.0
         self._first_tokens: list[float] = []
@@ -72,7 +78,8 @@ class Simulation:
             self._arrive()
             self._begin_steps()
             if self._in_flight:
-                step, self._now = self._in_flight.popleft()
+                step = self._in_flight.popleft()
+                self._now = step.end
                 self._deliver(step)
             elif self._to_come:
                 self._now = self._to_come[0].time
@@ -104,14 +111,15 @@ class Simulation:
     def _begin_steps(self) -> None:
         """As many as may be in flight; each begins when the one before it has ended."""
         while (step := self._scheduler.schedule()) is not None:
-            begin = self._in_flight[-1][1] if self._in_flight else self._now
+            begin = self._in_flight[-1].end if self._in_flight else self._now
             seconds = self._costs.seconds(step) * self._rng.choice(self._costs.spread)
             self._busy += seconds
-            self._in_flight.append((step, begin + seconds))
+            num_sampled = sum(len(sequence.sampling_inputs) for sequence in step.sequences)
+            output = StepOutput(step.step_id, [_TOKEN] * num_sampled)
+            self._in_flight.append(_StepInFlight(output, seconds, begin + seconds))
 
-    def _deliver(self, step: StepInput) -> None:
-        num_sampled = sum(len(sequence.sampling_inputs) for sequence in step.sequences)
-        updates = self._scheduler.update(StepOutput(step.step_id, [_TOKEN] * num_sampled))
+    def _deliver(self, step: _StepInFlight) -> None:
+        updates = self._scheduler.update(step.output, step.seconds)
         for update in updates:
             number = update.request.id
             if number in self._last_tokens:

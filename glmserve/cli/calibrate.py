@@ -101,6 +101,7 @@ async def _calibrate(options: argparse.Namespace, runner: RunnerConfig) -> None:
     scheduler = SchedulerConfig(
         max_batch_size=options.max_batch_size,
         max_step_tokens=options.max_step_tokens,
+        max_step_time=0,  # prompts beside decodes are measured by their tokens
         prefix_cache=False,
     )
     executor = ProcessExecutor(runner, SupervisionConfig())

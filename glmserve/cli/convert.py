@@ -29,10 +29,10 @@ def add_command(commands: Commands) -> None:
     """Add `convert` to the command line."""
     parser = commands.add_parser(
         "convert",
-        help="write a checkpoint with smaller weights",
-        description="Quantise the linear weights of a checkpoint's layers, and write a checkpoint "
-        "in the layout of the official int8 and int4 ones, or of Ascend's ModelSlim. glmserve "
-        "serves it without options.",
+        help="write a checkpoint with smaller weights, or with an adapter in them",
+        description="Quantise the linear weights of a checkpoint's layers, merge an adapter into "
+        "them, or both. The result is in the layout of the source, of the official int8 and int4 "
+        "checkpoints, or of Ascend's ModelSlim. glmserve serves it without options.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
@@ -48,9 +48,14 @@ def add_command(commands: Commands) -> None:
     parser.add_argument(
         "--quantization",
         choices=tuple(_BITS),
-        required=True,
         help="weights of 8 or 4 bits; w8a8 also rounds activations to 8 bits, and needs --layout "
-        "modelslim",
+        "modelslim; default, with --merge-adapter: weights keep their dtype",
+    )
+    parser.add_argument(
+        "--merge-adapter",
+        type=Path,
+        metavar="FOLDER",
+        help="LoRA adapter, as PEFT writes it, to merge into the weights before they are rounded",
     )
     parser.add_argument(
         "--layout",
@@ -96,6 +101,15 @@ def _conversion(options: argparse.Namespace) -> ConversionConfig:
         OptionError: the options contradict each other, or the target exists.
     """
     target: Path = options.target.resolve()
+    if options.quantization is None and options.merge_adapter is None:
+        raise OptionError("give --quantization, --merge-adapter, or both")
+    if options.quantization is None and options.layout != "official":
+        raise OptionError(f"--layout {options.layout} needs --quantization")
+    if options.merge_adapter is not None and options.calibration:
+        raise OptionError(
+            "--calibration with --merge-adapter: the text would be computed without the adapter; "
+            "merge it first, then convert the merged checkpoint"
+        )
     if options.quantization != "int4" and options.group_size:
         raise OptionError("--group-size is for int4; 8 bits have one scale for each row")
     rounds_activations = options.quantization == "w8a8"
@@ -113,10 +127,11 @@ def _conversion(options: argparse.Namespace) -> ConversionConfig:
     conversion = ConversionConfig(
         source=str(options.source),
         target=str(target),
-        bits=_BITS[options.quantization],
+        bits=None if options.quantization is None else _BITS[options.quantization],
         group_size=options.group_size,
         layout=options.layout,
         rounds_activations=rounds_activations,
+        merge_adapter=None if options.merge_adapter is None else str(options.merge_adapter),
     )
     if Path(conversion.partial).exists():
         raise OptionError(f"{conversion.partial}: left behind by a conversion; remove it")

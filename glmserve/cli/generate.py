@@ -7,6 +7,7 @@ import asyncio
 import random
 import secrets
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,23 +20,28 @@ from glmserve.cli.options import (
     config_of,
 )
 from glmserve.config import (
+    AdapterConfig,
     RunnerConfig,
     SchedulerConfig,
     SupervisionConfig,
 )
 from glmserve.contract.sampling import Sampling
-from glmserve.errors import GlmserveError, OptionError, StartupError
+from glmserve.errors import AdapterError, GlmserveError, OptionError, StartupError
 from glmserve.request import SamplingParams
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from glmserve.engine import Engine
+    from glmserve.engine import AdapterVersion, Engine
     from glmserve.model_config import ModelConfig
     from glmserve.text import Tokenizer
     from glmserve.text.chat_format import ChatFormat
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+_ANY_SIZE = 2**16
+"""The room is made for the one adapter, whatever its size."""
 
 
 def add_command(commands: Commands) -> None:
@@ -58,6 +64,12 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     add_checkpoint_options(group)
     add_load_format_option(group)
+    group.add_argument(
+        "--adapter",
+        type=Path,
+        metavar="PATH",
+        help="folder of a LoRA or prefix adapter that changes the model for all prompts",
+    )
     group.add_argument(
         "--chat-format",
         metavar="NAME",
@@ -149,10 +161,11 @@ def run(options: argparse.Namespace) -> None:
 async def _generate(options: argparse.Namespace) -> None:
     from glmserve.cli.generated_texts import PrintedTexts, SilentTexts
     from glmserve.cli.text_layer import limit_vocabulary
+    from glmserve.engine import SchedulingAttributes
     from glmserve.evaluation import generate
     from glmserve.model_config import read_model_config
 
-    runner = config_of(options)
+    runner = config_of(options, **_room_for_adapter(options))
     model = read_model_config(options.checkpoint, options.rope_scaling, runner.ptuning_checkpoint)
     if options.prompt is None:
         prompts, printer = _random_prompts(options, model), SilentTexts()
@@ -165,11 +178,41 @@ async def _generate(options: argparse.Namespace) -> None:
         params = _params(options, frozenset(stop_ids))
         printer = PrintedTexts(options.prompt, params, tokenizer, chat)
     async with _engine(runner, len(prompts), options) as engine:
-        timing = await generate(engine, prompts, params, printer.add)
+        attributes = SchedulingAttributes(adapter=await _load_adapter(engine, options))
+        timing = await generate(engine, prompts, params, printer.add, attributes)
         printer.finish()
         if options.report:
             print(f"device: {engine.info.device}, {engine.info.dtype}")
             print("\n".join(timing.lines()))
+
+
+def _room_for_adapter(options: argparse.Namespace) -> dict[str, int]:
+    """Fields of RunnerConfig. The adapter is read before the weights of the model are.
+
+    Raises:
+        StartupError: it is no adapter.
+    """
+    if options.adapter is None:
+        return {}
+    from glmserve.adapters import LoraConfig, read_adapter_config
+
+    try:
+        settings = read_adapter_config(options.adapter)
+    except AdapterError as error:
+        raise StartupError(f"--adapter: {error.message}") from None
+    if isinstance(settings, LoraConfig):
+        return {"max_adapters": 1, "max_lora_rank": settings.largest_rank}
+    return {"max_adapters": 1, "max_lora_rank": 1, "max_prefix_length": settings.length}
+
+
+async def _load_adapter(engine: Engine, options: argparse.Namespace) -> AdapterVersion | None:
+    from glmserve.engine import AdapterCatalog
+
+    if options.adapter is None:
+        return None
+    room = AdapterConfig(max_lora_rank=_ANY_SIZE, max_prefix_length=_ANY_SIZE)
+    catalog = AdapterCatalog(engine.adapters, (), room)
+    return await catalog.add("adapter", options.adapter)
 
 
 def _params(options: argparse.Namespace, stop_ids: frozenset[int]) -> SamplingParams:

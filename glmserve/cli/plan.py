@@ -104,6 +104,12 @@ def _add_target_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="values of serve --max-batch-size to try; default: the calibrated server's",
     )
+    group.add_argument(
+        "--max-step-time",
+        type=values.seconds_or_auto,
+        metavar="SECONDS",
+        help="as of serve (default: auto)",
+    )
     group.add_argument("--plot", type=Path, metavar="FILE", help="draw the result; .png or .svg")
 
 
@@ -146,7 +152,9 @@ def _plans(options: argparse.Namespace, calibration: Calibration, targets: Targe
     plans: list[Plan] = []
     for count in options.servers or range(1, min(_MOST_SERVERS, len(loads)) + 1):
         for batch_size in options.max_batch_size or [calibration.limits.max_sequences]:
-            config = SchedulerConfig(max_batch_size=batch_size)
+            config = SchedulerConfig(
+                max_batch_size=batch_size, max_step_time=options.max_step_time
+            )
             shares = dealt(loads, count)
             outcomes = [Simulation(calibration, config, share).run() for share in shares]
             plans.append(Plan(count, batch_size, outcomes))

@@ -15,7 +15,7 @@ import msgspec
 
 from glmserve.cli.options import add_device_options, add_model_options, npu_environment
 from glmserve.config import RunnerConfig, SupervisionConfig
-from glmserve.errors import OptionError, StartupError
+from glmserve.errors import AdapterError, OptionError, StartupError
 from glmserve.model_config import read_model_config
 
 if TYPE_CHECKING:
@@ -69,10 +69,14 @@ def run(options: argparse.Namespace) -> int:
     """Replay a recording; returns the exit code.
 
     Raises:
-        StartupError: the runner cannot be started, or differs from the recorded one.
+        StartupError: the runner cannot be started, or differs from the recorded one, or an adapter
+            of the recording cannot be loaded.
         OptionError: the file is not a usable recording, or an option cannot be replaced.
     """
-    return asyncio.run(_replay(options))
+    try:
+        return asyncio.run(_replay(options))
+    except AdapterError as error:
+        raise StartupError(f"an adapter of the recording: {error.message}") from None
 
 
 async def _replay(options: argparse.Namespace) -> int:

@@ -13,7 +13,9 @@ from glmserve.cli.api_keys import read_admin_key, read_api_keys
 from glmserve.cli.cores import leave_to_worker
 from glmserve.cli.group.group import read_group
 from glmserve.cli.options import (
+    adapter_config,
     add_access_options,
+    add_adapter_options,
     add_connection_options,
     add_debug_options,
     add_device_options,
@@ -50,6 +52,7 @@ def add_command(commands: Commands) -> None:
     )
     parser.set_defaults(run=run)
     add_model_options(parser, positional=True)
+    add_adapter_options(parser)
     add_device_options(parser)
     add_scheduling_options(parser)
     add_worker_options(parser)
@@ -78,8 +81,10 @@ def run(options: argparse.Namespace) -> int:
     security = tls.server_context(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs)
     leave_to_worker(runner.cpus)
     with exit_immediately_on(signal.SIGINT):  # imported here: --help need not wait
+        from glmserve.cli.adapter_checks import check_adapters
         from glmserve.cli.served_model import read_served_model
 
+    check_adapters(server.adapters, server.model_names)
     served = read_served_model(options, runner)
     with exit_immediately_on(signal.SIGINT):  # nor need a report of a bad checkpoint
         from glmserve.cli.listening import Address
@@ -128,6 +133,7 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
         seed=options.seed,
         access_log=options.access_log,
         otlp_traces_endpoint=options.otlp_traces_endpoint,
+        adapters=adapter_config(options),
         metrics_compat=options.metrics_compat,
     )
 

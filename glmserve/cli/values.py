@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from glmserve.capacity.lengths import Length, parse_length
+from glmserve.config import NamedAdapter
 from glmserve.errors import OptionError
 from glmserve.hub.name import HubName, parse_name
 from glmserve.model_config.names import CACHE_PREFIX
@@ -122,6 +123,11 @@ def seconds(text: str) -> float:
     return value
 
 
+def seconds_or_auto(text: str) -> float | None:
+    """A time as of `seconds`; None for auto."""
+    return None if text == "auto" else seconds(text)
+
+
 def silence(text: str) -> float:
     """A time of at least a second: shorter silences are no sign of anything."""
     value = seconds(text)
@@ -179,6 +185,18 @@ def priority(text: str) -> int:
     if not -_LARGEST_COUNT <= value <= _LARGEST_COUNT:
         raise argparse.ArgumentTypeError(f"{text} is out of range")
     return value
+
+
+def named_adapter(text: str) -> NamedAdapter:
+    """NAME=PATH of an adapter. The path may contain further equals signs."""
+    name, equals, path = text.partition("=")
+    if not equals or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not written like NAME=PATH")
+    if not name.isprintable() or not name.strip() or "," in name or len(name) > 200:
+        raise argparse.ArgumentTypeError(
+            f"{name!r} is no name: 1 to 200 printable characters, no comma"
+        )
+    return NamedAdapter(non_empty(name), Path(path))
 
 
 def num_bytes(text: str) -> int:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.prompt_layout import PromptLayout
 from glmserve.contract.step import (
     Logprobs,
@@ -34,6 +35,7 @@ class Text:
     blocks: list[int]
     layout: PromptLayout | None
     computed: int = 0
+    adapter_id: int = NO_ADAPTER
 
     @property
     def block_table(self) -> bytes:
@@ -63,6 +65,7 @@ class Piece(NamedTuple):
             self.score,
             self.pool,
             text.layout,
+            adapter_id=text.adapter_id,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shlex
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from glmserve.config import DTypeName, RunnerConfig, report_nothing
+from glmserve.conformance.adapters import adapted_reference
 from glmserve.conformance.checkpoints import NAN_TOKEN, VARIANTS, write_checkpoint
 from glmserve.conformance.driver import Driver, Piece, Text
 from glmserve.contract.prompt_layout import PromptMarks
@@ -60,7 +61,7 @@ class Kit:
         self._sizes: dict[str, int] = {"kv_cache_tokens": 2048, "max_batch_size": 8}
         """Empty if they were fixed when the checkpoint was compiled."""
         self._runners: dict[str, Runner] = {}
-        self._references: dict[str, Callable[[list[int]], Rows]] = {}
+        self._references: dict[tuple[str, Path | None], Reference] = {}
 
     def config(self, variant: str = "base", **options: Any) -> RunnerConfig:
         """The config of a runner."""
@@ -134,16 +135,24 @@ class Kit:
         """Nats that a log-probability may be off."""
         return self._tolerance or _TOLERANCES.get(runner.info.dtype, _TOLERANCES["bfloat16"])
 
-    def rows(self, variant: str, token_ids: Sequence[int]) -> Rows:
-        """What the reference says, in float64."""
-        if variant not in self._references:
-            folder = self.checkpoint(variant)
-            config = read_model_config(folder)
-            reference = Reference(config, folder, torch.float64, report_nothing)
-            self._references[variant] = lambda ids: (
-                reference.tensors(ids)[LOGITS].log_softmax(-1).float().numpy()
-            )
-        return self._references[variant](list(token_ids))
+    def rows(self, variant: str, token_ids: Sequence[int], adapter: Path | None = None) -> Rows:
+        """What the reference says, in float64.
+
+        Args:
+            adapter: a LoRA adapter for the variant.
+        """
+        key = variant, adapter
+        if key not in self._references:
+            self._references[key] = self._reference(variant, adapter)
+        logits = self._references[key].tensors(list(token_ids))[LOGITS]
+        rows: Rows = logits.log_softmax(-1).float().numpy()
+        return rows
+
+    def _reference(self, variant: str, adapter: Path | None) -> Reference:
+        folder = self.checkpoint(variant)
+        if adapter is not None:
+            return adapted_reference(folder, adapter)
+        return Reference(read_model_config(folder), folder, torch.float64, report_nothing)
 
     def check_row(self, runner: Runner, found: Logprobs | None, row: Rows, token_id: int) -> None:
         """Assert that reported log-probabilities are those of a row of the reference."""

@@ -1,4 +1,4 @@
-"""Adapters of a model: what changes it for some of the sequences in a step. Plain data, no torch."""
+"""Adapters of a model: what changes it for some sequences of a step. Plain data, no torch."""
 
 from __future__ import annotations
 

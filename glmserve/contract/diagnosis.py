@@ -97,3 +97,5 @@ class Findings(msgspec.Struct, frozen=True):
     attempts: list[Attempt]
     """The given options first, then changed ones. Empty: the device is no PlanningDevice, or the
     model cannot be read."""
+    adapter_problem: str = ""
+    """Why an adapter of the command line does not fit the model; empty: all do."""

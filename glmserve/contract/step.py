@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.prompt_layout import PromptLayout, PromptMarks
 from glmserve.contract.sampling import Sampling
 
@@ -82,6 +83,8 @@ class ScheduledSequence(msgspec.Struct, frozen=True, array_like=True):
     """[k]: how to choose the token after each draft. token_ids is then one known token and k
     drafts, which are guesses of the tokens after it; `sampling` is for the token after the known
     one. A later step overwrites K/V of wrong drafts before they are read."""
+    adapter_id: int = NO_ADAPTER
+    """The adapter that changes the model for these tokens, see AdapterSource; it is loaded."""
 
     @property
     def sampling_inputs(self) -> list[SamplingInput]:

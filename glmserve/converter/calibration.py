@@ -96,7 +96,7 @@ def input_ranges(
     for start in range(0, len(token_ids), _WINDOW):
         ids = list(token_ids[start : start + _WINDOW])
         step = StepInput(0, [ScheduledSequence(0, ids, 0, np.int32(0).tobytes(), None)])
-        inputs = upload(build_batch(step, _WINDOW), attention, caches[0])
+        inputs = upload(build_batch(step, _WINDOW), ops, caches[0])
         model.forward(replace(inputs, output_rows=None), caches)
         progress(LoadProgress("calibration", start + len(ids), len(token_ids)))
     return {

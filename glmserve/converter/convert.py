@@ -11,7 +11,8 @@ import torch
 
 from glmserve.config import ConversionConfig, LoadProgress, ReportProgress
 from glmserve.converter.folder import appearing_whole, copy_other_files, write_config
-from glmserve.converter.layout import Layout, OfficialLayout
+from glmserve.converter.layout import Layout, OfficialLayout, PlainLayout
+from glmserve.converter.merging import Merger
 from glmserve.converter.modelslim import modelslim_layout
 from glmserve.converter.shards import SHARD_BYTES, ShardWriter
 from glmserve.errors import CheckpointError, OptionError
@@ -43,7 +44,8 @@ def convert(
         shard_bytes: largest size of a file of weights, unless a single tensor is larger.
 
     Raises:
-        CheckpointError: the source is broken, not supported, or quantised already.
+        CheckpointError: the source is broken, not supported, or quantised already; or the adapter
+            is, or does not fit it.
         OptionError: --group-size does not fit the weights.
         OSError: a file cannot be read or written, or the target is not empty.
     """
@@ -51,13 +53,16 @@ def convert(
     # The meaning of rope_ratio does not matter here, so any value will do.
     model = read_model_config(source, rope_scaling="base")
     _check(conversion, model)
+    adapter = conversion.merge_adapter
+    merger = None if adapter is None else Merger(Path(adapter), model)
     report = Report()
     total = sum(path.stat().st_size for path in weight_files(source))
     layout = _layout(conversion, model, source, progress)
     with appearing_whole(Path(conversion.partial), Path(conversion.target)) as folder:
         writer = ShardWriter(folder, shard_bytes, layout.weights_name)
         for stored in stored_tensors(model, source):
-            _convert_tensor(stored, layout, writer, report)
+            changed = stored if merger is None else merger.merged(stored)
+            _convert_tensor(changed, stored.tensor.dtype, layout, writer, report)
             report.source_bytes += stored.tensor.nbytes
             progress(LoadProgress("weights", report.source_bytes, total))
         report.files, report.target_bytes = writer.finish(), writer.total_bytes
@@ -72,7 +77,9 @@ def _layout(
 ) -> Layout:
     if conversion.layout == "modelslim":
         return modelslim_layout(conversion, model, source, progress)
-    return OfficialLayout(conversion)
+    if conversion.bits is None:
+        return PlainLayout()
+    return OfficialLayout(conversion.bits, conversion.group_size)
 
 
 def _check(conversion: ConversionConfig, model: ModelConfig) -> None:
@@ -89,17 +96,28 @@ def _check(conversion: ConversionConfig, model: ModelConfig) -> None:
 
 
 def _convert_tensor(
-    stored: StoredTensor, layout: Layout, writer: ShardWriter, report: Report
+    stored: StoredTensor,
+    dtype: torch.dtype,
+    layout: Layout,
+    writer: ShardWriter,
+    report: Report,
 ) -> None:
+    """Write a tensor.
+
+    Args:
+        stored: float32 if an adapter was merged into it.
+        dtype: of the tensor in the source.
+    """
     parameter = stored.placement.parameter if stored.placement else ""
     if not is_layer_weight(parameter):
         layout.keep(stored.name)
-        writer.add(stored.name, stored.tensor.clone(memory_format=torch.contiguous_format))
+        kept = stored.tensor.to(dtype).clone(memory_format=torch.contiguous_format)
+        writer.add(stored.name, kept)
         return
     try:
-        rounded, tensors = layout.round(stored)
+        error_size, tensors = layout.round(stored, dtype)
     except ValueError as error:
         raise CheckpointError(f"{stored.path}: {stored.name}: {error}") from None
     for name, tensor in tensors.items():
         writer.add(name, tensor)
-    report.errors[parameter.split(".")[-2]].append(rounded.relative_error)
+    report.errors[parameter.split(".")[-2]].append(error_size)

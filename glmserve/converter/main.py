@@ -39,9 +39,8 @@ def _convert(conversion: ConversionConfig) -> None:
 
 def render(conversion: ConversionConfig, report: Report) -> str:
     """The report as lines of text."""
-    shared = f"{conversion.group_size} columns" if conversion.group_size else "a row"
     lines = [
-        f"{conversion.target}: {conversion.bits} bits, one scale for {shared}{_inputs(conversion)}",
+        f"{conversion.target}: {_numbers(conversion)}{_inputs(conversion)}{_merged(conversion)}",
         f"{'':10}{'weights':>9}{'relative error':>17}{'at worst':>11}",
     ]
     for kind, errors in sorted(report.errors.items()):
@@ -51,6 +50,18 @@ def render(conversion: ConversionConfig, report: Report) -> str:
     files = "1 file" if report.files == 1 else f"{report.files} files"
     lines.append(f"{before:,.1f} MiB -> {after:,.1f} MiB in {files}")
     return "\n".join(lines)
+
+
+def _numbers(conversion: ConversionConfig) -> str:
+    """What the weights became."""
+    if conversion.bits is None:
+        return "numbers as in the source"
+    shared = f"{conversion.group_size} columns" if conversion.group_size else "a row"
+    return f"{conversion.bits} bits, one scale for {shared}"
+
+
+def _merged(conversion: ConversionConfig) -> str:
+    return f"; {conversion.merge_adapter} is merged" if conversion.merge_adapter else ""
 
 
 def _inputs(conversion: ConversionConfig) -> str:

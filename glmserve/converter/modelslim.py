@@ -17,6 +17,7 @@ from torch import Tensor
 
 from glmserve.config import ConversionConfig, ReportProgress
 from glmserve.converter.calibration import Range, input_ranges
+from glmserve.converter.layout import RoundingError
 from glmserve.converter.rounding import RoundedWeight, round_weight
 from glmserve.errors import CheckpointError
 from glmserve.model_config import ModelConfig
@@ -87,7 +88,9 @@ class ModelSlimLayout:
     def keep(self, name: str) -> None:
         self._kinds[name] = "FLOAT"
 
-    def round(self, stored: StoredTensor) -> tuple[RoundedWeight, dict[str, Tensor]]:
+    def round(
+        self, stored: StoredTensor, dtype: torch.dtype
+    ) -> tuple[RoundingError, dict[str, Tensor]]:
         assert stored.placement is not None
         module = stored.name.removesuffix(".weight")
         rounded = round_weight(stored.tensor, 8, None)
@@ -101,7 +104,7 @@ class ModelSlimLayout:
             parts |= {"weight_scale": scales, "weight_offset": torch.zeros_like(scales)}
         named = {f"{module}.{part}": tensor for part, tensor in parts.items()}
         self._kinds |= dict.fromkeys(named, self._kind)
-        return rounded, named
+        return rounded.relative_error, named
 
     def _static_parts(
         self, rounded: RoundedWeight, bias: Tensor | None, inputs: Range

@@ -69,3 +69,9 @@ def _round_rows(weight: Tensor, bits: WeightBits, group_size: int) -> QuantizedW
     # A scale below float16's normal numbers is inexact, so quotients may exceed the largest code.
     codes = quotients.clamp_(-largest, largest).to(torch.int8).flatten(1)
     return QuantizedWeight(pack_codes(codes, bits), scales, bits)
+
+
+def relative_error(rounded: Tensor, exact: Tensor) -> float:
+    """Frobenius norm of the difference, divided by that of the exact weight."""
+    norm = exact.norm(dtype=torch.float64).item()
+    return (rounded.double() - exact.double()).norm().item() / norm if norm else 0.0

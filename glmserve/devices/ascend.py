@@ -49,6 +49,7 @@ class AscendDevice:
     """
 
     name = "ascend"
+    serves_adapters = True
 
     def __init__(
         self,

@@ -85,6 +85,28 @@ class ConfigurableDevice(Device, Protocol):
         ...
 
 
+@runtime_checkable
+class AdapterDevice(Device, Protocol):
+    """A device whose runners are AdapterRunners if RunnerConfig.max_adapters asks for it."""
+
+    serves_adapters: bool
+    """True."""
+
+
+def refuse_adapters(device: Device, config: RunnerConfig) -> None:
+    """Check that the device has room for adapters, if any are wanted.
+
+    Raises:
+        OptionError: it has none.
+    """
+    if config.max_adapters and not (isinstance(device, AdapterDevice) and device.serves_adapters):
+        raise OptionError(
+            f"--adapter, --adapter-dir and --max-adapters: the {device.name} device serves no "
+            "adapters; merge the adapter into its model with `glmserve convert --merge-adapter`, "
+            "or choose another device"
+        )
+
+
 def refuse_ranks(device: Device, config: RunnerConfig) -> None:
     """Check that the device can compute with so many ranks.
 

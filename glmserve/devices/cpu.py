@@ -35,6 +35,7 @@ from glmserve.ops.cpu.select_ops import (
 from glmserve.ops.cpu.torch_ops import AnyCpuOps
 from glmserve.ops.shared_collectives import SharedMemory
 from glmserve.ops.torch_collectives import join_by_gloo
+from glmserve.runner.adapters import room_bytes
 from glmserve.runner.dtypes import dtype_name, host_dtype, quantization_on_load
 from glmserve.runner.limits import CacheMemory, MemoryNeeds, agreed, step_bytes, step_tokens
 from glmserve.runner.torch_runner import TorchRunner, TorchTarget, load_torch_runner
@@ -58,6 +59,7 @@ class CpuDevice:
     """The CPU of this machine; always available."""
 
     name = "cpu"
+    serves_adapters = True
 
     def probe(self) -> DeviceInfo:
         return DeviceInfo(True, f"{cpu_name()}, {usable_cores()} cores")
@@ -158,13 +160,17 @@ def _memory_needs(config: RunnerConfig, model: ModelConfig, choice: _Choice) -> 
     max_step_tokens = step_tokens(config, own, _STEP_TOKENS)
     token_bytes = own.num_layers * choice.ops.attention.token_bytes(own.head_dim)
     available = available_memory() // place_of(config).size
+    itemsize = choice.dtype.itemsize
+    adapters = room_bytes(config, own, itemsize, token_bytes)
     return MemoryNeeds(
         dtype=dtype_name(choice.dtype),
         num_parameters=count_parameters(model),
         weights=weights,
-        workspace=step_bytes(config, own, choice.dtype.itemsize, max_step_tokens),
+        workspace=step_bytes(config, own, itemsize, max_step_tokens) + adapters,
         available=available,
-        cache=CacheMemory(available - weights, _CACHE_SHARE, token_bytes, choice.block_size),
+        cache=CacheMemory(
+            available - weights - adapters, _CACHE_SHARE, token_bytes, choice.block_size
+        ),
         max_step_tokens=max_step_tokens,
     )
 

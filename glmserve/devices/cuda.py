@@ -47,6 +47,7 @@ class _Gpu:
     name: str
     vendor: str
     platform: str
+    serves_adapters = True
 
     def probe(self) -> DeviceInfo:
         if not self._is_built():

@@ -5,9 +5,13 @@ It is also the smallest complete device plugin.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from glmserve.adapters import digest
 from glmserve.config import ReportProgress, RunnerConfig
+from glmserve.contract.adapter import NO_ADAPTER, AdapterSource
 from glmserve.contract.step import (
     PLACEHOLDER_TOKEN_ID,
     Logprobs,
@@ -21,7 +25,7 @@ from glmserve.contract.step import (
     no_masks,
 )
 from glmserve.devices.base import DeviceInfo
-from glmserve.errors import OptionError
+from glmserve.errors import AdapterError, OptionError
 from glmserve.model_config import read_model_config
 
 _BLOCK_SIZE = 16
@@ -34,6 +38,7 @@ class NullDevice:
     """Always available."""
 
     name = "null"
+    serves_adapters = True
 
     def probe(self) -> DeviceInfo:
         return DeviceInfo(True, "needs nothing")
@@ -43,7 +48,8 @@ class NullDevice:
 
 
 class NullRunner:
-    """Chooses each token by a function of the previous token and the position."""
+    """Chooses each token by a function of the previous token, the position and the adapter's
+    content."""
 
     def __init__(self, config: RunnerConfig) -> None:
         model = read_model_config(
@@ -65,7 +71,9 @@ class NullRunner:
             max_context=min(config.max_model_len or model.max_context, num_blocks * block_size),
             resolves_placeholders=True,
             max_drafts=_MAX_DRAFTS,
+            max_adapters=config.max_adapters,
         )
+        self._adapters = {NO_ADAPTER: 0}  # by id: a number for the content
         self._chosen: dict[int, int] = {}  # by request id, in the last step
         self.info = RunnerInfo(limits, "null (no model)", "none", 0, 0, 0)
 
@@ -86,14 +94,26 @@ class NullRunner:
             [bytes(4) for s in step.sequences if s.pool],
         )
 
+    def read_adapter(self, source: AdapterSource) -> Callable[[], None]:
+        """See AdapterRunner. Any adapter fits."""
+        content = digest(Path(source.folder))
+        if content != source.digest:
+            raise AdapterError(f"{source.folder}: has changed since it was named; load it anew")
+        return partial(self._adapters.__setitem__, source.id, int(content[:8], 16))
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        """See AdapterRunner."""
+        del self._adapters[adapter_id]
+
     def close(self) -> None:
         """Nothing to free."""
 
     def _next_tokens(self, sequence: ScheduledSequence) -> list[int]:
         """The token for each SamplingInput of the sequence."""
         first = len(sequence.token_ids) - len(sequence.sampling_inputs)
+        adapter = self._adapters[sequence.adapter_id]
         return [
-            self._next_token(sequence.request_id, token, sequence.start + first + i + 1)
+            self._next_token(sequence.request_id, token, sequence.start + first + i + 1 + adapter)
             for i, token in enumerate(sequence.token_ids[first:])
         ]
 

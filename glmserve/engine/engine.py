@@ -7,11 +7,13 @@ import enum
 import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from glmserve.config import LoadProgress, ReportProgress, SchedulerConfig
+from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.step import RunnerInfo, RunnerLimits
+from glmserve.engine.adapters import AdapterSlots, AdapterVersion
 from glmserve.engine.open_streams import EngineObserver, OpenStreams
 from glmserve.engine.runner_supervisor import RunnerSupervisor
 from glmserve.engine.stats import EngineStats
@@ -20,6 +22,7 @@ from glmserve.engine.token_stream import TokenStream
 from glmserve.errors import (
     CrashingRequestError,
     EngineDeadError,
+    GlmserveError,
     NotReadyError,
     OptionError,
     WorkerLostError,
@@ -58,7 +61,9 @@ class SchedulingAttributes(NamedTuple):
     priority: int = 0
     """Lower runs first."""
     cache_salt: bytes = b""
-    """Prompts are shared only between requests with equal salt."""
+    """Prompts are shared only between requests with equal salt, and with equal adapters."""
+    adapter: AdapterVersion | None = None
+    """The adapter that changes the model for the request; None: the plain model."""
 
 
 _DEFAULT_ATTRIBUTES = SchedulingAttributes()
@@ -96,7 +101,10 @@ class Engine:
         self._info: RunnerInfo | None = None
         self._scheduler: Scheduler | None = None
         self._steps: StepPipeline | None = None
-        self._streams = OpenStreams(self.stats, observer, self._abort, config.queue_timeout)
+        self.adapters = AdapterSlots(executor, self._release, self._fail)
+        self._streams = OpenStreams(
+            self.stats, observer, self._abort, config.queue_timeout, self.adapters.leave
+        )
         self._refusal: str | None = None  # why new requests are refused, if they are
         self._ids = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -132,8 +140,13 @@ class Engine:
         """Whether drafts are used (--speculative-tokens)."""
         return self._config.speculative_tokens > 0
 
-    async def start(self, progress: ReportProgress) -> None:
+    async def start(
+        self, progress: ReportProgress, prepare: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         """Build the runner, generate one token to test it, and become ready.
+
+        Args:
+            prepare: called when the runner is up, before requests are accepted.
 
         Raises:
             StartupError: the runner cannot be built, or generates no valid token.
@@ -149,11 +162,15 @@ class Engine:
         scheduler = self._scheduler = Scheduler(self._config, limits, hash_key=self._hash_key)
         steps = self._steps = StepPipeline(self._executor, scheduler, self._streams, self.stats)
         self.stats.watch(lambda: scheduler.stats, self._info)
+        self.adapters.capacity = limits.max_adapters
+        self.stats.registry.register(self.adapters.stats)
         await self._supervisor.smoke_test(limits)
         self._tasks.add(asyncio.create_task(self._run(scheduler, steps, limits)))
         self._watch_executor(steps)
         if self._observer is not None:
             self._observer.begin(self._info)
+        if prepare is not None:
+            await prepare()
         self.state = EngineState.READY
 
     def submit(
@@ -193,6 +210,7 @@ class Engine:
             NotReadyError: the model is loading, or the server is draining.
             EngineDeadError: the engine has ended.
             InvalidRequestError, ContextLengthError, QueueFullError: see Scheduler.add.
+            AdapterError: this runner has no adapters.
         """
         if self.state is EngineState.DEAD:
             raise EngineDeadError("the model's worker is gone; the server is shutting down")
@@ -200,16 +218,20 @@ class Engine:
             raise NotReadyError("the model is still loading; try again in a moment")
         if self._refusal is not None:
             raise NotReadyError(self._refusal)
+        adapter = attributes.adapter
+        if adapter is not None:
+            self.adapters.check_capacity()
         requests = [
             Request(
                 next(self._ids),
                 prompt_ids,
                 choice.params,
                 attributes.priority,
-                attributes.cache_salt,
+                attributes.cache_salt if adapter is None else adapter.salt + attributes.cache_salt,
                 choice.constraint,
                 prediction,
                 attributes.tenant,
+                NO_ADAPTER if adapter is None else adapter.id,
             )
             for choice in choices
         ]
@@ -217,9 +239,12 @@ class Engine:
             if choice.progress is not None:
                 request.restore(choice.progress)
         if unfinished := [request for request in requests if not request.status.is_finished]:
-            self._scheduler.add(*unfinished)
+            self._scheduler.add(*unfinished, is_ready=adapter is None)
             self._steps.work_arrived.set()
-        return self._streams.open(requests)
+        streams = self._streams.open(requests)
+        if adapter is not None and unfinished:
+            self.adapters.enter(adapter, unfinished)
+        return streams
 
     @property
     def is_busy(self) -> bool:
@@ -265,6 +290,16 @@ class Engine:
         assert self._scheduler is not None  # every request was added to it
         self._scheduler.abort(request, status)
 
+    def _release(self, requests: Sequence[Request]) -> None:
+        """The adapter of these requests is loaded."""
+        assert self._scheduler is not None  # every request was added to it
+        assert self._steps is not None
+        self._scheduler.release(requests)
+        self._steps.work_arrived.set()
+
+    def _fail(self, request: Request, error: GlmserveError) -> None:
+        self._streams.fail(request, error)
+
     async def _run(self, scheduler: Scheduler, steps: StepPipeline, limits: RunnerLimits) -> None:
         try:
             while self.state is not EngineState.DEAD:
@@ -303,6 +338,7 @@ class Engine:
         """
         begin = time.perf_counter()
         steps.discard_steps()
+        self.adapters.lost()
         self._streams.note_lost_worker()
         if self.state is EngineState.DEAD:
             return  # the server is shutting down
@@ -316,13 +352,31 @@ class Engine:
             error = _crashing(request)
             logger.error("%s", error)
             self._streams.fail(request, error)
-        await self._supervisor.replace(limits, MAX_CRASHES * len(poison_requests))
+        await self._replace(limits, MAX_CRASHES * len(poison_requests))
         seconds = time.perf_counter() - begin
         self.stats.worker_restarted(seconds)
         logger.warning("the worker is back after %.1f s", seconds)
         self._watch_executor(steps)
         if self.state is EngineState.RESTARTING:
             self.state = EngineState.READY
+
+    async def _replace(self, limits: RunnerLimits, excused: int) -> None:
+        """Start another runner, with the adapters of the lost one.
+
+        Args:
+            excused: see Executor.restart.
+
+        Raises:
+            EngineDeadError: no new runner can be started.
+        """
+        while True:
+            await self._supervisor.replace(limits, excused)
+            try:
+                await self.adapters.reload()
+                return
+            except WorkerLostError:
+                self.adapters.lost()
+                excused = 0
 
     def _die(self, error: EngineDeadError) -> None:
         """Stop for good, and end every stream with this error."""
@@ -331,6 +385,7 @@ class Engine:
         self.died.set()
         if self._steps is not None:
             self._steps.stop()
+        self.adapters.close()
         self._streams.fail_all(error)
 
 

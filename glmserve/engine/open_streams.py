@@ -31,6 +31,10 @@ class EngineObserver(Protocol):
         ...
 
 
+def _ignore(request: Request) -> None:
+    """An on_end that does nothing."""
+
+
 class OpenStreams:
     """Delivers tokens to streams, and reports first tokens and ends to the statistics.
 
@@ -39,6 +43,7 @@ class OpenStreams:
         observer: told about new and ended requests.
         abort: called to abort a request, with its finished status.
         queue_timeout: seconds that a request may wait to begin; 0: no limit.
+        on_end: called with each request that has ended.
     """
 
     def __init__(
@@ -47,11 +52,13 @@ class OpenStreams:
         observer: EngineObserver | None,
         abort: Callable[[Request, RequestStatus], None],
         queue_timeout: float,
+        on_end: Callable[[Request], None] = _ignore,
     ) -> None:
         self._stats = stats
         self._observer = observer
         self._abort = abort
         self._queue_timeout = queue_timeout
+        self._on_end = on_end
         self._timer = QueueTimer(queue_timeout, self._give_up_waiting)
         self._streams: dict[int, TokenStream] = {}  # by request id
 
@@ -141,6 +148,7 @@ class OpenStreams:
         del self._streams[request.id]
         self._timer.forget(request.id)
         self._stats.request_done(stream, now)
+        self._on_end(request)
         if self._observer is not None:
             self._observer.ended(request)
 

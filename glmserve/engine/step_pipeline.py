@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ _NO_TOKEN = (None, INVALID_TOKEN_ID)
 class _StepInFlight(NamedTuple):
     step_id: int
     output: asyncio.Future[StepOutput]
+    began: float
+    """When it was submitted, by time.perf_counter()."""
 
 
 class StepPipeline:
@@ -45,6 +48,7 @@ class StepPipeline:
         self._stats = stats
         self._masks = GrammarMaskWorker()
         self._in_flight: deque[_StepInFlight] = deque()
+        self._last_output = 0.0  # when it came
         self._is_stopped = False
 
     async def run(self) -> None:
@@ -67,7 +71,7 @@ class StepPipeline:
             self._streams.deliver(updates)
             if masks is not None:
                 await self._send_masks(self._in_flight[0].step_id, constrained, masks)
-            updates = self._scheduler.update(await self._next_output())
+            updates = self._scheduler.update(*await self._next_output())
             self._stats.step_done(sum(update.token_id not in _NO_TOKEN for update in updates))
 
     def discard_steps(self) -> None:
@@ -103,7 +107,8 @@ class StepPipeline:
         step = self._scheduler.schedule()
         if step is None:
             return False
-        self._in_flight.append(_StepInFlight(step.step_id, self._executor.submit(step)))
+        began = time.perf_counter()
+        self._in_flight.append(_StepInFlight(step.step_id, self._executor.submit(step), began))
         self._streams.begin(self._scheduler.take_begun())
         return True
 
@@ -112,11 +117,14 @@ class StepPipeline:
         while self._begin_step():
             pass
 
-    async def _next_output(self) -> StepOutput:
+    async def _next_output(self) -> tuple[StepOutput, float]:
         """Wait for the output of the oldest step in flight.
 
         If fewer steps are in flight than may be, requests that arrive meanwhile are planned at
         once.
+
+        Returns:
+            The output; and the seconds since the step began or the one before it ended.
         """
         output = self._in_flight[0].output
         if self._scheduler.can_schedule:
@@ -125,9 +133,9 @@ class StepPipeline:
             await self.work_arrived.wait()
             if not output.done():
                 self._begin_steps()
-        await output
-        self._in_flight.popleft()
-        return output.result()
+        result = await output
+        began, self._last_output = self._last_output, time.perf_counter()
+        return result, self._last_output - max(began, self._in_flight.popleft().began)
 
     async def _send_masks(
         self, step_id: int, requests: list[Request], masks: asyncio.Future[list[Mask]]

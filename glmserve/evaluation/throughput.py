@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from glmserve.engine import AnswerTokens, ChoiceSpec, Engine
+from glmserve.engine import AnswerTokens, ChoiceSpec, Engine, SchedulingAttributes
 from glmserve.request import SamplingParams
+
+_PLAIN = SchedulingAttributes()
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,13 @@ async def generate(
     prompts: Sequence[list[int]],
     params: SamplingParams,
     on_tokens: Callable[[int, list[int]], object],
+    attributes: SchedulingAttributes = _PLAIN,
 ) -> Timing:
     """Generate a text for each prompt, all at once.
 
     Args:
         on_tokens: called with the index of a text and its new tokens.
+        attributes: of all prompts, such as their adapter.
 
     Raises:
         GlmserveError: a prompt cannot be computed, or a text failed.
@@ -63,7 +67,7 @@ async def generate(
     first = start
     try:
         for prompt in prompts:
-            streams += engine.submit_group(prompt, [ChoiceSpec(params)])
+            streams += engine.submit_group(prompt, [ChoiceSpec(params)], attributes)
         answer, unfinished = AnswerTokens(streams), len(streams)
         while unfinished:
             index, new = await answer.next()

@@ -6,6 +6,7 @@ import asyncio
 from typing import Protocol
 
 from glmserve.config import ReportProgress
+from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.step import RunnerInfo, StepInput, StepOutput, TokenMasks
 
 
@@ -33,6 +34,23 @@ class Executor(Protocol):
 
     def send_masks(self, masks: TokenMasks) -> None:
         """Send the token masks of the oldest step in flight. It must have constrained tokens."""
+        ...
+
+    async def load_adapter(self, source: AdapterSource) -> None:
+        """Load an adapter beside the steps. Steps that are submitted afterwards may use its id.
+
+        At most `RunnerLimits.max_adapters` are loaded or being loaded at a time. A lost runner
+        loses its adapters.
+
+        Raises:
+            AdapterError: it cannot be read, or does not fit the model. It is not loaded.
+            WorkerLostError: the runner is lost and can be replaced.
+            EngineDeadError: the runner is lost and cannot be replaced.
+        """
+        ...
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        """Free an adapter after the steps that were submitted so far; no later one uses it."""
         ...
 
     @property

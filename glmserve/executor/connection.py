@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import cast
+from typing import Any, cast
 
 from glmserve.config import ReportProgress
+from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.step import RunnerInfo, StepOutput
 from glmserve.contract.wire import (
     HEADER_SIZE,
+    AdapterLoaded,
     Failed,
+    LoadAdapter,
     Loading,
     Ready,
     body_size,
     decode_worker_message,
+    encode_frame,
 )
 from glmserve.errors import OptionError, StartupError, WorkerLostError
 
 
 class WorkerConnection(asyncio.Protocol):
-    """Turns the byte stream of a worker into futures: one for Ready, then one per step.
+    """Turns the byte stream of a worker into futures: one for Ready, then one per step and one per
+    adapter.
 
     All of them fail with WorkerLostError when the stream ends.
 
@@ -37,6 +42,7 @@ class WorkerConnection(asyncio.Protocol):
         """Number of progress reports received while loading."""
         self._progress = progress
         self._outputs: deque[asyncio.Future[StepOutput]] = deque()  # of the steps in flight
+        self._adapters: dict[int, asyncio.Future[str]] = {}  # that are being loaded, by id
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
 
@@ -64,6 +70,21 @@ class WorkerConnection(asyncio.Protocol):
             self.send(frame)
         return output
 
+    def load_adapter(self, source: AdapterSource) -> asyncio.Future[str]:
+        """Send an adapter to load.
+
+        Returns:
+            A future of the reason why it is refused, empty if it is loaded. It fails with
+            WorkerLostError if the worker is lost.
+        """
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        if self.lost.is_set():
+            answer.set_exception(WorkerLostError())
+        else:
+            self._adapters[source.id] = answer
+            self.send(encode_frame(LoadAdapter(source)))
+        return answer
+
     def close(self) -> None:
         """Close this end, which ends the worker."""
         if self._transport is not None:
@@ -86,9 +107,10 @@ class WorkerConnection(asyncio.Protocol):
         self.lost.set()
         if not self.ready.done():
             self.ready.set_exception(WorkerLostError())
-        for waiting in self._outputs:
-            if not waiting.done():
-                waiting.set_exception(WorkerLostError())
+        waiting: list[asyncio.Future[Any]] = [*self._outputs, *self._adapters.values()]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(WorkerLostError())
 
     def _message_received(self, body: bytes) -> None:
         match decode_worker_message(body):
@@ -97,6 +119,10 @@ class WorkerConnection(asyncio.Protocol):
                 oldest = self._outputs.popleft()
                 if not oldest.done():
                     oldest.set_result(output)
+            case AdapterLoaded(adapter_id, error):
+                answer = self._adapters.pop(adapter_id)
+                if not answer.done():
+                    answer.set_result(error)
             case Loading(progress):
                 self.num_reports += 1
                 self._progress(progress)

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
+from typing import cast
 
 from glmserve.config import ReportProgress
+from glmserve.contract.adapter import AdapterRunner, AdapterSource
 from glmserve.contract.step import Runner, RunnerInfo, StepInput, StepOutput, TokenMasks
 from glmserve.errors import EngineDeadError
 
@@ -36,6 +38,14 @@ class InlineExecutor:
     def send_masks(self, masks: TokenMasks) -> None:
         self._masks.put(masks.masks)
 
+    async def load_adapter(self, source: AdapterSource) -> None:
+        runner = self._adapter_runner
+        install = await asyncio.to_thread(runner.read_adapter, source)
+        await asyncio.get_running_loop().run_in_executor(self._thread, install)
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        self._thread.submit(self._adapter_runner.remove_adapter, adapter_id)
+
     @property
     def is_lost(self) -> bool:
         return False  # a thread cannot be lost without its process
@@ -53,6 +63,12 @@ class InlineExecutor:
         if self._runner is not None:
             self._runner.close()
             self._runner = None
+
+    @property
+    def _adapter_runner(self) -> AdapterRunner:
+        if self._runner is None:
+            raise EngineDeadError("the runner is closed")
+        return cast(AdapterRunner, self._runner)
 
     def _execute(self, step: StepInput) -> StepOutput:
         if self._runner is None:

@@ -8,6 +8,7 @@ import logging
 import msgspec
 
 from glmserve.config import ReportProgress, RunnerConfig, SupervisionConfig
+from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.step import RunnerInfo, RunnerLimits, StepInput, StepOutput, TokenMasks
 from glmserve.contract.wire import encode_frame
 from glmserve.errors import EngineDeadError, StartupError, WorkerLostError
@@ -90,6 +91,15 @@ class ProcessExecutor:
     def send_masks(self, masks: TokenMasks) -> None:
         if self._group is not None:
             self._group.send(encode_frame(masks))
+
+    async def load_adapter(self, source: AdapterSource) -> None:
+        if self._group is None:
+            raise EngineDeadError("the worker was never started")
+        await self._group.load_adapter(source)
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        if self._group is not None:
+            self._group.remove_adapter(adapter_id)
 
     async def wait_lost(self) -> str:
         return (await self._lost_group()).reason

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import msgspec
 
 from glmserve.config import ReportProgress, RunnerConfig, SupervisionConfig
+from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.shard import Group, Shard, Stage
 from glmserve.contract.step import RankInfo, RunnerInfo, StepInput, StepOutput
-from glmserve.contract.wire import RANK_LOST, encode_frame
-from glmserve.errors import StartupError, WorkerLostError
+from glmserve.contract.wire import RANK_LOST, RemoveAdapter, encode_frame
+from glmserve.errors import AdapterError, StartupError, WorkerLostError
 from glmserve.executor.group_progress import GroupProgress
 from glmserve.executor.hung_rank import hung_rank
 from glmserve.executor.machine import Machine, Worker
@@ -135,6 +136,27 @@ class WorkerGroup:
         for acknowledgement in outputs:
             acknowledgement.add_done_callback(_take_error)
         return output
+
+    async def load_adapter(self, source: AdapterSource) -> None:
+        """Have all ranks load an adapter. If one refuses it, all free it.
+
+        Raises:
+            AdapterError: a rank refuses it.
+            WorkerLostError: a rank was lost.
+        """
+        loading = [worker.connection.load_adapter(source) for worker in self._workers]
+        answers = await asyncio.gather(*loading, return_exceptions=True)
+        for lost in answers:
+            if isinstance(lost, BaseException):
+                raise lost
+        refusals = [answer for answer in answers if isinstance(answer, str) and answer]
+        if refusals:
+            self.remove_adapter(source.id)
+            raise AdapterError(refusals[0])
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        """Have all ranks free an adapter after the steps so far."""
+        self.send(encode_frame(RemoveAdapter(adapter_id)))
 
     def send(self, frame: bytes) -> None:
         """Send a frame to all ranks."""

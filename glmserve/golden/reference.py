@@ -74,6 +74,10 @@ class Reference:
         self._weights = read_parameters(config, checkpoint, dtype, progress)
         self._prefix = load_prefix(config, config.prefix, dtype) if config.prefix else None
 
+    def add_to_weight(self, name: str, change: Tensor) -> None:
+        """Add to a weight, by its canonical name: what an adapter changes."""
+        self._weights[name] += change.to(self._weights[name])
+
     @torch.inference_mode()
     def tensors(self, token_ids: Sequence[int]) -> dict[str, Tensor]:
         """Every tensor of the forward pass over this sequence.

@@ -40,6 +40,8 @@ class Entry(msgspec.Struct, kw_only=True):
     idempotency_key: str | None
     created: float
     """Unix seconds."""
+    adapter: str = ""
+    """Digest of the adapter that answers; empty: the model itself does."""
     seed: int = 0
     notes: bytes = b""
     """What the endpoint needs besides the body to answer again. Kept on disk only, like bodies."""
@@ -74,9 +76,14 @@ class Record(NamedTuple):
     deltas: list[Delta]
 
 
-def digest_of(path: str, body: bytes) -> bytes:
-    """The digest by which a repeated request is recognised. 32 bytes, of path and body."""
-    return blake2b(path.encode() + b"\0" + body, digest_size=32).digest()
+def digest_of(path: str, body: bytes, adapter: str = "") -> bytes:
+    """The digest by which a repeated request is recognised. 32 bytes.
+
+    Args:
+        adapter: see Entry. A path has no zero byte, so none is mistaken for another.
+    """
+    where = f"{path}\0{adapter}" if adapter else path
+    return blake2b(where.encode() + b"\0" + body, digest_size=32).digest()
 
 
 encode_delta = msgspec.msgpack.Encoder().encode

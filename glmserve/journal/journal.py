@@ -55,9 +55,19 @@ class Journal:
         return f"{self._store.place}; {self.entries}"
 
     async def reserve(
-        self, owner: str, path: str, digest: bytes, *, is_stream: bool, idempotency_key: str | None
+        self,
+        owner: str,
+        path: str,
+        digest: bytes,
+        *,
+        is_stream: bool,
+        idempotency_key: str | None,
+        adapter: str = "",
     ) -> Entry | None:
         """Make an entry for a new request and index it. `begin` or `refuse` must follow.
+
+        Args:
+            adapter: see Entry.
 
         Returns:
             None if another server was quicker with this idempotency key.
@@ -72,6 +82,7 @@ class Journal:
             is_stream=is_stream,
             idempotency_key=idempotency_key,
             created=time.time(),
+            adapter=adapter,
         )
         return entry if await self.entries.reserve(entry) else None
 

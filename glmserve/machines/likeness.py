@@ -11,7 +11,7 @@ from glmserve.journal.fingerprint import fingerprint
 
 _LOCAL = ("checkpoint", "ptuning_checkpoint", "cpus", "numa_node", "npu", "threads", "debug")
 """Fields that each machine sets for itself."""
-_OF_LEADER = ("vocab_limit", "never_sampled", "group")
+_OF_LEADER = ("vocab_limit", "never_sampled", "group", "adapters")
 """Fields that are no options: the leader sets them."""
 
 

@@ -112,6 +112,11 @@ class ModelConfig:
     """Number of the first of them."""
 
     @property
+    def is_remote_code(self) -> bool:
+        """Whether the checkpoint is for the publisher's code, not for a class of transformers'."""
+        return self.model_type in ("chatglm-6b", "chatglm")
+
+    @property
     def prefix_length(self) -> int:
         """Slots of the prefix; 0: there is none."""
         return self.prefix.length if self.prefix else 0

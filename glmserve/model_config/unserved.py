@@ -44,8 +44,9 @@ def refuse_adapter(folder: Path) -> None:
     kind = adapter.get("peft_type")
     named = f"{kind} adapter" if isinstance(kind, str) else "adapter"
     raise CheckpointError(
-        f"{folder}: only an adapter ({named}{of_base}), not a model; merge it into its base model "
-        "with peft (merge_and_unload, then save_pretrained), and serve the merged folder"
+        f"{folder}: only an adapter ({named}{of_base}), not a model; serve its base model with "
+        "--adapter NAME=FOLDER, or merge it with `glmserve convert BASE TARGET --merge-adapter "
+        "FOLDER`"
     )
 
 

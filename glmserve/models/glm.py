@@ -15,49 +15,36 @@ computes the sum as well, in one pass over memory if Ops has such a kernel.
 A rank of a group has some heads, some columns of F and some rows of V. Ranks add what dense and
 down give, and the rows of the embedding, and join the logits (`ops/collectives.py`). A stage has
 some layers: it receives the stream from the stage before, and sends its own to the next.
+
+An adapter adds to the results of linear modules, for the tokens that have it (`ops/adapters`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Generic
 
 from torch import Tensor
 
 from glmserve.model_config import ModelConfig
+from glmserve.models.adapter_slots import AdapterRoom, make_slots
+from glmserve.models.layers import (
+    LINEARS,
+    NORMS,
+    Layer,
+    Linear,
+    Norm,
+    take_layer,
+    take_optional_norm,
+)
 from glmserve.models.parameters import Parameters
 from glmserve.models.stream import Stream
+from glmserve.ops.adapters.slots import RowPlan
 from glmserve.ops.attention.backend import Cache, Plan
 from glmserve.ops.base import AnyOps, Ops, PackedWeight
 from glmserve.ops.collectives import Collectives
 from glmserve.ops.inputs import Inputs
 from glmserve.ops.linear.segments import Segments
-
-
-@dataclass(frozen=True, slots=True)
-class Linear:
-    weight: PackedWeight
-    bias: Tensor | None
-
-
-@dataclass(frozen=True, slots=True)
-class Norm:
-    weight: Tensor
-    bias: Tensor | None
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    input_norm: Norm
-    qkv: Linear
-    dense: Linear
-    post_norm: Norm
-    gate_up: Linear
-    down: Linear
-    dense_norm: Norm | None = None
-    down_norm: Norm | None = None
-    """The sandwich norms."""
 
 
 class Glm(Generic[Cache, Plan]):
@@ -70,39 +57,62 @@ class Glm(Generic[Cache, Plan]):
         ops: Ops[Cache, Plan],
         max_context: int,
         collectives: Collectives,
+        adapters: AdapterRoom | None,
     ) -> None:
         self.config = config
         self.ops = ops
         self.collectives = collectives
         embedding: Tensor | None = parameters.pop("embedding.weight", None)
         self.embedding = embedding if config.stage.is_first else None
-        self.layers = [_layer(parameters, i) for i in config.layers]
-        self.final_norm = _optional_norm(parameters, "final_norm")
+        slots = {} if adapters is None else make_slots(config, parameters, ops, adapters)
+        self.layers = [take_layer(parameters, i, slots) for i in config.layers]
+        self.final_norm = take_optional_norm(parameters, "final_norm")
         self.output = _output_layer(parameters, embedding, ops) if config.stage.is_last else None
         device = self.layers[0].input_norm.weight.device
         self.rope_table = ops.rope_table(config.rope, max_context, device)
 
     def forward(self, inputs: Inputs[Plan], caches: Sequence[Cache]) -> Tensor | None:
         """See Model."""
-        ops, stage = self.ops, self.config.stage
+        ops, stage, adapters = self.ops, self.config.stage, inputs.adapters
+        tokens = None if adapters is None else adapters.tokens
         rope_rows = ops.rope_rows(self.rope_table, inputs.positions)
         stream = self._begin(inputs.input_ids)
         whole = self.layers[:-1] if stage.is_last else self.layers
         for layer, cache in zip(whole, caches, strict=False):
-            stream = self._attend(layer, stream, rope_rows, cache, inputs.attention)
-            stream = self._feed_forward(layer, stream)
+            stream = self._attend(layer, stream, rope_rows, cache, inputs)
+            stream = self._feed_forward(layer, stream, tokens)
         if not stage.is_last:
             self.collectives.send(stream.packed())
             return None
         # After the last attention only the output rows matter.
-        stream = self._attend(self.layers[-1], stream, rope_rows, caches[-1], inputs.attention)
+        stream = self._attend(self.layers[-1], stream, rope_rows, caches[-1], inputs)
         stream = stream.rows(inputs.output_rows)
         if len(stream.hidden) == 0:
             return stream.hidden
-        stream = self._feed_forward(self.layers[-1], stream)
+        outputs = None if adapters is None else adapters.outputs
+        stream = self._feed_forward(self.layers[-1], stream, outputs)
         if self.final_norm is None:
             return stream.sum()
         return self._norm(stream, self.final_norm)[1]
+
+    def linears(self) -> dict[str, Linear]:
+        """The linear modules of the layers, by canonical name."""
+        pairs = zip(self.config.layers, self.layers, strict=True)
+        return {
+            f"layers.{i}.{name}": getattr(layer, name) for i, layer in pairs for name in LINEARS
+        }
+
+    def biases(self) -> dict[str, Tensor]:
+        """The biases of linear modules and norms, by canonical name."""
+        norms: dict[str, Linear | Norm | None] = {"final_norm": self.final_norm}
+        for i, layer in zip(self.config.layers, self.layers, strict=True):
+            norms |= {f"layers.{i}.{name}": getattr(layer, name) for name in NORMS}
+        named = {**self.linears(), **norms}
+        return {
+            f"{name}.bias": module.bias
+            for name, module in named.items()
+            if module is not None and module.bias is not None
+        }
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits of the token after each of the last hidden states [O, H]: float32 [O, V]."""
@@ -130,28 +140,37 @@ class Glm(Generic[Cache, Plan]):
         return self.collectives.sum(own.masked_fill(elsewhere[:, None], 0))
 
     def _attend(
-        self, layer: Layer, stream: Stream, rope_rows: Tensor, cache: Cache, plan: Plan
+        self, layer: Layer, stream: Stream, rope_rows: Tensor, cache: Cache, inputs: Inputs[Plan]
     ) -> Stream:
+        adapters = None if inputs.adapters is None else inputs.adapters.tokens
         hidden, normed = self._norm(stream, layer.input_norm)
-        qkv = self.ops.linear(normed, layer.qkv.weight, layer.qkv.bias)
+        qkv = self._product(normed, layer.qkv, adapters)
         heads = qkv.view(len(qkv), -1, self.config.head_dim)  # [T, Hq + 2*Hkv, D]
-        attended = self.ops.self_attention(heads, rope_rows, cache, plan).flatten(1)
-        result = self._result(self._summed(attended, layer.dense), layer.dense_norm)
+        attended = self.ops.self_attention(heads, rope_rows, cache, inputs.attention).flatten(1)
+        dense = self._summed(attended, layer.dense, adapters)
+        result = self._result(dense, layer.dense_norm)
         return Stream(self._residual(hidden, normed), result)
 
-    def _feed_forward(self, layer: Layer, stream: Stream) -> Stream:
-        ops = self.ops
+    def _feed_forward(self, layer: Layer, stream: Stream, adapters: RowPlan | None) -> Stream:
         hidden, normed = self._norm(stream, layer.post_norm)
-        gate_up = ops.linear(normed, layer.gate_up.weight, layer.gate_up.bias)
-        down = self._summed(self._activate(gate_up), layer.down)
+        gate_up = self._product(normed, layer.gate_up, adapters)
+        down = self._summed(self._activate(gate_up), layer.down, adapters)
         return Stream(self._residual(hidden, normed), self._result(down, layer.down_norm))
 
-    def _summed(self, x: Tensor, linear: Linear) -> Tensor:
+    def _product(self, x: Tensor, linear: Linear, adapters: RowPlan | None) -> Tensor:
+        """[T, out], with what the adapters of the rows add."""
+        y = self.ops.linear(x, linear.weight, linear.bias)
+        if adapters is not None and linear.lora is not None:
+            linear.lora.add(x, y, adapters)
+        return y
+
+    def _summed(self, x: Tensor, linear: Linear, adapters: RowPlan | None) -> Tensor:
         """A product whose inputs are spread over the ranks: [T, H]."""
-        if isinstance(linear.weight, Segments):
-            part = linear.weight.multiply(x, linear.bias, self.ops.linear)
-            return self.collectives.ordered_sum(part).to(x.dtype)
-        return self.collectives.sum(self.ops.linear(x, linear.weight, linear.bias))
+        if not isinstance(linear.weight, Segments):
+            return self.collectives.sum(self._product(x, linear, adapters))
+        adapt = linear.adapt_segments(adapters)
+        part = linear.weight.multiply(x, linear.bias, self.ops.linear, adapt)
+        return self.collectives.ordered_sum(part).to(x.dtype)
 
     def _result(self, x: Tensor, norm: Norm | None) -> Tensor:
         """What attention or the MLP adds to the stream."""
@@ -183,29 +202,3 @@ def _output_layer(parameters: Parameters, embedding: Tensor | None, ops: AnyOps)
         return parameters.pop("output.weight")
     assert embedding is not None, "tied embeddings are held by the last stage"
     return ops.pack_linear(embedding)
-
-
-def _layer(parameters: Parameters, index: int) -> Layer:
-    prefix = f"layers.{index}"
-    return Layer(
-        input_norm=_norm(parameters, f"{prefix}.input_norm"),
-        qkv=_linear(parameters, f"{prefix}.qkv"),
-        dense=_linear(parameters, f"{prefix}.dense"),
-        post_norm=_norm(parameters, f"{prefix}.post_norm"),
-        gate_up=_linear(parameters, f"{prefix}.gate_up"),
-        down=_linear(parameters, f"{prefix}.down"),
-        dense_norm=_optional_norm(parameters, f"{prefix}.dense_norm"),
-        down_norm=_optional_norm(parameters, f"{prefix}.down_norm"),
-    )
-
-
-def _linear(parameters: Parameters, name: str) -> Linear:
-    return Linear(parameters.pop(f"{name}.weight"), parameters.pop(f"{name}.bias", None))
-
-
-def _optional_norm(parameters: Parameters, name: str) -> Norm | None:
-    return _norm(parameters, name) if f"{name}.weight" in parameters else None
-
-
-def _norm(parameters: Parameters, name: str) -> Norm:
-    return Norm(parameters.pop(f"{name}.weight"), parameters.pop(f"{name}.bias", None))

@@ -1,13 +1,17 @@
-"""Reads a P-Tuning v2 prefix: keys and values of every layer, without rotary embedding."""
+"""Reads prefixes of P-Tuning v2 and of PEFT: keys and values of every layer, without rotary
+embedding."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from glmserve.adapters import PrefixAdapterConfig, weights_file
+from glmserve.adapters.config import as_adapter_errors
 from glmserve.errors import CheckpointError
 from glmserve.model_config import ModelConfig
 from glmserve.model_config.prefix import PrefixConfig
@@ -16,6 +20,7 @@ from glmserve.models.checkpoint_files import read_tensors, weight_files
 from glmserve.models.names import interleave_halves
 
 _PREFIX = "transformer.prefix_encoder."
+_PEFT_NAME = "prompt_embeddings"
 
 
 def load_prefix(
@@ -37,12 +42,35 @@ def load_prefix(
     rows = stored["embedding.weight"]  # [P, keys and values of all layers, or anything]
     if prefix.projection:
         rows = _project(prefix, torch.tanh(_project(prefix, rows, stored, 0)), stored, 2)
+    return _as_cached(config, rows, prefix.length, prefix.checkpoint, part).to(dtype)
+
+
+def load_prefix_adapter(
+    config: ModelConfig, adapter: PrefixAdapterConfig, dtype: torch.dtype, part: Part
+) -> Tensor:
+    """The same for a folder of PEFT or of the publisher's code.
+
+    Raises:
+        AdapterError: a tensor is missing, unexpected, damaged, or not of this model's shape.
+    """
+    with as_adapter_errors():
+        if adapter.kind == "p-tuning-v2":
+            folder = PrefixConfig(adapter.folder, adapter.length, adapter.projection)
+            return load_prefix(config, folder, dtype, part)
+        _check_shape(config, adapter)
+        rows = _read_peft(weights_file(adapter.folder))
+        return _as_cached(config, rows, adapter.length, adapter.folder, part).to(dtype)
+
+
+def _as_cached(config: ModelConfig, rows: Tensor, length: int, where: Path, part: Part) -> Tensor:
+    """Rows [P, layers * 2 * Hkv * D], in the order of P-Tuning v2 and of PEFT, as `load_prefix`
+    returns them, in float32."""
     shape = (config.num_layers, 2, config.num_kv_heads, config.head_dim)
-    wanted = [prefix.length, math.prod(shape)]
+    wanted = [length, math.prod(shape)]
     if list(rows.shape) != wanted:
         raise CheckpointError(
-            f"{prefix.checkpoint}: a prefix of {list(rows.shape)} numbers, expected {wanted}; it "
-            "is another model's"
+            f"{where}: a prefix of {list(rows.shape)} numbers, expected {wanted}; it is another "
+            "model's"
         )
     own = kv_heads(config, part.shard)
     pairs = rows.view(-1, *shape)[..., own.start : own.stop, :]
@@ -51,7 +79,31 @@ def load_prefix(
     keys, values = pairs.transpose(0, 1).unbind(2)  # [layers, P, Hkv, D]
     if config.rope.axes > 1:
         keys = interleave_halves(keys, 3, config.rope.axes)
-    return torch.cat((keys, values), dim=2).to(dtype)
+    return torch.cat((keys, values), dim=2)
+
+
+def _check_shape(config: ModelConfig, adapter: PrefixAdapterConfig) -> None:
+    """Check what the size of the weights alone does not tell."""
+    for field, found, wanted in (
+        ("num_attention_heads", adapter.heads, config.num_kv_heads),
+        ("num_layers", adapter.layers, config.num_layers),
+    ):
+        if found is not None and found != wanted:
+            raise CheckpointError(
+                f"{adapter.folder}: {field} = {found}: this model's prefixes have {wanted}"
+            )
+
+
+def _read_peft(path: Path) -> Tensor:
+    """The one tensor of a PEFT prefix, in float32: [P, keys and values of all layers]."""
+    found = dict(read_tensors(path))
+    if unexpected := found.keys() - {_PEFT_NAME}:
+        raise CheckpointError(
+            f"{path}: {min(unexpected)}: unexpected; PEFT's prefix tuning writes {_PEFT_NAME} alone"
+        )
+    if _PEFT_NAME not in found:
+        raise CheckpointError(f"{path}: {_PEFT_NAME}: missing")
+    return found[_PEFT_NAME].float()
 
 
 def _project(prefix: PrefixConfig, x: Tensor, stored: dict[str, Tensor], layer: int) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from torch import Tensor
 
 from glmserve.model_config import ModelConfig
+from glmserve.models.adapter_slots import AdapterRoom
 from glmserve.models.parameters import Parameters
 from glmserve.ops.attention.backend import Cache, Plan
 from glmserve.ops.base import Ops
@@ -49,6 +50,7 @@ def build_model(
     ops: Ops[Cache, Plan],
     max_context: int,
     collectives: Collectives = ALONE,
+    adapters: AdapterRoom | None = None,
 ) -> Model[Cache, Plan]:
     """Build the model that `config` describes, or a rank's part of one.
 
@@ -56,9 +58,10 @@ def build_model(
         parameters: linear weights packed for `ops`. The model takes them and empties the dict.
         max_context: positions of the rotary table.
         collectives: the ranks that compute the model together.
+        adapters: room for them; None: the model has none.
     """
     module, _, name = _MODELS[config.model_type].partition(":")
     model: Model[Cache, Plan] = getattr(importlib.import_module(module), name)(
-        config, parameters, ops, max_context, collectives
+        config, parameters, ops, max_context, collectives, adapters
     )
     return model

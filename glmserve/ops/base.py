@@ -16,7 +16,11 @@ from torch import Tensor
 
 from glmserve.contract.step import SamplingInput
 from glmserve.model_config import RopeConfig
+from glmserve.ops.adapters.plain import PlainLora
+from glmserve.ops.adapters.rows import group_rows, to_tensors
+from glmserve.ops.adapters.slots import LoraShape, LoraSlots, RowPlan
 from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
+from glmserve.ops.batch import Int64Array
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.static import (
     LinearWeight,
@@ -60,7 +64,19 @@ class Ops(Generic[Cache, Plan]):
         """
         return rope_table(rope, length, device)
 
+    def lora_slots(self, shape: LoraShape) -> LoraSlots:
+        """Empty slots for the adapters of one linear module."""
+        return PlainLora(shape, self.pack_linear, self.linear)
+
     # --- per step ------------------------------------------------------------------------------
+
+    def plan_adapters(self, slots: Int64Array) -> RowPlan:
+        """What the modules of a step share about its adapters.
+
+        Args:
+            slots: [T], the slot of each row's adapter, or NO_SLOT.
+        """
+        return to_tensors(group_rows(slots), self.attention.device)
 
     def embedding(self, token_ids: Tensor, weight: Tensor) -> Tensor:
         """Rows of `weight` [vocab, H] at `token_ids` int64 [T]: [T, H]."""

@@ -41,7 +41,12 @@ class Batch:
     with a SamplingInput, then all tokens of the sequences that are scored or pooled."""
 
     rotary_positions: Int64Array | None = None
-    """[2, T]: see PromptLayout. None: the rotary positions are `positions`."""
+    """[2, T]: see PromptLayout; or [T]. None: the rotary positions are `positions`."""
+    prefixes: Int64Array | None = None
+    """[B, 2]: first slot and number of slots of each sequence's prefix, counted among the slots
+    behind the blocks. None: all have the prefix of the attention backend, if it has one."""
+    adapter_slots: Int64Array | None = None
+    """[T]: slot of the token's adapter, or NO_SLOT. None: no token has an adapter."""
     placeholders: tuple[tuple[int, int], ...] = ()
     """(row, request id) of tokens that the step before chooses. Their input_ids are
     PLACEHOLDER_TOKEN_ID."""

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, NamedTuple
 
 import torch
 from torch import Tensor
 
-from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
+from glmserve.ops.adapters.slots import RowPlan
+from glmserve.ops.attention.backend import Cache, Plan
+from glmserve.ops.base import Ops
 from glmserve.ops.batch import Batch, Int64Array
+
+
+class StepAdapters(NamedTuple):
+    """Which rows have which adapters."""
+
+    tokens: RowPlan
+    """Of all T rows."""
+    outputs: RowPlan
+    """Of the output rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,19 +30,22 @@ class Inputs(Generic[Plan]):
     input_ids: Tensor
     """int64 [T]"""
     positions: Tensor
-    """int64 [T], or rotary_positions int64 [2, T]"""
+    """int64 [T], or rotary_positions"""
     output_rows: Tensor | None
     """int64 [O]. None: every row, in order."""
     attention: Plan
     """The attention backend's plan of the step."""
+    adapters: StepAdapters | None = None
+    """None: no row has an adapter."""
 
 
-def upload(batch: Batch, attention: AttentionBackend[Cache, Plan], cache: Cache) -> Inputs[Plan]:
-    """Copy a step to the device of `attention` and plan its attention.
+def upload(batch: Batch, ops: Ops[Cache, Plan], cache: Cache) -> Inputs[Plan]:
+    """Copy a step to the device of `ops`, and plan its attention and its adapters.
 
     Args:
         cache: the KV cache of any layer.
     """
+    attention = ops.attention
 
     def send(array: Int64Array) -> Tensor:
         # Does not wait: the driver has copied pageable memory when this returns.
@@ -44,4 +58,12 @@ def upload(batch: Batch, attention: AttentionBackend[Cache, Plan], cache: Cache)
         positions=send(positions),
         output_rows=None if is_every_row else send(batch.output_rows),
         attention=attention.plan(batch, cache),
+        adapters=_plan_adapters(batch, ops),
     )
+
+
+def _plan_adapters(batch: Batch, ops: Ops[Cache, Plan]) -> StepAdapters | None:
+    slots = batch.adapter_slots
+    if slots is None:
+        return None
+    return StepAdapters(ops.plan_adapters(slots), ops.plan_adapters(slots[batch.output_rows]))

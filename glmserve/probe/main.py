@@ -44,7 +44,18 @@ def diagnose(config: RunnerConfig) -> Findings:
     weights = None
     if config.load_format == "auto":
         weights = look_at_weights(model, Path(config.checkpoint))
-    return Findings(machine, weights, attempt_all(config, model))
+    return Findings(machine, weights, attempt_all(config, model), _misfit(config, model))
+
+
+def _misfit(config: RunnerConfig, model: ModelConfig) -> str:
+    """Why an adapter does not fit; empty: all do. Their settings are checked elsewhere."""
+    from glmserve.models.adapter_check import check_adapters
+
+    try:
+        check_adapters(config.adapters, model)
+    except CheckpointError as error:
+        return error.message
+    return ""
 
 
 def _read_model(config: RunnerConfig) -> ModelConfig | None:

@@ -9,7 +9,12 @@ import msgspec
 from glmserve.config import PARALLEL_SIZES, RunnerConfig
 from glmserve.contract.diagnosis import Attempt
 from glmserve.contract.shard import SIZES
-from glmserve.devices.base import ParallelDevice, PlanningDevice, refuse_ranks
+from glmserve.devices.base import (
+    ParallelDevice,
+    PlanningDevice,
+    refuse_adapters,
+    refuse_ranks,
+)
 from glmserve.devices.registry import device_for
 from glmserve.errors import StartupError
 from glmserve.model_config import ModelConfig
@@ -94,6 +99,7 @@ def _attempt(config: RunnerConfig, model: ModelConfig, changes: Changes) -> Atte
     try:
         device = device_for(changed)
         refuse_ranks(device, changed)
+        refuse_adapters(device, changed)
         if not isinstance(device, PlanningDevice):
             return None
         needs = device.memory_needs(changed, model)

@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import numpy as np
 
+from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.step import PLACEHOLDER_TOKEN_ID, ScheduledSequence, StepInput
+from glmserve.ops.adapters.rows import NO_SLOT
 from glmserve.ops.batch import Batch, Int64Array
 
 
-def build_batch(step: StepInput, block_size: int) -> Batch:
+class PrefixSpan(NamedTuple):
+    """Where the keys and values of an adapter's prefix are."""
+
+    first: int
+    """Slot, counted among those behind the blocks."""
+    length: int
+    """Slots; 0: the adapter has no prefix."""
+    shift: int
+    """By how much the rotary positions of a sequence's tokens are greater behind it."""
+
+
+NO_PREFIX = PrefixSpan(0, 0, 0)
+
+NO_SLOTS: Mapping[int, int] = {NO_ADAPTER: NO_SLOT}
+"""Slots by adapter id where there are no adapters."""
+
+
+def build_batch(
+    step: StepInput,
+    block_size: int,
+    adapter_slots: Mapping[int, int] = NO_SLOTS,
+    prefixes: Mapping[int, PrefixSpan] = {},
+) -> Batch:
     """The tokens of all sequences of a step, one sequence after the other.
 
     Python time is spent per sequence, not per token; only token ids are copied one by one.
+
+    Args:
+        adapter_slots: adapter id to slot; NO_ADAPTER to NO_SLOT.
+        prefixes: by adapter id; the others have none.
+
+    Raises:
+        KeyError: a sequence has an adapter that is not loaded.
     """
     order = _order(step.sequences)
     sequences = [step.sequences[i] for i in order]
@@ -25,6 +59,9 @@ def build_batch(step: StepInput, block_size: int) -> Batch:
     input_ids = np.array([t for s in sequences for t in s.token_ids], dtype=np.int64)
     blocks, offsets = np.divmod(positions, block_size)
     last_visible, rotary_positions = _lay_out(sequences, positions, owners)
+    spans = [prefixes.get(s.adapter_id, NO_PREFIX) for s in sequences]
+    if any(span.shift for span in spans):
+        rotary_positions = positions + np.array([span.shift for span in spans])[owners]
     return Batch(
         input_ids=input_ids,
         positions=positions,
@@ -37,6 +74,8 @@ def build_batch(step: StepInput, block_size: int) -> Batch:
         num_decodes=int((counts == 1).sum()),
         output_rows=_output_rows(step.sequences, order, query_start),
         rotary_positions=rotary_positions,
+        prefixes=np.array([span[:2] for span in spans]) if prefixes else None,
+        adapter_slots=_adapter_slots(sequences, owners, adapter_slots),
         placeholders=tuple(
             (row, sequences[owners[row]].request_id)
             for row in np.flatnonzero(input_ids == PLACEHOLDER_TOKEN_ID).tolist()
@@ -57,6 +96,17 @@ def _block_tables(sequences: list[ScheduledSequence]) -> Int64Array:
     for row, sequence in zip(tables, sequences, strict=True):
         row[: len(sequence.block_table) // 4] = np.frombuffer(sequence.block_table, dtype=np.int32)
     return tables
+
+
+def _adapter_slots(
+    sequences: list[ScheduledSequence], owners: Int64Array, slots: Mapping[int, int]
+) -> Int64Array | None:
+    """`adapter_slots` of Batch."""
+    own = [slots[s.adapter_id] for s in sequences]
+    if all(slot == NO_SLOT for slot in own):
+        return None
+    found: Int64Array = np.array(own, dtype=np.int64)[owners]
+    return found
 
 
 def _lay_out(

@@ -8,12 +8,16 @@ import msgspec
 import torch
 
 from glmserve.config import ReportProgress, RunnerConfig
+from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.step import RunnerInfo
 from glmserve.model_config import ModelConfig
 from glmserve.model_config.sharding import local_config
+from glmserve.models.adapter_check import check_adapters
 from glmserve.models.parameters import count_parameters
 from glmserve.models.registry import build_model
+from glmserve.ops.base import AnyOps
 from glmserve.runner.accelerator import Accelerator
+from glmserve.runner.adapters import EMPTY_ADAPTER, make_adapters, room_of, slot_bytes
 from glmserve.runner.device_sampler import DeviceSampler
 from glmserve.runner.dtypes import dtype_name
 from glmserve.runner.gpu_memory import (
@@ -23,7 +27,12 @@ from glmserve.runner.gpu_memory import (
     refuse_drafts,
 )
 from glmserve.runner.gpu_runner import GpuRunner
-from glmserve.runner.graphs import DecodeGraphs, StaticAttention, graph_sizes
+from glmserve.runner.graphs import (
+    DecodeGraphs,
+    StaticAdapters,
+    StaticAttention,
+    graph_sizes,
+)
 from glmserve.runner.limits import agreed
 from glmserve.runner.logprobs import LogprobReader
 from glmserve.runner.torch_runner import TorchTarget, allocate_caches, make_parameters
@@ -43,38 +52,50 @@ def load_gpu_runner(
     """Load or generate the weights, and give the KV cache the remaining memory.
 
     Raises:
-        CheckpointError: the weights cannot be read or do not fit config.json.
+        CheckpointError: the weights cannot be read or do not fit config.json, or an adapter of the
+            command line does not fit.
         DeviceError: the remaining memory is too small for the cache.
         OptionError: --speculative-tokens is given.
     """
     refuse_drafts(config)
+    check_adapters(config.adapters, model_config)
     collectives = target.collectives
     own, stages = local_config(model_config, target.part), config.pipeline_parallel_size
     parameters = make_parameters(config, model_config, target, progress)
-    model = build_model(own, parameters, target.ops, own.max_context, collectives)
+    room = room_of(config)
+    longest = own.max_context + config.max_prefix_length  # the greatest position
+    model = build_model(own, parameters, target.ops, longest, collectives, room)
     # Free memory is measured after loading, and the needs count from before.
     free = accelerator.free_memory() + gpu_weight_bytes(own, target)
+    free += slot_bytes(model)
     available = min(free, gpu_memory_budget(config, accelerator.total_memory()))
     needs = gpu_memory_needs(config, own, target, block_size, available)
     limits = agreed(needs.plan(config, own), collectives.smallest)
     # The first stage of a pipeline does not learn in time what the last one chooses.
     limits = msgspec.structs.replace(
-        limits, resolves_placeholders=stages == 1, steps_in_flight=stages
+        limits,
+        resolves_placeholders=stages == 1,
+        steps_in_flight=stages,
+        max_adapters=config.max_adapters,
     )
     caches = allocate_caches(model_config, target, limits.num_blocks)
     attention = target.ops.attention
+    adapters = make_adapters(
+        config, model, model_config, target.part, target.dtype, attention, caches
+    )
     last_tokens = torch.zeros(limits.max_sequences, dtype=torch.int64, device=target.device)
     graphs = None
     if stages == 1 and isinstance(attention, StaticAttention):
+        planner = _static_adapters(target.ops) if adapters else None
         graphs = DecodeGraphs(
-            model, caches, attention, accelerator, limits.max_context, last_tokens
+            model, caches, attention, planner, accelerator, limits.max_context, last_tokens
         )
         graphs.record(graph_sizes(limits.max_sequences), progress)
     never_sampled = torch.tensor(config.never_sampled, dtype=torch.int64, device=target.device)
     runner = GpuRunner(
         model=model,
         caches=caches,
-        attention=attention,
+        ops=target.ops,
         sampler=DeviceSampler(
             model_config.vocab_size, config.vocab_limit, config.never_sampled, target.device, chip
         ),
@@ -91,6 +112,13 @@ def load_gpu_runner(
             kv_cache_bytes=limits.token_capacity * needs.cache.token_bytes,
             layers=target.part.ends,
         ),
+        adapters=adapters,
     )
-    warm_up(runner)
+    warm_up(runner, NO_ADAPTER if adapters is None else EMPTY_ADAPTER)
     return runner
+
+
+def _static_adapters(ops: AnyOps) -> StaticAdapters:
+    if not isinstance(ops, StaticAdapters):
+        raise TypeError(f"{type(ops).__name__} has graphs, and no static slots for adapters")
+    return ops

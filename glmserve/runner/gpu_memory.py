@@ -6,6 +6,7 @@ from glmserve.config import RunnerConfig
 from glmserve.errors import DeviceError, OptionError
 from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import count_parameters, weight_bytes
+from glmserve.runner.adapters import room_bytes
 from glmserve.runner.dtypes import dtype_name
 from glmserve.runner.limits import (
     CacheMemory,
@@ -72,9 +73,11 @@ def gpu_memory_needs(
         available: bytes that may be taken, counted before the weights are loaded.
     """
     max_step_tokens = step_tokens(config, model, _STEP_TOKENS)
-    workspace = activation_bytes(config, model, target.dtype.itemsize, max_step_tokens)
+    itemsize = target.dtype.itemsize
+    workspace = activation_bytes(config, model, itemsize, max_step_tokens)
     weights = gpu_weight_bytes(model, target)
     token_bytes = model.num_layers * target.ops.attention.token_bytes(model.head_dim)
+    workspace += room_bytes(config, model, itemsize, token_bytes)
     left = available - weights - workspace
     return MemoryNeeds(
         dtype=dtype_name(target.dtype),

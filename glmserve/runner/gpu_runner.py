@@ -6,12 +6,14 @@ same time. So the host prepares and queues a step while the device still compute
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Generic
 
 import torch
 from torch import Tensor
 
+from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.step import (
     MaskSource,
     PendingOutput,
@@ -22,10 +24,12 @@ from glmserve.contract.step import (
     no_masks,
 )
 from glmserve.models.registry import Model
-from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
+from glmserve.ops.attention.backend import Cache, Plan
+from glmserve.ops.base import Ops
 from glmserve.ops.batch import Batch
-from glmserve.ops.inputs import Inputs, upload
+from glmserve.ops.inputs import upload
 from glmserve.runner.accelerator import Accelerator
+from glmserve.runner.adapters import Adapters, prefixes_of, required, slots_of
 from glmserve.runner.batch import build_batch
 from glmserve.runner.device_sampler import DeviceSampler
 from glmserve.runner.graphs import DecodeGraphs, resolve_on_device
@@ -40,10 +44,11 @@ class GpuRunner(Generic[Cache, Plan]):
 
     Args:
         caches: the KV cache of each layer.
-        attention: plans steps.
+        ops: plans steps.
         graphs: recorded decode steps; None: all steps run kernel by kernel.
         last_tokens: int64 [sequences of the largest step], on the device: the tokens that the last
             step chose. The graphs read them.
+        adapters: None: the runner has none.
     """
 
     def __init__(
@@ -51,18 +56,20 @@ class GpuRunner(Generic[Cache, Plan]):
         *,
         model: Model[Cache, Plan],
         caches: list[Cache],
-        attention: AttentionBackend[Cache, Plan],
+        ops: Ops[Cache, Plan],
         sampler: DeviceSampler,
         logprob_reader: LogprobReader,
         accelerator: Accelerator,
         graphs: DecodeGraphs[Cache, Plan] | None,
         last_tokens: Tensor,
         info: RunnerInfo,
+        adapters: Adapters | None = None,
     ) -> None:
         self.info = info
+        self._adapters = adapters
         self._model: Model[Cache, Plan] | None = model
         self._caches = caches
-        self._attention = attention
+        self._ops = ops
         self._sampler = sampler
         self._logprob_reader = logprob_reader
         self._accelerator = accelerator
@@ -83,7 +90,8 @@ class GpuRunner(Generic[Cache, Plan]):
         if self._model is None:
             raise RuntimeError("the runner is closed")
         model = self._model
-        batch = build_batch(step, self.info.limits.block_size)
+        slots, prefixes = slots_of(self._adapters), prefixes_of(self._adapters)
+        batch = build_batch(step, self.info.limits.block_size, slots, prefixes)
         self._resolve_placeholders(batch)
         sampled = [s for s in step.sequences if s.sampling is not None]
         hidden = self._forward(model, batch, len(sampled))
@@ -117,11 +125,20 @@ class GpuRunner(Generic[Cache, Plan]):
     def inspect(self, step: StepInput, observe: Observer) -> None:
         """See InspectableRunner. Operations run one by one, without graphs."""
         block_size = self.info.limits.block_size
-        inspect_model(self._model, self._caches, self._attention, step, block_size, observe)
+        inspect_model(self._model, self._caches, self._ops, step, block_size, observe)
+
+    def read_adapter(self, source: AdapterSource) -> Callable[[], None]:
+        """See AdapterRunner."""
+        return required(self._adapters).read(source)
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        """See AdapterRunner."""
+        required(self._adapters).remove(adapter_id)
 
     def close(self) -> None:
-        """Free weights, cache and graphs."""
+        """Free weights, adapters, cache and graphs."""
         self._model = None
+        self._adapters = None
         self._graphs = None
         self._caches = []
 
@@ -138,13 +155,11 @@ class GpuRunner(Generic[Cache, Plan]):
         prompts; None: a later stage has them."""
         if self._graphs is not None and num_sampled and self._graphs.fits(batch, num_sampled):
             return self._graphs.run(batch), self._last_tokens[:0]
-        inputs = upload(batch, self._attention, self._caches[0])
-        input_ids = inputs.input_ids
+        inputs = upload(batch, self._ops, self._caches[0])
         if batch.placeholders:
-            input_ids = resolve_on_device(input_ids, self._last_tokens)
-        hidden = model.forward(
-            Inputs(input_ids, inputs.positions, inputs.output_rows, inputs.attention), self._caches
-        )
+            input_ids = resolve_on_device(inputs.input_ids, self._last_tokens)
+            inputs = replace(inputs, input_ids=input_ids)
+        hidden = model.forward(inputs, self._caches)
         if hidden is None:
             return None
         return model.logits(hidden[:num_sampled]), hidden[num_sampled:]

@@ -1,6 +1,7 @@
 """Decode steps as graphs, which are recorded once for a few batch sizes and replayed for each step.
 
-A replay costs the host one transfer and one launch instead of some three hundred launches.
+A replay costs the host one transfer and one launch instead of some three hundred launches. Steps
+with adapters have graphs of their own, so that the others do not pay for them.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from glmserve.config import LoadProgress, ReportProgress
 from glmserve.models.registry import Model
+from glmserve.ops.adapters.slots import RowPlan
 from glmserve.ops.attention.backend import Cache, Plan
-from glmserve.ops.batch import Batch
-from glmserve.ops.inputs import Inputs
+from glmserve.ops.batch import Batch, Int64Array
+from glmserve.ops.inputs import Inputs, StepAdapters
 from glmserve.ops.packed_arrays import ArraySpec, StaticArrays
 from glmserve.runner.accelerator import Accelerator, Graph
 
@@ -71,6 +73,31 @@ class StaticAttention(Protocol[StaticPlan]):
         ...
 
 
+@runtime_checkable
+class StaticAdapters(Protocol):
+    """Ops whose slots of adapters, and the plans of their rows, have fixed addresses."""
+
+    def static_adapter_specs(self, rows: int) -> dict[str, ArraySpec]:
+        """Shapes of the arrays of a plan for up to `rows` rows."""
+        ...
+
+    def fill_static_adapters(self, slots: Int64Array, host: Mapping[str, NDArray[Any]]) -> None:
+        """Write the plan of rows with these slots.
+
+        Args:
+            host: arrays of `static_adapter_specs`, on the host.
+        """
+        ...
+
+    def static_adapter_plan(self, arrays: Mapping[str, Tensor]) -> RowPlan:
+        """The plan that reads what `fill_static_adapters` wrote, after the upload.
+
+        Args:
+            arrays: arrays of `static_adapter_specs`, on the device.
+        """
+        ...
+
+
 def graph_sizes(max_batch_size: int) -> list[int]:
     """Batch sizes to record: 1, 2, 4, then multiples of 8, beyond 64 of 32.
 
@@ -89,11 +116,16 @@ class _RecordedStep(NamedTuple, Generic[Plan]):
     graph: Graph
 
 
+_ROWS = ("tokens", "outputs")
+"""The two orders in which a step's rows have adapters: see StepAdapters."""
+
+
 class DecodeGraphs(Generic[Cache, Plan]):
-    """One graph per batch size, from the step's tokens to the logits.
+    """One graph per batch size, from the step's tokens to the logits; with adapters, two.
 
     Args:
         attention: plans static steps.
+        adapters: plans the adapters of static steps; None: the model has none.
         max_context: tokens of the longest request.
         last_tokens: int64, the tokens that the step before chose; see `resolve_on_device`.
     """
@@ -103,6 +135,7 @@ class DecodeGraphs(Generic[Cache, Plan]):
         model: Model[Cache, Plan],
         caches: Sequence[Cache],
         attention: StaticAttention[Plan],
+        adapters: StaticAdapters | None,
         accelerator: Accelerator,
         max_context: int,
         last_tokens: Tensor,
@@ -110,24 +143,34 @@ class DecodeGraphs(Generic[Cache, Plan]):
         self._model = model
         self._caches = caches
         self._attention = attention
+        self._adapters = adapters
         self._accelerator = accelerator
         self._max_context = max_context
         self._last_tokens = last_tokens
-        self._steps: dict[int, _RecordedStep[Plan]] = {}
+        self._steps: dict[tuple[int, bool], _RecordedStep[Plan]] = {}
         self._sizes: list[int] = []
 
     def record(self, sizes: Sequence[int], progress: ReportProgress) -> None:
         """Record a graph for each size, the largest first so that the others fit in its memory."""
-        for done, size in enumerate(sorted(sizes, reverse=True)):
-            progress(LoadProgress("graphs", done, len(sizes)))
-            arrays = StaticArrays(self._specs(size), self._accelerator.device)
-            self._attention.fill_static(_NO_TOKENS, arrays.host)
-            arrays.upload()
-            plan = self._attention.static_plan(arrays.device, arrays.device["positions"])
-            graph = self._accelerator.capture(self._work(arrays.device, plan))
-            self._steps[size] = _RecordedStep(arrays, plan, graph)
+        kinds = [False] if self._adapters is None else [False, True]
+        steps = [(size, adapted) for size in sorted(sizes, reverse=True) for adapted in kinds]
+        for done, (size, adapted) in enumerate(steps):
+            progress(LoadProgress("graphs", done, len(steps)))
+            self._steps[size, adapted] = self._record(size, adapted=adapted)
         self._sizes = sorted(sizes)
-        progress(LoadProgress("graphs", len(sizes), len(sizes)))
+        progress(LoadProgress("graphs", len(steps), len(steps)))
+
+    def _record(self, size: int, *, adapted: bool) -> _RecordedStep[Plan]:
+        specs = self._specs(size) | (self._adapter_specs(size) if adapted else {})
+        arrays = StaticArrays(specs, self._accelerator.device)
+        self._attention.fill_static(_NO_TOKENS, arrays.host)
+        if adapted:
+            self._fill_adapters(_NO_TOKENS, _NONE, arrays.host)
+        arrays.upload()
+        plan = self._attention.static_plan(arrays.device, arrays.device["positions"])
+        adapters = self._adapter_plans(arrays.device) if adapted else None
+        graph = self._accelerator.capture(self._work(arrays.device, plan, adapters))
+        return _RecordedStep(arrays, plan, graph)
 
     def fits(self, batch: Batch, num_sampled: int) -> bool:
         """Whether all rows are decodes that are sampled, and there is a graph of that size or
@@ -148,12 +191,15 @@ class DecodeGraphs(Generic[Cache, Plan]):
         Returns:
             Logits float32 [O, V], valid until the next step of this size.
         """
-        rows = len(batch.input_ids)
-        arrays, _, graph = self._steps[self._sizes[bisect_left(self._sizes, rows)]]
+        rows, slots = len(batch.input_ids), batch.adapter_slots
+        size = self._sizes[bisect_left(self._sizes, rows)]
+        arrays, _, graph = self._steps[size, slots is not None]
         for name in ("input_ids", "positions", "output_rows"):
             arrays.host[name][:rows] = getattr(batch, name)
             arrays.host[name][rows:] = 0
         self._attention.fill_static(batch, arrays.host)
+        if slots is not None:
+            self._fill_adapters(batch, slots, arrays.host)
         arrays.upload()
         graph.replay()
         return graph.output[:rows]
@@ -162,19 +208,51 @@ class DecodeGraphs(Generic[Cache, Plan]):
         own = dict.fromkeys(("input_ids", "positions", "output_rows"), ArraySpec((size,), "int64"))
         return {**own, **self._attention.static_specs(size, self._max_context)}
 
-    def _work(self, arrays: Mapping[str, Tensor], plan: Plan) -> Callable[[], Tensor]:
+    def _adapter_specs(self, size: int) -> dict[str, ArraySpec]:
+        assert self._adapters is not None
+        specs = self._adapters.static_adapter_specs(size)
+        return {f"{rows}.{name}": spec for rows in _ROWS for name, spec in specs.items()}
+
+    def _fill_adapters(
+        self, batch: Batch, slots: Int64Array, host: Mapping[str, NDArray[Any]]
+    ) -> None:
+        assert self._adapters is not None
+        for rows, of_rows in zip(_ROWS, (slots, slots[batch.output_rows]), strict=True):
+            self._adapters.fill_static_adapters(of_rows, _of(rows, host))
+
+    def _adapter_plans(self, arrays: Mapping[str, Tensor]) -> StepAdapters:
+        assert self._adapters is not None
+        return StepAdapters(
+            *(self._adapters.static_adapter_plan(_of(rows, arrays)) for rows in _ROWS)
+        )
+
+    def _work(
+        self, arrays: Mapping[str, Tensor], plan: Plan, adapters: StepAdapters | None
+    ) -> Callable[[], Tensor]:
         def work() -> Tensor:
             inputs = Inputs(
                 input_ids=resolve_on_device(arrays["input_ids"], self._last_tokens),
                 positions=arrays["positions"],
                 output_rows=arrays["output_rows"],
                 attention=plan,
+                adapters=adapters,
             )
             hidden = self._model.forward(inputs, self._caches)
             assert hidden is not None, "graphs hold a whole model"
             return self._model.logits(hidden)
 
         return work
+
+
+Array = TypeVar("Array")
+
+
+def _of(rows: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays of one of _ROWS, by their names in its plan."""
+    start = f"{rows}."
+    return {
+        name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)
+    }
 
 
 def resolve_on_device(input_ids: Tensor, last_tokens: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from glmserve.contract.step import Runner, StepInput
 from glmserve.models.glm import Glm
-from glmserve.ops.attention.backend import AttentionBackend
 from glmserve.ops.base import AnyOps, PackedWeight
 from glmserve.ops.inputs import upload
 from glmserve.runner.batch import build_batch
@@ -42,7 +41,7 @@ class InspectableRunner(Runner, Protocol):
 def inspect_model(
     model: Any,
     caches: Sequence[Any],
-    attention: AttentionBackend[Any, Any],
+    step_ops: AnyOps,
     step: StepInput,
     block_size: int,
     observe: Observer,
@@ -51,6 +50,7 @@ def inspect_model(
 
     Args:
         caches: the KV cache of each layer.
+        step_ops: plans the step.
 
     Raises:
         TypeError: the model is not of `models/glm.py`.
@@ -62,7 +62,7 @@ def inspect_model(
     ops = model.ops
     model.ops = _ObservedOps(ops, model, observe)  # type: ignore[assignment]  # all that it calls
     try:
-        hidden = model.forward(upload(batch, attention, caches[0]), caches)
+        hidden = model.forward(upload(batch, step_ops, caches[0]), caches)
         assert hidden is not None, "a model in one process"
         observe("logits", _report(model.logits(hidden)))
     finally:

@@ -6,14 +6,17 @@ step and delay the first token of a new request by up to one step.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
 
+import msgspec
 import torch
 from torch import Tensor
 
 from glmserve.config import Quantization, ReportProgress, RunnerConfig
+from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.step import (
     MaskSource,
     RunnerInfo,
@@ -24,6 +27,7 @@ from glmserve.contract.step import (
 )
 from glmserve.model_config import ModelConfig
 from glmserve.model_config.sharding import WHOLE_MODEL, Part, local_config
+from glmserve.models.adapter_check import check_adapters
 from glmserve.models.dummy import dummy_weights
 from glmserve.models.packing import pack_parameters
 from glmserve.models.parameters import Parameters, count_parameters, weight_bytes
@@ -36,6 +40,14 @@ from glmserve.ops.attention.slot_cache import SlotBackend
 from glmserve.ops.base import AnyOps, Ops
 from glmserve.ops.collectives import ALONE, Collectives
 from glmserve.ops.inputs import upload
+from glmserve.runner.adapters import (
+    Adapters,
+    make_adapters,
+    prefixes_of,
+    required,
+    room_of,
+    slots_of,
+)
 from glmserve.runner.answers import StepAnswers
 from glmserve.runner.batch import build_batch
 from glmserve.runner.dtypes import dtype_name
@@ -67,6 +79,7 @@ class TorchRunner(Generic[Cache, Plan]):
         caches: the KV cache of each layer.
         vocab_limit: ids from here on are never chosen; None: no limit.
         never_sampled: int64 [n], further ids that are never chosen.
+        adapters: None: the runner has none.
     """
 
     def __init__(
@@ -77,8 +90,10 @@ class TorchRunner(Generic[Cache, Plan]):
         vocab_limit: int | None,
         never_sampled: Tensor,
         info: RunnerInfo,
+        adapters: Adapters | None = None,
     ) -> None:
         self.info = info
+        self._adapters = adapters
         self._model: Model[Cache, Plan] | None = model
         self._caches = caches
         self._ops = ops
@@ -93,9 +108,10 @@ class TorchRunner(Generic[Cache, Plan]):
         """
         if self._model is None:
             raise RuntimeError("the runner is closed")
-        model, attention = self._model, self._ops.attention
-        batch = build_batch(step, self.info.limits.block_size)
-        hidden = model.forward(upload(batch, attention, self._caches[0]), self._caches)  # [O, H]
+        model, block_size = self._model, self.info.limits.block_size
+        slots, prefixes = slots_of(self._adapters), prefixes_of(self._adapters)
+        batch = build_batch(step, block_size, slots, prefixes)
+        hidden = model.forward(upload(batch, self._ops, self._caches[0]), self._caches)  # [O, H]
         if hidden is None:
             return StepOutput(step.step_id, [])  # a later stage answers
         num_sampled = sum(len(sequence.sampling_inputs) for sequence in step.sequences)
@@ -106,11 +122,20 @@ class TorchRunner(Generic[Cache, Plan]):
     def inspect(self, step: StepInput, observe: Observer) -> None:
         """See InspectableRunner."""
         block_size = self.info.limits.block_size
-        inspect_model(self._model, self._caches, self._ops.attention, step, block_size, observe)
+        inspect_model(self._model, self._caches, self._ops, step, block_size, observe)
+
+    def read_adapter(self, source: AdapterSource) -> Callable[[], None]:
+        """See AdapterRunner."""
+        return required(self._adapters).read(source)
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        """See AdapterRunner."""
+        required(self._adapters).remove(adapter_id)
 
     def close(self) -> None:
         """Free weights and cache."""
         self._model = None
+        self._adapters = None
         self._caches = []
 
 
@@ -127,13 +152,17 @@ def load_torch_runner(
         model_config: of the whole model, also for a rank of a group.
 
     Raises:
-        CheckpointError: the weights cannot be read or do not fit config.json.
+        CheckpointError: the weights cannot be read or do not fit config.json, or an adapter of the
+            command line does not fit.
         OptionError: the model cannot be cut into so many parts.
     """
-    own, ops = local_config(model_config, target.part), target.ops
+    check_adapters(config.adapters, model_config)
+    own, ops, room = local_config(model_config, target.part), target.ops, room_of(config)
+    limits = msgspec.structs.replace(limits, max_adapters=config.max_adapters)
     with torch.inference_mode():
         parameters = make_parameters(config, model_config, target, progress)
-        model = build_model(own, parameters, ops, limits.max_context, target.collectives)
+        longest = limits.max_context + config.max_prefix_length  # the greatest position
+        model = build_model(own, parameters, ops, longest, target.collectives, room)
         caches = allocate_caches(model_config, target, limits.num_blocks)
     token_bytes = own.num_layers * ops.attention.token_bytes(own.head_dim)
     info = RunnerInfo(
@@ -146,7 +175,10 @@ def load_torch_runner(
         layers=target.part.ends,
     )
     never_sampled = torch.tensor(config.never_sampled, dtype=torch.int64, device=target.device)
-    return TorchRunner(model, caches, target.ops, config.vocab_limit, never_sampled, info)
+    adapters = make_adapters(
+        config, model, model_config, target.part, target.dtype, ops.attention, caches
+    )
+    return TorchRunner(model, caches, ops, config.vocab_limit, never_sampled, info, adapters)
 
 
 def allocate_caches(model_config: ModelConfig, target: TorchTarget, num_blocks: int) -> list[Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
+from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.prompt_layout import PromptLayout
 from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import (
@@ -42,11 +44,14 @@ _VARIETY = SamplingInput(
 """Every parameter has an effect."""
 
 
-def warm_up(runner: Runner) -> None:
+def warm_up(runner: Runner, empty_adapter: int = NO_ADAPTER) -> None:
     """Execute a step of every kind: prompts of all sizes, alone and beside decodes, and all of
     sampling.
 
     No request owns the blocks that they write to the KV cache.
+
+    Args:
+        empty_adapter: id of an adapter that changes nothing.
     """
     limits = runner.info.limits
     longest = min(limits.max_step_tokens, limits.max_context - 1, limits.token_capacity)
@@ -55,7 +60,9 @@ def warm_up(runner: Runner) -> None:
     if limits.max_sequences > 1 and longest > 2:
         decode = _sequence(0, limits, 0, 1, _VARIETY)
         prompt = _sequence(1, limits, 1, longest - 2, SamplingInput(), ScoreInput([0], 1))
-        _run(runner, [decode, prompt])
+        for adapter in {NO_ADAPTER, empty_adapter}:
+            adapted = msgspec.structs.replace(prompt, adapter_id=adapter)
+            _run(runner, [decode, adapted])
 
 
 def _run(runner: Runner, sequences: list[ScheduledSequence]) -> None:

@@ -82,6 +82,7 @@ class Plan:
                 score,
                 pools,
                 request.layout,
+                adapter_id=request.adapter_id,
             )
         )
         return sampling is not None

@@ -11,6 +11,7 @@ from glmserve.scheduler.admission import WaitingQueue
 from glmserve.scheduler.fairness import FairShares
 from glmserve.scheduler.plan import Plan
 from glmserve.scheduler.running import RunningRequests
+from glmserve.scheduler.step_pace import StepPace
 
 _GROWTH_RESERVE = 0.05
 """Share of all blocks that admission keeps free for running requests, at least one block for each.
@@ -37,6 +38,7 @@ class Planner:
         limits: RunnerLimits,
         blocks: BlockManager,
         shares: FairShares,
+        pace: StepPace,
         *,
         max_running: int,
         budget: int,
@@ -51,6 +53,7 @@ class Planner:
         self._limits = limits
         self._blocks = blocks
         self._shares = shares
+        self._pace = pace
         self._max_running = max_running
         self._budget = budget
         # A request never leaves a block that holds a whole context.
@@ -77,12 +80,19 @@ class Planner:
         plan = Plan(self._budget)
         if self._limits.mixes_prefill_and_decode:
             self._plan_tokens(plan, self._select_decodes(turn, decodes, chunks))
+            self._limit_time(plan)
         max_starts = 0 if preempted else self._max_running - len(decodes) - len(chunks)
         self._plan_prompts(plan, chunks, max_starts)
         if not plan.sequences and not self._limits.mixes_prefill_and_decode:
             started = [request for request in self.running.split()[0] if request not in decodes]
             self._plan_tokens(plan, [*turn, *started])
         return plan
+
+    def _limit_time(self, plan: Plan) -> None:
+        """Leave no more of the budget to prompts than the decodes should wait for."""
+        room = self._pace.room
+        if plan.sequences and self._limits.chunked_prefill and room is not None:
+            plan.budget = min(plan.budget, room)
 
     def _turn(self, decodes: list[Request]) -> list[Request]:
         """The decoding requests whose turn it is.

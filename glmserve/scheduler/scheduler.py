@@ -19,6 +19,8 @@ known token, so with drafts no step is planned ahead.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from glmserve.cache import BlockManager
@@ -34,6 +36,7 @@ from glmserve.scheduler.plan import Plan, Scheduled
 from glmserve.scheduler.planner import Planner
 from glmserve.scheduler.shared_prefill import SharedPrefillQueue
 from glmserve.scheduler.speculation import Speculation
+from glmserve.scheduler.step_pace import StepPace
 
 
 class SchedulerStats(NamedTuple):
@@ -81,16 +84,19 @@ class Scheduler:
             hash_key=hash_key,
         )
         self._shares = FairShares(config.tenant_weights)
+        self._pace = StepPace(config.max_step_time)
         self._planner = Planner(
             limits,
             self._blocks,
             self._shares,
+            self._pace,
             max_running=self._max_running,
             budget=self._budget,
         )
         self._waiting = self._planner.waiting
         self._running = self._planner.running
         self._shared_prefill = SharedPrefillQueue()  # followers, not queued before their prompt is
+        self._unready: set[int] = set()  # ids of requests whose adapter is not loaded
         self._speculation = Speculation(config.speculative_tokens, limits.max_drafts)
         self._crash_tracker = CrashTracker()
         self._output_processor = OutputProcessor(
@@ -112,7 +118,7 @@ class Scheduler:
         """Current gauges and counters."""
         return SchedulerStats(
             running=len(self._running),
-            waiting=len(self._waiting) + len(self._shared_prefill),
+            waiting=len(self._waiting) + len(self._shared_prefill) + len(self._unready),
             used_blocks=self._blocks.pool.num_used,
             preemptions=self._planner.num_preemptions,
             prefix_queries=self._planner.num_prefix_queries,
@@ -142,8 +148,11 @@ class Scheduler:
             if item.samples and item.request.constraint is not None
         ]
 
-    def add(self, *requests: Request) -> None:
+    def add(self, *requests: Request, is_ready: bool = True) -> None:
         """Queue requests of one tenant with the same prompt. The first computes it for all.
+
+        Args:
+            is_ready: False: `release` follows when their adapter is loaded. They count as waiting.
 
         Raises:
             InvalidRequestError: the prompt is empty or its marks are misplaced, or there are more
@@ -158,7 +167,22 @@ class Scheduler:
             self._check_queue(requests[0].tenant, len(requests))
         for request in requests:
             self._shares.enter(request)
-        self._queue_group(list(requests))
+        if is_ready:
+            self._queue_group(list(requests))
+            return
+        for request in requests:
+            request.status = RequestStatus.HELD
+            self._unready.add(request.id)
+
+    def release(self, requests: Sequence[Request]) -> None:
+        """The adapter of these requests is loaded. Those that wait for it are queued, as one group
+        if they have the same prompt."""
+        ready = [request for request in requests if request.id in self._unready]
+        for request in ready:
+            self._unready.remove(request.id)
+            request.status = RequestStatus.WAITING
+        for _, group in groupby(ready, key=lambda request: id(request.prompt_ids)):
+            self._queue_group(list(group))
 
     def abort(self, request: Request, status: RequestStatus) -> None:
         """End a request with the given finished status, unless it has already ended."""
@@ -169,7 +193,10 @@ class Scheduler:
             self._blocks.free(request)
         elif request.status is not RequestStatus.HELD:
             self._waiting.discard(request)
-        self._shared_prefill.uncount(request)
+        if request.id in self._unready:
+            self._unready.remove(request.id)
+        else:
+            self._shared_prefill.uncount(request)
         request.status = status
         self._shares.leave(request)
         self._speculation.forget(request)
@@ -220,9 +247,18 @@ class Scheduler:
         begun, self._waiting.taken = self._waiting.taken, []
         return begun
 
-    def update(self, output: StepOutput) -> list[TokenUpdate]:
-        """Apply the output of the oldest step in flight. Requests that have ended are skipped."""
-        return self._output_processor.apply(self._in_flight.popleft(), output)
+    def update(self, output: StepOutput, seconds: float | None = None) -> list[TokenUpdate]:
+        """Apply the output of the oldest step in flight. Requests that have ended are skipped.
+
+        Args:
+            seconds: that the step took, after the one before it; None: not known.
+        """
+        items = self._in_flight.popleft()
+        if seconds is not None:
+            decodes = sum(item.num_tokens == 1 for item in items)
+            tokens = sum(item.num_tokens + len(item.drafts) for item in items)
+            self._pace.record(decodes, tokens - decodes, seconds)
+        return self._output_processor.apply(items, output)
 
     def _check_queue(self, tenant: str, num_requests: int) -> None:
         """Check a tenant's waiting queue. Each tenant has a queue of its own size.

@@ -1,7 +1,8 @@
 """The events of a recording, and its file format.
 
-A file is MAGIC, then frames as in `contract/wire.py`: a Beginning, then all events in order. Steps
-and outputs are the messages between server and worker. A file may end in the middle of a frame.
+A file is MAGIC, then frames as in `contract/wire.py`: a Beginning, then all events in order. Steps,
+outputs and adapters are the messages between server and worker; an adapter is recorded when it is
+loaded. A file may end in the middle of a frame.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import msgspec
 
 from glmserve.config import RunnerConfig
+from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.step import RunnerInfo, StepInput, StepOutput, TokenMasks
+from glmserve.contract.wire import LoadAdapter, RemoveAdapter
 from glmserve.request import Request, SamplingParams, TokenConstraint
 
 MAGIC = b"glmserve recording 2\n"
@@ -40,6 +43,7 @@ class Arrival(msgspec.Struct, frozen=True, array_like=True, tag="arrival"):
     is_constrained: bool
     is_resumed: bool
     """Whether it continues output of an earlier server."""
+    adapter_id: int = NO_ADAPTER
 
     @classmethod
     def of(cls, request: Request, time: float) -> Arrival:
@@ -55,12 +59,19 @@ class Arrival(msgspec.Struct, frozen=True, array_like=True, tag="arrival"):
             list(request.prediction),
             request.constraint is not None,
             request.num_tokens > request.num_prompt_tokens,
+            request.adapter_id,
         )
 
     def request(self, num_output_tokens: int, constraint: TokenConstraint | None) -> Request:
         """The same request again, limited to `num_output_tokens`."""
         params = msgspec.structs.replace(self.params, max_tokens=num_output_tokens)
-        return Request(self.id, self.prompt_ids, params, constraint=constraint)
+        return Request(
+            self.id,
+            self.prompt_ids,
+            params,
+            constraint=constraint,
+            adapter_id=self.adapter_id,
+        )
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):
@@ -74,12 +85,12 @@ class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):
 
 
 class Loss(msgspec.Struct, frozen=True, array_like=True, tag="loss"):
-    """The runner was lost. The steps in flight have no output."""
+    """The runner was lost, with its adapters. The steps in flight have no output."""
 
     time: float
 
 
-Event = Arrival | End | Loss | StepInput | TokenMasks | StepOutput
+Event = Arrival | End | Loss | StepInput | TokenMasks | StepOutput | LoadAdapter | RemoveAdapter
 
 decode_beginning = msgspec.msgpack.Decoder(Beginning).decode
 decode_event = msgspec.msgpack.Decoder(Event).decode

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from glmserve.config import SchedulerConfig
+from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.step import (
     INVALID_TOKEN_ID,
     PLACEHOLDER_TOKEN_ID,
@@ -20,10 +21,12 @@ from glmserve.contract.step import (
     StepOutput,
     TokenMasks,
 )
+from glmserve.contract.wire import LoadAdapter, RemoveAdapter
 from glmserve.errors import StartupError
 from glmserve.executor import Executor
 from glmserve.request import Request
 from glmserve.scheduler import Scheduler
+from glmserve.trace.adapters import ReplayedAdapters
 from glmserve.trace.events import Arrival, End, Event, Loss
 
 
@@ -71,6 +74,7 @@ async def replay_steps(executor: Executor, events: Iterable[Event]) -> Compariso
 
     Raises:
         EngineDeadError: the runner died.
+        AdapterError: an adapter is gone, or has another content now.
     """
     comparison = Comparison()
     async for step, recorded, replayed in _replay(executor, events):
@@ -90,8 +94,13 @@ async def replay_alone(
     Raises:
         EngineDeadError: the runner died.
         StartupError: this runner cannot compute such a request.
+        AdapterError: an adapter is gone, or has another content now.
     """
+    adapters = ReplayedAdapters(executor)
     for answer in _finished_answers(events):
+        if answer.adapter is not None:
+            adapters.remove_all()
+            await adapters.load(answer.adapter)
         request = answer.arrival.request(
             answer.num_tokens,
             _RecordedConstraint(answer.masks) if answer.arrival.is_constrained else None,
@@ -104,6 +113,7 @@ async def _replay(
     executor: Executor, events: Iterable[Event]
 ) -> AsyncIterator[tuple[StepInput, StepOutput, StepOutput]]:
     """Yield each step, its recorded output, and its output of this replay."""
+    adapters = ReplayedAdapters(executor)
     steps: dict[int, StepInput] = {}  # by id: in flight
     masks: dict[int, TokenMasks] = {}
     last_tokens: dict[int, int] = {}  # by request id: its newest token
@@ -113,8 +123,13 @@ async def _replay(
                 steps[event.step_id] = event
             case TokenMasks():
                 masks[event.step_id] = event
+            case LoadAdapter(source):
+                await adapters.load(source)
+            case RemoveAdapter(adapter_id):
+                adapters.remove(adapter_id)
             case Loss():
                 steps.clear()
+                adapters.remove_all()
             case StepOutput():
                 step = _resolve_placeholders(steps.pop(event.step_id), last_tokens)
                 replayed = executor.submit(step)
@@ -194,6 +209,7 @@ class _Answer:
     """A recorded request and its output."""
 
     arrival: Arrival
+    adapter: AdapterSource | None = None
     tokens: dict[int, int] = field(default_factory=dict)
     """Token by position; there may be more than the request kept."""
     masks: dict[int, bytes] = field(default_factory=dict)
@@ -209,8 +225,11 @@ def _finished_answers(events: Iterable[Event]) -> list[_Answer]:
     """Requests that were recorded from beginning to end and have output, in order of arrival."""
     answers: dict[int, _Answer] = {}
     steps: dict[int, StepInput] = {}
+    sources: dict[int, AdapterSource] = {}
     for event in events:
         match event:
+            case LoadAdapter(source):
+                sources[source.id] = source
             case Arrival():
                 answers[event.id] = _Answer(event)
             case End():
@@ -225,6 +244,8 @@ def _finished_answers(events: Iterable[Event]) -> list[_Answer]:
                 for sampled in _sampled_tokens(steps.pop(event.step_id), event):
                     if answer := answers.get(sampled.sequence.request_id):
                         answer.tokens[sampled.position] = event.token_ids[sampled.output_index]
+    for answer in answers.values():
+        answer.adapter = sources.get(answer.arrival.adapter_id)
     return [a for a in answers.values() if a.num_tokens and not a.arrival.is_resumed]
 
 

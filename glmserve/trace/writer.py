@@ -15,8 +15,9 @@ import msgspec
 
 from glmserve import __version__
 from glmserve.config import ReportProgress, RunnerConfig
+from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.step import RunnerInfo, StepInput, StepOutput, TokenMasks
-from glmserve.contract.wire import encode_frame
+from glmserve.contract.wire import LoadAdapter, RemoveAdapter, encode_frame
 from glmserve.errors import OptionError
 from glmserve.executor import Executor
 from glmserve.process.paths import escaped
@@ -40,7 +41,10 @@ class TraceWriter:
     def __init__(self, path: Path, config: RunnerConfig) -> None:
         self._path = path
         # The format is msgpack, which takes UTF-8 alone. `replay` accepts another path.
-        self._config = msgspec.structs.replace(config, checkpoint=escaped(config.checkpoint))
+        # Adapters are recorded when they are loaded.
+        self._config = msgspec.structs.replace(
+            config, checkpoint=escaped(config.checkpoint), adapters=()
+        )
         self._start = 0.0
         self._frames: SimpleQueue[bytes | None] = SimpleQueue()
         try:
@@ -103,7 +107,7 @@ class TraceWriter:
 
 
 class TracingExecutor:
-    """Wraps an executor and records its steps."""
+    """Wraps an executor and records its steps and adapters."""
 
     def __init__(self, executor: Executor, writer: TraceWriter) -> None:
         self._executor = executor
@@ -121,6 +125,14 @@ class TracingExecutor:
     def send_masks(self, masks: TokenMasks) -> None:
         self._writer.add(masks)
         self._executor.send_masks(masks)
+
+    async def load_adapter(self, source: AdapterSource) -> None:
+        await self._executor.load_adapter(source)
+        self._writer.add(LoadAdapter(source))
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        self._writer.add(RemoveAdapter(adapter_id))
+        self._executor.remove_adapter(adapter_id)
 
     @property
     def is_lost(self) -> bool:

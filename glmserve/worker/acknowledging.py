@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
+from glmserve.contract.adapter import AdapterRunner, AdapterSource
 from glmserve.contract.step import (
     MaskSource,
     PendingOutput,
@@ -32,6 +36,14 @@ class Acknowledging:
             return done
 
         return wait_and_acknowledge
+
+    def read_adapter(self, source: AdapterSource) -> Callable[[], None]:
+        """See AdapterRunner."""
+        return cast(AdapterRunner, self._runner).read_adapter(source)
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        """See AdapterRunner."""
+        cast(AdapterRunner, self._runner).remove_adapter(adapter_id)
 
     def close(self) -> None:
         """See Runner."""

@@ -27,7 +27,7 @@ from glmserve.contract.wire import (
     receive_frame,
 )
 from glmserve.devices.affinity import run_on
-from glmserve.devices.base import refuse_ranks
+from glmserve.devices.base import refuse_adapters, refuse_ranks
 from glmserve.devices.host import return_free_memory
 from glmserve.devices.registry import device_for
 from glmserve.errors import OptionError, RankLostError, StartupError
@@ -127,6 +127,7 @@ def _build_runner(connection: socket.socket, config: RunnerConfig) -> Runner:
         if config.cpus is not None and device.name != "cpu":
             raise OptionError(f"--cpus and --numa-node are for the cpu device, not {device.name}")
         refuse_ranks(device, config)
+        refuse_adapters(device, config)
         runner = device.create_runner(config, report)
     except StartupError as error:
         _fail(connection, error.message, error.exit_code)

@@ -33,7 +33,7 @@ INSTRUCTION_SETS = {
     "avx512_vnni": _AVX512,
     "avx512_bf16": (*_AVX512, "-mavx512bf16"),
 }
-_FOR_EVERY_SET = ("attention.cpp", "elementwise.cpp", "linear.cpp", "sampling.cpp")
+_FOR_EVERY_SET = ("attention.cpp", "elementwise.cpp", "linear.cpp", "lora.cpp", "sampling.cpp")
 """Sources that hold kernels; the others run on any CPU."""
 
 # No contraction: every compiler fuses a product and a sum only where the source says so.

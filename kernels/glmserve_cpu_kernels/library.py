@@ -60,6 +60,30 @@ class CAttentionStep(ctypes.Structure):
     )
 
 
+class CLoraAdapter(ctypes.Structure):
+    """`struct LoraAdapter` of src/lora.h."""
+
+    _fields_ = (
+        ("a", c_void_p),
+        ("b", c_void_p),
+        ("bias", c_void_p),
+        ("rank", c_int32),
+        ("unused", c_int32),
+    )
+
+
+class CLoraRows(ctypes.Structure):
+    """`struct LoraRows` of src/lora.h."""
+
+    _fields_ = (
+        ("order", c_void_p),
+        ("slots", c_void_p),
+        ("starts", c_void_p),
+        ("groups", c_int32),
+        ("unused", c_int32),
+    )
+
+
 class Library:
     """The loaded kernels. One per process: all callers share the threads and the instruction
     set."""
@@ -135,4 +159,5 @@ def _declare(library: ctypes.CDLL) -> None:
     library.glm_rope.argtypes = [c_int32, pointer, pointer, *[c_int] * 5]
     library.glm_write.argtypes = [pointer, pointer, pointer, c_int]
     library.glm_attend.argtypes = [pointer, pointer, pointer, c_int, pointer]
+    library.glm_add_lora.argtypes = [pointer, pointer, c_int32, pointer, c_int, c_int, pointer]
     library.glm_draw.argtypes = [pointer, c_int, c_int, pointer, pointer]

@@ -14,6 +14,7 @@ NAMES = (
     "quantized_matmul",
     "dequantize_weight",
     "batch_invariant_matmul",
+    "add_lora",
     "paged_decode",
     "paged_prefill",
     "batch_invariant_attention",

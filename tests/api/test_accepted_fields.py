@@ -12,6 +12,7 @@ from glmserve.api.anthropic.protocol import MessagesRequest
 from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest, StrictModel
 from glmserve.api.protocol.accepted.fields import AcceptedField, hint, neutral, table
+from glmserve.api.protocol.adapters import LoadLoraAdapterRequest
 from glmserve.api.protocol.base import accepted_fields
 from glmserve.api.protocol.embeddings import EmbeddingRequest
 from glmserve.api.protocol.parsing import parse_data
@@ -26,6 +27,7 @@ LEAST: dict[type[StrictModel], dict[str, Any]] = {
     ResponsesRequest: {"model": "fake", "input": "hi"},
     MessagesRequest: {"model": "fake", "messages": MESSAGES, "max_tokens": 4},
     EmbeddingRequest: {"model": "fake", "input": "hi"},
+    LoadLoraAdapterRequest: {"lora_name": "sql", "lora_path": "/adapters/sql"},
 }
 ROWS = [(model, field) for model in LEAST for field in accepted_fields(model).values()]
 OF_TYPE = {bool: True, int: 3, float: 0.5, str: "x", list: [1], dict: {"a": {"b": 1}}}

@@ -75,7 +75,6 @@ class TestRequestsThatReach:
             "/start_profile",
             "/collective_rpc",
             "/pause",
-            "/v1/load_lora_adapter",
             "/slots",
             "/props",
             "/v2/repository/index",

@@ -427,7 +427,7 @@ class TestErrors:
 
     async def test_a_bug(self, client: httpx.AsyncClient, monkeypatch: Any, caplog: Any) -> None:
         context = client._transport.app.state.context  # type: ignore[attr-defined]
-        monkeypatch.setattr(context, "check_model", None)
+        monkeypatch.setattr(context, "find_model", None)
         answer = await client.post(MESSAGES, json=body())
         assert answer.status_code == 500
         assert error_of(answer) == ("api_error", "internal error")

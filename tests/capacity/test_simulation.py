@@ -41,7 +41,7 @@ def load(time: float, prompt: int, output: int) -> Load:
 def run(
     *loads: Load, limits: RunnerLimits = LIMITS, batch: int = 64, costs: StepCosts = COSTS
 ) -> Outcome:
-    config = SchedulerConfig(max_batch_size=batch)
+    config = SchedulerConfig(max_batch_size=batch, max_step_time=0)
     return Simulation(calibration(limits, costs), config, loads).run()
 
 

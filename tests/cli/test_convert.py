@@ -30,7 +30,7 @@ def test_help() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("a b", "--quantization"),
+        ("a b", "give --quantization, --merge-adapter, or both"),
         ("a b --quantization w4a8", "invalid choice"),
         ("a b --quantization w8a8", "--quantization w8a8 needs --layout modelslim"),
         ("a b --quantization int4 --layout modelslim", "--layout modelslim is for int8 and w8a8"),
@@ -49,6 +49,11 @@ def test_help() -> None:
         ("a file --quantization int8", "file: exists, and is no empty folder"),
         ("a / --quantization int8", "/: exists"),
         ("a c --quantization int8", "c.partial: left behind by a conversion; remove it"),
+        ("a b --merge-adapter x --layout modelslim", "--layout modelslim needs --quantization"),
+        (
+            "a b --merge-adapter x --quantization w8a8 --layout modelslim --calibration t",
+            "--calibration with --merge-adapter",
+        ),
         ("a --quantization int8", "TARGET"),
     ],
 )

@@ -72,6 +72,7 @@ def test_defaults() -> None:
 
 
 ALIASES = {
+    "--max-adapters 7": ["--max-loras 7"],
     "--checkpoint a/b": ["--model a/b", "--model-path a/b", "-m a/b", "a/b"],
     "--max-batch-size 7": ["--max-num-seqs 7", "--max-running-requests 7"],
     "--max-step-tokens 99": ["--max-num-batched-tokens 99", "--max-num-batched-tokens=99"],

@@ -27,6 +27,8 @@ FAULTS: list[tuple[faulty.Fault, str]] = [
         faulty.numbers_by_place,
         "test_sampling.py::test_a_key_gives_the_same_token_whatever_else_is_chosen",
     ),
+    (faulty.one_adapter_for_all, "test_adapters.py::test_texts_side_by_side"),
+    (faulty.adapters_that_stay, "test_adapters.py::test_room_is_used_again"),
     (faulty.immortal, "test_life.py::test_a_closed_runner_and_a_new_one"),
 ]
 

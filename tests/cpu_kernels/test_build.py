@@ -79,7 +79,7 @@ class TestBuild:
         *compiled, linked = (line.split() for line in asked.read_text().splitlines())
         objects = [Path(name).stem for name in linked if name.endswith(".o")]
         sets = ["avx2", "avx512_vnni", "avx512_bf16"]
-        kernels = ["attention", "elementwise", "linear", "sampling"]
+        kernels = ["attention", "elementwise", "linear", "lora", "sampling"]
         special = [f"{kernel}_{name}" for name in sets for kernel in kernels]
         assert objects == ["api", "channel", "exchange", "pack", "pool", *special]
         assert len(compiled) == len(objects)

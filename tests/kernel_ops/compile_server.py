@@ -16,16 +16,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from compiler import CHIPS, compiling_for
 from torch import Tensor
 
 from glmserve.config import RunnerConfig, report_nothing
+from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import SamplingInput, ScheduledSequence, ScoreInput, StepInput
 from glmserve.model_config import read_model_config
 from glmserve.ops.gpu.select_ops import Gpu, make_ops
+from glmserve.runner.adapters import EMPTY_ADAPTER
 from glmserve.runner.gpu_loading import load_gpu_runner
 from glmserve.runner.gpu_runner import GpuRunner
 from glmserve.runner.torch_runner import TorchTarget
@@ -89,6 +92,7 @@ def start(chip: str, **options: Any) -> GpuRunner:
 def serve(runner: GpuRunner, steps: int) -> None:
     """Execute random steps: any mix of lengths, contexts and wishes."""
     rng = random.Random(0)
+    adapters = [NO_ADAPTER, EMPTY_ADAPTER] if runner.info.limits.max_adapters else [NO_ADAPTER]
     for number in range(steps):
         count = rng.randint(1, 64)
         budget = 2048
@@ -99,7 +103,9 @@ def serve(runner: GpuRunner, steps: int) -> None:
             tokens = min(tokens, room)
             budget -= tokens
             start = rng.choice([0, rng.randint(0, CONTEXT - tokens)])
-            sequences.append(_sequence(i, tokens, start, rng))
+            sequence = _sequence(i, tokens, start, rng)
+            adapter = rng.choice(adapters)
+            sequences.append(msgspec.structs.replace(sequence, adapter_id=adapter))
         runner.execute(StepInput(number, sequences))()
 
 
@@ -132,7 +138,7 @@ def _sequence(request_id: int, tokens: int, start: int, rng: random.Random) -> S
 def main() -> int:
     chip = sys.argv[1]
     added = 0
-    for options in ({}, {"kv_cache_dtype": "int8"}, {"quantization": "int4"}):
+    for options in ({}, {"kv_cache_dtype": "int8"}, {"quantization": "int4"}, {"max_adapters": 4}):
         with compiling_for(CHIPS[chip].target) as compiled, torch.inference_mode():
             runner = start(chip, **options)
             at_start = len(compiled)

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from glmserve import __version__
+from glmserve.adapters import digest
 from glmserve.config import (
     EMBEDDED_CHECKPOINT,
     RunnerConfig,
@@ -24,11 +25,12 @@ from glmserve.config import (
     SupervisionConfig,
     report_nothing,
 )
+from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.member import AnyMessage, MemberInfo
 from glmserve.contract.shard import Shard
 from glmserve.contract.step import SamplingInput, ScheduledSequence, StepInput
 from glmserve.engine import Engine
-from glmserve.errors import OptionError, StartupError, WorkerLostError
+from glmserve.errors import AdapterError, OptionError, StartupError, WorkerLostError
 from glmserve.executor import ProcessExecutor
 from glmserve.machines.layout import Layout
 from glmserve.machines.leader import Leader
@@ -36,6 +38,7 @@ from glmserve.machines.link import Link, LinkError
 from glmserve.machines.meeting import listen
 from glmserve.machines.member import Member
 from glmserve.request import SamplingParams
+from support.adapters import write_adapter
 from support.device_plugin import install_device
 from support.server_process import children, is_worker
 from support.slow import slow
@@ -170,6 +173,31 @@ async def test_a_worker_that_dies_on_either_machine(
         await executor.restart(report_nothing)
         assert await executor.submit(STEP) == before
         assert [state.losses for state in executor.rank_states()] == [1 - rank, rank]
+
+
+@pytest.mark.slow
+async def test_adapters_are_loaded_on_all_machines(
+    listener: socket.socket, config: RunnerConfig, tmp_path: Path
+) -> None:
+    config = msgspec.structs.replace(config, max_adapters=1)
+    folder = write_adapter(tmp_path / "adapter", "1")
+    source = AdapterSource(7, str(folder), digest(folder))
+    (sequence,) = STEP.sequences
+    adapted = StepInput(1, [msgspec.structs.replace(sequence, adapter_id=7)])
+    async with running(member_of(listener, info_of(config))), group(listener, config) as executor:
+        await executor.load_adapter(source)
+        first = await executor.submit(adapted)
+        assert first.token_ids != (await executor.submit(STEP)).token_ids
+        with pytest.raises(AdapterError, match="changed"):
+            await executor.load_adapter(AdapterSource(8, str(folder), "another"))
+        assert await executor.submit(adapted) == first
+        os.kill(workers()[1], signal.SIGKILL)
+        await executor.wait_lost()
+        await executor.restart(report_nothing)
+        await executor.load_adapter(source)
+        assert await executor.submit(adapted) == first
+        executor.remove_adapter(7)
+        await executor.submit(STEP)
 
 
 async def test_a_machine_that_leaves_and_comes_back(

@@ -157,7 +157,7 @@ def test_an_adapter_alone(tmp_path: Path, adapter: dict[str, Any], expected: str
     (tmp_path / "adapter_model.safetensors").touch()
     message = _refusal(tmp_path)
     assert expected in message
-    assert "merge it into its base model" in message
+    assert "serve its base model with --adapter NAME=FOLDER" in message
     (tmp_path / "config.json").write_text(json.dumps(CHATGLM2))
     assert expected in _refusal(tmp_path)
     (tmp_path / "model.safetensors").touch()

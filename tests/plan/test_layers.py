@@ -17,6 +17,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         ("__init__", "errors", "config", "contract", "model_config", "process", "request"), 0
     ),
+    "adapters": 0,
     "ops": 2,
     "models": 3,
     "runner": 4,

@@ -3,6 +3,7 @@
 Without a network, everything in this process:
     fakes               test doubles at the seams of glmserve: runner, tokenizer, chat format
     fake_server         an application over a fake runner, and clients of it
+    adapters            folders of adapters, and a fake runner that holds them
     scripted            a runner that returns the tokens it is told
     speaker             a runner that says a text as far as its constraint allows
     streaming           streams of such an application, read event by event

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.step import (
     MaskSource,
     Runner,
@@ -28,8 +29,15 @@ def run_step(runner: Runner, step: StepInput, masks: MaskSource = no_masks) -> S
 class Decoding:
     """Requests that grow token by token, each over its own shuffled blocks."""
 
-    def __init__(self, runner: Runner, prompts: list[list[int]], room: int) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        prompts: list[list[int]],
+        room: int,
+        adapters: list[int] | None = None,
+    ) -> None:
         self.runner = runner
+        self.adapters = adapters or [NO_ADAPTER] * len(prompts)
         limits = runner.info.limits
         blocks = np.random.default_rng(1).permutation(limits.num_blocks).astype(np.int32)
         per_request = -(-(max(map(len, prompts)) + room) // limits.block_size)
@@ -52,7 +60,13 @@ class Decoding:
             how = (sampling(i) if sampling else GREEDY) if complete else None
             sequences.append(
                 ScheduledSequence(
-                    i, new, self.computed[i], self.tables[i], how, layout=self.layouts[i]
+                    i,
+                    new,
+                    self.computed[i],
+                    self.tables[i],
+                    how,
+                    layout=self.layouts[i],
+                    adapter_id=self.adapters[i],
                 )
             )
             self.computed[i] += len(new)

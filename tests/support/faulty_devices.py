@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from glmserve.config import ReportProgress, RunnerConfig
+from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.step import (
     MaskSource,
     ScheduledSequence,
@@ -30,6 +31,7 @@ class FaultyDevice:
     """The cpu device with torch's kernels, and a fault."""
 
     name = "faulty"
+    serves_adapters = True
 
     def __init__(self, fault: Fault) -> None:
         self._fault = fault
@@ -56,6 +58,13 @@ class _Changed:
 
     def changed(self, step: StepInput) -> StepInput:
         return step
+
+    def read_adapter(self, source: AdapterSource) -> Callable[[], None]:
+        install: Callable[[], None] = self._runner.read_adapter(source)
+        return install
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        self._runner.remove_adapter(adapter_id)
 
     def close(self) -> None:
         self._runner.close()
@@ -192,6 +201,42 @@ def numbers_by_place(runner: TorchRunner[Any, Any]) -> _Changed:
             return StepInput(step.step_id, placed)
 
     return Placed(runner)
+
+
+def one_adapter_for_all(runner: TorchRunner[Any, Any]) -> _Changed:
+    """All sequences of a step have the adapter of its last one."""
+
+    class Same(_Changed):
+        def changed(self, step: StepInput) -> StepInput:
+            last = step.sequences[-1].adapter_id
+            same = [msgspec.structs.replace(s, adapter_id=last) for s in step.sequences]
+            return StepInput(step.step_id, same)
+
+    return Same(runner)
+
+
+def adapters_that_stay(runner: TorchRunner[Any, Any]) -> _Changed:
+    """A removed adapter stays where the next one should be."""
+
+    class Stale(_Changed):
+        def __init__(self, runner: Any) -> None:
+            super().__init__(runner)
+            self._known: dict[int, int] = {}
+
+        def remove_adapter(self, adapter_id: int) -> None:
+            self._known[adapter_id + 2] = adapter_id
+
+        def read_adapter(self, source: AdapterSource) -> Callable[[], None]:
+            return (lambda: None) if source.id in self._known else super().read_adapter(source)
+
+        def changed(self, step: StepInput) -> StepInput:
+            old = [
+                msgspec.structs.replace(s, adapter_id=self._known.get(s.adapter_id, s.adapter_id))
+                for s in step.sequences
+            ]
+            return StepInput(step.step_id, old)
+
+    return Stale(runner)
 
 
 def immortal(runner: TorchRunner[Any, Any]) -> _Changed:

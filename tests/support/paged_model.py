@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glmserve.adapters import digest
 from glmserve.config import KvCacheDType, Quantization, RunnerConfig, report_nothing
+from glmserve.contract.adapter import NO_ADAPTER, AdapterSource
 from glmserve.contract.prompt_layout import PromptLayout
 from glmserve.contract.shard import ALL_LAYERS, Group, Stage
 from glmserve.contract.step import SamplingInput, ScheduledSequence, StepInput
@@ -35,6 +38,7 @@ from glmserve.ops.cpu.select_ops import NativeKernels, make_cpu_ops
 from glmserve.ops.cpu.torch_ops import TorchCpuOps
 from glmserve.ops.gpu.select_ops import make_ops
 from glmserve.ops.inputs import upload
+from glmserve.runner.adapters import make_adapters, prefixes_of, room_of, slots_of
 from glmserve.runner.batch import build_batch
 from glmserve_cpu_kernels.attention import SUBBLOCK, KvCache
 from support.ascend_simulator.device import simulated_chip
@@ -55,6 +59,7 @@ class PagedSequence:
     length: int = 0
     layout: PromptLayout | None = None
     """That of the tokens in the first step."""
+    adapter_id: int = NO_ADAPTER
 
 
 class PagedModel:
@@ -74,6 +79,10 @@ class PagedModel:
         collectives: Collectives = ALONE,
         stage: Stage = ALL_LAYERS,
         ordered: bool = False,
+        adapters: int = 0,
+        max_lora_rank: int = 64,
+        max_prefix_length: int = 0,
+        deterministic: bool = False,
     ) -> None:
         whole = read_model_config(checkpoint, None, ptuning and str(ptuning))
         options = RunnerConfig(
@@ -81,19 +90,29 @@ class PagedModel:
             kv_cache_dtype=kv_cache_dtype,
             pipeline_parallel_size=stage.size,
             group=Group(collectives.shard, "", stage),
+            max_adapters=adapters,
+            max_lora_rank=max_lora_rank,
+            max_prefix_length=max_prefix_length,
+            deterministic=deterministic,
         )
+        room = room_of(options)
         part = part_of(options, whole, dtype.itemsize, quantization)
         config = local_config(whole, part)
         self.block_size = block_size or {"native": SUBBLOCK, "ascend": 128}.get(operations, 16)
         self.ops = make_operations(operations, options, config, dtype, self.block_size)
         stored = load_weights(whole, checkpoint, dtype, CPU, report_nothing, part)
         parameters = pack_parameters(stored, config, self.ops, quantization, ordered=ordered)
-        self.model = build_model(config, parameters, self.ops, config.max_context, collectives)
+        longest = config.max_context + max_prefix_length
+        self.model = build_model(config, parameters, self.ops, longest, collectives, room)
+        self._adapter_ids = count(1)
         self.marks = config.prompt_marks
         self.free = np.random.default_rng(0).permutation(num_blocks).astype(np.int32)
         self.caches = self.ops.attention.allocate(config.num_layers, num_blocks, config.head_dim)
         for cache in self.caches:
             poison(cache)
+        self.adapters = make_adapters(
+            options, self.model, whole, part, dtype, self.ops.attention, self.caches
+        )
         if config.prefix is not None:
             assert isinstance(self.ops.attention, SlotBackend)
             prefix = load_prefix(whole, config.prefix, dtype, part)
@@ -101,10 +120,17 @@ class PagedModel:
 
     def sequence(self, tokens: int) -> PagedSequence:
         """Blocks for one sequence of that many tokens."""
-        count = -(-tokens // self.block_size)
-        table, self.free = self.free[:count], self.free[count:]
-        assert len(table) == count, "not enough blocks"
+        needed = -(-tokens // self.block_size)
+        table, self.free = self.free[:needed], self.free[needed:]
+        assert len(table) == needed, "not enough blocks"
         return PagedSequence(table.tobytes())
+
+    def load_adapter(self, folder: Path) -> int:
+        """Read an adapter, and put it into a slot: its id."""
+        assert self.adapters is not None
+        adapter_id = next(self._adapter_ids)
+        self.adapters.read(AdapterSource(adapter_id, str(folder), digest(folder)))()
+        return adapter_id
 
     @torch.inference_mode()
     def feed(self, *work: tuple[PagedSequence, list[int]]) -> list[NDArray[np.float32]]:
@@ -116,15 +142,24 @@ class PagedModel:
         step = StepInput(
             0,
             [
-                ScheduledSequence(i, ids, s.length, s.block_table, SamplingInput(), layout=s.layout)
+                ScheduledSequence(
+                    i,
+                    ids,
+                    s.length,
+                    s.block_table,
+                    SamplingInput(),
+                    layout=s.layout,
+                    adapter_id=s.adapter_id,
+                )
                 for i, (s, ids) in enumerate(work)
             ],
         )
-        batch = build_batch(step, self.block_size)
+        slots, prefixes = slots_of(self.adapters), prefixes_of(self.adapters)
+        batch = build_batch(step, self.block_size, slots, prefixes)
         last_rows = batch.output_rows
         every_row = np.arange(len(batch.input_ids))
         batch = dataclasses.replace(batch, output_rows=every_row)
-        inputs = upload(batch, self.ops.attention, self.caches[0])
+        inputs = upload(batch, self.ops, self.caches[0])
         hidden = self.model.forward(inputs, self.caches)
         if hidden is None:  # a later stage has them
             logits = np.empty((len(every_row), 0), np.float32)
@@ -137,9 +172,12 @@ class PagedModel:
             for last, (_, ids) in zip(last_rows, work, strict=True)
         ]
 
-    def logits(self, ids: list[int], chunk: int | None = None) -> NDArray[np.float32]:
+    def logits(
+        self, ids: list[int], chunk: int | None = None, adapter_id: int = NO_ADAPTER
+    ) -> NDArray[np.float32]:
         """[len(ids), V], computed `chunk` tokens at a time."""
         sequence, chunk = self.sequence(len(ids)), chunk or len(ids)
+        sequence.adapter_id = adapter_id
         parts = [self.feed((sequence, ids[i : i + chunk]))[0] for i in range(0, len(ids), chunk)]
         return np.concatenate(parts)
 
@@ -178,7 +216,8 @@ def make_operations(
         kernels = NativeKernels(native_library(), "")
         return make_cpu_ops(options, config, dtype, block_size, kernels)
     store = make_store(options.kv_cache_dtype, dtype)
-    where = (config.num_kv_heads, dtype, CPU, block_size, store, config.prefix_length)
+    prefix = (config.prefix_length, options.prefix_slots)
+    where = (config.num_kv_heads, dtype, CPU, block_size, store, *prefix)
     if operations == "plain":
         return Ops(SdpaAttention(*where))
     return TorchCpuOps(CpuSdpaAttention(*where), dtype)

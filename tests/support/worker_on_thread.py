@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from glmserve.config import ReportProgress, SchedulerConfig, report_nothing
+from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.step import Runner, RunnerInfo, StepInput, StepOutput, TokenMasks
-from glmserve.contract.wire import encode_frame
+from glmserve.contract.wire import RemoveAdapter, encode_frame
 from glmserve.engine import Engine, EngineObserver, TokenStream
-from glmserve.errors import EngineDeadError
+from glmserve.errors import AdapterError, EngineDeadError
 from glmserve.executor import Executor
 from glmserve.executor.connection import WorkerConnection
 from glmserve.worker.step_loop import execute_steps
@@ -54,6 +55,13 @@ class WorkerOnThread:
 
     def send_masks(self, masks: TokenMasks) -> None:
         self._connection.send(encode_frame(masks))
+
+    async def load_adapter(self, source: AdapterSource) -> None:
+        if error := await self._connection.load_adapter(source):
+            raise AdapterError(error)
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        self._connection.send(encode_frame(RemoveAdapter(adapter_id)))
 
     @property
     def is_lost(self) -> bool:

@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from glmserve.config import RunnerConfig, SchedulerConfig, report_nothing
+from glmserve.config import AdapterConfig, RunnerConfig, SchedulerConfig, report_nothing
 from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import RunnerLimits, ScheduledSequence, StepOutput
-from glmserve.engine import ChoiceSpec, SchedulingAttributes
-from glmserve.errors import OptionError
+from glmserve.engine import AdapterCatalog, ChoiceSpec, SchedulingAttributes
+from glmserve.errors import AdapterError, OptionError
 from glmserve.executor import InlineExecutor
 from glmserve.request import SamplingParams
 from glmserve.trace import (
@@ -28,6 +28,7 @@ from glmserve.trace import (
     replay_alone,
     replay_steps,
 )
+from support.adapters import AdapterRunner, write_adapter
 from support.arrivals import random_arrivals
 from support.fakes import LIMITS, AsyncRunner, FakeRunner
 from support.simulation import SamplingRunner, requests_of
@@ -226,3 +227,54 @@ async def test_a_full_disk_ends_the_recording_and_nothing_else(
     monkeypatch.setattr("os.O_EXCL", 0)
     await record(Path("/dev/full"), SamplingRunner(TIGHT))
     assert caplog.text.count("no space left on device".capitalize()) == 1
+
+
+async def record_adapters(path: Path, folders: list[Path], *runners: FakeRunner) -> None:
+    """Requests of three adapters in two places, and of the model; the first runner dies."""
+    writer = TraceWriter(path, CONFIG)
+    executor = TracingExecutor(WorkerOnThread(*runners), writer)
+    async with serving(executor, observer=writer) as engine:
+        catalog = AdapterCatalog(engine.adapters, (), AdapterConfig(directory=folders[0].parent))
+        for number in range(4):
+            versions = [await catalog.find(folder.name) for folder in folders]
+            streams = [
+                engine.submit(
+                    [number, 1, 2],
+                    SamplingParams(max_tokens=6),
+                    SchedulingAttributes(adapter=version),
+                )
+                for version in (*versions, None)
+            ]
+            await asyncio.gather(*map(drain, streams))
+
+
+async def test_adapters_are_loaded_again_and_a_changed_one_is_refused(tmp_path: Path) -> None:
+    folders = [write_adapter(tmp_path / "dir" / name, name) for name in "abc"]
+    path = tmp_path / "recording"
+    dying = AdapterRunner()
+    dying.fail_at_step = 15
+    await record_adapters(path, folders, dying, AdapterRunner())
+    _, events = read_recording(path)
+    recorded = list(events)
+    assert any(isinstance(event, Loss) for event in recorded)
+
+    async def replay(runner: FakeRunner, alone: bool) -> tuple[int, int]:
+        executor = InlineExecutor(lambda _: runner)
+        info = await executor.start(report_nothing)
+        try:
+            if alone:
+                found = [d async for d in replay_alone(executor, info.limits, recorded)]
+                return len(found), sum(d is not None for d in found)
+            comparison = await replay_steps(executor, recorded)
+            return comparison.num_tokens, comparison.num_different
+        finally:
+            await executor.close()
+
+    for alone in (False, True):
+        count, different = await replay(AdapterRunner(), alone)
+        assert count >= 16
+        assert different == 0
+    write_adapter(folders[1], "another")
+    for alone in (False, True):
+        with pytest.raises(AdapterError, match="changed"):
+            await replay(AdapterRunner(), alone)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from glmserve.api.answering.caller import ANONYMOUS, Caller
 from glmserve.api.journaling.identity import Identity
 from glmserve.api.journaling.journaled_answer import JournaledAnswer
+from glmserve.engine import AdapterVersion
 
 
 @dataclass
@@ -14,6 +15,8 @@ class AnswerContext:
     """The caller of an answer, its ids, and its record in the journal."""
 
     caller: Caller = ANONYMOUS
+    adapter: AdapterVersion | None = None
+    """None: the model itself answers."""
     identity: Identity = field(default_factory=Identity)
     journaled: JournaledAnswer | None = None
     """None without a journal."""

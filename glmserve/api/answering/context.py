@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,13 +18,24 @@ from glmserve.api.answering.response_cache import ResponseCache
 from glmserve.api.journaling.answer_registry import AnswerRegistry
 from glmserve.api.protocol.unknown_fields import UnknownFields
 from glmserve.config import ReportProgress, ServerConfig
-from glmserve.engine import Engine
-from glmserve.errors import ModelNotFoundError
+from glmserve.engine import AdapterCatalog, AdapterVersion, Engine
+from glmserve.errors import (
+    AdapterError,
+    AdapterUnavailableError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    StartupError,
+)
 from glmserve.journal import Journal
 from glmserve.model_config import GenerationDefaults, ModelConfig
 from glmserve.text.chat_format import ChatFormat
 from glmserve.text.structure import StructureCompiler
 from glmserve.text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+_MOST_NAMES = 20
+"""Names in an error message."""
 
 NO_CHAT_FORMAT = (
     "this server writes no conversations: it was started with --chat-template none; use "
@@ -60,6 +72,7 @@ class ServerContext:
     """None: unknown fields of requests are refused."""
     left_out_tools: LeftOutTools = field(default_factory=LeftOutTools)
     quotas: Quotas = field(default_factory=Quotas)
+    adapters: AdapterCatalog = field(init=False)
     answers: AnswerRegistry | None = field(init=False, default=None)
     """None without a journal."""
     started: int = field(default_factory=lambda: int(time.time()))
@@ -76,6 +89,9 @@ class ServerContext:
         self.unknown_fields = UnknownFields() if self.config.ignore_unknown_fields else None
         self.seeds = itertools.count(self.config.seed)
         self._model_names = self.config.model_names
+        self.adapters = AdapterCatalog(
+            self.engine.adapters, self._model_names, self.config.adapters
+        )
 
     def record_to(self, journal: Journal) -> None:
         """Record answers in this journal. Must be called before `create_app`."""
@@ -90,10 +106,22 @@ class ServerContext:
         """
         if self.answers is not None:
             self._tidying = asyncio.create_task(self.answers.journal.entries.tend_forever())
-        starting = [self.engine.start(progress)]
+        starting = [self.engine.start(progress, self._load_adapters)]
         if self.structures is not None:
             starting.append(self.structures.prepare())
         await asyncio.gather(*starting)
+
+    async def _load_adapters(self) -> None:
+        """Load those of the command line.
+
+        Raises:
+            StartupError: one cannot be served.
+        """
+        for name, folder in self.config.adapters.named:
+            try:
+                await self.adapters.add(name, folder)
+            except (AdapterError, InvalidRequestError) as error:
+                raise StartupError(f"--adapter {name}: {error.message}") from None
 
     async def close(self) -> None:
         """End everything that runs."""
@@ -107,14 +135,17 @@ class ServerContext:
         if self.answers is not None:
             await self.answers.journal.close()
 
-    def settle_model(self, request: ModelRequest) -> None:
-        """Check the model of a request; one without a model gets the model that is served.
+    async def settle_model(self, request: ModelRequest) -> AdapterVersion | None:
+        """Find the model of a request; one without a model gets the model that is served.
+
+        Returns:
+            See `find_model`.
 
         Raises:
-            ModelNotFoundError: see `check_model`.
+            ModelNotFoundError, AdapterUnavailableError: see `find_model`.
         """
         request.model = request.model or self.config.served_model_name
-        self.check_model(request.model)
+        return await self.find_model(request.model)
 
     def apply_defaults(self, request: BaseModel) -> None:
         """Set the sampling fields that the request has and does not set, as the checkpoint says."""
@@ -127,11 +158,27 @@ class ServerContext:
         for name in values.keys() & (type(request).model_fields.keys() - asked):
             setattr(request, name, values[name])
 
-    def check_model(self, name: str) -> None:
-        """Raise ModelNotFoundError unless this server serves a model of this name."""
-        if name not in self._model_names:
-            raise ModelNotFoundError(
-                f"the model {name[:200]!r} does not exist here; this server serves "
-                + ", ".join(map(repr, self._model_names)),
-                "model",
-            )
+    async def find_model(self, name: str) -> AdapterVersion | None:
+        """The adapter that a model's name means now; None: the model itself.
+
+        Raises:
+            ModelNotFoundError: this server serves no model and no adapter of this name.
+            AdapterUnavailableError: the adapter cannot be read now.
+        """
+        if name in self._model_names:
+            return None
+        try:
+            version = await self.adapters.find(name)
+        except AdapterError as error:
+            logger.error("the adapter %r cannot be used: %s", name, error.message)
+            raise AdapterUnavailableError.of(name) from None
+        if version is not None:
+            return version
+        names = [*self._model_names, *await self.adapters.names()]
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        raise ModelNotFoundError(
+            f"the model {name[:200]!r} does not exist here; this server serves "
+            + ", ".join(map(repr, names[:_MOST_NAMES]))
+            + more,
+            "model",
+        )

@@ -12,6 +12,7 @@ from glmserve.api.answering.caller import Caller
 from glmserve.api.answering.client import ClientSignal, never
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.generation import Generation, WholeText
+from glmserve.engine import AdapterVersion
 from glmserve.errors import GlmserveError
 from glmserve.journal import Entry
 
@@ -101,6 +102,8 @@ class AnswerRequest:
     is_detached: bool = False
     """No client waits for the answer. It is recorded like a whole one, even if it is streamed, so
     that the next server finishes it."""
+    adapter: AdapterVersion | None = None
+    """What its `model` means, once the pipeline has found it; None: the model itself."""
     unfinished: Entry | None = None
     """The entry to finish, where the server itself asks for an answer that no client waits for."""
 

@@ -87,6 +87,7 @@ class Generation:
     ) -> None:
         answer = answer or AnswerContext()
         self.identity = answer.identity
+        self.adapter = answer.adapter
         self.has_failed = False
         """Whether the answer's next events no longer follow from its tokens."""
         self.groups = groups

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from glmserve.api.answering.answer_context import AnswerContext
 from glmserve.api.answering.client import ClientGoneError, ClientSignal, either
@@ -35,15 +36,15 @@ async def answer(server: ServerContext, request: AnswerRequest) -> WholeAnswer |
         ClientGoneError: the client left.
         GlmserveError: the request cannot be honoured, or the generation failed.
     """
-    server.settle_model(request.parsed)
+    request = replace(request, adapter=await server.settle_model(request.parsed))
     server.apply_defaults(request.parsed)
     for check in request.endpoint.checks:
         check(request.parsed)
     registry = server.answers if request.is_recorded else None
     journaled = await record_or_resume(registry, request)
-    context = AnswerContext(request.caller)
+    context = AnswerContext(request.caller, request.adapter)
     if journaled is not None:
-        context = AnswerContext(request.caller, journaled.identity, journaled)
+        context = AnswerContext(request.caller, request.adapter, journaled.identity, journaled)
     try:
         outcome = await _answer(server, request, context)
     except BaseException as error:
@@ -68,7 +69,8 @@ async def _answer(
     cache = server.response_cache if request.endpoint.is_cacheable else None
     if cache is None or context.is_resumed:
         return await _generate(server, request, context, None)
-    key = cache_key(request.caller, request.endpoint.path, request.parsed)
+    content = request.adapter.digest if request.adapter is not None else ""
+    key = cache_key(request.caller, request.endpoint.path, request.parsed, content)
     if (kept := cache.find(key)) is not None:
         return WholeAnswer(kept.body, kept.media_type, {**dict(kept.headers), CACHE_HEADER: "hit"})
 

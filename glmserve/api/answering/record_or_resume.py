@@ -10,6 +10,7 @@ from glmserve.api.answering.endpoint import AnswerRequest
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.journaling.answer_registry import AnswerRegistry
 from glmserve.api.journaling.errors import (
+    AdapterChangedError,
     KeyReusedError,
     StreamGoneError,
     StreamMismatchError,
@@ -38,8 +39,8 @@ async def record_or_resume(
     None without a journal.
 
     Raises:
-        StreamGoneError, StreamMismatchError, KeyReusedError, InvalidRequestError: the headers name
-            an answer that this client cannot resume.
+        StreamGoneError, StreamMismatchError, KeyReusedError, AdapterChangedError,
+            InvalidRequestError: the headers name an answer that this client cannot resume.
         JournalUnavailableError: the answer may be there, and cannot be read now.
         ClientGoneError: the client left while an equal request was being answered.
     """
@@ -50,9 +51,14 @@ async def record_or_resume(
     if request.unfinished is not None:
         if registry.live(request.unfinished) is not None:
             raise StreamTakenOverError("the client is back")
+        if request.unfinished.adapter != _adapter(request):
+            raise _changed_adapter(request)
         return await registry.resume(request.unfinished, Claim.OWN)
     path, body = request.endpoint.path, request.body
-    digest = await run_in_thread_if_large(lambda: digest_of(path, body), len(body) // _LIGHT_BYTES)
+    adapter = _adapter(request)
+    digest = await run_in_thread_if_large(
+        lambda: digest_of(path, body, adapter), len(body) // _LIGHT_BYTES
+    )
     if request.last_event_id:
         if not request.is_resumable:
             raise InvalidRequestError("only a stream can be gone on with", LAST_EVENT_ID)
@@ -70,6 +76,8 @@ async def _resume_stream(
             "there is no such stream here, or no longer; leave out Last-Event-ID to ask anew"
         )
     if entry.digest != digest:
+        if _began_under_another_adapter(entry, request):
+            raise _changed_adapter(request)
         raise StreamMismatchError(
             "Last-Event-ID names the stream of another request; send that one's path and body "
             "again, byte for byte"
@@ -105,6 +113,8 @@ async def _find(
     entries, owner = registry.journal.entries, _owner(request)
     while (entry := await entries.find_key(owner, key) if key else None) is not None:
         if entry.digest != digest:
+            if _began_under_another_adapter(entry, request):
+                raise _changed_adapter(request)
             raise KeyReusedError(
                 "this Idempotency-Key was used for another request; send a new key, or the same "
                 "path and body, byte for byte"
@@ -132,6 +142,7 @@ async def _begin(
         digest,
         is_stream=request.is_resumable,
         idempotency_key=key,
+        adapter=_adapter(request),
     )
     return registry.begin(entry, request.body) if entry is not None else None
 
@@ -142,6 +153,25 @@ async def _resume(
     answer = await registry.resume(entry, claim, last)
     registry.journal.metrics.resumed += entry.is_stream
     return answer
+
+
+def _adapter(request: AnswerRequest) -> str:
+    """Digest of the adapter that the request's model means now; empty: none."""
+    return request.adapter.digest if request.adapter is not None else ""
+
+
+def _began_under_another_adapter(entry: Entry, request: AnswerRequest) -> bool:
+    """Whether the entry is of the same request, with another content of its adapter."""
+    if entry.adapter == _adapter(request):
+        return False
+    return entry.digest == digest_of(request.endpoint.path, request.body, entry.adapter)
+
+
+def _changed_adapter(request: AnswerRequest) -> AdapterChangedError:
+    return AdapterChangedError(
+        f"this answer was begun with another content of the adapter {request.parsed.model!r}; ask "
+        "anew, without Last-Event-ID and with a new Idempotency-Key"
+    )
 
 
 def _owner(request: AnswerRequest) -> str:

@@ -46,7 +46,7 @@ async def rendered_chat(
     Raises:
         GlmserveError: the request cannot be honoured.
     """
-    server.settle_model(chat)
+    await server.settle_model(chat)
     server.apply_defaults(chat)
     prompt_ids = await chat_prompt(server, chat)
     assert server.chat_format is not None  # otherwise there is no prompt

@@ -68,9 +68,13 @@ _WITHOUT_EFFECT = {"priority"}
 """Fields that change nothing about the answer."""
 
 
-def cache_key(caller: Caller, path: str, request: StrictModel) -> bytes:
-    """A hash of everything that an answer depends on."""
+def cache_key(caller: Caller, path: str, request: StrictModel, adapter: str = "") -> bytes:
+    """A hash of everything that an answer depends on.
+
+    Args:
+        adapter: digest of the adapter that the request's model means now; empty: none.
+    """
     # Without defaults: that a field was sent may itself show in the answer, as service_tier does.
     content = request.model_dump_json(exclude=_WITHOUT_EFFECT, exclude_unset=True)
-    text = f"{caller.key_id or ''}\n{path}\n{content}"
+    text = f"{caller.key_id or ''}\n{path}\n{adapter}\n{content}"
     return blake2b(text.encode(), digest_size=32).digest()

@@ -9,7 +9,6 @@ import msgspec
 
 from glmserve.api.answering.answer_context import AnswerContext
 from glmserve.api.answering.bounds import check_characters, check_scores
-from glmserve.api.answering.caller import Caller
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.generation import Choice, Generation
 from glmserve.api.answering.quotas import Lease
@@ -113,7 +112,7 @@ def submit_generation(
     seed = next(server.seeds) if request.seed is None else request.seed
     if answer.journaled is not None:
         seed = answer.journaled.note_seed(seed)
-    attributes = scheduling_attributes(server, answer.caller, request.priority, request.cache_salt)
+    attributes = scheduling_attributes(server, answer, request.priority, request.cache_salt)
     lease = server.quotas.admit(answer.caller.tenant, sum(map(len, spec.prompts)))
     groups: list[list[TokenStream]] = []
     try:
@@ -156,15 +155,16 @@ def take_back(groups: Iterable[Iterable[TokenStream]], lease: Lease | None) -> N
 
 
 def scheduling_attributes(
-    server: ServerContext, caller: Caller, priority: int, cache_salt: str
+    server: ServerContext, answer: AnswerContext, priority: int, cache_salt: str
 ) -> SchedulingAttributes:
     """The request's own wishes, limited to what the caller may have."""
-    tenant = caller.tenant
+    tenant = answer.caller.tenant
     if tenant.priority is not None:
         priority = max(priority, tenant.priority)
     # A name has no zero byte, so no salt of one tenant reads like another's.
     owner = "" if server.config.shared_prefixes else tenant.name + "\0"
-    return SchedulingAttributes(tenant.name, priority, (owner + cache_salt).encode())
+    salt = (owner + cache_salt).encode()
+    return SchedulingAttributes(tenant.name, priority, salt, answer.adapter)
 
 
 def room_for_output(server: ServerContext, num_prompt_tokens: int) -> int:

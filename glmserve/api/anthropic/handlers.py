@@ -57,7 +57,7 @@ async def count_tokens(request: Request) -> Response:
     """The number of tokens that the model would read to answer."""
     server = context_of(request)
     counted, _ = await read_request(request, CountTokensRequest)
-    server.check_model(counted.model)
+    await server.find_model(counted.model)
     _check_thread(counted)
     try:
         prompt_ids = await chat_prompt(server, await _chat(counted))

@@ -46,6 +46,8 @@ class ApiKeys:
 class ApiKeyMiddleware:
     """Denies by default: 401 unless a request carries a valid key or its path is open.
 
+    An open path that ends with a slash opens all paths behind it.
+
     A key comes as `Authorization: Bearer KEY` or as `x-api-key: KEY`. Handlers get its holder from
     `caller_of`. The health checks are always open.
     """
@@ -60,6 +62,7 @@ class ApiKeyMiddleware:
         self._app = app
         self._keys = ApiKeys(keys, hash_key)
         self._open_paths = frozenset(open_paths)
+        self._open_beginnings = tuple(p for p in (*open_paths, HEALTH + "/") if p.endswith("/"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -75,7 +78,7 @@ class ApiKeyMiddleware:
         await self._app(scope, receive, send)
 
     def _is_open(self, path: str) -> bool:
-        return path == HEALTH or path.startswith(HEALTH + "/") or path in self._open_paths
+        return path == HEALTH or path in self._open_paths or path.startswith(self._open_beginnings)
 
 
 def presented_keys(headers: Headers) -> Iterator[bytes]:

@@ -27,6 +27,14 @@ class StreamTakenOverError(GlmserveError):
     code = "stream_taken_over"
 
 
+class AdapterChangedError(GlmserveError):
+    """409: the answer was begun with another content of its adapter."""
+
+    http_status = 409
+    error_type = "invalid_request_error"
+    code = "adapter_changed"
+
+
 class JournalUnavailableError(GlmserveError):
     """503: the journal of several servers cannot be reached."""
 

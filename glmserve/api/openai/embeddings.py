@@ -13,7 +13,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from glmserve.api.answering.caller import Caller
+from glmserve.api.answering.answer_context import AnswerContext
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.generation import Choice, Generation
 from glmserve.api.answering.submission import (
@@ -64,13 +64,13 @@ async def embeddings(request: Request) -> Response:
     """A vector for each input."""
     context = context_of(request)
     wanted, _ = await read_request(request, EmbeddingRequest)
-    context.settle_model(wanted)
+    adapter = await context.settle_model(wanted)
     _check_dimensions(context, wanted)
     inputs = await encode_prompts(
         context, wanted.inputs, "input", add_special_tokens=wanted.add_special_tokens
     )
     inputs = [truncated(context, wanted, ids, 0) for ids in inputs]
-    generation = _start(context, caller_of(request), wanted, inputs)
+    generation = _start(context, AnswerContext(caller_of(request), adapter), wanted, inputs)
     wholes = await generation.collect(partial(disconnected, request))
     num_tokens = sum(map(len, inputs))
     usage = EmbeddingUsage(num_tokens, num_tokens)
@@ -99,11 +99,11 @@ def _check_dimensions(context: ServerContext, wanted: EmbeddingRequest) -> None:
 
 
 def _start(
-    context: ServerContext, caller: Caller, wanted: EmbeddingRequest, inputs: list[list[int]]
+    context: ServerContext, answer: AnswerContext, wanted: EmbeddingRequest, inputs: list[list[int]]
 ) -> Generation:
     """Compute every input, or none."""
-    lease = context.quotas.admit(caller.tenant, sum(map(len, inputs)))
-    attributes = scheduling_attributes(context, caller, wanted.priority, wanted.cache_salt)
+    lease = context.quotas.admit(answer.caller.tenant, sum(map(len, inputs)))
+    attributes = scheduling_attributes(context, answer, wanted.priority, wanted.cache_salt)
     streams: list[TokenStream] = []
     try:
         for ids in inputs:
@@ -114,7 +114,7 @@ def _start(
             raise error.renamed({error.param or "": "input", "prompt": "input"}) from None
         raise
     groups = [[Choice(stream, TextAssembler(_PROMPT_ALONE, None))] for stream in streams]
-    return Generation(groups, lease=lease)
+    return Generation(groups, answer, lease)
 
 
 def _unit(total: array[float]) -> list[float]:

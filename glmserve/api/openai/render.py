@@ -48,7 +48,7 @@ async def render_completion(request: Request) -> Response:
     """The prompts of completions as token ids, one object for each prompt."""
     server = context_of(request)
     wanted, _ = await read_request(request, CompletionRenderRequest)
-    server.settle_model(wanted)
+    await server.settle_model(wanted)
     server.apply_defaults(wanted)
     encoded = await encode_prompts(
         server, wanted.prompts, "prompt", add_special_tokens=wanted.add_special_tokens

@@ -17,6 +17,7 @@ from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest, Stri
 from glmserve.api.protocol.accepted.chat import TEMPLATE_ARGUMENTS
 from glmserve.api.protocol.accepted.fields import AcceptedField, AcceptedFields, hint
 from glmserve.api.protocol.accepted.generation import GENERATION
+from glmserve.api.protocol.adapters import LoadLoraAdapterRequest
 from glmserve.api.protocol.base import accepted_fields
 from glmserve.api.protocol.embeddings import EmbeddingRequest
 from glmserve.api.protocol.thinking import ThinkingFields
@@ -48,6 +49,7 @@ _APIS: dict[str, type[StrictModel]] = {
     "Messages": MessagesRequest,
     "Embeddings": EmbeddingRequest,
     "Tokenize": TokenizeRequest,
+    "Loading of adapters": LoadLoraAdapterRequest,
 }
 
 

@@ -36,6 +36,8 @@ class Line(msgspec.Struct, omit_defaults=True):
     """From the request's head to the end of the answer."""
     key: str | UnsetType = UNSET
     """Name of the API key."""
+    adapter: str | UnsetType = UNSET
+    """Name of the adapter that answered."""
     prompt_tokens: int | UnsetType = UNSET
     cached_tokens: int | UnsetType = UNSET
     """Prompt tokens that the prefix cache had."""
@@ -62,6 +64,8 @@ def line_of(record: AccessRecord) -> Line:
     )
     generation = record.generation
     if generation is not None:
+        if generation.adapter is not None:
+            line.adapter = generation.adapter.name
         usage = generation.usage()
         line.prompt_tokens = usage.prompt_tokens
         line.cached_tokens = usage.prompt_tokens_details.cached_tokens

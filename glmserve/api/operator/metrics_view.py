@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.samples import Sample
 
+from glmserve.engine.adapters.stats import REQUESTS, SLOTS, vllm_requests_info
+
 _PREFIX = "glmserve_"
 
 
@@ -83,6 +85,9 @@ _ENGINE = {"engine": "0"}
 
 def vllm_families(own: list[Metric]) -> Iterator[Metric]:
     """Our families under vLLM's names, for dashboards, autoscalers and routers made for it."""
+    by_name = {family.name: family for family in own}
+    if SLOTS in by_name and by_name[SLOTS].samples[0].value:
+        yield vllm_requests_info(by_name[SLOTS], by_name[REQUESTS])
     for family in own:
         name = family.name.removeprefix(_PREFIX)
         if name == "http_requests":

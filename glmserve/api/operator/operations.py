@@ -31,9 +31,15 @@ from glmserve.api.openai.responses.objects import (
     ResponseObject,
 )
 from glmserve.api.openai.responses.protocol import ResponsesRequest
+from glmserve.api.operator.adapters import LOAD_PATH, UNLOAD_PATH, Adapter, AdapterList
 from glmserve.api.operator.admin import DrainStatus
 from glmserve.api.operator.health import Health, Version
 from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest
+from glmserve.api.protocol.adapters import (
+    AddAdapterRequest,
+    LoadLoraAdapterRequest,
+    UnloadLoraAdapterRequest,
+)
 from glmserve.api.protocol.chat_batch import ChatBatchRequest
 from glmserve.api.protocol.embeddings import EmbeddingRequest
 from glmserve.api.tokenizer.info import TokenizerInfo
@@ -65,6 +71,7 @@ Body = type | GenericAlias | tuple[type, ...] | Literal["object", "string"]
 JSON type."""
 
 _GENERATION_FAILURES = (400, 401, 404, 413, 415, 429, 500, 503)
+_ADAPTER_FAILURES = (400, 401, 403, 413, 415, 500, 503)
 _TOKENS_FAILURES = (400, 401, 404, 413, 415, 500, 503)
 
 
@@ -246,7 +253,7 @@ OPERATIONS = (
     ),
     Operation(
         path="/v1/models",
-        summary="The names under which the model is served.",
+        summary="The names that requests may have as their model: the model's, and adapters'.",
         responses={"application/json": ModelList},
         failures=(401, 503),
     ),
@@ -308,6 +315,43 @@ OPERATIONS = (
         summary="Take requests again. Needs the admin key.",
         responses={"application/json": DrainStatus},
         failures=(401, 403),
+    ),
+    Operation(
+        method="post",
+        path="/admin/adapters",
+        summary="Load an adapter under a name, or a new content of it. Needs the admin key.",
+        request=AddAdapterRequest,
+        responses={"application/json": Adapter},
+        failures=_ADAPTER_FAILURES,
+    ),
+    Operation(
+        path="/admin/adapters",
+        summary="All adapters, and what became of each. Needs the admin key.",
+        responses={"application/json": AdapterList},
+        failures=(401, 403, 503),
+    ),
+    Operation(
+        method="delete",
+        path="/admin/adapters/{name}",
+        summary="Unload an adapter when its requests have ended. Needs the admin key.",
+        responses={"application/json": Adapter},
+        failures=(401, 403, 404, 503),
+    ),
+    Operation(
+        method="post",
+        path=LOAD_PATH,
+        summary="Load an adapter, as vLLM does. Needs the admin key.",
+        request=LoadLoraAdapterRequest,
+        responses={"text/plain": "string"},
+        failures=_ADAPTER_FAILURES,
+    ),
+    Operation(
+        method="post",
+        path=UNLOAD_PATH,
+        summary="Unload an adapter, as vLLM does. Needs the admin key.",
+        request=UnloadLoraAdapterRequest,
+        responses={"text/plain": "string"},
+        failures=(*_ADAPTER_FAILURES, 404),
     ),
     Operation(
         path="/metrics",

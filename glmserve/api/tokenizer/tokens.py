@@ -90,7 +90,7 @@ async def tokenize(request: Request) -> Response:
     """The token ids of a prompt or of a conversation."""
     context = context_of(request)
     body, _ = await read_request(request, TokenizeRequest)
-    _check_model(context, body)
+    await _check_model(context, body)
     tokenizer = _tokenizer_of(context, "prompt")
     max_model_len = context.engine.info.limits.max_context
     if body.messages is None:
@@ -112,7 +112,7 @@ async def detokenize(request: Request) -> Response:
     """The text of token ids."""
     context = context_of(request)
     body, _ = await read_request(request, DetokenizeRequest)
-    _check_model(context, body)
+    await _check_model(context, body)
     tokenizer = _tokenizer_of(context, "tokens")
     tokens = body.tokens
     if tokens and max(tokens) >= tokenizer.vocab_size:
@@ -185,9 +185,9 @@ def _blocks(context: ServerContext) -> bool:
     return context.chat_format is not None and context.chat_format.blocks
 
 
-def _check_model(context: ServerContext, body: _Request) -> None:
+async def _check_model(context: ServerContext, body: _Request) -> None:
     if body.model is not None:
-        context.check_model(body.model)
+        await context.find_model(body.model)
 
 
 def _tokenizer_of(context: ServerContext, param: str) -> Tokenizer:

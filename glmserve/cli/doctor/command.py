@@ -13,6 +13,7 @@ from glmserve.cli.doctor.diagnosis import Download
 from glmserve.cli.doctor.unfetched import unfetched
 from glmserve.cli.group.group import read_group
 from glmserve.cli.options import (
+    add_adapter_options,
     add_device_options,
     add_machine_options,
     add_model_options,
@@ -40,6 +41,7 @@ def add_command(commands: Commands) -> None:
     )
     parser.set_defaults(run=partial(run, parser), keeps_hub_names=True)
     add_model_options(parser, positional=True)
+    add_adapter_options(parser)
     add_device_options(parser)
     add_scheduling_options(parser)
     add_machine_options(parser)

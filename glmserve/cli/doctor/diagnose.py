@@ -9,15 +9,25 @@ from pathlib import Path
 
 import msgspec
 
+from glmserve.adapters import LoraConfig
+from glmserve.cli.adapter_checks import read_checked
 from glmserve.cli.doctor.advice import advise, serve_command
-from glmserve.cli.doctor.diagnosis import Checkpoint, Diagnosis, Download, Plan, Problem
+from glmserve.cli.doctor.diagnosis import (
+    Adapter,
+    Checkpoint,
+    Diagnosis,
+    Download,
+    Plan,
+    Problem,
+)
 from glmserve.cli.doctor.probing import probe
 from glmserve.cli.generation_config import with_generation_config
+from glmserve.cli.options import adapter_config
 from glmserve.cli.text_layer import chat_options, limit_vocabulary, load_text_layer
 from glmserve.config import PARALLEL_SIZES, RunnerConfig
 from glmserve.contract.diagnosis import Attempt, Findings
 from glmserve.contract.step import RunnerLimits
-from glmserve.errors import StartupError
+from glmserve.errors import AdapterError, StartupError
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.text import named_chat_format, read_name_hints
 
@@ -55,6 +65,7 @@ def diagnose(
     """
     problems: list[Problem] = []
     model, checkpoint = _look_at_checkpoint(config, options, problems)
+    adapters = list(_adapters(options, problems))
     findings = _probe(config, problems)
     attempts = findings.attempts if findings else []
     weights = findings.weights if findings else None
@@ -62,6 +73,8 @@ def diagnose(
         problems.append(Problem(attempts[0].problem, attempts[0].exit_code))
     if weights and weights.problem:
         problems.append(Problem(weights.problem, StartupError.exit_code))
+    if findings and findings.adapter_problem and all(a.kind for a in adapters):
+        problems.append(Problem(findings.adapter_problem, StartupError.exit_code))
     if download and download.problem:
         problems.append(Problem(download.problem, StartupError.exit_code))
     if checkpoint and download:
@@ -78,12 +91,31 @@ def diagnose(
         problems=problems,
         machine=machine,
         checkpoint=checkpoint,
+        adapters=adapters,
         weights=weights,
         download=download,
         plans=list(_plans(config, model, attempts)) if model else [],
         advice=advise(attempts, arguments, machine if wants_kernels else None, wanted),
         command=serve_command(arguments, {}),
     )
+
+
+def _adapters(options: argparse.Namespace, problems: list[Problem]) -> Iterator[Adapter]:
+    try:
+        config = adapter_config(options)
+    except StartupError as error:
+        problems.append(Problem(error.message, error.exit_code))
+        return
+    for name, folder in config.named:
+        try:
+            settings = read_checked(folder, config)
+        except AdapterError as error:
+            problem = f"--adapter {name}: {error.message}"
+            problems.append(Problem(problem, StartupError.exit_code))
+            yield Adapter(name, str(folder), None)
+            continue
+        size = settings.largest_rank if isinstance(settings, LoraConfig) else settings.length
+        yield Adapter(name, str(folder), settings.kind, size)
 
 
 def _probe(config: RunnerConfig, problems: list[Problem]) -> Findings | None:

@@ -37,6 +37,17 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     chat_format: str | None = None
 
 
+class Adapter(msgspec.Struct, frozen=True):
+    """An adapter of --adapter."""
+
+    name: str
+    path: str
+    kind: str | None
+    """lora, prefix-tuning or p-tuning-v2; None: it cannot be served, and a problem says why."""
+    size: int | None = None
+    """The largest rank of a LoRA, or the slots of a prefix."""
+
+
 class Problem(msgspec.Struct, frozen=True):
     """A reason why the checkpoint cannot be served, and the exit code for it."""
 
@@ -102,6 +113,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     machine: Machine | None
     """None if probing failed; a problem says why."""
     checkpoint: Checkpoint | None
+    adapters: list[Adapter] = []
     weights: Weights | None
     download: Download | None = None
     """None: the checkpoint is on this machine."""

@@ -56,6 +56,10 @@ STORED_GROUPS = Message(
 )
 PREFIX = Message("prefix", "前缀")
 PREFIX_LENGTH = Message("P-Tuning v2, {length} slots", "P-Tuning v2，长度 {length}")
+ADAPTER = Message("adapter {name}", "适配器 {name}")
+ADAPTER_LORA = Message("LoRA of rank {size}", "LoRA，秩 {size}")
+ADAPTER_PREFIX = Message("prefix ({kind}) of {size} slots", "前缀（{kind}），长度 {size}")
+ADAPTER_BROKEN = Message("cannot be served, see below", "无法使用，原因见下文")
 WEIGHTS = Message("weights", "权重")
 WEIGHTS_WHOLE = Message(
     "complete: every tensor is there; {size}, files: {files}",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from glmserve import __version__
 from glmserve.cli.doctor import messages as m
-from glmserve.cli.doctor.diagnosis import Advice, Checkpoint, Diagnosis, Plan
+from glmserve.cli.doctor.diagnosis import Adapter, Advice, Checkpoint, Diagnosis, Plan
 from glmserve.cli.doctor.language import Language, Message
 from glmserve.cli.doctor.table import align
 from glmserve.cli.units import format_count, format_count_chinese, format_size
@@ -34,7 +34,9 @@ def render(diagnosis: Diagnosis, language: Language) -> str:
         lines += ["", say(m.MACHINE), *_table(_machine(machine, say))]
     if checkpoint := diagnosis.checkpoint:
         lines += ["", say(m.CHECKPOINT, path=checkpoint.path)]
-        lines += _table(_checkpoint(checkpoint, diagnosis, say, language))
+        rows = [*_checkpoint(checkpoint, diagnosis, say, language)]
+        rows += [_adapter(adapter, say) for adapter in diagnosis.adapters]
+        lines += _table(rows)
         lines += ["", *_memory(diagnosis.plans, say)]
     return "\n".join([*lines, "", *_verdict(diagnosis, say)])
 
@@ -102,6 +104,15 @@ def _checkpoint(
         yield say(m.CHAT_FORMAT), checkpoint.chat_format
     if checkpoint.unknown_fields:
         yield say(m.UNKNOWN_FIELDS), ", ".join(checkpoint.unknown_fields)
+
+
+def _adapter(adapter: Adapter, say: Say) -> Row:
+    what = say(m.ADAPTER_PREFIX, kind=adapter.kind, size=adapter.size)
+    if adapter.kind is None:
+        what = say(m.ADAPTER_BROKEN)
+    elif adapter.kind == "lora":
+        what = say(m.ADAPTER_LORA, size=adapter.size)
+    return say(m.ADAPTER, name=adapter.name), what
 
 
 def _tokenizer(checkpoint: Checkpoint, say: Say) -> str:
@@ -205,5 +216,5 @@ def _changes(changes: Mapping[str, str | None], say: Say) -> str:
     return say(m.AND).join(parts)
 
 
-def _table(rows: Iterator[Row]) -> list[str]:
+def _table(rows: Iterable[Row]) -> list[str]:
     return ["  " + line for line in align(list(rows), (False, False))]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glmserve.cli.cores import place_worker
+from glmserve.cli.options.adapters import max_adapters, max_prefix_length
 from glmserve.config import RunnerConfig
 from glmserve.errors import OptionError
 from glmserve.process.npu_environment import npu_environment as npu_environment
@@ -24,7 +25,13 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
             f"--max-step-tokens {options.max_step_tokens} leaves some of --max-batch-size "
             f"{options.max_batch_size} requests without their token; raise it"
         )
-    return config_of(options, drafts=options.speculative_tokens > 0)
+    return config_of(
+        options,
+        drafts=options.speculative_tokens > 0,
+        adapters=tuple((a.name, str(a.folder.absolute())) for a in options.adapter or ()),
+        max_adapters=max_adapters(options),
+        max_prefix_length=max_prefix_length(options),
+    )
 
 
 def config_of(options: argparse.Namespace, **further: Any) -> RunnerConfig:

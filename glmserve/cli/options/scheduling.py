@@ -31,6 +31,14 @@ def add_scheduling_options(parser: argparse.ArgumentParser) -> None:
         "on a GPU; for ChatGLM-6B, which has no chunks, its context and one token per request",
     )
     group.add_argument(
+        "--max-step-time",
+        type=values.seconds_or_auto,
+        metavar="SECONDS",
+        help="the longest that a step should take while requests are decoding: prompts get what "
+        "decodes leave of it, and a whole step when nothing decodes. auto: three times the decodes "
+        "alone, and at least 0.05; 0: no limit (default: auto)",
+    )
+    group.add_argument(
         "--queue-size",
         type=values.non_negative,
         default=4096,
@@ -67,6 +75,7 @@ def scheduler_config(options: argparse.Namespace, tenants: Iterable[Tenant]) -> 
     return SchedulerConfig(
         max_batch_size=options.max_batch_size,
         max_step_tokens=options.max_step_tokens,
+        max_step_time=options.max_step_time,
         queue_size=options.queue_size,
         queue_timeout=options.queue_timeout,
         prefix_cache=options.prefix_cache,

@@ -56,9 +56,8 @@ def make_ascend_ops(
     attention: AnyAttentionBackend
     if name == "sdpa" or reason:
         store = make_store(config.kv_cache_dtype, dtype)
-        attention = SdpaAttention(
-            model.num_kv_heads, dtype, device, block_size, store, model.prefix_length
-        )
+        prefix = (model.prefix_length, config.prefix_slots)
+        attention = SdpaAttention(model.num_kv_heads, dtype, device, block_size, store, *prefix)
     else:
         geometry = NpuGeometry(
             model.num_heads, model.num_kv_heads, model.head_dim, dtype, device, block_size
@@ -118,6 +117,8 @@ def _why_only_sdpa(
         return "this model reads its prompts in both directions, which only sdpa can here"
     if model.prefix is not None:
         return "of all backends only sdpa can have a --ptuning-checkpoint here"
+    if config.prefix_slots:
+        return "of all backends only sdpa can have prefixes of adapters (--max-prefix-length) here"
     if block_size % BLOCK_SIZE or block_size > LARGEST_BLOCK:
         return f"it needs a --block-size of 128, 256, 384 or 512; this is {block_size}"
     multiple = _HEAD_MULTIPLE[config.kv_cache_dtype]

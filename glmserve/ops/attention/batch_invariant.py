@@ -48,12 +48,14 @@ class BatchInvariantAttention(SlotBackend[Cache]):
 
     def plan(self, batch: Batch, cache: Cache) -> BatchInvariantPlan:
         null_slot, longest = self._store.null_slot(cache), int(batch.context_lens.max())
-        length = -(-(self._prefix_length + longest) // _PIECE) * _PIECE
+        prefix_lengths = self._prefix_spans(batch)[:, 1]
+        length = -(-(int(prefix_lengths.max()) + longest) // _PIECE) * _PIECE
         known = self._slots(batch, 0, len(batch.context_lens), longest, null_slot)
         slots = np.full((len(known), length), null_slot)
         slots[:, : known.shape[1]] = known
         slots = np.repeat(slots, np.diff(batch.query_start), axis=0)  # [T, length]
-        attended = np.arange(length) - self._prefix_length
+        owners = np.repeat(np.arange(len(known)), np.diff(batch.query_start))
+        attended = np.arange(length) - prefix_lengths[owners, None]  # [T, length]
         beyond = attended > batch.last_visible[:, None]
         slots[beyond] = null_slot
         mask = torch.zeros(beyond.shape).masked_fill_(torch.from_numpy(beyond), -math.inf)

@@ -79,8 +79,9 @@ class SdpaAttention(SlotBackend[Cache]):
         block_size: int,
         store: KvStore[Cache],
         prefix_length: int = 0,
+        prefix_slots: int = 0,
     ) -> None:
-        super().__init__(num_kv_heads, device, block_size, store, prefix_length)
+        super().__init__(num_kv_heads, device, block_size, store, prefix_length, prefix_slots)
         self.dtype = dtype
 
     def plan(self, batch: Batch, cache: Cache) -> SdpaPlan:
@@ -143,11 +144,11 @@ class SdpaAttention(SlotBackend[Cache]):
         return out.squeeze(0).transpose(0, 1)
 
     def _plan_decode(self, batch: Batch, first: int, last: int, null_slot: int) -> DecodeBucket:
-        contexts = batch.context_lens[first:last] + self._prefix_length
-        longest = int(contexts[0])
+        contexts = batch.context_lens[first:last] + self._prefix_spans(batch)[first:last, 1]
+        longest = int(contexts.max())
         slots = self._slots(batch, first, last, int(batch.context_lens[first]), null_slot)
-        mask = None
-        if contexts[-1] != longest:
+        slots, mask = slots[:, :longest], None
+        if contexts.min() != longest:
             beyond = np.arange(longest) >= contexts[:, None]
             slots[beyond] = null_slot
             mask = self._mask(beyond).view(last - first, 1, 1, longest)
@@ -160,13 +161,14 @@ class SdpaAttention(SlotBackend[Cache]):
     def _plan_prefill(self, batch: Batch, index: int, null_slot: int) -> PrefillChunk:
         begin, end = int(batch.query_start[index]), int(batch.query_start[index + 1])
         context = int(batch.context_lens[index])
-        is_whole = context == end - begin and not self._prefix_length
+        prefix_length = int(self._prefix_spans(batch)[index, 1])
+        is_whole = context == end - begin and not prefix_length
         last_visible = batch.last_visible[begin:end]
         slots, mask = None, None
         if not is_whole or not self._store.is_exact:
             slots = self._send(self._slots(batch, index, index + 1, context, null_slot)[0])
         if not is_whole or not np.array_equal(last_visible, batch.positions[begin:end]):
-            attended = np.arange(-self._prefix_length, context)
+            attended = np.arange(-prefix_length, context)
             mask = self._mask(attended > last_visible[:, None])
         return PrefillChunk(slice(begin, end), slots, mask)
 

@@ -34,6 +34,8 @@ class SlotBackend(Generic[Cache]):
         store: the number format of K and V; its module describes the layout.
         prefix_length: P, slots of a P-Tuning v2 prefix, which every token of every sequence attends
             to as well. They lie behind the slots of the blocks.
+        prefix_slots: slots for prefixes that single sequences have (`Batch.prefixes`), at the same
+            place. One of both is 0.
     """
 
     def __init__(
@@ -43,18 +45,20 @@ class SlotBackend(Generic[Cache]):
         block_size: int,
         store: KvStore[Cache],
         prefix_length: int = 0,
+        prefix_slots: int = 0,
     ) -> None:
         self.num_kv_heads = num_kv_heads
         self.device = device
         self._block_size = block_size
         self._store = store
         self._prefix_length = prefix_length
+        self._num_prefix_slots = prefix_length + prefix_slots
 
     def token_bytes(self, head_dim: int) -> int:
         return 2 * self.num_kv_heads * self._store.head_bytes(head_dim)
 
     def allocate(self, num_layers: int, num_blocks: int, head_dim: int) -> list[Cache]:
-        num_slots = num_blocks * self._block_size + self._prefix_length
+        num_slots = num_blocks * self._block_size + self._num_prefix_slots
         return [
             self._store.allocate(num_slots, 2 * self.num_kv_heads, head_dim, self.device)
             for _ in range(num_layers)
@@ -63,24 +67,47 @@ class SlotBackend(Generic[Cache]):
     def write(self, key_values: Tensor, cache: Cache, plan: SlotPlan) -> None:
         self._store.write(cache, plan.slot_mapping, key_values)
 
-    def write_prefix(self, caches: Sequence[Cache], prefix: Tensor) -> None:
-        """Store the prefix [layers, P, 2*Hkv, D] in the caches of all layers."""
-        slots = self._send(self._prefix_slots(self._store.null_slot(caches[0])))
+    def write_prefix(self, caches: Sequence[Cache], prefix: Tensor, first: int = 0) -> None:
+        """Store a prefix [layers, P, 2*Hkv, D] in the caches of all layers.
+
+        Args:
+            first: its first slot, counted among those behind the blocks.
+        """
+        begin = self._first_prefix_slot(self._store.null_slot(caches[0])) + first
+        slots = self._send(np.arange(begin, begin + prefix.shape[1]))
         for cache, key_values in zip(caches, prefix, strict=True):
             self._store.write(cache, slots, key_values)
+
+    def _prefix_spans(self, batch: Batch) -> Int64Array:
+        """[B, 2]: see `Batch.prefixes`."""
+        if batch.prefixes is not None:
+            return batch.prefixes
+        return np.broadcast_to(np.array([0, self._prefix_length]), (len(batch.context_lens), 2))
 
     def _slots(
         self, batch: Batch, first: int, last: int, length: int, null_slot: int
     ) -> Int64Array:
-        """Slots of the prefix, then of positions 0..length-1: [last-first, P + length]."""
-        own = batch.slots(first, last, length)
-        if not self._prefix_length:
-            return own
-        prefix = np.broadcast_to(self._prefix_slots(null_slot), (len(own), self._prefix_length))
-        return np.concatenate((prefix, own), axis=1)
+        """Slots of each sequence's prefix, and then of its positions 0..length-1.
 
-    def _prefix_slots(self, null_slot: int) -> Int64Array:
-        return np.arange(null_slot - self._prefix_length, null_slot)
+        Returns:
+            [last-first, P + length], where P is the length of the longest of the prefixes. What
+            comes behind position length-1 of another one's sequence has no meaning.
+        """
+        own = batch.slots(first, last, length)
+        begins, lengths = self._prefix_spans(batch)[first:last, :, None].transpose(1, 0, 2)
+        longest = int(lengths.max())
+        if not longest:
+            return own
+        columns = np.arange(longest + length)
+        behind = np.clip(columns - lengths, 0, length - 1)
+        prefix = self._first_prefix_slot(null_slot) + begins + columns
+        slots: Int64Array = np.where(
+            columns < lengths, prefix, np.take_along_axis(own, behind, axis=1)
+        )
+        return slots
+
+    def _first_prefix_slot(self, null_slot: int) -> int:
+        return null_slot - self._num_prefix_slots
 
     def _send(self, array: NDArray[Any]) -> Tensor:
         """Copy to the device without waiting: the driver has its own copy when this returns."""

@@ -14,13 +14,17 @@ from torch import Tensor
 
 from glmserve.contract.step import SamplingInput
 from glmserve.errors import OptionError
+from glmserve.ops.adapters.native import NativeLora
+from glmserve.ops.adapters.rows import group_rows
+from glmserve.ops.adapters.slots import LoraShape, LoraSlots, RowPlan
 from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
 from glmserve.ops.base import PackedWeight
+from glmserve.ops.batch import Int64Array
 from glmserve.ops.cpu.torch_ops import TorchCpuOps
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.static import LinearWeight, StaticWeight
 from glmserve.ops.sampling.gumbel import Float32Array
-from glmserve_cpu_kernels import elementwise, sampling
+from glmserve_cpu_kernels import elementwise, lora, sampling
 from glmserve_cpu_kernels.library import Library
 from glmserve_cpu_kernels.linear import (
     ActivationBits,
@@ -89,6 +93,12 @@ class NativeCpuOps(TorchCpuOps[Cache, Plan]):
             return self.pack_linear(weight.dequantized(self._dtype))
         bits = weight.activation_bits or _ACTIVATION_BITS[self._dtype]
         return pack_codes(self.library, weight.codes, weight.scales, weight.bits, bits)
+
+    def lora_slots(self, shape: LoraShape) -> LoraSlots:
+        return NativeLora(self.library, shape)
+
+    def plan_adapters(self, slots: Int64Array) -> RowPlan:
+        return lora.Rows(*group_rows(slots))
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
         if isinstance(weight, PackedLinear):

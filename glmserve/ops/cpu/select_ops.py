@@ -104,11 +104,11 @@ def make_cpu_ops(
         )
     else:
         store = make_store(config.kv_cache_dtype, dtype)
-        heads, prefix = model.num_kv_heads, model.prefix_length
+        heads, prefix = model.num_kv_heads, (model.prefix_length, config.prefix_slots)
         if config.deterministic:
-            attention = BatchInvariantAttention(heads, _HOST, block_size, store, prefix)
+            attention = BatchInvariantAttention(heads, _HOST, block_size, store, *prefix)
         else:
-            attention = CpuSdpaAttention(heads, dtype, _HOST, block_size, store, prefix)
+            attention = CpuSdpaAttention(heads, dtype, _HOST, block_size, store, *prefix)
     if library is None:
         return (BatchInvariantCpuOps if config.deterministic else TorchCpuOps)(attention, dtype)
     has_amx = _has_amx() and not config.deterministic
@@ -148,6 +148,8 @@ def _why_no_native_attention(
         return f"heads of {model.head_dim} numbers are more than its {LARGEST_DIM}"
     if model.prefix is not None:
         return "it does not know the prefix of a --ptuning-checkpoint"
+    if config.prefix_slots:
+        return "it does not know the prefixes of adapters (--max-prefix-length)"
     if config.kv_cache_dtype not in ("auto", "int8"):
         return f"it does not keep K and V as {config.kv_cache_dtype}"
     return None

@@ -58,7 +58,7 @@ def make_ops(
     if config.cpu_kernels != "auto":
         raise OptionError("--cpu-kernels is for the cpu device; leave it out")
     no_kernels = _why_no_kernels(model, block_size, gpu)
-    reason = no_kernels or _why_only_sdpa(model)
+    reason = no_kernels or _why_only_sdpa(config, model)
     if config.deterministic and reason:
         raise OptionError(f"--deterministic cannot be had here: {reason}")
     name = config.attention_backend
@@ -72,11 +72,12 @@ def make_ops(
     if config.deterministic:
         raise OptionError(f"--deterministic needs the triton attention backend, not {name}")
     store = make_store(config.kv_cache_dtype, dtype)
+    prefix = (model.prefix_length, config.prefix_slots)
     attention: AnyAttentionBackend = SdpaAttention(
-        model.num_kv_heads, dtype, gpu.device, block_size, store, model.prefix_length
+        model.num_kv_heads, dtype, gpu.device, block_size, store, *prefix
     )
     if name == "xformers":
-        attention = _xformers_attention(model, dtype, block_size, store, gpu)
+        attention = _xformers_attention(config, model, dtype, block_size, store, gpu)
     if no_kernels:
         return Ops(attention)
     from glmserve.ops.gpu.triton_ops import ElementwiseTritonOps
@@ -109,9 +110,14 @@ def _triton_ops(
 
 
 def _xformers_attention(
-    model: ModelConfig, dtype: torch.dtype, block_size: int, store: KvStore[Any], gpu: Gpu
+    config: RunnerConfig,
+    model: ModelConfig,
+    dtype: torch.dtype,
+    block_size: int,
+    store: KvStore[Any],
+    gpu: Gpu,
 ) -> AnyAttentionBackend:
-    if reason := _why_only_sdpa(model):
+    if reason := _why_only_sdpa(config, model):
         raise OptionError(f"--attention-backend xformers cannot be used here: {reason}")
     if find_spec("xformers") is None:
         raise OptionError(
@@ -127,12 +133,14 @@ def _xformers_attention(
     return attention
 
 
-def _why_only_sdpa(model: ModelConfig) -> str | None:
+def _why_only_sdpa(config: RunnerConfig, model: ModelConfig) -> str | None:
     """Why only the sdpa backend supports this model; None: all backends do."""
     if model.prompt_marks is not None:
         return "this model reads its prompts in both directions, which only sdpa can here"
     if model.prefix is not None:
         return "of all backends only sdpa can have a --ptuning-checkpoint here"
+    if config.prefix_slots:
+        return "of all backends only sdpa can have prefixes of adapters (--max-prefix-length) here"
     return None
 
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from glmserve.model_config import RopeConfig
+from glmserve.ops.adapters.slots import LoraShape, LoraSlots, RowPlan
+from glmserve.ops.adapters.triton import (
+    TritonLora,
+    TritonRows,
+    fill_static,
+    plan_rows,
+    static_specs,
+)
 from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
 from glmserve.ops.attention.paged_cache import PagedCache, PagedStepPlan
 from glmserve.ops.base import Ops, PackedWeight
+from glmserve.ops.batch import Int64Array
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.static import LinearWeight
 from glmserve.ops.linear.triton import PackedCodes, QuantizedKernels
+from glmserve.ops.packed_arrays import ArraySpec
 from glmserve_kernels.rms_norm.kernel import rms_norm
 from glmserve_kernels.rope_cache.kernel import rope_cache
 from glmserve_kernels.silu_and_mul.kernel import silu_and_mul
@@ -21,7 +33,7 @@ from glmserve_kernels.tiles import load_tiles
 
 
 class ElementwiseTritonOps(Ops[Cache, Plan]):
-    """Norms, activations and quantised products by Triton, with any attention backend.
+    """Norms, activations, quantised products and adapters by Triton, with any attention backend.
 
     Args:
         chip: selects the tile sizes, see load_tiles.
@@ -32,6 +44,25 @@ class ElementwiseTritonOps(Ops[Cache, Plan]):
         self._quantized = QuantizedKernels(chip)
         self._norm_tiles = load_tiles("rms_norm", chip)
         self._silu_tiles = load_tiles("silu_and_mul", chip)
+        self._lora_tiles = load_tiles("add_lora", chip)
+
+    def lora_slots(self, shape: LoraShape) -> LoraSlots:
+        return TritonLora(shape, self._lora_tiles)
+
+    def plan_adapters(self, slots: Int64Array) -> RowPlan:
+        return plan_rows(slots, self.attention.device)
+
+    def static_adapter_specs(self, rows: int) -> dict[str, ArraySpec]:
+        """See StaticAdapters."""
+        return static_specs(rows)
+
+    def fill_static_adapters(self, slots: Int64Array, host: Mapping[str, NDArray[Any]]) -> None:
+        """See StaticAdapters."""
+        fill_static(slots, host)
+
+    def static_adapter_plan(self, arrays: Mapping[str, Tensor]) -> RowPlan:
+        """See StaticAdapters."""
+        return TritonRows(arrays["order"], arrays["tiles"])
 
     def pack_linear(self, weight: LinearWeight) -> PackedWeight:
         if isinstance(weight, QuantizedWeight):

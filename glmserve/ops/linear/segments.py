@@ -32,17 +32,25 @@ class Segments:
         x: Tensor,
         bias: Tensor | None,
         linear: Callable[[Tensor, object, Tensor | None], Tensor],
+        adapt: Callable[[int, Tensor, Tensor], None] | None = None,
     ) -> Tensor:
         """x [T, in] @ weight^T + bias, summed in order: float32 [T, out].
 
         Args:
             linear: of the Ops that packed the weights. The first segment's product has the bias.
+            adapt: adds what adapters add to a segment's product, from the segment's number, its
+                columns of x and the product.
         """
-        parts = x.chunk(len(self.weights), dim=1)
-        pairs = enumerate(zip(parts, self.weights, strict=True))
-        return pairwise_sum(
-            [linear(part.contiguous(), w, None if i else bias).float() for i, (part, w) in pairs]
-        )
+        products = []
+        for i, (part, weight) in enumerate(
+            zip(x.chunk(len(self.weights), dim=1), self.weights, strict=True)
+        ):
+            columns = part.contiguous()
+            product = linear(columns, weight, None if i else bias)
+            if adapt is not None:
+                adapt(i, columns, product)
+            products.append(product.float())
+        return pairwise_sum(products)
 
 
 def pairwise_sum(parts: Sequence[Tensor]) -> Tensor:

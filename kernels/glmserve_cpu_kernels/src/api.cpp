@@ -8,6 +8,7 @@
 #include "elementwise.h"
 #include "exchange.h"
 #include "linear.h"
+#include "lora.h"
 #include "pack.h"
 #include "huge_pages.h"
 #include "pool.h"
@@ -19,6 +20,7 @@
   extern const glm::AttentionKernels attention_kernels;      \
   extern const glm::ElementwiseKernels elementwise_kernels;  \
   extern const glm::SamplingKernels sampling_kernels;        \
+  extern const glm::LoraKernels lora_kernels;                \
   }
 GLM_DECLARE(avx512_bf16)
 GLM_DECLARE(avx512_vnni)
@@ -33,11 +35,12 @@ struct InstructionSet {
   const glm::AttentionKernels& attention;
   const glm::ElementwiseKernels& elementwise;
   const glm::SamplingKernels& sampling;
+  const glm::LoraKernels& lora;
 };
 
 #define GLM_KERNELS(name)                                                            \
   name::linear_kernels, name::attention_kernels, name::elementwise_kernels, \
-      name::sampling_kernels
+      name::sampling_kernels, name::lora_kernels
 
 std::span<const InstructionSet> instruction_sets() {
   __builtin_cpu_init();
@@ -130,6 +133,11 @@ void glm_write(const glm::KvCache* cache, const glm::AttentionStep* step, const 
 void glm_attend(const glm::KvCache* cache, const glm::AttentionStep* step, const void* qkv,
                 int heads, void* out) {
   in_use->attention.attend(*cache, *step, qkv, heads, out);
+}
+
+void glm_add_lora(const glm::LoraAdapter* slots, const glm::LoraRows* rows, int32_t type, const void* x,
+                  int inputs, int outputs, void* y) {
+  in_use->lora.add(slots, *rows, glm::Type(type), x, inputs, outputs, y);
 }
 
 void glm_draw(const float* const* rows, int count, int vocab, const glm::Draw* how, int32_t* ids) {

@@ -102,7 +102,7 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
         Raises:
             GlmserveError: the request cannot be honoured.
         """
-        server.settle_model(request)
+        await server.settle_model(request)
         return len(await chat_prompt(server, await self.chat(request, caller)))
 
     async def chat(self, request: ResponsesRequest, caller: Caller) -> ChatCompletionRequest:

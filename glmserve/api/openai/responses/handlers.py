@@ -76,7 +76,7 @@ def render_response(endpoint: ResponsesEndpoint) -> Callable[[Request], Awaitabl
     async def handle(request: Request) -> Response:
         server, caller = context_of(request), caller_of(request)
         parsed, _ = await read_request(request, endpoint.request_type)
-        server.settle_model(parsed)
+        await server.settle_model(parsed)
         try:
             chat = await endpoint.chat(parsed, caller)
             prompt = await rendered_chat(server, chat, f"resp_{own_or_new_id(request)}")

@@ -1,0 +1,106 @@
+"""Slots by a Triton kernel: tensors with fixed addresses, so graphs replay for any adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glmserve.ops.adapters.rows import RowGroups, group_rows
+from glmserve.ops.adapters.slots import LoraShape, LoraWeights, RowPlan
+from glmserve.ops.batch import Int64Array
+from glmserve.ops.packed_arrays import ArraySpec, upload_together
+from glmserve_kernels.add_lora.kernel import add_lora, count_parts, padded_rank
+from glmserve_kernels.add_lora.row_plan import plan_tiles
+from glmserve_kernels.tiles import Tiles
+
+
+class TritonRows(NamedTuple):
+    """A RowPlan on the device; see kernel.add_lora."""
+
+    order: Tensor
+    """int32 [n]"""
+    tiles: Tensor
+    """int32 [M, 3]"""
+
+
+def plan_rows(slots: Int64Array, device: torch.device) -> TritonRows:
+    """The plan of rows with these slots."""
+    order, found, starts = group_rows(slots)
+    if not len(order):
+        none = torch.empty((0, 3), dtype=torch.int32, device=device)
+        return TritonRows(none[:, 0], none)
+    arrays = {"order": order.astype(np.int32), "tiles": plan_tiles(found, starts)}
+    return TritonRows(**upload_together(arrays, device))
+
+
+def static_specs(rows: int) -> dict[str, ArraySpec]:
+    """Shapes of a plan for up to `rows` rows: each may have an adapter of its own."""
+    return {"order": ArraySpec((rows,), "int32"), "tiles": ArraySpec((rows, 3), "int32")}
+
+
+def fill_static(slots: Int64Array, host: Mapping[str, NDArray[Any]]) -> None:
+    """Write a plan to `host`, arrays of `static_specs`; the rest becomes padding."""
+    groups: RowGroups = group_rows(slots)
+    host["order"][: len(groups.order)] = groups.order
+    host["order"][len(groups.order) :] = 0
+    host["tiles"][...] = plan_tiles(groups.slots, groups.starts, len(host["tiles"]))
+
+
+class TritonLora:
+    """See LoraSlots. The result for a row does not depend on the other rows.
+
+    Args:
+        tiles: of the kernel, see load_tiles.
+    """
+
+    def __init__(self, shape: LoraShape, tiles: Tiles) -> None:
+        count, rows, columns, rank, dtype, device = shape
+        rank = padded_rank(rank, tiles)
+        self._tiles = tiles
+        self._parts = count_parts(columns, tiles)
+        self._a = torch.zeros((count, rank, columns), dtype=dtype, device=device)
+        self._b = torch.zeros((count, rows, rank), dtype=dtype, device=device)
+        self._bias = torch.zeros((count, rows), dtype=dtype, device=device)
+        self._ranks = torch.full((count,), -1, dtype=torch.int32, device=device)
+
+    @property
+    def num_bytes(self) -> int:
+        """See LoraSlots."""
+        return sum(t.nbytes for t in (self._a, self._b, self._bias, self._ranks))
+
+    def store(self, slot: int, weights: LoraWeights | None) -> None:
+        """See LoraSlots."""
+        if weights is None:
+            self._ranks[slot] = -1
+            return
+        rank = len(weights.a)
+        self._a[slot, :rank].copy_(weights.a, non_blocking=True)
+        self._a[slot, rank:].zero_()
+        self._b[slot, :, :rank].copy_(weights.b, non_blocking=True)
+        self._b[slot, :, rank:].zero_()
+        self._bias[slot].zero_()
+        if weights.bias is not None:
+            self._bias[slot].copy_(weights.bias, non_blocking=True)
+        self._ranks[slot] = rank
+
+    def add(self, x: Tensor, y: Tensor, plan: RowPlan) -> None:
+        """See LoraSlots."""
+        assert isinstance(plan, TritonRows)
+        shape = (self._parts, len(plan.order), self._a.shape[1])
+        add_lora(
+            x=x,
+            y=y,
+            a=self._a,
+            b=self._b,
+            bias=self._bias,
+            ranks=self._ranks,
+            order=plan.order,
+            row_tiles=plan.tiles,
+            inner=torch.empty(shape, device=x.device),
+            tiles=self._tiles,
+        )

@@ -1,0 +1,1 @@
+"""What adapters add to the results of a linear module, grouped by adapter."""
