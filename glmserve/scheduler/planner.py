@@ -80,7 +80,7 @@ class Planner:
         plan = Plan(self._budget)
         if self._limits.mixes_prefill_and_decode:
             self._plan_tokens(plan, self._select_decodes(turn, decodes, chunks))
-            self._limit_time(plan)
+            self._limit_time(plan, decodes)
         max_starts = 0 if preempted else self._max_running - len(decodes) - len(chunks)
         self._plan_prompts(plan, chunks, max_starts)
         if not plan.sequences and not self._limits.mixes_prefill_and_decode:
@@ -88,10 +88,14 @@ class Planner:
             self._plan_tokens(plan, [*turn, *started])
         return plan
 
-    def _limit_time(self, plan: Plan) -> None:
-        """Leave no more of the budget to prompts than the decodes should wait for."""
+    def _limit_time(self, plan: Plan, decodes: list[Request]) -> None:
+        """Leave no more of the budget to prompts than the decodes should wait for.
+
+        If steps overlap, this one delays the decodes of the others.
+        """
+        delayed = decodes if self._limits.steps_in_flight > 1 else plan.sequences
         room = self._pace.room
-        if plan.sequences and self._limits.chunked_prefill and room is not None:
+        if delayed and self._limits.chunked_prefill and room is not None:
             plan.budget = min(plan.budget, room)
 
     def _turn(self, decodes: list[Request]) -> list[Request]:
