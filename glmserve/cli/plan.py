@@ -152,9 +152,7 @@ def _plans(options: argparse.Namespace, calibration: Calibration, targets: Targe
     plans: list[Plan] = []
     for count in options.servers or range(1, min(_MOST_SERVERS, len(loads)) + 1):
         for batch_size in options.max_batch_size or [calibration.limits.max_sequences]:
-            config = SchedulerConfig(
-                max_batch_size=batch_size, max_step_time=options.max_step_time
-            )
+            config = SchedulerConfig(max_batch_size=batch_size, max_step_time=options.max_step_time)
             shares = dealt(loads, count)
             outcomes = [Simulation(calibration, config, share).run() for share in shares]
             plans.append(Plan(count, batch_size, outcomes))
