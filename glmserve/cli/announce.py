@@ -62,6 +62,7 @@ def announce(context: ServerContext, listener: socket.socket, *, has_tls: bool) 
         f"  KV cache  {limits.token_capacity:,} tokens ({format_size(info.kv_cache_bytes)}); "
         f"context {_context(context)}, {limits.max_sequences} requests at once",
         *([f"  chats     {context.chat_reason}"] if context.chat_reason else []),
+        *_adapters(context),
         *_defaults(context),
         *_journal(context),
         f"  URL       {url}/v1  (docs: {url}/docs)",
@@ -95,6 +96,17 @@ def _layers(rank: RankInfo) -> str:
         return ""
     first, last = rank.layers
     return f"layer {first}, " if first == last else f"layers {first}-{last}, "
+
+
+def _adapters(context: ServerContext) -> list[str]:
+    """Names of adapters, where others are found, and how many fit."""
+    capacity, options = context.engine.info.limits.max_adapters, context.config.adapters
+    if not capacity:
+        return []
+    names = [adapter.name for adapter in options.named]
+    folder = [f"those in {options.directory}"] if options.directory is not None else []
+    what = ", ".join([*names, *folder]) or "none yet"
+    return [f"  adapters  {what}; {capacity} at a time"]
 
 
 def _defaults(context: ServerContext) -> list[str]:

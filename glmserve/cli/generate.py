@@ -7,7 +7,6 @@ import asyncio
 import random
 import secrets
 from contextlib import asynccontextmanager, closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -66,9 +65,10 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add_load_format_option(group)
     group.add_argument(
         "--adapter",
-        type=Path,
+        type=values.checkpoint,
         metavar="PATH",
-        help="folder of a LoRA or prefix adapter that changes the model for all prompts",
+        help="folder of a LoRA or prefix adapter that changes the model for all prompts, or its "
+        "name on a hub",
     )
     group.add_argument(
         "--chat-format",

@@ -114,6 +114,13 @@ class LoraTensors:
         if not self._lora.selection.includes(parsed.module):
             raise self.refusal(name, "adapter_config.json does not name this module")
         module = TrainedModule(layer, suffix, self._targets[suffix], {})
+        modelslim = self._model.modelslim
+        if modelslim is not None and f"layers.{layer}.{module.target.module}" in modelslim.smoothed:
+            raise self.refusal(
+                name,
+                f"{modelslim.description.name} says that inputs of this module are smoothed, and "
+                "the adapter was trained without that; merge it before the model is quantised",
+            )
         self.modules[parsed.module] = module
         return module
 

@@ -20,7 +20,7 @@ from glmserve.models.glm import Glm
 from glmserve.models.lora import read_lora_weights
 from glmserve.models.lora_local import LocalLora
 from glmserve.ops.adapters.rows import NO_SLOT
-from glmserve.ops.adapters.slots import LoraSlots, LoraWeights
+from glmserve.ops.adapters.slots import LoraSlots, PackedLora
 from glmserve.ops.attention.backend import AnyAttentionBackend
 from glmserve.runner.batch import NO_SLOTS, PrefixSpan
 from glmserve.runner.prefixes import Prefixes
@@ -94,7 +94,8 @@ class Adapters:
             _note(
                 f"{lora.folder}: the adapter changes nothing: all numbers of its B matrices are 0"
             )
-        return lambda: self._install(adapter_id, weights)
+        packed = {name: self._modules[name].pack(own) for name, own in weights.items()}
+        return lambda: self._install(adapter_id, packed)
 
     def _read_prefix(self, adapter_id: int, adapter: PrefixAdapterConfig) -> Callable[[], None]:
         prefix = self._prefixes.read(adapter)
@@ -117,14 +118,14 @@ class Adapters:
         self._free.append(slot)
 
     @torch.inference_mode()
-    def _install(self, adapter_id: int, weights: Mapping[str, LoraWeights]) -> None:
+    def _install(self, adapter_id: int, packed: Mapping[str, PackedLora]) -> None:
         if adapter_id in self._slots:
             raise AdapterError(f"an adapter of id {adapter_id} is loaded already")
         if not self._free:
             raise AdapterError(f"all {self._room.adapters} slots of --max-adapters hold adapters")
         slot = self._free.pop()
         for name, module in self._modules.items():
-            module.store(slot, weights.get(name))
+            module.store(slot, packed.get(name))
         self._slots[adapter_id] = slot
 
 

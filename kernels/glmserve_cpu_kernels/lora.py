@@ -6,6 +6,7 @@ The result for a row does not depend on the other rows.
 from __future__ import annotations
 
 import ctypes
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +36,24 @@ class Rows:
         self.address = ctypes.addressof(self._struct)
 
 
+class PackedAdapter(NamedTuple):
+    """An adapter of one module in the kernels' layout, from `pack`."""
+
+    a: Tensor | None
+    """[R, K]; None: there is only a bias."""
+    b: Tensor | None
+    """[panels, R, 32]"""
+    bias: Tensor | None
+    """[N]"""
+
+
+def pack(a: Tensor, b: Tensor, bias: Tensor | None) -> PackedAdapter:
+    """Pack a [R, K], b [N, R] and a bias [N]; R may be 0."""
+    if not len(a):
+        return PackedAdapter(None, None, bias)
+    return PackedAdapter(a.contiguous(), _panels(b), bias)
+
+
 class Slots:
     """The adapters of one module [N, K].
 
@@ -49,27 +68,25 @@ class Slots:
         self._add = library.functions.glm_add_lora
         self._shape = (columns, rows)
         self._type = TYPES[dtype]
-        self._tensors: dict[int, tuple[Tensor | None, ...]] = {}
+        self._held: dict[int, PackedAdapter] = {}
         self._structs = (CLoraAdapter * count)()
         self._address = ctypes.addressof(self._structs)
 
     @property
     def num_bytes(self) -> int:
         """Bytes of all adapters."""
-        return sum(t.nbytes for held in self._tensors.values() for t in held if t is not None)
+        return sum(t.nbytes for held in self._held.values() for t in held if t is not None)
 
-    def store(self, slot: int, a: Tensor, b: Tensor, bias: Tensor | None) -> None:
-        """Put an adapter into a slot: a [R, K], b [N, R], bias [N]."""
-        rank = len(a)
-        held = (a.contiguous(), _panels(b), bias) if rank else (None, None, bias)
-        self._tensors[slot] = held
-        pointers = (None if t is None else t.data_ptr() for t in held)
-        self._structs[slot] = CLoraAdapter(*pointers, rank)
+    def store(self, slot: int, adapter: PackedAdapter) -> None:
+        """Put an adapter into a slot."""
+        self._held[slot] = adapter
+        pointers = (None if t is None else t.data_ptr() for t in adapter)
+        self._structs[slot] = CLoraAdapter(*pointers, 0 if adapter.a is None else len(adapter.a))
 
     def clear(self, slot: int) -> None:
         """Empty a slot."""
         self._structs[slot] = CLoraAdapter()
-        self._tensors.pop(slot, None)
+        self._held.pop(slot, None)
 
     def add(self, x: Tensor, y: Tensor, rows: Rows) -> None:
         """y [T, N] += B (A x) + bias in place, x [T, K], both contiguous."""

@@ -470,3 +470,18 @@ async def test_streams_over_http_survive_a_lost_worker(tmp_path: Path) -> None:
         texts = [answer.json()["choices"][0]["text"] for answer in answers]
         assert texts == [text_with(folder, 50), text_with(None, 50)]
         assert second.steps
+
+
+async def test_a_template_beside_an_adapter_is_named_and_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, other = (write_adapter(tmp_path / name, name) for name in ("plain", "other"))
+    (other / "chat_template.jinja").write_text("{{ messages[0].content }}!")
+    (plain / "tokenizer_config.json").write_text("{}")
+    messages = [{"role": "user", "content": "hi"}]
+    async with serve(AdapterRunner(), config=config(tmp_path)) as app, client_of(app) as client:
+        for name in ("plain", "other", "other"):
+            answer = await client.post(CHAT, json={"model": name, "messages": messages})
+            assert answer.json()["usage"]["prompt_tokens"] == len("user:hi\n")
+    (record,) = [r for r in caplog.records if "chat template" in r.getMessage()]
+    assert str(other) in record.getMessage()

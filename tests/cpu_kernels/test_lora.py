@@ -10,7 +10,7 @@ from torch import Tensor
 
 from glmserve.ops.adapters.rows import group_rows
 from glmserve_cpu_kernels.library import Library
-from glmserve_cpu_kernels.lora import Rows, Slots
+from glmserve_cpu_kernels.lora import Rows, Slots, pack
 
 DTYPES = (torch.float32, torch.bfloat16)
 UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8}
@@ -44,7 +44,7 @@ class Module:
         self.adapters = adapters
         self.slots = Slots(library, 10, *shape, dtype)
         for slot, adapter in adapters.items():
-            self.slots.store(slot, *adapter)
+            self.slots.store(slot, pack(*adapter))
 
     def add(self, x: Tensor, y: Tensor, slots: list[int]) -> Tensor:
         out = y.clone()
@@ -111,7 +111,7 @@ def test_a_slot_that_is_emptied_and_filled_again(library: Library) -> None:
     assert torch.equal(module.add(x, y, [3, 3]), y)
     assert module.slots.num_bytes == 0
     module.adapters[3] = make_adapter(9, 40, 32, torch.float32, bias=False)
-    module.slots.store(3, *module.adapters[3])
+    module.slots.store(3, pack(*module.adapters[3]))
     module.check(x, y, [3, -1])
 
 

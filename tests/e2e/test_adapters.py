@@ -131,6 +131,7 @@ def test_a_start_that_fails_says_why(
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_generate_takes_an_adapter(tmp_path: Path) -> None:
     one = write_adapter(tmp_path / "one", "1")
     texts = set()

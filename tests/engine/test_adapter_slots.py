@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 from prometheus_client import generate_latest
 
-from glmserve.config import AdapterConfig
+from glmserve.config import AdapterConfig, SchedulerConfig
 from glmserve.engine import (
     AdapterCatalog,
     AdapterVersion,
@@ -20,6 +23,7 @@ from glmserve.engine import (
 from glmserve.errors import AdapterError, AdapterUnavailableError, InvalidRequestError
 from glmserve.request import RequestStatus, SamplingParams
 from support.adapters import AdapterRunner, expected_with, with_adapters, write_adapter
+from support.exhaustive import exhaustive
 from support.fakes import LIMITS, expected_output
 from support.worker_on_thread import WorkerOnThread, drain, serving
 
@@ -296,6 +300,69 @@ async def test_metrics_name_the_adapters_that_have_requests(tmp_path: Path) -> N
         assert "glmserve_adapter_requests{" not in shown
         assert "glmserve_adapter_evictions_total 1.0" in shown
         assert "glmserve_adapter_load_seconds_count 2.0" in shown
+
+
+@pytest.mark.parametrize("seed", [0, 1, *map(exhaustive, range(2, 20))])
+async def test_any_order_of_requests_loads_and_losses(tmp_path: Path, seed: int) -> None:
+    """Each request has the tokens of the content that its name had when it came."""
+    rng = random.Random(seed)
+    limits = with_adapters(2, msgspec.structs.replace(LIMITS, num_blocks=16, max_sequences=5))
+    runners = [AdapterRunner(limits) for _ in range(4)]
+    for number, runner in enumerate(runners[:3]):
+        runner.fail_at_step = 40 * number + rng.randrange(5, 30)
+    names = "abcde"
+    for name in names:
+        write_adapter(tmp_path / name, name)
+    executor = WorkerOnThread(*runners)
+    async with serving(executor, SchedulerConfig(queue_size=1000)) as engine:
+        catalog = catalog_of(engine, tmp_path)
+
+        async def use() -> None:
+            name = rng.choice([*names, None, None])
+            version = await catalog.find(name) if name else None
+            prompt = [rng.randrange(90) for _ in range(rng.randrange(1, 12))]
+            count = rng.randrange(1, 25)
+            stream = submit(engine, version, prompt, count)
+            if rng.random() < 0.2:
+                await asyncio.sleep(rng.random() / 50)
+                stream.close()
+                return
+            try:
+                tokens = await drain(stream)
+            except AdapterUnavailableError:
+                assert version is not None  # its content is gone, and the runner was lost
+                return
+            digest = None if version is None else version.digest
+            want = (
+                expected_with(digest, prompt, count) if digest else expected_output(prompt, count)
+            )
+            assert tokens == want
+
+        async def operate() -> None:
+            name = rng.choice(names)
+            if rng.random() < 0.5:
+                write_adapter(tmp_path / name, f"{name}{rng.randrange(3)}")
+            elif rng.random() < 0.5:
+                await catalog.remove(name)
+            else:
+                with contextlib.suppress(AdapterError):
+                    await catalog.add(f"named {name}", tmp_path / name)
+
+        tasks = []
+        for number in range(120):
+            tasks.append(asyncio.create_task(operate() if number % 6 == 0 else use()))
+            await asyncio.sleep(rng.random() / 200)
+        async with asyncio.timeout(60):
+            await asyncio.gather(*tasks)
+        assert not engine.is_busy
+        assert not left_behind(engine)
+
+
+def left_behind(engine: Engine) -> list[object]:
+    """What the slots know of requests."""
+    slots = engine.adapters
+    pinned = [slot for slot in slots._slots.values() if slot.users]
+    return [*pinned, *slots._waiters, *slots._waiter_of, *slots._slot_of]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from glmserve.adapters import LoraConfig, read_adapter_config
 from glmserve.config import ConversionConfig, report_nothing
 from glmserve.converter.convert import convert
+from glmserve.errors import AdapterError
 from glmserve.golden.reference import Reference
 from glmserve.model_config import read_model_config
+from glmserve.model_config.modelslim import Kind, ModelSlim
 from glmserve.models.lora import read_lora_weights
 from glmserve.runner import tensor_names
 from support.exhaustive import exhaustive
@@ -54,6 +57,19 @@ def test_official_codes(
     got = adapted_logits(*folders, prompts[0], answers[0], operations)
     want = expected(*folders, [*prompts[0], *answers[0]])
     np.testing.assert_allclose(got, want, rtol=0, atol=ATOL)
+
+
+def test_smoothed_inputs_are_not_those_of_the_training(golden_models: Path) -> None:
+    base, folder = golden_models / "glm2_base", golden_models / "glm2_lora"
+    model, lora = read_model_config(base), read_adapter_config(folder)
+    assert isinstance(lora, LoraConfig)
+    modules = [
+        f"layers.{i}.{name}" for i in range(3) for name in ("qkv", "dense", "gate_up", "down")
+    ]
+    kinds: dict[str, Kind] = dict.fromkeys([*modules, "output"], "W8A16")
+    smoothed = ModelSlim(Path("description.json"), kinds, frozenset({"layers.1.qkv"}))
+    with pytest.raises(AdapterError, match=r"layers\.1\..*query_key_value.*inputs .* are smoothed"):
+        read_lora_weights(lora, dataclasses.replace(model, modelslim=smoothed, stored_bits=8))
 
 
 @pytest.mark.parametrize("rounds_activations", [False, True])

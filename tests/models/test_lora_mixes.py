@@ -106,6 +106,16 @@ def test_beside_every_number_format(
     assert effect > error  # 4 bits and random weights are the worst case
 
 
+@pytest.mark.parametrize("operations", ["packed", "plain"])
+def test_half_precision(base: Path, tmp_path: Path, operations: Operations) -> None:
+    """In float16, which our own kernels do not know."""
+    model = PagedModel(base, operations=operations, dtype=torch.float16, adapters=1)
+    folder, ids = random_adapter(tmp_path, BASE, rank=7), [3, 9, 30, 41, 7]
+    exact = reference_logits(BASE, _merged(random_weights(BASE), folder), ids)
+    got = model.logits(ids, adapter_id=model.load_adapter(folder))
+    assert np.abs(got - exact).mean() < 0.02
+
+
 def _merged(weights: dict[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
     """Weights with alpha / rank * B A added, alpha / rank = 2."""
     from safetensors.torch import load_file

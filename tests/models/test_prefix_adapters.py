@@ -53,7 +53,7 @@ def test_greedy_text(golden_models: Path, name: str) -> None:
         assert got == want
 
 
-@every_kind
+@pytest.mark.parametrize("operations", ["plain", "packed", "native", "triton", "ascend"])
 def test_a_mixed_batch(golden_models: Path, operations: Operations) -> None:
     """Two prefixes, a LoRA, and the plain model; first their prompts, then single tokens."""
     model = PagedModel(golden_models / "glm_hf", operations=operations, **ROOM)

@@ -30,10 +30,18 @@ def with_adapters(count: int, limits: RunnerLimits = LIMITS) -> RunnerLimits:
 
 
 def write_adapter(folder: Path, content: str, **settings: object) -> Path:
-    """A folder as PEFT writes it. Its weights are the content, which only a fake runner takes."""
+    """A folder as PEFT writes it. Its weights are the content, which only a fake runner takes.
+
+    A reader finds the old content or the new one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps({**SETTINGS, **settings}))
-    (folder / "adapter_model.safetensors").write_text(content)
+    for name, text in (
+        ("adapter_config.json", json.dumps({**SETTINGS, **settings})),
+        ("adapter_model.safetensors", content),
+    ):
+        new = folder / f"{name}.new"
+        new.write_text(text)
+        new.replace(folder / name)
     return folder
 
 

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from pydantic import BaseModel
@@ -30,6 +31,7 @@ from glmserve.journal import Journal
 from glmserve.model_config import GenerationDefaults, ModelConfig
 from glmserve.text.chat_format import ChatFormat
 from glmserve.text.structure import StructureCompiler
+from glmserve.text.templates.of_adapter import note_template
 from glmserve.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -90,7 +92,10 @@ class ServerContext:
         self.seeds = itertools.count(self.config.seed)
         self._model_names = self.config.model_names
         self.adapters = AdapterCatalog(
-            self.engine.adapters, self._model_names, self.config.adapters
+            self.engine.adapters,
+            self._model_names,
+            self.config.adapters,
+            partial(note_template, model=self.model.path.parent),
         )
 
     def record_to(self, journal: Journal) -> None:

@@ -33,7 +33,7 @@ class TracingMiddleware:
 
     Args:
         provider: samples and exports the spans.
-        model_name: of the model that is served.
+        model_name: of the model that is served; a request of an adapter has that one's.
     """
 
     def __init__(self, app: ASGIApp, provider: TracerProvider, model_name: str) -> None:
@@ -83,6 +83,8 @@ def _describe(span: Span, record: AccessRecord, model_name: str) -> None:
         span.set_status(Status(StatusCode.ERROR))
     if record.generation is not None:
         operation = _OPERATIONS.get(record.route, "chat")
+        if record.generation.adapter is not None:
+            model_name = record.generation.adapter.name
         span.update_name(f"{operation} {model_name}")
         _describe_generation(span, record.generation, operation, model_name)
 

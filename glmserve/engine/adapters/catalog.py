@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -47,6 +47,7 @@ class AdapterCatalog:
         slots: of the runner.
         model_names: names of the model itself, which no adapter may have.
         options: the folder of adapters, and how large they may be.
+        look: called on a thread with the folder of each new content.
     """
 
     def __init__(
@@ -54,10 +55,12 @@ class AdapterCatalog:
         slots: AdapterSlots,
         model_names: Collection[str],
         options: Options = _DEFAULTS,
+        look: Callable[[Path], None] | None = None,
     ) -> None:
         self.slots = slots
         self._model_names = frozenset(model_names)
         self._options = options
+        self._look = look
         self._directory = options.directory
         self._named: dict[str, AdapterVersion] = {}
         self._found: dict[str, _Found] = {}  # by names in the folder of adapters
@@ -174,6 +177,8 @@ class AdapterCatalog:
         config, content = await asyncio.to_thread(self._read_files, folder)
         if old is not None and (old.digest, old.folder) == (content, folder):
             return old
+        if self._look is not None:
+            await asyncio.to_thread(self._look, folder)
         source = AdapterSource(next(self._ids), os.fspath(folder), content)
         return AdapterVersion(name, config.kind, source)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from glmserve.ops.adapters.slots import LoraShape, LoraWeights, RowPlan
+from glmserve.ops.adapters.slots import LoraShape, LoraWeights, PackedLora, RowPlan
 from glmserve_cpu_kernels.library import Library
-from glmserve_cpu_kernels.lora import Rows, Slots
+from glmserve_cpu_kernels.lora import PackedAdapter, Rows, Slots, pack
 
 
 class NativeLora:
@@ -20,12 +20,17 @@ class NativeLora:
         """See LoraSlots."""
         return self._slots.num_bytes
 
-    def store(self, slot: int, weights: LoraWeights | None) -> None:
+    def pack(self, weights: LoraWeights) -> PackedLora:
         """See LoraSlots."""
-        if weights is None:
+        return pack(*weights)
+
+    def store(self, slot: int, packed: PackedLora | None) -> None:
+        """See LoraSlots."""
+        assert packed is None or isinstance(packed, PackedAdapter)
+        if packed is None:
             self._slots.clear(slot)
         else:
-            self._slots.store(slot, weights.a, weights.b, weights.bias)
+            self._slots.store(slot, packed)
 
     def add(self, x: Tensor, y: Tensor, plan: RowPlan) -> None:
         """See LoraSlots."""

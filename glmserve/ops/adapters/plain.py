@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from glmserve.ops.adapters.rows import TensorGroups
-from glmserve.ops.adapters.slots import LoraShape, LoraWeights, RowPlan
+from glmserve.ops.adapters.slots import LoraShape, LoraWeights, PackedLora, RowPlan
 from glmserve.ops.linear.static import LinearWeight
 
 Linear = Callable[[Tensor, object, Tensor | None], Tensor]
@@ -43,18 +43,23 @@ class PlainLora:
         """See LoraSlots."""
         return sum(held.num_bytes for held in self._slots.values())
 
-    def store(self, slot: int, weights: LoraWeights | None) -> None:
+    def pack(self, weights: LoraWeights) -> PackedLora:
         """See LoraSlots."""
-        if weights is None:
-            self._slots.pop(slot, None)
-            return
         bias = None if weights.bias is None else weights.bias.to(self._device)
         product = None
         if len(weights.a):
             a, b = weights.a.to(self._device), weights.b.to(self._device)
             product = (self._pack(a), self._pack(b))
         num_bytes = sum(w.nbytes for w in weights if w is not None)
-        self._slots[slot] = _Packed(num_bytes, product, bias)
+        return _Packed(num_bytes, product, bias)
+
+    def store(self, slot: int, packed: PackedLora | None) -> None:
+        """See LoraSlots."""
+        assert packed is None or isinstance(packed, _Packed)
+        if packed is None:
+            self._slots.pop(slot, None)
+        else:
+            self._slots[slot] = packed
 
     def add(self, x: Tensor, y: Tensor, plan: RowPlan) -> None:
         """See LoraSlots."""

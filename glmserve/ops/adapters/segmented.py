@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from glmserve.ops.adapters.slots import LoraSlots, LoraWeights, RowPlan
+from glmserve.ops.adapters.slots import LoraSlots, LoraWeights, PackedLora, RowPlan
 
 
 class SegmentedLora:
@@ -27,16 +27,20 @@ class SegmentedLora:
         """See LoraSlots."""
         return sum(part.num_bytes for part in self.parts)
 
-    def store(self, slot: int, weights: LoraWeights | None) -> None:
+    def pack(self, weights: LoraWeights) -> PackedLora:
         """See LoraSlots. The first segment has the bias."""
-        if weights is None:
-            for part in self.parts:
-                part.store(slot, None)
-            return
         columns = weights.a.chunk(len(self.parts), dim=1)
-        for i, (part, a) in enumerate(zip(self.parts, columns, strict=True)):
-            bias = None if i else weights.bias
-            part.store(slot, LoraWeights(a.contiguous(), weights.b, bias))
+        pairs = enumerate(zip(self.parts, columns, strict=True))
+        return [
+            part.pack(LoraWeights(a.contiguous(), weights.b, None if i else weights.bias))
+            for i, (part, a) in pairs
+        ]
+
+    def store(self, slot: int, packed: PackedLora | None) -> None:
+        """See LoraSlots."""
+        assert packed is None or isinstance(packed, list)
+        for i, part in enumerate(self.parts):
+            part.store(slot, None if packed is None else packed[i])
 
     def add(self, x: Tensor, y: Tensor, plan: RowPlan) -> None:
         """See LoraSlots. The model adds to each segment's product instead."""

@@ -12,6 +12,10 @@ RowPlan = object
 `plan_adapters`, read by its LoraSlots only."""
 
 
+PackedLora = object
+"""An adapter of one module in the layout of its LoraSlots: the result of its `pack`."""
+
+
 class LoraShape(NamedTuple):
     """A linear module with slots."""
 
@@ -47,8 +51,13 @@ class LoraSlots(Protocol):
         """Bytes that it takes on the device now."""
         ...
 
-    def store(self, slot: int, weights: LoraWeights | None) -> None:
-        """Put an adapter into a slot; None empties it. No step that uses the slot is under way."""
+    def pack(self, weights: LoraWeights) -> PackedLora:
+        """Bring an adapter into the layout of the slots, on any thread."""
+        ...
+
+    def store(self, slot: int, packed: PackedLora | None) -> None:
+        """Put an adapter into a slot; None empties it. It takes little time, and no step that uses
+        the slot is under way."""
         ...
 
     def add(self, x: Tensor, y: Tensor, plan: RowPlan) -> None:

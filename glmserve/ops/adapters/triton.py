@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
 from glmserve.ops.adapters.rows import RowGroups, group_rows
-from glmserve.ops.adapters.slots import LoraShape, LoraWeights, RowPlan
+from glmserve.ops.adapters.slots import LoraShape, LoraWeights, PackedLora, RowPlan
 from glmserve.ops.batch import Int64Array
 from glmserve.ops.packed_arrays import ArraySpec, upload_together
 from glmserve_kernels.add_lora.kernel import add_lora, count_parts, padded_rank
@@ -51,6 +52,16 @@ def fill_static(slots: Int64Array, host: Mapping[str, NDArray[Any]]) -> None:
     host["tiles"][...] = plan_tiles(groups.slots, groups.starts, len(host["tiles"]))
 
 
+class _Packed(NamedTuple):
+    rank: int
+    a: Tensor
+    """[most ranks, K]"""
+    b: Tensor
+    """[N, most ranks]"""
+    bias: Tensor
+    """[N]"""
+
+
 class TritonLora:
     """See LoraSlots. The result for a row does not depend on the other rows.
 
@@ -73,20 +84,30 @@ class TritonLora:
         """See LoraSlots."""
         return sum(t.nbytes for t in (self._a, self._b, self._bias, self._ranks))
 
-    def store(self, slot: int, weights: LoraWeights | None) -> None:
-        """See LoraSlots."""
-        if weights is None:
+    def pack(self, weights: LoraWeights) -> PackedLora:
+        """See LoraSlots. Padded with zeros, and pinned so that copies to a GPU do not wait."""
+        rank, most = len(weights.a), self._a.shape[1]
+        bias = weights.bias
+        packed = _Packed(
+            rank,
+            F.pad(weights.a, (0, 0, 0, most - rank)),
+            F.pad(weights.b, (0, most - rank)),
+            weights.b.new_zeros(len(weights.b)) if bias is None else bias,
+        )
+        if self._a.device.type != "cuda":
+            return packed
+        return _Packed(rank, *(tensor.pin_memory() for tensor in packed[1:]))
+
+    def store(self, slot: int, packed: PackedLora | None) -> None:
+        """See LoraSlots. Copies are queued behind the steps that were launched before."""
+        assert packed is None or isinstance(packed, _Packed)
+        if packed is None:
             self._ranks[slot] = -1
             return
-        rank = len(weights.a)
-        self._a[slot, :rank].copy_(weights.a, non_blocking=True)
-        self._a[slot, rank:].zero_()
-        self._b[slot, :, :rank].copy_(weights.b, non_blocking=True)
-        self._b[slot, :, rank:].zero_()
-        self._bias[slot].zero_()
-        if weights.bias is not None:
-            self._bias[slot].copy_(weights.bias, non_blocking=True)
-        self._ranks[slot] = rank
+        self._a[slot].copy_(packed.a, non_blocking=True)
+        self._b[slot].copy_(packed.b, non_blocking=True)
+        self._bias[slot].copy_(packed.bias, non_blocking=True)
+        self._ranks[slot] = packed.rank
 
     def add(self, x: Tensor, y: Tensor, plan: RowPlan) -> None:
         """See LoraSlots."""
