@@ -11,7 +11,7 @@ from typing import cast
 from glmserve.config import ReportProgress
 from glmserve.contract.adapter import AdapterRunner, AdapterSource
 from glmserve.contract.step import Runner, RunnerInfo, StepInput, StepOutput, TokenMasks
-from glmserve.errors import EngineDeadError
+from glmserve.errors import AdapterError, EngineDeadError
 
 
 class InlineExecutor:
@@ -40,8 +40,13 @@ class InlineExecutor:
 
     async def load_adapter(self, source: AdapterSource) -> None:
         runner = self._adapter_runner
-        install = await asyncio.to_thread(runner.read_adapter, source)
-        await asyncio.get_running_loop().run_in_executor(self._thread, install)
+        try:
+            install = await asyncio.to_thread(runner.read_adapter, source)
+            await asyncio.get_running_loop().run_in_executor(self._thread, install)
+        except AdapterError:
+            raise
+        except Exception as error:  # a hostile or damaged file can cause any error
+            raise AdapterError(f"it cannot be loaded: {type(error).__name__}: {error}") from error
 
     def remove_adapter(self, adapter_id: int) -> None:
         self._thread.submit(self._adapter_runner.remove_adapter, adapter_id)

@@ -183,6 +183,10 @@ async def test_a_folder_of_adapters_is_looked_at_anew(tmp_path: Path) -> None:
         first = await version_of(catalog, "late")
         assert await version_of(catalog, "late") is first
         assert await catalog.names() == {"late": folder}
+        assert await catalog.remove("late") is first
+        again = await catalog.remove("late")  # it is found anew, and nothing holds it
+        assert again is not None
+        first = await version_of(catalog, "late")
         write_adapter(folder, "22")
         second = await version_of(catalog, "late")
         assert second.id != first.id

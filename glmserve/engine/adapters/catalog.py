@@ -143,7 +143,12 @@ class AdapterCatalog:
 
         Returns:
             What the name meant; None: nothing.
+
+        Raises:
+            AdapterError: it is in the folder of adapters, and cannot be served.
         """
+        if name not in self._named:
+            await self.find(name)  # it may never have been asked for
         async with self._lock(name):
             version = self._named.pop(name, None)
             if version is None and name in self._found:
