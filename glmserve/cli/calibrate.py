@@ -91,8 +91,10 @@ async def _calibrate(options: argparse.Namespace, runner: RunnerConfig) -> None:
     from glmserve.engine import Engine
     from glmserve.executor import ProcessExecutor
     from glmserve.model_config import read_model_config
+    from glmserve.model_config.sharding import check_sizes
 
     model = read_model_config(options.checkpoint, options.rope_scaling, runner.ptuning_checkpoint)
+    check_sizes(model, runner.tensor_parallel_size, runner.pipeline_parallel_size)
     if model.prompt_marks is not None:
         raise OptionError(
             f"{options.checkpoint}: prompts of this model need a layout, which these measurements "

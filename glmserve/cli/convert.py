@@ -53,9 +53,10 @@ def add_command(commands: Commands) -> None:
     )
     parser.add_argument(
         "--merge-adapter",
-        type=Path,
+        type=values.checkpoint,
         metavar="FOLDER",
-        help="LoRA adapter, as PEFT writes it, to merge into the weights before they are rounded",
+        help="LoRA adapter, as PEFT writes it, or its name on a hub, to merge into the weights "
+        "before they are rounded",
     )
     parser.add_argument(
         "--layout",

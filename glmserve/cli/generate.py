@@ -7,7 +7,6 @@ import asyncio
 import random
 import secrets
 from contextlib import asynccontextmanager, closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -66,9 +65,10 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add_load_format_option(group)
     group.add_argument(
         "--adapter",
-        type=Path,
+        type=values.checkpoint,
         metavar="PATH",
-        help="folder of a LoRA or prefix adapter that changes the model for all prompts",
+        help="folder of a LoRA or prefix adapter that changes the model for all prompts, or its "
+        "name on a hub",
     )
     group.add_argument(
         "--chat-format",
@@ -164,9 +164,11 @@ async def _generate(options: argparse.Namespace) -> None:
     from glmserve.engine import SchedulingAttributes
     from glmserve.evaluation import generate
     from glmserve.model_config import read_model_config
+    from glmserve.model_config.sharding import check_sizes
 
     runner = config_of(options, **_room_for_adapter(options))
     model = read_model_config(options.checkpoint, options.rope_scaling, runner.ptuning_checkpoint)
+    check_sizes(model, runner.tensor_parallel_size, runner.pipeline_parallel_size)
     if options.prompt is None:
         prompts, printer = _random_prompts(options, model), SilentTexts()
         params = _params(options, frozenset(model.eos_token_ids))

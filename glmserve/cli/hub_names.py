@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from glmserve.config import NamedAdapter
 from glmserve.hub import HubName, find, resolve
 from glmserve.hub.files import Kind, missing_files
 from glmserve.hub.places import HubPlaces, hub_places
 
-_PARTS = ("ptuning_checkpoint",)
+_PARTS = ("adapter", "merge_adapter", "ptuning_checkpoint")
 """Options that name what belongs to a model, and is none."""
 
 
@@ -27,9 +29,15 @@ def resolve_names(options: argparse.Namespace, environment: Mapping[str, str]) -
         CheckpointError: see `hub.resolve`.
     """
     for attribute, value in list(vars(options).items()):
+        kind: Kind = "part" if attribute in _PARTS else "model"
+
+        def folder(name: HubName, kind: Kind = kind) -> Path | HubName:
+            return _folder(name, hub_places(environment), options, kind)
+
         if isinstance(value, HubName):
-            kind: Kind = "part" if attribute in _PARTS else "model"
-            setattr(options, attribute, _folder(value, hub_places(environment), options, kind))
+            setattr(options, attribute, folder(value))
+        elif isinstance(value, list):
+            setattr(options, attribute, [_with_folder(each, folder) for each in value])
 
 
 @contextmanager
@@ -54,6 +62,13 @@ def download_bar(name: HubName) -> Iterator[Callable[[int, int], None]]:
     finally:
         if bar is not None:
             bar.close()
+
+
+def _with_folder(value: Any, folder: Callable[[HubName], Any]) -> Any:
+    """A member of a list of options, with a folder in the place of a name."""
+    if isinstance(value, NamedAdapter) and isinstance(value.folder, HubName):
+        return value._replace(folder=folder(value.folder))
+    return value
 
 
 def _folder(

@@ -7,6 +7,7 @@ import argparse
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 from glmserve.capacity.lengths import Length, parse_length
 from glmserve.config import NamedAdapter
@@ -188,7 +189,10 @@ def priority(text: str) -> int:
 
 
 def named_adapter(text: str) -> NamedAdapter:
-    """NAME=PATH of an adapter. The path may contain further equals signs."""
+    """NAME=PATH of an adapter, or NAME and its name on a hub; see `checkpoint`.
+
+    The path may contain further equals signs.
+    """
     name, equals, path = text.partition("=")
     if not equals or not path:
         raise argparse.ArgumentTypeError(f"{text!r} is not written like NAME=PATH")
@@ -196,7 +200,8 @@ def named_adapter(text: str) -> NamedAdapter:
         raise argparse.ArgumentTypeError(
             f"{name!r} is no name: 1 to 200 printable characters, no comma"
         )
-    return NamedAdapter(non_empty(name), Path(path))
+    folder: Any = checkpoint(path)  # a name becomes a folder before a command runs
+    return NamedAdapter(non_empty(name), folder)
 
 
 def num_bytes(text: str) -> int:

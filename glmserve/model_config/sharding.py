@@ -66,6 +66,24 @@ def kv_heads(config: ModelConfig, shard: Shard) -> range:
     return range(first, first + 1)
 
 
+def check_sizes(config: ModelConfig, ranks: int, stages: int) -> None:
+    """Check that the model can be cut into so many parts.
+
+    Args:
+        config: of the whole model.
+        ranks: of a stage.
+
+    Raises:
+        OptionError: it cannot.
+    """
+    check_divisible(config, ranks)
+    if stages > config.num_layers:
+        raise OptionError(
+            f"--pipeline-parallel-size {stages}: the model has {config.num_layers} layers, and "
+            "each stage needs one"
+        )
+
+
 def check_divisible(config: ModelConfig, size: int) -> None:
     """Raise OptionError, with the sizes that are possible, if the model cannot be cut."""
     reason = _reason_against(config, size)

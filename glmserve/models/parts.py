@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from glmserve.config import Quantization, RunnerConfig
 from glmserve.contract.shard import Shard, Stage
-from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig
 from glmserve.model_config.layer_split import PartCosts, split_by_memory, split_equally
-from glmserve.model_config.sharding import Part, local_config
+from glmserve.model_config.sharding import Part, check_sizes, local_config
 from glmserve.models.parameters import weight_bytes
 
 
@@ -24,9 +23,10 @@ def part_of(
         quantization: what unquantised linear weights become.
 
     Raises:
-        OptionError: the model has fewer layers than there are stages.
+        OptionError: the model cannot be cut into so many parts.
     """
     size = config.pipeline_parallel_size
+    check_sizes(model, config.tensor_parallel_size, size)
     layers = [range(model.num_layers)]
     costs = _costs(config, model, itemsize, quantization)
     if size > 1:
@@ -43,11 +43,6 @@ def part_of(
 def _split(config: RunnerConfig, costs: PartCosts) -> list[range]:
     """Layers of each stage."""
     size = config.pipeline_parallel_size
-    if size > costs.num_layers:
-        raise OptionError(
-            f"--pipeline-parallel-size {size}: the model has {costs.num_layers} layers, and each "
-            "stage needs one"
-        )
     if config.pipeline_split == "equal":
         return split_equally(costs.num_layers, size)
     return split_by_memory(costs, size)

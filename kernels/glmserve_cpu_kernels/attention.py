@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glmserve_cpu_kernels.library import TYPES, CAttentionStep, CKvCache, Library
+from glmserve_cpu_kernels.zeros import untouched_zeros
 
 SUBBLOCK = 32
 """Token slots that the kernels take together; a block of the cache is one subblock or several."""
@@ -48,9 +49,9 @@ class KvCache:
         self.dim = dim
         heads = (num_subblocks, kv_heads, 2)
         stored = torch.int8 if is_int8 else dtype
-        self.numbers = torch.zeros((*heads, _padded(dim) * SUBBLOCK), dtype=stored)
-        library.ask_for_huge_pages(self.numbers)  # zeros are written when they are first needed
-        self.scales = torch.zeros((*heads, SUBBLOCK)) if is_int8 else None
+        self.numbers = untouched_zeros((*heads, _padded(dim) * SUBBLOCK), stored)
+        library.ask_for_huge_pages(self.numbers)
+        self.scales = untouched_zeros((*heads, SUBBLOCK), torch.float32) if is_int8 else None
         scales = None if self.scales is None else self.scales.data_ptr()
         self._struct = CKvCache(
             TYPES[dtype], is_int8, kv_heads, dim, self.numbers.data_ptr(), scales

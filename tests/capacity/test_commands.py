@@ -36,7 +36,7 @@ def test_what_was_measured(calibration: Path) -> None:
     assert found.costs.decode.rows == (1, 2, 4)
     assert found.costs.prefill.rows == (2, 4, 8, 16, 32, 64)
     assert 0 < found.costs.decode.at(1) <= found.costs.decode.at(4)
-    assert 0 < found.costs.prefill.at(2) < found.costs.prefill.at(64)
+    assert 0 < found.costs.prefill.at(2) <= found.costs.prefill.at(64)
     assert (found.limits.max_step_tokens, found.limits.max_context) == (64, 256)
     assert found.command.startswith("glmserve bench calibrate")
 

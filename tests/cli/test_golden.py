@@ -32,6 +32,7 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_device_that_is_alike(golden: Path, tmp_path: Path) -> None:
     result = run(
         *("compare", str(golden), "--device", "cpu", "--dtype", "float32", "--every-tensor"),

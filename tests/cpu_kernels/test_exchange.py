@@ -116,6 +116,7 @@ for i in range(3000):
 """
 
 
+@pytest.mark.slow
 def test_thousands_of_messages_between_processes(tmp_path: Path) -> None:
     native_library()
     command = [sys.executable, "-c", SENDER, str(tmp_path / "shared")]

@@ -36,6 +36,7 @@ async def answers(url: str, names: tuple[str, ...]) -> list[str]:
     return [answer.json()["choices"][0]["message"]["content"] for answer in found]
 
 
+@pytest.mark.slow
 async def test_each_answers_as_it_does_alone(tmp_path: Path) -> None:
     """Three adapters in two places, and a killed worker."""
     config = json.loads((EMBEDDED_CHECKPOINT / "config.json").read_text())

@@ -13,7 +13,6 @@ import pytest
 
 from support.response_compare import essence, nearly
 from support.server_process import ServerProcess
-from support.slow import slow
 
 SCHEMA = {
     "type": "object",
@@ -58,9 +57,8 @@ def bodies() -> Iterator[tuple[str, dict[str, Any]]]:
             yield "/v1/completions", text | extra
 
 
-@pytest.mark.parametrize(
-    "options", [(), slow(("--kv-cache-tokens", "384", "--max-model-len", "384"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--kv-cache-tokens", "384", "--max-model-len", "384")])
 async def test_every_kind_of_request_is_answered_as_if_alone(options: tuple[str, ...]) -> None:
     requests = list(bodies())
     with ServerProcess("--dtype", "float32", *options) as server:

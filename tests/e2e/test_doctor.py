@@ -70,6 +70,7 @@ def test_in_chinese() -> None:
     assert "It can be served" in doctor(LANG="zh_CN.UTF-8", PYTHONIOENCODING="ascii").stdout
 
 
+@pytest.mark.slow
 def test_what_cannot_be_served_says_what_to_change() -> None:
     found = diagnosis("--kv-cache-tokens", "32", "--max-model-len", "64")
     assert found["exit_code"] == 2

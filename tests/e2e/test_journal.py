@@ -234,6 +234,7 @@ async def test_what_nobody_waits_for_is_finished_by_the_next_server(tmp_path: Pa
         servers.now.stop()
 
 
+@pytest.mark.slow
 async def test_a_restart_in_the_midst_of_a_stream(tmp_path: Path) -> None:
     servers = Servers(tmp_path, "--drain-timeout", "0.2")
     body = {"model": "glm-tiny", "stream": True, "temperature": 0, "ignore_eos": True}

@@ -169,6 +169,7 @@ def test_a_stream_under_way_is_finished_after_sigterm() -> None:
         assert "ERROR" not in server.text
 
 
+@pytest.mark.slow
 def test_a_stream_that_takes_too_long_after_sigterm_is_told_so() -> None:
     body = {"model": "glm-tiny", "prompt": "x", "stream": True, "ignore_eos": True}
     with ServerProcess("--device", "null", "--drain-timeout", "0.5") as server:

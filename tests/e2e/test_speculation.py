@@ -69,6 +69,7 @@ async def test_the_same_answers(glm_tiny: ServerProcess, speculating: ServerProc
     speculating.wait_until_idle()
 
 
+@pytest.mark.slow
 async def test_the_same_stream(speculating: ServerProcess) -> None:
     _, body = next(bodies())
     async with httpx.AsyncClient(base_url=speculating.url, timeout=60) as client:

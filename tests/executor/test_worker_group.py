@@ -253,6 +253,7 @@ async def test_a_device_that_computes_in_one_process_refuses(config: RunnerConfi
     await executor.close()
 
 
+@pytest.mark.slow
 async def test_an_engine_goes_on_over_ranks_that_are_killed_and_stopped(
     config: RunnerConfig,
 ) -> None:

@@ -196,6 +196,7 @@ def test_the_compiler_of_vastai_is_called(
         build(compilation)
 
 
+@pytest.mark.slow
 def test_scripts_of_hexaflake_are_called(
     wide: Path, tmp_path: Path, stand_ins: dict[str, str]
 ) -> None:

@@ -13,7 +13,8 @@ import pytest
 from glmserve.cli.doctor.unfetched import unfetched
 from glmserve.cli.hub_names import resolve_names
 from glmserve.cli.main import main
-from glmserve.config import EMBEDDED_CHECKPOINT
+from glmserve.cli.values import named_adapter
+from glmserve.config import EMBEDDED_CHECKPOINT, NamedAdapter
 from glmserve.errors import CheckpointError
 from glmserve.hub import HubPlaces, parse_name, resolve
 from glmserve.hub.fetch import fetch
@@ -248,6 +249,18 @@ class TestNamesInOptions:
         hub.requests.clear()
         assert resolve(name("a/lora"), places, kind="part") == adapter
         assert hub.requests == []
+
+    def test_adapters(self, hub: Hub, places: HubPlaces, tmp_path: Path) -> None:
+        hub.models["a/lora"] = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"}
+        given = [named_adapter("poems=a/lora"), named_adapter(f"law={tmp_path}")]
+        assert given[0].folder == name("a/lora")
+        options = Namespace(adapter=given, merge_adapter=name("a/lora"), stop=["a/lora"])
+        resolve_names(options, os.environ)
+        folder = resolve(name("a/lora"), places, kind="part")
+        assert (folder / "adapter_model.safetensors").is_file()
+        assert options.adapter == [NamedAdapter("poems", folder), NamedAdapter("law", tmp_path)]
+        assert options.merge_adapter == folder
+        assert options.stop == ["a/lora"]
 
     def test_a_folder_takes_the_place_of_a_name(self, places: HubPlaces) -> None:
         options = Namespace(checkpoint=name("zai-org/m"), ptuning_checkpoint=None, seed=1)

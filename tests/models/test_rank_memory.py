@@ -96,6 +96,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         slow((1, 2), (1, 2)),
     ],
 )
+@pytest.mark.slow
 def test_a_tenth_more_than_its_part(
     checkpoint: Path, shard: tuple[int, int], stage: tuple[int, int]
 ) -> None:

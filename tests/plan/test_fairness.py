@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -141,6 +142,7 @@ def tenants(draw: st.DrawFn) -> dict[str, tuple[float, list[tuple[int, int]]]]:
 
 @settings(max_examples=60, deadline=None)
 @given(plan=tenants())
+@pytest.mark.slow
 def test_tenants_that_always_wait_are_served_alike(
     plan: dict[str, tuple[float, list[tuple[int, int]]]],
 ) -> None:

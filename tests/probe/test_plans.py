@@ -140,6 +140,7 @@ def test_a_device_that_does_not_plan() -> None:
     assert attempt_all(config, read_model_config(EMBEDDED_CHECKPOINT)) == []
 
 
+@pytest.mark.slow
 def test_a_gpu_plans_what_it_then_has(golden_models: Path) -> None:
     """Its memory is measured again when the weights are there; then it is the same plan."""
     checkpoint = golden_models / "glm2_bin_sharded"

@@ -23,7 +23,8 @@ def add_adapter_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="NAME=PATH",
         help="adapter that requests choose by this name as their model: a folder with a LoRA or a "
-        "prefix, as PEFT and programs that use it write it; may be given several times",
+        "prefix, as PEFT and programs that use it write it, or its name on a hub, as for "
+        "--checkpoint; may be given several times",
     )
     group.add_argument(
         "--adapter-dir",

@@ -16,6 +16,7 @@ from torch import Tensor
 from glmserve.config import KvCacheDType
 from glmserve.errors import OptionError
 from glmserve.ops.attention.backend import Cache
+from glmserve_cpu_kernels.zeros import untouched_zeros
 
 _LARGEST_CODE = 127
 
@@ -63,7 +64,7 @@ class ExactStore:
     def allocate(
         self, num_slots: int, num_heads: int, head_dim: int, device: torch.device
     ) -> Tensor:
-        return torch.zeros((num_slots + 1, num_heads, head_dim), dtype=self._dtype, device=device)
+        return _zeros((num_slots + 1, num_heads, head_dim), self._dtype, device)
 
     def null_slot(self, cache: Tensor) -> int:
         return cache.shape[0] - 1
@@ -104,8 +105,8 @@ class Int8Store:
     ) -> Int8Cache:
         shape = (num_slots + 1, num_heads)
         return Int8Cache(
-            torch.zeros((*shape, head_dim), dtype=torch.int8, device=device),
-            torch.zeros((*shape, 1), dtype=torch.float32, device=device),
+            _zeros((*shape, head_dim), torch.int8, device),
+            _zeros((*shape, 1), torch.float32, device),
         )
 
     def null_slot(self, cache: Int8Cache) -> int:
@@ -141,3 +142,10 @@ def make_store(kind: KvCacheDType, dtype: torch.dtype) -> KvStore[Any]:
         f"--kv-cache-dtype {kind}: only the triton attention backend has it, on GPUs that compute "
         "with float8; int8 works everywhere"
     )
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A zeroed tensor; a CPU's takes memory where it is first used."""
+    if device.type == "cpu":
+        return untouched_zeros(shape, dtype)
+    return torch.zeros(shape, dtype=dtype, device=device)
