@@ -39,11 +39,15 @@ local function delete(name)
   if f[4] ~= '' then call('ZREM', f[4], name) end
   call('DEL', P..'e:'..name, P..'d:'..name)
 end
+local function note_running(name, server)
+  call('SADD', P..'running:'..server, name)
+  call('SADD', P..'servers', server)  -- from which others remove a server whose lease has ended
+end
 local function hold(name, before, server)
   local fence = tostring(call('INCR', P..'fence'))
   call('HSET', P..'e:'..name, 'fence', fence, 'server', server, 'phase', '0', 'expires', '')
   call('SREM', P..'running:'..before, name)
-  call('SADD', P..'running:'..server, name)
+  note_running(name, server)
   call('ZREM', P..'expiry', name)
   call('ZREM', P..'complete', name)
   return fence
@@ -96,7 +100,7 @@ for _, o in ipairs(ops.inserts) do
       call('HSET', P..'e:'..name, 'entry', ARGV[place], 'body', ARGV[place + 1],
            'stream', stream, 'key', key, 'orphan', orphan, 'phase', '0', 'expires', '',
            'attempts', '0', 'fence', '0', 'server', server, 'bytes', '0')
-      call('SADD', P..'running:'..server, name)
+      note_running(name, server)
       if key ~= '' then call('SET', key, name) end
       add(name, size)
     end
@@ -122,8 +126,7 @@ for _, o in ipairs(ops.ends) do
   if holds(name, fence) then
     finish(name, server, phase, expires)
     if phase == '0' then
-      call('SADD', P..'running:none', name)
-      call('SADD', P..'servers', 'none')
+      note_running(name, 'none')
     end
     if phase == '2' then call('ZADD', P..'complete', expires, name) end
   end
