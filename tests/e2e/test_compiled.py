@@ -73,7 +73,7 @@ FORMS: list[tuple[GraphTarget, GraphAttention, int]] = [
 @pytest.mark.parametrize(
     ("runtime", "attention", "parts", "name"),
     [
-        ("openvino", "paged", 1, "glm4_base"),
+        slow("openvino", "paged", 1, "glm4_base"),
         *[exhaustive(*form, name) for form in FORMS for name in NAMES],
     ],
 )
