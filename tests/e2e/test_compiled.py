@@ -16,6 +16,7 @@ from support.golden import NAMES
 from support.golden_over_http import check_greedy_ids
 from support.mixed_requests import requests_of_mixed_lengths
 from support.server_process import ServerProcess
+from support.slow import slow
 
 LANES = ("--total-len", "768", "--prompt-len", "64", "--batch-sizes", "1,8,32")
 
