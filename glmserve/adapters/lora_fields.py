@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from glmserve.adapters.fields import asks_for_nothing
 from glmserve.adapters.lora import LoraConfig
-from glmserve.adapters.selection import Names, Selection, check_expression
+from glmserve.adapters.selection import Names, Selection, check_expression, layer_expression
 from glmserve.model_config.reader import ConfigReader
 
 Number = TypeVar("Number", int, float)
@@ -105,13 +105,16 @@ def _selection(reader: ConfigReader) -> Selection:
     targets = _names(reader, "target_modules") or _DEFAULT_TARGETS
     layers = reader.integers("layers_to_transform")
     lists = _names(reader, "layers_pattern")
+    lists = (lists,) if isinstance(lists, str) else lists
+    for name in lists:
+        _check_expression(reader, "layers_pattern", layer_expression(name))
     if layers and isinstance(targets, str):
         raise reader.refuse("layers_to_transform", "only with a list as target_modules")
     return Selection(
         targets=targets,
         excluded=_names(reader, "exclude_modules"),
         layers=frozenset(layers) if layers else None,
-        layer_lists=(lists,) if isinstance(lists, str) else lists,
+        layer_lists=lists,
     )
 
 
