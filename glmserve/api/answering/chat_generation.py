@@ -11,19 +11,13 @@ from typing import NamedTuple
 from glmserve.api.answering.answer_context import AnswerContext
 from glmserve.api.answering.answer_reader import AnswerReader, ChatAnswer
 from glmserve.api.answering.context import NO_CHAT_FORMAT, ServerContext
-from glmserve.api.answering.conversation import render
+from glmserve.api.answering.conversation import prompt_ids
 from glmserve.api.answering.generation import Generation, WholeText
 from glmserve.api.answering.prediction import prediction_ids
 from glmserve.api.answering.structure import answer_structure, dropped_header, keeps_text
 from glmserve.api.answering.submission import GenerationSpec, submit_generation
-from glmserve.api.answering.thoughts import (
-    Thoughts,
-    behind_thoughts,
-    template_variables,
-    thoughts_of,
-)
-from glmserve.api.answering.tool_choice import ToolUse, tool_use
-from glmserve.api.answering.truncation import truncated
+from glmserve.api.answering.thoughts import Thoughts, behind_thoughts, thoughts_of
+from glmserve.api.answering.tool_choice import ToolUse, possible_use, tool_use
 from glmserve.api.answering.usage import CompletionTokensDetails, Usage
 from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.api.protocol.thinking import ThoughtPlace
@@ -125,7 +119,7 @@ async def chat_prompt(server: ServerContext, chat: ChatCompletionRequest) -> lis
     Raises:
         InvalidRequestError: there is no tokenizer, or the conversation cannot be formatted.
     """
-    return await _prompt(server, _chat_format(server), chat, tool_use(chat))
+    return await prompt_ids(server, _chat_format(server), chat, tool_use(chat).offered)
 
 
 async def start_chat(
@@ -148,7 +142,7 @@ async def start_chat(
     """
     chat_format = _chat_format(server)
     offer = tool_use(chat)
-    use = _possible_use(chat, chat_format, offer)
+    use = possible_use(chat, chat_format, offer)
     stop_ids = frozenset(chat_format.stop_ids) | frozenset(server.model.eos_token_ids)
     structure = await answer_structure(server, chat, chat_format, use, stop_ids)
     answer.headers.update(dropped_header(structure))
@@ -157,7 +151,7 @@ async def start_chat(
         prediction = await prediction_ids(
             chat, chat.prediction.text, server, chat_format.tokenizer, structure
         )
-    prompts = [await _prompt(server, chat_format, one, offer) for one in (chat, *others)]
+    prompts = [await prompt_ids(server, chat_format, one, offer.offered) for one in (chat, *others)]
     thinking = chat.thinking_wishes
     thoughts = thoughts_of(chat_format, thinking, prompts[0], structure)
     structure = await behind_thoughts(server, structure, thoughts, thinking, stop_ids)
@@ -178,40 +172,6 @@ async def start_chat(
     generation = submit_generation(server, chat, spec, answer)
     parsers = [chat_format.tool_parser(use.offered) for _ in range(chat.n)] if use.offered else None
     return ChatGeneration(generation, parsers, use, thoughts)
-
-
-async def _prompt(
-    server: ServerContext, chat_format: ChatFormat, chat: ChatCompletionRequest, offer: ToolUse
-) -> list[int]:
-    prompt_ids = await render(
-        server,
-        chat_format,
-        chat.messages,
-        offer.offered,
-        continue_last=chat.continues_last,
-        begin_answer=chat.add_generation_prompt,
-        variables=template_variables(chat, chat.thinking_wishes),
-    )
-    if chat.truncate_prompt_tokens is None:
-        return prompt_ids
-    return truncated(server, chat, prompt_ids, chat.output_limit or 1)
-
-
-def _possible_use(chat: ChatCompletionRequest, chat_format: ChatFormat, offer: ToolUse) -> ToolUse:
-    """The calls that the answer may have: none in a continued message, in some formats.
-
-    Raises:
-        InvalidRequestError: a call is required, but impossible.
-    """
-    if not offer.offered or not chat.begun_answer or chat_format.calls_anywhere:
-        return offer
-    if offer.is_required:
-        raise InvalidRequestError(
-            "tool_choice: this model calls tools at the beginning of a message, so none can be "
-            "required in a message that is continued",
-            "tool_choice",
-        )
-    return ToolUse([], is_required=False, parallel=True, needs_grammar=False)
 
 
 def _chat_format(server: ServerContext) -> ChatFormat:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import msgspec
 
 from glmserve.api.answering.bounds import check_characters
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.threads import run_in_thread_if_large
+from glmserve.api.answering.truncation import truncated
+from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.api.protocol.messages import AssistantMessage, Message, ToolMessage
 from glmserve.text.chat_format import ChatFormat, ChatMessage
 from glmserve.text.tools import Tool, ToolCall
@@ -21,40 +22,36 @@ _MESSAGE_COST = 16
 """Characters that take as long to tokenise as the marks around a message."""
 
 
-async def render(
+async def prompt_ids(
     server: ServerContext,
     chat_format: ChatFormat,
-    messages: Sequence[Message],
+    chat: ChatCompletionRequest,
     tools: Sequence[Tool],
-    *,
-    continue_last: bool = False,
-    begin_answer: bool = True,
-    variables: Mapping[str, Any] = {},
 ) -> list[int]:
-    """Token ids of a conversation and the tools it offers.
-
-    Args:
-        continue_last, begin_answer: see ChatFormat.render.
-        variables: see ChatFormat.with_variables.
+    """Token ids of a conversation and the tools it offers, up to where the answer begins.
 
     Raises:
         InvalidRequestError: the conversation cannot be formatted, or is longer than any context.
     """
-    conversation = chat_messages(messages)
+    variables = chat.template_variables
+    bound = chat_format.with_variables(variables) if variables else chat_format
+    conversation = chat_messages(chat.messages)
     size = num_characters(conversation, tools)
     check_characters(size, server.engine.info.limits.max_context, "messages")
-    bound = chat_format.with_variables(variables) if variables else chat_format
-    return await run_in_thread_if_large(
+    ids = await run_in_thread_if_large(
         partial(
             bound.render,
             conversation,
             tools,
-            continue_last=continue_last,
-            begin_answer=begin_answer,
+            continue_last=chat.continues_last,
+            begin_answer=chat.add_generation_prompt,
         ),
         size,
         always=chat_format.blocks,
     )
+    if chat.truncate_prompt_tokens is None:
+        return ids
+    return truncated(server, chat, ids, chat.output_limit or 1)
 
 
 def chat_messages(messages: Sequence[Message]) -> list[ChatMessage]:

@@ -13,7 +13,7 @@ from glmserve.api.answering.generation import Generation, WholeText
 from glmserve.api.answering.outcome import AnswerStream, WholeAnswer
 from glmserve.api.answering.record_or_resume import record_or_resume
 from glmserve.api.answering.response_cache import JSON, KeptAnswer, cache_key
-from glmserve.api.journaling.errors import StreamTakenOverError
+from glmserve.api.journaling.errors import StreamGoneError, StreamTakenOverError
 from glmserve.api.journaling.journaled_answer import JournaledAnswer
 from glmserve.errors import InvalidRequestError
 
@@ -41,17 +41,24 @@ async def answer(server: ServerContext, request: AnswerRequest) -> WholeAnswer |
     for check in request.endpoint.checks:
         check(request.parsed)
     registry = server.answers if request.is_recorded else None
-    journaled = await record_or_resume(registry, request)
-    context = AnswerContext(request.caller, request.adapter)
-    if journaled is not None:
-        context = AnswerContext(request.caller, request.adapter, journaled.identity, journaled)
+    if registry is not None:
+        return await _answer_journaled(server, request, await record_or_resume(registry, request))
+    if request.last_event_id:
+        raise StreamGoneError("this server keeps no journal of streams (--journal); ask anew")
+    return await _answer(server, request, AnswerContext(request.caller, request.adapter))
+
+
+async def _answer_journaled(
+    server: ServerContext, request: AnswerRequest, journaled: JournaledAnswer
+) -> WholeAnswer | AnswerStream:
+    """Answer with a record, which is closed on every path: here, or with the outcome."""
+    context = AnswerContext(request.caller, request.adapter, journaled.identity, journaled)
     try:
         outcome = await _answer(server, request, context)
     except BaseException as error:
-        if journaled is not None:
-            journaled.close(error)
+        journaled.close(error)
         raise
-    if journaled is None or isinstance(outcome, AnswerStream):
+    if isinstance(outcome, AnswerStream):
         return outcome
     if request.unfinished is not None:
         journaled.close()

@@ -1,4 +1,4 @@
-"""The first step of answering: find out whether the request is new, or asks for the rest."""
+"""The first step of answering with a journal: is the request new, or does it ask for the rest?"""
 
 from __future__ import annotations
 
@@ -31,12 +31,8 @@ LAST_EVENT_ID = "Last-Event-ID"
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
-async def record_or_resume(
-    registry: AnswerRegistry | None, request: AnswerRequest
-) -> JournaledAnswer | None:
+async def record_or_resume(registry: AnswerRegistry, request: AnswerRequest) -> JournaledAnswer:
     """A new record for a new request, or the record of the answer that the request asks for.
-
-    None without a journal.
 
     Raises:
         StreamGoneError, StreamMismatchError, KeyReusedError, AdapterChangedError,
@@ -44,10 +40,6 @@ async def record_or_resume(
         JournalUnavailableError: the answer may be there, and cannot be read now.
         ClientGoneError: the client left while an equal request was being answered.
     """
-    if registry is None:
-        if request.last_event_id:
-            raise StreamGoneError("this server keeps no journal of streams (--journal); ask anew")
-        return None
     if request.unfinished is not None:
         if registry.live(request.unfinished) is not None:
             raise StreamTakenOverError("the client is back")

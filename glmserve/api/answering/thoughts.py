@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.structure import StructureSpec, compile_structure
-from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.api.protocol.thinking import Thinking, ThoughtPlace
 from glmserve.text.chat_format import ChatFormat
 from glmserve.text.structure import CompiledStructure, Regex
@@ -85,11 +84,3 @@ async def behind_thoughts(
     closing = tuple(thoughts.tokenizer.encode(_CLOSING))
     rules = ThoughtRules(closing, thinking.budget, thoughts.keeps_space)
     return replace(structure, thoughts=rules)
-
-
-def template_variables(chat: ChatCompletionRequest, thinking: Thinking) -> dict[str, object]:
-    """Variables of the chat template, with the switch by the name that most templates read."""
-    variables = dict(chat.chat_template_kwargs)
-    if thinking.enabled is not None:
-        variables["enable_thinking"] = thinking.enabled
-    return variables

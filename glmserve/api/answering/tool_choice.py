@@ -8,6 +8,7 @@ from typing import NamedTuple
 from glmserve.api.protocol import ChatCompletionRequest
 from glmserve.api.protocol.tools import AllowedToolsChoice, AnyTool, NamedTool, ToolModel
 from glmserve.errors import InvalidRequestError
+from glmserve.text.chat_format import ChatFormat
 from glmserve.text.tools import Tool
 
 
@@ -22,6 +23,9 @@ class ToolUse(NamedTuple):
     """Whether a grammar must constrain calls to their tools."""
 
 
+_NONE = ToolUse([], is_required=False, parallel=True, needs_grammar=False)
+
+
 def tool_use(chat: ChatCompletionRequest) -> ToolUse:
     """The tools that the model is shown.
 
@@ -31,7 +35,7 @@ def tool_use(chat: ChatCompletionRequest) -> ToolUse:
     tools = {tool.name: tool for tool in known_tools(chat.tools)}
     choice = chat.tool_choice or "auto"
     if choice == "none" or (not tools and choice == "auto"):
-        return ToolUse([], is_required=False, parallel=True, needs_grammar=False)
+        return _NONE
     if not tools:
         raise InvalidRequestError.about(
             "tool_choice", "{param} asks for a call, and the request offers no function to call"
@@ -52,6 +56,26 @@ def tool_use(chat: ChatCompletionRequest) -> ToolUse:
     offered = [tools[name] for name in names]
     needs_grammar = is_required or any(tool.strict for tool in offered)
     return ToolUse(offered, is_required, parallel, needs_grammar)
+
+
+def possible_use(chat: ChatCompletionRequest, chat_format: ChatFormat, offer: ToolUse) -> ToolUse:
+    """The calls that the answer may have: none in a continued message, in some formats.
+
+    Args:
+        offer: see `tool_use`.
+
+    Raises:
+        InvalidRequestError: a call is required, but impossible.
+    """
+    if not offer.offered or not chat.begun_answer or chat_format.calls_anywhere:
+        return offer
+    if offer.is_required:
+        raise InvalidRequestError(
+            "tool_choice: this model calls tools at the beginning of a message, so none can be "
+            "required in a message that is continued",
+            "tool_choice",
+        )
+    return _NONE
 
 
 def known_tools(tools: Sequence[AnyTool]) -> list[Tool]:

@@ -148,10 +148,17 @@ class ChatFields(GenerationRequest, ThinkingFields):
             )
         return self
 
-    @property
+    @cached_property
     def thinking_wishes(self) -> Thinking:
         """What the request says about the model's thoughts."""
         return self.thinking_of(self.chat_template_kwargs)
+
+    @property
+    def template_variables(self) -> dict[str, object]:
+        """Variables of the chat template, with the switch by the name that most templates read."""
+        enabled = self.thinking_wishes.enabled
+        switch = {} if enabled is None else {"enable_thinking": enabled}
+        return {**self.chat_template_kwargs, **switch}
 
     @property
     def output_limit(self) -> int | None:
