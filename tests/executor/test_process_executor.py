@@ -33,6 +33,7 @@ from glmserve.executor import ProcessExecutor, worker_process
 from glmserve.request import SamplingParams
 from support.device_plugin import install_device
 from support.server_process import children, is_worker
+from support.watchdogs import Watchdogs
 from support.worker_on_thread import drain
 
 CONFIG = RunnerConfig(checkpoint=str(EMBEDDED_CHECKPOINT), device="null")
@@ -111,13 +112,20 @@ async def test_a_worker_whose_step_fails_says_why_and_is_replaced(
     assert "KeyError" in capfd.readouterr().err
 
 
-async def test_a_worker_whose_step_does_not_end_is_killed() -> None:
+@pytest.fixture
+def watchdogs(monkeypatch: pytest.MonkeyPatch) -> Watchdogs:
+    return Watchdogs(monkeypatch)
+
+
+async def test_a_worker_whose_step_does_not_end_is_killed(watchdogs: Watchdogs) -> None:
     async with started(SupervisionConfig(step_timeout=0.3)) as executor:
-        await asyncio.sleep(0.6)
+        watchdogs.let_time_out()
         await executor.submit(STEP)  # without work it was left in peace
         signal_worker(signal.SIGSTOP)
+        output = executor.submit(STEP)
+        watchdogs.let_time_out()
         with pytest.raises(WorkerLostError):
-            await executor.submit(STEP)
+            await output
         reason = await executor.wait_lost()
         assert reason == "was killed: its step did not end within --step-timeout 0.3"
         await executor.restart(report_nothing)
@@ -232,7 +240,9 @@ async def test_closing_while_another_worker_starts() -> None:
     assert not workers()
 
 
-async def test_an_engine_goes_on_over_killed_stopped_and_failing_workers() -> None:
+async def test_an_engine_goes_on_over_killed_stopped_and_failing_workers(
+    watchdogs: Watchdogs,
+) -> None:
     supervision = SupervisionConfig(step_timeout=0.3)
     params = SamplingParams(max_tokens=1500)
     outputs = []
@@ -247,8 +257,11 @@ async def test_an_engine_goes_on_over_killed_stopped_and_failing_workers() -> No
             tokens = streams[-1].request.num_output_tokens
             while streams[-1].request.num_output_tokens < tokens + 20:
                 await asyncio.sleep(0.001)
+            disturbed = workers()
             signal_worker(number)
-            while not engine.loss and number is not signal.SIGSTOP:
+            while workers() == disturbed:
+                if number is signal.SIGSTOP:
+                    watchdogs.let_time_out()
                 await asyncio.sleep(0.001)
         outputs.append(await asyncio.gather(*draining))
         await engine.close()

@@ -30,6 +30,8 @@ from glmserve.request import SamplingParams
 from support.device_plugin import install_device
 from support.server_process import children, is_worker
 from support.slow import slow
+from support.waiting import until
+from support.watchdogs import Watchdogs
 from support.worker_on_thread import drain
 
 RANKS = 4
@@ -169,14 +171,21 @@ async def test_the_last_stage_answers(pipeline: RunnerConfig) -> None:
         await output
 
 
+@pytest.fixture
+def watchdogs(monkeypatch: pytest.MonkeyPatch) -> Watchdogs:
+    return Watchdogs(monkeypatch)
+
+
 @pytest.mark.parametrize("rank", [slow(0), 2])
 async def test_the_stage_that_hangs_is_named_not_those_that_wait_for_it(
-    pipeline: RunnerConfig, rank: int
+    pipeline: RunnerConfig, rank: int, watchdogs: Watchdogs
 ) -> None:
     async with started(pipeline, SupervisionConfig(step_timeout=0.5)) as executor:
         await executor.submit(STEP)
         os.kill(workers()[rank], signal.SIGSTOP)
         output = executor.submit(STEP)
+        await until(lambda: all(s.steps == 2 for s in executor.rank_states()[:rank]))
+        watchdogs.let_time_out()
         reason = await executor.wait_lost()
         assert reason == (
             f"lost its rank {rank}, which was killed: its step did not end within "
@@ -191,17 +200,20 @@ async def test_the_stage_that_hangs_is_named_not_those_that_wait_for_it(
 
 
 @pytest.mark.parametrize("rank", [slow(0), 2])
-async def test_one_that_hangs_is_noticed(config: RunnerConfig, rank: int) -> None:
+async def test_one_that_hangs_is_noticed(
+    config: RunnerConfig, rank: int, watchdogs: Watchdogs
+) -> None:
     """Also if the rank that answers has answered."""
     async with started(config, SupervisionConfig(step_timeout=0.5)) as executor:
         os.kill(workers()[rank], signal.SIGSTOP)
         output = executor.submit(STEP)
+        if rank:
+            await output
+        watchdogs.let_time_out()
         reason = await executor.wait_lost()
         assert reason == "was killed: its step did not end within --step-timeout 0.5"
         assert not workers()
-        if rank:
-            await output
-        else:
+        if not rank:
             with pytest.raises(WorkerLostError):
                 await output
         await executor.restart(report_nothing)
@@ -255,7 +267,7 @@ async def test_a_device_that_computes_in_one_process_refuses(config: RunnerConfi
 
 @pytest.mark.slow
 async def test_an_engine_goes_on_over_ranks_that_are_killed_and_stopped(
-    config: RunnerConfig,
+    config: RunnerConfig, watchdogs: Watchdogs
 ) -> None:
     supervision = SupervisionConfig(step_timeout=0.5)
     outputs = []
@@ -271,6 +283,9 @@ async def test_an_engine_goes_on_over_ranks_that_are_killed_and_stopped(
             while len(pids := workers()) < RANKS:
                 await asyncio.sleep(0.001)
             os.kill(pids[rank], number)
+            while number is signal.SIGSTOP and pids[rank] in workers():
+                watchdogs.let_time_out()
+                await asyncio.sleep(0.001)
         outputs.append(await asyncio.gather(*draining))
         await engine.close()
     assert outputs[0] == outputs[1]

@@ -19,6 +19,8 @@ Real sockets and processes:
     websocket_client    a client of WebSockets
     device_plugin       a device of another package, installed as pip would leave it
     crashing_worker     streams of a server while its worker is killed again and again
+    waiting             waits for events, lets the time-out of the queue pass
+    watchdogs           lets the time-outs of workers pass
     paused_process      processes that pause at a chosen point until a signal comes
     certificates        for TLS
     open_resources      memory and descriptors of a process
