@@ -22,6 +22,7 @@ from support.fake_server import client_of, serve, tenants
 from support.fakes import LIMITS, expected_output
 from support.resuming import last, post
 from support.streaming import open_stream, texts_of
+from support.waiting import let_queue_time_out, until, until_queued
 from support.worker_on_thread import WorkerOnThread
 
 KEY = {"Authorization": "Bearer operator"}
@@ -327,7 +328,7 @@ async def test_requests_that_wait_for_a_place_obey_the_limits_of_the_queue(tmp_p
         write_adapter(tmp_path / name, name)
     runner = AdapterRunner(with_adapters(1))
     gate = threading.Event()
-    scheduler = SchedulerConfig(queue_timeout=0.2)
+    scheduler = SchedulerConfig(queue_timeout=1000)
     async with (
         serve(runner, scheduler, config(tmp_path)) as app,
         client_of(app) as client,
@@ -335,11 +336,14 @@ async def test_requests_that_wait_for_a_place_obey_the_limits_of_the_queue(tmp_p
     ):
         await stream.event()
         runner.gate = gate
-        late = await client.post(TEXT, json=body("two"))
+        engine = app.state.context.engine
+        timed_out = asyncio.create_task(client.post(TEXT, json=body("two")))
+        await until(lambda: any(engine.adapters.waiting()))
+        let_queue_time_out(engine)
+        late = await timed_out
         assert (late.status_code, late.json()["error"]["code"]) == (503, "queue_timeout")
         waiting = asyncio.create_task(client.post(TEXT, json=body("two")))
-        while not any(app.state.context.engine.adapters.waiting()):
-            await asyncio.sleep(0)
+        await until(lambda: any(engine.adapters.waiting()))
         await client.post("/admin/drain", headers=KEY)
         assert (await waiting).json()["error"]["code"] == "not_ready"
         gate.set()
@@ -432,7 +436,7 @@ async def test_the_next_server_finishes_what_has_its_adapter(
         ]
         while len(app.state.context.engine.adapters.versions) < 2:
             await asyncio.sleep(0.001)
-        await asyncio.sleep(0.01)
+        await until_queued(app, len(folders))
         app.state.context.engine.end_streams()
         await asyncio.gather(*asked)
     write_adapter(folders[1], "22")

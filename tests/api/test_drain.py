@@ -10,6 +10,7 @@ import pytest
 from glmserve.config import SchedulerConfig, ServerConfig
 from support.fake_server import client_of, serve, tenants
 from support.fakes import FakeRunner
+from support.waiting import until_queued, until_running
 
 KEY = {"Authorization": "Bearer operator"}
 CONFIG = ServerConfig(served_model_name="fake", admin_key="operator")
@@ -25,9 +26,10 @@ async def test_what_has_begun_goes_on_and_nothing_else() -> None:
         gate.clear()
         both = BODY | {"n": 2, "prompt": ["abc", "de"]}
         running = asyncio.create_task(client.post("/v1/completions", json=both))
-        await asyncio.sleep(0.02)
+        await until_queued(app, 4)
+        await until_running(app, 1)
         waiting = asyncio.create_task(client.post("/v1/completions", json=BODY | {"n": 2}))
-        await asyncio.sleep(0.02)
+        await until_queued(app, 6)
         drained = await client.post("/admin/drain", headers=KEY)
         assert drained.json() == {"status": "draining"}
         for refused in (await waiting, await client.post("/v1/completions", json=BODY)):

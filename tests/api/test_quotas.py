@@ -17,6 +17,7 @@ from glmserve.errors import RateLimitError
 from glmserve.request import Request, SamplingParams
 from support.fake_server import client_of, serve
 from support.fakes import FakeRunner
+from support.waiting import let_queue_time_out, until_queued, until_running
 
 BODY = {"model": "fake", "prompt": "abcdef", "max_tokens": 4, "temperature": 0, "ignore_eos": True}
 OTHERS = {"Authorization": "Bearer other"}
@@ -48,7 +49,7 @@ async def test_so_many_at_once_and_no_more(stream: bool) -> None:
     async with serve(runner, config=config(max_requests=2)) as app, client_of(app) as client:
         gate.clear()
         running = [asyncio.create_task(ask(client, stream=stream, n=3)) for _ in range(2)]
-        await asyncio.sleep(0.02)
+        await until_queued(app, 6)
         refused = await ask(client, stream=stream)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         error = refused.json()["error"]
@@ -67,7 +68,7 @@ async def test_a_client_that_leaves_gives_its_place_back() -> None:
     async with serve(runner, config=config(max_requests=1)) as app, client_of(app) as client:
         gate.clear()
         leaving = asyncio.create_task(ask(client, stream=True))
-        await asyncio.sleep(0.02)
+        await until_queued(app, 1)
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
         gate.set()
@@ -200,7 +201,7 @@ class TestPriorities:
                 ("usual", "soon", 0),
             ):
                 tasks.append(asyncio.create_task(note(name, key, priority)))
-                await asyncio.sleep(0.02)
+                await until_queued(app, len(tasks))
             gate.set()
             await asyncio.gather(*tasks)
         assert ended == ["first", "usual", "pushing", "patient"]
@@ -234,19 +235,24 @@ class TestQueueTimeout:
         gate = threading.Event()
         gate.set()
         runner = FakeRunner(gate=gate)
-        scheduler = SchedulerConfig(max_batch_size=1, queue_timeout=0.2)
+        scheduler = SchedulerConfig(max_batch_size=1, queue_timeout=1000)
         async with serve(runner, scheduler) as app, client_of(app) as client:
             gate.clear()
             running = asyncio.create_task(client.post("/v1/completions", json=BODY))
-            await asyncio.sleep(0.02)
-            late = await client.post("/v1/completions", json=BODY | {"stream": stream})
+            await until_running(app, 1)
+            waiting = asyncio.create_task(
+                client.post("/v1/completions", json=BODY | {"stream": stream})
+            )
+            await until_queued(app, 2)
+            let_queue_time_out(app.state.context.engine)
+            late = await waiting
             assert (late.status_code, late.headers["retry-after"]) == (503, "1")
             assert late.json()["error"]["code"] == "queue_timeout"
-            assert "--queue-timeout 0.2" in late.json()["error"]["message"]
+            assert "--queue-timeout 1000 " in late.json()["error"]["message"]
             gate.set()
             assert (await running).status_code == 200
             assert (await client.post("/v1/completions", json=BODY)).status_code == 200
-            await asyncio.sleep(0.3)
+            let_queue_time_out(app.state.context.engine)
             metrics = (await client.get("/metrics")).text
             assert 'glmserve_requests_waiting{model_name="fake"} 0.0' in metrics
             assert 'glmserve_requests_running{model_name="fake"} 0.0' in metrics
@@ -256,12 +262,13 @@ class TestQueueTimeout:
         gate.set()
         runner = FakeRunner(gate=gate)
         async with (
-            serve(runner, SchedulerConfig(queue_timeout=0.05)) as app,
+            serve(runner, SchedulerConfig(queue_timeout=1000)) as app,
             client_of(app) as client,
         ):
             gate.clear()
             fields = BODY | {"n": 3}
             running = asyncio.create_task(client.post("/v1/completions", json=fields))
-            await asyncio.sleep(0.2)
+            await until_running(app, 1)
+            let_queue_time_out(app.state.context.engine)
             gate.set()
             assert (await running).status_code == 200

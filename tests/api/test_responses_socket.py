@@ -18,6 +18,7 @@ from glmserve.config import ConnectionConfig, ServerConfig
 from support.fake_server import client_of, serve, tenants
 from support.fakes import FakeRunner
 from support.live_server import connect, listening
+from support.waiting import until, until_running
 from support.websocket_client import (
     RefusedError,
     WebSocketClient,
@@ -209,8 +210,8 @@ async def test_a_client_that_leaves_ends_its_response() -> None:
         gate.clear()
         async with open_websocket(port) as socket:
             await socket.send({**CREATE, "max_output_tokens": 100})
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(0.05)
+            await until_running(app, 1)
+        await until(lambda: not app.state.context.engine.is_busy)
         gate.set()
         async with asyncio.timeout(TIMEOUT):
             while (

@@ -9,6 +9,7 @@ import json
 import logging
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from starlette.types import Message
 
 from glmserve.api.answering.unfinished import finish_unfinished
 from glmserve.config import SchedulerConfig, ServerConfig
+from glmserve.journal import local_entries
 from support.fake_server import client_of, serve, tenants
 from support.fakes import FakeRunner
 from support.resuming import BODY, STREAM, TEXT, GatedRunner, last, metric, post
 from support.streaming import OpenStream, data_of, id_of, open_stream, texts_of
+from support.waiting import until
 from support.worker_on_thread import WorkerOnThread
 
 KEYS = ServerConfig(served_model_name="fake", api_keys=tenants("mine", "theirs"))
@@ -81,7 +84,7 @@ async def test_the_later_connection_gets_the_stream(tmp_path: Path) -> None:
     ):
         begun = [await first.event() for _ in range(2)]
         assert begun[-1] is not None
-        await runner.wait()
+        await runner.wait(app)
         async with open_stream(app, TEXT, STREAM, last(begun[-1])) as second:
             runner.gate.set()
             rest = await second.rest()
@@ -100,7 +103,7 @@ async def test_a_stream_taken_over_before_its_first_token_is_told_so(tmp_path: P
         serve(runner, one_at_a_time, journal=tmp_path) as app,
         open_stream(app, TEXT, STREAM) as running,
     ):
-        await runner.wait()
+        await runner.wait(app)
         async with open_stream(app, TEXT, STREAM, key) as first:
             ended = asyncio.create_task(first.rest())
             await asyncio.sleep(0)
@@ -146,15 +149,19 @@ async def test_a_stream_that_is_ending_is_not_ended_twice(
     assert len(ends) == 1
 
 
-async def test_an_entry_is_kept_for_a_while_and_no_longer(tmp_path: Path) -> None:
-    async with serve(journal=tmp_path, keep=0.2) as app:
+async def test_an_entry_is_kept_for_a_while_and_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_entries, "_EXPIRY_INTERVAL", 0.01)
+    async with serve(journal=tmp_path) as app:
         async with open_stream(app, TEXT, STREAM) as stream:
             whole = await stream.rest()
         async with open_stream(app, TEXT, STREAM, last(whole[0])) as stream:
             assert len(await stream.rest()) == len(whole) - 1
         journal = app.state.context.answers.journal
-        while list(journal.index):
-            await asyncio.sleep(0.05)
+        (entry,) = journal.index
+        entry.expires = time.time()
+        await until(lambda: not list(journal.index))
         assert (await post(app, STREAM, **last(whole[0]))).status_code == 404
 
 
@@ -210,7 +217,8 @@ async def test_what_a_killed_server_had_accepted_is_finished_once(tmp_path: Path
     async with serve(runner, journal=tmp_path / "journal") as app:
         asking = [asyncio.create_task(post(app, BODY)) for _ in range(2)]
         asking.append(asyncio.create_task(post(app, BODY, Idempotency_Key="k")))
-        await runner.wait()
+        await until(lambda: len(list(app.state.context.answers.journal.index)) == len(asking))
+        await runner.wait(app)
         shutil.copytree(tmp_path / "journal", tmp_path / "left")
         runner.gate.set()
         expected = [answer.json() for answer in await asyncio.gather(*asking)]
@@ -239,7 +247,8 @@ async def test_a_path_that_this_server_lacks_keeps_nothing_else_from_being_finis
                 asyncio.create_task(client.post(path, json=body))
                 for path, body in (("/v1/chat/completions", chat), (TEXT, BODY))
             ]
-            await runner.wait()
+            await until(lambda: len(list(app.state.context.answers.journal.index)) == len(asking))
+            await runner.wait(app)
             shutil.copytree(tmp_path / "journal", tmp_path / "left")
             runner.gate.set()
             await asyncio.gather(*asking)
@@ -271,7 +280,7 @@ async def test_a_client_that_left_early_gets_its_whole_answer(tmp_path: Path) ->
     runner = GatedRunner(stop_at=9)
     async with serve(runner, journal=tmp_path) as app:
         async with open_stream(app, TEXT, BODY):
-            await runner.wait()
+            await runner.wait(app)
         runner.gate.set()
         first, second = [await post(app, BODY) for _ in range(2)]
         assert first.headers["idempotent-replayed"] == "true"
@@ -306,7 +315,7 @@ async def test_an_error_event_is_no_end(tmp_path: Path) -> None:
     async with serve(runner, journal=tmp_path) as app:
         async with open_stream(app, TEXT, STREAM) as stream:
             begun = [await stream.event()]
-            await runner.wait()
+            await runner.wait(app)
             app.state.context.engine.end_streams()
             runner.gate.set()
             *events, error = [event for event in begun if event] + await stream.rest()
@@ -326,7 +335,7 @@ async def test_a_full_disk_stops_no_stream(
         database = app.state.context.answers.journal._store._db
         async with open_stream(app, TEXT, STREAM) as stream:
             events = [await stream.event()]
-            await runner.wait()
+            await runner.wait(app)
             database.execute("PRAGMA max_page_count = 1")  # nothing more fits in
             fill(database)
             runner.gate.set()
@@ -370,7 +379,7 @@ async def test_a_response_in_the_background_is_finished_by_the_next_server(
     body = {"input": "abc", "max_output_tokens": 30, "temperature": 0, "background": True}
     async with serve(runner, journal=tmp_path / "journal") as app, client_of(app) as client:
         asking = asyncio.create_task(client.post("/v1/responses", json={**body, "stream": stream}))
-        await runner.wait()
+        await runner.wait(app)
         ((_, response_id),) = app.state.background._running
         shutil.copytree(tmp_path / "journal", tmp_path / "left")
         runner.gate.set()

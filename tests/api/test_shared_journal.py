@@ -18,6 +18,7 @@ from support.fake_server import serve, tenants
 from support.redis_server import RedisServer
 from support.resuming import BODY, STREAM, TEXT, GatedRunner, last, metric, post
 from support.streaming import open_stream, texts_of
+from support.waiting import until
 
 KEYS = ServerConfig(served_model_name="fake", api_keys=tenants("mine", "theirs"))
 MINE = {"Authorization": "Bearer mine"}
@@ -48,7 +49,7 @@ async def test_a_client_comes_back_to_another_server(redis_address: RedisAddress
         open_stream(one, TEXT, STREAM, MINE) as first,
     ):
         begun = [event for event in [await first.event() for _ in range(3)] if event]
-        await runner.wait()
+        await runner.wait(one)
         theirs = await post(two, STREAM, **last(begun[-1]) | {"Authorization": "Bearer theirs"})
         assert theirs.json()["error"]["code"] == "stream_gone"
         async with open_stream(two, TEXT, STREAM, MINE | last(begun[-1])) as second:
@@ -101,7 +102,8 @@ async def test_whole_answers_of_a_dead_server_are_finished_by_another(
     ):
         asking = [asyncio.create_task(post(one, BODY)) for _ in range(2)]
         asking.append(asyncio.create_task(post(one, BODY, Idempotency_Key="k")))
-        await runner.wait()
+        await until(lambda: len(list(one.state.context.answers.journal.index)) == len(asking))
+        await runner.wait(one)
         die(one)
         may_adopt(two)
         finishing = asyncio.create_task(finish_unfinished(two.state.context, two.state.endpoints))
@@ -135,7 +137,7 @@ async def test_the_stores_death_stops_no_request(
         async with serve(runner, journal=RedisAddress(server.url())) as app:
             async with open_stream(app, TEXT, STREAM) as stream:
                 events = [await stream.event()]
-                await runner.wait()
+                await runner.wait(app)
                 server.stop()
                 runner.gate.set()
                 events += await stream.rest()
@@ -153,7 +155,8 @@ async def test_the_stores_death_stops_no_request(
             assert gone.json()["error"]["code"] == "journal_unavailable"
             assert json.dumps(gone.json()).count(str(tmp_path)) == 0
             server.start()
-            await asyncio.sleep(0.2)
+            while (await post(app, STREAM, **last(ids[-1]))).status_code == 503:
+                await asyncio.sleep(0.01)
             async with open_stream(app, TEXT, STREAM, last(ids[-1])) as stream:
                 rest = await stream.rest()
             assert texts_of(ids + rest) == texts_of(whole)

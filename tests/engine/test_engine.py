@@ -34,6 +34,7 @@ from glmserve.scheduler.speculation import Drafter
 from support.fakes import LIMITS, FakeRunner, expected_logprobs, expected_output
 from support.simulation import oracle
 from support.token_streams import next_tokens
+from support.waiting import until
 
 
 @pytest.fixture(params=[False, True], ids=["in turn", "ahead"])
@@ -102,10 +103,9 @@ async def test_what_arrives_during_a_step_with_none_behind_it_is_planned_at_once
     submitted.clear()
     runner.gate = threading.Event()
     streams = [engine.submit([1, 2], greedy(1))]
-    await asyncio.sleep(0.02)
-    assert submitted == [[0]]
+    await until(lambda: submitted == [[0]])
     streams += [engine.submit([3, i], greedy(1)) for i in range(2)]
-    await asyncio.sleep(0.02)
+    await until(lambda: submitted[1:])
     assert submitted == [[0], [1, 2]]
     runner.gate.set()
     outputs = [await drain(stream) for stream in streams]
@@ -169,8 +169,7 @@ async def test_not_ready_while_loading() -> None:
 
     engine = Engine(InlineExecutor(build), SchedulerConfig(), hash_key=b"key")
     starting = asyncio.create_task(engine.start(no_progress))
-    await asyncio.sleep(0.05)
-    assert engine.load_progress == ("weights", 1, 4)
+    await until(lambda: engine.load_progress == ("weights", 1, 4))
     with pytest.raises(NotReadyError):
         engine.submit([1], greedy(1))
     with pytest.raises(NotReadyError):

@@ -26,6 +26,7 @@ from glmserve.scheduler import MAX_CRASHES
 from support.arrivals import random_arrivals
 from support.fakes import LIMITS, AsyncRunner, FakeRunner, expected_output
 from support.simulation import SamplingRunner, output_alone, output_of, requests_of
+from support.waiting import until
 from support.worker_on_thread import WorkerOnThread, drain, serving
 
 POISON = 300
@@ -190,7 +191,7 @@ async def test_streams_can_be_ended_while_there_is_no_runner() -> None:
 
 async def test_a_matcher_is_not_used_twice_at_once() -> None:
     """If the runner of a step is lost, its masks are finished before its matchers go on."""
-    gate = threading.Event()
+    gate, in_use = threading.Event(), threading.Event()
 
     class Slow:
         is_finished = False
@@ -199,6 +200,7 @@ async def test_a_matcher_is_not_used_twice_at_once() -> None:
         def allowed(self) -> bytes:
             self.users += 1
             assert self.users == 1
+            in_use.set()
             gate.wait(10)
             self.users -= 1
             return (1 << 77).to_bytes(32, "little")
@@ -209,9 +211,9 @@ async def test_a_matcher_is_not_used_twice_at_once() -> None:
     executor = WorkerOnThread(FakeRunner(), FakeRunner())
     async with serving(executor) as engine:
         stream = engine.submit([1], greedy(3), constraint=Slow())
-        await asyncio.sleep(0.02)
+        await until(in_use.is_set)
         executor.kill()
-        await asyncio.sleep(0.02)
+        await until(lambda: executor.excused and engine.state is EngineState.READY)
         gate.set()
         assert await drain(stream) == [77] * 3
         assert output_of(stream.request) == [77] * 3

@@ -19,6 +19,12 @@ BODY: dict[str, Any] = {"model": "fake", "prompt": "abc", "max_tokens": 30, "tem
 STREAM = BODY | {"stream": True}
 
 
+_TURNS = 20
+"""Turns of the event loop in which every task that can go on without a thread has gone on."""
+_STAGES = 3
+"""Tokens are recorded, committed and sent; each stage may wait for the journal's thread."""
+
+
 def last(event: bytes) -> dict[str, str]:
     return {"Last-Event-ID": id_of(event)}
 
@@ -50,6 +56,10 @@ class GatedRunner(FakeRunner):
             self.gate.clear()
         return super().execute(step, masks)
 
-    async def wait(self) -> None:
-        assert await asyncio.to_thread(self.stopped.wait, 10)
-        await asyncio.sleep(0.05)  # for what it computed before
+    async def wait(self, app: Starlette) -> None:
+        """Wait until it stops, and until what it computed before is delivered and recorded."""
+        await asyncio.to_thread(self.stopped.wait)
+        for _ in range(_STAGES):
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+            await app.state.context.answers.journal._commits.flush()
