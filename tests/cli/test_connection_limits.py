@@ -283,11 +283,11 @@ class TestNumbers:
     async def test_there_is_room_again_when_somebody_leaves(self) -> None:
         async with listening(echo, limits=patient(max_connections=1)) as port:
             for _ in range(3):
-                async with connect(port) as connection:
-                    await connection.send(GET)
-                    assert b" 200 " in (await connection.response())[0]
-                    await connection.close()
-                await asyncio.sleep(0.05)
+                head = b""
+                while b" 200 " not in head:  # until the server has seen the one before leave
+                    async with connect(port) as connection:
+                        await connection.send(GET)
+                        head, _ = await connection.response()
 
     async def test_a_flood_is_refused_unheard(self) -> None:
         async with (

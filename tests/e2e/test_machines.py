@@ -97,7 +97,8 @@ async def test_a_server_that_is_killed() -> None:
 @pytest.mark.slow
 def test_torchrun() -> None:
     """The real one, without an option about machines: two processes, of which one serves."""
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--no-python")
+    run = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--no-python")
+    torchrun = (*run, "--max-restarts=3")  # another process may take the port that it has found
     with ServerProcess(*EXACT, *TENSOR, prefix=torchrun) as server:
         assert is_ready(server)
         assert "device    2 ranks" in server.text

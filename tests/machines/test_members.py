@@ -8,7 +8,7 @@ import re
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +42,7 @@ from support.adapters import write_adapter
 from support.device_plugin import install_device
 from support.server_process import children, is_worker
 from support.slow import slow
+from support.waiting import until
 from support.worker_on_thread import drain
 
 KEY = b"secret"
@@ -126,12 +127,6 @@ async def running(member: Member) -> AsyncIterator[asyncio.Task[None]]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def workers() -> list[int]:
@@ -370,7 +365,7 @@ async def test_a_lost_machine_is_no_fault_of_a_request(
             os.kill(pid, signal.SIGSTOP)  # so that the step does not end
         stream = engine.submit([5], SamplingParams(max_tokens=50))
         draining = asyncio.create_task(drain(stream))
-        await asyncio.sleep(0.1)
+        await until(lambda: stream.request.status.has_begun)
     async with running(member_of(listener, info_of(config))):
         assert await draining == expected
         assert stream.request.num_crashes == 0
