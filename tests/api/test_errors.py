@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -319,7 +318,7 @@ async def test_a_client_that_leaves_frees_its_blocks(stream: bool) -> None:
         body = b'{"model":"fake","prompt":"x","max_tokens":120,"stream":%s}' % (
             b"true" if stream else b"false"
         )
-        await asyncio.wait_for(_call_and_leave(app, body), timeout=5)
+        await _call_and_leave(app, body)
         assert engine.stats.registry.get_sample_value("glmserve_kv_blocks_used") == 0
         aborted = {"reason": "abort"}
         name = "glmserve_requests_finished_total"

@@ -110,7 +110,7 @@ async def test_a_stream_taken_over_before_its_first_token_is_told_so(tmp_path: P
             while not list(app.state.context.answers.journal.index)[1:]:
                 await asyncio.sleep(0)
             async with open_stream(app, TEXT, STREAM, key) as second:
-                (error,) = await asyncio.wait_for(ended, 10)
+                (error,) = await ended
                 assert first.status == 409
                 assert json.loads(error)["error"]["code"] == "stream_taken_over"
                 runner.gate.set()

@@ -296,7 +296,7 @@ async def test_a_panic_ends_every_stream_instead_of_stopping_it(limits: RunnerLi
         streams.append(engine.submit([2], greedy(5)))
         for stream in streams:
             with pytest.raises(EngineDeadError):
-                await asyncio.wait_for(drain(stream), timeout=5)
+                await drain(stream)
         assert engine.died.is_set()
 
 

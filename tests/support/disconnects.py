@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -29,4 +28,4 @@ async def leave_after(app: Starlette, path: str, body: dict[str, Any]) -> None:
         "headers": [],
         "app": app,
     }
-    await asyncio.wait_for(app(scope, receive, send), timeout=5)
+    await app(scope, receive, send)
