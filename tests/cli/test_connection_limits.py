@@ -291,6 +291,7 @@ class TestNumbers:
                         if b" 503 " in head:  # then the server closes it
                             assert await connection.rest() == b""
                         await connection.close()
+                    await asyncio.sleep(0.01)  # mostly enough; else the next one is refused
 
     async def test_a_flood_is_refused_unheard(self) -> None:
         async with (

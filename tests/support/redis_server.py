@@ -14,6 +14,9 @@ import pytest
 class RedisServer:
     """Runs `redis-server` with an append-only file. Skips the test if there is none.
 
+    It writes to the file before it answers. With fsync it would write later while the disk is busy,
+    and lose that when it is killed.
+
     Args:
         folder: for its socket and its file.
         options: further options of redis-server.
@@ -25,7 +28,8 @@ class RedisServer:
         pytest.importorskip("redis", reason="needs the redis extra")
         self._socket = folder / "redis.sock"
         self._command = ["redis-server", "--port", "0", "--unixsocket", str(self._socket)]
-        self._command += ["--dir", str(folder), "--save", "", "--appendonly", "yes", *options]
+        self._command += ["--dir", str(folder), "--save", "", "--appendonly", "yes"]
+        self._command += ["--appendfsync", "no", *options]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
