@@ -18,6 +18,8 @@ MOST_BYTES = 4096
 """Of a summary."""
 _WORST_KERNELS = 10
 _FAILURES = 12
+_HEADING = re.compile(rb"^== (\S+), at most ", re.MULTILINE)
+"""As gpu_run.py begins the output of a command."""
 _FAILURE = re.compile(rb"^(?:FAILED|ERROR|CUDA error in) .*|^error: .*", re.MULTILINE)
 
 
@@ -94,11 +96,13 @@ def _outcomes(state: State, names: Sequence[str]) -> Iterator[str]:
 
 
 def _failures(log: Path) -> list[str]:
-    """The tests and programs that failed, from their own words."""
+    """The tests and programs that failed in the last attempt at each command, in their words."""
     if not log.exists():
         return []
-    lines = [line.decode(errors="replace")[:160] for line in _FAILURE.findall(log.read_bytes())]
-    return list(dict.fromkeys(lines))[-_FAILURES:]
+    pieces = _HEADING.split(log.read_bytes())
+    last = dict(zip(pieces[1::2], pieces[2::2], strict=True))
+    lines = [line for output in last.values() for line in _FAILURE.findall(output)]
+    return [line.decode(errors="replace")[:160] for line in dict.fromkeys(lines)][-_FAILURES:]
 
 
 def _steps(found: list[Row]) -> Iterator[str]:

@@ -122,7 +122,10 @@ class TestFigures:
                 row = {"memory": memory, "bytes": size, "waited": waited}
                 rows.append(file, "upload", row)
         State(tmp_path / "state.json").record("numerics", 1, 60.0)
-        (tmp_path / "log.txt").write_text("x\nFAILED tests/a.py::test_b - wrong\n")
+        (tmp_path / "log.txt").write_text(
+            "== numerics, at most 9 s: pytest\nFAILED tests/a.py::test_old\n"
+            "== numerics, at most 9 s: pytest\nx\nFAILED tests/a.py::test_b - wrong\n"
+        )
         text = summary.summary(tmp_path, ["numerics", "serving"])
         for expected in (
             "NVIDIA H200, torch 2.11.0",
@@ -136,6 +139,7 @@ class TestFigures:
             "pinned memory wait: no",
         ):
             assert expected in text
+        assert "test_old" not in text
 
     def test_a_summary_fits(self, tmp_path: Path) -> None:
         for number in range(300):
