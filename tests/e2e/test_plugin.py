@@ -107,6 +107,7 @@ def test_an_accelerators_package_that_is_broken_breaks_no_other_device(
     (information / "entry_points.txt").write_text("[torch.backends]\nx = broken_backend:load\n")
     path = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    monkeypatch.delenv("TORCH_DEVICE_BACKEND_AUTOLOAD", raising=False)  # ours, from another test
     alone = subprocess.run([sys.executable, "-c", "import torch"], capture_output=True, text=True)
     assert "libdriver.so is missing" in alone.stderr
     doctor = [sys.executable, "-m", "glmserve", "doctor", "--device", "cpu"]
