@@ -89,8 +89,8 @@ class AdapterSlots:
 
     @contextmanager
     def held(self, version: AdapterVersion | None) -> Iterator[None]:
-        """Keep an adapter while a request that has found it is prepared, and may `enter` at the end:
-        if it is discarded meanwhile, its slot is freed later. None: the plain model.
+        """Keep an adapter while a request that has found it is prepared, and may `enter` at the
+        end: if it is discarded meanwhile, its slot is freed later. None: the plain model.
 
         If others find no slot at all, they take this one, as any idle one.
         """
