@@ -10,6 +10,8 @@ from glmserve.model_config.names import CACHE_PREFIX
 
 _SHORTEST_COMMIT = 7
 """Characters of a commit that are enough to name it."""
+_SHOWN = 12
+"""Characters of a commit that are shown."""
 
 
 def snapshot(cache: Path, name: HubName) -> Path | None:
@@ -20,14 +22,14 @@ def snapshot(cache: Path, name: HubName) -> Path | None:
         name: without a revision, the main branch as it was when it was fetched last.
     """
     folder = cache / f"{CACHE_PREFIX}{name.owner}--{name.model}"
-    snapshots = folder / "snapshots"
-    if not snapshots.is_dir():
+    commits = folder / "snapshots"
+    if not commits.is_dir():
         return None
     commit = _commit(folder, name.revision or "main")
     if commit is not None:
-        found = snapshots / commit
+        found = commits / commit
         return found if found.is_dir() else None
-    every = sorted(path for path in snapshots.iterdir() if path.is_dir())
+    every = sorted(path for path in commits.iterdir() if path.is_dir())
     if name.revision is None:  # a copy of a single snapshot
         return every[0] if len(every) == 1 else None
     if len(name.revision) < _SHORTEST_COMMIT:
@@ -36,14 +38,33 @@ def snapshot(cache: Path, name: HubName) -> Path | None:
     return matching[0] if len(matching) == 1 else None
 
 
-def repositories(cache: Path) -> Iterator[tuple[HubName, Path]]:
-    """Every model in the cache, with its folder."""
+def snapshots(cache: Path) -> Iterator[tuple[HubName, Path]]:
+    """Every revision in the cache, with its folder: the main branch by the model's name alone, the
+    others with a branch, a tag or a commit."""
     if not cache.is_dir():
         return
     for folder in sorted(cache.iterdir()):
         owner, separator, model = folder.name.removeprefix(CACHE_PREFIX).partition("--")
-        if folder.name.startswith(CACHE_PREFIX) and separator:
-            yield HubName(owner, model), folder
+        if not folder.name.startswith(CACHE_PREFIX) or not separator:
+            continue
+        name = HubName(owner, model)
+        main = snapshot(cache, name)
+        if main is not None:
+            yield name, main
+        references = dict(_references(folder / "refs"))
+        for path in sorted(folder.glob("snapshots/*/")):
+            if path != main:
+                commit = path.name
+                yield HubName(owner, model, references.get(commit, commit[:_SHOWN])), path
+
+
+def _references(folder: Path) -> Iterator[tuple[str, str]]:
+    """Commits, and the branches and tags that stand for them."""
+    for path in sorted(folder.rglob("*")):
+        try:
+            yield path.read_text(encoding="ascii").strip(), str(path.relative_to(folder))
+        except (OSError, UnicodeDecodeError):  # a folder, or damaged
+            continue
 
 
 def _commit(folder: Path, revision: str) -> str | None:

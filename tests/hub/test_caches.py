@@ -14,8 +14,10 @@ import pytest
 from glmserve.errors import CheckpointError
 from glmserve.hub import HubPlaces, find, parse_name, resolve
 from glmserve.hub.files import RepositoryFile, missing_files, needed_files
+from glmserve.hub.modelscope_cache import repositories
 from glmserve.hub.name import HubName
 from glmserve.hub.places import hub_places
+from glmserve.model_config.names import model_name
 
 COMMITS = ("0" * 39 + "1", "a" * 40)
 
@@ -120,6 +122,9 @@ class TestModelScope:
             "hub/ZhipuAI/GLM-4___1",
             "models/ZhipuAI/GLM-4.1",
             "ZhipuAI/GLM-4.1",
+            "models/ZhipuAI--GLM-4.1/snapshots/master",
+            "models/ZhipuAI--GLM-4.1/snapshots/main",
+            "hub/models/ZhipuAI--GLM-4.1/snapshots/v1.0",
         ],
     )
     @pytest.mark.parametrize("asked", ["ZhipuAI/GLM-4.1", "ms://ZhipuAI/GLM-4.1", "THUDM/GLM-4.1"])
@@ -141,6 +146,50 @@ class TestModelScope:
         assert find(name("ms://a/m@master"), places) is None
         assert find(name("hf://a/m"), places) is None
 
+    def test_snapshots(self, places: HubPlaces) -> None:
+        """Those of modelscope_hub 0.5 have a folder for each revision."""
+        parent = places.modelscope[1] / "a--m" / "snapshots"
+        old, new = fill(parent / "v1.0"), fill(parent / "v2.0")
+        assert find(name("ms://a/m@v1.0"), places) == old
+        assert find(name("ms://a/m@v2.0"), places) == new
+        assert find(name("ms://a/m"), places) is None
+        main = fill(parent / "master")
+        assert find(name("ms://a/m"), places) == main
+        assert model_name(main) == "m"
+        fill(places.modelscope[0] / "a" / "b___c")
+        assert [str(found) for found, _ in repositories(places.modelscope)] == [
+            "ms://a/b.c",
+            "ms://a/m",
+            "ms://a/m@v1.0",
+            "ms://a/m@v2.0",
+        ]
+
+    def test_an_incomplete_one_is_passed_over(self, places: HubPlaces) -> None:
+        fill(places.modelscope[0] / "a" / "m", "config.json")
+        complete = fill(places.modelscope[1] / "a--m" / "snapshots" / "master")
+        assert find(name("ms://a/m"), places) == complete
+
+    @pytest.mark.parametrize(
+        ("environment", "first"),
+        [
+            ({}, "/home/u/.cache/modelscope/hub/models"),
+            ({"MODELSCOPE_CACHE": "~/ms"}, "/home/u/ms/models"),
+            ({"MODELSCOPE_CACHE": "${HOME}/ms"}, "/home/u/ms/models"),
+        ],
+    )
+    def test_every_version_of_modelscope_looks_in_the_first(
+        self, environment: dict[str, str], first: str
+    ) -> None:
+        assert hub_places({"HOME": "/home/u", **environment}).modelscope[0] == Path(first)
+
+    def test_endpoints(self) -> None:
+        def endpoint(**environment: str) -> str:
+            return hub_places({"HOME": "/h", **environment}).modelscope_endpoint
+
+        assert endpoint() == "https://www.modelscope.cn"
+        assert endpoint(MODELSCOPE_DOMAIN="a.cn") == "https://a.cn"
+        assert endpoint(MODELSCOPE_DOMAIN="a.cn", MODELSCOPE_ENDPOINT="http://b/") == "http://b"
+
     def test_pickles_are_not_read(self, places: HubPlaces) -> None:
         folder = fill(places.modelscope[0] / "a" / "m")
         (folder / ".msc").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
@@ -152,6 +201,10 @@ class TestModelScope:
     [
         ({"HF_HUB_CACHE": "/c"}, "/c"),
         ({"HF_HUB_CACHE": "~/c"}, "/home/u/c"),
+        ({"HF_HUB_CACHE": "$HF_HOME/x", "HF_HOME": "/h"}, "/h/x"),
+        ({"HF_HOME": "${HOME}/h"}, "/home/u/h/hub"),
+        ({"HF_HOME": "~"}, "/home/u/hub"),
+        ({"HF_HOME": "~nosuchuser/$NOSUCHVARIABLE"}, "~nosuchuser/$NOSUCHVARIABLE/hub"),
         ({"HUGGINGFACE_HUB_CACHE": "/d", "HF_HOME": "/h"}, "/d"),
         ({"HF_HOME": "/h"}, "/h/hub"),
         ({"XDG_CACHE_HOME": "/x"}, "/x/huggingface/hub"),
