@@ -50,9 +50,9 @@ def model_name(folder: Path) -> str:
     snapshot in Hugging Face's cache (models--ORG--NAME/snapshots/SHA) or in ModelScope's
     (ORG--NAME/snapshots/REVISION). In the name of a folder ModelScope writes ___ for a dot."""
     resolved = folder.resolve()
-    repository = resolved.parent.parent.name.removeprefix(CACHE_PREFIX)
+    repository = resolved.parent.parent.name
     if resolved.parent.name == "snapshots" and "--" in repository:
-        return readable_name(repository.split("--", 1)[-1])
+        return readable_name(repository.removeprefix(CACHE_PREFIX).split("--", 1)[-1])
     return readable_name(resolved.name.replace("___", "."))
 
 
