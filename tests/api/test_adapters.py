@@ -148,7 +148,12 @@ async def test_operators_load_replace_and_unload(tmp_path: Path) -> None:
         assert (gone.status_code, gone.json()["status"]) == (200, "retired")
         assert (await client.post(TEXT, json=body("a/b"))).status_code == 404
         missing = await client.delete("/admin/adapters/a/b", headers=KEY)
-        assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+        error = missing.json()["error"]
+        assert (missing.status_code, error["code"], error["param"]) == (
+            404,
+            "model_not_found",
+            "name",
+        )
         assert (await client.get("/admin/adapters", headers=KEY)).json()["adapters"] == []
 
 

@@ -215,10 +215,13 @@ def test_defaults_are_those_of_transformers(tmp_path: Path) -> None:
 def test_other_models_are_refused_by_what_they_need(
     tmp_path: Path, model_type: str, needed: str
 ) -> None:
-    with pytest.raises(CheckpointError) as caught:
-        read_model_config(write(tmp_path, GLM4_HF, model_type=model_type))
-    assert f"model_type = '{model_type}': not served: it needs" in caught.value.message
-    assert needed in caught.value.message
+    """Whatever else config.json says: such models have experts and pictures, or are quantised."""
+    others = {"vision_config": {"depth": 1}, "quantization_config": {"quant_method": "fp8"}}
+    for more in ({}, others):
+        with pytest.raises(CheckpointError) as caught:
+            read_model_config(write(tmp_path, GLM4_HF, model_type=model_type, **more))
+        assert f"model_type = '{model_type}': not served: it needs" in caught.value.message
+        assert needed in caught.value.message
 
 
 @pytest.mark.parametrize("base", [CHATGLM2, GLM4_HF])
