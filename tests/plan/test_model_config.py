@@ -192,6 +192,9 @@ def test_a_longer_context_by_yarn(tmp_path: Path) -> None:
     assert config.max_context == 131072
     scaled = write(tmp_path, GLM4_0414, rope_scaling={"type": "linear", "factor": 2})
     assert read_model_config(scaled).rope.position_divisor == 2
+    for kind in ({"rope_type": None}, {"rope_type": None, "type": "default"}):
+        plain = write(tmp_path, GLM4_0414, rope_scaling=kind)
+        assert read_model_config(plain).rope.position_divisor == 1
 
 
 def test_defaults_are_those_of_transformers(tmp_path: Path) -> None:
