@@ -78,14 +78,14 @@ class AbsentGraph:
         """Launches nothing new."""
 
 
-def start(chip: str, **options: Any) -> GpuRunner:
+def start(chip: str, dtype: torch.dtype = torch.float16, **options: Any) -> GpuRunner:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(CHATGLM2_6B))
         config = RunnerConfig(checkpoint=folder, load_format="dummy", **options)
         model = read_model_config(Path(folder))
         gpu = Gpu(META, chip, CAPABILITIES[chip], multiprocessors=132)
-        ops = make_ops(config, model, torch.float16, 64, gpu)
-        target = TorchTarget(META, "absent", torch.float16, ops, config.quantization)
+        ops = make_ops(config, model, dtype, 64, gpu)
+        target = TorchTarget(META, "absent", dtype, ops, config.quantization)
         return load_gpu_runner(config, model, target, AbsentAccelerator(), chip, 64, report_nothing)
 
 
