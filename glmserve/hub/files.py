@@ -66,10 +66,10 @@ def missing_files(folder: Path, kind: Kind = "model") -> list[str]:
     A link to a file that is not there counts as a missing file. Downloads that were cut leave such.
     """
     configs = CONFIGS if kind == "part" else CONFIGS[:1]
-    missing = [] if any((folder / name).is_file() for name in configs) else ["config.json"]
-    if kind == "model" and not any((folder / name).is_file() for name in _TOKENIZERS):
+    missing = [] if any(is_file(folder / name) for name in configs) else ["config.json"]
+    if kind == "model" and not any(is_file(folder / name) for name in _TOKENIZERS):
         missing.append("tokenizer.json or tokenizer.model")
-    indexes = [folder / name for name in _INDEXES if (folder / name).is_file()]
+    indexes = [folder / name for name in _INDEXES if is_file(folder / name)]
     incomplete = [lacking for index in indexes if (lacking := _lacking(index))]
     if indexes and len(incomplete) == len(indexes):
         return missing + incomplete[0]
@@ -82,7 +82,23 @@ def missing_files(folder: Path, kind: Kind = "model") -> list[str]:
 def weight_bytes(folder: Path) -> int:
     """Size of the weight files in a folder. Links count as what they lead to."""
     weights = (folder / name for name in _names(folder) if _is_weights(name))
-    return sum(path.stat().st_size for path in weights if path.is_file())
+    return sum(path.stat().st_size for path in weights if is_file(path))
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file, as far as the user may look: caches are shared."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders in a folder, by name; none if the user may not look into it."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return []
 
 
 def sha256_of(path: Path) -> str:
@@ -113,4 +129,4 @@ def _lacking(index: Path) -> list[str]:
     except CheckpointError:
         return [index.name]
     files = sorted({str(name) for name in names.values()}) if isinstance(names, dict) else []
-    return [name for name in files if not (index.parent / name).is_file()]
+    return [name for name in files if not is_file(index.parent / name)]

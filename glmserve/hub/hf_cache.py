@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from glmserve.hub.files import subfolders
 from glmserve.hub.name import HubName
 from glmserve.model_config.names import CACHE_PREFIX
 
@@ -22,14 +23,10 @@ def snapshot(cache: Path, name: HubName) -> Path | None:
         name: without a revision, the main branch as it was when it was fetched last.
     """
     folder = cache / f"{CACHE_PREFIX}{name.owner}--{name.model}"
-    commits = folder / "snapshots"
-    if not commits.is_dir():
-        return None
+    every = subfolders(folder / "snapshots")
     commit = _commit(folder, name.revision or "main")
     if commit is not None:
-        found = commits / commit
-        return found if found.is_dir() else None
-    every = sorted(path for path in commits.iterdir() if path.is_dir())
+        return next((path for path in every if path.name == commit), None)
     if name.revision is None:  # a copy of a single snapshot
         return every[0] if len(every) == 1 else None
     if len(name.revision) < _SHORTEST_COMMIT:
@@ -41,9 +38,7 @@ def snapshot(cache: Path, name: HubName) -> Path | None:
 def snapshots(cache: Path) -> Iterator[tuple[HubName, Path]]:
     """Every revision in the cache, with its folder: the main branch by the model's name alone, the
     others with a branch, a tag or a commit."""
-    if not cache.is_dir():
-        return
-    for folder in sorted(cache.iterdir()):
+    for folder in subfolders(cache):
         owner, separator, model = folder.name.removeprefix(CACHE_PREFIX).partition("--")
         if not folder.name.startswith(CACHE_PREFIX) or not separator:
             continue
@@ -52,7 +47,7 @@ def snapshots(cache: Path) -> Iterator[tuple[HubName, Path]]:
         if main is not None:
             yield name, main
         references = dict(_references(folder / "refs"))
-        for path in sorted(folder.glob("snapshots/*/")):
+        for path in subfolders(folder / "snapshots"):
             if path != main:
                 commit = path.name
                 yield HubName(owner, model, references.get(commit, commit[:_SHOWN])), path
@@ -60,7 +55,11 @@ def snapshots(cache: Path) -> Iterator[tuple[HubName, Path]]:
 
 def _references(folder: Path) -> Iterator[tuple[str, str]]:
     """Commits, and the branches and tags that stand for them."""
-    for path in sorted(folder.rglob("*")):
+    try:
+        paths = sorted(folder.rglob("*"))
+    except OSError:
+        return
+    for path in paths:
         try:
             yield path.read_text(encoding="ascii").strip(), str(path.relative_to(folder))
         except (OSError, UnicodeDecodeError):  # a folder, or damaged

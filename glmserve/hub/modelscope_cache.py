@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from glmserve.hub.files import subfolders
 from glmserve.hub.name import HubName
 
 MAIN = "master"
@@ -31,22 +32,17 @@ def folders_of(roots: Sequence[Path], name: HubName) -> Iterator[Path]:
             time. Of those in OWNER--NAME the main branch is taken, or else the only one.
     """
     for root in roots:
+        owned = {path.name: path for path in subfolders(root / name.owner)}
         for model in dict.fromkeys((stored_name(name.model), name.model)):
-            folder = root / name.owner / model
-            if folder.is_dir() and name.revision in (None, revision_of(folder)):
-                yield folder
-        snapshots = root / f"{name.owner}--{name.model}" / "snapshots"
-        wanted = (name.revision,) if name.revision else _MAINS
-        found = [snapshots / revision for revision in wanted if (snapshots / revision).is_dir()]
-        yield from found or (_only(snapshots) if name.revision is None else ())
+            if model in owned and name.revision in (None, revision_of(owned[model])):
+                yield owned[model]
+        yield from _snapshots(root / f"{name.owner}--{name.model}" / "snapshots", name.revision)
 
 
 def repositories(roots: Sequence[Path]) -> Iterator[tuple[HubName, Path]]:
     """Every model in the caches, with its folder. Those of other branches have their revision."""
     seen: set[Path] = set()
     for root in roots:
-        if not root.is_dir():
-            continue
         for config in sorted((*root.glob("*/*/config.json"), *root.glob(_SNAPSHOTS))):
             folder = config.parent
             name = _name_of(folder)
@@ -75,10 +71,14 @@ def revision_of(folder: Path) -> str | None:
     return match[1] if match else text.strip() or None
 
 
-def _only(snapshots: Path) -> list[Path]:
-    """The only revision in a folder, if there is but one."""
-    found = [path for path in snapshots.iterdir() if path.is_dir()] if snapshots.is_dir() else []
-    return found if len(found) == 1 else []
+def _snapshots(folder: Path, revision: str | None) -> list[Path]:
+    """The folder of a revision. Without one: of the main branch, or else the only one."""
+    if revision is not None:  # it may have slashes
+        wanted = folder / revision
+        return [path for path in subfolders(wanted.parent) if path == wanted]
+    every = subfolders(folder)
+    mains = [path for path in every if path.name in _MAINS]
+    return mains or (every if len(every) == 1 else [])
 
 
 def _name_of(folder: Path) -> HubName | None:

@@ -20,6 +20,7 @@ from glmserve.errors import StartupError
 from support.adapters import AdapterRunner, expected_with, with_adapters, write_adapter
 from support.fake_server import client_of, serve, tenants
 from support.fakes import LIMITS, expected_output
+from support.forbidden import forbid
 from support.resuming import last, post
 from support.streaming import open_stream, texts_of
 from support.worker_on_thread import WorkerOnThread
@@ -121,6 +122,20 @@ async def test_models_and_unknown_ones(tmp_path: Path) -> None:
         error = (await client.post(TEXT, json=body("other"))).json()["error"]
         assert (error["code"], error["param"]) == ("model_not_found", "model")
         assert "'fake', 'in dir', 'org/named'" in error["message"]
+
+
+async def test_a_folder_of_another_user_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "locked"):
+        write_adapter(tmp_path / name, name)
+    forbid(monkeypatch, tmp_path / "locked")
+    async with serve(AdapterRunner(), config=config(tmp_path)) as app, client_of(app) as client:
+        listed = (await client.get("/v1/models")).json()["data"]
+        assert [model["id"] for model in listed] == ["fake", "one"]
+        assert (await client.get("/admin/adapters", headers=KEY)).status_code == 200
+        for name in ("locked", "none"):
+            assert (await client.post(TEXT, json=body(name))).status_code == 404
 
 
 async def test_operators_load_replace_and_unload(tmp_path: Path) -> None:

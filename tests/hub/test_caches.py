@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from glmserve.cli.models import cached_models
 from glmserve.errors import CheckpointError
 from glmserve.hub import HubPlaces, find, parse_name, resolve
 from glmserve.hub.files import RepositoryFile, missing_files, needed_files
@@ -18,6 +19,7 @@ from glmserve.hub.modelscope_cache import repositories
 from glmserve.hub.name import HubName
 from glmserve.hub.places import hub_places
 from glmserve.model_config.names import model_name
+from support.forbidden import forbid
 
 COMMITS = ("0" * 39 + "1", "a" * 40)
 
@@ -153,6 +155,9 @@ class TestModelScope:
         assert find(name("ms://a/m@v1.0"), places) == old
         assert find(name("ms://a/m@v2.0"), places) == new
         assert find(name("ms://a/m"), places) is None
+        assert find(name("ms://a/m@x/y"), places) is None
+        fill(parent / "x" / "y")
+        assert find(name("ms://a/m@x/y"), places) == parent / "x" / "y"
         main = fill(parent / "master")
         assert find(name("ms://a/m"), places) == main
         assert model_name(main) == "m"
@@ -241,6 +246,22 @@ def test_reading_needs_no_package_and_writes_nothing(
 ) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert resolve(name("a/m"), read_only).name == COMMITS[0]
+
+
+@pytest.mark.parametrize("locked", ["models--a--m", "models--a--m/snapshots", "models--a--m/refs"])
+def test_folders_of_other_users_are_passed_over(
+    places: HubPlaces, monkeypatch: pytest.MonkeyPatch, locked: str
+) -> None:
+    for model in ("a/m", "a/n"):
+        set_ref(hf_snapshot(places.hf_cache, model, COMMITS[0]), "main")
+    copy = fill(places.modelscope[1] / "a" / "m")
+    forbid(monkeypatch, places.hf_cache / locked)
+    forbid(monkeypatch, fill(places.modelscope[0] / "a" / "m"))
+    if not locked.endswith("refs"):
+        assert resolve(name("a/m"), places) == copy
+    listed = [model.name for model in cached_models(places, 0)]
+    assert "a/n" in listed
+    assert "ms://a/m" in listed
 
 
 def test_what_is_not_there(places: HubPlaces, monkeypatch: pytest.MonkeyPatch) -> None:
