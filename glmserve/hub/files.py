@@ -17,11 +17,12 @@ _SAFETENSORS = re.compile(
     r"(model(-\d+-of-\d+)?|quant_model_weight[\w.-]*|adapter_model)\.safetensors"
 )
 _BIN = re.compile(r"(pytorch_model(-\d+-of-\d+)?|adapter_model)\.bin")
+# No name has characters that patterns give a meaning to: huggingface_hub reads these as patterns.
 _OTHERS = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens"
     r"|chat_template|adapter_config|quant_model_description\w*)\.json"
     r"|[\w.-]+\.index\.json|vocab\.(json|txt)|merges\.txt|tokenizer\.model|ice_text\.model"
-    r"|chat_template\.jinja|additional_chat_templates/[\w.-]+\.jinja|(LICENSE|MODEL_LICENSE)\S*"
+    r"|chat_template\.jinja|additional_chat_templates/[\w.-]+\.jinja|(LICENSE|MODEL_LICENSE)[\w.-]*"
 )
 _TOKENIZERS = ("tokenizer.model", "tokenizer.json", "ice_text.model")
 

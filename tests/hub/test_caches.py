@@ -283,6 +283,9 @@ def test_what_is_fetched() -> None:
     bins = ("pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json")
     tensors = ("model-00001-of-00002.safetensors", "model.safetensors.index.json")
     assert needed(*code, *small, *bins, *tensors, "LICENSE") == {*small, *tensors, "LICENSE"}
+    assert needed("LICENSE*", "LICENSE?py", "LICENSE.py", "LICENSE/x", "LICENSE.md") == {
+        "LICENSE.md"
+    }
     assert needed(*code, *small, *bins, "optimizer.pt", "training_args.bin") == {*small, *bins}
     templates = (
         "chat_template.jinja",
