@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,18 @@ async def test_a_folder_of_another_user_hides_no_other(
         assert (await client.get("/admin/adapters", headers=KEY)).status_code == 200
         for name in ("locked", "none"):
             assert (await client.post(TEXT, json=body(name))).status_code == 404
+
+
+async def test_an_adapter_whose_folder_is_gone_is_listed_no_more(tmp_path: Path) -> None:
+    runner = AdapterRunner()
+    folder = write_adapter(tmp_path / "one", "1")
+    async with serve(runner, config=config(tmp_path)) as app, client_of(app) as client:
+        await complete(client, "one")
+        shutil.rmtree(folder)
+        listed = (await client.get("/admin/adapters", headers=KEY)).json()
+        assert listed["adapters"] == []
+        await asyncio.sleep(0.05)
+        assert not runner.installed
 
 
 async def test_operators_load_replace_and_unload(tmp_path: Path) -> None:

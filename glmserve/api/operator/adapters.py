@@ -65,6 +65,7 @@ async def list_adapters(request: Request) -> Response:
     """The adapters of this server, and what became of each."""
     check_admin_key(request)
     catalog = _catalog_of(request)
+    names = await catalog.names()
     current = catalog.current()
     others = [version for version in catalog.slots.versions if version not in current]
     adapters = [
@@ -72,7 +73,7 @@ async def list_adapters(request: Request) -> Response:
         *(_described(catalog, version, is_current=False) for version in others),
     ]
     known = {version.name for version in current}
-    for name, folder in (await catalog.names()).items():
+    for name, folder in names.items():
         if name not in known:
             adapters.append(_unread(name, folder))
     return json_response(AdapterList(catalog.slots.capacity, adapters))

@@ -92,11 +92,13 @@ class AdapterCatalog:
         return [*named, *(version for version in found if version.name not in self._named)]
 
     async def names(self) -> dict[str, Path]:
-        """The folder of each adapter that has a name."""
+        """The folder of each adapter that has a name. Those whose folder is gone are forgotten."""
         named = {version.name: version.folder for version in self._named.values()}
         if self._directory is None:
             return named
         found = await asyncio.to_thread(_subfolders, self._directory)
+        for name in self._found.keys() - found.keys():
+            self.slots.discard(self._found.pop(name).version)
         return {name: f for name, f in found.items() if name not in self._model_names} | named
 
     async def add(self, name: str, folder: Path, *, replace: bool = True) -> AdapterVersion:
