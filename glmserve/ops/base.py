@@ -76,7 +76,7 @@ class Ops(Generic[Cache, Plan]):
         Args:
             slots: [T], the slot of each row's adapter, or NO_SLOT.
         """
-        return to_tensors(group_rows(slots), self.attention.device)
+        return to_tensors(group_rows(slots), self.attention.uploads)
 
     def embedding(self, token_ids: Tensor, weight: Tensor) -> Tensor:
         """Rows of `weight` [vocab, H] at `token_ids` int64 [T]: [T, H]."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from glmserve.contract.step import SamplingInput
 from glmserve.ops.packed_arrays import upload_together
+from glmserve.ops.uploads import Uploads
 from glmserve.runner.adjustments import Adjustments, gather_adjustments
 from glmserve.runner.token_bitmask import Words, ban, bits_of_mask, bits_of_range
 from glmserve_kernels.adjust_logits.kernel import adjust_logits
@@ -30,6 +31,7 @@ class DeviceSampler:
     Args:
         vocab_limit: ids from here on are never chosen; None: no limit.
         never_sampled: further ids that are never chosen.
+        uploads: to the device of the logits.
         chip: selects the tile sizes of the kernels, see load_tiles.
     """
 
@@ -38,15 +40,15 @@ class DeviceSampler:
         vocab_size: int,
         vocab_limit: int | None,
         never_sampled: Sequence[int],
-        device: torch.device,
+        uploads: Uploads,
         chip: str,
     ) -> None:
         self._vocab_size = vocab_size
-        self._device = device
+        self._uploads = uploads
         self._everything = bits_of_range(vocab_size, vocab_size)
         limit = vocab_size if vocab_limit is None else vocab_limit
         allowed = bits_of_range(limit, vocab_size, without=never_sampled)
-        self._allowed = torch.from_numpy(allowed).to(device)
+        self._allowed = torch.from_numpy(allowed).to(uploads.device)
         self._tiles = {
             name: load_tiles(name, chip)
             for name in ("adjust_logits", "most_likely_token", "sample")
@@ -65,7 +67,7 @@ class DeviceSampler:
         Returns:
             int64 [S] on the device; INVALID_TOKEN_ID for a row that is not finite.
         """
-        out = torch.empty(len(inputs), dtype=torch.int64, device=self._device)
+        out = torch.empty(len(inputs), dtype=torch.int64, device=self._uploads.device)
         if all(map(_is_unrestricted_greedy, inputs)):
             most_likely_token(
                 logits=logits,
@@ -81,7 +83,7 @@ class DeviceSampler:
             arrays["masks"] = np.stack(mask_bits)
         if adjustments is not None:
             arrays |= adjustments._asdict()
-        there = upload_together(arrays, self._device)
+        there = upload_together(arrays, self._uploads)
         there.setdefault("masks", self._allowed[None])
         if adjustments is not None:
             entries = {name: there.pop(name) for name in Adjustments._fields}

@@ -105,11 +105,20 @@ def step_bytes(
     Args:
         itemsize: bytes of an activation.
     """
+    logits = _LOGIT_COPIES * config.max_batch_size * model.vocab_size * 4
+    return layer_bytes(model, itemsize, max_step_tokens) + logits
+
+
+def layer_bytes(model: ModelConfig, itemsize: int, tokens: int) -> int:
+    """Bytes of the most activations that exist at the same time.
+
+    Args:
+        itemsize: bytes of an activation.
+        tokens: of the step.
+    """
     heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_dim
     widest = 4 * model.hidden_size + max(heads, 3 * model.ffn_size)
-    layer = max_step_tokens * widest * itemsize
-    logits = _LOGIT_COPIES * config.max_batch_size * model.vocab_size * 4
-    return layer + logits
+    return tokens * widest * itemsize
 
 
 def plan_limits(

@@ -13,7 +13,8 @@ from glmserve.ops.attention.backend import AnyAttentionBackend
 from glmserve.ops.attention.batch_invariant_paged import BatchInvariantPagedAttention
 from glmserve.ops.attention.paged import PagedAttention
 from glmserve.ops.attention.paged_cache import PagedGeometry
-from glmserve.ops.packed_arrays import StaticArrays
+from glmserve.ops.packed_arrays import StaticArrays, packed_bytes
+from glmserve.ops.step_shape import StepShape
 from glmserve.runner.batch import build_batch
 from support.attention_steps import Case, run_step
 from support.emulated_gpu import GPU
@@ -33,7 +34,7 @@ def geometry(case: Case) -> PagedGeometry:
         num_kv_heads=case.kv_heads,
         head_dim=case.dim,
         cache_dtype=case.dtype,
-        device=GPU.device,
+        uploads=GPU.uploads,
         chip=GPU.chip,
         multiprocessors=2,
         block_size=case.block_size,
@@ -64,14 +65,18 @@ def test_whole_steps(
 
 def test_a_static_plan_is_the_plan_of_the_same_step() -> None:
     attention = make(Case([], dim=16, block_size=16))
-    arrays = StaticArrays(attention.static_specs(4, max_context=64), GPU.device)
+    shape = StepShape(tokens=4, decodes=4, prompts=0, sequences=4, outputs=4, context=64)
+    specs = attention.static_specs(shape)
+    buffer = torch.empty(packed_bytes(specs), dtype=torch.uint8)
+    arrays = StaticArrays(specs, GPU.uploads, buffer)
     longer = [ScheduledSequence(i, [0], 60 - i, _table(i), None) for i in range(4)]
     step = [ScheduledSequence(i, [0], start, _table(i), None) for i, start in enumerate([33, 2])]
     for sequences in (longer, step):
         batch = build_batch(StepInput(0, sequences), 16)
         attention.fill_static(batch, arrays.host)
     arrays.upload()
-    static = attention.static_plan(arrays.device, torch.zeros(4))
+    scratch = torch.empty(attention.scratch_size(shape))
+    static = attention.static_plan(arrays.device, torch.zeros(4), scratch)
     plan = attention.plan(batch, None)
     assert static.decode is not None
     assert plan.decode is not None
@@ -80,8 +85,8 @@ def test_a_static_plan_is_the_plan_of_the_same_step() -> None:
     assert static.decode.item_start.tolist() == [*plan.decode.item_start.tolist(), used, used]
     assert torch.equal(static.decode.items[:used], plan.decode.items[:used])
     assert (static.decode.items[used:] == -1).all()
-    width = plan.decode.block_tables.shape[1]
-    assert torch.equal(static.decode.block_tables[:2, :width], plan.decode.block_tables)
+    width = plan.block_tables.shape[1]
+    assert torch.equal(static.block_tables[:2, :width], plan.block_tables)
 
 
 def _table(i: int) -> bytes:
