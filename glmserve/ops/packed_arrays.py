@@ -11,12 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glmserve.ops.uploads import Uploads
+from glmserve.ops.uploads import Uploads, torch_dtype
 
 _ALIGNMENT = 16
 """Bytes: kernels are compiled for aligned pointers."""
-
-_TORCH_DTYPES = {"int32": torch.int32, "int64": torch.int64}
 
 HostArrays = Mapping[str, NDArray[Any]]
 """Arrays on the host, by name."""
@@ -66,7 +64,9 @@ class StaticArrays:
         for name, (shape, dtype) in specs.items():
             end = first + prod(shape) * np.dtype(dtype).itemsize
             self.host[name] = self._host[first:end].view(dtype).reshape(shape)
-            self.device[name] = self._device[first:end].view(_TORCH_DTYPES[dtype]).view(shape)
+            self.device[name] = (
+                self._device[first:end].view(torch_dtype(np.dtype(dtype))).view(shape)
+            )
             first += specs[name].num_bytes
 
     def upload(self) -> None:
@@ -80,16 +80,22 @@ def upload_together(arrays: HostArrays, uploads: Uploads) -> dict[str, Tensor]:
     Returns:
         Tensors of the same names, shapes and dtypes: views of one buffer.
     """
-    ends = np.cumsum([-(-a.nbytes // _ALIGNMENT) * _ALIGNMENT for a in arrays.values()]).tolist()
-    host = np.empty(ends[-1], dtype=np.uint8)
-    starts = dict(zip(arrays, [0, *ends], strict=False))
-    for name, array in arrays.items():
-        part = host[starts[name] : starts[name] + array.nbytes]
+    sizes = [-(-array.nbytes // _ALIGNMENT) * _ALIGNMENT for array in arrays.values()]
+    host = np.empty(sum(sizes), dtype=np.uint8)
+    first = 0
+    for array, size in zip(arrays.values(), sizes, strict=True):
+        part = host[first : first + array.nbytes]
         part.view(array.dtype).reshape(array.shape)[...] = array
-    device_buffer = uploads.send(host)
+        first += size
+    parts = torch.split(uploads.send(host), sizes)
     return {
-        name: device_buffer[starts[name] : starts[name] + array.nbytes]
-        .view(torch.from_numpy(array[:0]).dtype)
-        .view(array.shape)
-        for name, array in arrays.items()
+        name: _typed(part, array) for (name, array), part in zip(arrays.items(), parts, strict=True)
     }
+
+
+def _typed(part: Tensor, array: NDArray[Any]) -> Tensor:
+    """The bytes of an array in its dtype and shape; without calls of torch that change nothing."""
+    if len(part) != array.nbytes:
+        part = part[: array.nbytes]
+    numbers = part.view(torch_dtype(array.dtype))
+    return numbers if array.ndim == 1 else numbers.view(array.shape)

@@ -9,6 +9,7 @@ device, or take a copy of its own first; NVIDIA promises neither
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -37,8 +38,7 @@ class Uploads(Protocol):
         ...
 
     def copy(self, source: NDArray[Any], target: Tensor) -> None:
-        """Queue a copy to `target`, a tensor of the same shape and dtype. `source` may be
-        overwritten at once."""
+        """Queue a copy of bytes, uint8 [n] both. `source` may be overwritten at once."""
         ...
 
     def next_step(self) -> None:
@@ -102,26 +102,36 @@ class _StepBuffer:
         self._memory = memory
         self._least = least
         self._parts: list[Tensor] = []
-        self._used = 0  # of the last part
+        self._last: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)  # the last part
+        self._size = 0  # of it
+        self._used = 0  # of it
         self.wait: Callable[[], None] = _nothing
         """Waits until the device has read all of it."""
 
-    def take(self, num_bytes: int) -> Tensor:
-        """uint8 [num_bytes] that nothing else of this step is in."""
-        if not self._parts or self._used + num_bytes > len(self._parts[-1]):
-            self._parts.append(self._memory.allocate(max(num_bytes, self._least)))
-            self._used = 0
-        first = self._used
-        self._used += -(-num_bytes // _ALIGNMENT) * _ALIGNMENT
-        return self._parts[-1][first : first + num_bytes]
+    def add(self, source: NDArray[np.uint8]) -> Tensor:
+        """A copy of `source`, uint8 [n], where nothing else of this step is."""
+        first, end = self._used, self._used + len(source)
+        if not self._parts or end > self._size:
+            self._allocate(max(len(source), self._least))
+            first, end = 0, len(source)
+        self._last[first:end] = source
+        self._used = -(-end // _ALIGNMENT) * _ALIGNMENT
+        return self._parts[-1][first:end]
 
     def clear(self) -> None:
         """Wait, and begin anew. A step that needed several parts leaves one of their size."""
         self.wait()
         self.wait = _nothing
         if len(self._parts) > 1:
-            self._parts = [self._memory.allocate(sum(map(len, self._parts)))]
+            size = sum(map(len, self._parts))
+            self._parts.clear()
+            self._allocate(size)
         self._used = 0
+
+    def _allocate(self, num_bytes: int) -> None:
+        part = self._memory.allocate(num_bytes)
+        self._parts.append(part)
+        self._last, self._size = part.numpy(), num_bytes
 
 
 class QueuedUploads:
@@ -141,13 +151,15 @@ class QueuedUploads:
 
     def send(self, array: NDArray[Any]) -> Tensor:
         """See Uploads."""
-        staged = self._stage(array)
-        target = torch.empty(staged.shape, dtype=staged.dtype, device=self.device)
-        return target.copy_(staged, non_blocking=True)
+        flat = np.ascontiguousarray(array).reshape(-1)
+        staged = self._buffers[self._turn].add(flat.view(np.uint8))
+        target = torch.empty(staged.shape, dtype=torch.uint8, device=self.device)
+        target.copy_(staged, non_blocking=True)
+        return target.view(torch_dtype(array.dtype)).view(array.shape)
 
     def copy(self, source: NDArray[Any], target: Tensor) -> None:
         """See Uploads."""
-        target.copy_(self._stage(source), non_blocking=True)
+        target.copy_(self._buffers[self._turn].add(source), non_blocking=True)
 
     def next_step(self) -> None:
         """See Uploads. Waits while as many steps are queued as there are buffers."""
@@ -155,18 +167,18 @@ class QueuedUploads:
         self._turn = (self._turn + 1) % len(self._buffers)
         self._buffers[self._turn].clear()
 
-    def _stage(self, array: NDArray[Any]) -> Tensor:
-        """The array in this step's buffer."""
-        source = torch.from_numpy(np.ascontiguousarray(array))
-        staged = self._buffers[self._turn].take(source.nbytes)
-        return staged.view(source.dtype).view(source.shape).copy_(source)
-
 
 def make_uploads(device: torch.device) -> Uploads:
     """The uploads to a device of torch."""
     if device.type == "cuda":
         return QueuedUploads(device, CudaHostMemory())
     return DirectUploads(device)
+
+
+@functools.cache
+def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    """The dtype of torch for one of numpy."""
+    return torch.from_numpy(np.empty(0, dtype=dtype)).dtype
 
 
 def _nothing() -> None:

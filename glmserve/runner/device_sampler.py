@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glmserve.contract.sampling import GREEDY_BELOW, Sampling
 from glmserve.contract.step import SamplingInput
 from glmserve.ops.packed_arrays import upload_together
 from glmserve.ops.uploads import Uploads
@@ -101,6 +102,8 @@ class DeviceSampler:
             banned ids that are not part of its mask.
         """
         rows = np.full(len(inputs), -1, dtype=np.int32)
+        if not any(s.constrained or s.banned for s in inputs):
+            return rows, [], [()] * len(inputs)
         bits: list[Words] = []
         banned: list[Sequence[int]] = []
         given = iter(masks)
@@ -116,19 +119,25 @@ class DeviceSampler:
         return rows, bits, banned
 
 
+_DEFAULTS = Sampling()
+
+
 def _is_unrestricted_greedy(s: SamplingInput) -> bool:
-    return s.sampling.is_plain_greedy and not s.constrained and not s.banned
+    # Comparing with the defaults, which most requests have, is faster than looking at each.
+    is_greedy = s.sampling == _DEFAULTS or s.sampling.is_plain_greedy
+    return is_greedy and not s.constrained and not s.banned
 
 
 def _options(inputs: Sequence[SamplingInput], vocab_size: int) -> dict[str, NDArray[Any]]:
     """The arguments of the sample kernel, one number per row each."""
-    keys = np.array([s.noise_key for s in inputs], dtype=np.uint64)
     rows = [s.sampling for s in inputs]
-    temperatures = [0.0 if row.is_greedy else row.temperature for row in rows]
+    temperatures = np.array([row.temperature for row in rows])
+    temperatures[temperatures < GREEDY_BELOW] = 0
+    top_k = np.array([row.top_k for row in rows])
     return {
-        "temperature": np.array(temperatures, dtype=np.float32),
-        "top_k": np.array([min(row.top_k, vocab_size) for row in rows], dtype=np.int32),
+        "temperature": temperatures.astype(np.float32),
+        "top_k": np.minimum(top_k, vocab_size).astype(np.int32),
         "top_p": np.array([row.top_p for row in rows], dtype=np.float64),
         "min_p": np.array([row.min_p for row in rows], dtype=np.float32),
-        "noise_key": keys.view(np.int64),
+        "noise_key": np.array([s.noise_key for s in inputs], dtype=np.uint64).view(np.int64),
     }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from glmserve.config import RunnerConfig
 from glmserve.errors import DeviceError, OptionError
 from glmserve.model_config import ModelConfig
@@ -110,13 +108,7 @@ def _graph_bytes(
     context = config.max_model_len or model.max_context
     shapes = graph_shapes(config.max_batch_size, max_step_tokens, context)
     planner = static_adapters(target.ops) if config.max_adapters else None
-    shared = GraphSpecs(attention, planner, config.max_adapters).memory(
-        shapes, torch.device("meta")
-    )
+    shared = GraphSpecs(attention, planner, config.max_adapters).num_bytes(shapes)
     products = max(shape.outputs for shape in shapes) * model.vocab_size
     itemsize = target.dtype.itemsize
-    return (
-        sum(tensor.nbytes for tensor in shared)
-        + layer_bytes(model, itemsize, shapes[0].tokens)
-        + products * itemsize
-    )
+    return shared + layer_bytes(model, itemsize, shapes[0].tokens) + products * itemsize

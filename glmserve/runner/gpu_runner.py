@@ -106,8 +106,10 @@ class GpuRunner(Generic[Cache, Plan]):
             return self._acknowledge(step)
         logits, prompts = hidden
         # Only penalties need the last tokens on the host.
-        chosen = self._last_step.chosen() if any(map(needs_chosen, sampled)) else {}
-        sampling = [with_history(s, chosen) for s in sampled]
+        sampling = [s.sampling for s in sampled if s.sampling is not None]
+        if any(map(needs_chosen, sampled)):
+            chosen = self._last_step.chosen()
+            sampling = [with_history(s, chosen) for s in sampled]
         asking = {i: s for i, s in enumerate(sampling) if s.top_logprobs is not None}
         token_ids, scores = self._choose(logits, sampling, asking, masks)
         prompt_scores, sums = read_prompts(step, prompts, self._logprob_reader, model.logits)

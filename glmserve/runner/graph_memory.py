@@ -57,16 +57,21 @@ class GraphSpecs:
                 specs |= {f"{rows}.{name}": spec for name, spec in plan.items()}
         return specs
 
-    def memory(self, shapes: Sequence[StepShape], device: torch.device) -> GraphMemory:
-        """Enough for the graphs of all these shapes.
+    def num_bytes(self, shapes: Sequence[StepShape]) -> int:
+        """Bytes of the memory of the graphs of all these shapes."""
+        inputs, scratch = self._sizes(shapes)
+        return inputs + scratch * torch.float32.itemsize
 
-        Args:
-            device: `meta` allocates nothing, which is enough to know the sizes.
-        """
-        adapted = self._planner is not None
-        inputs = max(packed_bytes(self.arrays(shape, adapted=adapted)) for shape in shapes)
-        scratch = max(self._attention.scratch_size(shape) for shape in shapes)
+    def allocate(self, shapes: Sequence[StepShape], device: torch.device) -> GraphMemory:
+        """The memory of the graphs of all these shapes."""
+        inputs, scratch = self._sizes(shapes)
         return GraphMemory(
             torch.zeros(inputs, dtype=torch.uint8, device=device),
             torch.zeros(scratch, device=device),
         )
+
+    def _sizes(self, shapes: Sequence[StepShape]) -> tuple[int, int]:
+        """How many numbers each tensor of GraphMemory has."""
+        adapted = self._planner is not None
+        inputs = max(packed_bytes(self.arrays(shape, adapted=adapted)) for shape in shapes)
+        return inputs, max(self._attention.scratch_size(shape) for shape in shapes)

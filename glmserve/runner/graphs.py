@@ -87,7 +87,7 @@ class StepGraphs(Generic[Cache, Plan]):
 
     def record(self, shapes: Sequence[StepShape], progress: ReportProgress) -> None:
         """Record a graph for each shape, in this order: see graph_shapes."""
-        memory = self._specs.memory(shapes, self._accelerator.device)
+        memory = self._specs.allocate(shapes, self._accelerator.device)
         kinds = [False] if self._adapters is None else [False, True]
         steps = [(shape, adapted) for shape in shapes for adapted in kinds]
         for done, (shape, adapted) in enumerate(steps):
