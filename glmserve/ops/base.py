@@ -44,6 +44,9 @@ class Ops(Generic[Cache, Plan]):
         attention: the backend that plans steps, keeps K and V and attends.
     """
 
+    dequantizes_from = 0
+    """`linear` dequantises a weight before it multiplies so many rows or more, as a whole."""
+
     def __init__(self, attention: AttentionBackend[Cache, Plan]) -> None:
         self.attention = attention
 

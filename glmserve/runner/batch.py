@@ -97,7 +97,8 @@ def _block_tables(sequences: list[ScheduledSequence]) -> Int64Array:
     tables = [s.block_table for s in sequences]
     width = max(map(len, tables))
     padded = b"".join([table.ljust(width, b"\0") for table in tables])
-    return np.frombuffer(padded, dtype=np.int32).reshape(len(tables), -1).astype(np.int64)
+    found = np.frombuffer(padded, dtype=np.int32).reshape(len(tables), -1)
+    return found.astype(np.int64)
 
 
 def _adapter_slots(
@@ -135,7 +136,7 @@ def _output_rows(
     first_rows[order], end_rows[order] = query_start[:-1], query_start[1:]
     num_sampled = np.array([0 if s.sampling is None else 1 + len(s.drafts) for s in sequences])
     ends = np.cumsum(num_sampled)
-    sampled = np.arange(ends[-1]) + np.repeat(end_rows - ends, num_sampled)
+    sampled: Int64Array = np.arange(ends[-1]) + np.repeat(end_rows - ends, num_sampled)
     whole = [i for i, s in enumerate(sequences) if s.score is not None or s.pool]
     if not whole:
         return sampled

@@ -8,17 +8,13 @@ from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import count_parameters, weight_bytes
 from glmserve.runner.adapters import room_bytes
 from glmserve.runner.dtypes import dtype_name
-from glmserve.runner.graph_memory import GraphSpecs
-from glmserve.runner.graph_shapes import graph_shapes
+from glmserve.runner.gpu_step_memory import step_memory
 from glmserve.runner.limits import (
     CacheMemory,
     MemoryNeeds,
-    activation_bytes,
     format_bytes,
-    layer_bytes,
     step_tokens,
 )
-from glmserve.runner.static_steps import StaticAttention, static_adapters
 from glmserve.runner.torch_runner import TorchTarget
 
 _STEP_TOKENS = 2048
@@ -78,11 +74,10 @@ def gpu_memory_needs(
     """
     max_step_tokens = step_tokens(config, model, _STEP_TOKENS)
     itemsize = target.dtype.itemsize
-    workspace = activation_bytes(config, model, itemsize, max_step_tokens)
+    workspace = step_memory(config, model, target, max_step_tokens).total
     weights = gpu_weight_bytes(model, target)
     token_bytes = model.num_layers * target.ops.attention.token_bytes(model.head_dim)
     workspace += room_bytes(config, model, itemsize, token_bytes)
-    workspace += _graph_bytes(config, model, target, max_step_tokens)
     left = available - weights - workspace
     return MemoryNeeds(
         dtype=dtype_name(target.dtype),
@@ -93,22 +88,3 @@ def gpu_memory_needs(
         cache=CacheMemory(left, _CACHE_SHARE, token_bytes, block_size),
         max_step_tokens=max_step_tokens,
     )
-
-
-def _graph_bytes(
-    config: RunnerConfig, model: ModelConfig, target: TorchTarget, max_step_tokens: int
-) -> int:
-    """Bytes that graphs take: the tensors they share, and the activations of the largest one.
-
-    Their logits are counted among those of a step, see `step_bytes`.
-    """
-    attention = target.ops.attention
-    if config.pipeline_parallel_size > 1 or not isinstance(attention, StaticAttention):
-        return 0
-    context = config.max_model_len or model.max_context
-    shapes = graph_shapes(config.max_batch_size, max_step_tokens, context)
-    planner = static_adapters(target.ops) if config.max_adapters else None
-    shared = GraphSpecs(attention, planner, config.max_adapters).num_bytes(shapes)
-    products = max(shape.outputs for shape in shapes) * model.vocab_size
-    itemsize = target.dtype.itemsize
-    return shared + layer_bytes(model, itemsize, shapes[0].tokens) + products * itemsize

@@ -17,9 +17,6 @@ _SHARE_FOR_ONE_REQUEST = 0.8
 _LOGIT_COPIES = 4
 """Tensors of the size of the logits that exist at the same time."""
 
-_WORKSPACE = 2**29
-"""Bytes for cuBLAS, graphs and fragmentation of the allocator."""
-
 
 @dataclass(frozen=True)
 class MemoryNeeds:
@@ -82,16 +79,6 @@ def step_tokens(config: RunnerConfig, model: ModelConfig, default: int) -> int:
         longest = config.max_model_len or model.max_context
         default = max(default, longest + config.max_batch_size)
     return max(default, config.max_batch_size)
-
-
-def activation_bytes(
-    config: RunnerConfig, model: ModelConfig, itemsize: int, max_step_tokens: int
-) -> int:
-    """Bytes of GPU memory that the largest step takes beside weights and KV cache.
-
-    This is `step_bytes` and the workspace of libraries.
-    """
-    return step_bytes(config, model, itemsize, max_step_tokens) + _WORKSPACE
 
 
 def step_bytes(

@@ -22,10 +22,10 @@ from glmserve.contract.step import (
     ScoreInput,
     StepInput,
 )
+from glmserve.devices.registry import select_device
 from glmserve.errors import OptionError
 from glmserve.model_config import read_model_config
 from glmserve.runner.gpu_runner import GpuRunner
-from glmserve.runner.limits import activation_bytes
 from support.decoding import Decoding, run_step
 from support.golden import ATOL, PREFIXES, read_greedy, read_logits
 
@@ -217,7 +217,7 @@ def score(runner: GpuRunner, ids: list[int]) -> list[float]:
 
 
 def test_no_more_memory_than_planned(load_runner: LoadRunner, two_layers: Path) -> None:
-    """Weights, KV cache and the largest step, which limits.activation_bytes foresees."""
+    """Weights, KV cache, graphs and the largest step, which step_memory foresees."""
     options: dict[str, Any] = {
         "load_format": "dummy",
         "dtype": "float16",
@@ -232,7 +232,8 @@ def test_no_more_memory_than_planned(load_runner: LoadRunner, two_layers: Path) 
     runner = load_runner(two_layers, **options)
     serve(runner, 40)
     peak = torch.cuda.max_memory_allocated() - before
-    config = RunnerConfig(checkpoint=str(two_layers), **options)
-    model = read_model_config(two_layers)
+    device = select_device("rocm" if torch.version.hip else "cuda")
+    config = RunnerConfig(checkpoint=str(two_layers), device=device.name, **options)
+    workspace = device.memory_needs(config, read_model_config(two_layers)).workspace
     planned = runner.info.weight_bytes + runner.info.kv_cache_bytes
-    assert planned < peak <= planned + activation_bytes(config, model, torch.float16.itemsize)
+    assert planned < peak <= planned + workspace

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -26,7 +26,7 @@ from glmserve.config import RunnerConfig, report_nothing
 from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import SamplingInput, ScheduledSequence, ScoreInput, StepInput
-from glmserve.model_config import read_model_config
+from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.ops.gpu.select_ops import Gpu, make_ops
 from glmserve.ops.uploads import DirectUploads
 from glmserve.runner.adapters import EMPTY_ADAPTER
@@ -53,6 +53,7 @@ CHATGLM2_6B = {
 META = torch.device("meta")
 CAPABILITIES = {"sm_80": (8, 0), "sm_90": (9, 0), "gfx942": None}
 CONTEXT = 32768
+BLOCK_SIZE = 64
 
 
 class AbsentAccelerator:
@@ -82,15 +83,30 @@ class AbsentGraph:
         """Launches nothing new."""
 
 
-def start(chip: str, **options: Any) -> GpuRunner:
+class Prepared(NamedTuple):
+    """What a runner is loaded from."""
+
+    config: RunnerConfig
+    model: ModelConfig
+    target: TorchTarget
+    chip: str
+
+    def load(self, accelerator: AbsentAccelerator) -> GpuRunner:
+        return load_gpu_runner(
+            self.config, self.model, self.target, accelerator, self.chip, BLOCK_SIZE, report_nothing
+        )
+
+
+def prepare(chip: str, **options: Any) -> Prepared:
+    """A ChatGLM2-6B with two layers on a chip, with options of RunnerConfig."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(CHATGLM2_6B))
         config = RunnerConfig(checkpoint=folder, load_format="dummy", **options)
         model = read_model_config(Path(folder))
-        gpu = Gpu(DirectUploads(META), chip, CAPABILITIES[chip], multiprocessors=132)
-        ops = make_ops(config, model, torch.float16, 64, gpu)
-        target = TorchTarget(META, "absent", torch.float16, ops, config.quantization)
-        return load_gpu_runner(config, model, target, AbsentAccelerator(), chip, 64, report_nothing)
+    gpu = Gpu(DirectUploads(META), chip, CAPABILITIES[chip], multiprocessors=132)
+    ops = make_ops(config, model, torch.float16, BLOCK_SIZE, gpu)
+    target = TorchTarget(META, "absent", torch.float16, ops, config.quantization)
+    return Prepared(config, model, target, chip)
 
 
 def serve(runner: GpuRunner, steps: int) -> None:
@@ -144,7 +160,7 @@ def main() -> int:
     added = 0
     for options in ({}, {"kv_cache_dtype": "int8"}, {"quantization": "int4"}, {"max_adapters": 4}):
         with compiling_for(CHIPS[chip].target) as compiled, torch.inference_mode():
-            runner = start(chip, **options)
+            runner = prepare(chip, **options).load(AbsentAccelerator())
             at_start = len(compiled)
             serve(runner, 60)
             for kernel in compiled[at_start:]:

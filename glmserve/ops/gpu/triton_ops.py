@@ -23,7 +23,7 @@ from glmserve.ops.base import Ops, PackedWeight
 from glmserve.ops.batch import Int64Array
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.static import LinearWeight
-from glmserve.ops.linear.triton import PackedCodes, QuantizedKernels
+from glmserve.ops.linear.triton import DEQUANTIZE_FROM, PackedCodes, QuantizedKernels
 from glmserve.ops.packed_arrays import ArraySpec, HostArrays
 from glmserve_kernels.rms_norm.kernel import rms_norm
 from glmserve_kernels.rope_cache.kernel import rope_cache
@@ -37,6 +37,8 @@ class ElementwiseTritonOps(Ops[Cache, Plan]):
     Args:
         chip: selects the tile sizes, see load_tiles.
     """
+
+    dequantizes_from = DEQUANTIZE_FROM
 
     def __init__(self, attention: AttentionBackend[Cache, Plan], chip: str) -> None:
         super().__init__(attention)

@@ -16,7 +16,7 @@ from glmserve_kernels.tiles import load_tiles
 
 _COLUMN_MULTIPLE = 32
 """K and the group size are multiples of it: the kernels load so many columns at a time."""
-_DEQUANTIZE_FROM = 256
+DEQUANTIZE_FROM = 256
 """From this many rows on a product is limited by arithmetic: dequantising first and multiplying by
 the library's kernel is faster."""
 
@@ -54,7 +54,7 @@ class QuantizedKernels:
     def linear(self, x: Tensor, weight: PackedCodes, bias: Tensor | None) -> Tensor:
         """x @ weight^T + bias: [T, K] to [T, N]."""
         rows, outputs = len(x), len(weight.codes)
-        if rows >= _DEQUANTIZE_FROM:
+        if rows >= DEQUANTIZE_FROM:
             return F.linear(x, self.dequantized(weight, x.dtype), bias)
         out = torch.empty((rows, outputs), dtype=x.dtype, device=x.device)
         splits = count_splits(rows, weight.codes, weight.columns, self._matmul_tiles)
