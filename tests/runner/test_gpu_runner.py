@@ -88,6 +88,22 @@ class TestQueuedAhead:
         assert decode_ahead(runner, prompts[0], [GREEDY] * 4) == want[0][:4]
         assert accelerator.unread == 0
 
+    def test_beside_another_prompt(
+        self, runner: GpuRunner, golden_models: Path, accelerator: EmulatedAccelerator
+    ) -> None:
+        """A graph for prompts reads the pending token of a decode as well."""
+        prompts, want = read_greedy(golden_models / "glm2_bin_sharded")
+        tables = [np.arange(6 * i, 6 * i + 6, dtype=np.int32).tobytes() for i in range(2)]
+        first = [ScheduledSequence(0, prompts[0], 0, tables[0], GREEDY)]
+        second = [
+            ScheduledSequence(1, prompts[1][:5], 0, tables[1], None),
+            ScheduledSequence(0, [PLACEHOLDER_TOKEN_ID], len(prompts[0]), tables[0], GREEDY),
+        ]
+        before = accelerator.replays
+        waits = [runner.execute(StepInput(i, step)) for i, step in enumerate((first, second))]
+        assert accelerator.replays == before + 2
+        assert [wait().token_ids[0] for wait in waits] == want[0][:2]
+
     def test_penalties_know_the_pending_token(self, runner: GpuRunner) -> None:
         """The runner adds to the history what it has chosen itself."""
         prompt = [5, 9, 2]
