@@ -1,6 +1,6 @@
 """What a GPU really gives: copied bytes per second, and bfloat16 products per second.
 
-    python bench/gpu_ceilings.py [--json FILE]
+    python bench/gpu_ceilings.py
 
 All other figures are read against these two. Datasheets promise more.
 """
@@ -8,9 +8,7 @@ All other figures are read against these two. Datasheets promise more.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
@@ -92,11 +90,9 @@ def chip_name() -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
+    argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
+    ).parse_args()
     if not torch.cuda.is_available():
         print("gpu_ceilings.py: error: torch finds no GPU", file=sys.stderr)
         return 1
@@ -105,9 +101,6 @@ def main() -> int:
         f"{torch.cuda.get_device_name(0)}: copies {found.copy_bytes / 1e12:.2f} TB/s, "
         f"{found.bf16_flops / 1e12:.0f} TFLOP/s in bfloat16"
     )
-    if options.json:
-        text = json.dumps({**describe_gpu(), "ceilings": found._asdict()}, indent=2)
-        options.json.write_text(text + "\n")
     return 0
 
 

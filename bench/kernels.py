@@ -1,13 +1,13 @@
 """Time of every kernel at the shapes that are served, against what the GPU can do.
 
-    python bench/kernels.py [OPERATION ...] [--json FILE]
+    python bench/kernels.py [OPERATION ...] [--rows FILE]
     python bench/kernels.py --list
     python bench/kernels.py paged_decode --tune
 
 Each launch works on other memory than the one before, so that the L2 cache helps no kernel more
 than it would a server; launches follow one another in a graph. The floor is the time that a copy of
-as many bytes or a product of as many operations takes on this GPU, measured in the same run. A
-kernel whose numbers are wrong is not timed.
+as many bytes or a product of as many operations takes on this GPU, measured in the same run or read
+from the file of rows. A kernel whose numbers are wrong is not timed.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from datetime import date
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 import glmserve_kernels
-from glmserve_kernels.operation import Operation
+from glmserve_kernels.operation import Case, Operation
 from glmserve_kernels.registry import NAMES, load
 from glmserve_kernels.tiles import CHIPS, load_tiles
-from gpu_ceilings import chip_name, describe_gpu, measure
-from gpu_timing import CudaTimer
+from gpu_ceilings import chip_name
+from gpu_stages import rows
+from gpu_stages.target import add_options, open_target
 from kernel_bench import Bench, Row, dtype_of, faults, measure_case, served_cases, tune
 from kernel_tuning import format_tiles
 
@@ -37,44 +38,29 @@ def main() -> int:
     names = options.operations or list(NAMES)
     if options.list:
         return list_cases(names, options)
-    if not torch.cuda.is_available():
-        print("kernels.py: error: torch finds no GPU; --list works without", file=sys.stderr)
-        return 1
-    gpu = describe_gpu()
-    ceilings = measure()
-    bench = Bench(
-        device=torch.device("cuda", 0),
-        chip=str(gpu["chip"]),
-        timer=CudaTimer(),
-        ceilings=ceilings,
-        l2_bytes=int(str(gpu["l2_bytes"])),
-        dtype=DTYPES[options.dtype],
-    )
+    target = open_target(practice=options.practice)
+    ceilings = target.ceilings(options.rows)
+    dtype = DTYPES[options.dtype]
+    bench = Bench(target.device, target.chip, target.timer, ceilings, target.l2_bytes, dtype)
     print(
-        f"{gpu['gpu']}: copies {ceilings.copy_bytes / 1e12:.2f} TB/s, "
+        f"{target.description['gpu']}: copies {ceilings.copy_bytes / 1e12:.2f} TB/s, "
         f"{ceilings.bf16_flops / 1e12:.0f} TFLOP/s in bfloat16\n{HEADER}"
     )
-    rows: list[Row] = []
-    wrong: list[str] = []
+    failed = False
     for name in names:
-        try:
-            rows_now, wrong_now = run(load(name), bench, tuning=options.tune)
-        except Exception as error:  # one operation's trouble is not the others'
-            rows_now, wrong_now = [], [f"{name}: {type(error).__name__}: {error}"]
-        rows += rows_now
-        wrong += wrong_now
-    for line in wrong:
-        print(f"error: {line}", file=sys.stderr)
-    if options.json:
-        figures = {
-            **gpu,
-            "date": date.today().isoformat(),
-            "ceilings": ceilings._asdict(),
-            "kernels": rows,
-            "kernel_errors": wrong,
-        }
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
-    return 1 if wrong else 0
+        operation = load(name)
+        cases = served_cases(operation, bench.chip)
+        if options.practice:
+            cases = list(operation.cases[:1])  # an interpreter would take hours for the served ones
+        for outcome in run(operation, cases, bench, tuning=options.tune):
+            if isinstance(outcome, str):
+                failed = True
+                print(f"error: {outcome}", file=sys.stderr, flush=True)
+                rows.append(options.rows, "kernel error", {"operation": name, "error": outcome})
+            else:
+                print(line(outcome), flush=True)
+                rows.append(options.rows, "kernel", outcome)
+    return 1 if failed else 0
 
 
 def parse_options() -> argparse.Namespace:
@@ -82,7 +68,7 @@ def parse_options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("operations", nargs="*", metavar="OPERATION", help="default: all")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    add_options(parser)
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16", help="of activations")
     parser.add_argument("--list", action="store_true", help="only say what would be measured")
     parser.add_argument("--chip", choices=CHIPS, help="for --list; default: this GPU, or sm_90")
@@ -108,33 +94,42 @@ def list_cases(names: list[str], options: argparse.Namespace) -> int:
     return 0
 
 
-def run(operation: Operation, bench: Bench, *, tuning: bool) -> tuple[list[Row], list[str]]:
-    """Check, tune if wanted, and measure one operation: figures, and what went wrong."""
-    wrong = faults(operation, bench, load_tiles(operation.name, bench.chip))
-    if wrong:
-        return [], wrong
-    if tuning:
-        write_tiles(operation, bench)
-    rows = []
-    for case in served_cases(operation, bench.chip):
+def run(
+    operation: Operation, cases: list[Case], bench: Bench, *, tuning: bool
+) -> Iterator[Row | str]:
+    """Check, tune if wanted, and measure one operation: figures as they come, and what is wrong."""
+    try:
+        if wrong := faults(operation, bench, load_tiles(operation.name, bench.chip)):
+            yield from wrong
+            return
+        if tuning:
+            write_tiles(operation, bench)
+    except Exception as error:  # of a kernel, or of the compiler: the shapes may still work
+        yield f"{operation.name}: {type(error).__name__}: {error}"
+    for case in cases:
         try:
-            rows.append(measure_case(operation, case, bench))
-            print(line(rows[-1]), flush=True)
-        except (RuntimeError, ArithmeticError) as error:
-            wrong.append(f"{operation.name} {case.name}: {error}")
-        torch.cuda.empty_cache()
-    return rows, wrong
+            yield measure_case(operation, case, bench)
+        except Exception as error:  # one case's trouble is not the others'
+            yield f"{operation.name} {case.name}: {type(error).__name__}: {error}"
+        if bench.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def write_tiles(operation: Operation, bench: Bench) -> None:
-    """Put what tuning found into the operation's tiles.json."""
+    """Put what tuning found into the operation's tiles.json, and say it.
+
+    Raises:
+        LookupError: the chip has no tiles of its own.
+    """
     if bench.chip not in CHIPS:
         raise LookupError(f"{bench.chip} has no tiles of its own, only {', '.join(CHIPS)} have")
     tiles, changes = tune(operation, bench)
     for change in changes:
         print(f"  {operation.name} {change}")
     path = Path(glmserve_kernels.__file__).parent / operation.name / "tiles.json"
-    path.write_text(format_tiles({**json.loads(path.read_text()), bench.chip: tiles}))
+    text = format_tiles({**json.loads(path.read_text()), bench.chip: tiles})
+    path.write_text(text)
+    print(f"{path}:\n{text}", flush=True)
 
 
 HEADER = (

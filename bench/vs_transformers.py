@@ -30,6 +30,7 @@ from transformers import GlmForCausalLM
 
 import gpu_ceilings
 from gpu_ceilings import Ceilings
+from gpu_stages import rows
 from local_server import LocalServer
 from served import Served, complete
 from step_floor import SHAPES, Shape, decode_seconds, request_seconds
@@ -55,6 +56,7 @@ def main() -> None:
                 rounds.append({})
                 for name, found in measure_round(options, model, server.url, seed):
                     rounds[-1][name] = found
+                    rows.append(options.rows, "serving", row(options, name, seed, found))
                     text = json.dumps(report(options, rounds, ceilings), indent=2)
                     if options.json:  # each time: a limit may end this before its end
                         options.json.write_text(text + "\n")
@@ -78,11 +80,20 @@ def parse_options() -> argparse.Namespace:
         action=argparse.BooleanOptionalAction,
         help="also measure transformers' continuous batching; default: on a GPU",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write medians and ratios to it")
+    parser.add_argument("--rows", type=Path, metavar="FILE", help="append each measurement to it")
     options = parser.parse_args()
     if options.batching is None:
         options.batching = options.device == "cuda"
     return options
+
+
+def row(
+    options: argparse.Namespace, way: str, number: int, found: float | Served
+) -> dict[str, Any]:
+    """One measurement of one round."""
+    figures = asdict(found) if isinstance(found, Served) else {"tokens_per_second": found}
+    return {"way": way, "round": number, "shape": options.shape, "dtype": options.dtype, **figures}
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> GlmForCausalLM:

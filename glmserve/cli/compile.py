@@ -76,7 +76,7 @@ def _add_formats(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--quantization",
-        choices=get_args(Quantization),
+        choices=[name for name in get_args(Quantization) if name != "fp8"],
         help="quantise the weights of matrix products to 8 bits (int8) or 4 bits (int4); w8a8 and "
         "w4a8 also round activations to 8 bits; a quantised checkpoint keeps its own codes",
     )

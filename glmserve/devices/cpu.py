@@ -186,7 +186,7 @@ def _weight_bytes(
 ) -> int:
     """Bytes of the weights in memory. Weights stay quantised only if `ops` multiplies with
     codes."""
-    if not ops.keeps_codes:
+    if not ops.keeps_codes or quantization == "fp8":
         model, quantization = replace(model, stored_bits=None, modelslim=None), None
     return weight_bytes(model, dtype.itemsize, quantization)
 

@@ -10,6 +10,7 @@ from typing import BinaryIO, Literal
 import torch
 from torch import Tensor
 
+from glmserve.ops.linear.float8 import Float8Weight
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.static import LinearWeight, StaticWeight
 from glmserve.runner.dtypes import dtype_name
@@ -126,6 +127,8 @@ class WeightsFile:
         """
         if isinstance(weight, StaticWeight):
             raise TypeError("graphs do not round activations by calibrated scales")
+        if isinstance(weight, Float8Weight):
+            raise TypeError("graphs have no products in float8")
         if isinstance(weight, Tensor):
             return PlainLinear(self.add(weight.t() if self._layout == "transposed" else weight))
         rounds = self._layout == "blocked" and weight.activation_bits is not None

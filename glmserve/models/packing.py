@@ -24,6 +24,7 @@ from glmserve.models.parameters import (
 from glmserve.models.quantized_modules import assemble, parts_of
 from glmserve.models.segment_counts import count_of
 from glmserve.ops.base import PackedWeight
+from glmserve.ops.linear.float8 import quantize_float8
 from glmserve.ops.linear.quantized import quantize
 from glmserve.ops.linear.segments import Segments, segments_of
 from glmserve.ops.linear.static import LinearWeight
@@ -99,6 +100,8 @@ def _quantized(
     assert isinstance(weight, Tensor)
     if quantization is None or (config.modelslim and config.modelslim.kind(module) == "FLOAT"):
         return weight
+    if quantization == "fp8" and module != "output":
+        return quantize_float8(weight)
     bits = 8 if module == "output" else QUANTIZED_BITS[quantization]
     group = int4_group(weight.shape[1], is_cut=is_cut(config, f"{module}.weight"))
     rounded = quantize(weight, bits, group if bits == 4 else None)

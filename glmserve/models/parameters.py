@@ -62,6 +62,7 @@ QUANTIZED_BITS: dict[Quantization | None, WeightBits] = {
     "int4": 4,
     "w8a8": 8,
     "w4a8": 4,
+    "fp8": 8,
 }
 """Bits of the layers' linear weights by --quantization. The output layer always gets 8 bits."""
 

@@ -21,6 +21,7 @@ from glmserve.ops.adapters.rows import group_rows, to_tensors
 from glmserve.ops.adapters.slots import LoraShape, LoraSlots, RowPlan
 from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
 from glmserve.ops.batch import Int64Array
+from glmserve.ops.linear.float8 import Float8Weight, RoundedRows, rounded
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.static import (
     LinearWeight,
@@ -127,7 +128,11 @@ class Ops(Generic[Cache, Plan]):
         if isinstance(weight, RoundedLinear):
             total = weight.bias if bias is None else weight.bias + bias
             return self.linear(weight.rounding(x), weight.weight, total.to(x.dtype))
-        if isinstance(weight, QuantizedWeight):
+        if isinstance(weight, RoundedRows):
+            return self.linear(rounded(x), weight.weight, bias)
+        if isinstance(weight, Float8Weight):
+            x = rounded(x)
+        if isinstance(weight, QuantizedWeight | Float8Weight):
             weight = weight.dequantized(x.dtype)
         return F.linear(x, cast(Tensor, weight), bias)
 

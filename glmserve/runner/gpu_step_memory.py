@@ -113,11 +113,13 @@ def _graph_bytes(
 
 
 def _dequantized_bytes(model: ModelConfig, target: TorchTarget, shape: StepShape) -> int:
-    """Bytes of the largest weight that is dequantised before a product: one at a time is."""
+    """Bytes of the largest weight that is dequantised before a product: one at a time is. Float8
+    is multiplied as it is."""
     sizes = {name: math.prod(shape) for name, shape in parameter_shapes(model).items()}
     least, found = target.ops.dequantizes_from, 0
-    if (target.quantization or model.stored_bits or model.modelslim) and shape.tokens >= least:
+    integers = target.quantization is not None and target.quantization != "fp8"
+    if (integers or model.stored_bits or model.modelslim) and shape.tokens >= least:
         found = max((size for name, size in sizes.items() if is_layer_weight(name)), default=0)
-    if target.quantization and shape.outputs >= least:
+    if integers and shape.outputs >= least:
         found = max(found, sizes.get("output.weight", 0))
     return found * target.dtype.itemsize

@@ -13,6 +13,7 @@ NAMES = (
     "copy_blocks",
     "quantized_matmul",
     "dequantize_weight",
+    "quantize_rows",
     "batch_invariant_matmul",
     "add_lora",
     "paged_decode",

@@ -133,9 +133,9 @@ class TestMeasure:
 
         with pytest.raises(ArithmeticError, match="off by"):
             measure_case(replace(DOUBLE, launch=launch), DOUBLE.served[0], bench)
-        rows, wrong = run(replace(DOUBLE, launch=launch), bench, tuning=False)
-        assert rows == []
-        assert wrong[0].startswith("double 1000: out is off by")
+        outcomes = list(run(replace(DOUBLE, launch=launch), [*DOUBLE.served], bench, tuning=False))
+        assert len(outcomes) == 1
+        assert str(outcomes[0]).startswith("double 1000: ArithmeticError: out is off by")
 
     def test_choices_are_only_checked_in_small_cases(self, bench: Bench) -> None:
         choosing = replace(
@@ -148,9 +148,22 @@ class TestMeasure:
         assert check_served(choosing, case, Maker(CPU, torch.float32), TILES) == []
 
     def test_an_operation_with_faults_is_not_measured(self, bench: Bench, timer: Any) -> None:
-        rows, wrong = run(replace(DOUBLE, launch=lambda **_: None), bench, tuning=False)
-        assert rows == timer.graphs == []
-        assert len(wrong) == 3
+        faulty = replace(DOUBLE, launch=lambda **_: None)
+        outcomes = list(run(faulty, [*DOUBLE.served], bench, tuning=False))
+        assert timer.graphs == []
+        assert [type(outcome) for outcome in outcomes] == [str] * 3
+
+    def test_an_error_of_one_case_is_not_the_others(self, bench: Bench) -> None:
+        def launch(x: Tensor, out: Tensor, tiles: Tiles) -> float:
+            if len(x) == 7:
+                raise TypeError("no such tile")
+            return double(x, out, tiles)
+
+        cases = [Case("7", partial(make, size=7)), *DOUBLE.served]
+        broken, measured = run(replace(DOUBLE, launch=launch), cases, bench, tuning=False)
+        assert broken == "double 7: TypeError: no such tile"
+        assert isinstance(measured, dict)
+        assert measured["case"] == "1000"
 
 
 class TestTune:

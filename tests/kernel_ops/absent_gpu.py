@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -16,11 +17,12 @@ from triton.runtime.jit import JITFunction
 class AbsentDevice:
     """As much of a Triton driver as compiling needs."""
 
-    def __init__(self, target: GPUTarget) -> None:
+    def __init__(self, target: GPUTarget, number: int = 0) -> None:
         self._target = target
+        self._key = f"{target} {number}"
 
     def get_current_device(self) -> str:
-        return str(self._target)  # keys the caches of compiled kernels
+        return self._key  # of the caches of compiled kernels
 
     def get_current_stream(self, _device: object) -> int:
         return 0
@@ -48,6 +50,10 @@ class _Uncompiled:
         """Launches nothing."""
 
 
+_NUMBERS = itertools.count(1)
+"""Of devices: each has compiled nothing yet."""
+
+
 @contextlib.contextmanager
 def launching_nothing(target: GPUTarget) -> Iterator[list[str]]:
     """Launches end where a GPU's driver would be called, and nothing is compiled. New tensors are
@@ -69,7 +75,7 @@ def launching_nothing(target: GPUTarget) -> Iterator[list[str]]:
     def zeros(*shape: Any, **options: Any) -> torch.Tensor:
         return empty(*shape, **options).zero_()
 
-    driver.set_active(AbsentDevice(target))
+    driver.set_active(AbsentDevice(target, next(_NUMBERS)))
     JITFunction._do_compile, torch.empty = note, zeros
     try:
         yield specialised

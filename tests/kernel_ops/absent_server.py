@@ -45,6 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "batch256": {"max_batch_size": 256},
     "int8kv": {"kv_cache_dtype": "int8"},
     "int4": {"quantization": "int4"},
+    "fp8": {"quantization": "fp8"},
     "adapters": {"max_adapters": 4},
     "deterministic": {"deterministic": True},
 }

@@ -97,16 +97,21 @@ class Prepared(NamedTuple):
         )
 
 
-def prepare(chip: str, **options: Any) -> Prepared:
+def prepare(chip: str, dtype: torch.dtype = torch.float16, **options: Any) -> Prepared:
     """A ChatGLM2-6B with two layers on a chip, with options of RunnerConfig."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(CHATGLM2_6B))
         config = RunnerConfig(checkpoint=folder, load_format="dummy", **options)
         model = read_model_config(Path(folder))
     gpu = Gpu(DirectUploads(META), chip, CAPABILITIES[chip], multiprocessors=132)
-    ops = make_ops(config, model, torch.float16, BLOCK_SIZE, gpu)
-    target = TorchTarget(META, "absent", torch.float16, ops, config.quantization)
+    ops = make_ops(config, model, dtype, BLOCK_SIZE, gpu)
+    target = TorchTarget(META, "absent", dtype, ops, config.quantization)
     return Prepared(config, model, target, chip)
+
+
+def start(chip: str, dtype: torch.dtype = torch.float16, **options: Any) -> GpuRunner:
+    """A runner of that model: all that its start launches has been launched."""
+    return prepare(chip, dtype, **options).load(AbsentAccelerator())
 
 
 def serve(runner: GpuRunner, steps: int) -> None:
@@ -160,7 +165,7 @@ def main() -> int:
     added = 0
     for options in ({}, {"kv_cache_dtype": "int8"}, {"quantization": "int4"}, {"max_adapters": 4}):
         with compiling_for(CHIPS[chip].target) as compiled, torch.inference_mode():
-            runner = prepare(chip, **options).load(AbsentAccelerator())
+            runner = start(chip, **options)
             at_start = len(compiled)
             serve(runner, 60)
             for kernel in compiled[at_start:]:

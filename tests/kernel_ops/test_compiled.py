@@ -38,7 +38,7 @@ def show(covered: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [["int4"], exhaustive(["defaults", "batch256", "int8kv", "adapters", "deterministic"])],
+    [["int4"], exhaustive(["defaults", "batch256", "int8kv", "fp8", "adapters", "deterministic"])],
     ids=" ".join,
 )
 def test_a_server_needs_nothing_new_and_no_more_memory_than_planned(options: list[str]) -> None:

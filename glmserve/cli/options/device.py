@@ -38,7 +38,9 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         choices=get_args(Quantization),
         help="quantise the weights of matrix products while loading: to 8 bits (int8) or 4 bits "
         "(int4); w8a8 and w4a8 also quantise activations to 8 bits: both on a CPU, w8a8 on an "
-        "Ascend NPU as well; on a CPU w4a8 needs the native kernels, w8a8 these or bfloat16",
+        "Ascend NPU as well; on a CPU w4a8 needs the native kernels, w8a8 these or bfloat16; fp8 "
+        "rounds weights and activations to float8, on newer GPUs of NVIDIA, and on a CPU to see "
+        "what it costs in accuracy",
     )
     group.add_argument(
         "--threads",

@@ -97,8 +97,11 @@ def _check_options(config: RunnerConfig, model: ModelConfig, chip: Chip) -> None
             f"{model.modelslim.description}: W8A8_DYNAMIC: {chip.name} does not round activations "
             "row by row; quantise to W8A8"
         )
-    if config.quantization == "w4a8":
-        raise OptionError("--quantization w4a8 is for CPUs; w8a8, int8 and int4 work here")
+    if config.quantization in ("w4a8", "fp8"):
+        hardware = "CPUs" if config.quantization == "w4a8" else "newer GPUs of NVIDIA"
+        raise OptionError(
+            f"--quantization {config.quantization} is for {hardware}; w8a8, int8 and int4 work here"
+        )
     if config.quantization == "w8a8" and not chip.has_fused_calls:
         raise OptionError(
             f"--quantization w8a8: {chip.name} does not round activations row by row; take int8"

@@ -21,6 +21,7 @@ from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
 from glmserve.ops.base import PackedWeight
 from glmserve.ops.batch import Int64Array
 from glmserve.ops.cpu.torch_ops import TorchCpuOps
+from glmserve.ops.linear.float8 import Float8Weight
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.static import LinearWeight, StaticWeight
 from glmserve.ops.sampling.gumbel import Float32Array
@@ -65,7 +66,7 @@ class NativeCpuOps(TorchCpuOps[Cache, Plan]):
         return True
 
     def pack_linear(self, weight: LinearWeight) -> PackedWeight:
-        if isinstance(weight, StaticWeight):
+        if isinstance(weight, StaticWeight | Float8Weight):
             return super().pack_linear(weight)
         if self._is_for_onednn(weight):
             return super().pack_linear(weight)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
 from glmserve.ops.base import Ops, PackedWeight
+from glmserve.ops.linear.float8 import Float8Weight, RoundedRows
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.static import LinearWeight, RoundedLinear, StaticWeight
 from glmserve.ops.linear.torch_cpu import QuantizedLinear, pack_quantized
@@ -43,6 +44,8 @@ class TorchCpuOps(Ops[Cache, Plan]):
     def pack_linear(self, weight: LinearWeight) -> PackedWeight:
         if isinstance(weight, StaticWeight):
             return super().pack_linear(weight)
+        if isinstance(weight, Float8Weight):
+            return RoundedRows(self.pack_linear(weight.dequantized(self._dtype)))
         if isinstance(weight, QuantizedWeight):
             if self.keeps_codes:
                 return pack_quantized(weight)
@@ -52,7 +55,7 @@ class TorchCpuOps(Ops[Cache, Plan]):
         return torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_FOR_ROWS)
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
-        if isinstance(weight, RoundedLinear):
+        if isinstance(weight, RoundedLinear | RoundedRows):
             return super().linear(x, weight, bias)
         if not isinstance(weight, Tensor):
             return cast(QuantizedLinear, weight)(x, bias)

@@ -54,8 +54,11 @@ def make_ops(
     """
     if config.quantization in ("w8a8", "w4a8"):
         raise OptionError(
-            f"--quantization {config.quantization} is for CPUs; int8 and int4 are for all devices"
+            f"--quantization {config.quantization} is for CPUs; int8, int4 and, on newer GPUs of "
+            "NVIDIA, fp8 work here"
         )
+    if config.quantization == "fp8":
+        _refuse_float8(config, gpu)
     if model.modelslim is not None and model.modelslim.rounds_rows:
         raise CheckpointError(
             f"{model.modelslim.description}: W8A8_DYNAMIC is for CPUs and Ascend NPUs; W8A8 and "
@@ -163,12 +166,33 @@ def _why_no_kernels(model: ModelConfig, block_size: int, gpu: Gpu) -> str | None
     return None
 
 
+def _refuse_float8(config: RunnerConfig, gpu: Gpu) -> None:
+    """
+    Raises:
+        OptionError: the GPU has no products in float8, or their results depend on the batch.
+    """
+    if not _computes_with_float8(gpu):
+        raise OptionError(
+            f"--quantization fp8: {gpu.chip} does not compute with float8_e4m3fn, NVIDIA GPUs of "
+            "compute capability 8.9 or more do; int8 takes as little memory"
+        )
+    if config.deterministic:
+        raise OptionError(
+            "--quantization fp8: the library's products in float8 depend on the number of rows, so "
+            "--deterministic cannot be had; take int8"
+        )
+
+
+def _computes_with_float8(gpu: Gpu) -> bool:
+    return gpu.capability is not None and gpu.capability >= _FIRST_WITH_FLOAT8
+
+
 def _cache_dtype(config: RunnerConfig, dtype: torch.dtype, gpu: Gpu) -> torch.dtype:
     if config.kv_cache_dtype == "auto":
         return dtype
     if config.kv_cache_dtype == "int8":
         return torch.int8
-    if gpu.capability is None or gpu.capability < _FIRST_WITH_FLOAT8:
+    if not _computes_with_float8(gpu):
         raise OptionError(
             f"--kv-cache-dtype fp8: {gpu.chip} does not compute with float8_e4m3fn, NVIDIA GPUs of "
             "compute capability 8.9 or more do; int8 takes as little memory"

@@ -21,6 +21,8 @@ from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
 from glmserve.ops.attention.paged_cache import PagedCache, PagedStepPlan
 from glmserve.ops.base import Ops, PackedWeight
 from glmserve.ops.batch import Int64Array
+from glmserve.ops.linear.float8 import Float8Weight
+from glmserve.ops.linear.float8_gpu import Float8Codes, Float8Products
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.static import LinearWeight
 from glmserve.ops.linear.triton import DEQUANTIZE_FROM, PackedCodes, QuantizedKernels
@@ -43,6 +45,7 @@ class ElementwiseTritonOps(Ops[Cache, Plan]):
     def __init__(self, attention: AttentionBackend[Cache, Plan], chip: str) -> None:
         super().__init__(attention)
         self._quantized = QuantizedKernels(chip)
+        self._float8 = Float8Products(chip)
         self._norm_tiles = load_tiles("rms_norm", chip)
         self._silu_tiles = load_tiles("silu_and_mul", chip)
         self._lora_tiles = load_tiles("add_lora", chip)
@@ -68,11 +71,15 @@ class ElementwiseTritonOps(Ops[Cache, Plan]):
     def pack_linear(self, weight: LinearWeight) -> PackedWeight:
         if isinstance(weight, QuantizedWeight):
             return self._quantized.pack(weight) or weight
+        if isinstance(weight, Float8Weight):
+            return self._float8.pack(weight) or weight
         return super().pack_linear(weight)
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
         if isinstance(weight, PackedCodes):
             return self._quantized.linear(x, weight, bias)
+        if isinstance(weight, Float8Codes):
+            return self._float8.linear(x, weight, bias)
         return super().linear(x, weight, bias)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -14,6 +14,7 @@ from math import gcd
 import torch
 from torch import Tensor
 
+from glmserve.ops.linear.float8 import Float8Weight
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.static import LinearWeight, StaticWeight
 
@@ -76,6 +77,8 @@ def segments_of(weight: LinearWeight, count: int) -> list[LinearWeight]:
         groups = weight.scales.shape[1]
         scales = weight.scales.chunk(count, dim=1) if groups > 1 else [weight.scales] * count
         return [replace(weight, codes=c, scales=s) for c, s in zip(codes, scales, strict=True)]
+    if isinstance(weight, Float8Weight):
+        return [replace(weight, codes=codes) for codes in weight.codes.chunk(count, dim=1)]
     if isinstance(weight, StaticWeight):
         return _static_segments(weight, count)
     return list(weight.chunk(count, dim=1))

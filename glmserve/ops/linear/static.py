@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from glmserve.ops.linear.float8 import Float8Weight
 from glmserve.ops.linear.quantized import QuantizedWeight
 
 
@@ -36,7 +37,7 @@ class StaticWeight:
     """[K]; None: 0."""
 
 
-LinearWeight = Tensor | QuantizedWeight | StaticWeight
+LinearWeight = Tensor | QuantizedWeight | StaticWeight | Float8Weight
 """What `Ops.pack_linear` takes."""
 
 

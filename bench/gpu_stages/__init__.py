@@ -1,0 +1,1 @@
+"""The stages of bench/gpu.sh: their commands, their figures, and what they measure."""
