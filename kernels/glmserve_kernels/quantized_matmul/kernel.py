@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from glmserve_kernels.integers import ceil_div
 from glmserve_kernels.split_k.kernel import merge_splits
 from glmserve_kernels.tiles import Tiles
 
@@ -126,10 +127,10 @@ def count_splits(rows: int, weight: Tensor, width: int, tiles: Tiles) -> int:
     It depends on the shape class of M = `rows`, not on M itself.
     """
     constants = tiles[_shape_class(rows, weight)]
-    columns_of_tiles = triton.cdiv(weight.shape[0], constants["BLOCK_N"])
-    k_tiles = triton.cdiv(width, constants["BLOCK_K"])
+    columns_of_tiles = ceil_div(weight.shape[0], constants["BLOCK_N"])
+    k_tiles = ceil_div(width, constants["BLOCK_K"])
     splits = max(1, min(constants["PROGRAMS"] // columns_of_tiles, k_tiles // 4))
-    return int(triton.cdiv(k_tiles, triton.cdiv(k_tiles, splits)))
+    return ceil_div(k_tiles, ceil_div(k_tiles, splits))
 
 
 def _shape_class(rows: int, weight: Tensor) -> str:
@@ -175,8 +176,8 @@ def quantized_matmul(
     splits = 1 if partial is None else partial.shape[0]
     target = out if partial is None else partial
     grid = (
-        triton.cdiv(rows, constants["BLOCK_M"]),
-        triton.cdiv(outputs, constants["BLOCK_N"]),
+        ceil_div(rows, constants["BLOCK_M"]),
+        ceil_div(outputs, constants["BLOCK_N"]),
         splits,
     )
     _quantized_matmul[grid](
@@ -193,7 +194,7 @@ def quantized_matmul(
         rows,
         outputs,
         width,
-        triton.cdiv(triton.cdiv(width, block_k), splits),
+        ceil_div(ceil_div(width, block_k), splits),
         PLANES=1 if weight.dtype == torch.int8 else 4,
         GROUP=group,
         SCALE_ONCE=groups == 1,

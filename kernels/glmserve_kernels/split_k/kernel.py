@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from glmserve_kernels.integers import ceil_div
+
 
 @triton.jit(do_not_specialize=["num_rows"])
 def _merge_splits(
@@ -43,7 +45,7 @@ def merge_splits(partial: Tensor, bias: Tensor | None, out: Tensor) -> None:
     """
     splits, rows, width = partial.shape
     block = 512
-    _merge_splits[(rows, triton.cdiv(width, block))](
+    _merge_splits[(rows, ceil_div(width, block))](
         partial,
         out if bias is None else bias,
         out,
