@@ -54,7 +54,7 @@ def check_cover(pieces: list[Piece], context: int) -> None:
 def test_balanced_pieces(
     contexts: list[int], block_size: int, kv_heads: int, multiprocessors: int
 ) -> None:
-    num_items = max_items(len(contexts), kv_heads, multiprocessors)
+    num_items = max_items(len(contexts), kv_heads, 4 * multiprocessors)
     items, item_start = split_contexts(np.array(contexts), num_items, block_size=block_size)
     assert items.shape == (num_items, 3)
     longest = 0
@@ -86,7 +86,7 @@ def test_fixed_pieces_do_not_depend_on_the_batch(
 
 
 def test_one_long_context_fills_the_chip() -> None:
-    num_items = max_items(1, 2, 132)
+    num_items = max_items(1, 2, 4 * 132)
     items, item_start = split_contexts(np.array([65_536]), num_items, block_size=64)
     assert item_start.tolist() == [0, 256]
     assert items[255].tolist() == [0, 65_280, 65_536]

@@ -29,7 +29,11 @@ from glmserve.ops.batch import Batch
 from glmserve.ops.packed_arrays import ArraySpec, HostArrays
 from glmserve.ops.step_shape import StepShape
 from glmserve_kernels.paged_decode.kernel import paged_decode
-from glmserve_kernels.paged_decode.split_plan import max_items, split_contexts
+from glmserve_kernels.paged_decode.split_plan import (
+    max_items,
+    programs_at_once,
+    split_contexts,
+)
 from glmserve_kernels.paged_prefill.kernel import paged_prefill
 from glmserve_kernels.paged_prefill.split_plan import max_tiles, query_tiles, tokens_per_tile
 from glmserve_kernels.tiles import load_tiles
@@ -94,9 +98,10 @@ class PagedAttention(PagedBackend[PagedPlan]):
         super().__init__(geometry)
         self._decode_tiles = load_tiles("paged_decode", geometry.chip)
         self._prefill_tiles = load_tiles("paged_prefill", geometry.chip)
-        tile = self._prefill_tiles[f"{8 * geometry.cache_dtype.itemsize}-bit cache"]
+        name = f"{8 * geometry.cache_dtype.itemsize}-bit cache"
         group = geometry.num_heads // geometry.num_kv_heads
-        self._tokens_per_tile = tokens_per_tile(group, tile)
+        self._tokens_per_tile = tokens_per_tile(group, self._prefill_tiles[name])
+        self._programs = programs_at_once(self._decode_tiles[name], geometry.multiprocessors)
 
     # --- once per step -------------------------------------------------------------------------
 
@@ -153,7 +158,7 @@ class PagedAttention(PagedBackend[PagedPlan]):
         return sum(self._partial_sizes(self._max_items(shape))) if shape.decodes else 0
 
     def _max_items(self, shape: StepShape) -> int:
-        return max_items(shape.decodes, self.num_kv_heads, self._geometry.multiprocessors)
+        return max_items(shape.decodes, self.num_kv_heads, self._programs)
 
     def _partials(self, num_items: int, scratch: Tensor) -> Partials:
         heads, dim = self._geometry.num_heads, self._geometry.head_dim

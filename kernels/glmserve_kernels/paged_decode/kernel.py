@@ -195,6 +195,8 @@ def paged_decode(
     kv_heads, block_size = keys.shape[1:3]
     group = heads // kv_heads
     block_d = next_power_of_2(head_dim)
+    constants = dict(tiles[shape_class(keys)])
+    del constants["PROGRAMS"]  # the plan has it
     _paged_decode[(items.shape[0], kv_heads)](
         q,
         keys,
@@ -219,7 +221,7 @@ def paged_decode(
         BLOCK_SIZE=block_size,
         BLOCK_M=max(16, next_power_of_2(group)),
         BLOCK_D=block_d,
-        **tiles[shape_class(keys)],
+        **constants,
     )
     _merge_pieces[(batch, heads)](
         item_start,
