@@ -1,4 +1,5 @@
-"""Tries other tiles for an operation's shape classes, one constant at a time."""
+"""Tries other tiles for an operation's shape classes: one constant at a time, or a block and its
+warps together."""
 
 from __future__ import annotations
 
@@ -35,17 +36,32 @@ def neighbours(name: str, value: int) -> list[int]:
     return [other for other in tried if least <= other <= most]
 
 
+def moves(constants: Constants, fixed: set[str]) -> list[dict[str, int]]:
+    """What to change: each constant alone; and the size of a block and the number of warps, both
+    doubled or both halved, so that a warp has as much to do as before."""
+    names = [name for name in constants if name not in fixed]
+    found = [{name: value} for name in names for value in neighbours(name, constants[name])]
+    if "num_warps" in names:
+        for block in [name for name in names if name.startswith("BLOCK")]:
+            pairs = zip(
+                neighbours(block, constants[block]),
+                neighbours("num_warps", constants["num_warps"]),
+                strict=False,
+            )
+            found += [{block: size, "num_warps": warps} for size, warps in pairs]
+    return found
+
+
 def climb(start: Constants, cost: Cost, fixed: set[str]) -> Constants:
-    """The cheapest constants found by changing one after the other, `start` if there are none."""
+    """The cheapest constants found by one change after the other, `start` if there are none."""
     best, lowest = dict(start), cost(start)
     for _ in range(ROUNDS):
         before = best
-        for name in [name for name in start if name not in fixed]:
-            for value in neighbours(name, best[name]):
-                candidate = {**best, name: value}
-                seconds = cost(candidate)
-                if seconds < lowest * (1 - NOISE):
-                    best, lowest = candidate, seconds
+        for move in moves(before, fixed):
+            candidate = {**best, **move}
+            seconds = cost(candidate)
+            if seconds < lowest * (1 - NOISE):
+                best, lowest = candidate, seconds
         if best == before:
             break
     return best

@@ -62,7 +62,7 @@ def commands(rows: Path, *, practice: bool) -> list[Command]:
     programs = _Programs(rows, practice=practice)
     module = programs.module
     # There is no small model with these formats to practise with.
-    formats = () if practice else ("int8", "int4")
+    formats = () if practice else ("int8", "int4", "fp8")
     kernels = ("rms_norm", "silu_and_mul") if practice else NAMES
     return [
         Command("environment", 40, module("environment")),

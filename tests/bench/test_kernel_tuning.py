@@ -26,6 +26,16 @@ class TestClimb:
             "num_warps": 2,
         }
 
+    def test_a_block_and_its_warps_change_together(self) -> None:
+        """Where either alone is worse: half the block with as many warps, or the reverse."""
+        start = {"BLOCK_M": 128, "num_warps": 8}
+
+        def cost(tried: Constants) -> float:
+            return {(128, 8): 2.0, (64, 4): 1.0}.get((tried["BLOCK_M"], tried["num_warps"]), 3.0)
+
+        assert climb(start, cost, set()) == {"BLOCK_M": 64, "num_warps": 4}
+        assert climb(start, cost, {"num_warps"}) == start
+
     def test_leaves_what_is_fixed(self) -> None:
         found = climb({"BLOCK": 1024, "num_warps": 4}, distance, {"BLOCK"})
         assert found == {"BLOCK": 1024, "num_warps": 2}
