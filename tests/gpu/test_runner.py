@@ -163,16 +163,18 @@ class TestDeterministic:
 
     @pytest.mark.parametrize("others", [1, 3, 6])
     def test_decodes_by_graphs_and_without(self, deterministic: GpuRunner, others: int) -> None:
-        """A chunk of a prompt beside them keeps decodes out of the graphs."""
+        """A prompt's chunk beside them takes a graph for prompts, a scored one takes none."""
         prompt = ScheduledSequence(0, list(self.IDS), 0, table(0, 1), GREEDY)
         ask = SamplingInput(top_logprobs=5)
         asked = ScheduledSequence(0, [12], len(self.IDS), table(0, 1), ask)
         decodes = [ScheduledSequence(i, [i], 0, table(i + 1), GREEDY) for i in range(1, others + 1)]
         chunk = ScheduledSequence(99, [3, 4], 0, table(20), None)
-        steps = [[prompt], [asked], [asked, *decodes], [asked, *decodes, chunk]]
-        outputs = [run_step(deterministic, StepInput(0, step)) for step in steps]
-        _, alone, together, eager = (output.logprobs for output in outputs)
-        assert alone[0] == together[0] == eager[0]
+        scored = ScheduledSequence(98, [3, 4], 0, table(21), None, ScoreInput([4], 0))
+        others_of = [[], decodes, [*decodes, chunk], [*decodes, scored]]
+        run_step(deterministic, StepInput(0, [prompt]))
+        steps = [StepInput(0, [asked, *others]) for others in others_of]
+        found = [run_step(deterministic, step).logprobs[0] for step in steps]
+        assert all(item == found[0] for item in found)
 
 
 @pytest.mark.parametrize(
