@@ -18,7 +18,7 @@ from glmserve_kernels.paged_decode.split_plan import (
     max_items,
     split_contexts,
 )
-from glmserve_kernels.paged_prefill.split_plan import query_tiles, tokens_per_tile
+from glmserve_kernels.paged_prefill.split_plan import max_tiles, query_tiles, tokens_per_tile
 
 BLOCK_SIZES = st.sampled_from([16, 32, 64, 128])
 CONTEXTS = st.lists(st.integers(0, 40_000) | st.integers(0, 300), min_size=1, max_size=40)
@@ -116,6 +116,11 @@ def test_query_tiles(query_lens: list[int], tile: int) -> None:
         for first in reversed(range(0, length, tile))
     ]
     assert tiles.tolist() == expected
+    assert len(tiles) <= max_tiles(sum(query_lens), len(query_lens), tile)
+
+
+def test_no_more_query_tiles_than_there_can_be() -> None:
+    assert len(query_tiles(np.array([1, 1, 30]), 8)) == max_tiles(32, 3, 8) == 6
 
 
 @pytest.mark.parametrize(("group", "expected"), [(1, 64), (16, 4), (3, 21), (64, 1), (71, 1)])

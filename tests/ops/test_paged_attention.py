@@ -7,6 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from glmserve.contract.step import ScheduledSequence, StepInput
 from glmserve.ops.attention.backend import AnyAttentionBackend
@@ -14,8 +17,9 @@ from glmserve.ops.attention.batch_invariant_paged import BatchInvariantPagedAtte
 from glmserve.ops.attention.paged import PagedAttention
 from glmserve.ops.attention.paged_cache import PagedGeometry
 from glmserve.ops.packed_arrays import StaticArrays, packed_bytes
-from glmserve.ops.step_shape import StepShape
+from glmserve.ops.step_shape import StepShape, shape_of
 from glmserve.runner.batch import build_batch
+from glmserve.runner.graph_shapes import graph_shapes, smallest_that_fits
 from support.attention_steps import Case, run_step
 from support.emulated_gpu import GPU
 
@@ -87,6 +91,44 @@ def test_a_static_plan_is_the_plan_of_the_same_step() -> None:
     assert (static.decode.items[used:] == -1).all()
     width = plan.block_tables.shape[1]
     assert torch.equal(static.block_tables[:2, :width], plan.block_tables)
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=12),
+    st.integers(0, 2000),
+    st.sampled_from([make, make_batch_invariant]),
+)
+def test_every_step_fits_the_graph_that_is_chosen_for_it(
+    counts: list[int], start: int, make: Callable[[Case], PagedAttention]
+) -> None:
+    """And its plan there is its own, with padding behind it."""
+    attention = make(Case([], dim=16, block_size=16))
+    blocks = np.zeros(-(-(start + 40) // 16), dtype=np.int32).tobytes()
+    sequences = [ScheduledSequence(i, [0] * n, start, blocks, None) for i, n in enumerate(counts)]
+    batch = build_batch(StepInput(0, sequences), 16)
+    mixed = [s for s in graph_shapes(12, 512, 4096) if s.prompts]
+    shape = smallest_that_fits(mixed[::-1], sum(counts))
+    assert shape is not None
+    padded, own = (
+        {name: np.full(spec.shape, 7, spec.dtype) for name, spec in specs.items()}
+        for specs in (attention.static_specs(shape), attention.static_specs(shape_of(batch)))
+    )
+    for host in (padded, own):
+        attention.fill_static(batch, host)
+    for name in own.keys() & {"slots", "tiles"}:
+        assert (_used(padded[name]) == _used(own[name])).all()
+    if "items" in own:  # they may be cut otherwise
+        lengths = [np.diff(_used(host["items"])[:, -2:]).sum() for host in (padded, own)]
+        assert lengths[0] == lengths[1]
+
+
+def _used(rows: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Those that are no padding, which is behind them."""
+    flat = rows.reshape(len(rows), -1)
+    count = int((flat[:, 0] >= 0).sum())
+    assert (flat[:count, 0] >= 0).all()
+    assert (flat[count:] == -1).all()
+    return flat[:count]
 
 
 def _table(i: int) -> bytes:
