@@ -30,7 +30,7 @@ class MemoryNeeds:
     num_parameters: int
     weights: int
     workspace: int
-    """Memory of the largest step, and of all adapters, beside weights and KV cache."""
+    """Memory of the largest step, of graphs and of all adapters, beside weights and KV cache."""
     available: int
     """Free memory of the device, before loading."""
     cache: CacheMemory
