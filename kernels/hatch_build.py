@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,7 +36,7 @@ class CpuKernels(BuildHookInterface[Any]):
             return
         build_data["artifacts"].append(f"/{kernels.LIBRARY.relative_to(self.root)}")
         build_data["pure_python"] = False
-        build_data["tag"] = "py3-none-linux_x86_64"
+        build_data["tag"] = f"py3-none-linux_{platform.machine()}"
 
 
 def _build_module(folder: Path) -> ModuleType:

@@ -64,8 +64,11 @@ def config_file(folder: Path) -> Path:
 
 @contextmanager
 def as_adapter_errors() -> Iterator[None]:
-    """Let errors about a checkpoint's files be errors about an adapter."""
+    """Let errors about a checkpoint's files, and about looking at them, be errors about an
+    adapter."""
     try:
         yield
     except CheckpointError as error:
         raise AdapterError(error.message) from None
+    except OSError as error:
+        raise AdapterError(f"{error.filename}: cannot be read: {error.strerror}") from None

@@ -5,7 +5,6 @@ The fields are those of PEFT 0.2 to 0.21, and of programs that add their own, su
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar, cast
 
@@ -51,6 +50,8 @@ _TASKS = (None, "", "CAUSAL_LM", "SEQ_2_SEQ_LM", "FEATURE_EXTRACTION")
 _DEFAULT_TARGETS = ("query_key_value",)
 """PEFT's targets for the family if none are given."""
 _LARGEST_RANK = 2**16
+_LARGEST = 1e30
+"""Far above every alpha, and within the range of float32."""
 
 
 def read_lora(reader: ConfigReader) -> LoraConfig:
@@ -158,6 +159,8 @@ def _rank(reader: ConfigReader, field: str, value: Any) -> int:
 def _number(reader: ConfigReader, field: str, value: Any, default: float | None = None) -> float:
     if value is None and default is not None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise reader.refuse(field, "expected a number")
+    if not -_LARGEST < value < _LARGEST:
+        raise reader.refuse(field, f"expected a number below {_LARGEST:g}")
     return float(value)

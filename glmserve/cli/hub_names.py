@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from glmserve.config import NamedAdapter
 from glmserve.hub import HubName, find, resolve
 from glmserve.hub.files import Kind, missing_files
 from glmserve.hub.places import HubPlaces, hub_places
+from glmserve.process.interrupts import exit_immediately_on
 
 _PARTS = ("adapter", "merge_adapter", "ptuning_checkpoint")
 """Options that name what belongs to a model, and is none."""
@@ -42,7 +44,11 @@ def resolve_names(options: argparse.Namespace, environment: Mapping[str, str]) -
 
 @contextmanager
 def download_bar(name: HubName) -> Iterator[Callable[[int, int], None]]:
-    """Shows a progress bar on a terminal, and a line elsewhere, once bytes are fetched."""
+    """Shows a progress bar on a terminal, and a line elsewhere, once bytes are fetched.
+
+    Ctrl-C ends the process at once: huggingface_hub would wait for its threads until all files are
+    there. What has been fetched is kept, and the next fetch goes on with it.
+    """
     # Imported here, so that commands that fetch nothing do not wait for it.
     from tqdm import tqdm
 
@@ -58,7 +64,8 @@ def download_bar(name: HubName) -> Iterator[Callable[[int, int], None]]:
         bar.update(done - bar.n)
 
     try:
-        yield report
+        with exit_immediately_on(signal.SIGINT):
+            yield report
     finally:
         if bar is not None:
             bar.close()

@@ -15,10 +15,11 @@ from glmserve.cli.doctor.table import align
 from glmserve.cli.units import format_size
 from glmserve.errors import CheckpointError
 from glmserve.hub import hf_cache, modelscope_cache
-from glmserve.hub.files import missing_files, weight_bytes
+from glmserve.hub.files import Kind, missing_files, weight_bytes
 from glmserve.hub.name import HubName
 from glmserve.hub.places import HubPlaces, hub_places
 from glmserve.model_config import read_model_config
+from glmserve.process.paths import escaped
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -81,11 +82,10 @@ def cached_models(places: HubPlaces, memory: int) -> Iterator[CachedModel]:
     Args:
         memory: bytes that are available.
     """
-    for name, _ in hf_cache.repositories(places.hf_cache):
-        if (folder := hf_cache.snapshot(places.hf_cache, name)) is not None:
-            yield _describe(str(name), folder, memory)
+    for name, folder in hf_cache.snapshots(places.hf_cache):
+        yield _describe(name, folder, memory)
     for name, folder in modelscope_cache.repositories(places.modelscope):
-        yield _describe(str(HubName(name.owner, name.model, hub="ms")), folder, memory)
+        yield _describe(name, folder, memory)
 
 
 def available_memory() -> int:
@@ -98,11 +98,19 @@ def available_memory() -> int:
     return int(match[1]) * 1024 if match else 0
 
 
-def _describe(name: str, folder: Path, memory: int) -> CachedModel:
+def _describe(name: HubName, folder: Path, memory: int) -> CachedModel:
     size = weight_bytes(folder)
-    missing = missing_files(folder)
+    kind: Kind = "part" if (folder / "adapter_config.json").is_file() else "model"
+    missing = missing_files(folder, kind)
     reason = f"not complete: {missing[0]} missing" if missing else _refusal(folder)
-    return CachedModel(name, str(folder), size, _memory(size, memory), not reason, reason)
+    return CachedModel(
+        name=escaped(str(name)),
+        folder=escaped(str(folder)),
+        weight_bytes=size,
+        memory=_memory(size, memory),
+        served=not reason,
+        reason=escaped(reason),
+    )
 
 
 def _refusal(folder: Path) -> str:
@@ -110,7 +118,7 @@ def _refusal(folder: Path) -> str:
     try:
         read_model_config(folder)
     except CheckpointError as error:
-        return error.message.removeprefix(f"{folder}/config.json: ")
+        return error.message.removeprefix(f"{folder}/config.json: ").removeprefix(f"{folder}: ")
     return ""
 
 

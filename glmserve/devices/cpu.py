@@ -15,6 +15,7 @@ from glmserve.devices.base import DeviceInfo, place_of
 from glmserve.devices.host import (
     available_memory,
     cpu_name,
+    instruction_sets,
     large_blocks_apart,
     usable_cores,
 )
@@ -208,5 +209,4 @@ def default_threads(cores: int, num_bytes: int, *, alone: bool = False) -> int:
 
 def _computes_bfloat16() -> bool:
     """Whether the CPU has instructions for bfloat16; without them it is slower than float32."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return not instruction_sets().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})

@@ -23,6 +23,7 @@ from glmserve.models.parts import part_of
 from glmserve.ops.collectives import Collectives
 from glmserve.ops.gpu.select_ops import Gpu, make_ops
 from glmserve.ops.torch_collectives import join_by
+from glmserve.ops.uploads import make_uploads
 from glmserve.runner.accelerator import CudaAccelerator
 from glmserve.runner.dtypes import quantization_on_load, stored_dtype
 from glmserve.runner.gpu_memory import (
@@ -114,7 +115,7 @@ class _Gpu:
         device = _device(config)
         chip, capability = self._chip(device)
         multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
-        return Gpu(device, chip, capability, multiprocessors)
+        return Gpu(make_uploads(device), chip, capability, multiprocessors)
 
     def _target(self, config: RunnerConfig, model: ModelConfig) -> TorchTarget:
         """How a model is computed on this GPU.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,11 +17,12 @@ _SAFETENSORS = re.compile(
     r"(model(-\d+-of-\d+)?|quant_model_weight[\w.-]*|adapter_model)\.safetensors"
 )
 _BIN = re.compile(r"(pytorch_model(-\d+-of-\d+)?|adapter_model)\.bin")
+# No name has characters that patterns give a meaning to: huggingface_hub reads these as patterns.
 _OTHERS = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens"
     r"|chat_template|adapter_config|quant_model_description\w*)\.json"
     r"|[\w.-]+\.index\.json|vocab\.(json|txt)|merges\.txt|tokenizer\.model|ice_text\.model"
-    r"|chat_template\.jinja|additional_chat_templates/[\w.-]+\.jinja|(LICENSE|MODEL_LICENSE)\S*"
+    r"|chat_template\.jinja|additional_chat_templates/[\w.-]+\.jinja|(LICENSE|MODEL_LICENSE)[\w.-]*"
 )
 _TOKENIZERS = ("tokenizer.model", "tokenizer.json", "ice_text.model")
 
@@ -65,10 +67,10 @@ def missing_files(folder: Path, kind: Kind = "model") -> list[str]:
     A link to a file that is not there counts as a missing file. Downloads that were cut leave such.
     """
     configs = CONFIGS if kind == "part" else CONFIGS[:1]
-    missing = [] if any((folder / name).is_file() for name in configs) else ["config.json"]
-    if kind == "model" and not any((folder / name).is_file() for name in _TOKENIZERS):
+    missing = [] if any(is_file(folder / name) for name in configs) else ["config.json"]
+    if kind == "model" and not any(is_file(folder / name) for name in _TOKENIZERS):
         missing.append("tokenizer.json or tokenizer.model")
-    indexes = [folder / name for name in _INDEXES if (folder / name).is_file()]
+    indexes = [folder / name for name in _INDEXES if is_file(folder / name)]
     incomplete = [lacking for index in indexes if (lacking := _lacking(index))]
     if indexes and len(incomplete) == len(indexes):
         return missing + incomplete[0]
@@ -81,7 +83,29 @@ def missing_files(folder: Path, kind: Kind = "model") -> list[str]:
 def weight_bytes(folder: Path) -> int:
     """Size of the weight files in a folder. Links count as what they lead to."""
     weights = (folder / name for name in _names(folder) if _is_weights(name))
-    return sum(path.stat().st_size for path in weights if path.is_file())
+    return sum(path.stat().st_size for path in weights if is_file(path))
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file, as far as the user may look: caches are shared."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders in a folder, by name; none if the user may not look into it."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits. About a second for each gigabyte."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _names(folder: Path) -> list[str]:
@@ -106,4 +130,4 @@ def _lacking(index: Path) -> list[str]:
     except CheckpointError:
         return [index.name]
     files = sorted({str(name) for name in names.values()}) if isinstance(names, dict) else []
-    return [name for name in files if not (index.parent / name).is_file()]
+    return [name for name in files if not is_file(index.parent / name)]

@@ -10,9 +10,10 @@ from typing import Any
 
 from glmserve.errors import CheckpointError
 from glmserve.hub.fetch import ReportBytes
-from glmserve.hub.files import RepositoryFile
+from glmserve.hub.files import RepositoryFile, sha256_of
 from glmserve.hub.name import HubName
 from glmserve.hub.places import HubPlaces
+from glmserve.hub.statuses import meaning
 
 _INSTALL = "pip install 'glmserve[hub]'"
 _ATTEMPTS = 5
@@ -38,6 +39,7 @@ class HuggingFaceRepository:
         self._name = name
         self._places = places
         self._api: Any = huggingface_hub.HfApi(endpoint=places.hf_endpoint)
+        self._commit = name.revision  # that of the files, once it is known
 
     def files(self) -> list[RepositoryFile]:
         """See Repository."""
@@ -45,6 +47,7 @@ class HuggingFaceRepository:
             info = self._api.model_info(
                 self._name.repository, revision=self._name.revision, files_metadata=True
             )
+        self._commit = info.sha
         return [
             RepositoryFile(file.rfilename, file.size or 0, file.lfs and file.lfs.sha256)
             for file in info.siblings or ()
@@ -71,7 +74,31 @@ class HuggingFaceRepository:
         """See Repository."""
         bar = _progress_bar(progress, sum(file.size for file in files))
         with self._errors():
-            return Path(self._attempt([file.path for file in files], bar))
+            new = [file for file in files if not self._is_cached(file)]
+            folder = Path(self._attempt([file.path for file in files], bar))
+            for file in new:
+                self._check(file, folder / file.path)
+            return folder
+
+    def _is_cached(self, file: RepositoryFile) -> bool:
+        found = self._hub.try_to_load_from_cache(
+            self._name.repository,
+            file.path,
+            cache_dir=self._places.hf_cache,
+            revision=self._commit,
+        )
+        return isinstance(found, str)
+
+    def _check(self, file: RepositoryFile, path: Path) -> None:
+        """Check what was fetched: huggingface_hub compares sizes alone."""
+        if file.sha256 is None or (digest := sha256_of(path)) == file.sha256:
+            return
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{self._name}: {file.path} was damaged on its way: its SHA-256 is {digest}; fetch it "
+            "again"
+        )
 
     def _attempt(self, paths: list[str], bar: type[Any]) -> str:
         """Fetch, and go on after broken connections."""
@@ -90,7 +117,8 @@ class HuggingFaceRepository:
             except self._hub.errors.HfHubHTTPError:
                 raise  # the hub has answered
             except (OSError, self._network_error()) as error:
-                if isinstance(error, OSError) and error.errno is not None:
+                has_answered = isinstance(error.__cause__, self._hub.errors.HfHubHTTPError)
+                if has_answered or (isinstance(error, OSError) and error.errno is not None):
                     raise
                 failure = error
         assert failure is not None
@@ -116,19 +144,23 @@ class HuggingFaceRepository:
             raise self._refused(
                 "there is no such model, or it is private; check the name, or set HF_TOKEN"
             ) from None
-        except errors.EntryNotFoundError as error:
-            raise self._refused(_line(error)) from None
         except errors.OfflineModeIsEnabled:
             raise self._refused("HF_HUB_OFFLINE forbids to fetch it") from None
         except (OSError, self._network_error(), ValueError) as error:
-            raise self._refused(_line(error)) from None
+            raise self._refused(_reason_of(error)) from None
 
     def _refused(self, reason: str) -> CheckpointError:
         where = self._places.hf_endpoint or self._hub.constants.ENDPOINT
         return CheckpointError(f"{self._name}: cannot be fetched from {where}: {reason}")
 
 
-def _line(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
+    """Why a request has failed, in one line. An error about a file that is in no cache has the
+    hub's answer as its cause."""
+    for each in (error, error.__cause__):
+        status = getattr(getattr(each, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return meaning(status, "HF_TOKEN")
     text = " ".join(str(error).split()) or type(error).__name__
     return text[:300]
 

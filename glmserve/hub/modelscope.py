@@ -3,40 +3,47 @@ not needed: an index in JSON, and files that can be read from any byte on."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import quote, urlencode
-from urllib.request import Request, urlopen
 
 from glmserve.errors import CheckpointError
 from glmserve.hub.fetch import ReportBytes
-from glmserve.hub.files import RepositoryFile
-from glmserve.hub.modelscope_cache import MAIN, VERSION_FILE, stored_name, version_text
+from glmserve.hub.files import RepositoryFile, needed_files, sha256_of
+from glmserve.hub.locks import locked
+from glmserve.hub.modelscope_cache import (
+    MAIN,
+    VERSION_FILE,
+    revision_of,
+    stored_name,
+    version_text,
+)
+from glmserve.hub.modelscope_http import ModelScopeClient, is_network, reason_of
 from glmserve.hub.name import HubName
 from glmserve.hub.places import HubPlaces
 
-_TIMEOUT = 60.0
-"""Seconds without a byte."""
 _ATTEMPTS = 5
 """Of one file whose connection breaks; each goes on where the last one ended."""
 _PIECE = 2**20
 _PART = ".glmserve-part"
 """Ends the name of a file that is not complete."""
-_STATUS = {401: "it is private", 403: "it is private", 404: "there is no such model or revision"}
+_LOCK = ".glmserve-lock"
+"""Ends the name of the file by which processes that want the same model take turns."""
 
 
 class ModelScopeRepository:
-    """See Repository. Proxies are those of the environment, as for all of urllib."""
+    """See Repository."""
 
     def __init__(self, name: HubName, places: HubPlaces) -> None:
         self._name = name
         self._places = places
+        self._client = ModelScopeClient(places.modelscope_token)
+        self._listed: frozenset[str] | None = None  # paths of all files, once it has been asked
         self._revision = name.revision or MAIN
         self._base = f"{places.modelscope_endpoint}/api/v1/models/{quote(name.repository)}"
 
@@ -44,13 +51,15 @@ class ModelScopeRepository:
         """See Repository."""
         query = urlencode({"Revision": self._revision, "Recursive": "True"})
         with self._errors():
-            with self._open(f"{self._base}/repo/files?{query}") as response:
+            with self._client.open(f"{self._base}/repo/files?{query}") as response:
                 answer = json.load(response)
-            return [_file(entry) for entry in _entries(answer) if entry.get("Type") == "blob"]
+            files = [_file(entry) for entry in _entries(answer) if entry.get("Type") == "blob"]
+        self._listed = frozenset(file.path for file in files)
+        return files
 
     def read(self, path: str) -> bytes:
         """See Repository."""
-        with self._errors(), self._open(self._url(path)) as response:
+        with self._errors(), self._client.open(self._url(path)) as response:
             content: bytes = response.read()
             return content
 
@@ -63,15 +72,34 @@ class ModelScopeRepository:
             progress(done + size, total)
 
         with self._errors():
-            for file in files:
-                target = folder / file.path
-                if not (target.is_file() and target.stat().st_size == file.size):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    self._fetch(file, target, report)
-                done += file.size
-                report(0)
-            (folder / VERSION_FILE).write_text(version_text(self._revision), encoding="utf-8")
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(folder.with_name(f".{folder.name}{_LOCK}")):
+                wanted = self._remove_others(folder, files)
+                for file in files:
+                    if file in wanted:
+                        self._fetch(file, folder / file.path, report)
+                    done += file.size
+                    report(0)
+                version = version_text(self._revision)
+                (folder / VERSION_FILE).write_text(version, encoding="utf-8")
         return folder
+
+    def _remove_others(self, folder: Path, files: list[RepositoryFile]) -> set[RepositoryFile]:
+        """Remove what another revision has left, so that a fetch that is interrupted leaves no
+        mixture of both that looks complete.
+
+        Returns:
+            The files to fetch.
+        """
+        is_same = revision_of(folder) in (None, self._revision)
+        wanted = {f for f in files if not _is_there(f, folder / f.path, trusts_size=is_same)}
+        gone = [file.path for file in wanted]
+        if self._listed is not None:
+            found = [RepositoryFile(path.name, 0) for path in folder.iterdir()]
+            gone += [f.path for f in needed_files(found) if f.path not in self._listed]
+        for path in gone:
+            (folder / path).unlink(missing_ok=True)
+        return wanted
 
     def _folder(self) -> Path:
         root = self._places.modelscope[0]
@@ -79,6 +107,7 @@ class ModelScopeRepository:
 
     def _fetch(self, file: RepositoryFile, target: Path, report: Callable[[int], None]) -> None:
         """Fetch one file. It has its name once it is complete."""
+        target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(target.name + _PART)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -86,7 +115,7 @@ class ModelScopeRepository:
             except HTTPError:
                 raise
             except (OSError, HTTPException) as error:
-                if attempt == _ATTEMPTS or not _is_network(error):
+                if attempt == _ATTEMPTS or not is_network(error):
                     raise
             if part.is_file() and part.stat().st_size >= file.size:
                 break
@@ -96,10 +125,12 @@ class ModelScopeRepository:
     def _append(self, file: RepositoryFile, part: Path, report: Callable[[int], None]) -> None:
         """Fetch what a part of a file lacks, up to where the connection ends."""
         size = part.stat().st_size if part.is_file() else 0
-        headers = {"Range": f"bytes={size}-"} if size else {}
-        if size >= file.size > 0:
+        if size > file.size:  # another revision's
+            part.unlink()
+            size = 0
+        if size == file.size > 0:
             return
-        with self._open(self._url(file.path), headers) as response:
+        with self._client.open(self._url(file.path), size) as response:
             goes_on = response.status == 206
             with part.open("ab" if goes_on else "wb") as output:
                 size = size if goes_on else 0
@@ -117,8 +148,7 @@ class ModelScopeRepository:
             )
         if file.sha256 is None:
             return
-        with part.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        digest = sha256_of(part)
         if digest != file.sha256:
             part.unlink()
             raise CheckpointError(
@@ -129,24 +159,12 @@ class ModelScopeRepository:
     def _url(self, path: str) -> str:
         return f"{self._base}/repo?{urlencode({'Revision': self._revision, 'FilePath': path})}"
 
-    def _open(self, url: str, headers: dict[str, str] = {}) -> Any:  # noqa: B006
-        cookie = self._places.modelscope_token
-        more = {"Cookie": f"m_session_id={cookie}"} if cookie else {}
-        request = Request(url, headers={"User-Agent": "glmserve", **headers, **more})
-        return urlopen(request, timeout=_TIMEOUT)
-
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except HTTPError as error:
-            error.close()
-            reason = _STATUS.get(error.code, f"HTTP status {error.code}")
-            raise self._refused(f"{reason}; check the name, or set MODELSCOPE_API_TOKEN") from None
-        except URLError as error:
-            raise self._refused(str(error.reason)) from None
         except (OSError, HTTPException, ValueError) as error:
-            raise self._refused(" ".join(str(error).split())[:300]) from None
+            raise self._refused(reason_of(error)) from None
 
     def _refused(self, reason: str) -> CheckpointError:
         where = self._places.modelscope_endpoint
@@ -172,5 +190,12 @@ def _file(entry: dict[str, Any]) -> RepositoryFile:
     return RepositoryFile(path, int(entry["Size"]), entry.get("Sha256") or None)
 
 
-def _is_network(error: Exception) -> bool:
-    return isinstance(error, ConnectionError | TimeoutError | HTTPException | URLError)
+def _is_there(file: RepositoryFile, path: Path, *, trusts_size: bool) -> bool:
+    """Whether a file is complete. Revisions often have files of equal sizes: weights.
+
+    Args:
+        trusts_size: the size is enough where the hub says nothing else.
+    """
+    if not path.is_file() or path.stat().st_size != file.size:
+        return False
+    return trusts_size if file.sha256 is None else sha256_of(path) == file.sha256

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 
 _TRUE = frozenset({"1", "on", "yes", "true"})
 
@@ -25,7 +26,7 @@ class HubPlaces:
     hf_cache: Path
     modelscope: tuple[Path, ...]
     hf_endpoint: str | None = None
-    modelscope_endpoint: str = "https://modelscope.cn"
+    modelscope_endpoint: str = "https://www.modelscope.cn"
     modelscope_token: str | None = None
     is_offline: bool = False
 
@@ -54,26 +55,38 @@ def _hf_cache(environment: Mapping[str, str], home: Path) -> Path:
     """In the order of huggingface_hub's `constants.py`."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if value := environment.get(name):
-            return _expanded(value, home)
+            return _expanded(value, environment, home)
     if value := environment.get("HF_HOME"):
-        return _expanded(value, home) / "hub"
+        return _expanded(value, environment, home) / "hub"
     cache = environment.get("XDG_CACHE_HOME")
-    return (_expanded(cache, home) if cache else home / ".cache") / "huggingface" / "hub"
+    parent = _expanded(cache, environment, home) if cache else home / ".cache"
+    return parent / "huggingface" / "hub"
 
 
 def _modelscope_caches(environment: Mapping[str, str], home: Path) -> tuple[Path, ...]:
     """Versions of modelscope differ in whether the variable names the folder `hub` or the one
-    above it, and in whether models have a folder `models` of their own."""
+    above it, and in whether models have a folder `models` of their own. All of them find what is
+    in the first one."""
     value = environment.get("MODELSCOPE_CACHE")
-    root = _expanded(value, home) if value else home / ".cache" / "modelscope"
-    return (root / "hub" / "models", root / "hub", root / "models", root)
+    root = _expanded(value, environment, home) if value else home / ".cache" / "modelscope"
+    inner, outer = root / "hub" / "models", root / "models"
+    return (*((outer, inner) if value else (inner, outer)), root / "hub", root)
 
 
 def _modelscope_endpoint(environment: Mapping[str, str]) -> str:
-    domain = environment.get("MODELSCOPE_DOMAIN") or "modelscope.cn"
+    """Newer versions of modelscope read the first variable, older ones the second."""
+    named = environment.get("MODELSCOPE_ENDPOINT") or environment.get("MODELSCOPE_DOMAIN")
+    domain = named or "www.modelscope.cn"
     address = domain if "://" in domain else f"https://{domain}"
     return address.rstrip("/")
 
 
-def _expanded(text: str, home: Path) -> Path:
-    return home / text[2:] if text.startswith("~/") else Path(text)
+def _expanded(text: str, environment: Mapping[str, str], home: Path) -> Path:
+    """A path with the user's folder for ~, and variables, as both hubs' tools read it."""
+    text = Template(text).safe_substitute(environment)
+    if text == "~" or text.startswith("~/"):
+        return home / text[2:]
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(text)

@@ -73,9 +73,8 @@ def _cached(name: HubName, places: HubPlaces) -> list[Path | None]:
     if name.hub in (None, "hf"):
         found += [hf_cache.snapshot(places.hf_cache, other) for other in name.others("hf")]
     if name.hub in (None, "ms"):
-        found += [
-            modelscope_cache.folder_of(places.modelscope, other) for other in name.others("ms")
-        ]
+        for other in name.others("ms"):
+            found += modelscope_cache.folders_of(places.modelscope, other)
     return found
 
 

@@ -69,7 +69,7 @@ class _Fields:
         self._reader = reader
         self._key = "rope_scaling" if older else "rope_parameters"
         self._found: dict[str, Any] = older or newer
-        kind = self._found.get("rope_type", self._found.get("type", "default"))
+        kind = self._found.get("rope_type") or self._found.get("type") or "default"
         if kind not in _SERVED:
             raise reader.refuse(
                 self._key, f"rope_type {kind!r} is not served; known: {', '.join(_SERVED)}"

@@ -47,11 +47,11 @@ def name_hints(folder: Path) -> list[str]:
 
 def model_name(folder: Path) -> str:
     """The name of the model in a folder: the folder's, or that of the repository if the folder is a
-    snapshot in Hugging Face's cache (models--ORG--NAME/snapshots/SHA). In the name of a folder
-    ModelScope writes ___ for a dot."""
+    snapshot in Hugging Face's cache (models--ORG--NAME/snapshots/SHA) or in ModelScope's
+    (ORG--NAME/snapshots/REVISION). In the name of a folder ModelScope writes ___ for a dot."""
     resolved = folder.resolve()
     repository = resolved.parent.parent.name
-    if resolved.parent.name == "snapshots" and repository.startswith(CACHE_PREFIX):
+    if resolved.parent.name == "snapshots" and "--" in repository:
         return readable_name(repository.removeprefix(CACHE_PREFIX).split("--", 1)[-1])
     return readable_name(resolved.name.replace("___", "."))
 

@@ -15,7 +15,7 @@ from glmserve.model_config.modelslim import ModelSlim, read_modelslim
 from glmserve.model_config.prefix import read_prefix_config
 from glmserve.model_config.reader import ConfigReader, locate_config
 from glmserve.model_config.unserved import refuse_adapter, refuse_foreign_quantization
-from glmserve.model_config.unserved_models import refuse_parts, what_is_needed
+from glmserve.model_config.unserved_models import refuse_parts, refuse_type
 
 MODEL_TYPES = ("chatglm", "glm", "glm4")
 
@@ -43,6 +43,8 @@ def read_model_config(
 
 
 def _read_architecture(reader: ConfigReader, rope_scaling: RopeScaling | None) -> ModelConfig:
+    refuse_type(reader, reader.text("model_type"))
+    refuse_parts(reader)
     refuse_foreign_quantization(reader)
     quantize = reader.text("quantize") if "quantize" in reader else None
     config = _read_by_type(reader, rope_scaling)
@@ -55,15 +57,12 @@ def _read_architecture(reader: ConfigReader, rope_scaling: RopeScaling | None) -
 
 def _read_by_type(reader: ConfigReader, rope_scaling: RopeScaling | None) -> ModelConfig:
     model_type = reader.text("model_type")
-    refuse_parts(reader)
     if model_type == "chatglm":
         is_first = "inner_hidden_size" in reader or "position_encoding_2d" in reader
         return read_chatglm_6b(reader) if is_first else read_chatglm(reader, rope_scaling)
     if model_type in ("glm", "glm4"):
         return read_glm(reader, "glm" if model_type == "glm" else "glm4")
-    needed = what_is_needed(model_type)
-    reason = f"not served: {needed}" if needed else "not served"
-    raise reader.refuse("model_type", f"{reason}; known types: {', '.join(MODEL_TYPES)}")
+    raise reader.refuse("model_type", f"not served; known types: {', '.join(MODEL_TYPES)}")
 
 
 def _check_modelslim(config: ModelConfig, modelslim: ModelSlim) -> None:

@@ -11,6 +11,7 @@ _EXPERTS = "a router and experts in place of the MLP"
 _PICTURES = "an encoder of pictures, and requests with pictures"
 _SOUND = "an encoder of sound, and requests with sound"
 _LATENT = "attention over a compressed cache"
+_LACKED = "which glmserve does not have"
 
 _NEEDED = {
     "glm4_moe": _EXPERTS,
@@ -41,15 +42,15 @@ _PARTS = {
 """Fields of models whose type is that of a served one: GLM-4V-9B, GLM-Edge-V, VisualGLM-6B."""
 
 
-def what_is_needed(model_type: str) -> str | None:
-    """What glmserve would need to serve a model of this type; None: the type is unknown."""
-    if model_type in _NEEDED:
-        return f"it needs {_NEEDED[model_type]}, which glmserve does not have"
-    # Later versions and parts have longer names, such as glm4v_moe_text.
-    for known in sorted(_NEEDED, key=len, reverse=True):
-        if re.match(rf"{known}(?![a-z0-9])", model_type):
-            return what_is_needed(known)
-    return None
+def refuse_type(reader: ConfigReader, model_type: str) -> None:
+    """Refuse a model of a type that is known not to be served.
+
+    Raises:
+        CheckpointError: it is; the message names the type and what would be needed.
+    """
+    needed = _what_is_needed(model_type)
+    if needed is not None:
+        raise reader.refuse("model_type", f"not served: it needs {needed}, {_LACKED}")
 
 
 def refuse_parts(reader: ConfigReader) -> None:
@@ -61,6 +62,14 @@ def refuse_parts(reader: ConfigReader) -> None:
     for field, needed in _PARTS.items():
         if reader.value(field):
             raise CheckpointError(
-                f"{reader.path}: {field}: the model is not served: it needs {needed}, which "
-                "glmserve does not have"
+                f"{reader.path}: {field}: the model is not served: it needs {needed}, {_LACKED}"
             )
+
+
+def _what_is_needed(model_type: str) -> str | None:
+    """What glmserve would need to serve a model of this type; None: it is not known."""
+    # Later versions and parts have longer names, such as glm4v_moe_text.
+    for known in sorted(_NEEDED, key=len, reverse=True):
+        if re.match(rf"{known}(?![a-z0-9])", model_type):
+            return _NEEDED[known]
+    return None

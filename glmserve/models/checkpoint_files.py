@@ -15,11 +15,26 @@ from torch import Tensor
 from glmserve.errors import CheckpointError
 from glmserve.model_config.modelslim import find_files
 from glmserve.model_config.reader import read_json_object
-from glmserve.models.safetensors_header import check_header
+from glmserve.models.safetensors_header import read_header
 from glmserve.process.paths import utf8_alias
 
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _SUFFIXES = (".safetensors", ".bin", ".pt")
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""Of safetensors."""
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -100,13 +115,27 @@ def _indexed_files(index: Path) -> dict[Path, frozenset[str] | None]:
 
 
 def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    check_header(path)
+    """The library checks the file. Its tensors of torch leave some bytes behind, each time (0.8.0),
+    so these are made here: a worker may load thousands of adapters."""
+    header = read_header(path)
     try:
-        with utf8_alias(path) as alias, safe_open(alias, framework="pt") as file:
-            for name in sorted(file.keys()):
-                yield name, file.get_tensor(name)
-    except (SafetensorError, OSError) as error:
+        with utf8_alias(path) as alias:
+            with safe_open(alias, framework="numpy") as file:
+                names = sorted(file.keys())
+            size = alias.stat().st_size
+            data = torch.from_file(str(alias), shared=False, size=size, dtype=torch.uint8)
+    except (SafetensorError, OSError, RuntimeError) as error:
         raise CheckpointError(f"{path}: damaged or truncated safetensors file: {error}") from None
+    for name in names:
+        entry = header.entries[name]
+        dtype = _DTYPES.get(entry["dtype"])
+        if dtype is None:
+            raise CheckpointError(f"{path}: {name}: its dtype {entry['dtype']} is not read")
+        begin, end = entry["data_offsets"]
+        numbers = data[header.data_start + begin : header.data_start + end]
+        if numbers.storage_offset() % dtype.itemsize:
+            numbers = numbers.clone()
+        yield name, numbers.view(dtype).reshape(entry["shape"])
 
 
 def _read_pickle(path: Path) -> Iterator[tuple[str, Tensor]]:

@@ -114,11 +114,13 @@ class Glm(Generic[Cache, Plan]):
             if module is not None and module.bias is not None
         }
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Logits of the token after each of the last hidden states [O, H]: float32 [O, V]."""
+    def logits(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
+        """See Model."""
         assert self.output is not None, "only the last stage has logits"
-        logits = self.ops.linear(hidden, self.output).float()
-        return self.collectives.join(logits, self.config.vocab_parts)
+        logits = self.ops.linear(hidden, self.output)
+        if self.collectives.shard.size > 1:
+            logits = self.collectives.join(logits.float(), self.config.vocab_parts)
+        return logits.float() if out is None else out.copy_(logits)
 
     def _begin(self, token_ids: Tensor) -> Stream:
         """The stream before this stage's first layer."""

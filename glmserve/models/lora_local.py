@@ -13,6 +13,7 @@ from glmserve.model_config import ModelConfig
 from glmserve.model_config.sharding import Part, local_config
 from glmserve.models.adapter_slots import adapted_modules
 from glmserve.models.cuts import cut_of, is_summed_bias
+from glmserve.models.finite import all_finite
 from glmserve.models.lora import MERGE, ModuleLora, WholeLora
 from glmserve.models.parameters import is_held
 from glmserve.ops.adapters.slots import LoraWeights
@@ -62,7 +63,7 @@ class LocalLora:
             if not is_held(self._own, f"{module}.weight"):
                 continue
             weights = self._cut(module, whole.modules.get(module), biases.get(module))
-            if not all(w is None or w.isfinite().all() for w in weights):
+            if not all(w is None or all_finite(w) for w in weights):
                 name = str(self._dtype).removeprefix("torch.")
                 raise AdapterError(f"{lora.folder}: {module}: numbers are too large for {name}")
             found[module] = weights

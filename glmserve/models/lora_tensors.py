@@ -14,6 +14,7 @@ from torch import Tensor
 from glmserve.adapters import LoraConfig
 from glmserve.errors import AdapterError
 from glmserve.model_config import ModelConfig
+from glmserve.models.finite import all_finite
 from glmserve.models.lora_names import (
     LoraName,
     Target,
@@ -67,7 +68,7 @@ class LoraTensors:
         if not tensor.is_floating_point():
             raise self.refusal(name, f"expected floating point numbers, found {tensor.dtype}")
         numbers = tensor.float()
-        if not numbers.isfinite().all():
+        if not all_finite(numbers):
             raise self.refusal(name, "holds numbers that are not finite")
         parsed = parse_lora_name(name)
         if parsed is None:

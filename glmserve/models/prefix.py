@@ -55,8 +55,9 @@ def load_prefix_adapter(
     """
     with as_adapter_errors():
         if adapter.kind == "p-tuning-v2":
-            folder = PrefixConfig(adapter.folder, adapter.length, adapter.projection)
-            return load_prefix(config, folder, dtype, part)
+            weights = weights_file(adapter.folder)  # what its digest is of
+            prefix = PrefixConfig(weights, adapter.length, adapter.projection)
+            return load_prefix(config, prefix, dtype, part)
         _check_shape(config, adapter)
         rows = _read_peft(weights_file(adapter.folder))
         return _as_cached(config, rows, adapter.length, adapter.folder, part).to(dtype)

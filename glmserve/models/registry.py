@@ -39,8 +39,12 @@ class Model(Protocol[CacheT, Plan]):
         """
         ...
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Logits of the token after each of the last hidden states [O, H]: float32 [O, V]."""
+    def logits(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
+        """Logits of the token after each of the last hidden states [O, H]: float32 [O, V].
+
+        Args:
+            out: where to write them; None: a new tensor.
+        """
         ...
 
 

@@ -1,7 +1,8 @@
-"""Refuses safetensors files with a tensor name that appears twice, which the library accepts.
+"""Reads the header of a safetensors file: where each tensor is.
 
-The library checks the rest: the size of the header, offsets within the file without gaps or
-overlaps, and shapes that match them. https://github.com/huggingface/safetensors#format
+It refuses a tensor name that appears twice, which the library accepts. The library checks the rest:
+the size of the header, offsets within the file without gaps or overlaps, and shapes that match
+them. https://github.com/huggingface/safetensors#format
 """
 
 from __future__ import annotations
@@ -9,19 +10,30 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from glmserve.errors import CheckpointError
 
 _LARGEST_HEADER = 100_000_000  # bytes; the library's own limit
 
 
+class Header(NamedTuple):
+    """What a file says about its tensors."""
+
+    entries: dict[str, Any]
+    """By tensor name: an object with dtype, shape and data_offsets, as long as the library has not
+    refused the file; and perhaps __metadata__."""
+    data_start: int
+    """Byte of the file from which data_offsets count."""
+
+
 class _StoredTwiceError(ValueError):
     pass
 
 
-def check_header(path: Path) -> None:
-    """Check that no name appears twice in a header: readers differ in which of the two they take.
+def read_header(path: Path) -> Header:
+    """Read a header, and check that no name appears twice in it: readers differ in which of the two
+    they take.
 
     Raises:
         CheckpointError: a name does, the header is damaged, or the file cannot be read.
@@ -31,7 +43,11 @@ def check_header(path: Path) -> None:
             (size,) = struct.unpack("<Q", file.read(8))
             if size > _LARGEST_HEADER:
                 raise CheckpointError(f"{path}: the header claims to have {size} bytes")
-            json.loads(file.read(size), object_pairs_hook=_without_duplicates)
+            text = file.read(size)
+        entries = json.loads(text, object_pairs_hook=_without_duplicates)
+        if not isinstance(entries, dict):
+            raise ValueError
+        return Header(entries, 8 + size)
     except _StoredTwiceError as error:
         raise CheckpointError(f"{path}: {error}: stored a second time") from None
     except OSError as error:

@@ -45,6 +45,9 @@ class Ops(Generic[Cache, Plan]):
         attention: the backend that plans steps, keeps K and V and attends.
     """
 
+    dequantizes_from = 0
+    """`linear` dequantises a weight before it multiplies so many rows or more, as a whole."""
+
     def __init__(self, attention: AttentionBackend[Cache, Plan]) -> None:
         self.attention = attention
 
@@ -77,7 +80,7 @@ class Ops(Generic[Cache, Plan]):
         Args:
             slots: [T], the slot of each row's adapter, or NO_SLOT.
         """
-        return to_tensors(group_rows(slots), self.attention.device)
+        return to_tensors(group_rows(slots), self.attention.uploads)
 
     def embedding(self, token_ids: Tensor, weight: Tensor) -> Tensor:
         """Rows of `weight` [vocab, H] at `token_ids` int64 [T]: [T, H]."""

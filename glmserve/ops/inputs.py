@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, NamedTuple
 
-import torch
 from torch import Tensor
 
 from glmserve.ops.adapters.slots import RowPlan
 from glmserve.ops.attention.backend import Cache, Plan
 from glmserve.ops.base import Ops
-from glmserve.ops.batch import Batch, Int64Array
+from glmserve.ops.batch import Batch
 
 
 class StepAdapters(NamedTuple):
@@ -46,11 +45,7 @@ def upload(batch: Batch, ops: Ops[Cache, Plan], cache: Cache) -> Inputs[Plan]:
         cache: the KV cache of any layer.
     """
     attention = ops.attention
-
-    def send(array: Int64Array) -> Tensor:
-        # Does not wait: the driver has copied pageable memory when this returns.
-        return torch.from_numpy(array).to(attention.device, non_blocking=True)
-
+    send = attention.uploads.send
     positions = batch.positions if batch.rotary_positions is None else batch.rotary_positions
     is_every_row = len(batch.output_rows) == len(batch.input_ids) == 1
     return Inputs(

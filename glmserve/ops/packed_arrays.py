@@ -11,18 +11,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glmserve.ops.uploads import Uploads, torch_dtype
+
 _ALIGNMENT = 16
 """Bytes: kernels are compiled for aligned pointers."""
 
-_TORCH_DTYPES = {"int32": torch.int32, "int64": torch.int64}
+HostArrays = Mapping[str, NDArray[Any]]
+"""Arrays on the host, by name."""
 
 
 class ArraySpec(NamedTuple):
-    """Shape and dtype of one array of StaticArrays."""
+    """Shape and dtype of an array."""
 
     shape: tuple[int, ...]
     dtype: str
     """"int32" or "int64"."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the array, padding behind it included."""
+        exact = prod(self.shape) * np.dtype(self.dtype).itemsize
+        return -(-exact // _ALIGNMENT) * _ALIGNMENT
+
+
+def packed_bytes(specs: Mapping[str, ArraySpec]) -> int:
+    """Bytes of a buffer for these arrays."""
+    return sum(spec.num_bytes for spec in specs.values())
 
 
 class StaticArrays:
@@ -32,51 +46,56 @@ class StaticArrays:
 
     Args:
         specs: shape and dtype of each array, by name.
-        device: of the copies.
+        device_buffer: uint8, at least `packed_bytes(specs)`; others may use it at other times.
     """
 
-    def __init__(self, specs: Mapping[str, ArraySpec], device: torch.device) -> None:
-        offsets, size = {}, 0
-        for name, spec in specs.items():
-            offsets[name] = size
-            num_bytes = prod(spec.shape) * np.dtype(spec.dtype).itemsize
-            size += -(-num_bytes // _ALIGNMENT) * _ALIGNMENT
-        # Pageable memory: the driver takes its own copy before a transfer returns, so the arrays
-        # can be filled again at once.
-        self._host = torch.zeros(size, dtype=torch.uint8)
-        self._device = torch.zeros(size, dtype=torch.uint8, device=device)
+    def __init__(
+        self, specs: Mapping[str, ArraySpec], uploads: Uploads, device_buffer: Tensor
+    ) -> None:
+        size = packed_bytes(specs)
+        self._uploads = uploads
+        self._host = np.zeros(size, dtype=np.uint8)
+        self._device = device_buffer[:size]
         self.host: dict[str, NDArray[Any]] = {}
         """By name; fill them before `upload`."""
         self.device: dict[str, Tensor] = {}
         """By name; `upload` fills them."""
-        for name, spec in specs.items():
-            dtype = _TORCH_DTYPES[spec.dtype]
-            end = offsets[name] + prod(spec.shape) * dtype.itemsize
-            self.host[name] = self._host[offsets[name] : end].view(dtype).view(spec.shape).numpy()
-            self.device[name] = self._device[offsets[name] : end].view(dtype).view(spec.shape)
+        first = 0
+        for name, (shape, dtype) in specs.items():
+            end = first + prod(shape) * np.dtype(dtype).itemsize
+            self.host[name] = self._host[first:end].view(dtype).reshape(shape)
+            self.device[name] = (
+                self._device[first:end].view(torch_dtype(np.dtype(dtype))).view(shape)
+            )
+            first += specs[name].num_bytes
 
     def upload(self) -> None:
-        """Queue one transfer of all arrays."""
-        self._device.copy_(self._host, non_blocking=True)
+        """Queue one transfer of all arrays. They may be filled again at once."""
+        self._uploads.copy(self._host, self._device)
 
 
-def upload_together(arrays: Mapping[str, NDArray[Any]], device: torch.device) -> dict[str, Tensor]:
+def upload_together(arrays: HostArrays, uploads: Uploads) -> dict[str, Tensor]:
     """Copy arrays to the device in one transfer.
 
     Returns:
         Tensors of the same names, shapes and dtypes: views of one buffer.
     """
-    ends = np.cumsum([-(-a.nbytes // _ALIGNMENT) * _ALIGNMENT for a in arrays.values()]).tolist()
-    # Pageable memory: the driver takes its own copy before a transfer returns.
-    host = np.empty(ends[-1], dtype=np.uint8)
-    starts = dict(zip(arrays, [0, *ends], strict=False))
-    for name, array in arrays.items():
-        part = host[starts[name] : starts[name] + array.nbytes]
+    sizes = [-(-array.nbytes // _ALIGNMENT) * _ALIGNMENT for array in arrays.values()]
+    host = np.empty(sum(sizes), dtype=np.uint8)
+    first = 0
+    for array, size in zip(arrays.values(), sizes, strict=True):
+        part = host[first : first + array.nbytes]
         part.view(array.dtype).reshape(array.shape)[...] = array
-    device_buffer = torch.from_numpy(host).to(device, non_blocking=True)
+        first += size
+    parts = torch.split(uploads.send(host), sizes)
     return {
-        name: device_buffer[starts[name] : starts[name] + array.nbytes]
-        .view(torch.from_numpy(array[:0]).dtype)
-        .view(array.shape)
-        for name, array in arrays.items()
+        name: _typed(part, array) for (name, array), part in zip(arrays.items(), parts, strict=True)
     }
+
+
+def _typed(part: Tensor, array: NDArray[Any]) -> Tensor:
+    """The bytes of an array in its dtype and shape; without calls of torch that change nothing."""
+    if len(part) != array.nbytes:
+        part = part[: array.nbytes]
+    numbers = part.view(torch_dtype(array.dtype))
+    return numbers if array.ndim == 1 else numbers.view(array.shape)

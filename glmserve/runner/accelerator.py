@@ -12,9 +12,6 @@ from torch import Tensor
 class Graph(Protocol):
     """Recorded work on tensors with fixed addresses."""
 
-    output: Tensor
-    """The result of the recorded work; each replay overwrites it."""
-
     def replay(self) -> None:
         """Queue the work again, with the present contents of the input tensors."""
         ...
@@ -33,8 +30,9 @@ class Accelerator(Protocol):
         """
         ...
 
-    def capture(self, work: Callable[[], Tensor]) -> Graph:
-        """Call `work` once, then record it."""
+    def capture(self, work: Callable[[], None]) -> Graph:
+        """Call `work` once, then record it. What it leaves behind is in tensors that were there
+        before: what it allocates is the memory of all graphs, and each replay overwrites it."""
         ...
 
     def free_memory(self) -> int:
@@ -52,6 +50,9 @@ class CudaAccelerator:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._pool = torch.cuda.graph_pool_handle()  # graphs never overlap: they share memory
+        # One stream for all graphs: cuBLAS has a workspace for each stream that it is used on, 32
+        # MiB on an H100.
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def read_back(self, tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
         copies = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in tensors]
@@ -66,16 +67,15 @@ class CudaAccelerator:
 
         return wait
 
-    def capture(self, work: Callable[[], Tensor]) -> Graph:
-        stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(stream):
+    def capture(self, work: Callable[[], None]) -> Graph:
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self._stream):
             work()  # compiles kernels and sets up libraries, which must not happen while recording
-        torch.cuda.current_stream(self.device).wait_stream(stream)
+        torch.cuda.current_stream(self.device).wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            output = work()
-        return _CudaGraph(graph, output)
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            work()
+        return graph
 
     def free_memory(self) -> int:
         torch.cuda.empty_cache()
@@ -83,12 +83,3 @@ class CudaAccelerator:
 
     def total_memory(self) -> int:
         return torch.cuda.mem_get_info(self.device)[1]
-
-
-class _CudaGraph:
-    def __init__(self, graph: torch.cuda.CUDAGraph, output: Tensor) -> None:
-        self.output = output
-        self._graph = graph
-
-    def replay(self) -> None:
-        self._graph.replay()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ class Adapters:
         part: the rank's.
         dtype: of activations.
         prefixes: holds those that are prefixes.
+
+    It is made on the thread that executes the steps.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Adapters:
         self._modules: dict[str, LoraSlots] = {
             name: linear.lora for name, linear in model.linears().items() if linear.lora is not None
         }
+        self._num_threads = torch.get_num_threads()
         self._free = list(reversed(range(room.adapters)))
         self._slots: dict[int, int] = {NO_ADAPTER: NO_SLOT, EMPTY_ADAPTER: self._free[-1]}
 
@@ -72,7 +76,7 @@ class Adapters:
     def read(self, source: AdapterSource) -> Callable[[], None]:
         """See AdapterRunner.read_adapter."""
         adapter = read_adapter_config(Path(source.folder))
-        with torch.inference_mode():
+        with torch.inference_mode(), _one_thread(self._num_threads):
             if isinstance(adapter, LoraConfig):
                 install = self._read_lora(source.id, adapter)
             else:
@@ -206,6 +210,22 @@ def required(adapters: Adapters | None) -> Adapters:
     if adapters is None:
         raise RuntimeError("the runner has no room for adapters")
     return adapters
+
+
+@contextmanager
+def _one_thread(usual: int) -> Iterator[None]:
+    """Compute with the calling thread alone: reading an adapter must not take the processors from
+    the steps.
+
+    Args:
+        usual: number of threads. Each thread of the process has its own, which it takes from the
+            last one set when it first asks: the thread of the steps has asked before.
+    """
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 def _note(message: str) -> None:

@@ -57,6 +57,8 @@ def gather_adjustments(
     Returns:
         None if no logit changes.
     """
+    if not any(banned) and not any(s.sampling.adjusts_logits for s in inputs):
+        return None
     repeating = (
         (row, _tokens(s)) for row, s in enumerate(inputs) if s.sampling.repetition_penalty != 1.0
     )

@@ -31,7 +31,7 @@ class StepAnswers:
         self._ops = ops
         self._vocab_limit = vocab_limit
         self._never_sampled = never_sampled
-        self._logprob_reader = LogprobReader(vocab_limit, never_sampled)
+        self._logprob_reader = LogprobReader(ops.attention.uploads, vocab_limit, never_sampled)
 
     def answer(
         self,

@@ -59,7 +59,7 @@ def build_batch(
     input_ids = np.array([t for s in sequences for t in s.token_ids], dtype=np.int64)
     blocks, offsets = np.divmod(positions, block_size)
     last_visible, rotary_positions = _lay_out(sequences, positions, owners)
-    spans = [prefixes.get(s.adapter_id, NO_PREFIX) for s in sequences]
+    spans = [prefixes.get(s.adapter_id, NO_PREFIX) for s in sequences] if prefixes else []
     if any(span.shift for span in spans):
         rotary_positions = positions + np.array([span.shift for span in spans])[owners]
     return Batch(
@@ -87,15 +87,18 @@ def _order(sequences: list[ScheduledSequence]) -> list[int]:
     """Indices of decodes by descending context length, then of the others in their order."""
     decodes = [i for i, s in enumerate(sequences) if len(s.token_ids) == 1]
     decodes.sort(key=lambda i: -sequences[i].start)
+    if len(decodes) == len(sequences):
+        return decodes
     return decodes + [i for i, s in enumerate(sequences) if len(s.token_ids) != 1]
 
 
 def _block_tables(sequences: list[ScheduledSequence]) -> Int64Array:
     """[B, blocks of the longest sequence], padded with 0."""
-    tables = np.zeros((len(sequences), max(len(s.block_table) for s in sequences) // 4), np.int64)
-    for row, sequence in zip(tables, sequences, strict=True):
-        row[: len(sequence.block_table) // 4] = np.frombuffer(sequence.block_table, dtype=np.int32)
-    return tables
+    tables = [s.block_table for s in sequences]
+    width = max(map(len, tables))
+    padded = b"".join([table.ljust(width, b"\0") for table in tables])
+    found = np.frombuffer(padded, dtype=np.int32).reshape(len(tables), -1)
+    return found.astype(np.int64)
 
 
 def _adapter_slots(
@@ -131,10 +134,10 @@ def _output_rows(
     """The rows with a SamplingInput, then all rows of sequences that are scored or pooled."""
     first_rows, end_rows = np.empty((2, len(order)), dtype=np.int64)
     first_rows[order], end_rows[order] = query_start[:-1], query_start[1:]
-    num_sampled = np.array([len(s.sampling_inputs) for s in sequences])
+    num_sampled = np.array([0 if s.sampling is None else 1 + len(s.drafts) for s in sequences])
     ends = np.cumsum(num_sampled)
-    sampled = np.arange(ends[-1]) + np.repeat(end_rows - ends, num_sampled)
-    whole = [
-        np.arange(first_rows[i], end_rows[i]) for i, s in enumerate(sequences) if s.is_read_whole
-    ]
-    return np.concatenate([sampled, *whole]) if whole else sampled
+    sampled: Int64Array = np.arange(ends[-1]) + np.repeat(end_rows - ends, num_sampled)
+    whole = [i for i, s in enumerate(sequences) if s.score is not None or s.pool]
+    if not whole:
+        return sampled
+    return np.concatenate([sampled, *(np.arange(first_rows[i], end_rows[i]) for i in whole)])

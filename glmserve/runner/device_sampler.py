@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glmserve.contract.sampling import GREEDY_BELOW, Sampling
 from glmserve.contract.step import SamplingInput
 from glmserve.ops.packed_arrays import upload_together
+from glmserve.ops.uploads import Uploads
 from glmserve.runner.adjustments import Adjustments, gather_adjustments
 from glmserve.runner.token_bitmask import Words, ban, bits_of_mask, bits_of_range
 from glmserve_kernels.adjust_logits.kernel import adjust_logits
@@ -30,6 +32,7 @@ class DeviceSampler:
     Args:
         vocab_limit: ids from here on are never chosen; None: no limit.
         never_sampled: further ids that are never chosen.
+        uploads: to the device of the logits.
         chip: selects the tile sizes of the kernels, see load_tiles.
     """
 
@@ -38,15 +41,15 @@ class DeviceSampler:
         vocab_size: int,
         vocab_limit: int | None,
         never_sampled: Sequence[int],
-        device: torch.device,
+        uploads: Uploads,
         chip: str,
     ) -> None:
         self._vocab_size = vocab_size
-        self._device = device
+        self._uploads = uploads
         self._everything = bits_of_range(vocab_size, vocab_size)
         limit = vocab_size if vocab_limit is None else vocab_limit
         allowed = bits_of_range(limit, vocab_size, without=never_sampled)
-        self._allowed = torch.from_numpy(allowed).to(device)
+        self._allowed = torch.from_numpy(allowed).to(uploads.device)
         self._tiles = {
             name: load_tiles(name, chip)
             for name in ("adjust_logits", "most_likely_token", "sample")
@@ -65,7 +68,7 @@ class DeviceSampler:
         Returns:
             int64 [S] on the device; INVALID_TOKEN_ID for a row that is not finite.
         """
-        out = torch.empty(len(inputs), dtype=torch.int64, device=self._device)
+        out = torch.empty(len(inputs), dtype=torch.int64, device=self._uploads.device)
         if all(map(_is_unrestricted_greedy, inputs)):
             most_likely_token(
                 logits=logits,
@@ -81,7 +84,7 @@ class DeviceSampler:
             arrays["masks"] = np.stack(mask_bits)
         if adjustments is not None:
             arrays |= adjustments._asdict()
-        there = upload_together(arrays, self._device)
+        there = upload_together(arrays, self._uploads)
         there.setdefault("masks", self._allowed[None])
         if adjustments is not None:
             entries = {name: there.pop(name) for name in Adjustments._fields}
@@ -99,6 +102,8 @@ class DeviceSampler:
             banned ids that are not part of its mask.
         """
         rows = np.full(len(inputs), -1, dtype=np.int32)
+        if not any(s.constrained or s.banned for s in inputs):
+            return rows, [], [()] * len(inputs)
         bits: list[Words] = []
         banned: list[Sequence[int]] = []
         given = iter(masks)
@@ -114,19 +119,25 @@ class DeviceSampler:
         return rows, bits, banned
 
 
+_DEFAULTS = Sampling()
+
+
 def _is_unrestricted_greedy(s: SamplingInput) -> bool:
-    return s.sampling.is_plain_greedy and not s.constrained and not s.banned
+    # Comparing with the defaults, which most requests have, is faster than looking at each.
+    is_greedy = s.sampling == _DEFAULTS or s.sampling.is_plain_greedy
+    return is_greedy and not s.constrained and not s.banned
 
 
 def _options(inputs: Sequence[SamplingInput], vocab_size: int) -> dict[str, NDArray[Any]]:
     """The arguments of the sample kernel, one number per row each."""
-    keys = np.array([s.noise_key for s in inputs], dtype=np.uint64)
     rows = [s.sampling for s in inputs]
-    temperatures = [0.0 if row.is_greedy else row.temperature for row in rows]
+    temperatures = np.array([row.temperature for row in rows])
+    temperatures[temperatures < GREEDY_BELOW] = 0
+    top_k = np.array([row.top_k for row in rows])
     return {
-        "temperature": np.array(temperatures, dtype=np.float32),
-        "top_k": np.array([min(row.top_k, vocab_size) for row in rows], dtype=np.int32),
+        "temperature": temperatures.astype(np.float32),
+        "top_k": np.minimum(top_k, vocab_size).astype(np.int32),
         "top_p": np.array([row.top_p for row in rows], dtype=np.float64),
         "min_p": np.array([row.min_p for row in rows], dtype=np.float32),
-        "noise_key": keys.view(np.int64),
+        "noise_key": np.array([s.noise_key for s in inputs], dtype=np.uint64).view(np.int64),
     }

@@ -15,7 +15,6 @@ from glmserve.model_config.sharding import local_config
 from glmserve.models.adapter_check import check_adapters
 from glmserve.models.parameters import count_parameters
 from glmserve.models.registry import build_model
-from glmserve.ops.base import AnyOps
 from glmserve.runner.accelerator import Accelerator
 from glmserve.runner.adapters import EMPTY_ADAPTER, make_adapters, room_of, slot_bytes
 from glmserve.runner.device_sampler import DeviceSampler
@@ -27,14 +26,11 @@ from glmserve.runner.gpu_memory import (
     refuse_drafts,
 )
 from glmserve.runner.gpu_runner import GpuRunner
-from glmserve.runner.graphs import (
-    DecodeGraphs,
-    StaticAdapters,
-    StaticAttention,
-    graph_sizes,
-)
+from glmserve.runner.graph_shapes import graph_shapes
+from glmserve.runner.graphs import StepGraphs
 from glmserve.runner.limits import agreed
 from glmserve.runner.logprobs import LogprobReader
+from glmserve.runner.static_steps import StaticAttention, static_adapters
 from glmserve.runner.torch_runner import TorchTarget, allocate_caches, make_parameters
 from glmserve.runner.warm_up import warm_up
 
@@ -84,25 +80,39 @@ def load_gpu_runner(
         config, model, model_config, target.part, target.dtype, attention, caches
     )
     last_tokens = torch.zeros(limits.max_sequences, dtype=torch.int64, device=target.device)
+    rows = limits.max_sequences if own.stage.is_last else 0
+    logits = torch.zeros((rows, model_config.vocab_size), device=target.device)
     graphs = None
     if stages == 1 and isinstance(attention, StaticAttention):
-        planner = _static_adapters(target.ops) if adapters else None
-        graphs = DecodeGraphs(
-            model, caches, attention, planner, accelerator, limits.max_context, last_tokens
+        graphs = StepGraphs(
+            model,
+            caches,
+            attention,
+            static_adapters(target.ops) if adapters else None,
+            limits.max_adapters,
+            accelerator,
+            last_tokens,
+            logits,
         )
-        graphs.record(graph_sizes(limits.max_sequences), progress)
+        shapes = graph_shapes(limits.max_sequences, limits.max_step_tokens, limits.max_context)
+        graphs.record(shapes, progress)
     never_sampled = torch.tensor(config.never_sampled, dtype=torch.int64, device=target.device)
     runner = GpuRunner(
         model=model,
         caches=caches,
         ops=target.ops,
         sampler=DeviceSampler(
-            model_config.vocab_size, config.vocab_limit, config.never_sampled, target.device, chip
+            model_config.vocab_size,
+            config.vocab_limit,
+            config.never_sampled,
+            attention.uploads,
+            chip,
         ),
-        logprob_reader=LogprobReader(config.vocab_limit, never_sampled),
+        logprob_reader=LogprobReader(attention.uploads, config.vocab_limit, never_sampled),
         accelerator=accelerator,
         graphs=graphs,
         last_tokens=last_tokens,
+        logits=logits,
         info=RunnerInfo(
             limits=limits,
             device=target.description,
@@ -116,9 +126,3 @@ def load_gpu_runner(
     )
     warm_up(runner, NO_ADAPTER if adapters is None else EMPTY_ADAPTER)
     return runner
-
-
-def _static_adapters(ops: AnyOps) -> StaticAdapters:
-    if not isinstance(ops, StaticAdapters):
-        raise TypeError(f"{type(ops).__name__} has graphs, and no static slots for adapters")
-    return ops

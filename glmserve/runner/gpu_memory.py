@@ -8,10 +8,10 @@ from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import count_parameters, weight_bytes
 from glmserve.runner.adapters import room_bytes
 from glmserve.runner.dtypes import dtype_name
+from glmserve.runner.gpu_step_memory import step_memory
 from glmserve.runner.limits import (
     CacheMemory,
     MemoryNeeds,
-    activation_bytes,
     format_bytes,
     step_tokens,
 )
@@ -74,7 +74,7 @@ def gpu_memory_needs(
     """
     max_step_tokens = step_tokens(config, model, _STEP_TOKENS)
     itemsize = target.dtype.itemsize
-    workspace = activation_bytes(config, model, itemsize, max_step_tokens)
+    workspace = step_memory(config, model, target, max_step_tokens).total
     weights = gpu_weight_bytes(model, target)
     token_bytes = model.num_layers * target.ops.attention.token_bytes(model.head_dim)
     workspace += room_bytes(config, model, itemsize, token_bytes)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Generic
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,7 +33,7 @@ from glmserve.runner.accelerator import Accelerator
 from glmserve.runner.adapters import Adapters, prefixes_of, required, slots_of
 from glmserve.runner.batch import build_batch
 from glmserve.runner.device_sampler import DeviceSampler
-from glmserve.runner.graphs import DecodeGraphs, resolve_on_device
+from glmserve.runner.graphs import StepGraphs, resolve_on_device
 from glmserve.runner.inspection import Observer, inspect_model
 from glmserve.runner.logprobs import LogprobReader, TokenScores
 from glmserve.runner.output import OutputTensors, read_prompts
@@ -45,9 +46,11 @@ class GpuRunner(Generic[Cache, Plan]):
     Args:
         caches: the KV cache of each layer.
         ops: plans steps.
-        graphs: recorded decode steps; None: all steps run kernel by kernel.
+        graphs: recorded steps; None: all steps run kernel by kernel.
         last_tokens: int64 [sequences of the largest step], on the device: the tokens that the last
             step chose. The graphs read them.
+        logits: float32 [sequences of the largest step, V], overwritten by each step. The graphs
+            write them.
         adapters: None: the runner has none.
     """
 
@@ -60,8 +63,9 @@ class GpuRunner(Generic[Cache, Plan]):
         sampler: DeviceSampler,
         logprob_reader: LogprobReader,
         accelerator: Accelerator,
-        graphs: DecodeGraphs[Cache, Plan] | None,
+        graphs: StepGraphs[Cache, Plan] | None,
         last_tokens: Tensor,
+        logits: Tensor,
         info: RunnerInfo,
         adapters: Adapters | None = None,
     ) -> None:
@@ -70,11 +74,13 @@ class GpuRunner(Generic[Cache, Plan]):
         self._model: Model[Cache, Plan] | None = model
         self._caches = caches
         self._ops = ops
+        self._uploads = ops.attention.uploads
         self._sampler = sampler
         self._logprob_reader = logprob_reader
         self._accelerator = accelerator
         self._graphs = graphs
         self._last_tokens = last_tokens
+        self._logits = logits
         self._last_step = QueuedStep(lambda: StepOutput(0, []), [])
 
     @torch.inference_mode()
@@ -90,6 +96,7 @@ class GpuRunner(Generic[Cache, Plan]):
         if self._model is None:
             raise RuntimeError("the runner is closed")
         model = self._model
+        self._uploads.next_step()
         slots, prefixes = slots_of(self._adapters), prefixes_of(self._adapters)
         batch = build_batch(step, self.info.limits.block_size, slots, prefixes)
         self._resolve_placeholders(batch)
@@ -99,8 +106,10 @@ class GpuRunner(Generic[Cache, Plan]):
             return self._acknowledge(step)
         logits, prompts = hidden
         # Only penalties need the last tokens on the host.
-        chosen = self._last_step.chosen() if any(map(needs_chosen, sampled)) else {}
-        sampling = [with_history(s, chosen) for s in sampled]
+        sampling = [s.sampling for s in sampled if s.sampling is not None]
+        if any(map(needs_chosen, sampled)):
+            chosen = self._last_step.chosen()
+            sampling = [with_history(s, chosen) for s in sampled]
         asking = {i: s for i, s in enumerate(sampling) if s.top_logprobs is not None}
         token_ids, scores = self._choose(logits, sampling, asking, masks)
         prompt_scores, sums = read_prompts(step, prompts, self._logprob_reader, model.logits)
@@ -136,10 +145,11 @@ class GpuRunner(Generic[Cache, Plan]):
         required(self._adapters).remove(adapter_id)
 
     def close(self) -> None:
-        """Free weights, adapters, cache and graphs."""
+        """Free weights, adapters, cache, graphs and logits."""
         self._model = None
         self._adapters = None
         self._graphs = None
+        self._logits = self._logits[:0].clone()
         self._caches = []
 
     def _resolve_placeholders(self, batch: Batch) -> None:
@@ -153,8 +163,10 @@ class GpuRunner(Generic[Cache, Plan]):
     ) -> tuple[Tensor, Tensor] | None:
         """Logits of the sampled rows [S, V], and last hidden states [n, H] of scored or pooled
         prompts; None: a later stage has them."""
-        if self._graphs is not None and num_sampled and self._graphs.fits(batch, num_sampled):
-            return self._graphs.run(batch), self._last_tokens[:0]
+        if self._graphs is not None:
+            shape = self._graphs.shape_for(batch, num_sampled)
+            if shape is not None:
+                return self._graphs.run(shape, batch), self._last_tokens[:0]
         inputs = upload(batch, self._ops, self._caches[0])
         if batch.placeholders:
             input_ids = resolve_on_device(inputs.input_ids, self._last_tokens)
@@ -162,7 +174,8 @@ class GpuRunner(Generic[Cache, Plan]):
         hidden = model.forward(inputs, self._caches)
         if hidden is None:
             return None
-        return model.logits(hidden[:num_sampled]), hidden[num_sampled:]
+        logits = model.logits(hidden[:num_sampled], out=self._logits[:num_sampled])
+        return logits, hidden[num_sampled:]
 
     def _choose(
         self,
@@ -182,7 +195,7 @@ class GpuRunner(Generic[Cache, Plan]):
         """
         if not sampling:
             return self._last_tokens[:0], None
-        rows = torch.tensor(list(asking)).to(logits.device, non_blocking=True) if asking else None
+        rows = self._uploads.send(np.array(list(asking))) if asking else None
         log_probs = None if rows is None else torch.log_softmax(logits[rows], dim=-1)
         given = masks() if any(s.constrained for s in sampling) else []
         token_ids = self._sampler.sample(logits, sampling, given)

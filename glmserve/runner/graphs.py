@@ -1,28 +1,31 @@
-"""Decode steps as graphs, which are recorded once for a few batch sizes and replayed for each step.
+"""Steps as graphs, which are recorded once for a few shapes and replayed for each step.
 
 A replay costs the host one transfer and one launch instead of some three hundred launches. Steps
-with adapters have graphs of their own, so that the others do not pay for them.
+of decodes alone have graphs of their own, because most steps are such and need no attention for
+prompts. Steps with adapters have graphs of their own as well, so that the others do not pay for
+them.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from glmserve.config import LoadProgress, ReportProgress
 from glmserve.models.registry import Model
-from glmserve.ops.adapters.slots import RowPlan
 from glmserve.ops.attention.backend import Cache, Plan
 from glmserve.ops.batch import Batch, Int64Array
 from glmserve.ops.inputs import Inputs, StepAdapters
-from glmserve.ops.packed_arrays import ArraySpec, StaticArrays
+from glmserve.ops.packed_arrays import HostArrays, StaticArrays
+from glmserve.ops.step_shape import StepShape
 from glmserve.runner.accelerator import Accelerator, Graph
+from glmserve.runner.graph_memory import ROWS, GraphSpecs
+from glmserve.runner.graph_shapes import smallest_that_fits
+from glmserve.runner.static_steps import StaticAdapters, StaticAttention
 
 _NONE = np.empty(0, dtype=np.int64)
 _NO_TOKENS = Batch(
@@ -40,94 +43,23 @@ _NO_TOKENS = Batch(
 """A batch of padding only, with which graphs are recorded."""
 
 
-StaticPlan = TypeVar("StaticPlan", covariant=True)
-
-
-@runtime_checkable
-class StaticAttention(Protocol[StaticPlan]):
-    """An attention backend that can plan decode steps of a fixed shape."""
-
-    def static_specs(self, batch_size: int, max_context: int) -> dict[str, ArraySpec]:
-        """Shapes of the arrays of a step with `batch_size` rows, padding included.
-
-        Args:
-            max_context: tokens of the longest request.
-        """
-        ...
-
-    def fill_static(self, batch: Batch, host: Mapping[str, NDArray[Any]]) -> None:
-        """Write a step of decodes to `host`. Rows behind the step's become padding.
-
-        Args:
-            host: arrays of `static_specs`, on the host.
-        """
-        ...
-
-    def static_plan(self, arrays: Mapping[str, Tensor], positions: Tensor) -> StaticPlan:
-        """The plan that reads what `fill_static` wrote, after the upload.
-
-        Args:
-            arrays: arrays of `static_specs`, on the device.
-            positions: int64 [batch_size]
-        """
-        ...
-
-
-@runtime_checkable
-class StaticAdapters(Protocol):
-    """Ops whose slots of adapters, and the plans of their rows, have fixed addresses."""
-
-    def static_adapter_specs(self, rows: int) -> dict[str, ArraySpec]:
-        """Shapes of the arrays of a plan for up to `rows` rows."""
-        ...
-
-    def fill_static_adapters(self, slots: Int64Array, host: Mapping[str, NDArray[Any]]) -> None:
-        """Write the plan of rows with these slots.
-
-        Args:
-            host: arrays of `static_adapter_specs`, on the host.
-        """
-        ...
-
-    def static_adapter_plan(self, arrays: Mapping[str, Tensor]) -> RowPlan:
-        """The plan that reads what `fill_static_adapters` wrote, after the upload.
-
-        Args:
-            arrays: arrays of `static_adapter_specs`, on the device.
-        """
-        ...
-
-
-def graph_sizes(max_batch_size: int) -> list[int]:
-    """Batch sizes to record: 1, 2, 4, then multiples of 8, beyond 64 of 32.
-
-    A step is padded to the next size. Padding costs little: decoding takes mostly the time to read
-    the weights, which is the same for any number of rows.
-    """
-    sizes = [1, 2, 4, *range(8, 64, 8), *range(64, max_batch_size, 32)]
-    return [*(size for size in sizes if size < max_batch_size), max_batch_size]
-
-
 class _RecordedStep(NamedTuple, Generic[Plan]):
-    """A graph and the tensors that it reads and writes."""
+    """A graph and the tensors that it reads."""
 
     arrays: StaticArrays
     plan: Plan
     graph: Graph
 
 
-_ROWS = ("tokens", "outputs")
-"""The two orders in which a step's rows have adapters: see StepAdapters."""
-
-
-class DecodeGraphs(Generic[Cache, Plan]):
-    """One graph per batch size, from the step's tokens to the logits; with adapters, two.
+class StepGraphs(Generic[Cache, Plan]):
+    """One graph per shape, from the step's tokens to the logits; with adapters, two.
 
     Args:
         attention: plans static steps.
         adapters: plans the adapters of static steps; None: the model has none.
-        max_context: tokens of the longest request.
+        max_adapters: how many it has at most.
         last_tokens: int64, the tokens that the step before chose; see `resolve_on_device`.
+        logits: float32 [sequences of the largest step, V]; each replay overwrites them.
     """
 
     def __init__(
@@ -136,100 +68,104 @@ class DecodeGraphs(Generic[Cache, Plan]):
         caches: Sequence[Cache],
         attention: StaticAttention[Plan],
         adapters: StaticAdapters | None,
+        max_adapters: int,
         accelerator: Accelerator,
-        max_context: int,
         last_tokens: Tensor,
+        logits: Tensor,
     ) -> None:
         self._model = model
         self._caches = caches
         self._attention = attention
         self._adapters = adapters
+        self._specs = GraphSpecs(attention, adapters, max_adapters)
         self._accelerator = accelerator
-        self._max_context = max_context
         self._last_tokens = last_tokens
-        self._steps: dict[tuple[int, bool], _RecordedStep[Plan]] = {}
-        self._sizes: list[int] = []
+        self._logits = logits
+        self._steps: dict[tuple[StepShape, bool], _RecordedStep[Plan]] = {}
+        self._decodes: list[StepShape] = []
+        self._mixed: list[StepShape] = []
 
-    def record(self, sizes: Sequence[int], progress: ReportProgress) -> None:
-        """Record a graph for each size, the largest first so that the others fit in its memory."""
+    def record(self, shapes: Sequence[StepShape], progress: ReportProgress) -> None:
+        """Record a graph for each shape, in this order: see graph_shapes."""
+        memory = self._specs.allocate(shapes, self._accelerator.device)
         kinds = [False] if self._adapters is None else [False, True]
-        steps = [(size, adapted) for size in sorted(sizes, reverse=True) for adapted in kinds]
-        for done, (size, adapted) in enumerate(steps):
+        steps = [(shape, adapted) for shape in shapes for adapted in kinds]
+        for done, (shape, adapted) in enumerate(steps):
             progress(LoadProgress("graphs", done, len(steps)))
-            self._steps[size, adapted] = self._record(size, adapted=adapted)
-        self._sizes = sorted(sizes)
+            specs = self._specs.arrays(shape, adapted=adapted)
+            arrays = StaticArrays(specs, self._attention.uploads, memory.inputs)
+            self._steps[shape, adapted] = self._record(shape, arrays, memory.scratch, adapted)
+        ascending = sorted(shapes, key=lambda shape: shape.tokens)
+        self._decodes = [shape for shape in ascending if not shape.prompts]
+        self._mixed = [shape for shape in ascending if shape.prompts]
         progress(LoadProgress("graphs", len(steps), len(steps)))
 
-    def _record(self, size: int, *, adapted: bool) -> _RecordedStep[Plan]:
-        specs = self._specs(size) | (self._adapter_specs(size) if adapted else {})
-        arrays = StaticArrays(specs, self._accelerator.device)
-        self._attention.fill_static(_NO_TOKENS, arrays.host)
-        if adapted:
-            self._fill_adapters(_NO_TOKENS, _NONE, arrays.host)
+    def _record(
+        self, shape: StepShape, arrays: StaticArrays, scratch: Tensor, adapted: bool
+    ) -> _RecordedStep[Plan]:
+        self._fill(_NO_TOKENS, _NONE if adapted else None, arrays.host)
+        self._attention.uploads.next_step()
         arrays.upload()
-        plan = self._attention.static_plan(arrays.device, arrays.device["positions"])
+        plan = self._attention.static_plan(arrays.device, arrays.device["positions"], scratch)
         adapters = self._adapter_plans(arrays.device) if adapted else None
-        graph = self._accelerator.capture(self._work(arrays.device, plan, adapters))
+        logits = self._logits[: shape.outputs]
+        graph = self._accelerator.capture(self._work(arrays.device, plan, adapters, logits))
         return _RecordedStep(arrays, plan, graph)
 
-    def fits(self, batch: Batch, num_sampled: int) -> bool:
-        """Whether all rows are decodes that are sampled, and there is a graph of that size or
-        larger."""
-        rows = len(batch.input_ids)
-        return (
-            batch.num_decodes == rows == num_sampled == len(batch.output_rows)
-            and bool(self._sizes)
-            and rows <= self._sizes[-1]
-        )
+    def shape_for(self, batch: Batch, num_sampled: int) -> StepShape | None:
+        """The shape of the graph for a step; None: there is none.
 
-    def run(self, batch: Batch) -> Tensor:
-        """Queue a step that `fits`.
+        Graphs hold neither prompts whose hidden states are read whole, nor steps beyond the
+        largest recorded one.
+        """
+        if len(batch.output_rows) != num_sampled:
+            return None
+        tokens = len(batch.input_ids)
+        is_decodes = batch.num_decodes == tokens == num_sampled
+        return smallest_that_fits(self._decodes if is_decodes else self._mixed, tokens)
+
+    def run(self, shape: StepShape, batch: Batch) -> Tensor:
+        """Queue a step.
 
         Args:
+            shape: from `shape_for`.
             batch: placeholders are references to the last tokens, see `resolve_on_device`.
 
         Returns:
-            Logits float32 [O, V], valid until the next step of this size.
+            Logits float32 [O, V], valid until the next step.
         """
-        rows, slots = len(batch.input_ids), batch.adapter_slots
-        size = self._sizes[bisect_left(self._sizes, rows)]
-        arrays, _, graph = self._steps[size, slots is not None]
-        for name in ("input_ids", "positions", "output_rows"):
-            arrays.host[name][:rows] = getattr(batch, name)
-            arrays.host[name][rows:] = 0
-        self._attention.fill_static(batch, arrays.host)
-        if slots is not None:
-            self._fill_adapters(batch, slots, arrays.host)
+        slots = batch.adapter_slots
+        arrays, _, graph = self._steps[shape, slots is not None]
+        self._fill(batch, slots, arrays.host)
         arrays.upload()
         graph.replay()
-        return graph.output[:rows]
+        return self._logits[: len(batch.output_rows)]
 
-    def _specs(self, size: int) -> dict[str, ArraySpec]:
-        own = dict.fromkeys(("input_ids", "positions", "output_rows"), ArraySpec((size,), "int64"))
-        return {**own, **self._attention.static_specs(size, self._max_context)}
-
-    def _adapter_specs(self, size: int) -> dict[str, ArraySpec]:
-        assert self._adapters is not None
-        specs = self._adapters.static_adapter_specs(size)
-        return {f"{rows}.{name}": spec for rows in _ROWS for name, spec in specs.items()}
-
-    def _fill_adapters(
-        self, batch: Batch, slots: Int64Array, host: Mapping[str, NDArray[Any]]
-    ) -> None:
-        assert self._adapters is not None
-        for rows, of_rows in zip(_ROWS, (slots, slots[batch.output_rows]), strict=True):
-            self._adapters.fill_static_adapters(of_rows, _of(rows, host))
+    def _fill(self, batch: Batch, slots: Int64Array | None, host: HostArrays) -> None:
+        for name in ("input_ids", "positions", "output_rows"):
+            values: Int64Array = getattr(batch, name)
+            host[name][: len(values)] = values
+            host[name][len(values) :] = 0
+        self._attention.fill_static(batch, host)
+        if slots is not None:
+            assert self._adapters is not None
+            for rows, of_rows in zip(ROWS, (slots, slots[batch.output_rows]), strict=True):
+                self._adapters.fill_static_adapters(of_rows, _of(rows, host))
 
     def _adapter_plans(self, arrays: Mapping[str, Tensor]) -> StepAdapters:
         assert self._adapters is not None
         return StepAdapters(
-            *(self._adapters.static_adapter_plan(_of(rows, arrays)) for rows in _ROWS)
+            *(self._adapters.static_adapter_plan(_of(rows, arrays)) for rows in ROWS)
         )
 
     def _work(
-        self, arrays: Mapping[str, Tensor], plan: Plan, adapters: StepAdapters | None
-    ) -> Callable[[], Tensor]:
-        def work() -> Tensor:
+        self,
+        arrays: Mapping[str, Tensor],
+        plan: Plan,
+        adapters: StepAdapters | None,
+        logits: Tensor,
+    ) -> Callable[[], None]:
+        def work() -> None:
             inputs = Inputs(
                 input_ids=resolve_on_device(arrays["input_ids"], self._last_tokens),
                 positions=arrays["positions"],
@@ -239,7 +175,7 @@ class DecodeGraphs(Generic[Cache, Plan]):
             )
             hidden = self._model.forward(inputs, self._caches)
             assert hidden is not None, "graphs hold a whole model"
-            return self._model.logits(hidden)
+            self._model.logits(hidden, out=logits)
 
         return work
 
@@ -248,7 +184,7 @@ Array = TypeVar("Array")
 
 
 def _of(rows: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """The arrays of one of _ROWS, by their names in its plan."""
+    """The arrays of one of ROWS, by their names in its plan."""
     start = f"{rows}."
     return {
         name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)

@@ -62,6 +62,7 @@ def inspect_model(
     ops = model.ops
     model.ops = _ObservedOps(ops, model, observe)  # type: ignore[assignment]  # all that it calls
     try:
+        step_ops.attention.uploads.next_step()
         hidden = model.forward(upload(batch, step_ops, caches[0]), caches)
         assert hidden is not None, "a model in one process"
         observe("logits", _report(model.logits(hidden)))

@@ -17,9 +17,6 @@ _SHARE_FOR_ONE_REQUEST = 0.8
 _LOGIT_COPIES = 4
 """Tensors of the size of the logits that exist at the same time."""
 
-_WORKSPACE = 2**29
-"""Bytes for cuBLAS, graphs and fragmentation of the allocator."""
-
 
 @dataclass(frozen=True)
 class MemoryNeeds:
@@ -33,7 +30,7 @@ class MemoryNeeds:
     num_parameters: int
     weights: int
     workspace: int
-    """Memory of the largest step, and of all adapters, beside weights and KV cache."""
+    """Memory of the largest step, of graphs and of all adapters, beside weights and KV cache."""
     available: int
     """Free memory of the device, before loading."""
     cache: CacheMemory
@@ -84,16 +81,6 @@ def step_tokens(config: RunnerConfig, model: ModelConfig, default: int) -> int:
     return max(default, config.max_batch_size)
 
 
-def activation_bytes(
-    config: RunnerConfig, model: ModelConfig, itemsize: int, max_step_tokens: int
-) -> int:
-    """Bytes of GPU memory that the largest step takes beside weights and KV cache.
-
-    This is `step_bytes` and the workspace of libraries.
-    """
-    return step_bytes(config, model, itemsize, max_step_tokens) + _WORKSPACE
-
-
 def step_bytes(
     config: RunnerConfig, model: ModelConfig, itemsize: int, max_step_tokens: int
 ) -> int:
@@ -105,11 +92,20 @@ def step_bytes(
     Args:
         itemsize: bytes of an activation.
     """
+    logits = _LOGIT_COPIES * config.max_batch_size * model.vocab_size * 4
+    return layer_bytes(model, itemsize, max_step_tokens) + logits
+
+
+def layer_bytes(model: ModelConfig, itemsize: int, tokens: int) -> int:
+    """Bytes of the most activations that exist at the same time.
+
+    Args:
+        itemsize: bytes of an activation.
+        tokens: of the step.
+    """
     heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_dim
     widest = 4 * model.hidden_size + max(heads, 3 * model.ffn_size)
-    layer = max_step_tokens * widest * itemsize
-    logits = _LOGIT_COPIES * config.max_batch_size * model.vocab_size * 4
-    return layer + logits
+    return tokens * widest * itemsize
 
 
 def plan_limits(

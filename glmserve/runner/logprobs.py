@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from glmserve.contract.step import Logprobs, SamplingInput, ScoreInput
+from glmserve.ops.uploads import Uploads
 
 _ROWS_AT_ONCE = 64
 """Logits of a whole prompt could take gigabytes: 2048 tokens of GLM-4's vocabulary take 1.2 GB."""
@@ -52,11 +54,13 @@ class LogprobReader:
     """Computes log-probabilities over one vocabulary.
 
     Args:
+        uploads: to the device of the logits.
         vocab_limit: ids from here on are no alternatives; None: no limit.
         never_sampled: int64 [n], further ids that are no alternatives.
     """
 
-    def __init__(self, vocab_limit: int | None, never_sampled: Tensor) -> None:
+    def __init__(self, uploads: Uploads, vocab_limit: int | None, never_sampled: Tensor) -> None:
+        self._uploads = uploads
         self._vocab_limit = vocab_limit
         self._never_sampled = never_sampled
 
@@ -75,8 +79,8 @@ class LogprobReader:
         most = max(map(len, given))
         if not most:
             return self.read(log_probs, token_ids, count)
-        rows = torch.tensor([[*ids, *[0] * (most - len(ids))] for ids in given])
-        return self.read(log_probs, token_ids, count, rows.to(log_probs.device, non_blocking=True))
+        rows = np.array([[*ids, *[0] * (most - len(ids))] for ids in given], dtype=np.int64)
+        return self.read(log_probs, token_ids, count, self._uploads.send(rows))
 
     def read(
         self, log_probs: Tensor, token_ids: Tensor, count: int, given_ids: Tensor | None = None
@@ -111,8 +115,7 @@ class LogprobReader:
             nothing = hidden.new_empty(0, 0)
             return TokenScores(nothing.flatten(), nothing.long(), nothing, nothing)
         parts = []
-        targets = torch.tensor(score.targets, dtype=torch.int64)
-        targets = targets.to(hidden.device, non_blocking=True)
+        targets = self._uploads.send(np.array(score.targets, dtype=np.int64))
         for start in range(0, len(targets), _ROWS_AT_ONCE):
             ids = targets[start : start + _ROWS_AT_ONCE]
             log_probs = torch.log_softmax(to_logits(hidden[start : start + len(ids)]), dim=-1)

@@ -73,7 +73,11 @@ def read_prompts(
         reader: computes log-probabilities.
         to_logits: the model's output layer.
     """
-    scores, sums, start = [], [], 0
+    scores: list[TokenScores] = []
+    sums: list[Tensor] = []
+    start = 0
+    if not len(hidden):
+        return scores, sums
     for sequence in step.sequences:
         if not sequence.is_read_whole:
             continue

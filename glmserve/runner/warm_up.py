@@ -48,7 +48,8 @@ def warm_up(runner: Runner, empty_adapter: int = NO_ADAPTER) -> None:
     """Execute a step of every kind: prompts of all sizes, alone and beside decodes, and all of
     sampling.
 
-    No request owns the blocks that they write to the KV cache.
+    Prompts are scored, because graphs hold no such steps: what graphs need, recording them has
+    compiled. No request owns the blocks that they write to the KV cache.
 
     Args:
         empty_adapter: id of an adapter that changes nothing.
@@ -56,7 +57,7 @@ def warm_up(runner: Runner, empty_adapter: int = NO_ADAPTER) -> None:
     limits = runner.info.limits
     longest = min(limits.max_step_tokens, limits.max_context - 1, limits.token_capacity)
     for length in (longest, *(size for size in _PROMPT_LENGTHS if size < longest)):
-        _run(runner, [_sequence(0, limits, 0, length, SamplingInput())])
+        _run(runner, [_sequence(0, limits, 0, length, SamplingInput(), ScoreInput([0], 1))])
     if limits.max_sequences > 1 and longest > 2:
         decode = _sequence(0, limits, 0, 1, _VARIETY)
         prompt = _sequence(1, limits, 1, longest - 2, SamplingInput(), ScoreInput([0], 1))

@@ -1,6 +1,7 @@
 """Compiles `src/` into one shared library with the kernels of every instruction set.
 
     python build.py
+    CXX=aarch64-linux-gnu-g++ python build.py --machine aarch64 --target arm/_kernels.so
 
 Needs a C++20 compiler: g++ or clang++, or the one that $CXX names. Run by the installation, which
 continues without these kernels if there is none.
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,11 +29,21 @@ LIBRARY = Path(__file__).parent / "_kernels.so"
 
 _AVX2 = ("-mavx2", "-mfma", "-mf16c")
 _AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni")
-INSTRUCTION_SETS = {
-    "avx2": _AVX2,
-    "avx512_vnni": _AVX512,
-    "avx512_bf16": (*_AVX512, "-mavx512bf16"),
+OF_MACHINES: dict[str, dict[str, tuple[str, ...]]] = {
+    "x86_64": {
+        "avx2": _AVX2,
+        "avx512_vnni": _AVX512,
+        "avx512_bf16": (*_AVX512, "-mavx512bf16"),
+    },
+    "aarch64": {
+        "neon": ("-march=armv8-a",),
+        "neon_dotprod": ("-march=armv8.2-a+dotprod",),
+        "neon_bf16": ("-march=armv8.2-a+dotprod+i8mm+bf16",),
+    },
 }
+"""The compiler's flags for each instruction set, from the oldest on, by kind of machine."""
+INSTRUCTION_SETS = OF_MACHINES.get(platform.machine(), {})
+"""Those of this machine; its CPU may lack some."""
 _FOR_EVERY_SET = ("attention.cpp", "elementwise.cpp", "linear.cpp", "lora.cpp", "sampling.cpp")
 """Sources that hold kernels; the others run on any CPU."""
 
@@ -44,19 +55,25 @@ class BuildError(Exception):
     """The kernels could not be compiled; the message says why."""
 
 
-def build(target: Path = LIBRARY) -> None:
+def build(target: Path = LIBRARY, machine: str | None = None) -> None:
     """Compile and link; an existing `target` is replaced when that has succeeded.
+
+    Args:
+        machine: "x86_64" or "aarch64", which the compiler compiles for; None: this one.
 
     Raises:
         BuildError: not for this machine, no compiler, or the compiler's message.
     """
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise BuildError(f"written for x86-64 Linux; this is {platform.machine()} {sys.platform}")
+    machine = machine or platform.machine()
+    if sys.platform != "linux" or machine not in OF_MACHINES:
+        raise BuildError(
+            f"written for Linux on x86-64 or aarch64; this is {machine} {sys.platform}"
+        )
     compiler = _compiler()
     # Beside its target, since a rename is atomic only within one file system.
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     with _sigterm_unwinds(), tempfile.TemporaryDirectory(prefix="glmserve-kernels-") as folder:
-        jobs = _jobs(Path(folder))
+        jobs = _jobs(Path(folder), OF_MACHINES[machine])
         _run_all([[*compiler, *_FLAGS, "-c", *job] for job in jobs])
         # The linker keeps the first of equal inline functions: let it be one that runs anywhere.
         objects = [job[-1] for job in jobs]
@@ -75,14 +92,14 @@ def is_current(target: Path = LIBRARY) -> bool:
     return all(path.stat().st_mtime < built for path in (*SOURCES.iterdir(), Path(__file__)))
 
 
-def _jobs(folder: Path) -> list[tuple[str, ...]]:
+def _jobs(folder: Path, sets: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
     """The compiler's arguments for each object file; the last one is its name."""
     jobs: list[tuple[str, ...]] = [
         (str(source), "-o", str(folder / f"{source.stem}.o"))
         for source in sorted(SOURCES.glob("*.cpp"))
         if source.name not in _FOR_EVERY_SET
     ]
-    for name, flags in INSTRUCTION_SETS.items():
+    for name, flags in sets.items():
         for source in map(Path, _FOR_EVERY_SET):
             target = folder / f"{source.stem}_{name}.o"
             jobs.append((*flags, f"-DGLM_ISA={name}", str(SOURCES / source), "-o", str(target)))
@@ -136,7 +153,10 @@ def _run(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
-    build()
+    )
+    parser.add_argument("--machine", choices=OF_MACHINES, help="default: this one")
+    parser.add_argument("--target", type=Path, default=LIBRARY)
+    options = parser.parse_args()
+    build(options.target, options.machine)

@@ -102,7 +102,7 @@ class Library:
         """
         chosen = self.functions.glm_use(None if name is None else name.encode())
         if chosen is None:
-            raise UnavailableError(f"this CPU lacks {name or 'AVX2 and what came later'}")
+            raise UnavailableError(f"this CPU lacks {name or 'AVX2'}")
         self.instruction_set = str(chosen.decode())
         return self.instruction_set
 

@@ -10,6 +10,7 @@ import pytest
 
 from glmserve.adapters import LoraConfig, PrefixAdapterConfig, digest, read_adapter_config
 from glmserve.errors import AdapterError
+from support.forbidden import forbid
 
 PEFT_020: dict[str, Any] = {
     "alora_invocation_tokens": None,
@@ -158,6 +159,9 @@ def test_selection(tmp_path: Path, fields: dict[str, Any], included: list[str]) 
         ("r", "8"),
         ("lora_alpha", "32"),
         ("lora_alpha", True),
+        ("lora_alpha", 10**400),
+        ("lora_alpha", float("nan")),
+        ("alpha_pattern", {"dense": -(10**400)}),
         ("use_rslora", "yes"),
         ("rank_pattern", {"dense": 0}),
         ("rank_pattern", {"(": 4}),
@@ -220,6 +224,11 @@ class TestFolders:
             read_adapter_config(tmp_path)
         (tmp_path / "config.json").write_text("{}")
         with pytest.raises(AdapterError, match="this is no adapter"):
+            read_adapter_config(tmp_path)
+
+    def test_of_another_user(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        forbid(monkeypatch, write(tmp_path))
+        with pytest.raises(AdapterError, match="cannot be read: Permission denied"):
             read_adapter_config(tmp_path)
 
     def test_damaged_config(self, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from glmserve.errors import StartupError
 from support.adapters import AdapterRunner, expected_with, with_adapters, write_adapter
 from support.fake_server import client_of, serve, tenants
 from support.fakes import LIMITS, expected_output
+from support.forbidden import forbid
 from support.resuming import last, post
 from support.streaming import open_stream, texts_of
 from support.waiting import let_queue_time_out, until, until_queued
@@ -124,6 +126,32 @@ async def test_models_and_unknown_ones(tmp_path: Path) -> None:
         assert "'fake', 'in dir', 'org/named'" in error["message"]
 
 
+async def test_a_folder_of_another_user_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "locked"):
+        write_adapter(tmp_path / name, name)
+    forbid(monkeypatch, tmp_path / "locked")
+    async with serve(AdapterRunner(), config=config(tmp_path)) as app, client_of(app) as client:
+        listed = (await client.get("/v1/models")).json()["data"]
+        assert [model["id"] for model in listed] == ["fake", "one"]
+        assert (await client.get("/admin/adapters", headers=KEY)).status_code == 200
+        for name in ("locked", "none"):
+            assert (await client.post(TEXT, json=body(name))).status_code == 404
+
+
+async def test_an_adapter_whose_folder_is_gone_is_listed_no_more(tmp_path: Path) -> None:
+    runner = AdapterRunner()
+    folder = write_adapter(tmp_path / "one", "1")
+    async with serve(runner, config=config(tmp_path)) as app, client_of(app) as client:
+        await complete(client, "one")
+        shutil.rmtree(folder)
+        listed = (await client.get("/admin/adapters", headers=KEY)).json()
+        assert listed["adapters"] == []
+        await asyncio.sleep(0.05)
+        assert not runner.installed
+
+
 async def test_operators_load_replace_and_unload(tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "one", "old")
     async with serve(AdapterRunner(), config=config()) as app, client_of(app) as client:
@@ -149,7 +177,12 @@ async def test_operators_load_replace_and_unload(tmp_path: Path) -> None:
         assert (gone.status_code, gone.json()["status"]) == (200, "retired")
         assert (await client.post(TEXT, json=body("a/b"))).status_code == 404
         missing = await client.delete("/admin/adapters/a/b", headers=KEY)
-        assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+        error = missing.json()["error"]
+        assert (missing.status_code, error["code"], error["param"]) == (
+            404,
+            "model_not_found",
+            "name",
+        )
         assert (await client.get("/admin/adapters", headers=KEY)).json()["adapters"] == []
 
 

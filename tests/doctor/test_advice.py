@@ -95,7 +95,8 @@ def test_nothing_helps() -> None:
     [
         ({}, 1),
         ({"kernels": "avx2"}, 0),
-        ({"architecture": "aarch64"}, 0),
+        ({"architecture": "aarch64", "instruction_sets": ["asimd"]}, 1),
+        ({"architecture": "riscv64"}, 0),
         ({"instruction_sets": []}, 0),
     ],
 )

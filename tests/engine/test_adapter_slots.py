@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from prometheus_client import generate_latest
 
-from glmserve.config import AdapterConfig, SchedulerConfig
+from glmserve.config import AdapterConfig, ReportProgress, SchedulerConfig
 from glmserve.engine import (
     AdapterCatalog,
     AdapterVersion,
@@ -284,6 +284,72 @@ async def test_an_adapter_that_is_read_when_the_runner_dies_is_read_again(tmp_pa
         version = await loading
         assert await drain(submit(engine, version, [4])) == expected_with(version.digest, [4], 5)
         assert second.installed == {version.id: version.digest}
+
+
+class _SlowlyReady(WorkerOnThread):
+    """Its next runner loads adapters before it counts as started."""
+
+    def __init__(self, *runners: AdapterRunner) -> None:
+        super().__init__(*runners)
+        self.may_be_ready = asyncio.Event()
+
+    async def restart(self, progress: ReportProgress, excused: int = 0) -> None:
+        await super().restart(progress, excused)
+        await self.may_be_ready.wait()
+
+
+async def test_what_a_new_runner_has_loaded_already_is_not_loaded_again(tmp_path: Path) -> None:
+    for name in "ab":
+        write_adapter(tmp_path / name, name)
+    second = AdapterRunner()
+    executor = _SlowlyReady(AdapterRunner(), second)
+    async with serving(executor) as engine:
+        catalog = catalog_of(engine, tmp_path)
+        a, b = [await version_of(catalog, name) for name in "ab"]
+        await drain(submit(engine, a, [1]))
+        executor.kill()
+        await until(lambda: executor.excused and not executor.is_lost)
+        stream = submit(engine, b, [4])
+        await until(lambda: b.id in second.installed)
+        executor.may_be_ready.set()
+        assert await drain(stream) == expected_with(b.digest, [4], 5)
+        assert second.loads == [b.id, a.id]
+
+
+async def test_a_request_that_is_being_prepared_holds_what_its_name_meant(tmp_path: Path) -> None:
+    """New contents and unloading wait for it, and nothing of it stays."""
+    folder = write_adapter(tmp_path / "one", "1")
+    runner = AdapterRunner()
+    async with serving(WorkerOnThread(runner)) as engine:
+        catalog = catalog_of(engine, tmp_path)
+        old = await version_of(catalog, "one")
+        await drain(submit(engine, old, [1]))
+        with engine.adapters.held(old):
+            write_adapter(folder, "22")
+            new = await version_of(catalog, "one")
+            await drain(submit(engine, new, [1]))
+            stream = submit(engine, old, [2])
+        assert await drain(stream) == expected_with(old.digest, [2], 5)
+        with engine.adapters.held(new):
+            await catalog.remove("one")
+            assert new in engine.adapters.versions
+        await until(lambda: not runner.installed)
+        assert not left_behind(engine)
+        assert not engine.adapters._discarded
+
+
+async def test_an_adapter_that_is_held_makes_room_at_last(tmp_path: Path) -> None:
+    """Otherwise a request that holds it and waits in line could wait for itself."""
+    for name in "ab":
+        write_adapter(tmp_path / name, name)
+    async with serving(WorkerOnThread(AdapterRunner(with_adapters(1)))) as engine:
+        catalog = catalog_of(engine, tmp_path)
+        a, b = [await version_of(catalog, name) for name in "ab"]
+        await drain(submit(engine, a, [1]))
+        with engine.adapters.held(a):
+            await catalog.remove("a")
+            assert await drain(submit(engine, b, [1])) == expected_with(b.digest, [1], 5)
+            assert await drain(submit(engine, a, [1])) == expected_with(a.digest, [1], 5)
 
 
 async def test_metrics_name_the_adapters_that_have_requests(tmp_path: Path) -> None:

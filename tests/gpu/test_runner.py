@@ -22,10 +22,10 @@ from glmserve.contract.step import (
     ScoreInput,
     StepInput,
 )
+from glmserve.devices.registry import select_device
 from glmserve.errors import OptionError
 from glmserve.model_config import read_model_config
 from glmserve.runner.gpu_runner import GpuRunner
-from glmserve.runner.limits import activation_bytes
 from support.decoding import Decoding, run_step
 from support.golden import ATOL, PREFIXES, read_greedy, read_logits
 
@@ -163,16 +163,18 @@ class TestDeterministic:
 
     @pytest.mark.parametrize("others", [1, 3, 6])
     def test_decodes_by_graphs_and_without(self, deterministic: GpuRunner, others: int) -> None:
-        """A chunk of a prompt beside them keeps decodes out of the graphs."""
+        """A prompt's chunk beside them takes a graph for prompts, a scored one takes none."""
         prompt = ScheduledSequence(0, list(self.IDS), 0, table(0, 1), GREEDY)
         ask = SamplingInput(top_logprobs=5)
         asked = ScheduledSequence(0, [12], len(self.IDS), table(0, 1), ask)
         decodes = [ScheduledSequence(i, [i], 0, table(i + 1), GREEDY) for i in range(1, others + 1)]
         chunk = ScheduledSequence(99, [3, 4], 0, table(20), None)
-        steps = [[prompt], [asked], [asked, *decodes], [asked, *decodes, chunk]]
-        outputs = [run_step(deterministic, StepInput(0, step)) for step in steps]
-        _, alone, together, eager = (output.logprobs for output in outputs)
-        assert alone[0] == together[0] == eager[0]
+        scored = ScheduledSequence(98, [3, 4], 0, table(21), None, ScoreInput([4], 0))
+        others_of = [[], decodes, [*decodes, chunk], [*decodes, scored]]
+        run_step(deterministic, StepInput(0, [prompt]))
+        steps = [StepInput(0, [asked, *others]) for others in others_of]
+        found = [run_step(deterministic, step).logprobs[0] for step in steps]
+        assert all(item == found[0] for item in found)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +219,7 @@ def score(runner: GpuRunner, ids: list[int]) -> list[float]:
 
 
 def test_no_more_memory_than_planned(load_runner: LoadRunner, two_layers: Path) -> None:
-    """Weights, KV cache and the largest step, which limits.activation_bytes foresees."""
+    """Weights, KV cache, graphs and the largest step, which step_memory foresees."""
     options: dict[str, Any] = {
         "load_format": "dummy",
         "dtype": "float16",
@@ -232,7 +234,8 @@ def test_no_more_memory_than_planned(load_runner: LoadRunner, two_layers: Path) 
     runner = load_runner(two_layers, **options)
     serve(runner, 40)
     peak = torch.cuda.max_memory_allocated() - before
-    config = RunnerConfig(checkpoint=str(two_layers), **options)
-    model = read_model_config(two_layers)
+    device = select_device("rocm" if torch.version.hip else "cuda")
+    config = RunnerConfig(checkpoint=str(two_layers), device=device.name, **options)
+    workspace = device.memory_needs(config, read_model_config(two_layers)).workspace
     planned = runner.info.weight_bytes + runner.info.kv_cache_bytes
-    assert planned < peak <= planned + activation_bytes(config, model, torch.float16.itemsize)
+    assert planned < peak <= planned + workspace

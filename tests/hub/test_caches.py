@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from glmserve.cli.models import cached_models
 from glmserve.errors import CheckpointError
 from glmserve.hub import HubPlaces, find, parse_name, resolve
 from glmserve.hub.files import RepositoryFile, missing_files, needed_files
+from glmserve.hub.modelscope_cache import repositories
 from glmserve.hub.name import HubName
 from glmserve.hub.places import hub_places
+from glmserve.model_config.names import model_name
+from support.forbidden import forbid
 
 COMMITS = ("0" * 39 + "1", "a" * 40)
 
@@ -120,6 +124,9 @@ class TestModelScope:
             "hub/ZhipuAI/GLM-4___1",
             "models/ZhipuAI/GLM-4.1",
             "ZhipuAI/GLM-4.1",
+            "models/ZhipuAI--GLM-4.1/snapshots/master",
+            "models/ZhipuAI--GLM-4.1/snapshots/main",
+            "hub/models/ZhipuAI--GLM-4.1/snapshots/v1.0",
         ],
     )
     @pytest.mark.parametrize("asked", ["ZhipuAI/GLM-4.1", "ms://ZhipuAI/GLM-4.1", "THUDM/GLM-4.1"])
@@ -141,6 +148,53 @@ class TestModelScope:
         assert find(name("ms://a/m@master"), places) is None
         assert find(name("hf://a/m"), places) is None
 
+    def test_snapshots(self, places: HubPlaces) -> None:
+        """Those of modelscope_hub 0.5 have a folder for each revision."""
+        parent = places.modelscope[1] / "a--m" / "snapshots"
+        old, new = fill(parent / "v1.0"), fill(parent / "v2.0")
+        assert find(name("ms://a/m@v1.0"), places) == old
+        assert find(name("ms://a/m@v2.0"), places) == new
+        assert find(name("ms://a/m"), places) is None
+        assert find(name("ms://a/m@x/y"), places) is None
+        fill(parent / "x" / "y")
+        assert find(name("ms://a/m@x/y"), places) == parent / "x" / "y"
+        main = fill(parent / "master")
+        assert find(name("ms://a/m"), places) == main
+        assert model_name(main) == "m"
+        fill(places.modelscope[0] / "a" / "b___c")
+        assert [str(found) for found, _ in repositories(places.modelscope)] == [
+            "ms://a/b.c",
+            "ms://a/m",
+            "ms://a/m@v1.0",
+            "ms://a/m@v2.0",
+        ]
+
+    def test_an_incomplete_one_is_passed_over(self, places: HubPlaces) -> None:
+        fill(places.modelscope[0] / "a" / "m", "config.json")
+        complete = fill(places.modelscope[1] / "a--m" / "snapshots" / "master")
+        assert find(name("ms://a/m"), places) == complete
+
+    @pytest.mark.parametrize(
+        ("environment", "first"),
+        [
+            ({}, "/home/u/.cache/modelscope/hub/models"),
+            ({"MODELSCOPE_CACHE": "~/ms"}, "/home/u/ms/models"),
+            ({"MODELSCOPE_CACHE": "${HOME}/ms"}, "/home/u/ms/models"),
+        ],
+    )
+    def test_every_version_of_modelscope_looks_in_the_first(
+        self, environment: dict[str, str], first: str
+    ) -> None:
+        assert hub_places({"HOME": "/home/u", **environment}).modelscope[0] == Path(first)
+
+    def test_endpoints(self) -> None:
+        def endpoint(**environment: str) -> str:
+            return hub_places({"HOME": "/h", **environment}).modelscope_endpoint
+
+        assert endpoint() == "https://www.modelscope.cn"
+        assert endpoint(MODELSCOPE_DOMAIN="a.cn") == "https://a.cn"
+        assert endpoint(MODELSCOPE_DOMAIN="a.cn", MODELSCOPE_ENDPOINT="http://b/") == "http://b"
+
     def test_pickles_are_not_read(self, places: HubPlaces) -> None:
         folder = fill(places.modelscope[0] / "a" / "m")
         (folder / ".msc").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
@@ -152,6 +206,10 @@ class TestModelScope:
     [
         ({"HF_HUB_CACHE": "/c"}, "/c"),
         ({"HF_HUB_CACHE": "~/c"}, "/home/u/c"),
+        ({"HF_HUB_CACHE": "$HF_HOME/x", "HF_HOME": "/h"}, "/h/x"),
+        ({"HF_HOME": "${HOME}/h"}, "/home/u/h/hub"),
+        ({"HF_HOME": "~"}, "/home/u/hub"),
+        ({"HF_HOME": "~nosuchuser/$NOSUCHVARIABLE"}, "~nosuchuser/$NOSUCHVARIABLE/hub"),
         ({"HUGGINGFACE_HUB_CACHE": "/d", "HF_HOME": "/h"}, "/d"),
         ({"HF_HOME": "/h"}, "/h/hub"),
         ({"XDG_CACHE_HOME": "/x"}, "/x/huggingface/hub"),
@@ -190,6 +248,22 @@ def test_reading_needs_no_package_and_writes_nothing(
     assert resolve(name("a/m"), read_only).name == COMMITS[0]
 
 
+@pytest.mark.parametrize("locked", ["models--a--m", "models--a--m/snapshots", "models--a--m/refs"])
+def test_folders_of_other_users_are_passed_over(
+    places: HubPlaces, monkeypatch: pytest.MonkeyPatch, locked: str
+) -> None:
+    for model in ("a/m", "a/n"):
+        set_ref(hf_snapshot(places.hf_cache, model, COMMITS[0]), "main")
+    copy = fill(places.modelscope[1] / "a" / "m")
+    forbid(monkeypatch, places.hf_cache / locked)
+    forbid(monkeypatch, fill(places.modelscope[0] / "a" / "m"))
+    if not locked.endswith("refs"):
+        assert resolve(name("a/m"), places) == copy
+    listed = [model.name for model in cached_models(places, 0)]
+    assert "a/n" in listed
+    assert "ms://a/m" in listed
+
+
 def test_what_is_not_there(places: HubPlaces, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError) as caught:
         resolve(name("models/mine"), places)
@@ -209,6 +283,9 @@ def test_what_is_fetched() -> None:
     bins = ("pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json")
     tensors = ("model-00001-of-00002.safetensors", "model.safetensors.index.json")
     assert needed(*code, *small, *bins, *tensors, "LICENSE") == {*small, *tensors, "LICENSE"}
+    assert needed("LICENSE*", "LICENSE?py", "LICENSE.py", "LICENSE/x", "LICENSE.md") == {
+        "LICENSE.md"
+    }
     assert needed(*code, *small, *bins, "optimizer.pt", "training_args.bin") == {*small, *bins}
     templates = (
         "chat_template.jinja",

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +23,7 @@ from glmserve.config import EMBEDDED_CHECKPOINT, NamedAdapter
 from glmserve.errors import CheckpointError
 from glmserve.hub import HubPlaces, parse_name, resolve
 from glmserve.hub.fetch import fetch
+from glmserve.hub.files import missing_files
 from glmserve.hub.name import HubName
 from glmserve.hub.places import hub_places
 from support.hub_server import COMMIT, Hub, serve_hub
@@ -124,6 +130,103 @@ def missing_model(part: Path) -> bool:
     return not part.exists() and not part.with_name("model.safetensors").exists()
 
 
+@pytest.mark.parametrize("text", ["zai-org/m", "ms://ZhipuAI/m"])
+def test_a_wrong_byte_is_noticed(hub: Hub, places: HubPlaces, text: str) -> None:
+    hub.damages = True
+    with pytest.raises(CheckpointError, match=r"model\.safetensors was damaged on its way"):
+        resolve(name(text), places)
+    hub.damages = False
+    folder = resolve(name(text), places)
+    assert (folder / "model.safetensors").read_bytes() == MODEL["model.safetensors"]
+
+
+class TestRevisions:
+    """On ModelScope, a folder has one revision at a time."""
+
+    def fetch(self, places: HubPlaces, revision: str) -> Path:
+        return fetch(name(f"ms://ZhipuAI/m@{revision}"), places, lambda done, total: None)
+
+    def test_files_of_equal_sizes_are_told_apart(self, hub: Hub, places: HubPlaces) -> None:
+        self.fetch(places, "v1.0")
+        other = {**MODEL, "config.json": b"[]", "model.safetensors": os.urandom(50_000)}
+        for model in (other, {**other, "tokenizer.json": b"[]"}):  # a new commit of the branch, too
+            hub.models["ZhipuAI/m"] = model
+            hub.requests.clear()
+            folder = self.fetch(places, "master")
+            assert {path: (folder / path).read_bytes() for path in NEEDED} == {
+                path: model[path] for path in NEEDED
+            }
+        assert hub.fetched() == ["tokenizer.json"]
+
+    def test_nothing_stays_that_would_be_read_first(self, hub: Hub, places: HubPlaces) -> None:
+        folder = self.fetch(places, "v1.0")
+        (folder / "notes.txt").write_text("mine")
+        shards = {f"model-0000{i}-of-00002.safetensors": b"x" * i for i in (1, 2)}
+        index = {"model.safetensors.index.json": b"{}"}
+        kept = {path: data for path, data in MODEL.items() if path != "model.safetensors"}
+        hub.models["ZhipuAI/m"] = {**kept, **shards, **index}
+        self.fetch(places, "master")
+        assert not (folder / "model.safetensors").exists()
+        assert (folder / "notes.txt").exists()
+
+    def test_an_interrupted_change_leaves_no_mixture(self, hub: Hub, places: HubPlaces) -> None:
+        folder = self.fetch(places, "v1.0")
+        hub.models["ZhipuAI/m"] = {**MODEL, "model.safetensors": os.urandom(50_000)}
+        hub.status = 500
+        with pytest.raises(CheckpointError, match="the hub itself has failed"):
+            self.fetch(places, "master")
+        assert missing_files(folder) == ["model.safetensors"]
+
+    def test_a_part_of_a_larger_file(self, hub: Hub, places: HubPlaces) -> None:
+        part = places.modelscope[0] / "ZhipuAI" / "m" / "model.safetensors.glmserve-part"
+        part.parent.mkdir(parents=True)
+        part.write_bytes(b"0" * 60_000)
+        folder = self.fetch(places, "master")
+        assert (folder / "model.safetensors").read_bytes() == MODEL["model.safetensors"]
+
+
+def test_several_may_fetch_at_once(hub: Hub, places: HubPlaces) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        folders = [threads.submit(resolve, name("ms://ZhipuAI/m"), places) for _ in range(4)]
+    folder = {each.result() for each in folders}.pop()
+    assert (folder / "model.safetensors").read_bytes() == MODEL["model.safetensors"]
+    assert hub.fetched().count("model.safetensors") == 1
+
+
+def test_a_token_stays_with_its_hub(
+    hub: Hub, places: HubPlaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELSCOPE_API_TOKEN", "secret")
+    with serve_hub(Hub({"ZhipuAI/m": MODEL})) as other:
+        hub.elsewhere = other.url.replace("127.0.0.1", "localhost")
+        resolve(name("ms://ZhipuAI/m"), hub_places(os.environ))
+    assert other.fetched() == ["model.safetensors"]
+    assert not any("cookie" in headers for _, _, headers in other.requests)
+    assert all("secret" in headers["cookie"] for _, _, headers in hub.requests)
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "said"),
+    [
+        ("zai-org/m", 401, "it is private, or its owner must allow you to read it; set HF_TOKEN"),
+        ("zai-org/m", 403, "set HF_TOKEN"),
+        ("zai-org/m", 404, "no such model, revision or file"),
+        ("ms://ZhipuAI/m", 403, "set MODELSCOPE_API_TOKEN"),
+        ("ms://ZhipuAI/m", 429, "too many requests (HTTP status 429); try again later"),
+        ("ms://ZhipuAI/m", 503, "the hub itself has failed (HTTP status 503); try again later"),
+        ("ms://ZhipuAI/m", 418, "HTTP status 418"),
+    ],
+)
+def test_a_file_that_the_hub_does_not_give(
+    hub: Hub, places: HubPlaces, text: str, status: int, said: str
+) -> None:
+    hub.status = status
+    with pytest.raises(CheckpointError) as caught:
+        resolve(name(text), places)
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
+
+
 def test_bin_only_without_safetensors(hub: Hub, places: HubPlaces) -> None:
     hub.models["zai-org/m"] = {k: v for k, v in MODEL.items() if k != "model.safetensors"}
     folder = resolve(name("zai-org/m"), places)
@@ -148,8 +251,8 @@ def test_an_incomplete_snapshot_is_completed(hub: Hub, places: HubPlaces) -> Non
     [
         ("zai-org/none", "there is no such model, or it is private; check the name"),
         ("zai-org/m@v9", "it has no branch, tag or commit 'v9'"),
-        ("ms://ZhipuAI/none", "there is no such model or revision"),
-        ("ms://ZhipuAI/m@v9", "there is no such model or revision"),
+        ("ms://ZhipuAI/none", "there is no such model, revision or file"),
+        ("ms://ZhipuAI/m@v9", "there is no such model, revision or file"),
     ],
 )
 def test_refusals(places: HubPlaces, text: str, said: str) -> None:
@@ -228,6 +331,27 @@ class TestCommands:
         assert "no: model_type is missing" in lines[1]
         assert not self.run("models", "--json")
         assert '"weight_bytes":50000' in capsys.readouterr().out
+
+    def test_models_of_other_branches_and_adapters(
+        self, places: HubPlaces, hub: Hub, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        hub.models["a/lora"] = {
+            "adapter_config.json": b'{"peft_type": "LORA"}',
+            "adapter_model.safetensors": b"x",
+        }
+        self.run("pull", "zai-org/m@v1.0", "a/lora")
+        snapshot = Path(capsys.readouterr().out.splitlines()[0])
+        shutil.copytree(snapshot, snapshot.with_name("b" * 40))
+        shutil.copytree(snapshot, places.modelscope[0] / "a" / os.fsdecode(b"\xd6\xd0\xff"))
+        assert not self.run("models", "--json")
+        found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [model["name"] for model in found] == [
+            "a/lora",
+            "zai-org/m@v1.0",
+            "zai-org/m@bbbbbbbbbbbb",
+            "ms://a/\\xd6\\xd0\\xff",
+        ]
+        assert found[0]["reason"].startswith("only an adapter (LORA adapter), not a model")
 
     def test_a_typing_error_is_one_line(
         self, places: HubPlaces, capsys: pytest.CaptureFixture[str]
@@ -319,3 +443,18 @@ def test_doctor_before_a_byte_is_fetched(
     assert "KiB to fetch, files: 4" in capsys.readouterr().out
     assert TestCommands().run("doctor", "zai-org/none") == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_ctrl_c_waits_for_no_thread() -> None:
+    program = """
+import os, signal, threading, time
+from glmserve.cli.hub_names import download_bar
+from glmserve.hub.name import HubName
+
+with download_bar(HubName("a", "m")):
+    threading.Thread(target=time.sleep, args=[60]).start()
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], timeout=30, check=False)
+    assert ended.returncode == 128 + signal.SIGINT

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -26,8 +26,9 @@ from glmserve.config import RunnerConfig, report_nothing
 from glmserve.contract.adapter import NO_ADAPTER
 from glmserve.contract.sampling import Sampling
 from glmserve.contract.step import SamplingInput, ScheduledSequence, ScoreInput, StepInput
-from glmserve.model_config import read_model_config
+from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.ops.gpu.select_ops import Gpu, make_ops
+from glmserve.ops.uploads import DirectUploads
 from glmserve.runner.adapters import EMPTY_ADAPTER
 from glmserve.runner.gpu_loading import load_gpu_runner
 from glmserve.runner.gpu_runner import GpuRunner
@@ -52,6 +53,7 @@ CHATGLM2_6B = {
 META = torch.device("meta")
 CAPABILITIES = {"sm_80": (8, 0), "sm_90": (9, 0), "gfx942": None}
 CONTEXT = 32768
+BLOCK_SIZE = 64
 
 
 class AbsentAccelerator:
@@ -60,8 +62,14 @@ class AbsentAccelerator:
     def read_back(self, tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
         return lambda: [torch.zeros(t.shape, dtype=t.dtype) for t in tensors]
 
-    def capture(self, work: Callable[[], Tensor]) -> Any:
-        return AbsentGraph(work())
+    def __init__(self) -> None:
+        self.graphs = 0
+        """How many were recorded."""
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        self.graphs += 1
+        work()
+        return AbsentGraph()
 
     def free_memory(self) -> int:
         return 100 * 2**30
@@ -71,22 +79,39 @@ class AbsentAccelerator:
 
 
 class AbsentGraph:
-    def __init__(self, output: Tensor) -> None:
-        self.output = output
-
     def replay(self) -> None:
         """Launches nothing new."""
 
 
-def start(chip: str, dtype: torch.dtype = torch.float16, **options: Any) -> GpuRunner:
+class Prepared(NamedTuple):
+    """What a runner is loaded from."""
+
+    config: RunnerConfig
+    model: ModelConfig
+    target: TorchTarget
+    chip: str
+
+    def load(self, accelerator: AbsentAccelerator) -> GpuRunner:
+        return load_gpu_runner(
+            self.config, self.model, self.target, accelerator, self.chip, BLOCK_SIZE, report_nothing
+        )
+
+
+def prepare(chip: str, dtype: torch.dtype = torch.float16, **options: Any) -> Prepared:
+    """A ChatGLM2-6B with two layers on a chip, with options of RunnerConfig."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(CHATGLM2_6B))
         config = RunnerConfig(checkpoint=folder, load_format="dummy", **options)
         model = read_model_config(Path(folder))
-        gpu = Gpu(META, chip, CAPABILITIES[chip], multiprocessors=132)
-        ops = make_ops(config, model, dtype, 64, gpu)
-        target = TorchTarget(META, "absent", dtype, ops, config.quantization)
-        return load_gpu_runner(config, model, target, AbsentAccelerator(), chip, 64, report_nothing)
+    gpu = Gpu(DirectUploads(META), chip, CAPABILITIES[chip], multiprocessors=132)
+    ops = make_ops(config, model, dtype, BLOCK_SIZE, gpu)
+    target = TorchTarget(META, "absent", dtype, ops, config.quantization)
+    return Prepared(config, model, target, chip)
+
+
+def start(chip: str, dtype: torch.dtype = torch.float16, **options: Any) -> GpuRunner:
+    """A runner of that model: all that its start launches has been launched."""
+    return prepare(chip, dtype, **options).load(AbsentAccelerator())
 
 
 def serve(runner: GpuRunner, steps: int) -> None:

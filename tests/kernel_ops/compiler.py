@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import torch
 import triton
+from absent_gpu import AbsentDevice
 from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
@@ -69,28 +70,6 @@ _AMD_INSTRUCTIONS = {
 }
 
 
-class _AbsentDevice:
-    """As much of a Triton driver as compiling needs."""
-
-    def __init__(self, target: GPUTarget) -> None:
-        self._target = target
-
-    def get_current_device(self) -> str:
-        return str(self._target)  # keys the caches of compiled kernels
-
-    def get_current_stream(self, _device: object) -> int:
-        return 0
-
-    def get_current_target(self) -> GPUTarget:
-        return self._target
-
-    def get_active_torch_device(self) -> torch.device:
-        return torch.device("meta")
-
-    def is_active(self) -> bool:
-        return True
-
-
 @contextlib.contextmanager
 def compiling_for(target: GPUTarget) -> Iterator[list[Any]]:
     """Launches compile instead; yields the kernels as they are compiled."""
@@ -105,7 +84,7 @@ def compiling_for(target: GPUTarget) -> Iterator[list[Any]]:
             compiled.append(kernel)
         return kernel
 
-    driver.set_active(_AbsentDevice(target))
+    driver.set_active(AbsentDevice(target))
     JITFunction.run = compile_only
     try:
         yield compiled

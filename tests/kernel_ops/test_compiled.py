@@ -15,6 +15,7 @@ import pytest
 
 from glmserve_kernels.registry import NAMES
 from glmserve_kernels.tiles import CHIPS
+from support.exhaustive import exhaustive
 
 FOLDER = Path(__file__).parent
 
@@ -33,6 +34,16 @@ def show(covered: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What was covered is part of what a run says, also when nothing fails."""
     with capsys.disabled():
         print(f"\n{covered}", end=" ")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["int4"], exhaustive(["defaults", "batch256", "int8kv", "fp8", "adapters", "deterministic"])],
+    ids=" ".join,
+)
+def test_a_server_needs_nothing_new_and_no_more_memory_than_planned(options: list[str]) -> None:
+    """After its start it compiles and records nothing. Without compiling: in seconds."""
+    run("absent_server.py", *options)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from glmserve_kernels.paged_decode.split_plan import (
     max_items,
     split_contexts,
 )
-from glmserve_kernels.paged_prefill.split_plan import query_tiles, tokens_per_tile
+from glmserve_kernels.paged_prefill.split_plan import max_tiles, query_tiles, tokens_per_tile
 
 BLOCK_SIZES = st.sampled_from([16, 32, 64, 128])
 CONTEXTS = st.lists(st.integers(0, 40_000) | st.integers(0, 300), min_size=1, max_size=40)
@@ -54,7 +54,7 @@ def check_cover(pieces: list[Piece], context: int) -> None:
 def test_balanced_pieces(
     contexts: list[int], block_size: int, kv_heads: int, multiprocessors: int
 ) -> None:
-    num_items = max_items(len(contexts), kv_heads, multiprocessors)
+    num_items = max_items(len(contexts), kv_heads, 4 * multiprocessors)
     items, item_start = split_contexts(np.array(contexts), num_items, block_size=block_size)
     assert items.shape == (num_items, 3)
     longest = 0
@@ -86,7 +86,7 @@ def test_fixed_pieces_do_not_depend_on_the_batch(
 
 
 def test_one_long_context_fills_the_chip() -> None:
-    num_items = max_items(1, 2, 132)
+    num_items = max_items(1, 2, 4 * 132)
     items, item_start = split_contexts(np.array([65_536]), num_items, block_size=64)
     assert item_start.tolist() == [0, 256]
     assert items[255].tolist() == [0, 65_280, 65_536]
@@ -116,6 +116,11 @@ def test_query_tiles(query_lens: list[int], tile: int) -> None:
         for first in reversed(range(0, length, tile))
     ]
     assert tiles.tolist() == expected
+    assert len(tiles) <= max_tiles(sum(query_lens), len(query_lens), tile)
+
+
+def test_no_more_query_tiles_than_there_can_be() -> None:
+    assert len(query_tiles(np.array([1, 1, 30]), 8)) == max_tiles(32, 3, 8) == 6
 
 
 @pytest.mark.parametrize(("group", "expected"), [(1, 64), (16, 4), (3, 21), (64, 1), (71, 1)])

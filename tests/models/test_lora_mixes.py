@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,9 @@ from hypothesis import strategies as st
 from glmserve.adapters import lora as lora_settings
 from glmserve.config import Quantization
 from glmserve.models import lora_names
+from glmserve.models.lora import WholeLora, read_lora_weights
 from glmserve.ops.adapters.native import NativeLora
+from glmserve.runner import adapters as runner_adapters
 from support.golden import ATOL, read_logits
 from support.lora import NAMES, random_adapter
 from support.paged_model import Operations, PagedModel
@@ -178,3 +183,33 @@ class TestPlantedMistakes:
     ) -> None:
         monkeypatch.setattr(NativeLora, "add", lambda *_: None)
         assert self.error(golden_models, "glm2_mha_lora", "glm2_mha") > 100 * ATOL
+
+
+def test_reading_takes_one_thread_and_leaves_the_steps_theirs(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        model = PagedModel(base, operations="packed", adapters=1)
+        folder = random_adapter(tmp_path / "one", BASE)
+        reads, may_end = Event(), Event()
+        numbers = []
+
+        def read(*arguments: Any) -> WholeLora:
+            numbers.append(torch.get_num_threads())
+            reads.set()
+            assert may_end.wait(30)
+            return read_lora_weights(*arguments)
+
+        monkeypatch.setattr(runner_adapters, "read_lora_weights", read)
+        with ThreadPoolExecutor(1) as threads:
+            reading = threads.submit(model.load_adapter, folder)
+            assert reads.wait(30)
+            assert torch.get_num_threads() == 3
+            may_end.set()
+            reading.result()
+            assert threads.submit(torch.get_num_threads).result() == 3
+        assert numbers == [1]
+    finally:
+        torch.set_num_threads(usual)

@@ -12,8 +12,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from glmserve.adapters import read_adapter_config
+from glmserve.adapters import PrefixAdapterConfig, read_adapter_config
 from glmserve.errors import AdapterError
+from glmserve.model_config import read_model_config
+from glmserve.model_config.sharding import WHOLE_MODEL
+from glmserve.models.prefix import load_prefix_adapter
 from glmserve.ops.attention.native_cpu import NativeCpuAttention
 from support.exhaustive import exhaustive
 from support.golden import ATOL, PREFIXES, read_greedy, read_logits
@@ -96,6 +99,20 @@ def test_a_place_is_used_again(golden_models: Path, operations: Operations) -> N
         ids, want = read_logits(golden_models / name)[0]
         np.testing.assert_allclose(model.logits(ids, 4, adapter), want, rtol=0, atol=ATOL)
         model.adapters.remove(adapter)
+
+
+def test_other_weights_beside_a_prefix_are_not_read(golden_models: Path, tmp_path: Path) -> None:
+    """What is read is what the digest is of."""
+    folder = tmp_path / "prefix"
+    shutil.copytree(golden_models / "glm2_ptuning", folder)
+    config = read_model_config(golden_models / "glm2_base")
+    adapter = read_adapter_config(folder)
+    assert isinstance(adapter, PrefixAdapterConfig)
+    before = load_prefix_adapter(config, adapter, torch.float32, WHOLE_MODEL)
+    save_file({"x": torch.ones(1)}, folder / "quant_model_weight.safetensors")
+    (folder / "quant_model_description.json").write_text('{"x": "FLOAT"}')
+    after = load_prefix_adapter(config, adapter, torch.float32, WHOLE_MODEL)
+    assert torch.equal(before, after)
 
 
 @pytest.mark.parametrize(("base", "name"), PREFIXES)

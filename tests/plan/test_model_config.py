@@ -192,6 +192,9 @@ def test_a_longer_context_by_yarn(tmp_path: Path) -> None:
     assert config.max_context == 131072
     scaled = write(tmp_path, GLM4_0414, rope_scaling={"type": "linear", "factor": 2})
     assert read_model_config(scaled).rope.position_divisor == 2
+    for kind in ({"rope_type": None}, {"rope_type": None, "type": "default"}):
+        plain = write(tmp_path, GLM4_0414, rope_scaling=kind)
+        assert read_model_config(plain).rope.position_divisor == 1
 
 
 def test_defaults_are_those_of_transformers(tmp_path: Path) -> None:
@@ -215,10 +218,13 @@ def test_defaults_are_those_of_transformers(tmp_path: Path) -> None:
 def test_other_models_are_refused_by_what_they_need(
     tmp_path: Path, model_type: str, needed: str
 ) -> None:
-    with pytest.raises(CheckpointError) as caught:
-        read_model_config(write(tmp_path, GLM4_HF, model_type=model_type))
-    assert f"model_type = '{model_type}': not served: it needs" in caught.value.message
-    assert needed in caught.value.message
+    """Whatever else config.json says: such models have experts and pictures, or are quantised."""
+    others = {"vision_config": {"depth": 1}, "quantization_config": {"quant_method": "fp8"}}
+    for more in ({}, others):
+        with pytest.raises(CheckpointError) as caught:
+            read_model_config(write(tmp_path, GLM4_HF, model_type=model_type, **more))
+        assert f"model_type = '{model_type}': not served: it needs" in caught.value.message
+        assert needed in caught.value.message
 
 
 @pytest.mark.parametrize("base", [CHATGLM2, GLM4_HF])

@@ -23,6 +23,7 @@ from support.slow import slow
 
 pytest.importorskip("triton", reason="kernels need triton, which there is for Linux only")
 
+from glmserve.ops.uploads import make_uploads
 from glmserve.runner.device_sampler import DeviceSampler
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -36,7 +37,7 @@ class Vocabulary(NamedTuple):
     never_sampled: tuple[int, ...]
 
     def sampler(self) -> DeviceSampler:
-        return DeviceSampler(*self, device=DEVICE, chip="sm_80")
+        return DeviceSampler(*self, uploads=make_uploads(DEVICE), chip="sm_80")
 
 
 VOCABULARIES = [

@@ -49,7 +49,7 @@ def test_stages(golden_models: Path, stages: int, size: int) -> None:
         limits = runner.info.limits
         assert (limits.steps_in_flight, limits.resolves_placeholders) == (stages, False)
         chosen = decode(runner, prompts[0], want[0][:TOKENS])
-        assert (accelerator.unread, accelerator.graphs) == (0, [])
+        assert (accelerator.unread, accelerator.graphs) == (0, 0)
         return chosen
 
     found = on_stages(stages, size, work)

@@ -17,8 +17,10 @@ from glmserve.contract.step import (
     StepInput,
 )
 from glmserve.errors import OptionError
+from glmserve.ops.step_shape import StepShape
 from glmserve.runner.gpu_runner import GpuRunner
-from glmserve.runner.graphs import graph_sizes, resolve_on_device
+from glmserve.runner.graph_shapes import decode_sizes, graph_shapes, mixed_sizes
+from glmserve.runner.graphs import resolve_on_device
 from support import emulated_gpu
 from support.decoding import Decoding, run_step
 from support.emulated_gpu import EmulatedAccelerator
@@ -86,6 +88,22 @@ class TestQueuedAhead:
         assert decode_ahead(runner, prompts[0], [GREEDY] * 4) == want[0][:4]
         assert accelerator.unread == 0
 
+    def test_beside_another_prompt(
+        self, runner: GpuRunner, golden_models: Path, accelerator: EmulatedAccelerator
+    ) -> None:
+        """A graph for prompts reads the pending token of a decode as well."""
+        prompts, want = read_greedy(golden_models / "glm2_bin_sharded")
+        tables = [np.arange(6 * i, 6 * i + 6, dtype=np.int32).tobytes() for i in range(2)]
+        first = [ScheduledSequence(0, prompts[0], 0, tables[0], GREEDY)]
+        second = [
+            ScheduledSequence(1, prompts[1][:5], 0, tables[1], None),
+            ScheduledSequence(0, [PLACEHOLDER_TOKEN_ID], len(prompts[0]), tables[0], GREEDY),
+        ]
+        before = accelerator.replays
+        waits = [runner.execute(StepInput(i, step)) for i, step in enumerate((first, second))]
+        assert accelerator.replays == before + 2
+        assert [wait().token_ids[0] for wait in waits] == want[0][:2]
+
     def test_penalties_know_the_pending_token(self, runner: GpuRunner) -> None:
         """The runner adds to the history what it has chosen itself."""
         prompt = [5, 9, 2]
@@ -112,15 +130,11 @@ class TestGraphs:
     def test_decodes_are_replayed(
         self, runner: GpuRunner, accelerator: EmulatedAccelerator
     ) -> None:
-        sizes = graph_sizes(runner.info.limits.max_sequences)
-        assert len(accelerator.graphs) == len(sizes)
-        graph = accelerator.graphs[sorted(sizes, reverse=True).index(2)]
-        before = graph.output.clone()
-        tables = [np.array([i], dtype=np.int32).tobytes() for i in range(2)]
+        before = accelerator.replays
         run_step(
-            runner, StepInput(0, [ScheduledSequence(i, [7], 0, tables[i], GREEDY) for i in (0, 1)])
+            runner, StepInput(0, [ScheduledSequence(i, [7], 0, _block(i), GREEDY) for i in (0, 1)])
         )
-        assert not torch.equal(graph.output, before)
+        assert accelerator.replays == before + 1
 
     def test_what_a_longer_batch_left_behind_is_padding_for_a_shorter_one(
         self, runner: GpuRunner
@@ -136,11 +150,22 @@ class TestGraphs:
         assert decode(2) == three[:2]
         assert decode(1) == alone == three[:1]
 
-    def test_rows_without_a_token_are_not_replayed(self, runner: GpuRunner) -> None:
-        """A prompt's chunk of one token looks like a decode, but nothing is sampled."""
-        table = np.array([0], dtype=np.int32).tobytes()
-        silent = ScheduledSequence(0, [7], 0, table, None)
+    def test_a_chunk_of_one_token_chooses_nothing(
+        self, runner: GpuRunner, accelerator: EmulatedAccelerator
+    ) -> None:
+        """It looks like a decode, but nothing is sampled: a graph for prompts computes it."""
+        before = accelerator.replays
+        silent = ScheduledSequence(0, [7], 0, _block(0), None)
         assert run_step(runner, StepInput(0, [silent])).token_ids == []
+        assert accelerator.replays == before + 1
+
+    def test_scored_prompts_run_kernel_by_kernel(
+        self, runner: GpuRunner, accelerator: EmulatedAccelerator
+    ) -> None:
+        before = accelerator.replays
+        scored = ScheduledSequence(0, [7, 8], 0, _block(0), None, ScoreInput([8], 0))
+        assert len(run_step(runner, StepInput(0, [scored])).scores[0]) == 1
+        assert accelerator.replays == before
 
     @pytest.mark.parametrize(
         ("largest", "sizes"),
@@ -153,7 +178,27 @@ class TestGraphs:
         ],
     )
     def test_sizes(self, largest: int, sizes: list[int]) -> None:
-        assert graph_sizes(largest) == sizes
+        assert decode_sizes(largest) == sizes
+
+    @pytest.mark.parametrize(
+        ("largest", "sizes"),
+        [
+            (1, []),
+            (2, [2]),
+            (16, [16]),
+            (100, [16, 32, 64, 96, 100]),
+            (2048, [16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512]),
+        ],
+    )
+    def test_mixed_sizes(self, largest: int, sizes: list[int]) -> None:
+        assert mixed_sizes(largest) == sizes
+
+    def test_the_largest_shape_is_recorded_first(self) -> None:
+        shapes = graph_shapes(64, 2048, 32768)
+        assert shapes[0] == StepShape(
+            tokens=512, decodes=64, prompts=64, sequences=64, outputs=64, context=32768
+        )
+        assert [s.tokens for s in shapes] == sorted((s.tokens for s in shapes), reverse=True)
 
 
 def test_pending_tokens_are_taken_from_the_last_step() -> None:

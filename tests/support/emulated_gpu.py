@@ -1,18 +1,20 @@
 """Stands in for a GPU: kernels run in Triton's interpreter, on tensors of the CPU.
 
 The interpreter takes about a millisecond for each program of a kernel, so keep steps small.
-Work is done at once instead of queued, so what this cannot show is a race; everything else about
-the GPU's runner is real.
+Work is done at once instead of queued, so what this cannot show is a race between kernels;
+everything else about the GPU's runner is real.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import interpreter
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +25,7 @@ from glmserve.model_config.sharding import local_config
 from glmserve.models.parts import part_of
 from glmserve.ops.collectives import ALONE, Collectives
 from glmserve.ops.gpu.select_ops import Gpu, make_ops
+from glmserve.ops.uploads import QueuedUploads
 from glmserve.runner.dtypes import quantization_on_load, stored_dtype
 from glmserve.runner.gpu_loading import load_gpu_runner
 from glmserve.runner.gpu_runner import GpuRunner
@@ -32,18 +35,72 @@ if os.environ.get("TRITON_INTERPRET") == "1":
     interpreter.install()
 
 CPU = torch.device("cpu")
-GPU = Gpu(CPU, chip="sm_80", capability=(8, 9), multiprocessors=1)
 
 
-class ReplayedWork:
+class WatchedMemory:
+    """Page-locked memory of the emulated GPU.
+
+    Copies are done at once here. On a GPU they are done at any time before an event behind them, so
+    this fails if the host writes to memory that it has sent from before it has waited for such an
+    event.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[Tensor] = []
+        self._seen: list[Tensor] = []
+        """The contents of each part at the last event."""
+        self._busy: dict[int, list[int]] = {}
+        """By the number of an event that nobody has waited for: indices of the parts that were
+        written before it."""
+        self._events = 0
+
+    def allocate(self, num_bytes: int) -> Tensor:
+        """See HostMemory."""
+        self._parts.append(torch.zeros(num_bytes, dtype=torch.uint8))
+        self._seen.append(self._parts[-1].clone())
+        return self._parts[-1]
+
+    def mark(self) -> Callable[[], None]:
+        """See HostMemory."""
+        written = [i for i, part in enumerate(self._parts) if not torch.equal(part, self._seen[i])]
+        busy = {i for parts in self._busy.values() for i in parts}
+        assert busy.isdisjoint(written), "memory was overwritten that is still copied from"
+        for i in written:
+            self._seen[i].copy_(self._parts[i])
+        self._events += 1
+        event = self._events
+        self._busy[event] = written
+        return lambda: self._done(event)
+
+    def _done(self, event: int) -> None:
+        """The device has done everything up to this event."""
+        self._busy = {other: parts for other, parts in self._busy.items() if other > event}
+
+
+GPU = Gpu(
+    QueuedUploads(CPU, WatchedMemory(), buffer_bytes=2**16),
+    chip="sm_80",
+    capability=(8, 9),
+    multiprocessors=1,
+)
+
+
+@contextlib.contextmanager
+def _uninitialised_is_nan() -> Iterator[None]:
+    """Fill what torch.empty returns: so rows of padding are NaN, and must not reach others."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+class RepeatedWork:
     """A graph that does the work again instead of replaying it."""
 
-    def __init__(self, work: Callable[[], Tensor]) -> None:
-        self.output = work()
-        self._work = work
-
-    def replay(self) -> None:
-        self.output.copy_(self._work())
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.replay = work
 
 
 class EmulatedAccelerator:
@@ -53,7 +110,9 @@ class EmulatedAccelerator:
         self.device = CPU
         self.unread = 0
         """Results copied to the host that nobody has waited for."""
-        self.graphs: list[ReplayedWork] = []
+        self.graphs = 0
+        """How many were recorded."""
+        self.replays = 0
 
     def read_back(self, tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
         copies = [tensor.clone() for tensor in tensors]
@@ -65,9 +124,16 @@ class EmulatedAccelerator:
 
         return wait
 
-    def capture(self, work: Callable[[], Tensor]) -> ReplayedWork:
-        self.graphs.append(ReplayedWork(work))
-        return self.graphs[-1]
+    def capture(self, work: Callable[[], None]) -> RepeatedWork:
+        """See Accelerator. The work is not done here: to interpret it takes long."""
+        self.graphs += 1
+
+        def replay() -> None:
+            self.replays += 1
+            with _uninitialised_is_nan(), np.errstate(all="ignore"):
+                work()
+
+        return RepeatedWork(replay)
 
     def free_memory(self) -> int:
         return 2**32

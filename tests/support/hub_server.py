@@ -28,6 +28,9 @@ class Hub:
         token: needed for every request, if there is one.
         moved: old names of models.
         breaks: how often the connection breaks within a large file.
+        damages: a byte of each large file is wrong.
+        status: of all answers about files, if it is not 0.
+        elsewhere: address of the hub that ModelScope's large files are sent from.
         requests: method and path of each request, and its headers in small letters.
     """
 
@@ -36,6 +39,9 @@ class Hub:
     token: str | None = None
     moved: dict[str, str] = field(default_factory=dict)
     breaks: int = 0
+    damages: bool = False
+    status: int = 0
+    elsewhere: str = ""
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     url: str = ""
 
@@ -81,6 +87,9 @@ class _Handler(BaseHTTPRequestHandler):
         if hub.token and hub.token not in headers.get("authorization", ""):
             self._fail(401, "GatedRepo", "Access to this model is restricted")
             return
+        if hub.status and ("/resolve/" in self.path or "FilePath=" in self.path):
+            self._fail(hub.status, "", "no")
+            return
         path = unquote(urlsplit(self.path).path)
         query = {name: values[-1] for name, values in parse_qs(urlsplit(self.path).query).items()}
         if match := re.fullmatch(r"/api/v1/models/([^/]+/[^/]+)/repo(/files)?", path):
@@ -98,10 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
         """The files; None: an answer was sent."""
         hub = self.hub
         if name in hub.moved:
-            self.send_response(307)
-            self.send_header("Location", self.path.replace(name, hub.moved[name]))
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self._redirect(self.path.replace(name, hub.moved[name]))
         elif name not in hub.models:
             self._fail(404, "RepoNotFound", "Repository not found")
         elif revision not in hub.revisions:
@@ -150,11 +156,21 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json({"Code": 200, "Data": {"Files": [folder, *listed]}, "Success": True})
         elif query["FilePath"] not in files:
             self._fail(404, "", "not found")
+        elif self.hub.elsewhere and len(files[query["FilePath"]]) >= _LARGE:
+            self._redirect(self.hub.elsewhere + self.path)
         else:
             self._send_bytes(files[query["FilePath"]], {})
 
+    def _redirect(self, url: str) -> None:
+        self.send_response(307)
+        self.send_header("Location", url)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def _send_bytes(self, data: bytes, headers: dict[str, str]) -> None:
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if self.hub.damages and len(data) >= _LARGE:
+            data = data[:100] + bytes([data[100] ^ 1]) + data[101:]
         start = int(match[1]) if match else 0
         end = int(match[2]) + 1 if match and match[2] else len(data)
         part = data[start:end]

@@ -36,7 +36,15 @@ async def answer(server: ServerContext, request: AnswerRequest) -> WholeAnswer |
         ClientGoneError: the client left.
         GlmserveError: the request cannot be honoured, or the generation failed.
     """
-    request = replace(request, adapter=await server.settle_model(request.parsed))
+    adapter = await server.settle_model(request.parsed)
+    with server.engine.adapters.held(adapter):
+        return await _record_and_answer(server, replace(request, adapter=adapter))
+
+
+async def _record_and_answer(
+    server: ServerContext, request: AnswerRequest
+) -> WholeAnswer | AnswerStream:
+    """Answer a request whose model is settled."""
     server.apply_defaults(request.parsed)
     for check in request.endpoint.checks:
         check(request.parsed)

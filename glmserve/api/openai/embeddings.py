@@ -65,12 +65,13 @@ async def embeddings(request: Request) -> Response:
     context = context_of(request)
     wanted, _ = await read_request(request, EmbeddingRequest)
     adapter = await context.settle_model(wanted)
-    _check_dimensions(context, wanted)
-    inputs = await encode_prompts(
-        context, wanted.inputs, "input", add_special_tokens=wanted.add_special_tokens
-    )
-    inputs = [truncated(context, wanted, ids, 0) for ids in inputs]
-    generation = _start(context, AnswerContext(caller_of(request), adapter), wanted, inputs)
+    with context.engine.adapters.held(adapter):
+        _check_dimensions(context, wanted)
+        inputs = await encode_prompts(
+            context, wanted.inputs, "input", add_special_tokens=wanted.add_special_tokens
+        )
+        inputs = [truncated(context, wanted, ids, 0) for ids in inputs]
+        generation = _start(context, AnswerContext(caller_of(request), adapter), wanted, inputs)
     wholes = await generation.collect(partial(disconnected, request))
     num_tokens = sum(map(len, inputs))
     usage = EmbeddingUsage(num_tokens, num_tokens)

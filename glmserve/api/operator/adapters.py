@@ -65,6 +65,7 @@ async def list_adapters(request: Request) -> Response:
     """The adapters of this server, and what became of each."""
     check_admin_key(request)
     catalog = _catalog_of(request)
+    names = await catalog.names()
     current = catalog.current()
     others = [version for version in catalog.slots.versions if version not in current]
     adapters = [
@@ -72,7 +73,7 @@ async def list_adapters(request: Request) -> Response:
         *(_described(catalog, version, is_current=False) for version in others),
     ]
     known = {version.name for version in current}
-    for name, folder in (await catalog.names()).items():
+    for name, folder in names.items():
         if name not in known:
             adapters.append(_unread(name, folder))
     return json_response(AdapterList(catalog.slots.capacity, adapters))
@@ -81,8 +82,10 @@ async def list_adapters(request: Request) -> Response:
 async def remove_adapter(request: Request) -> Response:
     """Take an adapter's name away; its requests finish first, then its memory is free."""
     check_admin_key(request)
-    catalog = _catalog_of(request)
-    version = await _remove(catalog, request.path_params["name"], None)
+    catalog, name = _catalog_of(request), request.path_params["name"]
+    version = await catalog.remove(name)
+    if version is None:
+        raise ModelNotFoundError(f"there is no adapter {name[:200]!r} here", "name")
     return json_response(_described(catalog, version, is_current=False))
 
 
@@ -103,30 +106,25 @@ async def unload_lora_adapter(request: Request) -> Response:
     """Take an adapter's name away, as vLLM does."""
     check_admin_key(request)
     wanted, _ = await read_request(request, UnloadLoraAdapterRequest)
-    await _remove(_catalog_of(request), wanted.lora_name, wanted.lora_int_id)
-    return PlainTextResponse(f"Success: LoRA adapter '{wanted.lora_name}' removed successfully.")
+    catalog, name = _catalog_of(request), wanted.lora_name
+    if wanted.lora_int_id is not None:
+        _check_id(catalog, name, wanted.lora_int_id)
+    if await catalog.remove(name) is None:
+        raise ModelNotFoundError(f"The lora adapter {name[:200]!r} cannot be found.", "lora_name")
+    return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
 
 
-async def _remove(catalog: AdapterCatalog, name: str, adapter_id: int | None) -> AdapterVersion:
-    """Remove an adapter.
-
-    Args:
-        adapter_id: what the name must mean; None: anything.
+def _check_id(catalog: AdapterCatalog, name: str, adapter_id: int) -> None:
+    """Check that an adapter's name means this content.
 
     Raises:
-        ModelNotFoundError: there is no adapter of this name.
-        InvalidRequestError: the name has another id.
+        InvalidRequestError: it means another one.
     """
-    if adapter_id is not None:
-        for version in catalog.current():
-            if version.name == name and version.id != adapter_id:
-                raise InvalidRequestError(
-                    f"the adapter {name!r} has the id {version.id}", "lora_int_id"
-                )
-    removed = await catalog.remove(name)
-    if removed is None:
-        raise ModelNotFoundError(f"The lora adapter {name[:200]!r} cannot be found.", "lora_name")
-    return removed
+    for version in catalog.current():
+        if version.name == name and version.id != adapter_id:
+            raise InvalidRequestError(
+                f"the adapter {name!r} has the id {version.id}", "lora_int_id"
+            )
 
 
 def _catalog_of(request: Request) -> AdapterCatalog:

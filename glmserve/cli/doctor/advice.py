@@ -100,6 +100,8 @@ def _kernels(asked: Attempt, machine: Machine | None) -> Iterator[Advice]:
 
 
 def _can_compile(machine: Machine) -> bool:
+    if machine.architecture == "aarch64":
+        return True
     return machine.architecture == "x86_64" and "avx2" in machine.instruction_sets
 
 

@@ -92,11 +92,13 @@ class AdapterCatalog:
         return [*named, *(version for version in found if version.name not in self._named)]
 
     async def names(self) -> dict[str, Path]:
-        """The folder of each adapter that has a name."""
+        """The folder of each adapter that has a name. Those whose folder is gone are forgotten."""
         named = {version.name: version.folder for version in self._named.values()}
         if self._directory is None:
             return named
         found = await asyncio.to_thread(_subfolders, self._directory)
+        for name in self._found.keys() - found.keys():
+            self.slots.discard(self._found.pop(name).version)
         return {name: f for name, f in found.items() if name not in self._model_names} | named
 
     async def add(self, name: str, folder: Path, *, replace: bool = True) -> AdapterVersion:
@@ -239,18 +241,25 @@ def _is_plain(name: str) -> bool:
 
 
 def _subfolders(directory: Path) -> dict[str, Path]:
-    """The adapters in a folder by their names, or none if it cannot be read."""
+    """The adapters in a folder by their names, as far as they can be looked at."""
     try:
         folders = sorted(directory.iterdir())
     except OSError:
         return {}
-    return {f.name: f for f in folders if _is_plain(f.name) and (f / _CONFIG).is_file()}
+    return {f.name: f for f in folders if _is_plain(f.name) and _holds_adapter(f)}
+
+
+def _holds_adapter(folder: Path) -> bool:
+    try:
+        return (folder / _CONFIG).is_file()
+    except OSError:  # such as a folder of another user
+        return False
 
 
 def _signature(folder: Path) -> _Signature | None:
     """Changes when an adapter's files change; None: there is no adapter."""
     try:
-        if not (folder / _CONFIG).is_file():
+        if not _holds_adapter(folder):
             return None
         files = [folder / _CONFIG]
         with contextlib.suppress(AdapterError):  # reading it says so

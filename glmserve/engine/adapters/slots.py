@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from glmserve.engine.adapters.stats import AdapterStats
@@ -83,7 +84,28 @@ class AdapterSlots:
         self._waiter_of: dict[int, _Waiter] = {}  # by request id
         self._slot_of: dict[int, _Slot] = {}  # by request id
         self._discarded: set[int] = set()  # ids whose slot is freed with their last request
+        self._holds: Counter[int] = Counter()  # by id: requests that are still being prepared
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @contextmanager
+    def held(self, version: AdapterVersion | None) -> Iterator[None]:
+        """Keep an adapter while a request that has found it is prepared, and may `enter` at the
+        end: if it is discarded meanwhile, its slot is freed later. None: the plain model.
+
+        If others find no slot at all, they take this one, as any idle one.
+        """
+        if version is None:
+            yield
+            return
+        self._holds[version.id] += 1
+        try:
+            yield
+        finally:
+            self._holds[version.id] -= 1
+            if not self._holds[version.id]:
+                del self._holds[version.id]
+            self._sweep(version.id)
+            self._advance()
 
     def enter(self, version: AdapterVersion, requests: Sequence[Request]) -> None:
         """Pin an adapter for requests. `on_ready` is called when it is loaded, perhaps at once.
@@ -155,7 +177,7 @@ class AdapterSlots:
             EngineDeadError: it cannot be replaced.
         """
         for slot in sorted(self._slots.values(), key=lambda slot: not slot.users):
-            if slot.is_loading or slot.version.id not in self._slots:
+            if slot.is_loading or slot.is_loaded or slot.version.id not in self._slots:
                 continue  # it was begun for the new runner, or has been freed meanwhile
             slot.is_loading = True
             try:
@@ -242,10 +264,11 @@ class AdapterSlots:
     def _take_slot(self, version: AdapterVersion) -> _Slot | None:
         """A slot for an adapter that has none, and begin to load it; None: all are in use."""
         if len(self._slots) >= self.capacity:
-            idle = next((slot for slot in self._slots.values() if slot.is_idle), None)
-            if idle is None:
+            idle = [slot for slot in self._slots.values() if slot.is_idle]
+            if not idle:
                 return None
-            self._free(idle)
+            # A discarded one is held, and its files may be gone.
+            self._free(min(idle, key=lambda slot: slot.version.id in self._discarded))
             self.stats.evictions += 1
         slot = self._slots[version.id] = _Slot(version, is_loading=True)
         task = asyncio.create_task(self._load(slot))
@@ -297,7 +320,7 @@ class AdapterSlots:
 
     def _sweep(self, adapter_id: int) -> None:
         """Free the slot of an adapter that was discarded, if nothing uses it any more."""
-        if adapter_id not in self._discarded:
+        if adapter_id not in self._discarded or adapter_id in self._holds:
             return
         slot = self._slots.get(adapter_id)
         if slot is not None and not slot.is_idle:

@@ -6,10 +6,10 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from glmserve.ops.batch import Int64Array
+from glmserve.ops.uploads import Uploads
 
 NO_SLOT = -1
 """Of rows that the plain model computes."""
@@ -46,9 +46,9 @@ class TensorGroups(NamedTuple):
     """int64 [n] for each slot."""
 
 
-def to_tensors(groups: RowGroups, device: torch.device) -> TensorGroups:
+def to_tensors(groups: RowGroups, uploads: Uploads) -> TensorGroups:
     """The groups on a device."""
-    order = torch.from_numpy(groups.order).to(device, non_blocking=True)
+    order = uploads.send(groups.order)
     ends = groups.starts.tolist()
     rows = [order[first:end] for first, end in pairwise(ends)]
     return TensorGroups(groups.slots.tolist(), rows)

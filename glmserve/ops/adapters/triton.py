@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from numpy.typing import NDArray
 from torch import Tensor
 
 from glmserve.ops.adapters.rows import RowGroups, group_rows
 from glmserve.ops.adapters.slots import LoraShape, LoraWeights, PackedLora, RowPlan
 from glmserve.ops.batch import Int64Array
-from glmserve.ops.packed_arrays import ArraySpec, upload_together
+from glmserve.ops.packed_arrays import ArraySpec, HostArrays, upload_together
+from glmserve.ops.uploads import Uploads
 from glmserve_kernels.add_lora.kernel import add_lora, count_parts, padded_rank
-from glmserve_kernels.add_lora.row_plan import plan_tiles
+from glmserve_kernels.add_lora.row_plan import max_tiles, plan_tiles
 from glmserve_kernels.tiles import Tiles
 
 
@@ -29,22 +28,23 @@ class TritonRows(NamedTuple):
     """int32 [M, 3]"""
 
 
-def plan_rows(slots: Int64Array, device: torch.device) -> TritonRows:
+def plan_rows(slots: Int64Array, uploads: Uploads) -> TritonRows:
     """The plan of rows with these slots."""
     order, found, starts = group_rows(slots)
     if not len(order):
-        none = torch.empty((0, 3), dtype=torch.int32, device=device)
+        none = torch.empty((0, 3), dtype=torch.int32, device=uploads.device)
         return TritonRows(none[:, 0], none)
     arrays = {"order": order.astype(np.int32), "tiles": plan_tiles(found, starts)}
-    return TritonRows(**upload_together(arrays, device))
+    return TritonRows(**upload_together(arrays, uploads))
 
 
-def static_specs(rows: int) -> dict[str, ArraySpec]:
-    """Shapes of a plan for up to `rows` rows: each may have an adapter of its own."""
-    return {"order": ArraySpec((rows,), "int32"), "tiles": ArraySpec((rows, 3), "int32")}
+def static_specs(rows: int, adapters: int) -> dict[str, ArraySpec]:
+    """Shapes of a plan for up to `rows` rows of up to `adapters` adapters."""
+    tiles = max_tiles(rows, adapters)
+    return {"order": ArraySpec((rows,), "int32"), "tiles": ArraySpec((tiles, 3), "int32")}
 
 
-def fill_static(slots: Int64Array, host: Mapping[str, NDArray[Any]]) -> None:
+def fill_static(slots: Int64Array, host: HostArrays) -> None:
     """Write a plan to `host`, arrays of `static_specs`; the rest becomes padding."""
     groups: RowGroups = group_rows(slots)
     host["order"][: len(groups.order)] = groups.order

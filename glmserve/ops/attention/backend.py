@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from glmserve.ops.batch import Batch
+from glmserve.ops.uploads import Uploads
 
 Cache = TypeVar("Cache")
 """K and V of one layer, in the backend's own layout."""
@@ -25,6 +26,8 @@ class AttentionBackend(Protocol[Cache, Plan]):
 
     num_kv_heads: int
     device: torch.device
+    uploads: Uploads
+    """Sends the arrays of a step to `device`."""
 
     def token_bytes(self, head_dim: int) -> int:
         """Bytes that one token takes in one layer's cache."""

@@ -7,18 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from glmserve.ops.attention.paged_cache import PagedBackend, PagedCache, PagedGeometry
-from glmserve.ops.batch import Batch, Int64Array
-from glmserve.ops.packed_arrays import ArraySpec
+from glmserve.ops.attention.paged_cache import (
+    PagedBackend,
+    PagedCache,
+    PagedGeometry,
+    aligned,
+    fill_lengths,
+    fill_slots,
+    slot_specs,
+)
+from glmserve.ops.batch import Batch
+from glmserve.ops.packed_arrays import ArraySpec, HostArrays
+from glmserve.ops.step_shape import StepShape
 from glmserve_kernels.batch_invariant_attention.kernel import batch_invariant_attention
-from glmserve_kernels.batch_invariant_attention.split_plan import PIECE, max_items, split_step
+from glmserve_kernels.batch_invariant_attention.split_plan import (
+    PIECE,
+    split_step,
+    tokens_per_tile,
+)
+from glmserve_kernels.paged_decode.split_plan import max_fixed_items
+from glmserve_kernels.paged_prefill.split_plan import max_tiles
 from glmserve_kernels.tiles import load_tiles
 
 
@@ -54,86 +68,43 @@ class BatchInvariantPagedPlan:
     partials: _Partials
 
 
-class BatchInvariantPagedAttention(PagedBackend):
+class BatchInvariantPagedAttention(PagedBackend[BatchInvariantPagedPlan]):
     """The `triton` backend with --deterministic."""
 
     def __init__(self, geometry: PagedGeometry) -> None:
         super().__init__(geometry)
         self._tiles = load_tiles("batch_invariant_attention", geometry.chip)
         self._group = geometry.num_heads // geometry.num_kv_heads
-        self._static_partials: _Partials | None = None
 
-    # --- a step of any shape -------------------------------------------------------------------
+    # --- once per step -------------------------------------------------------------------------
 
-    def plan(self, batch: Batch, cache: PagedCache) -> BatchInvariantPagedPlan:
-        query_lens = np.diff(batch.query_start)
-        num_items = max_items(query_lens, int(batch.context_lens.max()), self._group, PIECE)
-        items, item_start = self._split(query_lens, batch.context_lens, num_items)
-        return BatchInvariantPagedPlan(
-            positions=self._send(batch.positions),
-            slots=self._send(batch.slot_mapping),
-            block_tables=self._send(batch.block_tables.astype(np.int32)),
-            query_start=self._send(batch.query_start.astype(np.int32)),
-            context_lens=self._send(batch.context_lens.astype(np.int32)),
-            items=self._send(items),
-            item_start=self._send(item_start),
-            partials=self._partials(num_items),
-        )
-
-    def _split(
-        self, query_lens: Int64Array, context_lens: Int64Array, num_items: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        block_size = self._geometry.block_size
-        return split_step(
-            query_lens, context_lens, num_items, group=self._group, block_size=block_size
-        )
-
-    def _partials(self, num_items: int) -> _Partials:
-        shape = (num_items, self._geometry.num_heads)
-        return _Partials(
-            torch.empty((*shape, self._geometry.head_dim), device=self.device),
-            torch.empty(shape, device=self.device),
-            torch.empty(shape, device=self.device),
-        )
-
-    # --- decode steps of fixed shapes, for graphs ----------------------------------------------
-
-    def static_specs(self, batch_size: int, max_context: int) -> dict[str, ArraySpec]:
+    def static_specs(self, shape: StepShape) -> dict[str, ArraySpec]:
         """See StaticAttention."""
-        ones = np.ones(batch_size, dtype=np.int64)
-        blocks = -(-max_context // self._geometry.block_size)
-        num_items = max_items(ones, max_context, self._group, PIECE)
         return {
-            "slots": ArraySpec((batch_size,), "int64"),
-            "block_tables": ArraySpec((batch_size, blocks), "int32"),
-            "query_start": ArraySpec((batch_size + 1,), "int32"),
-            "context_lens": ArraySpec((batch_size,), "int32"),
-            "items": ArraySpec((num_items, 4), "int32"),
-            "item_start": ArraySpec((batch_size + 1,), "int32"),
+            **slot_specs(shape, self._geometry.block_size),
+            "query_start": ArraySpec((shape.sequences + 1,), "int32"),
+            "context_lens": ArraySpec((shape.sequences,), "int32"),
+            "items": ArraySpec((self._max_items(shape), 4), "int32"),
+            "item_start": ArraySpec((shape.sequences + 1,), "int32"),
         }
 
-    def fill_static(self, batch: Batch, host: Mapping[str, NDArray[Any]]) -> None:
+    def fill_static(self, batch: Batch, host: HostArrays) -> None:
         """See StaticAttention."""
-        count, width = batch.block_tables.shape
-        size = len(host["slots"])
-        host["slots"][:count] = batch.slot_mapping
-        host["slots"][count:] = -1
-        host["block_tables"][:count, :width] = batch.block_tables
-        host["query_start"][:] = np.arange(size + 1)
-        contexts = np.zeros(size, dtype=np.int64)
-        contexts[:count] = batch.context_lens
-        host["context_lens"][:] = contexts
-        items, start = self._split(np.ones_like(contexts), contexts, len(host["items"]))
+        fill_slots(batch, host)
+        fill_lengths(batch, host)
+        items, start = split_step(
+            np.diff(host["query_start"]),
+            host["context_lens"],
+            len(host["items"]),
+            group=self._group,
+            block_size=self._geometry.block_size,
+        )
         host["items"][:], host["item_start"][:] = items, start
 
     def static_plan(
-        self, arrays: Mapping[str, Tensor], positions: Tensor
+        self, arrays: Mapping[str, Tensor], positions: Tensor, scratch: Tensor
     ) -> BatchInvariantPagedPlan:
         """See StaticAttention."""
-        num_items = len(arrays["items"])
-        # Graphs run one after the other, so they share their scratch.
-        if self._static_partials is None or len(self._static_partials.out) < num_items:
-            self._static_partials = self._partials(num_items)
         return BatchInvariantPagedPlan(
             positions=positions,
             slots=arrays["slots"],
@@ -142,8 +113,33 @@ class BatchInvariantPagedAttention(PagedBackend):
             context_lens=arrays["context_lens"],
             items=arrays["items"],
             item_start=arrays["item_start"],
-            partials=_Partials(*(tensor[:num_items] for tensor in self._static_partials)),
+            partials=self._partials(len(arrays["items"]), scratch),
         )
+
+    def scratch_size(self, shape: StepShape) -> int:
+        """See StaticAttention."""
+        return sum(self._partial_sizes(self._max_items(shape)))
+
+    def _max_items(self, shape: StepShape) -> int:
+        tokens = tokens_per_tile(self._group)
+        pieces = max_fixed_items(shape.decodes, shape.context, PIECE)
+        return pieces + max_tiles(shape.tokens, shape.prompts, tokens) if shape.prompts else pieces
+
+    def _partials(self, num_items: int, scratch: Tensor) -> _Partials:
+        heads, dim = self._geometry.num_heads, self._geometry.head_dim
+        sizes = self._partial_sizes(num_items)
+        out, top, total = torch.split(scratch[: sum(sizes)], sizes)
+        rows = num_items * heads
+        return _Partials(
+            out[: rows * dim].view(num_items, heads, dim),
+            top[:rows].view(num_items, heads),
+            total[:rows].view(num_items, heads),
+        )
+
+    def _partial_sizes(self, num_items: int) -> list[int]:
+        """Numbers of _Partials' tensors, each rounded up for the alignment of the next one."""
+        rows = num_items * self._geometry.num_heads
+        return [aligned(rows * self._geometry.head_dim), aligned(rows), aligned(rows)]
 
     # --- per layer -----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from glmserve.config import KvCacheDType
 from glmserve.ops.batch import Batch, Int64Array
+from glmserve.ops.uploads import DirectUploads, Uploads
 from glmserve_cpu_kernels import attention
 from glmserve_cpu_kernels.attention import SUBBLOCK, KvCache, Step
 from glmserve_cpu_kernels.library import Library
@@ -34,6 +35,7 @@ class NativeCpuAttention:
     """
 
     device = torch.device("cpu")
+    uploads: Uploads = DirectUploads(device)
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ from glmserve.ops.attention.npu_cache import (
     zeros,
 )
 from glmserve.ops.batch import Batch
+from glmserve.ops.uploads import make_uploads
 
 _MASK_SIZE = 2048
 """Rows and columns of the mask that stands for any causal mask (sparse_mode 3)."""
@@ -39,6 +40,7 @@ class NpuAttention:
     def __init__(self, geometry: NpuGeometry) -> None:
         self.num_kv_heads = geometry.num_kv_heads
         self.device = geometry.device
+        self.uploads = make_uploads(geometry.device)
         self._geometry = geometry
         self._mask = causal_mask(geometry.device)
 

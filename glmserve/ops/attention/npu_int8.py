@@ -26,6 +26,7 @@ from glmserve.ops.attention.npu_cache import (
     zeros,
 )
 from glmserve.ops.batch import Batch
+from glmserve.ops.uploads import make_uploads
 
 _PAGED_SCALES_PER_TOKEN_AND_HEAD = 5
 """key_antiquant_mode and value_antiquant_mode: scales are float32 [num_blocks, Hkv, block_size]."""
@@ -63,6 +64,7 @@ class NpuInt8Attention:
     def __init__(self, geometry: NpuGeometry) -> None:
         self.num_kv_heads = geometry.num_kv_heads
         self.device = geometry.device
+        self.uploads = make_uploads(geometry.device)
         self._geometry = geometry
         self._mask = causal_mask(geometry.device)
 

@@ -10,20 +10,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from glmserve.ops.attention.paged_cache import PagedBackend, PagedCache, PagedGeometry
-from glmserve.ops.batch import Batch, Int64Array
-from glmserve.ops.packed_arrays import ArraySpec
+from glmserve.ops.attention.paged_cache import (
+    PagedBackend,
+    PagedCache,
+    PagedGeometry,
+    aligned,
+    fill_lengths,
+    fill_slots,
+    slot_specs,
+)
+from glmserve.ops.batch import Batch
+from glmserve.ops.packed_arrays import ArraySpec, HostArrays
+from glmserve.ops.step_shape import StepShape
 from glmserve_kernels.paged_decode.kernel import paged_decode
-from glmserve_kernels.paged_decode.split_plan import max_items, split_contexts
+from glmserve_kernels.paged_decode.split_plan import (
+    max_items,
+    programs_at_once,
+    split_contexts,
+)
 from glmserve_kernels.paged_prefill.kernel import paged_prefill
-from glmserve_kernels.paged_prefill.split_plan import query_tiles, tokens_per_tile
+from glmserve_kernels.paged_prefill.split_plan import max_tiles, query_tiles, tokens_per_tile
 from glmserve_kernels.tiles import load_tiles
 
 
@@ -38,162 +50,145 @@ class Partials(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DecodePlan:
-    """The B sequences with one new token: the first B rows of the step."""
+    """The D sequences with one new token: the first D rows of the step."""
 
     count: int
-    """B"""
-    block_tables: Tensor
-    """int32 [B, blocks of the longest sequence]: block ids."""
+    """D. In a plan of fixed shape, the rows behind the decodes become 0."""
     items: Tensor
     """int32 [W, 3]: (sequence, first position, end position); -1: no work. See
     paged_decode.split_plan.split_contexts."""
     item_start: Tensor
-    """int32 [B + 1]: index of each sequence's first item; then the number of items in use."""
+    """int32 [D + 1]: index of each sequence's first item; then the number of items in use."""
     partials: Partials
 
 
 @dataclass(frozen=True, slots=True)
 class PrefillPlan:
-    """The P sequences with several new tokens: the rows from `first_row` on."""
+    """The sequences with several new tokens, behind the decodes."""
 
-    first_row: int
-    block_tables: Tensor
-    """int32 [P, blocks of the longest sequence of the step]: block ids."""
     query_start: Tensor
-    """int32 [P + 1]: each sequence's first token, counted from `first_row`; then their number."""
+    """int32 [B + 1]: each sequence's first token; then the number of tokens."""
     context_lens: Tensor
-    """int32 [P]: tokens of each sequence, the new ones included."""
+    """int32 [B]: tokens of each sequence, the new ones included."""
     items: Tensor
     """int32 [n, 2]: (sequence, first query of the tile), see
-    paged_prefill.split_plan.query_tiles."""
+    paged_prefill.split_plan.query_tiles; -1: no work."""
 
 
 @dataclass(frozen=True, slots=True)
 class PagedPlan:
-    """What all layers of one step share."""
+    """What all layers of one step share. T tokens, B sequences."""
 
     positions: Tensor
     """int64 [T]"""
     slots: Tensor
     """int64 [T]: cache slot of each new token; -1: padding, nothing is cached."""
+    block_tables: Tensor
+    """int32 [B, blocks of the longest sequence]: block ids."""
     decode: DecodePlan | None
     """None: no sequence has one new token."""
     prefill: PrefillPlan | None
-    """None: no sequence has several new tokens."""
+    """None: no sequence has several new tokens. Its rows are written after those of `decode`."""
 
 
-class PagedAttention(PagedBackend):
-    """The `triton` AttentionBackend. It can also plan decode steps of a fixed shape, for graphs."""
+class PagedAttention(PagedBackend[PagedPlan]):
+    """The `triton` AttentionBackend. It can also plan steps of a fixed shape, for graphs."""
 
     def __init__(self, geometry: PagedGeometry) -> None:
         super().__init__(geometry)
         self._decode_tiles = load_tiles("paged_decode", geometry.chip)
         self._prefill_tiles = load_tiles("paged_prefill", geometry.chip)
-        tile = self._prefill_tiles[f"{8 * geometry.cache_dtype.itemsize}-bit cache"]
+        name = f"{8 * geometry.cache_dtype.itemsize}-bit cache"
         group = geometry.num_heads // geometry.num_kv_heads
-        self._tokens_per_tile = tokens_per_tile(group, tile)
-        self._static_partials: Partials | None = None
+        self._tokens_per_tile = tokens_per_tile(group, self._prefill_tiles[name])
+        self._programs = programs_at_once(self._decode_tiles[name], geometry.multiprocessors)
 
-    # --- a step of any shape -------------------------------------------------------------------
+    # --- once per step -------------------------------------------------------------------------
 
-    def plan(self, batch: Batch, cache: PagedCache) -> PagedPlan:
-        decodes, sequences = batch.num_decodes, len(batch.context_lens)
-        return PagedPlan(
-            positions=self._send(batch.positions),
-            slots=self._send(batch.slot_mapping),
-            decode=self._plan_decode(batch) if decodes else None,
-            prefill=self._plan_prefill(batch) if decodes < sequences else None,
-        )
-
-    def _plan_decode(self, batch: Batch) -> DecodePlan:
-        count = batch.num_decodes
-        contexts = batch.context_lens[:count]
-        items, item_start = self._split(contexts, self._max_items(count))
-        return DecodePlan(
-            count=count,
-            block_tables=self._send(batch.block_tables[:count].astype(np.int32)),
-            items=self._send(items),
-            item_start=self._send(item_start),
-            partials=self._partials(len(items)),
-        )
-
-    def _plan_prefill(self, batch: Batch) -> PrefillPlan:
-        first = batch.num_decodes
-        lengths = np.diff(batch.query_start[first:])
-        query_start = batch.query_start[first:] - batch.query_start[first]
-        return PrefillPlan(
-            first_row=int(batch.query_start[first]),
-            block_tables=self._send(batch.block_tables[first:].astype(np.int32)),
-            query_start=self._send(query_start.astype(np.int32)),
-            context_lens=self._send(batch.context_lens[first:].astype(np.int32)),
-            items=self._send(query_tiles(lengths, self._tokens_per_tile)),
-        )
-
-    # --- decode steps of fixed shapes, for graphs ----------------------------------------------
-
-    def static_specs(self, batch_size: int, max_context: int) -> dict[str, ArraySpec]:
+    def static_specs(self, shape: StepShape) -> dict[str, ArraySpec]:
         """See StaticAttention."""
-        blocks = -(-max_context // self._geometry.block_size)
-        return {
-            "slots": ArraySpec((batch_size,), "int64"),
-            "block_tables": ArraySpec((batch_size, blocks), "int32"),
-            "items": ArraySpec((self._max_items(batch_size), 3), "int32"),
-            "item_start": ArraySpec((batch_size + 1,), "int32"),
-        }
+        specs = slot_specs(shape, self._geometry.block_size)
+        if shape.decodes:
+            specs["items"] = ArraySpec((self._max_items(shape), 3), "int32")
+            specs["item_start"] = ArraySpec((shape.decodes + 1,), "int32")
+        if shape.prompts:
+            tiles = max_tiles(shape.tokens, shape.prompts, self._tokens_per_tile)
+            specs["query_start"] = ArraySpec((shape.sequences + 1,), "int32")
+            specs["context_lens"] = ArraySpec((shape.sequences,), "int32")
+            specs["tiles"] = ArraySpec((tiles, 2), "int32")
+        return specs
 
-    def fill_static(self, batch: Batch, host: Mapping[str, NDArray[Any]]) -> None:
+    def fill_static(self, batch: Batch, host: HostArrays) -> None:
         """See StaticAttention."""
-        count, width = batch.block_tables.shape
-        host["slots"][:count] = batch.slot_mapping
-        host["slots"][count:] = -1
-        host["block_tables"][:count, :width] = batch.block_tables
-        contexts = np.zeros(len(host["slots"]), dtype=np.int64)
-        contexts[:count] = batch.context_lens
-        items, start = self._split(contexts, len(host["items"]))
-        host["items"][:], host["item_start"][:] = items, start
+        fill_slots(batch, host)
+        decodes = batch.num_decodes
+        if "items" in host:
+            contexts = np.zeros(len(host["item_start"]) - 1, dtype=np.int64)
+            contexts[:decodes] = batch.context_lens[:decodes]
+            items, start = split_contexts(
+                contexts, len(host["items"]), block_size=self._geometry.block_size
+            )
+            host["items"][:], host["item_start"][:] = items, start
+        if "tiles" in host:
+            fill_lengths(batch, host)
+            queries = np.diff(batch.query_start)
+            queries[:decodes] = 0
+            tiles = query_tiles(queries, self._tokens_per_tile)
+            host["tiles"][: len(tiles)] = tiles
+            host["tiles"][len(tiles) :] = -1
 
-    def static_plan(self, arrays: Mapping[str, Tensor], positions: Tensor) -> PagedPlan:
+    def static_plan(
+        self, arrays: Mapping[str, Tensor], positions: Tensor, scratch: Tensor
+    ) -> PagedPlan:
         """See StaticAttention."""
-        num_items = len(arrays["items"])
-        # Graphs run one after the other, so they share their scratch.
-        if self._static_partials is None or len(self._static_partials.out) < num_items:
-            self._static_partials = self._partials(num_items)
-        decode = DecodePlan(
-            count=len(positions),
-            block_tables=arrays["block_tables"],
-            items=arrays["items"],
-            item_start=arrays["item_start"],
-            partials=Partials(*(tensor[:num_items] for tensor in self._static_partials)),
-        )
-        return PagedPlan(positions, arrays["slots"], decode, None)
+        decode, prefill = None, None
+        if "items" in arrays:
+            decode = DecodePlan(
+                count=len(arrays["item_start"]) - 1,
+                items=arrays["items"],
+                item_start=arrays["item_start"],
+                partials=self._partials(len(arrays["items"]), scratch),
+            )
+        if "tiles" in arrays:
+            prefill = PrefillPlan(arrays["query_start"], arrays["context_lens"], arrays["tiles"])
+        return PagedPlan(positions, arrays["slots"], arrays["block_tables"], decode, prefill)
 
-    def _max_items(self, batch_size: int) -> int:
-        return max_items(batch_size, self.num_kv_heads, self._geometry.multiprocessors)
+    def scratch_size(self, shape: StepShape) -> int:
+        """See StaticAttention."""
+        return sum(self._partial_sizes(self._max_items(shape))) if shape.decodes else 0
 
-    def _split(
-        self, contexts: Int64Array, num_items: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        return split_contexts(contexts, num_items, block_size=self._geometry.block_size)
+    def _max_items(self, shape: StepShape) -> int:
+        return max_items(shape.decodes, self.num_kv_heads, self._programs)
 
-    def _partials(self, num_items: int) -> Partials:
-        shape = (num_items, self._geometry.num_heads)
+    def _partials(self, num_items: int, scratch: Tensor) -> Partials:
+        heads, dim = self._geometry.num_heads, self._geometry.head_dim
+        sizes = self._partial_sizes(num_items)
+        out, lse = torch.split(scratch[: sum(sizes)], sizes)
+        rows = num_items * heads
         return Partials(
-            torch.empty((*shape, self._geometry.head_dim), device=self.device),
-            torch.empty(shape, device=self.device),
+            out[: rows * dim].view(num_items, heads, dim), lse[:rows].view(num_items, heads)
         )
+
+    def _partial_sizes(self, num_items: int) -> list[int]:
+        """Numbers of Partials' tensors, each rounded up for the alignment of the next one."""
+        rows = num_items * self._geometry.num_heads
+        return [aligned(rows * self._geometry.head_dim), aligned(rows)]
 
     # --- per layer -----------------------------------------------------------------------------
 
     def run(self, qkv: Tensor, cache: PagedCache, plan: PagedPlan) -> Tensor:
         queries = qkv[:, : self._geometry.num_heads]
         out = torch.empty(queries.shape, dtype=qkv.dtype, device=qkv.device)
-        common = {**cache._asdict(), "scale": self._geometry.head_dim**-0.5}
+        common = {
+            **cache._asdict(),
+            "block_tables": plan.block_tables,
+            "scale": self._geometry.head_dim**-0.5,
+        }
         if plan.decode is not None:
             count = plan.decode.count
             paged_decode(
                 q=queries[:count],
                 out=out[:count],
-                block_tables=plan.decode.block_tables,
                 items=plan.decode.items,
                 item_start=plan.decode.item_start,
                 partial_out=plan.decode.partials.out,
@@ -202,11 +197,9 @@ class PagedAttention(PagedBackend):
                 **common,
             )
         if plan.prefill is not None:
-            first = plan.prefill.first_row
             paged_prefill(
-                q=queries[first:],
-                out=out[first:],
-                block_tables=plan.prefill.block_tables,
+                q=queries,
+                out=out,
                 query_start=plan.prefill.query_start,
                 context_lens=plan.prefill.context_lens,
                 items=plan.prefill.items,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from glmserve.ops.batch import Batch
+from glmserve.ops.packed_arrays import ArraySpec, HostArrays, StaticArrays, packed_bytes
+from glmserve.ops.step_shape import StepShape, shape_of
+from glmserve.ops.uploads import Uploads
 
 
 class PagedCache(NamedTuple):
@@ -30,7 +35,8 @@ class PagedGeometry(NamedTuple):
     head_dim: int
     cache_dtype: torch.dtype
     """Of K and V: that of the activations, int8 or float8_e4m3fn."""
-    device: torch.device
+    uploads: Uploads
+    """To the GPU."""
     chip: str
     """Selects the tile sizes: "sm_90", "gfx942", ..."""
     multiprocessors: int
@@ -53,13 +59,53 @@ class PagedStepPlan(Protocol):
         ...
 
 
-class PagedBackend:
-    """Allocates and writes the cache; subclasses add `plan` and `run` of an AttentionBackend."""
+PagedPlanT = TypeVar("PagedPlanT", bound=PagedStepPlan)
+
+
+class PagedBackend(Generic[PagedPlanT]):
+    """Allocates and writes the cache, and plans steps by the plans of fixed shapes; subclasses add
+    these, and `run` of an AttentionBackend."""
 
     def __init__(self, geometry: PagedGeometry) -> None:
         self.num_kv_heads = geometry.num_kv_heads
-        self.device = geometry.device
+        self.device = geometry.uploads.device
+        self.uploads = geometry.uploads
         self._geometry = geometry
+
+    # --- plans ---------------------------------------------------------------------------------
+
+    def plan(self, batch: Batch, cache: PagedCache) -> PagedPlanT:
+        """A plan in the shape of this step."""
+        shape = shape_of(batch)
+        specs = self.static_specs(shape)
+        specs["positions"] = ArraySpec((shape.tokens,), "int64")
+        buffer = torch.empty(packed_bytes(specs), dtype=torch.uint8, device=self.device)
+        arrays = StaticArrays(specs, self.uploads, buffer)
+        self.fill_static(batch, arrays.host)
+        arrays.host["positions"][:] = batch.positions
+        arrays.upload()
+        scratch = torch.empty(self.scratch_size(shape), device=self.device)
+        return self.static_plan(arrays.device, arrays.device["positions"], scratch)
+
+    def static_specs(self, shape: StepShape) -> dict[str, ArraySpec]:
+        """See StaticAttention."""
+        raise NotImplementedError
+
+    def fill_static(self, batch: Batch, host: HostArrays) -> None:
+        """See StaticAttention."""
+        raise NotImplementedError
+
+    def static_plan(
+        self, arrays: Mapping[str, Tensor], positions: Tensor, scratch: Tensor
+    ) -> PagedPlanT:
+        """See StaticAttention."""
+        raise NotImplementedError
+
+    def scratch_size(self, shape: StepShape) -> int:
+        """See StaticAttention."""
+        raise NotImplementedError
+
+    # --- the cache -----------------------------------------------------------------------------
 
     def token_bytes(self, head_dim: int) -> int:
         dtype = self._geometry.cache_dtype
@@ -95,9 +141,38 @@ class PagedBackend:
             zeros(block_size, dtype=torch.float32),
         )
 
-    def _send(self, array: NDArray[Any]) -> Tensor:
-        """Copy to the device without waiting: the driver has its own copy when this returns."""
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+def slot_specs(shape: StepShape, block_size: int) -> dict[str, ArraySpec]:
+    """Shapes of what `fill_slots` writes."""
+    blocks = -(-shape.context // block_size)
+    return {
+        "slots": ArraySpec((shape.tokens,), "int64"),
+        "block_tables": ArraySpec((shape.sequences, blocks), "int32"),
+    }
+
+
+def fill_slots(batch: Batch, host: HostArrays) -> None:
+    """Write the slots of a step, -1 for padding, and its block tables. What is behind a sequence's
+    own blocks has no meaning."""
+    tokens, sequences = len(batch.slot_mapping), len(batch.block_tables)
+    host["slots"][:tokens] = batch.slot_mapping
+    host["slots"][tokens:] = -1
+    width = min(batch.block_tables.shape[1], host["block_tables"].shape[1])
+    host["block_tables"][:sequences, :width] = batch.block_tables[:, :width]
+
+
+def fill_lengths(batch: Batch, host: HostArrays) -> None:
+    """Write `query_start` and `context_lens` of a step; sequences of padding have no tokens."""
+    sequences = len(batch.context_lens)
+    host["query_start"][: sequences + 1] = batch.query_start
+    host["query_start"][sequences + 1 :] = batch.query_start[-1]
+    host["context_lens"][:sequences] = batch.context_lens
+    host["context_lens"][sequences:] = 0
+
+
+def aligned(count: int) -> int:
+    """`count` float32 numbers, rounded up so that what follows them begins at 16 bytes."""
+    return -(-count // 4) * 4
 
 
 def _has_scales(dtype: torch.dtype) -> bool:

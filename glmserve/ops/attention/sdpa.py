@@ -18,6 +18,7 @@ from glmserve.ops.attention.backend import Cache
 from glmserve.ops.attention.kv_store import KvStore
 from glmserve.ops.attention.slot_cache import SlotBackend
 from glmserve.ops.batch import Batch, Int64Array
+from glmserve.ops.uploads import Uploads
 
 _BUCKET_COST = 512
 """Padding slots, over all sequences of a bucket, that cost about as much as one more bucket."""
@@ -80,14 +81,17 @@ class SdpaAttention(SlotBackend[Cache]):
         store: KvStore[Cache],
         prefix_length: int = 0,
         prefix_slots: int = 0,
+        uploads: Uploads | None = None,
     ) -> None:
-        super().__init__(num_kv_heads, device, block_size, store, prefix_length, prefix_slots)
+        super().__init__(
+            num_kv_heads, device, block_size, store, prefix_length, prefix_slots, uploads
+        )
         self.dtype = dtype
 
     def plan(self, batch: Batch, cache: Cache) -> SdpaPlan:
         null_slot = self._store.null_slot(cache)
         return SdpaPlan(
-            slot_mapping=self._send(batch.slot_mapping),
+            slot_mapping=self.uploads.send(batch.slot_mapping),
             decodes=[
                 self._plan_decode(batch, first, last, null_slot)
                 for first, last in decode_buckets(batch.context_lens[: batch.num_decodes])
@@ -154,7 +158,7 @@ class SdpaAttention(SlotBackend[Cache]):
             mask = self._mask(beyond).view(last - first, 1, 1, longest)
         return DecodeBucket(
             rows=slice(first, last),
-            slots=self._send(slots.reshape(-1)),
+            slots=self.uploads.send(slots.reshape(-1)),
             mask=mask,
         )
 
@@ -166,7 +170,7 @@ class SdpaAttention(SlotBackend[Cache]):
         last_visible = batch.last_visible[begin:end]
         slots, mask = None, None
         if not is_whole or not self._store.is_exact:
-            slots = self._send(self._slots(batch, index, index + 1, context, null_slot)[0])
+            slots = self.uploads.send(self._slots(batch, index, index + 1, context, null_slot)[0])
         if not is_whole or not np.array_equal(last_visible, batch.positions[begin:end]):
             attended = np.arange(-prefix_length, context)
             mask = self._mask(attended > last_visible[:, None])
@@ -175,7 +179,7 @@ class SdpaAttention(SlotBackend[Cache]):
     def _mask(self, beyond: np.typing.NDArray[np.bool_]) -> Tensor:
         """-inf where `beyond`, 0 elsewhere."""
         mask = torch.zeros(beyond.shape, dtype=self.dtype, device=self.device)
-        return mask.masked_fill_(self._send(beyond), float("-inf"))
+        return mask.masked_fill_(self.uploads.send(beyond), float("-inf"))
 
 
 class CpuSdpaAttention(SdpaAttention[Cache]):

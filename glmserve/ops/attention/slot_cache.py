@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, Protocol
+from typing import Generic, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from glmserve.ops.attention.backend import Cache
 from glmserve.ops.attention.kv_store import KvStore
 from glmserve.ops.batch import Batch, Int64Array
+from glmserve.ops.uploads import Uploads, make_uploads
 
 
 class SlotPlan(Protocol):
@@ -36,6 +36,7 @@ class SlotBackend(Generic[Cache]):
             to as well. They lie behind the slots of the blocks.
         prefix_slots: slots for prefixes that single sequences have (`Batch.prefixes`), at the same
             place. One of both is 0.
+        uploads: to the device; None: `make_uploads` makes them.
     """
 
     def __init__(
@@ -46,9 +47,11 @@ class SlotBackend(Generic[Cache]):
         store: KvStore[Cache],
         prefix_length: int = 0,
         prefix_slots: int = 0,
+        uploads: Uploads | None = None,
     ) -> None:
         self.num_kv_heads = num_kv_heads
         self.device = device
+        self.uploads = uploads or make_uploads(device)
         self._block_size = block_size
         self._store = store
         self._prefix_length = prefix_length
@@ -74,7 +77,7 @@ class SlotBackend(Generic[Cache]):
             first: its first slot, counted among those behind the blocks.
         """
         begin = self._first_prefix_slot(self._store.null_slot(caches[0])) + first
-        slots = self._send(np.arange(begin, begin + prefix.shape[1]))
+        slots = self.uploads.send(np.arange(begin, begin + prefix.shape[1]))
         for cache, key_values in zip(caches, prefix, strict=True):
             self._store.write(cache, slots, key_values)
 
@@ -112,7 +115,3 @@ class SlotBackend(Generic[Cache]):
 
     def _first_prefix_slot(self, null_slot: int) -> int:
         return null_slot - self._num_prefix_slots
-
-    def _send(self, array: NDArray[Any]) -> Tensor:
-        """Copy to the device without waiting: the driver has its own copy when this returns."""
-        return torch.from_numpy(array).to(self.device, non_blocking=True)

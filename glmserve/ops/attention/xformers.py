@@ -62,10 +62,8 @@ class XformersAttention(SlotBackend[Cache]):
         contexts = batch.context_lens.tolist()
         slots = [batch.slots(i, i + 1, context)[0] for i, context in enumerate(contexts)]
         return XformersPlan(
-            slot_mapping=torch.from_numpy(batch.slot_mapping).to(self.device, non_blocking=True),
-            context_slots=torch.from_numpy(np.concatenate(slots)).to(
-                self.device, non_blocking=True
-            ),
+            slot_mapping=self.uploads.send(batch.slot_mapping),
+            context_slots=self.uploads.send(np.concatenate(slots)),
             mask=BlockDiagonalCausalFromBottomRightMask.from_seqlens(
                 np.diff(batch.query_start).tolist(), contexts, device=self.device
             ),

@@ -28,6 +28,8 @@ _FEW_ROWS = 16
 class BatchInvariantTritonOps(TritonOps[BatchInvariantPagedPlan]):
     """TritonOps with matrix products that do not depend on the number of rows."""
 
+    dequantizes_from = 0
+
     def __init__(
         self, attention: AttentionBackend[PagedCache, BatchInvariantPagedPlan], chip: str
     ) -> None:

@@ -17,6 +17,7 @@ from glmserve.ops.attention.backend import AnyAttentionBackend
 from glmserve.ops.attention.kv_store import KvStore, make_store
 from glmserve.ops.attention.sdpa import SdpaAttention
 from glmserve.ops.base import AnyOps, Ops
+from glmserve.ops.uploads import Uploads
 
 _SMALLEST_TILE = 16
 _OLDEST_CAPABILITY = (8, 0)
@@ -26,12 +27,17 @@ _FIRST_WITH_FLOAT8 = (8, 9)
 class Gpu(NamedTuple):
     """The properties of a GPU that operations depend on."""
 
-    device: torch.device
+    uploads: Uploads
+    """To the GPU."""
     chip: str
     """"sm_90", "gfx942"."""
     capability: tuple[int, int] | None
     """NVIDIA's compute capability; None: not an NVIDIA GPU."""
     multiprocessors: int
+
+    @property
+    def device(self) -> torch.device:
+        return self.uploads.device
 
 
 def make_ops(
@@ -77,7 +83,7 @@ def make_ops(
     store = make_store(config.kv_cache_dtype, dtype)
     prefix = (model.prefix_length, config.prefix_slots)
     attention: AnyAttentionBackend = SdpaAttention(
-        model.num_kv_heads, dtype, gpu.device, block_size, store, *prefix
+        model.num_kv_heads, dtype, gpu.device, block_size, store, *prefix, gpu.uploads
     )
     if name == "xformers":
         attention = _xformers_attention(config, model, dtype, block_size, store, gpu)
@@ -102,7 +108,7 @@ def _triton_ops(
         num_kv_heads=model.num_kv_heads,
         head_dim=model.head_dim,
         cache_dtype=_cache_dtype(config, dtype, gpu),
-        device=gpu.device,
+        uploads=gpu.uploads,
         chip=gpu.chip,
         multiprocessors=gpu.multiprocessors,
         block_size=block_size,
@@ -130,7 +136,7 @@ def _xformers_attention(
     from glmserve.ops.attention.xformers import XformersAttention
 
     attention: XformersAttention[Any] = XformersAttention(
-        model.num_kv_heads, gpu.device, block_size, store
+        model.num_kv_heads, gpu.device, block_size, store, uploads=gpu.uploads
     )
     attention.check_supported(model.num_heads, model.head_dim, dtype)
     return attention

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from glmserve.model_config import RopeConfig
@@ -26,8 +25,8 @@ from glmserve.ops.linear.float8 import Float8Weight
 from glmserve.ops.linear.float8_gpu import Float8Codes, Float8Products
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.static import LinearWeight
-from glmserve.ops.linear.triton import PackedCodes, QuantizedKernels
-from glmserve.ops.packed_arrays import ArraySpec
+from glmserve.ops.linear.triton import DEQUANTIZE_FROM, PackedCodes, QuantizedKernels
+from glmserve.ops.packed_arrays import ArraySpec, HostArrays
 from glmserve_kernels.rms_norm.kernel import rms_norm
 from glmserve_kernels.rope_cache.kernel import rope_cache
 from glmserve_kernels.silu_and_mul.kernel import silu_and_mul
@@ -41,6 +40,8 @@ class ElementwiseTritonOps(Ops[Cache, Plan]):
         chip: selects the tile sizes, see load_tiles.
     """
 
+    dequantizes_from = DEQUANTIZE_FROM
+
     def __init__(self, attention: AttentionBackend[Cache, Plan], chip: str) -> None:
         super().__init__(attention)
         self._quantized = QuantizedKernels(chip)
@@ -53,13 +54,13 @@ class ElementwiseTritonOps(Ops[Cache, Plan]):
         return TritonLora(shape, self._lora_tiles)
 
     def plan_adapters(self, slots: Int64Array) -> RowPlan:
-        return plan_rows(slots, self.attention.device)
+        return plan_rows(slots, self.attention.uploads)
 
-    def static_adapter_specs(self, rows: int) -> dict[str, ArraySpec]:
+    def static_adapter_specs(self, rows: int, adapters: int) -> dict[str, ArraySpec]:
         """See StaticAdapters."""
-        return static_specs(rows)
+        return static_specs(rows, adapters)
 
-    def fill_static_adapters(self, slots: Int64Array, host: Mapping[str, NDArray[Any]]) -> None:
+    def fill_static_adapters(self, slots: Int64Array, host: HostArrays) -> None:
         """See StaticAdapters."""
         fill_static(slots, host)
 

@@ -10,13 +10,17 @@ from torch import Tensor
 
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve_kernels.dequantize_weight.kernel import dequantize_weight
-from glmserve_kernels.quantized_matmul.kernel import count_splits, quantized_matmul
+from glmserve_kernels.quantized_matmul.kernel import (
+    count_splits,
+    count_tiles,
+    quantized_matmul,
+)
 from glmserve_kernels.quantized_matmul.packing import pack_int4
 from glmserve_kernels.tiles import load_tiles
 
 _COLUMN_MULTIPLE = 32
 """K and the group size are multiples of it: the kernels load so many columns at a time."""
-_DEQUANTIZE_FROM = 256
+DEQUANTIZE_FROM = 256
 """From this many rows on a product is limited by arithmetic: dequantising first and multiplying by
 the library's kernel is faster."""
 
@@ -42,6 +46,7 @@ class QuantizedKernels:
     def __init__(self, chip: str) -> None:
         self._matmul_tiles = load_tiles("quantized_matmul", chip)
         self._dequantize_tiles = load_tiles("dequantize_weight", chip)
+        self._arrivals = torch.zeros(0, dtype=torch.int32)  # all products count with the same
 
     def pack(self, weight: QuantizedWeight) -> PackedCodes | None:
         """The weight in the layout of the kernels; None: they do not support its shape."""
@@ -49,12 +54,27 @@ class QuantizedKernels:
         if columns % _COLUMN_MULTIPLE or weight.group_size % _COLUMN_MULTIPLE:
             return None
         codes = weight.codes if weight.bits == 8 else pack_int4(weight.unpacked())
-        return PackedCodes(codes, weight.scales.t().contiguous().t(), columns)
+        packed = PackedCodes(codes, weight.scales.t().contiguous().t(), columns)
+        self._count_with(packed)
+        return packed
+
+    def _count_with(self, weight: PackedCodes) -> None:
+        """Have enough arrivals for products with a weight, of any number of rows."""
+        tiles = self._matmul_tiles
+        most_rows = (16, 64, DEQUANTIZE_FROM - 1)  # of each shape class
+        least = max(
+            count_tiles(rows, weight.codes, tiles)
+            if count_splits(rows, weight.codes, weight.columns, tiles) > 1
+            else 0
+            for rows in most_rows
+        )
+        if len(self._arrivals) < least:
+            self._arrivals = torch.zeros(least, dtype=torch.int32, device=weight.codes.device)
 
     def linear(self, x: Tensor, weight: PackedCodes, bias: Tensor | None) -> Tensor:
         """x @ weight^T + bias: [T, K] to [T, N]."""
         rows, outputs = len(x), len(weight.codes)
-        if rows >= _DEQUANTIZE_FROM:
+        if rows >= DEQUANTIZE_FROM:
             return F.linear(x, self.dequantized(weight, x.dtype), bias)
         out = torch.empty((rows, outputs), dtype=x.dtype, device=x.device)
         splits = count_splits(rows, weight.codes, weight.columns, self._matmul_tiles)
@@ -66,6 +86,7 @@ class QuantizedKernels:
             bias=bias,
             out=out,
             partial=partial,
+            arrivals=None if partial is None else self._arrivals,
             tiles=self._matmul_tiles,
         )
         return out

@@ -3,6 +3,10 @@
 #include <cstring>
 #include <span>
 
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
 #include "attention.h"
 #include "channel.h"
 #include "elementwise.h"
@@ -22,9 +26,15 @@
   extern const glm::SamplingKernels sampling_kernels;        \
   extern const glm::LoraKernels lora_kernels;                \
   }
+#if defined(__aarch64__)
+GLM_DECLARE(neon_bf16)
+GLM_DECLARE(neon_dotprod)
+GLM_DECLARE(neon)
+#else
 GLM_DECLARE(avx512_bf16)
 GLM_DECLARE(avx512_vnni)
 GLM_DECLARE(avx2)
+#endif
 
 namespace {
 
@@ -42,6 +52,22 @@ struct InstructionSet {
   name::linear_kernels, name::attention_kernels, name::elementwise_kernels, \
       name::sampling_kernels, name::lora_kernels
 
+// The best one first.
+#if defined(__aarch64__)
+std::span<const InstructionSet> instruction_sets() {
+  constexpr unsigned long kDotProd = 1 << 20;              // of AT_HWCAP, see Linux' asm/hwcap.h
+  constexpr unsigned long kInt8 = 1 << 13, kBf16 = 1 << 14;  // of AT_HWCAP2
+  const bool dotprod = getauxval(AT_HWCAP) & kDotProd;
+  const unsigned long more = getauxval(AT_HWCAP2);
+  const bool bf16 = dotprod && (more & kInt8) && (more & kBf16);
+  static const InstructionSet all[] = {
+      {"neon_bf16", bf16, GLM_KERNELS(neon_bf16)},
+      {"neon_dotprod", dotprod, GLM_KERNELS(neon_dotprod)},
+      {"neon", true, GLM_KERNELS(neon)},
+  };
+  return all;
+}
+#else
 std::span<const InstructionSet> instruction_sets() {
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -56,6 +82,7 @@ std::span<const InstructionSet> instruction_sets() {
   };
   return all;
 }
+#endif
 
 const InstructionSet* in_use = nullptr;
 

@@ -1,7 +1,6 @@
 // A number in memory that several processes have mapped: one counts, others wait for it.
 #pragma once
 
-#include <immintrin.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -9,6 +8,8 @@
 #include <atomic>
 #include <climits>
 #include <cstdint>
+
+#include "pause.h"
 
 namespace glm {
 
@@ -28,7 +29,7 @@ struct alignas(64) Counter {
       const uint32_t seen = value.load(std::memory_order_acquire);
       if (int32_t(seen - number) >= 0) return;
       if (i < kLooks)
-        _mm_pause();
+        pause();
       else
         syscall(SYS_futex, &value, FUTEX_WAIT, seen, nullptr, nullptr, 0);
     }

@@ -1,13 +1,13 @@
 #include "pool.h"
 
-#include <immintrin.h>
-
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <mutex>
 #include <thread>
 #include <vector>
+
+#include "pause.h"
 
 namespace glm {
 namespace {
@@ -48,7 +48,7 @@ class Pool {
     take_tasks(round);
     for (int i = 0; i < kLooksForTheEnd; i++) {
       if (!left_.load(std::memory_order_acquire)) return;
-      _mm_pause();
+      pause();
     }
     for (int left; (left = left_.load(std::memory_order_acquire));) left_.wait(left);
   }
@@ -83,7 +83,7 @@ class Pool {
       for (int i = 0; i < 16; i++) {
         const uint64_t state = state_.load(std::memory_order_acquire);
         if (round_of(state) != seen) return state;
-        _mm_pause();
+        pause();
       }
     }
     for (;;) {

@@ -39,7 +39,7 @@ struct Ahead {
   template <int kLines>
   void fetch(size_t step) const {
     for (int line = 0; line < kLines; line++)
-      _mm_prefetch(at + step * stride + line * 64, _MM_HINT_T0);
+      __builtin_prefetch(at + step * stride + line * 64, 0, 3);
   }
 };
 

@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from glmserve_kernels.add_lora.row_plan import TILE_ROWS
+from glmserve_kernels.integers import ceil_div
 from glmserve_kernels.tiles import Tiles
 
 
@@ -115,8 +116,8 @@ def padded_rank(rank: int, tiles: Tiles) -> int:
 def count_parts(width: int, tiles: Tiles) -> int:
     """Parts of K = `width` that are summed alone: the first dim of `inner`."""
     constants = tiles["any"]
-    blocks = triton.cdiv(width, constants["BLOCK_K"])
-    return int(triton.cdiv(blocks, triton.cdiv(blocks, constants["PARTS"])))
+    blocks = ceil_div(width, constants["BLOCK_K"])
+    return ceil_div(blocks, ceil_div(blocks, constants["PARTS"]))
 
 
 def add_lora(
@@ -165,14 +166,14 @@ def add_lora(
         num_rows,
         width,
         most_ranks,
-        triton.cdiv(triton.cdiv(width, block_k), parts) * block_k,
+        ceil_div(ceil_div(width, block_k), parts) * block_k,
         BLOCK_M=TILE_ROWS,
         BLOCK_R=block_r,
         BLOCK_K=block_k,
         num_warps=constants["shrink_warps"],
         num_stages=constants["num_stages"],
     )
-    _expand[(count, triton.cdiv(outputs, block_n))](
+    _expand[(count, ceil_div(outputs, block_n))](
         inner,
         b,
         bias,

@@ -13,6 +13,12 @@ TILE_ROWS = 16
 result do not depend on the batch."""
 
 
+def max_tiles(rows: int, slots: int) -> int:
+    """Bound on the tiles of so many rows with up to so many slots: the last tile of each may have
+    one row."""
+    return (rows + min(rows, slots) * (TILE_ROWS - 1)) // TILE_ROWS
+
+
 def plan_tiles(
     slots: NDArray[np.integer], starts: NDArray[np.integer], num_tiles: int | None = None
 ) -> Int32s:
@@ -21,8 +27,7 @@ def plan_tiles(
     Args:
         slots: [G], the slot of each group.
         starts: [G + 1], the first row of each group; then the number of rows.
-        num_tiles: rows of the result; as many as there are rows are enough. None: as many as there
-            are tiles.
+        num_tiles: rows of the result, see max_tiles. None: as many as there are tiles.
 
     Returns:
         int32 [num_tiles, 3]: (slot, first row, rows); unused ones are -1.

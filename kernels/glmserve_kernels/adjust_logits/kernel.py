@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from glmserve_kernels.integers import ceil_div
 from glmserve_kernels.tiles import Tiles
 
 
@@ -56,6 +57,6 @@ def adjust_logits(
     """
     count = len(rows)
     constants = tiles["any"]
-    _adjust_logits[(triton.cdiv(count, constants["BLOCK"]),)](
+    _adjust_logits[(ceil_div(count, constants["BLOCK"]),)](
         logits, rows, ids, repetition, subtract, bias, logits.stride(0), count, **constants
     )

@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from glmserve_kernels.batch_invariant_attention.split_plan import ROWS, tokens_per_tile
+from glmserve_kernels.integers import next_power_of_2
 from glmserve_kernels.paged_attention.kernel import attend, begin, load_block_ids
 from glmserve_kernels.paged_attention.launch import (
     LOG2_E,
@@ -221,7 +222,7 @@ def batch_invariant_attention(
     heads, head_dim = q.shape[1:]
     kv_heads, block_size = keys.shape[1:3]
     group = heads // kv_heads
-    block_d = triton.next_power_of_2(head_dim)
+    block_d = next_power_of_2(head_dim)
     _batch_invariant_attention[(items.shape[0], kv_heads)](
         q,
         keys,
@@ -249,7 +250,7 @@ def batch_invariant_attention(
         HEAD_DIM=head_dim,
         BLOCK_SIZE=block_size,
         PIECE=piece,
-        BLOCK_M=max(ROWS, triton.next_power_of_2(group)),
+        BLOCK_M=max(ROWS, next_power_of_2(group)),
         BLOCK_D=block_d,
         **tiles[shape_class(keys)],
     )

@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from glmserve_kernels.integers import ceil_div
 from glmserve_kernels.split_k.kernel import merge_splits
 from glmserve_kernels.tiles import Tiles
 
@@ -96,7 +97,7 @@ def _batch_invariant_matmul(
 
 def count_chunks(width: int, tiles: Tiles) -> int:
     """How many chunks K = `width` has: the first dim of `partial`."""
-    return int(triton.cdiv(width, tiles["any"]["CHUNK"]))
+    return ceil_div(width, tiles["any"]["CHUNK"])
 
 
 def batch_invariant_matmul(
@@ -125,8 +126,8 @@ def batch_invariant_matmul(
     outputs = weight.shape[0]
     constants = tiles["any"]
     grid = (
-        triton.cdiv(rows, constants["BLOCK_M"]),
-        triton.cdiv(outputs, constants["BLOCK_N"]),
+        ceil_div(rows, constants["BLOCK_M"]),
+        ceil_div(outputs, constants["BLOCK_N"]),
         1 if partial is None else count_chunks(width, tiles),
     )
     _batch_invariant_matmul[grid](

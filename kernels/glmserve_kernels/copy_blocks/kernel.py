@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from glmserve_kernels.integers import ceil_div
 from glmserve_kernels.tiles import Tiles
 
 
@@ -32,5 +33,5 @@ def copy_blocks(*, cache: Tensor, pairs: Tensor, tiles: Tiles) -> None:
     """
     words = cache.view(cache.shape[0], -1).view(torch.int32)
     constants = tiles["any"]
-    grid = (pairs.shape[0], triton.cdiv(words.shape[1], constants["BLOCK"]))
+    grid = (pairs.shape[0], ceil_div(words.shape[1], constants["BLOCK"]))
     _copy_blocks[grid](words, pairs, words.stride(0), words.shape[1], **constants)

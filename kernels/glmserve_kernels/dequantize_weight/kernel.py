@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from glmserve_kernels.integers import ceil_div
 from glmserve_kernels.quantized_matmul.kernel import decode, word_columns
 from glmserve_kernels.tiles import Tiles
 
@@ -58,8 +59,8 @@ def dequantize_weight(*, weight: Tensor, scales: Tensor, out: Tensor, tiles: Til
     if group < width:  # a program needs one scale of each row
         constants["BLOCK_K"] = math.gcd(constants["BLOCK_K"], group)
     grid = (
-        triton.cdiv(outputs, constants["BLOCK_N"]),
-        triton.cdiv(width, constants["BLOCK_K"]),
+        ceil_div(outputs, constants["BLOCK_N"]),
+        ceil_div(width, constants["BLOCK_K"]),
     )
     _dequantize_weight[grid](
         weight,

@@ -22,7 +22,8 @@ from glmserve_kernels.paged_decode.kernel import paged_decode
 from glmserve_kernels.paged_decode.reference import paged_decode as reference
 from glmserve_kernels.paged_decode.split_plan import max_fixed_items, max_items, split_contexts
 
-_MULTIPROCESSORS = 132
+_PROGRAMS = 3 * 132
+"""That an H200 runs at the same time."""
 
 
 def _make(
@@ -32,7 +33,7 @@ def _make(
     heads between two blocks."""
     batch = len(context_lens)
     if piece is None:
-        num_items = max_items(batch, heads.key, _MULTIPROCESSORS)
+        num_items = max_items(batch, heads.key, _PROGRAMS)
     else:
         num_items = max_fixed_items(batch, max(context_lens), piece)
     items, item_start = split_contexts(

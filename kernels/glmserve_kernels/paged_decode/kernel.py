@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from glmserve_kernels.integers import next_power_of_2
 from glmserve_kernels.paged_attention.kernel import attend, begin, load_block_ids
 from glmserve_kernels.paged_attention.launch import (
     LOG2_E,
@@ -193,7 +194,9 @@ def paged_decode(
     batch, heads, head_dim = q.shape
     kv_heads, block_size = keys.shape[1:3]
     group = heads // kv_heads
-    block_d = triton.next_power_of_2(head_dim)
+    block_d = next_power_of_2(head_dim)
+    constants = dict(tiles[shape_class(keys)])
+    del constants["PROGRAMS"]  # the plan has it
     _paged_decode[(items.shape[0], kv_heads)](
         q,
         keys,
@@ -216,9 +219,9 @@ def paged_decode(
         GROUP=group,
         HEAD_DIM=head_dim,
         BLOCK_SIZE=block_size,
-        BLOCK_M=max(16, triton.next_power_of_2(group)),
+        BLOCK_M=max(16, next_power_of_2(group)),
         BLOCK_D=block_d,
-        **tiles[shape_class(keys)],
+        **constants,
     )
     _merge_pieces[(batch, heads)](
         item_start,

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 Int32s = NDArray[np.int32]
 
-PROGRAMS_PER_MULTIPROCESSOR = 4
 SHORTEST_PIECE = 256
 """Positions: below it, merging costs more than splitting the work gains."""
 
 
-def max_items(batch: int, kv_heads: int, multiprocessors: int) -> int:
+def max_items(batch: int, kv_heads: int, programs: int) -> int:
     """Bound on the items that split_contexts makes for any contexts of `batch` sequences on a chip.
 
     One program runs per item and key head; `batch` more than fill the chip because each sequence
     may end in a piece that is not full.
+
+    Args:
+        programs: that the chip runs at the same time, see `programs_at_once`.
     """
-    return batch + -(-PROGRAMS_PER_MULTIPROCESSOR * multiprocessors // kv_heads)
+    return batch + -(-programs // kv_heads)
+
+
+def programs_at_once(tiles: Mapping[str, int], multiprocessors: int) -> int:
+    """Programs of the kernel that a chip runs at the same time. How many a multiprocessor has room
+    for follows from their registers and shared memory, and is one of the constants.
+
+    Args:
+        tiles: of the cache's shape class, see tiles.load_tiles.
+    """
+    return tiles["PROGRAMS"] * multiprocessors
 
 
 def max_fixed_items(batch: int, max_context: int, piece: int) -> int:

@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from glmserve_kernels.integers import next_power_of_2
 from glmserve_kernels.paged_attention.kernel import attend, begin, load_block_ids
 from glmserve_kernels.paged_attention.launch import (
     LOG2_E,
@@ -167,7 +168,7 @@ def paged_prefill(
     kv_heads, block_size = keys.shape[1:3]
     group = heads // kv_heads
     constants = dict(tiles[shape_class(keys)])
-    constants["BLOCK_M"] = max(16, triton.next_power_of_2(tokens_per_tile * group))
+    constants["BLOCK_M"] = max(16, next_power_of_2(tokens_per_tile * group))
     _paged_prefill[(items.shape[0], kv_heads)](
         q,
         keys,
@@ -190,6 +191,6 @@ def paged_prefill(
         TOKENS=tokens_per_tile,
         HEAD_DIM=head_dim,
         BLOCK_SIZE=block_size,
-        BLOCK_D=triton.next_power_of_2(head_dim),
+        BLOCK_D=next_power_of_2(head_dim),
         **constants,
     )

@@ -18,6 +18,12 @@ def tokens_per_tile(group: int, tiles: Mapping[str, int]) -> int:
     return max(1, tiles["BLOCK_M"] // group)
 
 
+def max_tiles(tokens: int, sequences: int, tokens_per_tile: int) -> int:
+    """Bound on the tiles that query_tiles makes of so many new tokens of up to so many sequences:
+    each may end in a tile with one token."""
+    return (tokens + sequences * (tokens_per_tile - 1)) // tokens_per_tile
+
+
 def query_tiles(query_lens: NDArray[np.integer], tokens_per_tile: int) -> NDArray[np.int32]:
     """int32 [n, 2]: (sequence, first query of the tile among the sequence's new tokens).
 

@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from glmserve_kernels.integers import next_power_of_2
 from glmserve_kernels.tiles import Tiles
 
 
@@ -40,6 +41,6 @@ def quantize_rows(*, x: Tensor, codes: Tensor, scales: Tensor, tiles: Tiles) -> 
         x.stride(0),
         codes.stride(0),
         width,
-        BLOCK=triton.next_power_of_2(width),
+        BLOCK=next_power_of_2(width),
         **tiles["any"],
     )

@@ -55,6 +55,7 @@ def make_arguments(
         "partial": make.poisoned(splits, rows, outputs, dtype=torch.float32)
         if splits > 1
         else None,
+        "arrivals": make.given([0] * rows * outputs, torch.int32) if splits > 1 else None,
     }
 
 
@@ -97,7 +98,7 @@ OPERATION = Operation(
     launch=quantized_matmul,
     reference=reference,
     outputs=("out",),
-    scratch=("partial",),
+    scratch=("partial", "arrivals"),
     cases=(
         _case(1, 16, 32, 8),
         _case(1, 16, 32, 4, bias=True),

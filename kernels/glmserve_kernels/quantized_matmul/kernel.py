@@ -1,6 +1,6 @@
 """Weights are read as codes and converted to numbers just before the tensor cores use them.
 
-With few tokens K is split over programs. Their partial sums are added in order.
+With few tokens K is split over programs. The one that ends last adds their partial sums in order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glmserve_kernels.split_k.kernel import merge_splits
+from glmserve_kernels.integers import ceil_div
+from glmserve_kernels.split_k.kernel import add_partials, is_last_program
 from glmserve_kernels.tiles import Tiles
 
 
@@ -53,6 +54,8 @@ def _quantized_matmul(
     scales_ptr,
     bias_ptr,
     out_ptr,
+    partial_ptr,
+    arrivals_ptr,
     x_stride,
     weight_stride,
     scales_stride,
@@ -68,6 +71,7 @@ def _quantized_matmul(
     SCALE_SUMS: tl.constexpr,
     IS_EVEN: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    IS_SPLIT: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -111,11 +115,18 @@ def _quantized_matmul(
 
     if SCALE_ONCE:
         total *= tl.load(scales_at).to(tl.float32)[None, :]
+    inside = (rows < num_rows)[:, None] & (outputs < num_outputs)[None, :]
+    if IS_SPLIT:
+        split_stride = num_rows.to(tl.int64) * num_outputs
+        partial_at = partial_ptr + rows.to(tl.int64)[:, None] * num_outputs + outputs[None, :]
+        tl.store(partial_at + split * split_stride, total, mask=inside)
+        tile = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
+        if not is_last_program(arrivals_ptr + tile, tl.num_programs(2)):
+            return
+        total = add_partials(partial_at, split_stride, tl.num_programs(2), inside)
     if HAS_BIAS:
         total += tl.load(bias_ptr + real_outputs).to(tl.float32)[None, :]
-    out_rows = split.to(tl.int64) * num_rows + rows
-    at = out_ptr + out_rows[:, None] * out_stride + outputs[None, :]
-    inside = (rows < num_rows)[:, None] & (outputs < num_outputs)[None, :]
+    at = out_ptr + rows.to(tl.int64)[:, None] * out_stride + outputs[None, :]
     tl.store(at, total.to(out_ptr.dtype.element_ty), mask=inside)
 
 
@@ -126,10 +137,16 @@ def count_splits(rows: int, weight: Tensor, width: int, tiles: Tiles) -> int:
     It depends on the shape class of M = `rows`, not on M itself.
     """
     constants = tiles[_shape_class(rows, weight)]
-    columns_of_tiles = triton.cdiv(weight.shape[0], constants["BLOCK_N"])
-    k_tiles = triton.cdiv(width, constants["BLOCK_K"])
+    columns_of_tiles = ceil_div(weight.shape[0], constants["BLOCK_N"])
+    k_tiles = ceil_div(width, constants["BLOCK_K"])
     splits = max(1, min(constants["PROGRAMS"] // columns_of_tiles, k_tiles // 4))
-    return int(triton.cdiv(k_tiles, triton.cdiv(k_tiles, splits)))
+    return ceil_div(k_tiles, ceil_div(k_tiles, splits))
+
+
+def count_tiles(rows: int, weight: Tensor, tiles: Tiles) -> int:
+    """Tiles of the product of `rows` rows: the least number of `arrivals`."""
+    constants = tiles[_shape_class(rows, weight)]
+    return ceil_div(rows, constants["BLOCK_M"]) * ceil_div(weight.shape[0], constants["BLOCK_N"])
 
 
 def _shape_class(rows: int, weight: Tensor) -> str:
@@ -145,6 +162,7 @@ def quantized_matmul(
     bias: Tensor | None,
     out: Tensor,
     partial: Tensor | None,
+    arrivals: Tensor | None,
     tiles: Tiles,
 ) -> None:
     """out = x @ (codes * scales)^T + bias: float32 sums, rounded once.
@@ -163,6 +181,7 @@ def quantized_matmul(
         out: [M, N] of any float dtype, written; rows contiguous.
         partial: float32 [splits, M, N], contiguous, overwritten; `count_splits` says how many.
             None: K is not split.
+        arrivals: int32, at least `count_tiles`, all 0 before and after. None if K is not split.
     """
     rows, width = x.shape
     outputs, groups = scales.shape
@@ -173,10 +192,9 @@ def quantized_matmul(
         constants["BLOCK_K"] = max(64, math.gcd(constants["BLOCK_K"], group))
     block_k = constants["BLOCK_K"]
     splits = 1 if partial is None else partial.shape[0]
-    target = out if partial is None else partial
     grid = (
-        triton.cdiv(rows, constants["BLOCK_M"]),
-        triton.cdiv(outputs, constants["BLOCK_N"]),
+        ceil_div(rows, constants["BLOCK_M"]),
+        ceil_div(outputs, constants["BLOCK_N"]),
         splits,
     )
     _quantized_matmul[grid](
@@ -184,23 +202,24 @@ def quantized_matmul(
         weight,
         scales,
         scales if bias is None else bias,
-        target,
+        out,
+        partial,
+        arrivals,
         x.stride(0),
         weight.stride(0),
         scales.stride(0),
         scales.stride(1),
-        target.stride(-2),
+        out.stride(0),
         rows,
         outputs,
         width,
-        triton.cdiv(triton.cdiv(width, block_k), splits),
+        ceil_div(ceil_div(width, block_k), splits),
         PLANES=1 if weight.dtype == torch.int8 else 4,
         GROUP=group,
         SCALE_ONCE=groups == 1,
         SCALE_SUMS=groups > 1 and group % block_k == 0,
         IS_EVEN=width % block_k == 0,
-        HAS_BIAS=bias is not None and partial is None,
+        HAS_BIAS=bias is not None,
+        IS_SPLIT=partial is not None,
         **constants,
     )
-    if partial is not None:
-        merge_splits(partial, bias, out)

@@ -24,6 +24,7 @@ def quantized_matmul(
     bias: Tensor | None,
     out: Tensor,
     partial: Tensor | None,
+    arrivals: Tensor | None,
 ) -> dict[str, Tensor]:
     """See kernel.quantized_matmul."""
     product = x.double() @ dequantized(weight, scales).T

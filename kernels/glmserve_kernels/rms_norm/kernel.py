@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from glmserve_kernels.integers import next_power_of_2
 from glmserve_kernels.tiles import Tiles
 
 
@@ -62,6 +63,6 @@ def rms_norm(
         width,
         eps,
         HAS_RESIDUAL=residual is not None,
-        BLOCK=triton.next_power_of_2(width),
+        BLOCK=next_power_of_2(width),
         **tiles["any"],
     )

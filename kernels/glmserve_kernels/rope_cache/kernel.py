@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from glmserve_kernels.integers import ceil_div, next_power_of_2
 from glmserve_kernels.tiles import Tiles
 
 LARGEST_CODE = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
@@ -192,8 +193,8 @@ def rope_cache(
     rotary = 2 * cos_sin.shape[1]
     constants = dict(tiles["any"])
     heads = constants.pop("HEADS")
-    cached_heads = min(heads, triton.next_power_of_2(num_kv_heads))
-    programs = triton.cdiv(num_heads, heads) + triton.cdiv(num_kv_heads, cached_heads)
+    cached_heads = min(heads, next_power_of_2(num_kv_heads))
+    programs = ceil_div(num_heads, heads) + ceil_div(num_kv_heads, cached_heads)
     _rope_cache[(num_tokens, programs)](
         qkv,
         cos_sin,
@@ -214,8 +215,8 @@ def rope_cache(
         R=rotary,
         BLOCK_SIZE=block_size,
         LARGEST=LARGEST_CODE.get(keys.dtype, 0.0),
-        BLOCK_D=triton.next_power_of_2(dim),
-        BLOCK_R=triton.next_power_of_2(rotary),
+        BLOCK_D=next_power_of_2(dim),
+        BLOCK_R=next_power_of_2(rotary),
         HEADS=heads,
         CACHED_HEADS=cached_heads,
         **constants,

@@ -8,6 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from glmserve_kernels.gumbel_draw.kernel import draw
+from glmserve_kernels.integers import ceil_div, next_power_of_2
 from glmserve_kernels.likely_tokens.kernel import (
     find_threshold,
     last_equal,
@@ -184,7 +185,7 @@ def sample(
     """
     rows, size = logits.shape
     constants = tiles["16-byte loads" if size % 16 == 0 else "4-byte loads"]
-    blocks = triton.next_power_of_2(triton.cdiv(size, _BLOCK.value))
+    blocks = next_power_of_2(ceil_div(size, _BLOCK.value))
     _sample[(rows,)](
         logits,
         temperature,

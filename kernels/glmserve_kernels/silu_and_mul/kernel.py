@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from glmserve_kernels.integers import ceil_div
 from glmserve_kernels.tiles import Tiles
 
 
@@ -32,5 +33,5 @@ def silu_and_mul(*, x: Tensor, out: Tensor, tiles: Tiles) -> None:
     """
     rows, width = out.shape
     constants = tiles["any"]
-    grid = (rows, triton.cdiv(width, constants["BLOCK"]))
+    grid = (rows, ceil_div(width, constants["BLOCK"]))
     _silu_and_mul[grid](x, out, x.stride(0), out.stride(0), width, **constants)
