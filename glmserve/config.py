@@ -33,6 +33,9 @@ COMPILED_MANIFEST = "manifest.json"
 EMBEDDED_CHECKPOINT = Path(__file__).parent / "assets" / "glm-tiny"
 """The model that is served if the command line names none."""
 
+DEFAULT_BATCH_SIZE = 64
+"""Sequences in one step, where neither an option nor the device says otherwise."""
+
 
 @dataclass(frozen=True)
 class ConversionConfig:
@@ -164,8 +167,8 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Seed of dummy weights."""
     max_model_len: int | None = None
     """Maximum tokens of prompt and output together; None: the model's context."""
-    max_batch_size: int = 64
-    """Maximum number of sequences in one step."""
+    max_batch_size: int | None = None
+    """Maximum number of sequences in one step; None lets the device choose."""
     max_step_tokens: int | None = None
     """Maximum number of new tokens in one step; None lets the device choose."""
     adapters: tuple[tuple[str, str], ...] = ()
@@ -222,6 +225,12 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Further ids below `vocab_limit` that are not tokens of the tokenizer."""
 
     @property
+    def batch_size(self) -> int:
+        """`max_batch_size`; by default 64, or as many as a step has tokens."""
+        limit = self.max_step_tokens or DEFAULT_BATCH_SIZE
+        return self.max_batch_size or min(DEFAULT_BATCH_SIZE, limit)
+
+    @property
     def prefix_slots(self) -> int:
         """Slots of the KV cache for the prefixes of adapters."""
         return self.max_adapters * self.max_prefix_length
@@ -254,8 +263,8 @@ class GoldenComparison(msgspec.Struct, frozen=True, kw_only=True):
 class SchedulerConfig:
     """Options of the scheduler. The runner's limits hold as well."""
 
-    max_batch_size: int = 64
-    """Maximum number of running requests."""
+    max_batch_size: int | None = None
+    """Maximum number of running requests; None: the runner's limit."""
     max_step_tokens: int | None = None
     """Token budget of a step, prefill and decode together; None: the runner's limit."""
     max_step_time: float | None = None

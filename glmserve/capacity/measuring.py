@@ -38,16 +38,13 @@ class Measuring:
     Args:
         engine: it is started, and shares no prefixes.
         vocab_size: prompts are of ids below it.
-        max_batch_size: the most requests to decode at once.
         report: called with a line about each measurement.
     """
 
-    def __init__(
-        self, engine: Engine, vocab_size: int, max_batch_size: int, report: Report
-    ) -> None:
+    def __init__(self, engine: Engine, vocab_size: int, report: Report) -> None:
         self._engine = engine
         self._limits: RunnerLimits = engine.info.limits
-        self._largest_batch = min(max_batch_size, self._limits.max_sequences)
+        self._largest_batch = self._limits.max_sequences
         self._usable = range(min(10, vocab_size - 1), vocab_size)
         self._rng = random.Random(0)
         self._report = report

@@ -111,7 +111,7 @@ async def _calibrate(options: argparse.Namespace, runner: RunnerConfig) -> None:
     try:
         with closing(LoadingBar()) as bar:
             await engine.start(bar.update)
-        costs = await Measuring(engine, model.vocab_size, options.max_batch_size, print).measure()
+        costs = await Measuring(engine, model.vocab_size, print).measure()
         info = engine.info
     finally:
         await engine.close()

@@ -136,7 +136,7 @@ def lane_limits(config: RunnerConfig, manifest: Manifest) -> RunnerLimits:
     return RunnerLimits(
         num_blocks=lanes,
         block_size=manifest.total_len,
-        max_sequences=min(lanes, config.max_batch_size),
+        max_sequences=min(lanes, config.batch_size),
         max_step_tokens=max(config.max_step_tokens or manifest.prompt_len, lanes),
         max_context=context_length(config, manifest),
         batch_sizes=manifest.batch_sizes,

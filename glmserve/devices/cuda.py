@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 
 from glmserve.config import ReportProgress, RunnerConfig
@@ -38,6 +39,10 @@ from glmserve.runner.torch_runner import TorchTarget
 if TYPE_CHECKING:
     from glmserve.runner.gpu_runner import GpuRunner
 
+_LARGE_MEMORY = 32 * 2**30
+"""Bytes. From there on the logits of a large batch do not matter."""
+_LARGE_BATCH_SIZE = 256
+"""Decoding takes little longer than for 64: the weights are read once for all of them."""
 _BLOCK_SIZE = 64
 """One block and head of a 16-bit cache is then 16 KiB in one piece: a tile of the kernels."""
 
@@ -70,6 +75,7 @@ class _Gpu:
     def memory_needs(self, config: RunnerConfig, model: ModelConfig) -> MemoryNeeds:
         refuse_drafts(config)
         _refuse_missing(config)
+        config = _with_batch_size(config)
         target = self._target(config, model)
         accelerator = CudaAccelerator(target.device)
         free, total = accelerator.free_memory(), accelerator.total_memory()
@@ -77,7 +83,7 @@ class _Gpu:
         available = min(free, gpu_memory_budget(config, total))
         own = local_config(model, target.part)
         needs = gpu_memory_needs(config, own, target, _block_size(config), available)
-        return replace(needs, num_parameters=count_parameters(model))
+        return replace(needs, num_parameters=count_parameters(model), batch_size=config.batch_size)
 
     def create_runner(self, config: RunnerConfig, progress: ReportProgress) -> GpuRunner[Any, Any]:
         # Imported here because it imports triton, which only machines with a GPU need.
@@ -87,6 +93,7 @@ class _Gpu:
             Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
         )
         _refuse_missing(config)
+        config = _with_batch_size(config)
         torch.cuda.set_device(_device(config))
         self.memory_needs(config, model).plan(config, model)  # raises early if it does not fit
         target, gpu = self._target(config, model), self._gpu(config)
@@ -184,6 +191,15 @@ def _refuse_missing(config: RunnerConfig) -> None:
             f"{config.pipeline_parallel_size}: each of {config.num_ranks} ranks needs a GPU{here}, "
             f"and {count} {'is' if count == 1 else 'are'} visible"
         )
+
+
+def _with_batch_size(config: RunnerConfig) -> RunnerConfig:
+    """The config with the batch size that it asks for, or that suits the GPU."""
+    memory = torch.cuda.get_device_properties(_device(config)).total_memory
+    if config.max_batch_size or memory < _LARGE_MEMORY:
+        return config
+    limit = config.max_step_tokens or _LARGE_BATCH_SIZE
+    return msgspec.structs.replace(config, max_batch_size=min(_LARGE_BATCH_SIZE, limit))
 
 
 def _block_size(config: RunnerConfig) -> int:

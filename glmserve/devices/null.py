@@ -66,7 +66,7 @@ class NullRunner:
         limits = RunnerLimits(
             num_blocks=num_blocks,
             block_size=block_size,
-            max_sequences=config.max_batch_size,
+            max_sequences=config.batch_size,
             max_step_tokens=config.max_step_tokens or _STEP_TOKENS,
             max_context=min(config.max_model_len or model.max_context, num_blocks * block_size),
             resolves_placeholders=True,

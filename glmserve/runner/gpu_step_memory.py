@@ -51,7 +51,7 @@ def step_memory(
     Args:
         model: of the rank's part.
     """
-    sequences, itemsize = config.max_batch_size, target.dtype.itemsize
+    sequences, itemsize = config.batch_size, target.dtype.itemsize
     context = config.max_model_len or model.max_context
     largest = StepShape(
         tokens=max_step_tokens,
@@ -100,7 +100,7 @@ def _graph_bytes(
     attention, itemsize = target.ops.attention, target.dtype.itemsize
     if config.pipeline_parallel_size > 1 or not isinstance(attention, StaticAttention):
         return 0
-    shapes = graph_shapes(config.max_batch_size, max_step_tokens, context)
+    shapes = graph_shapes(config.batch_size, max_step_tokens, context)
     planner = static_adapters(target.ops) if config.max_adapters else None
     specs = GraphSpecs(attention, planner, config.max_adapters)
     own = [

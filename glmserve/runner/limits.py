@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -36,6 +36,8 @@ class MemoryNeeds:
     cache: CacheMemory
     """The part for the KV cache."""
     max_step_tokens: int
+    batch_size: int | None = field(default=None, kw_only=True)
+    """Sequences in one step, if the device has chosen; None: as the config says."""
 
     def plan(self, config: RunnerConfig, model: ModelConfig) -> RunnerLimits:
         """Size the KV cache: see `plan_limits`.
@@ -50,6 +52,8 @@ class MemoryNeeds:
                 f"{self.dtype}, {format_bytes(max(0, self.available))} are available; "
                 "--quantization makes them smaller, and `glmserve doctor` says by how much"
             )
+        if self.batch_size is not None:
+            config = msgspec.structs.replace(config, max_batch_size=self.batch_size)
         return plan_limits(config, model, self.cache, self.max_step_tokens)
 
 
@@ -77,8 +81,8 @@ def step_tokens(config: RunnerConfig, model: ModelConfig, default: int) -> int:
         return config.max_step_tokens
     if model.prompt_marks is not None:
         longest = config.max_model_len or model.max_context
-        default = max(default, longest + config.max_batch_size)
-    return max(default, config.max_batch_size)
+        default = max(default, longest + config.batch_size)
+    return max(default, config.batch_size)
 
 
 def step_bytes(
@@ -92,7 +96,7 @@ def step_bytes(
     Args:
         itemsize: bytes of an activation.
     """
-    logits = _LOGIT_COPIES * config.max_batch_size * model.vocab_size * 4
+    logits = _LOGIT_COPIES * config.batch_size * model.vocab_size * 4
     return layer_bytes(model, itemsize, max_step_tokens) + logits
 
 
@@ -151,7 +155,7 @@ def plan_limits(
     return RunnerLimits(
         num_blocks=num_blocks,
         block_size=memory.block_size,
-        max_sequences=config.max_batch_size,
+        max_sequences=config.batch_size,
         max_step_tokens=max_step_tokens,
         max_context=min(context, capacity),
         chunked_prefill=not whole_prompts,
@@ -185,7 +189,7 @@ def _num_blocks(config: RunnerConfig, context: int, memory: CacheMemory) -> int:
     stretched = int(max(0, memory.available) * _SHARE_FOR_ONE_REQUEST) // block_bytes
     if affordable < one_request:
         return min(one_request, max(stretched, affordable))
-    return min(affordable, one_request * config.max_batch_size)
+    return min(affordable, one_request * config.batch_size)
 
 
 def _blocks(tokens: int, block_size: int) -> int:

@@ -74,7 +74,9 @@ class Scheduler:
         self._limits = limits
         self._queue_size = config.queue_size
         self._max_running = min(
-            config.max_batch_size, limits.max_sequences, max(limits.batch_sizes or (2**31,))
+            config.max_batch_size or limits.max_sequences,
+            limits.max_sequences,
+            max(limits.batch_sizes or (2**31,)),
         )
         self._budget = min(config.max_step_tokens or 2**31, limits.max_step_tokens)
         self._blocks = BlockManager(

@@ -29,7 +29,7 @@ def measured(limits: RunnerLimits) -> tuple[FakeRunner, list[str]]:
         engine = Engine(executor, SchedulerConfig(prefix_cache=False), hash_key=b"key")
         await engine.start(report_nothing)
         try:
-            await Measuring(engine, 250, 16, lines.append).measure()
+            await Measuring(engine, 250, lines.append).measure()
         finally:
             await engine.close()
 

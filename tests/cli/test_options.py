@@ -105,7 +105,8 @@ def test_every_alias_is_tested() -> None:
 def test_help_shows_the_official_name_and_its_aliases() -> None:
     text = " ".join(command_parser("serve").format_help().split())
     assert "--max-batch-size N largest number" in text
-    assert "(alias: --max-num-seqs, --max-running-requests; default: 64)" in text
+    assert "default: 64, on a GPU" in text
+    assert "(alias: --max-num-seqs, --max-running-requests)" in text
 
 
 def test_a_positional_model_leaves_other_options_alone() -> None:
@@ -185,7 +186,7 @@ def test_sizes(text: str, expected: int) -> None:
         (["serve", "--ssl-certfile", "/nowhere/c.pem"], "/nowhere/c.pem: no such file"),
         (["serve", "--served-model-name", "\udcff"], "not valid UTF-8"),
         (["serve", "--kv-cache-memory", "1G", "--kv-cache-tokens", "9"], "give one of them"),
-        (["serve", "--max-step-tokens", "8"], "raise it"),
+        (["serve", "--max-step-tokens", "8", "--max-batch-size", "9"], "raise it"),
         (["serve", "--chat-format", "nonsense"], "chatglm2"),
         (["serve", "--host", "203.0.113.7"], "cannot listen on 203.0.113.7"),
         ([], "required"),

@@ -133,10 +133,10 @@ def compare(
     config, model, target, _ = prepared
     needs = gpu_memory_needs(config, model, target, BLOCK_SIZE, 2**40)
     plan = step_memory(config, model, target, needs.max_step_tokens)
-    logits = float_bytes(config.max_batch_size * model.vocab_size)
+    logits = float_bytes(config.batch_size * model.vocab_size)
     planner = static_adapters(target.ops) if config.max_adapters else None
     specs = GraphSpecs(target.ops.attention, planner, config.max_adapters)
-    shapes = graph_shapes(config.max_batch_size, needs.max_step_tokens, model.max_context)
+    shapes = graph_shapes(config.batch_size, needs.max_step_tokens, model.max_context)
     shared = specs.num_bytes(shapes)
     room = needs.workspace - plan.total
     kept = info.weight_bytes + info.kv_cache_bytes + room + logits + shared

@@ -20,7 +20,7 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
     Raises:
         OptionError: the process may not use these CPUs, or two options contradict each other.
     """
-    if options.max_step_tokens and options.max_step_tokens < options.max_batch_size:
+    if options.max_step_tokens and options.max_step_tokens < (options.max_batch_size or 0):
         raise OptionError(
             f"--max-step-tokens {options.max_step_tokens} leaves some of --max-batch-size "
             f"{options.max_batch_size} requests without their token; raise it"

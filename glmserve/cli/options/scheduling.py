@@ -17,9 +17,9 @@ def add_scheduling_options(parser: argparse.ArgumentParser) -> None:
         "--max-num-seqs",
         "--max-running-requests",
         type=values.positive,
-        default=64,
         metavar="N",
-        help="largest number of requests that run at the same time",
+        help="largest number of requests that run at the same time; default: 64, on a GPU of 32 "
+        "GiB or more 256",
     )
     group.add_argument(
         "--max-step-tokens",
