@@ -131,11 +131,20 @@ def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
         dtype = _DTYPES.get(entry["dtype"])
         if dtype is None:
             raise CheckpointError(f"{path}: {name}: its dtype {entry['dtype']} is not read")
-        begin, end = entry["data_offsets"]
-        numbers = data[header.data_start + begin : header.data_start + end]
-        if numbers.storage_offset() % dtype.itemsize:
-            numbers = numbers.clone()
-        yield name, numbers.view(dtype).reshape(entry["shape"])
+        begin, end = (header.data_start + offset for offset in entry["data_offsets"])
+        yield name, _mapped(data, begin, end, dtype).reshape(entry["shape"])
+
+
+def _mapped(data: Tensor, begin: int, end: int, dtype: torch.dtype) -> Tensor:
+    """Bytes of a mapped file as numbers; none of them is read.
+
+    Writers of today align a tensor's first byte. For others, torch needs a storage that begins with
+    this byte.
+    """
+    if begin % dtype.itemsize == 0:
+        return data[begin:end].view(dtype)
+    part = data.untyped_storage()[begin:end]
+    return torch.empty(0, dtype=torch.uint8).set_(part).view(dtype)
 
 
 def _read_pickle(path: Path) -> Iterator[tuple[str, Tensor]]:

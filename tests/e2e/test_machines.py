@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import sys
@@ -94,11 +95,25 @@ async def test_a_server_that_is_killed() -> None:
             assert is_ready(server)
 
 
+def two_free_ports() -> int:
+    """The first of two free ports: torchrun takes it, and the leader the next one. The system gives
+    neither of them to a connection: it does not choose ports below 32768."""
+    for port in random.sample(range(20000, 32000, 2), 100):
+        with socket.socket() as first, socket.socket() as second:
+            try:
+                first.bind(("", port))
+                second.bind(("", port + 1))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free ports")
+
+
 @pytest.mark.slow
 def test_torchrun() -> None:
     """The real one, without an option about machines: two processes, of which one serves."""
     run = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--no-python")
-    torchrun = (*run, "--max-restarts=3")  # another process may take the port that it has found
+    torchrun = (*run, f"--master-port={two_free_ports()}")
     with ServerProcess(*EXACT, *TENSOR, prefix=torchrun) as server:
         assert is_ready(server)
         assert "device    2 ranks" in server.text

@@ -69,6 +69,7 @@ class ServerProcess:
         if self._wait:
             self.wait_until_announced()
         if self._wait and not self.url:
+            self.stop()
             raise AssertionError(f"the server ended:\n{self.text}")
         return self
 
