@@ -68,10 +68,9 @@ async def test_each_answers_as_it_does_alone(tmp_path: Path) -> None:
 def test_an_adapter_that_does_not_fit_is_found_before_the_weights(tmp_path: Path) -> None:
     config = json.loads((EMBEDDED_CHECKPOINT / "config.json").read_text())
     folder = random_adapter(tmp_path / "a", config | {"num_layers": config["num_layers"] + 1})
-    named = ("--adapter", f"wide={folder}", "--port", "0")
-    for command in ("serve", "doctor"):
-        arguments = [sys.executable, "-m", "glmserve", command, *named]
+    for command in (["serve", "--port", "0"], ["doctor"]):
+        arguments = [sys.executable, "-m", "glmserve", *command, "--adapter", f"wide={folder}"]
         result = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
         assert result.returncode == 1
-        assert "--adapter wide: " in (result.stderr if command == "serve" else result.stdout)
+        assert "--adapter wide: " in (result.stderr if "serve" in command else result.stdout)
         assert "Traceback" not in result.stderr
