@@ -19,6 +19,8 @@ from glmserve.errors import AdapterError, GlmserveError
 _SWITCH_INTERVAL = 0.0002
 """Seconds after which the reading thread lets that of the steps go on; Python's default is 5 ms,
 and a step may have to wait so long after each of its operations."""
+_SECONDS_TO_END = 1.0
+"""The most that `close` waits for an adapter that is being read."""
 
 
 class _Read(NamedTuple):
@@ -82,8 +84,14 @@ class AdapterLoader:
             self._runner.remove_adapter(adapter_id)
 
     def close(self) -> None:
-        """Read no more. The adapter that is being read now may still take its time."""
+        """Read no more. The adapter that is being read now may still take its time.
+
+        The thread is waited for, as Python stops threads that are left when the process ends, and
+        some of torch's memory of a thread does not survive that.
+        """
         self._sources.put(None)
+        if self._thread is not None:
+            self._thread.join(_SECONDS_TO_END)
         self._wake_receiver.close()
         self._wake_sender.close()
 
