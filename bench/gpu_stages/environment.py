@@ -7,24 +7,19 @@ Rows: "gpu" with names and versions; "ceilings" in bytes and operations per seco
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import platform
 import shutil
 import subprocess
 
 from gpu_stages import rows
-from gpu_stages.target import add_options, open_target
+from gpu_stages.target import open_target, program_parser
 
 _PACKAGES = ("torch", "triton", "transformers", "numpy", "starlette", "uvicorn")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser)
-    options = parser.parse_args()
+    options = program_parser(__doc__).parse_args()
     for tool in ("nvidia-smi", "rocm-smi"):
         if shutil.which(tool):
             subprocess.run([tool], check=False)

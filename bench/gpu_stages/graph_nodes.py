@@ -9,7 +9,6 @@ runs (programmatic dependent launch, from sm_90).
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 
@@ -18,17 +17,13 @@ from torch import Tensor
 
 from gpu_stages import rows
 from gpu_stages.small_kernel import launch
-from gpu_stages.target import Target, add_options, open_target
+from gpu_stages.target import Target, open_target, program_parser
 
 _NODES = 256
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser)
-    options = parser.parse_args()
+    options = program_parser(__doc__).parse_args()
     target = open_target(practice=options.practice)
     numbers = torch.zeros(256, device=target.device)
     for name, work in variants(target, numbers).items():

@@ -8,14 +8,13 @@ per second, operations per second, and the fraction of the GPU's floor.
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 
 import torch
 
 from gpu_ceilings import Ceilings, floor_seconds
 from gpu_stages import rows
-from gpu_stages.target import Target, add_options, open_target
+from gpu_stages.target import Target, open_target, program_parser
 from gpu_timing import Launch, rotation, seconds_per_launch
 from step_floor import SHAPES, Shape
 
@@ -60,11 +59,7 @@ def measure_product(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser)
-    options = parser.parse_args()
+    options = program_parser(__doc__).parse_args()
     target = open_target(practice=options.practice)
     ceilings = target.ceilings(options.rows)
     shape = SHAPES["tiny" if options.practice else "chatglm2-6b"]

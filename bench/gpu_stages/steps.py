@@ -36,7 +36,7 @@ from glmserve.devices.registry import select_device
 from glmserve.runner.gpu_runner import GpuRunner
 from gpu_ceilings import Ceilings
 from gpu_stages import rows
-from gpu_stages.target import Target, add_options, open_target
+from gpu_stages.target import Target, open_target, program_parser
 from step_floor import SHAPES, decode_seconds, prefill_seconds
 
 _SHAPE = SHAPES["chatglm2-6b"]
@@ -190,10 +190,7 @@ def profile(runner: GpuRunner, case: Case, target: Target) -> list[rows.Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser)
+    parser = program_parser(__doc__)
     parser.add_argument("--quantization", choices=[name for name in _WEIGHT_BYTES if name])
     parser.add_argument("--profile", action="store_true", help="also list the kernels of a step")
     options = parser.parse_args()

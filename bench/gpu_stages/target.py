@@ -75,6 +75,15 @@ def open_target(*, practice: bool) -> Target:
     return Target(torch.device("cuda", 0), chip_name(), CudaTimer(), l2_bytes, False, found)
 
 
+def program_parser(description: str | None) -> argparse.ArgumentParser:
+    """The parser of a program of the stages, described by its docstring."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_options(parser)
+    return parser
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """--rows and --practice, which all programs of the stages have."""
     parser.add_argument("--rows", type=Path, metavar="FILE", help="append the figures to it")

@@ -9,7 +9,6 @@ milliseconds: as long as the kernel means that the copy waited for it.
 
 from __future__ import annotations
 
-import argparse
 import time
 from statistics import median
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gpu_stages import rows
-from gpu_stages.target import Target, add_options, open_target
+from gpu_stages.target import Target, open_target, program_parser
 
 _SIZES = (2**10, 2**14, 2**16, 2**18, 2**20)
 """Bytes: the inputs of a decode step have some KB, the tokens of a long prompt more."""
@@ -53,11 +52,7 @@ def _synchronize(target: Target) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser)
-    options = parser.parse_args()
+    options = program_parser(__doc__).parse_args()
     target = open_target(practice=options.practice)
     side = 64 if options.practice else _SIDE
     busy = torch.randn(side, side, device=target.device).to(torch.bfloat16)

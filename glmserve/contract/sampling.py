@@ -41,14 +41,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def adjusts_logits(self) -> bool:
-        """Whether logits change before a token is drawn: `penalises`, or biases. Read for each row
-        of each step, so in one expression."""
-        return (
-            self.repetition_penalty != 1.0
-            or self.presence_penalty != 0.0
-            or self.frequency_penalty != 0.0
-            or bool(self.logit_bias)
-        )
+        """Whether logits change before a token is drawn."""
+        return self.penalises or bool(self.logit_bias)
 
     @property
     def penalises(self) -> bool:

@@ -185,8 +185,8 @@ def _description(threads: int, native: NativeKernels, cpus: RankCpus | None) -> 
 def _weight_bytes(
     model: ModelConfig, dtype: torch.dtype, quantization: Quantization | None, ops: AnyCpuOps
 ) -> int:
-    """Bytes of the weights in memory. Weights stay quantised only if `ops` multiplies with
-    codes."""
+    """Bytes of the weights in memory. Weights stay quantised only if `ops` multiplies with codes; a
+    CPU has no products in float8, and keeps the rounded numbers in full size."""
     if not ops.keeps_codes or quantization == "fp8":
         model, quantization = replace(model, stored_bits=None, modelslim=None), None
     return weight_bytes(model, dtype.itemsize, quantization)

@@ -13,8 +13,6 @@ from glmserve_kernels.tiles import load_tiles
 
 _MULTIPLE = 16
 """N and K are multiples of it: the library loads so many numbers at a time."""
-
-
 _RESULT = torch.bfloat16
 """With a scale for each row the library writes nothing else on a GPU."""
 
