@@ -209,7 +209,6 @@ def test_a_pipe_is_one_message() -> None:
         ("--url http://127.0.0.1:9 nowhere", "a", 2, "leave out the checkpoint"),
         ("--url http://127.0.0.1:9", "a", 1, "http://127.0.0.1:9 cannot be reached"),
         ("--load no-such-file", "a", 2, "no-such-file: No such file"),
-        ("--model-name other --device null", "a", 1, "'other' does not exist here"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(

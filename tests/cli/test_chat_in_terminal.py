@@ -62,6 +62,7 @@ def test_a_chat_with_line_editing(tmp_path: Path) -> None:
     assert history.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.exhaustive
 def test_a_chat_without_the_package_for_editing() -> None:
     command = [sys.executable, "-c", PLAIN + CHAT, *GREEDY, "--device", "null"]
     with terminal(command) as window:

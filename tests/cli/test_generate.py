@@ -109,7 +109,6 @@ def test_a_text_is_continued() -> None:
         ("a --input-tokens 5", 2, "leave out TEXT"),
         ("--file no-such-file", 2, "--file no-such-file: No such file"),
         ("a --json --report", 2, "leave out --json"),
-        ("a --logprobs 21 --device null", 1, "top_logprobs: Input should be less than or equal"),
         ("--prompt a --input-tokens 5", 2, "not allowed with"),
         ("--prompt a --batch-size 2", 2, "--batch-size is for --input-tokens"),
         ("--input-tokens 5 --raw", 2, "--raw is for --prompt"),
