@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import weakref
 from collections.abc import Iterable, Iterator
@@ -54,6 +53,8 @@ class LLM:
         self._llm = llm
         self._thread = LoopThread()
         self._finalizer = weakref.finalize(self, _end, self._llm, self._thread, os.getpid())
+        # At the end of the interpreter no thread can be started. The kernel ends the worker then.
+        self._finalizer.atexit = False
         try:
             self._thread.run(self._llm.start())
         except BaseException:
@@ -154,10 +155,7 @@ class LLM:
 
 
 def _end(llm: AsyncLLM, thread: LoopThread, process: int) -> None:
-    """End the worker and the thread. Runs once: by `close`, or when the LLM or the program ends."""
+    """End the worker and the thread. Runs once: by `close`, or with the last reference."""
     if os.getpid() != process:
         return  # a forked process has neither
-    # What fails here, as at the end of the interpreter, does not matter: the worker ends with us.
-    with contextlib.suppress(Exception):
-        thread.run(llm.close())
-    thread.stop()
+    thread.end(llm.close())

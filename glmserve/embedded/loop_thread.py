@@ -22,7 +22,7 @@ class LoopThread:
     def __init__(self) -> None:
         self._process = os.getpid()
         self._loop: Future[asyncio.AbstractEventLoop] = Future()
-        self._stopped: asyncio.Event | None = None
+        self._last: asyncio.Future[Coroutine[Any, Any, None]] | None = None
         self._thread = threading.Thread(target=self._main, name="glmserve", daemon=True)
         self._thread.start()
         self._loop.result()
@@ -62,12 +62,16 @@ class LoopThread:
         finally:
             self._close(items)
 
-    def stop(self) -> None:
-        """Cancel what runs, and end the thread."""
+    def end(self, last: Coroutine[Any, Any, None]) -> None:
+        """Run a last coroutine, cancel what still runs, and end the thread.
+
+        May be called on the thread itself, where an object's last reference may be dropped.
+        """
         if not self.is_usable:
+            last.close()
             return
-        assert self._stopped is not None
-        self._loop.result().call_soon_threadsafe(self._stopped.set)
+        assert self._last is not None
+        self._loop.result().call_soon_threadsafe(self._last.set_result, last)
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
@@ -98,9 +102,10 @@ class LoopThread:
         asyncio.run(self._stay())
 
     async def _stay(self) -> None:
-        self._stopped = asyncio.Event()
-        self._loop.set_result(asyncio.get_running_loop())
-        await self._stopped.wait()
+        loop = asyncio.get_running_loop()
+        self._last = loop.create_future()
+        self._loop.set_result(loop)
+        await (await self._last)
 
 
 _tasks: set[asyncio.Task[None]] = set()
