@@ -206,7 +206,8 @@ def test_a_pipe_is_one_message() -> None:
     [
         ("", "", 2, "stdin is empty"),
         ("--api-key k", "a", 2, "--api-key is for --url"),
-        ("--url http://127.0.0.1:9 nowhere", "a", 2, "leave out the checkpoint"),
+        ("--url http://127.0.0.1:9 nowhere", "a", 2, "leave out --checkpoint"),
+        ("--url http://127.0.0.1:9 --device cpu", "a", 2, "leave out --device"),
         ("--url http://127.0.0.1:9", "a", 1, "http://127.0.0.1:9 cannot be reached"),
         ("--load no-such-file", "a", 2, "no-such-file: No such file"),
     ],

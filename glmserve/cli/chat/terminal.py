@@ -40,11 +40,11 @@ class PlainReader:
             import readline  # noqa: F401  # input() uses it from now on
 
     def read(self, prompt: str) -> str:
-        line = input(prompt)
+        line = _input(prompt)
         lines = [line]
         while line.endswith("\\"):
             lines[-1] = line[:-1]
-            line = input(_CONTINUED)
+            line = _input(_CONTINUED)
             lines.append(line)
         return "\n".join(lines)
 
@@ -107,6 +107,18 @@ def line_reader(environment: Mapping[str, str], *, keeps_history: bool) -> LineR
             file=sys.stderr,
         )
         return PlainReader()
+
+
+def _input(prompt: str) -> str:
+    """A line. What is not for the answers' file is written to stderr."""
+    if sys.stdout.isatty():
+        return input(prompt)
+    sys.stderr.write(prompt)
+    sys.stderr.flush()
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.removesuffix("\n")
 
 
 def show(text: str, is_thought: bool) -> None:
