@@ -7,8 +7,8 @@ The runner is in this process, with random weights and a scheduler that plans it
 into the compiled kernels is timed. A phase's floor is the larger of its bytes over the bandwidth
 and its operations over the rate, both measured in this run. "python" is what the runner does
 between calls; "plan" is the scheduler, and "wire" the encoding and decoding of a step and its
-output, which the server and its worker do besides. With one thread its CPU time is taken, which other work on the
-machine disturbs least. Medians of steps.
+output, which the server and its worker do besides. With one thread its CPU time is taken, which
+other work on the machine disturbs least. Medians of steps.
 """
 
 from __future__ import annotations

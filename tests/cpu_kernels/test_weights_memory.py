@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import torch
 
@@ -33,7 +34,7 @@ def test_weights_of_any_size() -> None:
     taken = [memory.take(size) for size in sizes]
     places = sorted((addresses(one) for one in taken), key=lambda place: place.start)
     assert [one.nbytes for one in taken] == sizes
-    assert all(one.stop <= other.start for one, other in zip(places, places[1:], strict=False))
+    assert all(one.stop <= other.start for one, other in pairwise(places))
     assert all(place.start % 64 == 0 for place in places)
     assert all(place.start % HUGE_PAGE == 0 for place in asked.ranges)
     for place in places:
