@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from glmserve.embedded.params import SamplingParams
+from glmserve.embedded.results import Message
 from glmserve.errors import InvalidRequestError
 
-Prompt = str | list[int]
+Prompt = str | Sequence[int]
 """A text, or token ids."""
-Conversation = str | list[Mapping[str, Any]]
-"""Messages as the API takes them, or the text of a single one of the user."""
+Conversation = str | Sequence[Mapping[str, Any] | Message]
+"""Messages as the API takes them or gives them, or the text of a single one of the user."""
 
 _PROMPT = "prompt (a text or a list of token ids)"
 _CONVERSATION = "conversation (a text or a list of messages)"

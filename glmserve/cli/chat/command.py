@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from glmserve.cli import values
 from glmserve.cli.api_keys import KEY_VARIABLE
-from glmserve.cli.chat.conversation import Conversation, load, read_json
+from glmserve.cli.chat.conversation import Conversation, check, load, read_json
 from glmserve.cli.options import (
     add_adapter_options,
     add_device_options,
@@ -173,6 +173,7 @@ def _conversation(options: argparse.Namespace) -> Conversation:
         if options.tools is not None:
             found = read_json(options.tools)
             conversation.tools = found if isinstance(found, list) else [found]
+            check(conversation)
     except OSError as error:
         raise OptionError(f"{error.filename}: {error.strerror}") from None
     except GlmserveError as error:
