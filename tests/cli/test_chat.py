@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,9 @@ class Script:
         if line == "^C":
             raise KeyboardInterrupt
         return line
+
+    def answering(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def stream(self, request: dict[str, Any]) -> Iterator[ChatChunk]:
         self.requests.append(json.loads(json.dumps(request)))

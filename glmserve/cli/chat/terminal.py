@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Mapping
+import termios
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +19,8 @@ _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 _UNSEEN = {code: None for code in range(32) if chr(code) not in "\n\t"} | {0x7F: None}
 _UNSEEN |= dict.fromkeys(range(0x80, 0xA0))
 """Control characters, by which a text could change the terminal."""
+_INPUT, _LOCAL = 0, 3
+"""Indexes of the flags in what termios.tcgetattr gives."""
 
 
 class LineReader(Protocol):
@@ -29,6 +33,10 @@ class LineReader(Protocol):
             EOFError: the user ends the chat.
             KeyboardInterrupt: the user takes the line back.
         """
+        ...
+
+    def answering(self) -> AbstractContextManager[None]:
+        """While an answer is written: what is typed does not show, and is read afterwards."""
         ...
 
 
@@ -47,6 +55,9 @@ class PlainReader:
             line = _input(_CONTINUED)
             lines.append(line)
         return "\n".join(lines)
+
+    def answering(self) -> AbstractContextManager[None]:
+        return _silent_keys(keeps_returns=False)
 
 
 class EditingReader:
@@ -94,6 +105,9 @@ class EditingReader:
         text: str = self._session.prompt(prompt)
         return text
 
+    def answering(self) -> AbstractContextManager[None]:
+        return _silent_keys(keeps_returns=True)
+
 
 def line_reader(environment: Mapping[str, str], *, keeps_history: bool) -> LineReader:
     """The best reader that there is; a note on stderr says what a better one needs."""
@@ -107,6 +121,29 @@ def line_reader(environment: Mapping[str, str], *, keeps_history: bool) -> LineR
             file=sys.stderr,
         )
         return PlainReader()
+
+
+@contextlib.contextmanager
+def _silent_keys(*, keeps_returns: bool) -> Iterator[None]:
+    """Let the terminal not echo keys.
+
+    Args:
+        keeps_returns: Enter stays a carriage return, as programs that edit lines expect it.
+    """
+    try:
+        before = termios.tcgetattr(sys.stdin)
+    except (OSError, ValueError, termios.error):  # stdin is no terminal
+        yield
+        return
+    changed = termios.tcgetattr(sys.stdin)
+    changed[_LOCAL] &= ~termios.ECHO
+    if keeps_returns:
+        changed[_INPUT] &= ~termios.ICRNL
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, changed)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
 
 def _input(prompt: str) -> str:
