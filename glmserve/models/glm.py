@@ -73,10 +73,19 @@ class Glm(Generic[Cache, Plan]):
 
     def forward(self, inputs: Inputs[Plan], caches: Sequence[Cache]) -> Tensor | None:
         """See Model."""
-        ops, stage, adapters = self.ops, self.config.stage, inputs.adapters
+        return self.run(*self.begin(inputs), inputs, caches)
+
+    def begin(self, inputs: Inputs[Plan]) -> tuple[Stream, Tensor]:
+        """The stream before the first layer, and the step's rows of the rotary table."""
+        rope_rows = self.ops.rope_rows(self.rope_table, inputs.positions)
+        return self._begin(inputs.input_ids), rope_rows
+
+    def run(
+        self, stream: Stream, rope_rows: Tensor, inputs: Inputs[Plan], caches: Sequence[Cache]
+    ) -> Tensor | None:
+        """`forward` after `begin`: the layers and the last norm."""
+        stage, adapters = self.config.stage, inputs.adapters
         tokens = None if adapters is None else adapters.tokens
-        rope_rows = ops.rope_rows(self.rope_table, inputs.positions)
-        stream = self._begin(inputs.input_ids)
         whole = self.layers[:-1] if stage.is_last else self.layers
         for layer, cache in zip(whole, caches, strict=False):
             stream = self._attend(layer, stream, rope_rows, cache, inputs)

@@ -50,7 +50,7 @@ class PackedLinear:
     ) -> None:
         outputs, inputs = shape
         functions = library.functions
-        self._multiply = functions.glm_linear
+        self._library = library
         self._outputs = outputs
         num_bytes = functions.glm_packed_bytes(form, outputs, inputs, group)
         self._weights = library.weights_memory.take(num_bytes)
@@ -72,7 +72,7 @@ class PackedLinear:
         """x [T, K] to [T, N], both float32 or both bfloat16; a bias [N] is of that dtype too."""
         x = x.contiguous()
         y = torch.empty((len(x), self._outputs), dtype=x.dtype)
-        self._multiply(
+        self._library.functions.glm_linear(
             self._address,
             x.data_ptr(),
             len(x),
