@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from glmserve.errors import (
     CheckpointError,
     ClosedError,
     ContextLengthError,
+    EngineDeadError,
     InvalidRequestError,
     OptionError,
 )
@@ -215,6 +217,18 @@ def test_an_exception_within_the_with_statement_ends_the_worker() -> None:
         assert pid.exists()
         raise ValueError("of the user")
     assert not pid.exists()
+
+
+def test_a_call_that_runs_when_it_is_closed_ends_with_an_error() -> None:
+    llm = LLM(device="null", progress=False)
+    prompts, params = ["a"] * 500, SamplingParams(max_tokens=1000, ignore_eos=True)
+    with ThreadPoolExecutor() as threads:
+        call = threads.submit(lambda: llm.generate(prompts, params))
+        while not llm.server.context.engine.is_busy:
+            pass
+        llm.close()
+        with pytest.raises((ClosedError, EngineDeadError)):
+            call.result()
 
 
 def test_what_is_forgotten_is_closed() -> None:
