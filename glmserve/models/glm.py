@@ -126,10 +126,12 @@ class Glm(Generic[Cache, Plan]):
     def logits(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
         """See Model."""
         assert self.output is not None, "only the last stage has logits"
-        logits = self.ops.linear(hidden, self.output)
+        if out is not None and self.collectives.shard.size == 1:
+            return out.copy_(self.ops.linear(hidden, self.output))
+        logits = self.ops.logits(hidden, self.output)
         if self.collectives.shard.size > 1:
-            logits = self.collectives.join(logits.float(), self.config.vocab_parts)
-        return logits.float() if out is None else out.copy_(logits)
+            logits = self.collectives.join(logits, self.config.vocab_parts)
+        return logits if out is None else out.copy_(logits)
 
     def _begin(self, token_ids: Tensor) -> Stream:
         """The stream before this stage's first layer."""

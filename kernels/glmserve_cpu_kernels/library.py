@@ -155,7 +155,10 @@ def _declare(library: ctypes.CDLL) -> None:
     library.glm_packed_bytes.argtypes = [c_int32, c_int, c_int, c_int]
     library.glm_packed_bytes.restype = c_size_t
     library.glm_pack.argtypes = [c_int32, c_void_p, c_int, c_int, c_int, c_void_p]
-    library.glm_linear.argtypes = [c_void_p, c_void_p, c_int, c_int32, c_void_p, c_void_p]
+    library.glm_linear.argtypes = [
+        *(c_void_p, c_void_p, c_int, c_int32),
+        *(c_void_p, c_void_p, c_int32),
+    ]
     pointer = c_void_p
     library.glm_rms_norm.argtypes = [c_int32, *[pointer] * 3, c_float, c_int, c_int, pointer]
     library.glm_silu_and_mul.argtypes = [c_int32, pointer, c_int, c_int, pointer]

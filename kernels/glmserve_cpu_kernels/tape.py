@@ -20,7 +20,7 @@ from glmserve_cpu_kernels.library import Library
 
 _ALIGNMENT = 64
 _SIGNATURES = {
-    "glm_linear": "ppiipp",
+    "glm_linear": "ppiippi",
     "glm_rms_norm": "ipppfiip",
     "glm_silu_and_mul": "ipiip",
     "glm_gelu": "ipiip",

@@ -145,8 +145,8 @@ void glm_pack(int32_t format, const void* weight, int outputs, int inputs, int g
 }
 
 void glm_linear(const glm::Linear* linear, const void* x, int rows, int32_t type, const void* bias,
-                void* y) {
-  in_use->linear.linear(*linear, x, rows, glm::Type(type), bias, y);
+                void* y, int32_t y_type) {
+  in_use->linear.linear(*linear, x, rows, glm::Type(type), bias, y, glm::Type(y_type));
 }
 
 void glm_rms_norm(int32_t type, const void* x, void* residual, const void* weight, float eps,
@@ -184,7 +184,7 @@ void glm_replay(const Call* calls, int count) {
     const int32_t* i = call->ints;
     switch (call->kind) {
       case kLinear:
-        glm_linear(static_cast<const glm::Linear*>(p[0]), p[1], i[0], i[1], p[2], p[3]);
+        glm_linear(static_cast<const glm::Linear*>(p[0]), p[1], i[0], i[1], p[2], p[3], i[2]);
         break;
       case kRmsNorm: glm_rms_norm(i[0], p[0], p[1], p[2], call->number, i[1], i[2], p[3]); break;
       case kSiluAndMul: glm_silu_and_mul(i[0], p[0], i[1], i[2], p[1]); break;
