@@ -12,13 +12,17 @@ from types import TracebackType
 from typing import Any, Self, overload
 
 from glmserve.cli.announce import LoadingBar
+from glmserve.embedded import bodies
 from glmserve.embedded.bodies import (
     Conversation,
+    Params,
     Prompt,
     chat_body,
     completion_body,
     embedding_body,
     given_fields,
+    given_fields_of_each,
+    num_choices,
     pairs,
     single_conversation,
     single_prompt,
@@ -126,13 +130,13 @@ class AsyncLLM:
 
     @overload
     async def generate(
-        self, prompts: Iterable[Prompt], params: SamplingParams | None = None, **fields: Any
+        self, prompts: Iterable[Prompt], params: Params = None, **fields: Any
     ) -> list[Completion]: ...
 
     async def generate(
         self,
         prompts: Any,
-        params: SamplingParams | None = None,
+        params: Params = None,
         *,
         adapter: str | None = None,
         progress: bool | None = None,
@@ -142,6 +146,7 @@ class AsyncLLM:
 
         Args:
             prompts: a text or a list of token ids; or an iterable of such prompts.
+            params: for all prompts, or a list with one for each of several.
             adapter: name of the adapter that changes the model.
             progress: show a bar for several prompts; None: as the LLM.
             fields: further fields of /v1/completions, such as `response_format`.
@@ -153,15 +158,16 @@ class AsyncLLM:
             InvalidRequestError: a field is wrong; `param` names it.
             GlmserveError: the model cannot answer. Of several prompts, a note says which one.
         """
-        calls, given = self._open_calls, given_fields(params, adapter, fields)
+        calls = self._open_calls
 
-        async def answer(prompt: Any) -> Completion:
-            return await calls.whole(COMPLETIONS, completion_body(prompt, given), Completion)
+        async def answer(item: tuple[Any, dict[str, Any]]) -> Completion:
+            return await calls.whole(COMPLETIONS, completion_body(*item), Completion)
 
         one = single_prompt(prompts)
         if one is not None:
-            return await answer(one)
-        return await calls.many(prompts, answer, given, progress)
+            return await answer((one, given_fields(params, adapter, fields, bodies.GENERATE)))
+        items = given_fields_of_each(prompts, params, adapter, fields, bodies.GENERATE)
+        return await calls.many(prompts, items, answer, num_choices(params, fields), progress)
 
     @overload
     async def chat(
@@ -170,13 +176,13 @@ class AsyncLLM:
 
     @overload
     async def chat(
-        self, messages: Iterable[Conversation], params: SamplingParams | None = None, **fields: Any
+        self, messages: Iterable[Conversation], params: Params = None, **fields: Any
     ) -> list[ChatCompletion]: ...
 
     async def chat(
         self,
         messages: Any,
-        params: SamplingParams | None = None,
+        params: Params = None,
         *,
         adapter: str | None = None,
         progress: bool | None = None,
@@ -187,6 +193,7 @@ class AsyncLLM:
         Args:
             messages: a list of messages such as {"role": "user", "content": "Hello!"}, or the text
                 of the user's only message; or an iterable of such conversations.
+            params: for all conversations, or a list with one for each of several.
             adapter: name of the adapter that changes the model.
             progress: show a bar for several conversations; None: as the LLM.
             fields: further fields of /v1/chat/completions, such as `tools` or `response_format`.
@@ -195,15 +202,15 @@ class AsyncLLM:
             As of `generate`.
         """
         calls = self._open_calls
-        given = given_fields(params, adapter, fields, is_chat=True)
 
-        async def answer(conversation: Any) -> ChatCompletion:
-            return await calls.whole(CHAT, chat_body(conversation, given), ChatCompletion)
+        async def answer(item: tuple[Any, dict[str, Any]]) -> ChatCompletion:
+            return await calls.whole(CHAT, chat_body(*item), ChatCompletion)
 
         one = single_conversation(messages)
         if one is not None:
-            return await answer(one)
-        return await calls.many(messages, answer, given, progress)
+            return await answer((one, given_fields(params, adapter, fields, bodies.CHAT)))
+        items = given_fields_of_each(messages, params, adapter, fields, bodies.CHAT)
+        return await calls.many(messages, items, answer, num_choices(params, fields), progress)
 
     async def stream(
         self,
@@ -217,7 +224,7 @@ class AsyncLLM:
 
         Leaving the loop early ends the generation. Arguments and errors are those of `generate`.
         """
-        given = given_fields(params, adapter, fields)
+        given = given_fields(params, adapter, fields, bodies.STREAM)
         async for item in self._open_calls.stream(
             COMPLETIONS, completion_body(prompt, given), Completion
         ):
@@ -235,7 +242,7 @@ class AsyncLLM:
 
         Leaving the loop early ends the generation. Arguments and errors are those of `chat`.
         """
-        given = given_fields(params, adapter, fields, is_chat=True)
+        given = given_fields(params, adapter, fields, bodies.STREAM_CHAT)
         async for item in self._open_calls.stream(CHAT, chat_body(messages, given), ChatChunk):
             yield item
 
@@ -263,7 +270,7 @@ class AsyncLLM:
             As of `generate`.
         """
         calls = self._open_calls
-        given = given_fields(None, adapter, {**fields, "encoding_format": "float"})
+        given = given_fields(None, adapter, fields, bodies.EMBED)
 
         async def answer(text: Any) -> Embedding:
             found = await calls.whole(EMBEDDINGS, embedding_body(text, given), EmbeddingList)
@@ -272,7 +279,7 @@ class AsyncLLM:
         one = single_prompt(texts)
         if one is not None:
             return await answer(one)
-        return await calls.many(texts, answer, given, progress)
+        return await calls.many(texts, texts, answer, 1, progress)
 
     @overload
     async def score(self, prompts: str, texts: str, **fields: Any) -> Score: ...
@@ -306,7 +313,7 @@ class AsyncLLM:
             InvalidRequestError: there are not as many of both, or a field is wrong.
             GlmserveError: the model cannot answer; it is one that reads in both directions.
         """
-        calls, given = self._open_calls, given_fields(None, adapter, fields)
+        calls, given = self._open_calls, given_fields(None, adapter, fields, bodies.SCORE)
 
         async def answer(pair: tuple[str, str]) -> Score:
             body, begin = await score_body(calls.server.context, *pair, given)
@@ -314,4 +321,5 @@ class AsyncLLM:
 
         if isinstance(prompts, str) and isinstance(texts, str):
             return await answer((prompts, texts))
-        return await calls.many(list(pairs(prompts, texts)), answer, given, progress)
+        both = list(pairs(prompts, texts))
+        return await calls.many(both, both, answer, 1, progress)

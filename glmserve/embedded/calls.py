@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sized
 from contextlib import closing
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ import msgspec
 
 from glmserve.api.answering.outcome import AnswerStream, WholeAnswer
 from glmserve.api.answering.sse import DONE
-from glmserve.embedded.many import answer_all
+from glmserve.embedded.many import Progress, answer_all
 from glmserve.embedded.server import EmbeddedServer
 from glmserve.errors import QueueFullError, QueueTimeoutError
 
@@ -63,21 +63,22 @@ class Calls:
 
     async def many(
         self,
+        given: Iterable[Any],
         items: Iterable[Item],
         answer: Callable[[Item], Awaitable[Result]],
-        given: Mapping[str, Any],
+        num_choices: int,
         progress: bool | None,
     ) -> list[Result]:
         """Answers in the order of the items; see `answer_all`.
 
         Args:
-            given: the fields of each request.
+            given: what the caller has given, of which there are as many.
+            num_choices: of each request.
         """
-        choices = given.get("n")
-        num_choices = choices if isinstance(choices, int) and choices > 0 else 1
+        total = len(given) if isinstance(given, Sized) else None
         shown = self._progress if progress is None else progress
         at_a_time = max(1, self._at_a_time // num_choices)
-        return await answer_all(items, answer, at_a_time, progress=shown)
+        return await answer_all(items, answer, at_a_time, Progress(total, shown))
 
     async def _answer(self, path: str, body: dict[str, Any]) -> WholeAnswer | AnswerStream:
         """Answer a request; one that finds the queue full, or waits long, is sent again.

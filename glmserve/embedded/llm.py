@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, overload
 
 from glmserve.embedded.async_llm import AsyncLLM
-from glmserve.embedded.bodies import Conversation, Prompt
+from glmserve.embedded.bodies import Conversation, Params, Prompt
 from glmserve.embedded.loop_thread import LoopThread
 from glmserve.embedded.params import SamplingParams
 from glmserve.embedded.results import ChatChunk, ChatCompletion, Completion, Embedding, Score
@@ -88,11 +88,11 @@ class LLM:
 
     @overload
     def generate(
-        self, prompts: Iterable[Prompt], params: SamplingParams | None = None, **fields: Any
+        self, prompts: Iterable[Prompt], params: Params = None, **fields: Any
     ) -> list[Completion]: ...
 
     def generate(
-        self, prompts: Any, params: SamplingParams | None = None, **fields: Any
+        self, prompts: Any, params: Params = None, **fields: Any
     ) -> Completion | list[Completion]:
         """Continue a prompt, or each of several: see `AsyncLLM.generate`."""
         result: Completion | list[Completion] = self._thread.run(
@@ -107,11 +107,11 @@ class LLM:
 
     @overload
     def chat(
-        self, messages: Iterable[Conversation], params: SamplingParams | None = None, **fields: Any
+        self, messages: Iterable[Conversation], params: Params = None, **fields: Any
     ) -> list[ChatCompletion]: ...
 
     def chat(
-        self, messages: Any, params: SamplingParams | None = None, **fields: Any
+        self, messages: Any, params: Params = None, **fields: Any
     ) -> ChatCompletion | list[ChatCompletion]:
         """Answer a conversation, or each of several: see `AsyncLLM.chat`."""
         result: ChatCompletion | list[ChatCompletion] = self._thread.run(

@@ -51,6 +51,14 @@ def test_a_list_may_be_longer_than_the_queue_and_be_a_generator(null: LLM) -> No
     assert [r.text.startswith(f"prompt {i}") for i, r in enumerate(results)] == [True] * 50
 
 
+def test_each_of_several_may_have_params_of_its_own(null: LLM) -> None:
+    lengths = [3, 1, 2]
+    params = [SamplingParams(max_tokens=length) for length in lengths]
+    assert [len(r.token_ids) for r in null.generate(["a"] * 3, params)] == lengths
+    found = null.chat((text for text in "abc"), params, stream=False)
+    assert [r.usage.completion_tokens for r in found] == lengths
+
+
 def test_choices_beyond_the_batch(null: LLM) -> None:
     results = null.generate(["a", "b", "c"], SamplingParams(n=4, max_tokens=2))
     assert [[c.index for c in r.choices] for r in results] == [[0, 1, 2, 3]] * 3
@@ -167,7 +175,17 @@ def test_what_the_model_would_write_is_greedy(tiny: LLM) -> None:
         (lambda llm: llm.generate(None), InvalidRequestError, "not NoneType"),
         (lambda llm: llm.generate("a", temperature=3), InvalidRequestError, "temperature"),
         (lambda llm: llm.generate("a", temperatur=1), InvalidRequestError, "'temperatur'"),
-        (lambda llm: llm.generate("a", stream=True), InvalidRequestError, "use stream"),
+        (
+            lambda llm: llm.generate("a", stream=True),
+            InvalidRequestError,
+            "no field of this method",
+        ),
+        (lambda llm: llm.generate("a", prompt="b"), InvalidRequestError, "no field of this method"),
+        (lambda llm: llm.embed("a", encoding_format="base64"), InvalidRequestError, "no field"),
+        (lambda llm: llm.score("a", "b", max_tokens=5), InvalidRequestError, "no field"),
+        (lambda llm: llm.generate("a", [GREEDY]), InvalidRequestError, "not list"),
+        (lambda llm: llm.generate(["a"], [GREEDY] * 2), InvalidRequestError, "not 2 items"),
+        (lambda llm: llm.chat(iter("ab"), [GREEDY]), InvalidRequestError, "not 1 items"),
         (lambda llm: llm.generate("a", {"n": 1}), InvalidRequestError, "must be SamplingParams"),
         (lambda llm: llm.generate("a", GREEDY, max_tokens=1), InvalidRequestError, "set twice"),
         (lambda llm: llm.generate("a", max_tokens=float("inf")), InvalidRequestError, "as JSON"),
