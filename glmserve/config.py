@@ -148,6 +148,37 @@ class GoldenDump(msgspec.Struct, frozen=True, kw_only=True):
     dtype: Literal["float32", "float64"]
 
 
+class TransformersTask(msgspec.Struct, frozen=True, kw_only=True):
+    """Prompts that transformers answers, greedily. Sent to its process as JSON."""
+
+    checkpoint: str
+    ptuning_checkpoint: str | None
+    rope_scaling: RopeScaling | None
+    device: str
+    """cpu, cuda, or auto."""
+    dtype: Literal["float32", "float16", "bfloat16"]
+    threads: int | None
+    prompts: list[list[int]]
+    """Token ids; at least one prompt."""
+    max_tokens: int
+    """Of each answer."""
+    batch_size: int
+    """Prompts that are answered at the same time."""
+    stop_ids: list[int]
+    """Tokens that end an answer."""
+
+
+class TransformersAnswers(msgspec.Struct, frozen=True, kw_only=True):
+    """What transformers answered. Comes back as JSON."""
+
+    token_ids: list[list[int]]
+    """Of each prompt, without the token that ends the answer."""
+    seconds: float
+    """That all answers took together, without loading."""
+    about: str
+    """Version, device and number format."""
+
+
 class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What a device needs to build its Runner. Sent to the worker process."""
 

@@ -158,6 +158,14 @@ def share(text: str) -> float:
     return value
 
 
+def percentage(text: str) -> float:
+    """A number from 0 to 100."""
+    value = _number(text)
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100")
+    return value
+
+
 def tolerance(text: str) -> float:
     """A positive number."""
     value = _number(text)

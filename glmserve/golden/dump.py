@@ -15,7 +15,8 @@ from glmserve.devices.host import available_memory
 from glmserve.errors import DeviceError, InvalidRequestError, OptionError
 from glmserve.golden.dump_folder import About, architecture_digest, write_golden
 from glmserve.golden.reference import Reference
-from glmserve.golden.transformers_reference import TransformersReference, transformers_version
+from glmserve.golden.transformers_model import transformers_version
+from glmserve.golden.transformers_reference import OPTION, TransformersReference
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.models.parameters import count_parameters
 from glmserve.runner.limits import format_bytes
@@ -49,7 +50,8 @@ def dump(options: GoldenDump) -> str:
     make: _MakeReference = Reference
     name = f"glmserve {options.dtype}"
     if options.reference == "transformers":
-        make, name = TransformersReference, f"transformers {transformers_version()} {options.dtype}"
+        version = transformers_version(OPTION)
+        make, name = TransformersReference, f"transformers {version} {options.dtype}"
     reference = make(model, Path(options.checkpoint), _DTYPES[options.dtype], report_nothing)
     try:
         tensors = reference.tensors(token_ids)

@@ -22,6 +22,7 @@ WHEEL = r"""
     glmserve/py\.typed
     glmserve/assets/glm-tiny/(config\.json|tokenizer_config\.json|model\.safetensors|tokenizer\.model)
     glmserve/assets/clients\.json
+    glmserve/assets/evaluation/[\w.]+\.(jsonl|csv)
     glmserve/assets/device-template/(README\.md|pyproject\.toml|src/example_glm_device/\w+\.py)
     glmserve/assets/training/README\.md
     glmserve/assets/training/text/[\w.]+\.toml
@@ -40,7 +41,7 @@ WHEEL = r"""
 SOURCE = r"""
     (LICENSE|PKG-INFO|pyproject\.toml|\.gitignore)
     \w+(\.\w+)?\.md
-    glmserve/([\w-]+/)*[\w.-]+\.(py|typed|json|safetensors|model|md|toml|html|svg|png)
+    glmserve/([\w-]+/)*[\w.-]+\.(py|typed|json|jsonl|csv|safetensors|model|md|toml|html|svg|png)
     kernels/(\w+/)*\w+\.(py|typed|json|md|cpp|h)
     bench/([\w-]+/)*[\w.-]+\.(py|sh|md|json|toml|txt|svg|png)
     tests/([\w-]+/)*[\w.-]+
@@ -51,6 +52,7 @@ IN_BOTH = (
     "glmserve/cli/main.py",
     "glmserve/py.typed",
     "glmserve/assets/glm-tiny/model.safetensors",
+    "glmserve/assets/evaluation/letters.jsonl",
     "glmserve/assets/training/text/en_long.toml",
     "glmserve/web/docs.html",
 )
