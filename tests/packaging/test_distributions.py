@@ -52,6 +52,7 @@ IN_BOTH = (
     "glmserve/cli/main.py",
     "glmserve/py.typed",
     "glmserve/assets/glm-tiny/model.safetensors",
+    "glmserve/assets/evaluation/exam.csv",
     "glmserve/assets/evaluation/letters.jsonl",
     "glmserve/assets/training/text/en_long.toml",
     "glmserve/web/docs.html",
