@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmserve.cli import values
+from glmserve.cli.embedded_command import run_to_end
 from glmserve.cli.options import (
     add_checkpoint_options,
     add_device_options,
     add_load_format_option,
 )
-from glmserve.errors import GlmserveError, OptionError, StartupError
+from glmserve.errors import OptionError
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -87,7 +87,10 @@ def _add_exam_options(parser: argparse.ArgumentParser) -> None:
         help="exit code 1 if the accuracy over all questions is below X per cent",
     )
     group.add_argument(
-        "--json", type=Path, metavar="FILE", help="write accuracies and all answers to it"
+        "--json",
+        type=values.new_file,
+        metavar="FILE",
+        help="write accuracies and all answers to it",
     )
 
 
@@ -109,10 +112,4 @@ def run(options: argparse.Namespace) -> int:
         )
     from glmserve.cli.examining import examine  # here: --help need not wait
 
-    try:
-        return asyncio.run(examine(options))
-    except StartupError:
-        raise
-    except GlmserveError as error:  # what a server would answer to such a request
-        notes = "; ".join(getattr(error, "__notes__", ()))
-        raise StartupError(f"{error.message} ({notes})" if notes else error.message) from None
+    return run_to_end(examine(options))

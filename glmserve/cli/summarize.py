@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from glmserve.cli import values
+from glmserve.cli.embedded_command import run_to_end
 from glmserve.cli.options import (
     add_checkpoint_options,
     add_device_options,
     add_load_format_option,
 )
-from glmserve.errors import GlmserveError, OptionError, StartupError
+from glmserve.errors import OptionError
 from glmserve.hub.name import HubName
 
 if TYPE_CHECKING:
@@ -95,7 +95,10 @@ def _add_result_options(parser: argparse.ArgumentParser) -> None:
         help="exit code 1 if ROUGE-1 of the model is below X per cent",
     )
     group.add_argument(
-        "--json", type=Path, metavar="FILE", help="write scores, times and all summaries to it"
+        "--json",
+        type=values.new_file,
+        metavar="FILE",
+        help="write scores, times and all summaries to it",
     )
 
 
@@ -111,13 +114,7 @@ def run(options: argparse.Namespace) -> int:
         raise OptionError("--against transformers: random weights are in no file to read again")
     from glmserve.cli.summarizing import summarize  # here: --help need not wait
 
-    try:
-        return asyncio.run(summarize(options))
-    except StartupError:
-        raise
-    except GlmserveError as error:  # what a server would answer to such a request
-        notes = "; ".join(getattr(error, "__notes__", ()))
-        raise StartupError(f"{error.message} ({notes})" if notes else error.message) from None
+    return run_to_end(summarize(options))
 
 
 def _prompt(text: str) -> str:

@@ -158,6 +158,14 @@ def share(text: str) -> float:
     return value
 
 
+def new_file(text: str) -> Path:
+    """A path in a folder that exists."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no place for a file")
+    return path
+
+
 def percentage(text: str) -> float:
     """A number from 0 to 100."""
     value = _number(text)

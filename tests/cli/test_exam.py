@@ -55,9 +55,14 @@ def test_the_exam_that_ships(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert found["all"]["chance"] == 25
     assert row.split()[:3] == ["exam", "24", str(found["all"]["right"])]
 
+
+@pytest.mark.slow
+def test_log_likelihoods_are_those_of_the_weights(tmp_path: Path) -> None:
+    file = tmp_path / "found.json"
+    assert examine(*CPU, "--num-questions", "1", "--json", file) == 0
+    (found,) = json.loads(file.read_text())["questions"]
     question = read_exam(OWN_EXAM).questions[0]
-    scores = found["questions"][0]["log_likelihoods"]
-    for score, option in zip(scores, question.options, strict=True):
+    for score, option in zip(found["log_likelihoods"], question.options, strict=True):
         assert score == pytest.approx(likelihood_by_weights(question.text, option), abs=1e-3)
 
 
