@@ -16,6 +16,7 @@ from glmserve.cli.options import (
     adapter_config,
     add_access_options,
     add_adapter_options,
+    add_batch_options,
     add_connection_options,
     add_debug_options,
     add_device_options,
@@ -26,6 +27,7 @@ from glmserve.cli.options import (
     add_observation_options,
     add_scheduling_options,
     add_worker_options,
+    batch_config,
     connection_config,
     journal_config,
     runner_config,
@@ -59,6 +61,7 @@ def add_command(commands: Commands) -> None:
     add_http_options(parser)
     add_connection_options(parser)
     add_journal_options(parser)
+    add_batch_options(parser)
     add_machine_options(parser)
     add_access_options(parser)
     add_observation_options(parser)
@@ -97,6 +100,7 @@ def run(options: argparse.Namespace) -> int:
         server,
         connection_config(options),
         journal_config(options),
+        batch_config(options),
         machines_of(options.executor, group, runner, options.machine_timeout),
         address=Address(options.host, options.port, options.uds),
         drain_timeout=options.drain_timeout,

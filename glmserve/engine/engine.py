@@ -64,6 +64,8 @@ class SchedulingAttributes(NamedTuple):
     """Prompts are shared only between requests with equal salt, and with equal adapters."""
     adapter: AdapterVersion | None = None
     """The adapter that changes the model for the request; None: the plain model."""
+    in_background: bool = False
+    """Computed only while no other request can use the model."""
 
 
 _DEFAULT_ATTRIBUTES = SchedulingAttributes()
@@ -232,6 +234,7 @@ class Engine:
                 prediction,
                 attributes.tenant,
                 NO_ADAPTER if adapter is None else adapter.id,
+                attributes.in_background,
             )
             for choice in choices
         ]
@@ -252,7 +255,18 @@ class Engine:
         if self._scheduler is None:
             return False
         stats = self._scheduler.stats
-        return bool(stats.running or stats.waiting)
+        return bool(stats.running or stats.waiting or stats.background)
+
+    @property
+    def max_running(self) -> int:
+        """Maximum number of running requests.
+
+        Raises:
+            NotReadyError: the runner is not up yet.
+        """
+        if self._scheduler is None:
+            raise NotReadyError("the model is still loading; try again in a moment")
+        return self._scheduler.max_running
 
     @property
     def is_draining(self) -> bool:

@@ -69,7 +69,8 @@ class OpenStreams:
         opened = [stream for stream in streams if not stream.request.status.is_finished]
         for stream in opened:
             self._streams[stream.request.id] = stream
-            self._timer.watch(stream.request.id)
+            if not stream.request.in_background:
+                self._timer.watch(stream.request.id)
         if self._observer is not None:
             self._observer.arrived([stream.request for stream in opened])
         return streams
@@ -108,9 +109,10 @@ class OpenStreams:
             else:
                 if stream.last_token is None:
                     stream.first_token = now
-                    self._stats.first_token(now - stream.arrival)
+                    if not request.in_background:
+                        self._stats.first_token(now - stream.arrival)
                     self._timer.forget(request.id)
-                else:
+                elif not request.in_background:
                     self._stats.inter_token(now - stream.last_token)
                 stream.push(token_id, logprobs, now)
             if is_last:

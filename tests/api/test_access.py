@@ -104,7 +104,7 @@ async def test_handlers_learn_whose_key_it_is() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(caller_of(Request(scope)).key_id)
 
-    guarded = ApiKeyMiddleware(app, tenants(*KEYS), ["/metrics"])
+    guarded = ApiKeyMiddleware(app, ApiKeys(tenants(*KEYS)), ["/metrics"])
     for key in (b"first", b"third", b"first", b"wrong"):
         scope = {"type": "http", "path": "/metrics", "headers": [(b"x-api-key", key)]}
         await guarded(scope, None, None)  # type: ignore[arg-type]

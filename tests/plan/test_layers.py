@@ -29,6 +29,7 @@ LAYERS: dict[str, int] = {
     "golden": 5,
     "cache": 6,
     "hub": 6,
+    "batches": 6,
     "journal": 6,
     "scheduler": 7,
     "executor": 8,
@@ -51,13 +52,14 @@ API_LAYERS = {
     "openai": 4,
     "anthropic": 4,
     "tokenizer": 5,
+    "batching": 5,
     "operator": 6,
     "app": 7,
     "__init__": 8,
 }
 """Rooms of glmserve.api; each imports itself and lower ones."""
 PLAN = {"cache", "scheduler", "journal", "engine", "executor", "trace", "text", "api"}
-PLAN |= {"evaluation", "capacity", "cli", "hub", "machines"}
+PLAN |= {"evaluation", "capacity", "cli", "hub", "machines", "batches"}
 COMPUTE = range(1, 6)
 KERNEL_PACKAGES = {"glmserve_kernels", "glmserve_cpu_kernels"}
 COMPUTE_LIBRARIES = {"torch", "triton", "safetensors", "numpy", "transformers", *KERNEL_PACKAGES}

@@ -40,6 +40,7 @@ class Arrival:
     continuations: int = 1
     scored: bool = False
     """Whether the first wants the prompt's log-probabilities."""
+    in_background: bool = False
 
 
 class Remainders:
@@ -111,6 +112,7 @@ def requests_of(arrival: Arrival, first_id: int) -> list[Request]:
             arrival.priority,
             constraint=None if length is None else Remainders(length),
             tenant=arrival.tenant,
+            in_background=arrival.in_background,
         )
         for i in range(arrival.continuations)
     ]

@@ -24,10 +24,17 @@ class ApiKeys:
 
     Args:
         hash_key: random bytes that make ids the same in another server's life; None makes new ones.
+        owner_key: as `hash_key`, for Caller.owner; None: there are no files to own.
     """
 
-    def __init__(self, keys: Mapping[str, Tenant], hash_key: bytes | None = None) -> None:
+    def __init__(
+        self,
+        keys: Mapping[str, Tenant],
+        hash_key: bytes | None = None,
+        owner_key: bytes | None = None,
+    ) -> None:
         self._hash_key = hash_key or secrets.token_bytes(32)
+        self._owner_key = owner_key
         self._tenants = {self._digest(key.encode()): tenant for key, tenant in keys.items()}
 
     def identify(self, key: bytes) -> Caller | None:
@@ -37,10 +44,17 @@ class ApiKeys:
         """
         digest = self._digest(key)
         matches = [hmac.compare_digest(digest, valid) for valid in self._tenants]
-        return Caller(digest.hex()[:16], self._tenants[digest]) if any(matches) else None
+        if not any(matches):
+            return None
+        return Caller(digest.hex()[:16], self._tenants[digest], self._owner(key))
 
     def _digest(self, key: bytes) -> bytes:
         return hashlib.blake2b(key, key=self._hash_key, digest_size=32).digest()
+
+    def _owner(self, key: bytes) -> str:
+        if self._owner_key is None:
+            return ""
+        return hashlib.blake2b(key, key=self._owner_key, digest_size=16).hexdigest()
 
 
 class ApiKeyMiddleware:
@@ -55,12 +69,11 @@ class ApiKeyMiddleware:
     def __init__(
         self,
         app: ASGIApp,
-        keys: Mapping[str, Tenant],
+        keys: ApiKeys,
         open_paths: Collection[str] = (),
-        hash_key: bytes | None = None,
     ) -> None:
         self._app = app
-        self._keys = ApiKeys(keys, hash_key)
+        self._keys = keys
         self._open_paths = frozenset(open_paths)
         self._open_beginnings = tuple(p for p in (*open_paths, HEALTH + "/") if p.endswith("/"))
 

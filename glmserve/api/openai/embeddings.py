@@ -14,9 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from glmserve.api.answering.answer_context import AnswerContext
+from glmserve.api.answering.caller import Caller
+from glmserve.api.answering.client import ClientSignal
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.generation import Choice, Generation
+from glmserve.api.answering.sse import encode_json
 from glmserve.api.answering.submission import (
+    admit,
     encode_prompts,
     scheduling_attributes,
     take_back,
@@ -24,7 +28,6 @@ from glmserve.api.answering.submission import (
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.answering.truncation import truncated
 from glmserve.api.http.body import read_request
-from glmserve.api.http.responses import json_response
 from glmserve.api.http.state import caller_of, context_of, disconnected
 from glmserve.api.protocol.embeddings import EmbeddingRequest
 from glmserve.engine import TokenStream
@@ -64,6 +67,27 @@ async def embeddings(request: Request) -> Response:
     """A vector for each input."""
     context = context_of(request)
     wanted, _ = await read_request(request, EmbeddingRequest)
+    body = await embed(context, wanted, caller_of(request), partial(disconnected, request))
+    return Response(body, media_type="application/json")
+
+
+async def embed(
+    context: ServerContext,
+    wanted: EmbeddingRequest,
+    caller: Caller,
+    client_left: ClientSignal,
+    *,
+    in_background: bool = False,
+) -> bytes:
+    """The JSON of an EmbeddingList.
+
+    Args:
+        in_background: see AnswerContext.
+
+    Raises:
+        ClientGoneError: the client left.
+        GlmserveError: the request cannot be honoured, or its computation failed.
+    """
     adapter = await context.settle_model(wanted)
     with context.engine.adapters.held(adapter):
         _check_dimensions(context, wanted)
@@ -71,22 +95,23 @@ async def embeddings(request: Request) -> Response:
             context, wanted.inputs, "input", add_special_tokens=wanted.add_special_tokens
         )
         inputs = [truncated(context, wanted, ids, 0) for ids in inputs]
-        generation = _start(context, AnswerContext(caller_of(request), adapter), wanted, inputs)
-    wholes = await generation.collect(partial(disconnected, request))
+        answer = AnswerContext(caller, adapter, in_background=in_background)
+        generation = _start(context, answer, wanted, inputs)
+    wholes = await generation.collect(client_left)
     num_tokens = sum(map(len, inputs))
     usage = EmbeddingUsage(num_tokens, num_tokens)
 
     def embedding(total: array[float]) -> list[float] | str:
         return _encoded(_unit(total[: wanted.dimensions]), wanted.encoding_format)
 
-    def answer() -> Response:
+    def body() -> bytes:
         data = [
             Embedding(index, embedding(whole.choice.request.pooled))
             for index, whole in enumerate(wholes)
         ]
-        return json_response(EmbeddingList(data, wanted.model, usage))
+        return encode_json(EmbeddingList(data, wanted.model, usage))
 
-    return await run_in_thread_if_large(answer, len(wholes) * context.model.hidden_size)
+    return await run_in_thread_if_large(body, len(wholes) * context.model.hidden_size)
 
 
 def _check_dimensions(context: ServerContext, wanted: EmbeddingRequest) -> None:
@@ -103,7 +128,7 @@ def _start(
     context: ServerContext, answer: AnswerContext, wanted: EmbeddingRequest, inputs: list[list[int]]
 ) -> Generation:
     """Compute every input, or none."""
-    lease = context.quotas.admit(answer.caller.tenant, sum(map(len, inputs)))
+    lease = admit(context, answer, sum(map(len, inputs)))
     attributes = scheduling_attributes(context, answer, wanted.priority, wanted.cache_salt)
     streams: list[TokenStream] = []
     try:

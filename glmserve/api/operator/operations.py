@@ -15,6 +15,14 @@ from glmserve.api.answering.rendered_prompt import RenderedPrompt
 from glmserve.api.anthropic.objects import AnthropicError, MessageObject, TokenCount
 from glmserve.api.anthropic.objects import Event as MessagesEvent
 from glmserve.api.anthropic.protocol import CountTokensRequest, MessagesRequest
+from glmserve.api.batching.objects import (
+    BatchList,
+    BatchObject,
+    DeletedFile,
+    FileList,
+    FileObject,
+)
+from glmserve.api.batching.requests import CreateBatchRequest
 from glmserve.api.openai.chat_objects import ChatChunk, ChatCompletion
 from glmserve.api.openai.completion_objects import Completion
 from glmserve.api.openai.embeddings import EmbeddingList
@@ -250,6 +258,65 @@ OPERATIONS = (
         request=EmbeddingRequest,
         responses={"application/json": EmbeddingList},
         failures=_GENERATION_FAILURES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/files",
+        summary="Store a file: a form (multipart/form-data) with the fields purpose and file.",
+        responses={"application/json": FileObject},
+        failures=(400, 401, 403, 413, 500, 507),
+    ),
+    Operation(
+        path="/v1/files",
+        summary="The caller's files, in pages: purpose, after, limit, order.",
+        responses={"application/json": FileList},
+        failures=(400, 401, 403, 404, 507),
+    ),
+    Operation(
+        path="/v1/files/{file_id}",
+        summary="What is known of a file.",
+        responses={"application/json": FileObject},
+        failures=(401, 403, 404, 507),
+    ),
+    Operation(
+        path="/v1/files/{file_id}/content",
+        summary="A file's contents.",
+        responses={"application/octet-stream": "string"},
+        failures=(401, 403, 404, 507),
+    ),
+    Operation(
+        method="delete",
+        path="/v1/files/{file_id}",
+        summary="Delete a file.",
+        responses={"application/json": DeletedFile},
+        failures=(400, 401, 403, 404, 507),
+    ),
+    Operation(
+        method="post",
+        path="/v1/batches",
+        summary="Answer all requests of a file while the model is not needed otherwise.",
+        request=CreateBatchRequest,
+        responses={"application/json": BatchObject},
+        failures=(400, 401, 403, 404, 413, 415, 429, 500, 507),
+    ),
+    Operation(
+        path="/v1/batches",
+        summary="The caller's batches, the newest first, in pages: after, limit.",
+        responses={"application/json": BatchList},
+        failures=(400, 401, 403, 404, 507),
+    ),
+    Operation(
+        path="/v1/batches/{batch_id}",
+        summary="A batch as it is now.",
+        responses={"application/json": BatchObject},
+        failures=(401, 403, 404, 507),
+    ),
+    Operation(
+        method="post",
+        path="/v1/batches/{batch_id}/cancel",
+        summary="Stop a batch; what is answered stays in its output.",
+        responses={"application/json": BatchObject},
+        failures=(401, 403, 404, 507),
     ),
     Operation(
         path="/v1/models",

@@ -1,0 +1,141 @@
+"""Requests in the background use what the others leave, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from glmserve.config import SchedulerConfig
+from glmserve.contract.step import RunnerLimits, StepInput, StepOutput
+from glmserve.errors import QueueFullError
+from glmserve.request import Request, SamplingParams
+from glmserve.scheduler import Scheduler
+
+LIMITS = RunnerLimits(
+    num_blocks=40,
+    block_size=4,
+    max_sequences=8,
+    max_step_tokens=256,
+    max_context=100,
+    resolves_placeholders=True,
+)
+
+
+class Bench:
+    """A scheduler, and requests that say 7 until they are through."""
+
+    def __init__(self, config: SchedulerConfig | None = None) -> None:
+        self.scheduler = Scheduler(config or SchedulerConfig(), LIMITS, hash_key=b"key")
+        self.requests: list[Request] = []
+
+    def add(self, prompt: int, answer: int, *, in_background: bool) -> Request:
+        """A request with so many tokens."""
+        number = len(self.requests)
+        ids = [number * 1000 + i for i in range(prompt)]
+        params = SamplingParams(max_tokens=answer)
+        request = Request(number, ids, params, in_background=in_background)
+        self.scheduler.add(request)
+        self.requests.append(request)
+        return request
+
+    def plan(self) -> StepInput | None:
+        return self.scheduler.schedule()
+
+    def finish(self, step: StepInput, seconds: float | None = None) -> None:
+        sampled = [7 for sequence in step.sequences if sequence.sampling is not None]
+        self.scheduler.update(StepOutput(step.step_id, sampled), seconds)
+
+    def step(self, seconds: float | None = None) -> list[int]:
+        """Plan and finish a step; ids of the requests in it."""
+        step = self.plan()
+        assert step is not None
+        self.finish(step, seconds)
+        return [sequence.request_id for sequence in step.sequences]
+
+
+def test_a_step_has_requests_in_the_background_only_while_no_other_needs_one() -> None:
+    bench = Bench()
+    batch = [bench.add(5, 20, in_background=True) for _ in range(3)]
+    assert bench.step() == [0, 1, 2]
+    urgent = bench.add(5, 4, in_background=False)
+    for _ in range(4):
+        assert bench.step() == [urgent.id]
+    assert urgent.status.is_finished
+    while bench.scheduler.has_work:
+        assert urgent.id not in bench.step()
+    assert all(request.num_output_tokens == 20 for request in batch)
+
+
+def test_no_step_in_the_background_is_planned_ahead() -> None:
+    bench = Bench()
+    bench.add(5, 20, in_background=True)
+    first = bench.plan()
+    assert first is not None
+    assert bench.plan() is None
+    urgent = bench.add(5, 4, in_background=False)
+    second = bench.plan()  # but any other is
+    assert second is not None
+    assert [sequence.request_id for sequence in second.sequences] == [urgent.id]
+    bench.finish(first)
+    bench.finish(second)
+
+
+def test_a_request_takes_the_blocks_of_those_in_the_background() -> None:
+    bench = Bench()
+    batch = [bench.add(36, 20, in_background=True) for _ in range(4)]
+    while not all(request.num_output_tokens for request in batch[:3]):
+        bench.step()
+    urgent = bench.add(80, 10, in_background=False)
+    assert bench.step() == [urgent.id]
+    assert batch[2].num_preemptions == 1
+    while bench.scheduler.has_work:
+        bench.step()
+    assert [request.num_output_tokens for request in bench.requests] == [20, 20, 20, 20, 10]
+
+
+def test_blocks_of_a_step_in_flight_are_not_taken() -> None:
+    bench = Bench()
+    batch = [bench.add(36, 20, in_background=True) for _ in range(3)]
+    while not all(request.num_output_tokens for request in batch):
+        bench.step()
+    under_way = bench.plan()
+    assert under_way is not None
+    urgent = bench.add(80, 10, in_background=False)
+    assert bench.plan() is None
+    bench.finish(under_way)
+    assert bench.step() == [urgent.id]
+
+
+def test_those_in_the_background_fill_no_queue() -> None:
+    bench = Bench(config=SchedulerConfig(max_batch_size=1, queue_size=1))
+    bench.add(5, 5, in_background=True)
+    bench.add(5, 5, in_background=True)
+    with pytest.raises(QueueFullError):
+        bench.add(5, 5, in_background=True)
+    bench.add(5, 5, in_background=False)
+    bench.add(5, 5, in_background=False)
+    stats = bench.scheduler.stats
+    assert (stats.running, stats.waiting, stats.background) == (0, 2, 2)
+
+
+def test_prompts_in_the_background_come_in_short_steps() -> None:
+    bench = Bench()
+    bench.add(4, 30, in_background=False)
+    for _ in range(30):
+        bench.step(seconds=0.001)
+    bench.add(64, 2, in_background=True)
+    bench.step(seconds=0.5)  # 32 tokens, until it is known what they cost
+    step = bench.plan()
+    assert step is not None
+    assert len(step.sequences[0].token_ids) == 32
+
+
+def test_a_restart_keeps_both_kinds() -> None:
+    bench = Bench()
+    bench.add(5, 6, in_background=True)
+    bench.step()
+    bench.add(5, 6, in_background=False)
+    bench.step()
+    bench.scheduler.restart()
+    while bench.scheduler.has_work:
+        bench.step()
+    assert [request.num_output_tokens for request in bench.requests] == [6, 6]
