@@ -53,6 +53,11 @@ def add_command(commands: Commands) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `serve` to a parser."""
     add_model_options(parser, positional=True)
     add_adapter_options(parser)
     add_device_options(parser)

@@ -41,6 +41,7 @@ LAYERS: dict[str, int] = {
     "evaluation": 10,
     "capacity": 10,
     "cli": 11,
+    "embedded": 11,
     "conformance": 11,
     "__main__": 11,
 }
@@ -53,13 +54,14 @@ API_LAYERS = {
     "anthropic": 4,
     "tokenizer": 5,
     "batching": 5,
+    "endpoints": 5,
     "operator": 6,
     "app": 7,
     "__init__": 8,
 }
 """Rooms of glmserve.api; each imports itself and lower ones."""
 PLAN = {"cache", "scheduler", "journal", "engine", "executor", "trace", "text", "api"}
-PLAN |= {"evaluation", "capacity", "cli", "hub", "machines", "batches"}
+PLAN |= {"evaluation", "capacity", "cli", "embedded", "hub", "machines", "batches"}
 COMPUTE = range(1, 6)
 KERNEL_PACKAGES = {"glmserve_kernels", "glmserve_cpu_kernels"}
 COMPUTE_LIBRARIES = {"torch", "triton", "safetensors", "numpy", "transformers", *KERNEL_PACKAGES}

@@ -7,16 +7,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from glmserve.api.answering.caller import Caller
-from glmserve.api.answering.client import never
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import AnswerRequest, Endpoint
 from glmserve.api.answering.failure import Failure, failure_of, openai_error
 from glmserve.api.answering.outcome import WholeAnswer
 from glmserve.api.answering.pipeline import answer
-from glmserve.api.openai.embeddings import embed
 from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.protocol import parse_large_request
-from glmserve.api.protocol.embeddings import EmbeddingRequest
 from glmserve.errors import (
     EngineDeadError,
     GlmserveError,
@@ -25,7 +22,6 @@ from glmserve.errors import (
     QueueFullError,
 )
 
-EMBEDDINGS = "/v1/embeddings"
 OK = 200
 
 
@@ -67,18 +63,14 @@ async def answer_line(
         TryAgainError: the server is not ready, or is shutting down.
     """
     try:
-        if url == EMBEDDINGS:
-            wanted = await parse_large_request(EmbeddingRequest, body, server.unknown_fields)
-            embedded = await embed(server, wanted, caller, never, in_background=True)
-            return LineAnswer(OK, embedded)
-        return LineAnswer(OK, await _text(server, endpoints[url], body, caller))
+        return LineAnswer(OK, await _answer(server, endpoints[url], body, caller))
     except (NotReadyError, QueueFullError, EngineDeadError) as error:
         raise TryAgainError(error.message) from None
     except GlmserveError as error:
         return _failed(failure_of(error))
 
 
-async def _text(
+async def _answer(
     server: ServerContext, endpoint: Endpoint[Any], body: bytes, caller: Caller
 ) -> bytes:
     parsed = await parse_large_request(endpoint.request_type, body, server.unknown_fields)

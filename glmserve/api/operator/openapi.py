@@ -25,13 +25,14 @@ _REF = "#/components/schemas/{name}"
 _MEANING = {
     400: "The request cannot be honoured; the message says what to change, param where.",
     401: "The API key is missing or wrong.",
-    403: "This server has no admin key.",
-    404: "There is no such model or response.",
+    403: "This server has no admin key, or keeps no files and batches.",
+    404: "There is no such model, response, file or batch.",
     413: "The body is too large.",
     415: "The body is compressed.",
     429: "The queue is full; the server may be set to another status for this.",
     500: "The server has failed.",
     503: "The model is loading, or the server takes no more requests.",
+    507: "The disk does not take what is to be stored.",
 }
 
 
