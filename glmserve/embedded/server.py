@@ -7,7 +7,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import fields, is_dataclass
 from typing import Any
+
+from pydantic import BaseModel
 
 from glmserve.api.answering.caller import ANONYMOUS
 from glmserve.api.answering.context import ServerContext
@@ -121,6 +124,16 @@ def _json(body: Mapping[str, Any]) -> bytes:
         InvalidRequestError: something in it has no place in JSON.
     """
     try:
-        return json.dumps(body, allow_nan=False).encode()
+        return json.dumps(body, allow_nan=False, default=_plain).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"the request cannot be written as JSON: {error}") from None
+
+
+def _plain(value: object) -> object:
+    """An object within a body as a client would send it: messages that were answers before."""
+    if is_dataclass(value) and not isinstance(value, type):
+        given = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {name: item for name, item in given.items() if item is not None}
+    if isinstance(value, BaseModel):
+        return value.model_dump(exclude_none=True)
+    raise TypeError(f"a {type(value).__name__} has no place in JSON")

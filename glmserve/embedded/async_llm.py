@@ -1,0 +1,360 @@
+"""`AsyncLLM`: a model for programs with an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, closing
+from os import PathLike
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+import msgspec
+
+from glmserve.api.answering.outcome import AnswerStream, WholeAnswer
+from glmserve.api.answering.sse import DONE
+from glmserve.cli.announce import LoadingBar
+from glmserve.embedded.bodies import (
+    Conversation,
+    Prompt,
+    chat_body,
+    completion_body,
+    embedding_body,
+    given_fields,
+    pairs,
+    single_conversation,
+    single_prompt,
+)
+from glmserve.embedded.many import answer_all
+from glmserve.embedded.options import read_options
+from glmserve.embedded.params import SamplingParams
+from glmserve.embedded.results import (
+    ChatChunk,
+    ChatCompletion,
+    Completion,
+    Embedding,
+    EmbeddingList,
+    Score,
+)
+from glmserve.embedded.scores import read_score, score_body
+from glmserve.embedded.server import EmbeddedServer, start_server
+from glmserve.errors import ClosedError, QueueFullError, QueueTimeoutError
+
+_CHAT, _COMPLETIONS, _EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+
+class AsyncLLM:
+    """A model in a worker process of its own, with the scheduler and the answers of `serve`.
+
+    Use it as `async with AsyncLLM(...) as llm`, or call `start` and `close`. Calls may run at the
+    same time; they share the batch.
+
+    Args:
+        checkpoint: folder or name of the model; None: glm-tiny, which comes with glmserve.
+        progress: show bars of loading and of lists; None: on a terminal or in a notebook.
+        options: those of `glmserve serve` by their names, such as `device="cpu"` or
+            `max_batch_size=8`; those of HTTP are refused.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | PathLike[str] | None = None,
+        *,
+        progress: bool | None = None,
+        **options: Any,
+    ) -> None:
+        if checkpoint is not None:
+            options = {"checkpoint": str(checkpoint), **options}
+        self._options = options
+        self._progress = progress
+        self._server: EmbeddedServer | None = None
+        self._num_sequences = 1
+        """Choices of a list that wait or run at once. As many wait as run, so that none that ends
+        leaves its place empty."""
+        self._closing = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Load the model.
+
+        Raises:
+            StartupError: it cannot be loaded; OptionError, CheckpointError and DeviceError say why.
+            ClosedError: it is loaded already.
+        """
+        if self._server is not None:
+            raise ClosedError("this LLM is open already")
+        options = await asyncio.to_thread(read_options, self._options)
+        with closing(LoadingBar(self._progress)) as bar:
+            server = start_server(options, bar.update)
+            self._server = await self._closing.enter_async_context(server)
+        running = self._server.context.engine.info.limits.max_sequences
+        self._num_sequences = running + min(options.queue_size or running, running)
+
+    async def close(self) -> None:
+        """End the worker process. Calls that still run get an EngineDeadError."""
+        self._server = None
+        await self._closing.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def server(self) -> EmbeddedServer:
+        """Answers any request of the API.
+
+        Raises:
+            ClosedError: this is not open.
+        """
+        if self._server is None:
+            raise ClosedError("this LLM is not open: start it, or use it in its with statement")
+        return self._server
+
+    @overload
+    async def generate(
+        self, prompts: Prompt, params: SamplingParams | None = None, **fields: Any
+    ) -> Completion: ...
+
+    @overload
+    async def generate(
+        self, prompts: Iterable[Prompt], params: SamplingParams | None = None, **fields: Any
+    ) -> list[Completion]: ...
+
+    async def generate(
+        self,
+        prompts: Any,
+        params: SamplingParams | None = None,
+        *,
+        adapter: str | None = None,
+        progress: bool | None = None,
+        **fields: Any,
+    ) -> Completion | list[Completion]:
+        """Continue a prompt, or each of several.
+
+        Args:
+            prompts: a text or a list of token ids; or an iterable of such prompts.
+            adapter: name of the adapter that changes the model.
+            progress: show a bar for several prompts; None: as the LLM.
+            fields: further fields of /v1/completions, such as `response_format`.
+
+        Returns:
+            The n texts of the prompt; of several prompts a list of such results, in their order.
+
+        Raises:
+            InvalidRequestError: a field is wrong; `param` names it.
+            GlmserveError: the model cannot answer. Of several prompts, a note says which one.
+        """
+        given = given_fields(params, adapter, fields)
+
+        async def answer(prompt: Any) -> Completion:
+            return await self._whole(_COMPLETIONS, completion_body(prompt, given), Completion)
+
+        one = single_prompt(prompts)
+        if one is not None:
+            return await answer(one)
+        return await self._many(prompts, answer, given, progress)
+
+    @overload
+    async def chat(
+        self, messages: Conversation, params: SamplingParams | None = None, **fields: Any
+    ) -> ChatCompletion: ...
+
+    @overload
+    async def chat(
+        self, messages: Iterable[Conversation], params: SamplingParams | None = None, **fields: Any
+    ) -> list[ChatCompletion]: ...
+
+    async def chat(
+        self,
+        messages: Any,
+        params: SamplingParams | None = None,
+        *,
+        adapter: str | None = None,
+        progress: bool | None = None,
+        **fields: Any,
+    ) -> ChatCompletion | list[ChatCompletion]:
+        """Answer a conversation, or each of several.
+
+        Args:
+            messages: a list of messages such as {"role": "user", "content": "Hello!"}, or the text
+                of the user's only message; or an iterable of such conversations.
+            adapter: name of the adapter that changes the model.
+            progress: show a bar for several conversations; None: as the LLM.
+            fields: further fields of /v1/chat/completions, such as `tools` or `response_format`.
+
+        Returns, Raises:
+            As of `generate`.
+        """
+        given = given_fields(params, adapter, fields, is_chat=True)
+
+        async def answer(conversation: Any) -> ChatCompletion:
+            return await self._whole(_CHAT, chat_body(conversation, given), ChatCompletion)
+
+        one = single_conversation(messages)
+        if one is not None:
+            return await answer(one)
+        return await self._many(messages, answer, given, progress)
+
+    async def stream(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        adapter: str | None = None,
+        **fields: Any,
+    ) -> AsyncIterator[Completion]:
+        """Continue one prompt, and yield what is new as it is generated; the last item has `usage`.
+
+        Leaving the loop early ends the generation. Arguments and errors are those of `generate`.
+        """
+        given = given_fields(params, adapter, fields)
+        async for item in self._stream(_COMPLETIONS, completion_body(prompt, given), Completion):
+            yield item
+
+    async def stream_chat(
+        self,
+        messages: Conversation,
+        params: SamplingParams | None = None,
+        *,
+        adapter: str | None = None,
+        **fields: Any,
+    ) -> AsyncIterator[ChatChunk]:
+        """Answer one conversation, and yield what is new; the last item has `usage`.
+
+        Leaving the loop early ends the generation. Arguments and errors are those of `chat`.
+        """
+        given = given_fields(params, adapter, fields, is_chat=True)
+        async for item in self._stream(_CHAT, chat_body(messages, given), ChatChunk):
+            yield item
+
+    @overload
+    async def embed(self, texts: Prompt, **fields: Any) -> Embedding: ...
+
+    @overload
+    async def embed(self, texts: Iterable[Prompt], **fields: Any) -> list[Embedding]: ...
+
+    async def embed(
+        self,
+        texts: Any,
+        *,
+        adapter: str | None = None,
+        progress: bool | None = None,
+        **fields: Any,
+    ) -> Embedding | list[Embedding]:
+        """The vector of a text, or of each of several: the mean of the last hidden states.
+
+        Args:
+            texts: a text or a list of token ids; or an iterable of such texts.
+            fields: further fields of /v1/embeddings, such as `dimensions`.
+
+        Returns, Raises:
+            As of `generate`.
+        """
+        given = given_fields(None, adapter, {**fields, "encoding_format": "float"})
+
+        async def answer(text: Any) -> Embedding:
+            found = await self._whole(_EMBEDDINGS, embedding_body(text, given), EmbeddingList)
+            return Embedding(found.data[0].embedding, found.usage.prompt_tokens)
+
+        one = single_prompt(texts)
+        if one is not None:
+            return await answer(one)
+        return await self._many(texts, answer, given, progress)
+
+    @overload
+    async def score(self, prompts: str, texts: str, **fields: Any) -> Score: ...
+
+    @overload
+    async def score(self, prompts: Iterable[str], texts: Any, **fields: Any) -> list[Score]: ...
+
+    async def score(
+        self,
+        prompts: Any,
+        texts: Any,
+        *,
+        adapter: str | None = None,
+        progress: bool | None = None,
+        **fields: Any,
+    ) -> Score | list[Score]:
+        """How likely the model is to continue a prompt with a text: its log-likelihood.
+
+        A token that belongs to the end of the prompt and to the begin of the text counts with the
+        text.
+
+        Args:
+            prompts: one, for all texts, or as many as texts.
+            texts: one, for all prompts, or as many as prompts.
+            fields: further fields of /v1/completions, such as `add_special_tokens`.
+
+        Returns:
+            One score if both are texts; otherwise a list.
+
+        Raises:
+            InvalidRequestError: there are not as many of both, or a field is wrong.
+            GlmserveError: the model cannot answer; it is one that reads in both directions.
+        """
+        given = given_fields(None, adapter, fields)
+
+        async def answer(pair: tuple[str, str]) -> Score:
+            body, begin = await score_body(self.server.context, *pair, given)
+            return read_score(await self._whole(_COMPLETIONS, body, Completion), begin)
+
+        if isinstance(prompts, str) and isinstance(texts, str):
+            return await answer((prompts, texts))
+        return await self._many(list(pairs(prompts, texts)), answer, given, progress)
+
+    async def _many(
+        self,
+        items: Iterable[Item],
+        answer: Callable[[Item], Any],
+        given: Mapping[str, Any],
+        progress: bool | None,
+    ) -> list[Any]:
+        choices = given.get("n")
+        num_choices = choices if isinstance(choices, int) and choices > 0 else 1
+        at_a_time = max(1, self._num_sequences // num_choices)
+        shown = self._progress if progress is None else progress
+        return await answer_all(items, answer, at_a_time, progress=shown)
+
+    async def _whole(self, path: str, body: dict[str, Any], kind: type[Result]) -> Result:
+        answer = await self._answer(path, body)
+        assert isinstance(answer, WholeAnswer)  # `stream` is no field that a call sets
+        return msgspec.json.decode(answer.body, type=kind)
+
+    async def _stream(
+        self, path: str, body: dict[str, Any], kind: type[Result]
+    ) -> AsyncIterator[Result]:
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        answer = await self._answer(path, {**body, **options})
+        assert isinstance(answer, AnswerStream)
+        with closing(answer):
+            async for event in answer.events():
+                if event == DONE or answer.failure is not None:
+                    break
+                yield msgspec.json.decode(event.removeprefix(b"data: "), type=kind)
+            if answer.failure is not None:
+                raise answer.failure
+
+    async def _answer(self, path: str, body: dict[str, Any]) -> WholeAnswer | AnswerStream:
+        """Answer a request; one that finds the queue full, or waits long, is sent again.
+
+        A request without a seed gets the server's next one here, so that the requests of a list get
+        theirs in the order of the list.
+        """
+        if path != _EMBEDDINGS and body.get("seed") is None:
+            body = {**body, "seed": next(self.server.context.seeds)}
+        while True:
+            try:
+                return await self.server.answer(path, body)
+            except (QueueFullError, QueueTimeoutError) as error:
+                await asyncio.sleep(error.retry_after or 0)
