@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ class RecordFile:
     """Appends lines. A last line that is not complete is cut off when the file is opened.
 
     Raises:
-        OSError: the file cannot be opened.
+        OSError: the file cannot be opened, or another process has it (EWOULDBLOCK).
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,6 +36,7 @@ class RecordFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._file = os.fdopen(os.open(path, flags, _OWNER_ONLY), "r+b", buffering=0)
         try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.size = self._end_of_lines()
             self._is_clean = False
             self._clean()

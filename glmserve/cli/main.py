@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         replay,
         serve,
     )
+    from glmserve.cli.batch import command as batch_command
 
     parser: argparse.ArgumentParser = _Parser(
         prog="glmserve",
@@ -61,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     combine.add_command(commands)
     golden.add_command(commands)
     replay.add_command(commands)
+    batch_command.add_command(commands)
     plan.add_command(commands)
     bench.add_command(commands)
     compat.add_command(commands)

@@ -14,9 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "glmserve"
 
 LAYERS: dict[str, int] = {
-    **dict.fromkeys(
-        ("errors", "config", "contract", "model_config", "process", "request"), 0
-    ),
+    **dict.fromkeys(("errors", "config", "contract", "model_config", "process", "request"), 0),
     "adapters": 0,
     "ops": 2,
     "models": 3,
