@@ -126,9 +126,14 @@ class BlockManager:
             self.pool.remember(table[index], hashes[-1])
 
     def free(self, request: Request) -> None:
-        """Release a request's blocks, the last first, so that eviction shortens prefixes."""
-        for block in reversed(self._tables.pop(request.id)):
-            self.pool.release(block)
+        """Release a request's blocks, in an order in which eviction shortens prefixes.
+
+        Blocks of a request in the background are taken first. So a batch does not push the prefixes
+        of other requests out of the cache; what its lines have in common stays while one runs.
+        """
+        table = self._tables.pop(request.id)
+        for block in table if request.in_background else reversed(table):
+            self.pool.release(block, reuse_first=request.in_background)
         del self._hashes[request.id]
         request.num_computed_tokens = request.num_scheduled_tokens = 0
 

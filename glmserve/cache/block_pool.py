@@ -61,12 +61,16 @@ class BlockPool:
             del self._free[block]
         self._references[block] += 1
 
-    def release(self, block: int) -> None:
-        """Drop one owner. The last one returns the block to the free list, content intact."""
+    def release(self, block: int, *, reuse_first: bool = False) -> None:
+        """Drop one owner. The last one returns the block to the free list, content intact.
+
+        Args:
+            reuse_first: it is the next block to be taken, although it may hold a prefix.
+        """
         self._references[block] -= 1
         if self._references[block] == 0:
             self._free[block] = None
-            if self._hash_of[block] is None:
+            if reuse_first or self._hash_of[block] is None:
                 self._free.move_to_end(block, last=False)
 
     def remember(self, block: int, block_hash: bytes) -> None:

@@ -105,6 +105,21 @@ def test_blocks_of_a_step_in_flight_are_not_taken() -> None:
     assert bench.step() == [urgent.id]
 
 
+def test_a_batch_leaves_the_prefix_cache_to_others() -> None:
+    bench = Bench()
+    first = bench.add(40, 2, in_background=False)
+    while not first.status.is_finished:
+        bench.step()
+    for _ in range(20):  # more blocks than there are
+        bench.add(40, 2, in_background=True)
+    while bench.scheduler.has_work:
+        bench.step()
+    again = Request(99, first.prompt_ids, SamplingParams(max_tokens=2))
+    bench.scheduler.add(again)
+    bench.plan()
+    assert again.num_cached_tokens == 36
+
+
 def test_those_in_the_background_fill_no_queue() -> None:
     bench = Bench(config=SchedulerConfig(max_batch_size=1, queue_size=1))
     bench.add(5, 5, in_background=True)
