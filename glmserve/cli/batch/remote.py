@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import logging
 import socket
@@ -56,24 +57,26 @@ async def remote_answers(
         retries: how often a request is asked again.
     """
     connections = _Connections(url, api_key)
-    with ThreadPoolExecutor(at_once, "connection") as threads:
-        loop = asyncio.get_running_loop()
+    threads = ThreadPoolExecutor(at_once, "connection")
+    loop = asyncio.get_running_loop()
 
-        async def answer(line: InputLine) -> LineAnswer:
-            for attempt in range(retries + 1):
-                try:
-                    return await loop.run_in_executor(threads, connections.post, line)
-                except _LaterError as error:
-                    reason, asked = error, error.seconds
-                logger.debug("%s: %s", line.custom_id, reason)
-                if attempt < retries:
-                    await asyncio.sleep(max(asked or 0.0, min(2.0**attempt, _LONGEST_PAUSE)))
-            raise StartupError(f"{url} does not answer ({reason}); the same command goes on")
+    async def answer(line: InputLine) -> LineAnswer:
+        for attempt in range(retries + 1):
+            try:
+                return await loop.run_in_executor(threads, connections.post, line)
+            except _LaterError as error:
+                reason, asked = error, error.seconds
+            logger.debug("%s: %s", line.custom_id, reason)
+            if attempt < retries:
+                await asyncio.sleep(max(asked or 0.0, min(2.0**attempt, _LONGEST_PAUSE)))
+        raise StartupError(f"{url} does not answer ({reason}); the same command goes on")
 
-        try:
-            yield answer
-        finally:
-            connections.close()
+    try:
+        yield answer
+    finally:
+        connections.shut_down()
+        await asyncio.to_thread(threads.shutdown, cancel_futures=True)
+        connections.close()
 
 
 class _Connections:
@@ -111,12 +114,18 @@ class _Connections:
             raise StartupError(f"the server refuses: {_message(response.status, body)}")
         return LineAnswer(response.status, _one_line(response.status, body))
 
-    def close(self) -> None:
-        """Close all connections, so that no thread waits any more."""
+    def shut_down(self) -> None:
+        """End all connections, so that no thread waits any more."""
         self._is_closed = True
         for connection in list(self._all):
             if connection.sock is not None:
-                _shut_down(connection)
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close all connections, which no thread may use any more."""
+        for connection in self._all:
+            connection.close()
 
     def _connection(self) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection | None = getattr(self._own, "connection", None)
@@ -143,13 +152,6 @@ def _connect(connection: http.client.HTTPConnection) -> None:
     connection.timeout = _CONNECT_SECONDS
     connection.connect()
     connection.sock.settimeout(None)  # an answer may take as long as it likes
-
-
-def _shut_down(connection: http.client.HTTPConnection) -> None:
-    try:
-        connection.sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        connection.close()
 
 
 def _one_line(status: int, body: bytes) -> bytes:
