@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     # Not before Ctrl-C can be answered: importing them takes tenths of a second.
     from glmserve.cli import (
         bench,
+        chat,
         combine,
         compat,
         compile,
@@ -54,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve.add_command(commands)
     doctor.add_command(commands)
+    chat.add_command(commands)
     generate.add_command(commands)
     pull.add_command(commands)
     models.add_command(commands)

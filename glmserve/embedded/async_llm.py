@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, closing
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -26,7 +28,7 @@ from glmserve.embedded.bodies import (
     single_prompt,
 )
 from glmserve.embedded.many import answer_all
-from glmserve.embedded.options import read_options
+from glmserve.embedded.options import complete, read_options
 from glmserve.embedded.params import SamplingParams
 from glmserve.embedded.results import (
     ChatChunk,
@@ -68,13 +70,20 @@ class AsyncLLM:
     ) -> None:
         if checkpoint is not None:
             options = {"checkpoint": str(checkpoint), **options}
-        self._options = options
+        self._read_options = partial(read_options, options)
         self._progress = progress
         self._server: EmbeddedServer | None = None
         self._num_sequences = 1
         """Choices of a list that wait or run at once. As many wait as run, so that none that ends
         leaves its place empty."""
         self._closing = AsyncExitStack()
+
+    @classmethod
+    def of_command(cls, options: argparse.Namespace) -> Self:
+        """The LLM of a command that has some of the options of `serve`."""
+        llm = cls()
+        llm._read_options = partial(complete, options)
+        return llm
 
     async def start(self) -> None:
         """Load the model.
@@ -85,7 +94,7 @@ class AsyncLLM:
         """
         if self._server is not None:
             raise ClosedError("this LLM is open already")
-        options = await asyncio.to_thread(read_options, self._options)
+        options = await asyncio.to_thread(self._read_options)
         with closing(LoadingBar(self._progress)) as bar:
             server = start_server(options, bar.update)
             self._server = await self._closing.enter_async_context(server)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import weakref
@@ -15,6 +16,7 @@ from glmserve.embedded.bodies import Conversation, Prompt
 from glmserve.embedded.loop_thread import LoopThread
 from glmserve.embedded.params import SamplingParams
 from glmserve.embedded.results import ChatChunk, ChatCompletion, Completion, Embedding, Score
+from glmserve.embedded.server import EmbeddedServer
 
 
 class LLM:
@@ -39,7 +41,17 @@ class LLM:
         progress: bool | None = None,
         **options: Any,
     ) -> None:
-        self._llm = AsyncLLM(checkpoint, progress=progress, **options)
+        self._open(AsyncLLM(checkpoint, progress=progress, **options))
+
+    @classmethod
+    def of_command(cls, options: argparse.Namespace) -> Self:
+        """The LLM of a command that has some of the options of `serve`."""
+        llm = cls.__new__(cls)
+        llm._open(AsyncLLM.of_command(options))
+        return llm
+
+    def _open(self, llm: AsyncLLM) -> None:
+        self._llm = llm
         self._thread = LoopThread()
         self._finalizer = weakref.finalize(self, _end, self._llm, self._thread, os.getpid())
         try:
@@ -47,6 +59,11 @@ class LLM:
         except BaseException:
             self._finalizer()
             raise
+
+    @property
+    def server(self) -> EmbeddedServer:
+        """What answers, see `AsyncLLM.server`. Its coroutines run on the thread of this LLM."""
+        return self._llm.server
 
     def close(self) -> None:
         """End the worker process. Calls of other threads get an EngineDeadError."""

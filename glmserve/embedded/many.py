@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sized
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sized
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -72,14 +73,21 @@ async def answer_all(
             bar.add(results[number])
 
     try:
-        async with asyncio.TaskGroup() as group:
+        async with one_error(), asyncio.TaskGroup() as group:
             for _ in range(at_a_time):
                 group.create_task(work())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
     finally:
         bar.close()
     return [results[number] for number in range(len(results))]
+
+
+@asynccontextmanager
+async def one_error() -> AsyncIterator[None]:
+    """Raise the first error of a task group as it is."""
+    try:
+        yield
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 def _has_viewer() -> bool:

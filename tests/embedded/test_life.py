@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 _BEGIN = """
 import os, signal, sys
 from glmserve import LLM
@@ -79,6 +81,7 @@ print(len(llm.generate("a", max_tokens=3).token_ids), flush=True)
     assert program.end() == (0, "")
 
 
+@pytest.mark.exhaustive
 def test_a_killed_program_leaves_no_worker(tmp_path: Path) -> None:
     program = Program(
         """

@@ -112,6 +112,19 @@ def test_streams_say_what_whole_answers_say(tiny: LLM) -> None:
     assert ids == tiny.generate("hello", GREEDY).token_ids
 
 
+def test_a_text_continues_its_prompt_with_the_blank_between_them(tiny: LLM) -> None:
+    prompt = "Hello! I am glm-tiny, the little model inside"
+    new = tiny.generate(prompt, temperature=0, max_tokens=1, logprobs=0).choices[0]
+    assert new.text == " glmserve"
+    assert new.logprobs is not None
+    assert new.logprobs.tokens == [" glmserve"]
+    echoed = tiny.generate(prompt, temperature=0, max_tokens=1, logprobs=0, echo=True).choices[0]
+    assert echoed.text == prompt + " glmserve"
+    assert echoed.logprobs is not None
+    assert echoed.logprobs.text_offset[-1] == len(prompt)
+    assert not tiny.generate("", temperature=0, max_tokens=9).text.startswith(" ")
+
+
 def test_leaving_a_stream_ends_its_generation(tiny: LLM) -> None:
     for _ in tiny.stream("hello", max_tokens=1500, ignore_eos=True):
         break

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 
-from glmserve import AsyncLLM
+from glmserve import LLM
 from glmserve.api.app import create_app
 from glmserve.embedded.options import read_options
 from glmserve.embedded.results import ChatCompletion, Completion
 from glmserve.embedded.server import start_server
 from support.fake_server import client_of
 from support.mixed_requests import QUESTIONS
-
-OPTIONS = {"dtype": "float32", "max_batch_size": 32, "progress": False}
 
 
 def mixed(number: int) -> tuple[str, dict[str, Any]]:
@@ -42,18 +41,18 @@ def mixed(number: int) -> tuple[str, dict[str, Any]]:
     return "chat/completions", {"messages": messages, **fields}
 
 
-async def test_two_hundred_mixed_requests() -> None:
+async def test_two_hundred_mixed_requests(tiny: LLM) -> None:
     requests = [mixed(number) for number in range(200)]
 
-    async def call(llm: AsyncLLM, path: str, body: dict[str, Any]) -> Completion | ChatCompletion:
+    def call(path: str, body: dict[str, Any]) -> Completion | ChatCompletion:
         fields = dict(body)
         if path == "completions":
-            return await llm.generate(fields.pop("prompt"), **fields)
-        return await llm.chat(fields.pop("messages"), return_token_ids=True, **fields)
+            return tiny.generate(fields.pop("prompt"), **fields)
+        return tiny.chat(fields.pop("messages"), return_token_ids=True, **fields)
 
-    async with AsyncLLM(**OPTIONS) as llm:
-        ours = await asyncio.gather(*(call(llm, *request) for request in reversed(requests)))
-    options = read_options({name: OPTIONS[name] for name in ("dtype", "max_batch_size")})
+    with ThreadPoolExecutor(100) as threads:  # many callers, and the order of a batch is theirs
+        ours = list(threads.map(lambda request: call(*request), reversed(requests)))
+    options = read_options({"dtype": "float32", "max_batch_size": 24})
     async with start_server(options) as server, client_of(create_app(server.context)) as client:
         posts = [
             client.post(f"/v1/{path}", json={**body, "return_token_ids": True})
