@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx
+import pytest
 
+from support.mixed_requests import QUESTIONS
 from support.server_process import ServerProcess, worker_of
 
 CHAT = "/v1/chat/completions"
@@ -38,6 +40,28 @@ def chat_lines(count: int, max_tokens: int) -> bytes:
         )
         for number in range(count)
     )
+
+
+def mixed_requests(count: int) -> list[tuple[str, dict[str, Any]]]:
+    """Paths and bodies: all routes, greedy and seeded, of several lengths."""
+    requests: list[tuple[str, dict[str, Any]]] = []
+    for number in range(count):
+        question = QUESTIONS[number % len(QUESTIONS)]
+        sampled = {"temperature": 0} if number % 2 else {"temperature": 1.1, "seed": number}
+        length = 1 + 7 * number % 29
+        if number % 4 == 0:
+            sampled["n"] = 1 + number % 3
+            messages = [{"role": "user", "content": question}]
+            requests.append((CHAT, {"messages": messages, "max_tokens": length, **sampled}))
+        elif number % 4 == 1:
+            body = {"prompt": [question, question * 3], "max_tokens": length, **sampled}
+            requests.append(("/v1/completions", {**body, "logprobs": 2}))
+        elif number % 4 == 2:
+            requests.append(("/v1/embeddings", {"input": [question, question * 2]}))
+        else:
+            body = {"input": question, "max_output_tokens": length, **sampled}
+            requests.append(("/v1/responses", body))
+    return requests
 
 
 def start_batch(url: str, lines: bytes, endpoint: str = CHAT) -> str:
@@ -85,7 +109,22 @@ def text_of(body: dict[str, Any]) -> Any:
         return [item["content"] for item in body["output"]]
     if "choices" in body:
         return [body["choices"], body["usage"]["completion_tokens"]]
-    return body["data"]
+    return [item["embedding"] for item in body["data"]]
+
+
+def assert_same(own: dict[str, Any], theirs: dict[str, Any], path: str) -> None:
+    """Answers of two runs are equal. The last digits of vectors depend on chunks, see guarantees.md.
+
+    Args:
+        path: that was asked.
+    """
+    assert own.keys() == theirs.keys()
+    for custom_id, answer in own.items():
+        if path == "/v1/embeddings":
+            for vector, other in zip(answer, theirs[custom_id], strict=True):
+                assert vector == pytest.approx(other, abs=1e-6)
+        else:
+            assert answer == theirs[custom_id]
 
 
 def kill_through(
