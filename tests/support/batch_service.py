@@ -113,7 +113,7 @@ def text_of(body: dict[str, Any]) -> Any:
 
 
 def assert_same(own: dict[str, Any], theirs: dict[str, Any], path: str) -> None:
-    """Answers of two runs are equal. The last digits of vectors depend on chunks, see guarantees.md.
+    """Answers of two runs are equal; of vectors, the last digits depend on chunks (guarantees.md).
 
     Args:
         path: that was asked.
