@@ -1,14 +1,14 @@
 """Two planners over the same blocks: one for requests, one for those in the background.
 
-Requests in the background use what the others leave. They are planned in steps that no other
-request needs, so they make no other token wait for longer than one step. They lose their blocks
-when another request needs them.
+Requests in the background use what the others leave: steps that no other request needs, and of the
+others' steps a small share of the time (`spare_time.py`). A request that arrives waits for one step
+in the background at most, and takes the blocks that it needs from them.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from glmserve.cache import BlockManager
 from glmserve.contract.step import RunnerLimits
@@ -16,11 +16,23 @@ from glmserve.request import Request
 from glmserve.scheduler.fairness import FairShares
 from glmserve.scheduler.plan import Plan, Scheduled
 from glmserve.scheduler.planner import Planner
+from glmserve.scheduler.spare_time import SpareTime
 from glmserve.scheduler.step_pace import StepPace
 
 
 class BackgroundPlanner(Planner):
     """A planner whose steps are short, because any request that arrives has to wait for one."""
+
+    def plan_beside(self, plan: Plan) -> None:
+        """Add to a step of other requests what fits: decodes first, then prompts."""
+        decodes, chunks = self.running.split()
+        places = self._max_running - len(plan.sequences)
+        turn = [request for request in decodes[:places] if self._blocks.extend(request)]
+        self._plan_tokens(plan, turn)
+        self._limit_time(plan, turn)
+        chunks = chunks[: places - len(turn)]
+        starts = min(places - len(turn) - len(chunks), self._max_running - len(self.running))
+        self._plan_prompts(plan, chunks, starts)
 
     def _limit_time(self, plan: Plan, decodes: list[Request]) -> None:
         if self._limits.chunked_prefill:
@@ -28,7 +40,7 @@ class BackgroundPlanner(Planner):
 
 
 class Planners:
-    """Plans each step for one of the two kinds of requests.
+    """Plans each step for one of the two kinds of requests, or for both.
 
     Args:
         weights: relative share by tenant; a tenant that is missing has 1.
@@ -50,6 +62,9 @@ class Planners:
     ) -> None:
         self._blocks = blocks
         self._in_flight = in_flight
+        self._spare_time = SpareTime()
+        # Where steps overlap, their times do not tell what one of them costs.
+        self._shares_steps = limits.mixes_prefill_and_decode and limits.steps_in_flight == 1
         self.foreground = Planner(
             limits,
             blocks,
@@ -83,9 +98,40 @@ class Planners:
         at most.
         """
         plan = self.foreground.plan_step(is_idle=not self._in_flight)
-        if plan is None or plan.sequences or self._in_flight or self._is_needed:
+        if plan is None or not self.background.shares.num_requests:
             return plan
-        return self.background.plan_step(is_idle=True)
+        if plan.sequences:
+            if self._may_share(plan):
+                self.background.plan_beside(plan)
+        elif not self._in_flight and not self._is_needed:
+            return self.background.plan_step(is_idle=True)
+        return plan
+
+    def record(self, items: Sequence[Scheduled], seconds: float) -> bool:
+        """Learn from a step.
+
+        Args:
+            seconds: that it took.
+
+        Returns:
+            Whether it was of one kind only, so that its time says what such steps cost.
+        """
+        background = sum(item.request.in_background for item in items)
+        if 0 < background < len(items):
+            self._spare_time.record_shared(seconds)
+            return False
+        if not background and all(item.num_tokens == 1 and not item.drafts for item in items):
+            self._spare_time.record_alone(seconds)
+        return True
+
+    def _may_share(self, plan: Plan) -> bool:
+        """Whether requests in the background may be in this step of other requests.
+
+        A prompt in it, or a request that waits, needs all of its time.
+        """
+        if not self._shares_steps or not self._spare_time.is_left or self.foreground.waiting:
+            return False
+        return all(item.num_tokens == 1 for item in plan.scheduled)
 
     @property
     def _is_needed(self) -> bool:

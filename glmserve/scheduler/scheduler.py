@@ -275,6 +275,8 @@ class Scheduler:
 
     def _learn(self, items: list[Scheduled], seconds: float) -> None:
         """Record what a step cost."""
+        if not self._planners.record(items, seconds):
+            return
         decodes = sum(item.num_tokens == 1 for item in items)
         drafts = sum(len(item.drafts) for item in items)
         others = drafts + sum(item.num_tokens for item in items) - decodes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from glmserve.config import SchedulerConfig
@@ -19,12 +20,14 @@ LIMITS = RunnerLimits(
     resolves_placeholders=True,
 )
 
+CONFIG = SchedulerConfig()
+
 
 class Bench:
     """A scheduler, and requests that say 7 until they are through."""
 
-    def __init__(self, config: SchedulerConfig | None = None) -> None:
-        self.scheduler = Scheduler(config or SchedulerConfig(), LIMITS, hash_key=b"key")
+    def __init__(self, config: SchedulerConfig = CONFIG, limits: RunnerLimits = LIMITS) -> None:
+        self.scheduler = Scheduler(config, limits, hash_key=b"key")
         self.requests: list[Request] = []
 
     def add(self, prompt: int, answer: int, *, in_background: bool) -> Request:
@@ -142,6 +145,60 @@ def test_prompts_in_the_background_come_in_short_steps() -> None:
     step = bench.plan()
     assert step is not None
     assert len(step.sequences[0].token_ids) == 32
+
+
+class Clock(Bench):
+    """A bench on which a step takes 10 ms, and so much more for each request in the background."""
+
+    def __init__(self, extra: float) -> None:
+        super().__init__(limits=msgspec.structs.replace(LIMITS, num_blocks=400))
+        self.extra = extra
+        self.seconds = 0.0
+
+    def timed_step(self) -> list[int]:
+        step = self.plan()
+        assert step is not None
+        ids = [sequence.request_id for sequence in step.sequences]
+        rows = sum(
+            len(sequence.token_ids)
+            for sequence in step.sequences
+            if self.requests[sequence.request_id].in_background
+        )
+        seconds = 0.01 + rows * self.extra
+        self.seconds += seconds
+        self.finish(step, seconds)
+        return ids
+
+
+@pytest.mark.parametrize("extra", [0.0, 0.0001, 0.005, 0.02])
+def test_other_requests_keep_their_speed_beside_a_batch(extra: float) -> None:
+    """Each of the steps that both kinds share is paid for by steps without those of the batch."""
+    clock = Clock(extra)
+    for _ in range(40):
+        clock.add(5, 60, in_background=True)
+    steps = 0
+    for _ in range(60):
+        urgent = clock.add(5, 60, in_background=False)
+        clock.timed_step()
+        clock.seconds -= 0.01  # the prompt's step is not one of its speed
+        while not urgent.status.is_finished:
+            assert urgent.id in clock.timed_step()
+            steps += 1
+    assert steps * 0.01 / clock.seconds > 0.95
+    progress = sum(r.num_output_tokens for r in clock.requests if r.in_background)
+    assert progress > (1000 if extra <= 0.0001 else 0)
+
+
+def test_a_shared_step_holds_no_more_than_may_run() -> None:
+    clock = Clock(0.0)
+    for _ in range(20):
+        clock.add(5, 60, in_background=True)
+    for _ in range(30):
+        clock.timed_step()
+    for _ in range(7):
+        clock.add(5, 60, in_background=False)
+    longest = max(len(clock.timed_step()) for _ in range(60))
+    assert longest == LIMITS.max_sequences
 
 
 def test_a_restart_keeps_both_kinds() -> None:

@@ -60,6 +60,7 @@ class Feeder:
         self._places = places
         self._answers = answers
         self._metrics = metrics
+        self._disk_fails = False
 
     async def answer_all(self, path: Path, max_body_size: int, endpoint: str) -> None:
         """Answer the requests of a file that was checked.
@@ -118,8 +119,12 @@ class Feeder:
         """Write an answer. While the disk does not take it, the batch waits."""
         while True:
             try:
-                return await self._answers.add(custom_id, record, has_failed=has_failed)
+                await self._answers.add(custom_id, record, has_failed=has_failed)
+                self._disk_fails = False
+                return
             except OSError as error:
                 self._metrics.write_failures += 1
-                logger.error("an answer of a batch cannot be written, it waits: %s", error)
+                if not self._disk_fails:
+                    logger.error("answers of a batch cannot be written, it waits: %s", error)
+                self._disk_fails = True
                 await asyncio.sleep(_DISK_PAUSE)
