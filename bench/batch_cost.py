@@ -5,8 +5,8 @@
 Serves glm-tiny, or what the options behind `--` say, with a folder for batches. Two loads are
 measured, in turn without and with a full batch (A B A B): streams that follow each other without a
 pause, and single requests with pauses, in which the batch runs. Reports the speed of the streams (1
-over the time per output token) and the time to first token, B over A. Of the requests of a round the
-first quartile counts, because what else a machine does makes some of them slow.
+over the time per output token) and the time to first token, B over A. Of the requests of a round
+the first quartile counts, because what else a machine does makes some of them slow.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from typing import NamedTuple
@@ -18,6 +19,11 @@ from glmserve.scheduler import Scheduler, TokenUpdate
 
 _NO_TOKEN = (None, INVALID_TOKEN_ID)
 """Values of TokenUpdate.token_id that are not a token."""
+
+
+_QUIET_SECONDS = 0.05
+"""Without other requests, until those in the background get steps of their own. So a client that
+asks its next question at once does not meet them."""
 
 
 class _StepInFlight(NamedTuple):
@@ -50,6 +56,8 @@ class StepPipeline:
         self._in_flight: deque[_StepInFlight] = deque()
         self._last_output = 0.0  # when it came
         self._is_stopped = False
+        self._last_needed = -math.inf  # when there were requests other than those in the background
+        self._quiet_timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Execute steps until `stop` is called.
@@ -87,7 +95,9 @@ class StepPipeline:
         self._is_stopped = True
 
     def close(self) -> None:
-        """Stop the mask worker."""
+        """Stop the mask worker and the timer."""
+        if self._quiet_timer is not None:
+            self._quiet_timer.cancel()
         self._masks.close()
 
     async def _wait_for_work(self) -> None:
@@ -104,13 +114,31 @@ class StepPipeline:
     def _begin_step(self) -> bool:
         """Plan a step and hand it to the executor; False if there is none to plan now."""
         self.work_arrived.clear()
-        step = self._scheduler.schedule()
+        step = self._scheduler.schedule(may_be_background=self._is_quiet())
         if step is None:
             return False
         began = time.perf_counter()
         self._in_flight.append(_StepInFlight(step.step_id, self._executor.submit(step), began))
         self._streams.begin(self._scheduler.take_begun())
         return True
+
+    def _is_quiet(self) -> bool:
+        """Whether requests in the background may have a step; if not, `work_arrived` is set when
+        they may."""
+        now = time.perf_counter()
+        if self._scheduler.is_needed:
+            self._last_needed = now
+        if now - self._last_needed >= _QUIET_SECONDS:
+            return True
+        if self._quiet_timer is None:
+            self._quiet_timer = asyncio.get_running_loop().call_later(
+                _QUIET_SECONDS, self._end_quiet
+            )
+        return False
+
+    def _end_quiet(self) -> None:
+        self._quiet_timer = None
+        self.work_arrived.set()
 
     def _begin_steps(self) -> None:
         """Begin as many steps as may be in flight."""

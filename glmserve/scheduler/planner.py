@@ -89,12 +89,17 @@ class Planner:
         if self._limits.mixes_prefill_and_decode:
             self._plan_tokens(plan, self._select_decodes(turn, decodes, chunks))
             self._limit_time(plan, decodes)
-        max_starts = 0 if preempted else self._max_running - len(decodes) - len(chunks)
+        max_starts = 0 if preempted else max(0, self._places - len(decodes) - len(chunks))
         self._plan_prompts(plan, chunks, max_starts)
         if not plan.sequences and not self._limits.mixes_prefill_and_decode:
             started = [request for request in self.running.split()[0] if request not in decodes]
             self._plan_tokens(plan, [*turn, *started])
         return plan
+
+    @property
+    def _places(self) -> int:
+        """Requests that may run at once."""
+        return self._max_running
 
     def _limit_time(self, plan: Plan, decodes: list[Request]) -> None:
         """Leave no more of the budget to prompts than the decodes should wait for.

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from glmserve.cache import BlockManager
 from glmserve.contract.step import RunnerLimits
 from glmserve.request import Request
+from glmserve.scheduler.background_pace import BackgroundPace
 from glmserve.scheduler.fairness import FairShares
 from glmserve.scheduler.plan import Plan, Scheduled
 from glmserve.scheduler.planner import Planner
@@ -21,7 +22,32 @@ from glmserve.scheduler.step_pace import StepPace
 
 
 class BackgroundPlanner(Planner):
-    """A planner whose steps are short, because any request that arrives has to wait for one."""
+    """A planner whose steps are short, because any request that arrives has to wait for one.
+
+    Args:
+        background_pace: says how short.
+    """
+
+    def __init__(
+        self,
+        limits: RunnerLimits,
+        blocks: BlockManager,
+        shares: FairShares,
+        background_pace: BackgroundPace,
+        pace: StepPace,
+        *,
+        max_running: int,
+        budget: int,
+    ) -> None:
+        super().__init__(limits, blocks, shares, pace, max_running=max_running, budget=budget)
+        self._background_pace = background_pace
+
+    @property
+    def _places(self) -> int:
+        return self._background_pace.places
+
+    def _turn(self, decodes: list[Request]) -> list[Request]:
+        return super()._turn(decodes)[: self._places]
 
     def plan_beside(self, plan: Plan) -> None:
         """Add to a step of other requests what fits: decodes first, then prompts."""
@@ -31,12 +57,12 @@ class BackgroundPlanner(Planner):
         self._plan_tokens(plan, turn)
         self._limit_time(plan, turn)
         chunks = chunks[: places - len(turn)]
-        starts = min(places - len(turn) - len(chunks), self._max_running - len(self.running))
-        self._plan_prompts(plan, chunks, starts)
+        starts = min(places - len(turn) - len(chunks), self._places - len(self.running))
+        self._plan_prompts(plan, chunks, max(0, starts))
 
     def _limit_time(self, plan: Plan, decodes: list[Request]) -> None:
         if self._limits.chunked_prefill:
-            plan.budget = min(plan.budget, self._pace.background_room)
+            plan.budget = min(plan.budget, self._background_pace.prompt_room)
 
 
 class Planners:
@@ -74,8 +100,15 @@ class Planners:
             budget=budget,
             make_room=self._make_room,
         )
+        self._background_pace = BackgroundPace(pace, max_running)
         self.background = BackgroundPlanner(
-            limits, blocks, FairShares(weights), pace, max_running=max_running, budget=budget
+            limits,
+            blocks,
+            FairShares(weights),
+            self._background_pace,
+            pace,
+            max_running=max_running,
+            budget=budget,
         )
 
     def __iter__(self) -> Iterator[Planner]:
@@ -91,11 +124,14 @@ class Planners:
         """All requests that hold blocks."""
         return [*self.foreground.running, *self.background.running]
 
-    def plan_step(self) -> Plan | None:
+    def plan_step(self, *, may_be_background: bool) -> Plan | None:
         """Plan a step; None if there is nothing to plan now.
 
         A step in the background is not planned ahead: a request that arrives waits for one of them
         at most.
+
+        Args:
+            may_be_background: whether requests in the background may have a step of their own.
         """
         plan = self.foreground.plan_step(is_idle=not self._in_flight)
         if plan is None or not self.background.shares.num_requests:
@@ -103,7 +139,7 @@ class Planners:
         if plan.sequences:
             if self._may_share(plan):
                 self.background.plan_beside(plan)
-        elif not self._in_flight and not self._is_needed:
+        elif may_be_background and not self._in_flight and not self._is_needed:
             return self.background.plan_step(is_idle=True)
         return plan
 
@@ -120,8 +156,11 @@ class Planners:
         if 0 < background < len(items):
             self._spare_time.record_shared(seconds)
             return False
-        if not background and all(item.num_tokens == 1 and not item.drafts for item in items):
-            self._spare_time.record_alone(seconds)
+        if all(item.num_tokens == 1 and not item.drafts for item in items):
+            in_background = background > 0
+            self._background_pace.record_decodes(len(items), seconds, in_background=in_background)
+            if not in_background:
+                self._spare_time.record_alone(seconds)
         return True
 
     def _may_share(self, plan: Plan) -> bool:

@@ -118,6 +118,11 @@ class Scheduler:
         return self._max_running
 
     @property
+    def is_needed(self) -> bool:
+        """Whether there are requests other than those in the background."""
+        return self._planners.foreground.shares.num_requests > 0
+
+    @property
     def has_work(self) -> bool:
         """Whether any request is running or waiting."""
         return any(planner.running or planner.waiting for planner in self._planners)
@@ -239,15 +244,18 @@ class Scheduler:
         self._blocks.forget_contents()
         return self._crash_tracker.record_crash(crashed) if blame else []
 
-    def schedule(self) -> StepInput | None:
+    def schedule(self, *, may_be_background: bool = True) -> StepInput | None:
         """Plan the next step. None if there is nothing to compute, or nothing before `update`.
 
         Decodes come first, so that a long prompt cannot delay the next tokens of other requests.
         The rest of the budget goes to prompts, running or waiting.
+
+        Args:
+            may_be_background: whether requests in the background may have a step of their own.
         """
         if not self.can_schedule:
             return None
-        plan = self._plan()
+        plan = self._plan(may_be_background=may_be_background)
         if plan is None or not plan.sequences:
             return None
         self._speculation.add_drafts(plan, self._blocks, reserve=len(self._planners.running))
@@ -327,10 +335,11 @@ class Scheduler:
             for request in self._shared_prefill.release(leader):
                 self._queue(request)
 
-    def _plan(self) -> Plan | None:
+    def _plan(self, *, may_be_background: bool) -> Plan | None:
         suspect = self._crash_tracker.next_suspect
-        if suspect is None:
-            return self._planners.plan_step()
-        if self._in_flight:
-            return None
-        return self._planners.of(suspect).plan_alone(suspect) or self._planners.plan_step()
+        if suspect is not None:
+            if self._in_flight:
+                return None
+            if (plan := self._planners.of(suspect).plan_alone(suspect)) is not None:
+                return plan
+        return self._planners.plan_step(may_be_background=may_be_background)

@@ -18,15 +18,9 @@ _DECODES = 3.0
 """A step may take so many times the time of its decodes alone,"""
 _AT_LEAST = 0.05
 """or so many seconds, whichever is more."""
-_BACKGROUND = 2.0
-"""As `_DECODES`, for a step in the background: a request that arrives waits for all of it,"""
-_BACKGROUND_AT_LEAST = 0.01
-"""or so many seconds, whichever is more."""
 _LEAST_TOKENS = 32
 """Prompt tokens that a step takes in any case. Fewer take as long on a CPU, which reads all weights
 for them, too."""
-_LEAST_SECONDS = 1e-9
-"""Of a token, so that no number is divided by 0."""
 _KEPT = 9
 """Steps of each kind that count."""
 _STEPS_UNTIL_PROBE = 64
@@ -82,13 +76,9 @@ class StepPace:
         return None if not token else max(_LEAST_TOKENS, int((limit - decodes) / token))
 
     @property
-    def background_room(self) -> int:
-        """Prompt tokens that a step in the background may have."""
-        if not self._prompt_tokens:
-            return _LEAST_TOKENS
-        decodes, token = self._decode_seconds, median(self._prompt_tokens)
-        limit = max(_BACKGROUND * decodes, _BACKGROUND_AT_LEAST)
-        return max(_LEAST_TOKENS, int((limit - decodes) / max(token, _LEAST_SECONDS)))
+    def token_seconds(self) -> float:
+        """What one prompt token takes; 0 as long as that is not known."""
+        return median(self._prompt_tokens) if self._prompt_tokens else 0.0
 
     @property
     def _decode_seconds(self) -> float:

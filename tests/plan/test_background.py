@@ -10,6 +10,7 @@ from glmserve.contract.step import RunnerLimits, StepInput, StepOutput
 from glmserve.errors import QueueFullError
 from glmserve.request import Request, SamplingParams
 from glmserve.scheduler import Scheduler
+from support.simulation import run_many_in_background
 
 LIMITS = RunnerLimits(
     num_blocks=40,
@@ -28,6 +29,7 @@ class Bench:
 
     def __init__(self, config: SchedulerConfig = CONFIG, limits: RunnerLimits = LIMITS) -> None:
         self.scheduler = Scheduler(config, limits, hash_key=b"key")
+        run_many_in_background(self.scheduler)
         self.requests: list[Request] = []
 
     def add(self, prompt: int, answer: int, *, in_background: bool) -> Request:
@@ -140,11 +142,32 @@ def test_prompts_in_the_background_come_in_short_steps() -> None:
     bench.add(4, 30, in_background=False)
     for _ in range(30):
         bench.step(seconds=0.001)
-    bench.add(64, 2, in_background=True)
-    bench.step(seconds=0.5)  # 32 tokens, until it is known what they cost
-    step = bench.plan()
-    assert step is not None
-    assert len(step.sequences[0].token_ids) == 32
+    bench.add(90, 2, in_background=True)
+    lengths = []
+    while bench.scheduler.has_work:
+        step = bench.plan()
+        assert step is not None
+        lengths.append(len(step.sequences[0].token_ids))
+        bench.finish(step, seconds=0.5)
+    assert lengths == [32, 47, 11, 1]  # at first it is not known what they cost
+
+
+@pytest.mark.parametrize(("row", "most"), [(0.0, 8), (0.004, 3), (0.02, 1)])
+def test_as_many_run_in_the_background_as_a_short_step_holds(row: float, most: int) -> None:
+    """Each takes so many seconds, and a step 10 ms at least."""
+    bench = Bench(limits=msgspec.structs.replace(LIMITS, num_blocks=400))
+    bench.scheduler._planners._background_pace.places = 1
+    for _ in range(30):
+        bench.add(1, 90, in_background=True)
+    sizes = []
+    while bench.scheduler.has_work:
+        step = bench.plan()
+        assert step is not None
+        sizes.append(len(step.sequences))
+        bench.finish(step, seconds=0.01 + row * (len(step.sequences) - 1))
+    usual = sizes[len(sizes) // 2 : -100]
+    assert max(usual) <= most + 1
+    assert sum(usual) / len(usual) >= 0.7 * most
 
 
 class Clock(Bench):

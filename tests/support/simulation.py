@@ -118,6 +118,11 @@ def requests_of(arrival: Arrival, first_id: int) -> list[Request]:
     ]
 
 
+def run_many_in_background(scheduler: Scheduler) -> None:
+    """As if it had been learned that a step may hold as many as can run."""
+    scheduler._planners._background_pace.places = scheduler.max_running
+
+
 class Simulation:
     """Runs all arrivals to their end, in ticks of one step; checks every step.
 
@@ -141,6 +146,7 @@ class Simulation:
         self._poison = poison
         self._times = times
         self.scheduler = Scheduler(config, limits, hash_key=b"key")
+        run_many_in_background(self.scheduler)
         self.runner = SamplingRunner(limits)
         self.requests: list[tuple[Request, Arrival]] = []
         self.updates: defaultdict[int, list[TokenUpdate]] = defaultdict(list)  # by request id

@@ -102,7 +102,12 @@ class Feeder:
             try:
                 if not self._server.engine.is_draining:
                     return await answer_line(
-                        self._server, self._endpoints, line.url, line.body, self._caller
+                        self._server,
+                        self._endpoints,
+                        line.url,
+                        line.body,
+                        self._caller,
+                        in_background=True,
                     )
             except TryAgainError as error:
                 logger.debug("a line of a batch waits: %s", error)

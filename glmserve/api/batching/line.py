@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from glmserve.api.answering.caller import Caller
@@ -52,33 +53,36 @@ async def answer_line(
     url: str,
     body: bytes,
     caller: Caller,
+    *,
+    in_background: bool,
 ) -> LineAnswer:
-    """Answer a line's request in the background.
+    """Answer a line's request.
 
     Args:
         endpoints: by their paths.
         url: path of the API that answers, one of `batches.lines.ENDPOINTS`.
+        in_background: see AnswerContext.
 
     Raises:
         TryAgainError: the server is not ready, or is shutting down.
     """
     try:
-        return LineAnswer(OK, await _answer(server, endpoints[url], body, caller))
+        request = await _request(server, endpoints[url], body, caller)
+        outcome = await answer(server, replace(request, in_background=in_background))
+        assert isinstance(outcome, WholeAnswer)  # as no stream was asked for
+        return LineAnswer(OK, outcome.body)
     except (NotReadyError, QueueFullError, EngineDeadError) as error:
         raise TryAgainError(error.message) from None
     except GlmserveError as error:
         return _failed(failure_of(error))
 
 
-async def _answer(
+async def _request(
     server: ServerContext, endpoint: Endpoint[Any], body: bytes, caller: Caller
-) -> bytes:
+) -> AnswerRequest:
     parsed = await parse_large_request(endpoint.request_type, body, server.unknown_fields)
     _check_whole(parsed)
-    request = AnswerRequest(endpoint, parsed, b"", caller, is_recorded=False, in_background=True)
-    outcome = await answer(server, request)
-    assert isinstance(outcome, WholeAnswer)  # as no stream was asked for
-    return outcome.body
+    return AnswerRequest(endpoint, parsed, b"", caller, is_recorded=False)
 
 
 def _check_whole(parsed: Any) -> None:

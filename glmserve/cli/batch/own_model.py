@@ -30,7 +30,9 @@ async def own_answers(options: argparse.Namespace) -> AsyncIterator[tuple[Answer
 
         async def answer(line: InputLine) -> LineAnswer:
             try:
-                return await answer_line(context, endpoints, line.url, line.body, ANONYMOUS)
+                return await answer_line(
+                    context, endpoints, line.url, line.body, ANONYMOUS, in_background=False
+                )
             except TryAgainError as error:
                 raise StartupError(f"{error}; the same command goes on") from None
 
