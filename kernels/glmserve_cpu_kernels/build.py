@@ -3,8 +3,8 @@
     python build.py
     CXX=aarch64-linux-gnu-g++ python build.py --machine aarch64 --target arm/_kernels.so
 
-Needs a C++20 compiler: g++ from 11 on or clang++ from 12 on, or the one that $CXX names. Run by the installation, which
-continues without these kernels if there is none.
+Needs a C++20 compiler: g++ from 11 on or clang++ from 12 on, or the one that $CXX names. Run by the
+installation, which continues without these kernels if there is none.
 """
 
 from __future__ import annotations
