@@ -83,11 +83,7 @@ class BatchJob:
             if self.batch.is_finished:
                 return
         try:
-            self.answers = await asyncio.to_thread(
-                AnswerFiles,
-                self._storage.path(self.batch.output_file),
-                self._storage.path(self.batch.error_file),
-            )
+            self.answers = await self._open_answers()
             end = await self._answer_all(self.answers)
             if end != "completed":
                 await self._give_up(self.answers, end)
@@ -126,6 +122,18 @@ class BatchJob:
             if batch.status == "validating":  # not cancelled meanwhile
                 batch.enter("in_progress", self._storage.now())
         await self._storage.update_batch(batch)
+
+    async def _open_answers(self) -> AnswerFiles:
+        """Read on a thread what is answered. If this is cancelled meanwhile, nothing stays open."""
+        paths = map(self._storage.path, (self.batch.output_file, self.batch.error_file))
+        opening = asyncio.create_task(asyncio.to_thread(AnswerFiles, *paths))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                opening.result().close()
+            raise
 
     async def _answer_all(self, answers: AnswerFiles) -> str:
         """Answer the lines until all are, or time is up, or the batch is cancelled.
