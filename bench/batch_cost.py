@@ -23,7 +23,8 @@ from statistics import median
 
 import aiohttp
 
-from client import Result, send
+from glmserve.load_test.client import send
+from glmserve.load_test.result import Result
 from local_server import LocalServer
 
 CHAT = "/v1/chat/completions"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from glmserve.cli import accuracy, calibrate
+from glmserve.cli import accuracy, calibrate, load
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -21,3 +21,4 @@ def add_command(commands: Commands) -> None:
     measurements = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
     accuracy.add_command(measurements)
     calibrate.add_command(measurements)
+    load.add_command(measurements)

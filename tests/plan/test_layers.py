@@ -37,6 +37,7 @@ LAYERS: dict[str, int] = {
     "text": 9,
     "api": 10,
     "evaluation": 10,
+    "load_test": 10,
     "capacity": 10,
     "cli": 11,
     "embedded": 11,
@@ -60,7 +61,7 @@ API_LAYERS = {
 }
 """Rooms of glmserve.api; each imports itself and lower ones."""
 PLAN = {"cache", "scheduler", "journal", "engine", "executor", "trace", "text", "api"}
-PLAN |= {"evaluation", "capacity", "cli", "embedded", "hub", "machines", "batches"}
+PLAN |= {"evaluation", "capacity", "cli", "embedded", "hub", "machines", "batches", "load_test"}
 COMPUTE = range(1, 6)
 KERNEL_PACKAGES = {"glmserve_kernels", "glmserve_cpu_kernels"}
 COMPUTE_LIBRARIES = {"torch", "triton", "safetensors", "numpy", "transformers", *KERNEL_PACKAGES}
