@@ -28,7 +28,7 @@ _TABLES = (
     "CREATE INDEX batch_owner ON batch (owner, seq)",
     "CREATE INDEX batch_status ON batch (status)",
 )
-_UNFINISHED = "status IN (" + ", ".join(f"'{status}'" for status in UNFINISHED) + ")"
+_UNFINISHED = "(status IN (" + ", ".join(f"'{status}'" for status in UNFINISHED) + "))"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_file = msgspec.msgpack.Decoder(FileRecord).decode
@@ -155,6 +155,11 @@ class Database:
         )
         return int(total)
 
+    def num_files(self, owner: str) -> int:
+        """Number of an owner's files."""
+        ((count,),) = self._db.execute("SELECT count(*) FROM file WHERE owner = ?", (owner,))
+        return int(count)
+
     def has_file(self, file_id: str) -> bool:
         """Whether there is such a file, whoever owns it."""
         return next(self._files("id = ?", (file_id,)), None) is not None
@@ -164,6 +169,14 @@ class Database:
         self._db.execute(
             "INSERT INTO batch (id, owner, status, input_file, record) VALUES (?, ?, ?, ?, ?)",
             (batch.id, batch.owner, batch.status, batch.input_file, _encode(batch)),
+        )
+
+    def forget_old_batches(self, owner: str, most: int) -> None:
+        """Delete batches of an owner that have ended, except the newest `most` batches."""
+        self._db.execute(
+            f"DELETE FROM batch WHERE owner = ?1 AND NOT {_UNFINISHED} AND seq <="
+            " (SELECT seq FROM batch WHERE owner = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
+            (owner, most),
         )
 
     def update_batch(self, batch: BatchRecord, new_files: Sequence[FileRecord] = ()) -> None:

@@ -17,14 +17,20 @@ from glmserve.batches.database import Database
 from glmserve.batches.errors import (
     BatchNotFoundError,
     FileInUseError,
+    FileTooLargeError,
     StorageError,
     StoredFileNotFoundError,
     TooManyBatchesError,
 )
 from glmserve.batches.records import BatchRecord, FileRecord
-from glmserve.batches.upload import Upload
+from glmserve.batches.upload import Upload, storage_full
 from glmserve.config import BatchConfig
 from glmserve.errors import OptionError
+
+MOST_FILES = 10_000
+"""Files of one owner."""
+MOST_BATCHES = 10_000
+"""Batches of one owner that are remembered: older ones that have ended are forgotten."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -98,6 +104,7 @@ class BatchStorage:
         """Keep a file that has arrived.
 
         Raises:
+            FileTooLargeError: its owner has too many files, or others have arrived meanwhile.
             StorageError: the disk does not take it.
         """
         try:
@@ -105,7 +112,17 @@ class BatchStorage:
             await asyncio.to_thread(_sync_folder, self._files)
         except OSError as error:
             raise _storage_error(error) from None
-        await self._run(Database.add_file, file)
+
+        def add(database: Database) -> None:
+            if database.num_files(file.owner) >= MOST_FILES:
+                raise FileTooLargeError(
+                    f"this API key may store {MOST_FILES} files, and does; delete some", "file"
+                )
+            if database.num_bytes(file.owner) + file.num_bytes > self.config.max_storage:
+                raise storage_full()
+            database.add_file(file)
+
+        await self._run(add)
         self.num_bytes += file.num_bytes
         self._forget(upload, file.owner)
 
@@ -184,6 +201,7 @@ class BatchStorage:
             if database.file(batch.owner, batch.input_file) is None:
                 raise StoredFileNotFoundError(batch.input_file, "input_file_id")
             database.add_batch(batch)
+            database.forget_old_batches(batch.owner, MOST_BATCHES)
 
         await self._run(add)
 

@@ -9,6 +9,15 @@ from pathlib import Path
 from glmserve.batches.errors import FileTooLargeError
 
 
+def storage_full() -> FileTooLargeError:
+    """What is left of the owner's share is too little for a file."""
+    return FileTooLargeError(
+        "this file and the others of this API key take more bytes than it may store "
+        "(--batch-storage); delete some",
+        "file",
+    )
+
+
 class Upload:
     """Writes a new file piece by piece. Must be ended with `finish` or `discard`.
 
@@ -40,11 +49,7 @@ class Upload:
                 "file",
             )
         if self.num_bytes > self._room():
-            raise FileTooLargeError(
-                "this file and the others of this API key take more bytes than it may store "
-                "(--batch-storage); delete some",
-                "file",
-            )
+            raise storage_full()
         self._file.write(data)
 
     def finish(self) -> None:

@@ -13,7 +13,7 @@ from glmserve.scheduler.step_pace import StepPace
 
 _PROMPT_TOKENS = 48
 """A step may take as long as so many prompt tokens,"""
-_LEAST_STEPS = 2.0
+_LEAST_STEPS = 1.3
 """or so many times the shortest step of decodes, whichever is more."""
 _FIRST_TOKENS = 32
 """Prompt tokens of a step as long as their cost is not known; StepPace learns from so many."""
@@ -21,7 +21,7 @@ _LEAST_TOKENS = 16
 """Prompt tokens that a step takes in any case."""
 _KEPT = 5
 """Steps of decodes after which the number of requests is set anew, by the median of their times."""
-_NEAR = 0.8
+_NEAR = 0.9
 """Part of the time below which one more request is tried."""
 
 
@@ -67,7 +67,7 @@ class BackgroundPace:
         if usual > self._limit:
             self._set_places(rows * 3 // 4)
         elif usual < _NEAR * self._limit and rows >= self.places:
-            self._set_places(rows + max(1, rows // 4))
+            self._set_places(rows + max(1, rows // 8))
 
     @property
     def _limit(self) -> float:

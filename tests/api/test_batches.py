@@ -302,6 +302,72 @@ async def test_limits_are_named(tmp_path: Path) -> None:
         assert len(names_in(tmp_path / "files")) == 1
 
 
+async def test_there_is_an_end_to_small_files_and_to_old_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glmserve.batches.storage.MOST_FILES", 6)
+    monkeypatch.setattr("glmserve.batches.storage.MOST_BATCHES", 3)
+    async with service(tmp_path) as server:
+        ids = [(await server.finished(await server.start(b"wrong"))).id for _ in range(5)]
+        await server.upload(b"")
+        with pytest.raises(openai.APIStatusError, match="6 files"):
+            await server.upload(b"")
+        assert len(names_in(tmp_path / "files")) == 6
+        found = [batch.id async for batch in await server.sdk.batches.list()]
+        assert found == ids[:1:-1]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"endpoint": "/v1/models"}, "endpoint"),
+        ({"metadata": {str(i): "" for i in range(17)}}, "metadata"),
+        ({"metadata": {"a": 1}}, "metadata.a"),
+        ({"metadata": {"a": "x" * 513}}, "metadata.a"),
+        ({"input_file_id": "../x"}, "input_file_id"),
+        ({"input_file_id": 7}, "input_file_id"),
+        ({"output_expires_after": {"anchor": "now", "seconds": 4000}}, "output_expires_after"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+async def test_batches_that_mean_nothing_are_refused(
+    tmp_path: Path, body: dict[str, Any], param: str
+) -> None:
+    async with service(tmp_path) as server:
+        file_id = await server.upload(line("a"))
+        whole = {"input_file_id": file_id, "endpoint": CHAT, "completion_window": "1h", **body}
+        answer = await server.http.post("/v1/batches", json=whole)
+        assert answer.status_code in (400, 404)
+        assert answer.json()["error"]["param"].startswith(param)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"messages": ' + b"[" * 3000 + b"]" * 3000 + b"}",
+        b'{"messages": [{"role": "user", "content": "\\ud800"}]}',
+        b'{"n": 1e999}',
+        b'{"max_tokens": 5, "max_tokens": 6}',
+    ],
+    ids=["list", "nested", "surrogate", "infinite", "twice"],
+)
+async def test_hostile_bodies_harm_their_own_line_only(tmp_path: Path, body: bytes) -> None:
+    hostile = b'{"custom_id": "evil", "method": "POST", "url": "%s", "body": %s}'
+    async with service(tmp_path) as server:
+        content = line("good") + b"\n" + hostile % (CHAT.encode(), body)
+        batch = await server.finished(await server.start(content))
+        if batch.status == "completed":
+            answers = await server.answers(batch.output_file_id)
+            assert "good" in answers
+            if batch.error_file_id is not None:
+                assert (await server.answers(batch.error_file_id)).keys() == {"evil"}
+        else:
+            assert batch.errors is not None
+            assert [problem.line for problem in batch.errors.data or []] == [2]
+        assert (await server.http.get("/health")).status_code == 200
+
+
 async def test_a_key_has_so_many_unfinished_batches(tmp_path: Path) -> None:
     async with service(tmp_path, max_batches=1) as server:
         first = await server.start(lines(200))
