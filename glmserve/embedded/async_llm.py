@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, closing
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, overload
 
-import msgspec
-
-from glmserve.api.answering.outcome import AnswerStream, WholeAnswer
-from glmserve.api.answering.sse import DONE
 from glmserve.cli.announce import LoadingBar
+from glmserve.embedded import bodies
 from glmserve.embedded.bodies import (
     Conversation,
+    Params,
     Prompt,
     chat_body,
     completion_body,
     embedding_body,
     given_fields,
+    given_fields_of_each,
+    num_choices,
     pairs,
     single_conversation,
     single_prompt,
 )
-from glmserve.embedded.many import answer_all
+from glmserve.embedded.calls import CHAT, COMPLETIONS, EMBEDDINGS, Calls
 from glmserve.embedded.options import complete, read_options
 from glmserve.embedded.params import SamplingParams
 from glmserve.embedded.results import (
@@ -40,12 +40,7 @@ from glmserve.embedded.results import (
 )
 from glmserve.embedded.scores import read_score, score_body
 from glmserve.embedded.server import EmbeddedServer, start_server
-from glmserve.errors import ClosedError, QueueFullError, QueueTimeoutError
-
-_CHAT, _COMPLETIONS, _EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
-
-Result = TypeVar("Result")
-Item = TypeVar("Item")
+from glmserve.errors import ClosedError
 
 
 class AsyncLLM:
@@ -72,10 +67,7 @@ class AsyncLLM:
             options = {"checkpoint": str(checkpoint), **options}
         self._read_options = partial(read_options, options)
         self._progress = progress
-        self._server: EmbeddedServer | None = None
-        self._num_sequences = 1
-        """Choices of a list that wait or run at once. As many wait as run, so that none that ends
-        leaves its place empty."""
+        self._calls: Calls | None = None
         self._closing = AsyncExitStack()
 
     @classmethod
@@ -92,18 +84,16 @@ class AsyncLLM:
             StartupError: it cannot be loaded; OptionError, CheckpointError and DeviceError say why.
             ClosedError: it is loaded already.
         """
-        if self._server is not None:
+        if self._calls is not None:
             raise ClosedError("this LLM is open already")
         options = await asyncio.to_thread(self._read_options)
         with closing(LoadingBar(self._progress)) as bar:
-            server = start_server(options, bar.update)
-            self._server = await self._closing.enter_async_context(server)
-        running = self._server.context.engine.info.limits.max_sequences
-        self._num_sequences = running + min(options.queue_size or running, running)
+            server = await self._closing.enter_async_context(start_server(options, bar.update))
+        self._calls = Calls(server, options.queue_size, self._progress)
 
     async def close(self) -> None:
         """End the worker process. Calls that still run get an EngineDeadError."""
-        self._server = None
+        self._calls = None
         await self._closing.aclose()
 
     async def __aenter__(self) -> Self:
@@ -125,9 +115,13 @@ class AsyncLLM:
         Raises:
             ClosedError: this is not open.
         """
-        if self._server is None:
+        return self._open_calls.server
+
+    @property
+    def _open_calls(self) -> Calls:
+        if self._calls is None:
             raise ClosedError("this LLM is not open: start it, or use it in its with statement")
-        return self._server
+        return self._calls
 
     @overload
     async def generate(
@@ -136,13 +130,13 @@ class AsyncLLM:
 
     @overload
     async def generate(
-        self, prompts: Iterable[Prompt], params: SamplingParams | None = None, **fields: Any
+        self, prompts: Iterable[Prompt], params: Params = None, **fields: Any
     ) -> list[Completion]: ...
 
     async def generate(
         self,
         prompts: Any,
-        params: SamplingParams | None = None,
+        params: Params = None,
         *,
         adapter: str | None = None,
         progress: bool | None = None,
@@ -152,6 +146,7 @@ class AsyncLLM:
 
         Args:
             prompts: a text or a list of token ids; or an iterable of such prompts.
+            params: for all prompts, or a list with one for each of several.
             adapter: name of the adapter that changes the model.
             progress: show a bar for several prompts; None: as the LLM.
             fields: further fields of /v1/completions, such as `response_format`.
@@ -163,15 +158,16 @@ class AsyncLLM:
             InvalidRequestError: a field is wrong; `param` names it.
             GlmserveError: the model cannot answer. Of several prompts, a note says which one.
         """
-        given = given_fields(params, adapter, fields)
+        calls = self._open_calls
 
-        async def answer(prompt: Any) -> Completion:
-            return await self._whole(_COMPLETIONS, completion_body(prompt, given), Completion)
+        async def answer(item: tuple[Any, dict[str, Any]]) -> Completion:
+            return await calls.whole(COMPLETIONS, completion_body(*item), Completion)
 
         one = single_prompt(prompts)
         if one is not None:
-            return await answer(one)
-        return await self._many(prompts, answer, given, progress)
+            return await answer((one, given_fields(params, adapter, fields, bodies.GENERATE)))
+        items = given_fields_of_each(prompts, params, adapter, fields, bodies.GENERATE)
+        return await calls.many(prompts, items, answer, num_choices(params, fields), progress)
 
     @overload
     async def chat(
@@ -180,13 +176,13 @@ class AsyncLLM:
 
     @overload
     async def chat(
-        self, messages: Iterable[Conversation], params: SamplingParams | None = None, **fields: Any
+        self, messages: Iterable[Conversation], params: Params = None, **fields: Any
     ) -> list[ChatCompletion]: ...
 
     async def chat(
         self,
         messages: Any,
-        params: SamplingParams | None = None,
+        params: Params = None,
         *,
         adapter: str | None = None,
         progress: bool | None = None,
@@ -197,6 +193,7 @@ class AsyncLLM:
         Args:
             messages: a list of messages such as {"role": "user", "content": "Hello!"}, or the text
                 of the user's only message; or an iterable of such conversations.
+            params: for all conversations, or a list with one for each of several.
             adapter: name of the adapter that changes the model.
             progress: show a bar for several conversations; None: as the LLM.
             fields: further fields of /v1/chat/completions, such as `tools` or `response_format`.
@@ -204,15 +201,16 @@ class AsyncLLM:
         Returns, Raises:
             As of `generate`.
         """
-        given = given_fields(params, adapter, fields, is_chat=True)
+        calls = self._open_calls
 
-        async def answer(conversation: Any) -> ChatCompletion:
-            return await self._whole(_CHAT, chat_body(conversation, given), ChatCompletion)
+        async def answer(item: tuple[Any, dict[str, Any]]) -> ChatCompletion:
+            return await calls.whole(CHAT, chat_body(*item), ChatCompletion)
 
         one = single_conversation(messages)
         if one is not None:
-            return await answer(one)
-        return await self._many(messages, answer, given, progress)
+            return await answer((one, given_fields(params, adapter, fields, bodies.CHAT)))
+        items = given_fields_of_each(messages, params, adapter, fields, bodies.CHAT)
+        return await calls.many(messages, items, answer, num_choices(params, fields), progress)
 
     async def stream(
         self,
@@ -226,8 +224,10 @@ class AsyncLLM:
 
         Leaving the loop early ends the generation. Arguments and errors are those of `generate`.
         """
-        given = given_fields(params, adapter, fields)
-        async for item in self._stream(_COMPLETIONS, completion_body(prompt, given), Completion):
+        given = given_fields(params, adapter, fields, bodies.STREAM)
+        async for item in self._open_calls.stream(
+            COMPLETIONS, completion_body(prompt, given), Completion
+        ):
             yield item
 
     async def stream_chat(
@@ -242,8 +242,8 @@ class AsyncLLM:
 
         Leaving the loop early ends the generation. Arguments and errors are those of `chat`.
         """
-        given = given_fields(params, adapter, fields, is_chat=True)
-        async for item in self._stream(_CHAT, chat_body(messages, given), ChatChunk):
+        given = given_fields(params, adapter, fields, bodies.STREAM_CHAT)
+        async for item in self._open_calls.stream(CHAT, chat_body(messages, given), ChatChunk):
             yield item
 
     @overload
@@ -269,16 +269,17 @@ class AsyncLLM:
         Returns, Raises:
             As of `generate`.
         """
-        given = given_fields(None, adapter, {**fields, "encoding_format": "float"})
+        calls = self._open_calls
+        given = given_fields(None, adapter, fields, bodies.EMBED)
 
         async def answer(text: Any) -> Embedding:
-            found = await self._whole(_EMBEDDINGS, embedding_body(text, given), EmbeddingList)
+            found = await calls.whole(EMBEDDINGS, embedding_body(text, given), EmbeddingList)
             return Embedding(found.data[0].embedding, found.usage.prompt_tokens)
 
         one = single_prompt(texts)
         if one is not None:
             return await answer(one)
-        return await self._many(texts, answer, given, progress)
+        return await calls.many(texts, texts, answer, 1, progress)
 
     @overload
     async def score(self, prompts: str, texts: str, **fields: Any) -> Score: ...
@@ -312,58 +313,13 @@ class AsyncLLM:
             InvalidRequestError: there are not as many of both, or a field is wrong.
             GlmserveError: the model cannot answer; it is one that reads in both directions.
         """
-        given = given_fields(None, adapter, fields)
+        calls, given = self._open_calls, given_fields(None, adapter, fields, bodies.SCORE)
 
         async def answer(pair: tuple[str, str]) -> Score:
-            body, begin = await score_body(self.server.context, *pair, given)
-            return read_score(await self._whole(_COMPLETIONS, body, Completion), begin)
+            body, begin = await score_body(calls.server.context, *pair, given)
+            return read_score(await calls.whole(COMPLETIONS, body, Completion), begin)
 
         if isinstance(prompts, str) and isinstance(texts, str):
             return await answer((prompts, texts))
-        return await self._many(list(pairs(prompts, texts)), answer, given, progress)
-
-    async def _many(
-        self,
-        items: Iterable[Item],
-        answer: Callable[[Item], Any],
-        given: Mapping[str, Any],
-        progress: bool | None,
-    ) -> list[Any]:
-        choices = given.get("n")
-        num_choices = choices if isinstance(choices, int) and choices > 0 else 1
-        at_a_time = max(1, self._num_sequences // num_choices)
-        shown = self._progress if progress is None else progress
-        return await answer_all(items, answer, at_a_time, progress=shown)
-
-    async def _whole(self, path: str, body: dict[str, Any], kind: type[Result]) -> Result:
-        answer = await self._answer(path, body)
-        assert isinstance(answer, WholeAnswer)  # `stream` is no field that a call sets
-        return msgspec.json.decode(answer.body, type=kind)
-
-    async def _stream(
-        self, path: str, body: dict[str, Any], kind: type[Result]
-    ) -> AsyncIterator[Result]:
-        options = {"stream": True, "stream_options": {"include_usage": True}}
-        answer = await self._answer(path, {**body, **options})
-        assert isinstance(answer, AnswerStream)
-        with closing(answer):
-            async for event in answer.events():
-                if event == DONE or answer.failure is not None:
-                    break
-                yield msgspec.json.decode(event.removeprefix(b"data: "), type=kind)
-            if answer.failure is not None:
-                raise answer.failure
-
-    async def _answer(self, path: str, body: dict[str, Any]) -> WholeAnswer | AnswerStream:
-        """Answer a request; one that finds the queue full, or waits long, is sent again.
-
-        A request without a seed gets the server's next one here, so that the requests of a list get
-        theirs in the order of the list.
-        """
-        if path != _EMBEDDINGS and body.get("seed") is None:
-            body = {**body, "seed": next(self.server.context.seeds)}
-        while True:
-            try:
-                return await self.server.answer(path, body)
-            except (QueueFullError, QueueTimeoutError) as error:
-                await asyncio.sleep(error.retry_after or 0)
+        both = list(pairs(prompts, texts))
+        return await calls.many(both, both, answer, 1, progress)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import weakref
 from collections.abc import Iterable, Iterator
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, overload
 
 from glmserve.embedded.async_llm import AsyncLLM
-from glmserve.embedded.bodies import Conversation, Prompt
+from glmserve.embedded.bodies import Conversation, Params, Prompt
 from glmserve.embedded.loop_thread import LoopThread
 from glmserve.embedded.params import SamplingParams
 from glmserve.embedded.results import ChatChunk, ChatCompletion, Completion, Embedding, Score
@@ -54,6 +53,8 @@ class LLM:
         self._llm = llm
         self._thread = LoopThread()
         self._finalizer = weakref.finalize(self, _end, self._llm, self._thread, os.getpid())
+        # At the end of the interpreter no thread can be started. The kernel ends the worker then.
+        self._finalizer.atexit = False
         try:
             self._thread.run(self._llm.start())
         except BaseException:
@@ -87,11 +88,11 @@ class LLM:
 
     @overload
     def generate(
-        self, prompts: Iterable[Prompt], params: SamplingParams | None = None, **fields: Any
+        self, prompts: Iterable[Prompt], params: Params = None, **fields: Any
     ) -> list[Completion]: ...
 
     def generate(
-        self, prompts: Any, params: SamplingParams | None = None, **fields: Any
+        self, prompts: Any, params: Params = None, **fields: Any
     ) -> Completion | list[Completion]:
         """Continue a prompt, or each of several: see `AsyncLLM.generate`."""
         result: Completion | list[Completion] = self._thread.run(
@@ -106,11 +107,11 @@ class LLM:
 
     @overload
     def chat(
-        self, messages: Iterable[Conversation], params: SamplingParams | None = None, **fields: Any
+        self, messages: Iterable[Conversation], params: Params = None, **fields: Any
     ) -> list[ChatCompletion]: ...
 
     def chat(
-        self, messages: Any, params: SamplingParams | None = None, **fields: Any
+        self, messages: Any, params: Params = None, **fields: Any
     ) -> ChatCompletion | list[ChatCompletion]:
         """Answer a conversation, or each of several: see `AsyncLLM.chat`."""
         result: ChatCompletion | list[ChatCompletion] = self._thread.run(
@@ -154,10 +155,7 @@ class LLM:
 
 
 def _end(llm: AsyncLLM, thread: LoopThread, process: int) -> None:
-    """End the worker and the thread. Runs once: by `close`, or when the LLM or the program ends."""
+    """End the worker and the thread. Runs once: by `close`, or with the last reference."""
     if os.getpid() != process:
         return  # a forked process has neither
-    # What fails here, as at the end of the interpreter, does not matter: the worker ends with us.
-    with contextlib.suppress(Exception):
-        thread.run(llm.close())
-    thread.stop()
+    thread.end(llm.close())

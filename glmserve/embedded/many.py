@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sized
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -46,14 +46,13 @@ async def answer_all(
     items: Iterable[Item],
     answer: Callable[[Item], Awaitable[Result]],
     at_a_time: int,
-    *,
-    progress: bool | None = None,
+    progress: Progress,
 ) -> list[Result]:
     """The results in the order of the items. The items are taken as they are needed.
 
     Args:
         at_a_time: requests that wait or run at once.
-        progress: show a bar; None: on a terminal or in a notebook.
+        progress: shows how far it is; closed at the end.
 
     Raises:
         Exception: the first that an answer raises, with a note that says for which item. The other
@@ -61,7 +60,6 @@ async def answer_all(
     """
     results: dict[int, Result] = {}
     numbered = enumerate(items)
-    bar = Progress(len(items) if isinstance(items, Sized) else None, progress)
 
     async def work() -> None:
         for number, item in numbered:
@@ -70,14 +68,14 @@ async def answer_all(
             except Exception as error:
                 error.add_note(f"of item {number}")
                 raise
-            bar.add(results[number])
+            progress.add(results[number])
 
     try:
         async with one_error(), asyncio.TaskGroup() as group:
             for _ in range(at_a_time):
                 group.create_task(work())
     finally:
-        bar.close()
+        progress.close()
     return [results[number] for number in range(len(results))]
 
 

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,9 @@ class Script:
         if line == "^C":
             raise KeyboardInterrupt
         return line
+
+    def answering(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def stream(self, request: dict[str, Any]) -> Iterator[ChatChunk]:
         self.requests.append(json.loads(json.dumps(request)))
@@ -206,7 +210,8 @@ def test_a_pipe_is_one_message() -> None:
     [
         ("", "", 2, "stdin is empty"),
         ("--api-key k", "a", 2, "--api-key is for --url"),
-        ("--url http://127.0.0.1:9 nowhere", "a", 2, "leave out the checkpoint"),
+        ("--url http://127.0.0.1:9 nowhere", "a", 2, "leave out --checkpoint"),
+        ("--url http://127.0.0.1:9 --device cpu", "a", 2, "leave out --device"),
         ("--url http://127.0.0.1:9", "a", 1, "http://127.0.0.1:9 cannot be reached"),
         ("--load no-such-file", "a", 2, "no-such-file: No such file"),
     ],

@@ -41,7 +41,7 @@ def test_a_chat_with_line_editing(tmp_path: Path) -> None:
 
         window.say("/set ignore_eos true")
         window.say("tell me a story")
-        window.wait_for(lambda screen: screen.rpartition("a story\n")[2].strip())
+        window.wait_for(lambda screen: screen.partition("a story\n")[2].strip())
         window.press("C-c")
         window.wait_for("(stopped)")
         window.say("/set ignore_eos off")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from glmserve.errors import (
     CheckpointError,
     ClosedError,
     ContextLengthError,
+    EngineDeadError,
     InvalidRequestError,
     OptionError,
 )
@@ -47,6 +49,14 @@ def test_a_list_may_be_longer_than_the_queue_and_be_a_generator(null: LLM) -> No
     prompts = (f"prompt {number}" for number in range(50))
     results = null.generate(prompts, max_tokens=2, return_token_ids=True, echo=True)
     assert [r.text.startswith(f"prompt {i}") for i, r in enumerate(results)] == [True] * 50
+
+
+def test_each_of_several_may_have_params_of_its_own(null: LLM) -> None:
+    lengths = [3, 1, 2]
+    params = [SamplingParams(max_tokens=length) for length in lengths]
+    assert [len(r.token_ids) for r in null.generate(["a"] * 3, params)] == lengths
+    found = null.chat((text for text in "abc"), params, stream=False)
+    assert [r.usage.completion_tokens for r in found] == lengths
 
 
 def test_choices_beyond_the_batch(null: LLM) -> None:
@@ -165,7 +175,17 @@ def test_what_the_model_would_write_is_greedy(tiny: LLM) -> None:
         (lambda llm: llm.generate(None), InvalidRequestError, "not NoneType"),
         (lambda llm: llm.generate("a", temperature=3), InvalidRequestError, "temperature"),
         (lambda llm: llm.generate("a", temperatur=1), InvalidRequestError, "'temperatur'"),
-        (lambda llm: llm.generate("a", stream=True), InvalidRequestError, "use stream"),
+        (
+            lambda llm: llm.generate("a", stream=True),
+            InvalidRequestError,
+            "no field of this method",
+        ),
+        (lambda llm: llm.generate("a", prompt="b"), InvalidRequestError, "no field of this method"),
+        (lambda llm: llm.embed("a", encoding_format="base64"), InvalidRequestError, "no field"),
+        (lambda llm: llm.score("a", "b", max_tokens=5), InvalidRequestError, "no field"),
+        (lambda llm: llm.generate("a", [GREEDY]), InvalidRequestError, "not list"),
+        (lambda llm: llm.generate(["a"], [GREEDY] * 2), InvalidRequestError, "not 2 items"),
+        (lambda llm: llm.chat(iter("ab"), [GREEDY]), InvalidRequestError, "not 1 items"),
         (lambda llm: llm.generate("a", {"n": 1}), InvalidRequestError, "must be SamplingParams"),
         (lambda llm: llm.generate("a", GREEDY, max_tokens=1), InvalidRequestError, "set twice"),
         (lambda llm: llm.generate("a", max_tokens=float("inf")), InvalidRequestError, "as JSON"),
@@ -215,6 +235,18 @@ def test_an_exception_within_the_with_statement_ends_the_worker() -> None:
         assert pid.exists()
         raise ValueError("of the user")
     assert not pid.exists()
+
+
+def test_a_call_that_runs_when_it_is_closed_ends_with_an_error() -> None:
+    llm = LLM(device="null", progress=False)
+    prompts, params = ["a"] * 500, SamplingParams(max_tokens=1000, ignore_eos=True)
+    with ThreadPoolExecutor() as threads:
+        call = threads.submit(lambda: llm.generate(prompts, params))
+        while not llm.server.context.engine.is_busy:
+            pass
+        llm.close()
+        with pytest.raises((ClosedError, EngineDeadError)):
+            call.result()
 
 
 def test_what_is_forgotten_is_closed() -> None:

@@ -40,8 +40,12 @@ class Terminal:
     def wait_for(self, condition: str | Callable[[str], bool]) -> str:
         """Wait until the screen has a text, or until the condition holds. Returns the screen."""
         holds = (lambda screen: condition in screen) if isinstance(condition, str) else condition
-        while not holds(screen := self.screen()):
-            time.sleep(0.05)
+        try:
+            while not holds(screen := self.screen()):
+                time.sleep(0.05)
+        except BaseException:  # pytest's time limit
+            print(self.screen())
+            raise
         return screen
 
     def _tmux(self, *arguments: str) -> str:

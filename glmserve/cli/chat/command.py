@@ -6,12 +6,13 @@ import argparse
 import os
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glmserve.cli import values
 from glmserve.cli.api_keys import KEY_VARIABLE
-from glmserve.cli.chat.conversation import Conversation, load, read_json
+from glmserve.cli.chat.conversation import Conversation, check, load, read_json
 from glmserve.cli.options import (
     add_adapter_options,
     add_device_options,
@@ -19,13 +20,16 @@ from glmserve.cli.options import (
     add_scheduling_options,
     add_worker_options,
 )
-from glmserve.config import EMBEDDED_CHECKPOINT
 from glmserve.errors import GlmserveError, OptionError, StartupError
 
 if TYPE_CHECKING:
     from glmserve.cli.chat.session import Model
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+_OF_LOADING = {"model", "adapters", "device and memory", "scheduling", "worker"}
+"""Groups of options that say how a model is loaded."""
 
 
 def add_command(commands: Commands) -> None:
@@ -38,7 +42,7 @@ def add_command(commands: Commands) -> None:
         "chat.",
         allow_abbrev=False,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=partial(run, parser))
     _add_chat_options(parser)
     add_model_options(parser, positional=True)
     add_adapter_options(parser)
@@ -92,7 +96,7 @@ def _add_chat_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> None:
+def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Talk until the user ends it, or answer the message of a pipe.
 
     Raises:
@@ -102,8 +106,8 @@ def run(options: argparse.Namespace) -> None:
     conversation = _conversation(options)
     if options.url is None and options.api_key is not None:
         raise OptionError("--api-key is for --url")
-    if options.url is not None and options.checkpoint != EMBEDDED_CHECKPOINT:
-        raise OptionError("--url names a server, which has its model; leave out the checkpoint")
+    if options.url is not None:
+        _refuse_loading(parser, options)
     text = None if sys.stdin.isatty() else _piped()
     try:
         with closing(_model(options)) as model:
@@ -139,6 +143,25 @@ def _model(options: argparse.Namespace) -> Model:
     return EmbeddedModel(options)
 
 
+def _refuse_loading(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse options of a model that is loaded here.
+
+    Raises:
+        OptionError: there is one.
+    """
+    defaults = parser.parse_args([])
+    for group in parser._action_groups:
+        if group.title not in _OF_LOADING:
+            continue
+        for action in group._group_actions:
+            name = action.dest
+            if getattr(options, name) != getattr(defaults, name):
+                option = action.option_strings[0] if action.option_strings else action.metavar
+                raise OptionError(
+                    f"--url names a server, which has loaded its model; leave out {option}"
+                )
+
+
 def _conversation(options: argparse.Namespace) -> Conversation:
     """The conversation with which the chat begins.
 
@@ -150,6 +173,7 @@ def _conversation(options: argparse.Namespace) -> Conversation:
         if options.tools is not None:
             found = read_json(options.tools)
             conversation.tools = found if isinstance(found, list) else [found]
+            check(conversation)
     except OSError as error:
         raise OptionError(f"{error.filename}: {error.strerror}") from None
     except GlmserveError as error:

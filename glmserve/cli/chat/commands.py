@@ -134,7 +134,7 @@ COMMANDS = {
     "/system": Command("/system [TEXT|off]", "tell the model this first; show it", Commands.system),
     "/set": Command(
         "/set [NAME [VALUE|off]]",
-        "a field of each request, such as temperature 0.7; show it",
+        "a field of requests, such as temperature 0.7; show it",
         Commands.set,
     ),
     "/tools": Command(
@@ -152,8 +152,9 @@ COMMANDS = {
     "/exit": Command("/exit", "end, as Ctrl-D does", Commands.exit),
 }
 _KEYS = (
-    "Enter sends. Alt-Enter, or \\ before Enter, begins another line. A message that begins with a",
-    "slash is written with two. Ctrl-C stops an answer, which stays as far as it has come.",
+    "Enter sends. Alt-Enter, or \\ before Enter, begins another line.",
+    "A message that begins with a slash is written with two.",
+    "Ctrl-C stops an answer, which stays as far as it has come.",
 )
 
 

@@ -70,8 +70,11 @@ class Session:
                 notice("Ctrl-C once more, or Ctrl-D, ends the chat")
                 continue
             interrupts = 0
-            if self._ends_with(line, reader):
-                return
+            try:
+                if self._ends_with(line, reader):
+                    return
+            except KeyboardInterrupt:  # a second one, while the first stopped the answer
+                notice("(stopped)")
 
     def _ends_with(self, line: str, reader: LineReader) -> bool:
         """Carry out or answer a line. Returns whether it ends the chat."""
@@ -95,7 +98,11 @@ class Session:
         conversation = self._commands.conversation
         begin = len(conversation.messages)
         try:
-            while self._answer().calls:
+            while True:
+                with reader.answering():
+                    calls = self._answer().calls
+                if not calls:
+                    return
                 if not self._answer_calls(reader):
                     del conversation.messages[begin - 1 :]
                     return

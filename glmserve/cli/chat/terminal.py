@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Mapping
+import termios
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +19,8 @@ _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 _UNSEEN = {code: None for code in range(32) if chr(code) not in "\n\t"} | {0x7F: None}
 _UNSEEN |= dict.fromkeys(range(0x80, 0xA0))
 """Control characters, by which a text could change the terminal."""
+_INPUT, _LOCAL = 0, 3
+"""Indexes of the flags in what termios.tcgetattr gives."""
 
 
 class LineReader(Protocol):
@@ -31,6 +35,10 @@ class LineReader(Protocol):
         """
         ...
 
+    def answering(self) -> AbstractContextManager[None]:
+        """While an answer is written: what is typed does not show, and is read afterwards."""
+        ...
+
 
 class PlainReader:
     """Lines as the terminal gives them; the readline of Python edits them, if there is one."""
@@ -40,13 +48,16 @@ class PlainReader:
             import readline  # noqa: F401  # input() uses it from now on
 
     def read(self, prompt: str) -> str:
-        line = input(prompt)
+        line = _input(prompt)
         lines = [line]
         while line.endswith("\\"):
             lines[-1] = line[:-1]
-            line = input(_CONTINUED)
+            line = _input(_CONTINUED)
             lines.append(line)
         return "\n".join(lines)
+
+    def answering(self) -> AbstractContextManager[None]:
+        return _silent_keys(keeps_returns=False)
 
 
 class EditingReader:
@@ -94,6 +105,9 @@ class EditingReader:
         text: str = self._session.prompt(prompt)
         return text
 
+    def answering(self) -> AbstractContextManager[None]:
+        return _silent_keys(keeps_returns=True)
+
 
 def line_reader(environment: Mapping[str, str], *, keeps_history: bool) -> LineReader:
     """The best reader that there is; a note on stderr says what a better one needs."""
@@ -107,6 +121,41 @@ def line_reader(environment: Mapping[str, str], *, keeps_history: bool) -> LineR
             file=sys.stderr,
         )
         return PlainReader()
+
+
+@contextlib.contextmanager
+def _silent_keys(*, keeps_returns: bool) -> Iterator[None]:
+    """Let the terminal not echo keys.
+
+    Args:
+        keeps_returns: Enter stays a carriage return, as programs that edit lines expect it.
+    """
+    try:
+        before = termios.tcgetattr(sys.stdin)
+    except (OSError, ValueError, termios.error):  # stdin is no terminal
+        yield
+        return
+    changed = termios.tcgetattr(sys.stdin)
+    changed[_LOCAL] &= ~termios.ECHO
+    if keeps_returns:
+        changed[_INPUT] &= ~termios.ICRNL
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, changed)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+
+
+def _input(prompt: str) -> str:
+    """A line. What is not for the answers' file is written to stderr."""
+    if sys.stdout.isatty():
+        return input(prompt)
+    sys.stderr.write(prompt)
+    sys.stderr.flush()
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.removesuffix("\n")
 
 
 def show(text: str, is_thought: bool) -> None:
