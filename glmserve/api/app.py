@@ -68,6 +68,8 @@ from glmserve.api.operator.health import live, metrics, ready, started, version
 from glmserve.api.operator.http_metrics import HttpMetrics
 from glmserve.api.operator.metrics_view import MetricsView, vllm_families
 from glmserve.api.operator.openapi import docs, openapi
+from glmserve.api.page.defaults import sampling_defaults
+from glmserve.api.page.handlers import FILES, file, page
 from glmserve.api.tokenizer.info import tokenizer_info
 from glmserve.api.tokenizer.tokens import detokenize, tokenize
 from glmserve.errors import GlmserveError
@@ -131,6 +133,8 @@ def create_app(
             Route("/version", version),
             Route("/openapi.json", openapi),
             Route("/docs", docs),
+            Route("/sampling_defaults", sampling_defaults),
+            *(_page_routes() if context.config.page else ()),
         ],
         middleware=[*outermost, *_middleware(context, observers)],
         exception_handlers={
@@ -156,6 +160,14 @@ def create_app(
         vllm_families if context.config.metrics_compat else None,
     )
     return app
+
+
+def _page_routes() -> list[Route]:
+    """What people look at is not described as part of the API."""
+    return [
+        Route("/", page, include_in_schema=False),
+        Route(f"{FILES}{{version}}/{{name:path}}", file, include_in_schema=False),
+    ]
 
 
 def _middleware(context: ServerContext, observers: Sequence[AccessObserver]) -> list[Middleware]:
@@ -189,6 +201,7 @@ def _middleware(context: ServerContext, observers: Sequence[AccessObserver]) -> 
             *("/admin/drain", "/admin/adapters", "/admin/adapters/"),  # have a key of their own
             *(LOAD_PATH, UNLOAD_PATH),
             "/ping",
+            *(["/", FILES] if config.page else []),  # it asks for a key itself
             *(["/metrics"] if config.public_metrics else []),
             *(["/docs", "/openapi.json"] if config.public_docs else []),
         ]

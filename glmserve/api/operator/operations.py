@@ -34,6 +34,7 @@ from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.operator.adapters import LOAD_PATH, UNLOAD_PATH, Adapter, AdapterList
 from glmserve.api.operator.admin import DrainStatus
 from glmserve.api.operator.health import Health, Version
+from glmserve.api.page.defaults import SamplingDefaults
 from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest
 from glmserve.api.protocol.adapters import (
     AddAdapterRequest,
@@ -284,6 +285,11 @@ OPERATIONS = (
         summary="Names and sizes of the tokenizer.",
         responses={"application/json": TokenizerInfo},
         failures=(400, 401, 503),
+    ),
+    Operation(
+        path="/sampling_defaults",
+        summary="What a chat request gets that sets no sampling fields.",
+        responses={"application/json": SamplingDefaults},
     ),
     Operation(
         method="post",
