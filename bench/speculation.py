@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--speculative-tokens", type=int, default=8)
+    parser.add_argument("--speculative-tokens", default="8", help="a number, or auto")
     parser.add_argument("--always", default="", help="what both servers are started with")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--prompt-tokens", type=int, default=256)
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     always = ["--skip-tokenizer-init", *shlex.split(options.always)]
-    speculating = ["--speculative-tokens", str(options.speculative_tokens)]
+    speculating = ["--speculative-tokens", options.speculative_tokens]
     with LocalServer(*always) as without, LocalServer(*always, *speculating) as with_it:
         asyncio.run(compare(options, [without.url, with_it.url]))
 

@@ -275,8 +275,9 @@ class SchedulerConfig:
     queue_timeout: float = 0.0
     """Seconds that a request may wait before it begins; 0: no limit. The engine enforces it."""
     prefix_cache: bool = True
-    speculative_tokens: int = 0
-    """Maximum number of drafts of one request in a step; 0: no speculation."""
+    speculative_tokens: int | None = 0
+    """Maximum number of drafts of one request in a step; None: as many as make it faster, none
+    where the runner takes no drafts or plans ahead; 0: no speculation."""
     tenant_weights: Mapping[str, float] = field(default_factory=dict)
     """Relative share by tenant; 1 for a tenant that is missing."""
 

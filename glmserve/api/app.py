@@ -18,7 +18,8 @@ from glmserve.api.answering.structure import DROPPED_HEADER
 from glmserve.api.anthropic.errors import PATH as ANTHROPIC_PATH
 from glmserve.api.anthropic.errors import REQUEST_ID_HEADER as ANTHROPIC_ID_HEADER
 from glmserve.api.anthropic.errors import anthropic_error_body
-from glmserve.api.anthropic.handlers import MessagesEndpoint, count_tokens, render_message
+from glmserve.api.anthropic.handlers import count_tokens, render_message
+from glmserve.api.endpoints import answer_endpoints
 from glmserve.api.http.access import AccessMiddleware, AccessObserver
 from glmserve.api.http.auth import ApiKeyMiddleware
 from glmserve.api.http.body import BodyMemory
@@ -34,10 +35,6 @@ from glmserve.api.http.paths import PathMiddleware
 from glmserve.api.http.quota_headers import QuotaHeadersMiddleware
 from glmserve.api.http.request_id import REQUEST_ID_HEADER, RequestIdMiddleware
 from glmserve.api.http.unread_body import UnreadBodyMiddleware
-from glmserve.api.openai.chat import ChatEndpoint
-from glmserve.api.openai.chat_batch import ChatBatchEndpoint
-from glmserve.api.openai.completions import CompletionsEndpoint
-from glmserve.api.openai.embeddings import embeddings
 from glmserve.api.openai.invocations import invocations
 from glmserve.api.openai.models import list_models, retrieve_model
 from glmserve.api.openai.render import render_chat, render_completion
@@ -90,13 +87,14 @@ def create_app(
         outermost: further layers around all others.
     """
     store = ResponseStore(context.config.response_store_size)
-    responses = ResponsesEndpoint(store)
-    endpoints = (ChatEndpoint(), CompletionsEndpoint(), MessagesEndpoint(), ChatBatchEndpoint())
-    chat, completions, *_ = (answering(endpoint, context) for endpoint in endpoints)
+    endpoints = answer_endpoints(store)
+    handlers = {path: answering(endpoint, context) for path, endpoint in endpoints.items()}
+    responses = endpoints[ResponsesEndpoint.path]
+    assert isinstance(responses, ResponsesEndpoint)
+    handlers[responses.path] = create_response(responses, context)
     app = Starlette(
         routes=[
-            *(Route(e.path, answering(e, context), methods=["POST"]) for e in endpoints),
-            Route(responses.path, create_response(responses, context), methods=["POST"]),
+            *(Route(path, handler, methods=["POST"]) for path, handler in handlers.items()),
             WebSocketRoute(responses.path, ResponsesConnections(context, store)),
             Route(
                 f"{responses.path}/input_tokens", count_input_tokens(responses), methods=["POST"]
@@ -110,13 +108,12 @@ def create_app(
             Route("/v1/messages/render", render_message, methods=["POST"]),
             Route("/v1/chat/completions/render", render_chat, methods=["POST"]),
             Route("/v1/completions/render", render_completion, methods=["POST"]),
-            Route("/v1/embeddings", embeddings, methods=["POST"]),
             Route("/v1/models", list_models),
             Route("/v1/models/{model_id:path}", retrieve_model),
             Route("/tokenize", tokenize, methods=["POST"]),
             Route("/detokenize", detokenize, methods=["POST"]),
             Route("/tokenizer_info", tokenizer_info),
-            Route("/invocations", invocations(chat, completions, embeddings), methods=["POST"]),
+            Route("/invocations", invocations(handlers), methods=["POST"]),
             Route("/ping", ready, methods=["GET", "POST"]),
             Route("/health", ready),
             Route("/health/live", live),
@@ -147,7 +144,7 @@ def create_app(
     # A redirect names a scheme and a host, and behind a proxy those are not the client's.
     app.router.redirect_slashes = False
     app.state.context = context
-    app.state.endpoints = {endpoint.path: endpoint for endpoint in (*endpoints, responses)}
+    app.state.endpoints = endpoints
     app.state.error_shapes = {ANTHROPIC_PATH: anthropic_error_body}
     largest_body = context.config.max_body_size
     app.state.body_memory = BodyMemory(_MOST_LARGEST_BODIES * largest_body, largest_body)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from statistics import median
 
+from glmserve.capacity.cpu_choices import CpuChoice, Glance
 from glmserve.capacity.step_costs import Curve, StepCosts
 from glmserve.contract.step import RunnerLimits
 from glmserve.engine import ChoiceSpec, Engine, TokenStream
@@ -42,7 +43,7 @@ class Measuring:
     """
 
     def __init__(self, engine: Engine, vocab_size: int, report: Report) -> None:
-        self._engine = engine
+        self.engine = engine
         self._limits: RunnerLimits = engine.info.limits
         self._largest_batch = self._limits.max_sequences
         self._usable = range(min(10, vocab_size - 1), vocab_size)
@@ -74,6 +75,26 @@ class Measuring:
             prefill_context,
             _middles(self._spread, _SPREAD),
         )
+
+    async def glance(self, choice: CpuChoice) -> Glance:
+        """A short measurement for comparisons.
+
+        Raises:
+            OptionError: the context is too short for that.
+        """
+        self._check_context()
+        batch = self.glance_batch
+        chunk = min(512, self._limits.max_step_tokens, self._limits.max_context - 1)
+        await self._decode(1, _SHORT_PROMPT)  # a first step may be slower than all others
+        alone = await self._decode(1, _SHORT_PROMPT)
+        together = await self._decode(batch, _SHORT_PROMPT)
+        prompt = await self._prefill(chunk)
+        return Glance(choice, 1 / alone, batch / together, chunk / prompt)
+
+    @property
+    def glance_batch(self) -> int:
+        """Requests at the same time in `glance`."""
+        return min(16, self._largest_batch)
 
     async def _decode_context(self, short: dict[int, float]) -> float:
         """Seconds for each token that a decode attends to, from the longest contexts that fit."""
@@ -138,7 +159,7 @@ class Measuring:
     def _submit(self, prompt_tokens: int, output_tokens: int) -> TokenStream:
         prompt = self._rng.choices(self._usable, k=prompt_tokens)
         params = SamplingParams(max_tokens=output_tokens)
-        return self._engine.submit_group(prompt, [ChoiceSpec(params)])[0]
+        return self.engine.submit_group(prompt, [ChoiceSpec(params)])[0]
 
     def _check_context(self) -> None:
         needed = _SHORT_PROMPT + self._output_tokens(self._largest_batch, _SHORT_PROMPT)

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from glmserve import __version__
-from glmserve.api import ServerContext
+from glmserve.api.answering.context import ServerContext
 from glmserve.cli.listening import curl_target, url_of
 from glmserve.cli.units import format_count, format_size
 from glmserve.config import LoadPhase, LoadProgress

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import secrets
 import shlex
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from glmserve.cli import values
+from glmserve.cli.compare import check_comparable, compare
+from glmserve.cli.measured_engine import check_model, measuring
 from glmserve.cli.options import (
     add_checkpoint_options,
     add_device_options,
@@ -20,7 +20,7 @@ from glmserve.cli.options import (
     config_of,
 )
 from glmserve.cli.plan_checks import check_folder
-from glmserve.config import RunnerConfig, SchedulerConfig, SupervisionConfig
+from glmserve.config import RunnerConfig
 from glmserve.errors import OptionError
 
 if TYPE_CHECKING:
@@ -40,6 +40,12 @@ def add_command(commands: Commands) -> None:
     parser.set_defaults(run=run)
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="a new file to write"
+    )
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="also measure other numbers of threads, and with several NUMA nodes one server on "
+        "each and one over all, and print which options are best for what; on a CPU only",
     )
     group = parser.add_argument_group("model")
     add_checkpoint_options(group)
@@ -68,7 +74,8 @@ def run(options: argparse.Namespace) -> None:
     """Measure, and write the file.
 
     Raises:
-        OptionError: the file exists or cannot be written, or the model has stages.
+        OptionError: the file exists or cannot be written, the model has stages, or there is
+            nothing to compare.
         StartupError: the model cannot be loaded.
     """
     if options.output.exists():
@@ -79,42 +86,23 @@ def run(options: argparse.Namespace) -> None:
             f"--pipeline-parallel-size {options.pipeline_parallel_size}: steps of stages overlap, "
             "which glmserve plan does not know; measure without stages"
         )
-    asyncio.run(_calibrate(options, config_of(options)))
+    if options.compare:
+        check_comparable(options)
+    runner = config_of(options)
+    check_model(options, runner)
+    asyncio.run(_calibrate(options, runner))
     print(f"written: {options.output}")
+    if options.compare:
+        print("\n".join(asyncio.run(compare(options))))
 
 
 async def _calibrate(options: argparse.Namespace, runner: RunnerConfig) -> None:
     from glmserve import __version__
     from glmserve.capacity.calibration import FORMAT, Calibration, write_calibration
-    from glmserve.capacity.measuring import Measuring
-    from glmserve.cli.announce import LoadingBar
-    from glmserve.engine import Engine
-    from glmserve.executor import ProcessExecutor
-    from glmserve.model_config import read_model_config
-    from glmserve.model_config.sharding import check_sizes
 
-    model = read_model_config(options.checkpoint, options.rope_scaling, runner.ptuning_checkpoint)
-    check_sizes(model, runner.tensor_parallel_size, runner.pipeline_parallel_size)
-    if model.prompt_marks is not None:
-        raise OptionError(
-            f"{options.checkpoint}: prompts of this model need a layout, which these measurements "
-            "do not make"
-        )
-    scheduler = SchedulerConfig(
-        max_batch_size=options.max_batch_size,
-        max_step_tokens=options.max_step_tokens,
-        max_step_time=0,  # prompts beside decodes are measured by their tokens
-        prefix_cache=False,
-    )
-    executor = ProcessExecutor(runner, SupervisionConfig())
-    engine = Engine(executor, scheduler, hash_key=secrets.token_bytes(32))
-    try:
-        with closing(LoadingBar()) as bar:
-            await engine.start(bar.update)
-        costs = await Measuring(engine, model.vocab_size, print).measure()
-        info = engine.info
-    finally:
-        await engine.close()
+    async with measuring(options, runner) as measured:
+        costs = await measured.measure()
+        info = measured.engine.info
     # The server's own limit of a step is stricter than the runner's.
     budget = min(options.max_step_tokens or 2**31, info.limits.max_step_tokens)
     limits = msgspec.structs.replace(info.limits, max_step_tokens=budget)

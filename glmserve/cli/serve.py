@@ -32,12 +32,16 @@ from glmserve.cli.options import (
     scheduler_config,
     supervision_config,
 )
-from glmserve.config import ServerConfig, Tenant
+from glmserve.config import RunnerConfig, SchedulerConfig, ServerConfig, Tenant
 from glmserve.errors import OptionError
 from glmserve.model_config import model_name
 from glmserve.process.interrupts import exit_immediately_on
 
 if TYPE_CHECKING:
+    import ssl
+
+    from glmserve.executor import Machines
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
@@ -51,6 +55,11 @@ def add_command(commands: Commands) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `serve` to a parser."""
     add_model_options(parser, positional=True)
     add_adapter_options(parser)
     add_device_options(parser)
@@ -76,10 +85,24 @@ def run(options: argparse.Namespace) -> int:
     group = read_group(options, runner, os.environ)
     with exit_immediately_on(signal.SIGINT):  # imported here: --help need not wait
         from glmserve.cli.group.start import machines_of, run_member
+        from glmserve.cli.head_start import head_start
     if group is not None and not group.layout.is_leader:
         return run_member(group, runner)
     security = tls.server_context(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs)
     leave_to_worker(runner.cpus)
+    machines = machines_of(options.executor, group, runner, options.machine_timeout)
+    with head_start(runner, machines) as machines:
+        return _serve(options, runner, scheduler, server, machines, security)
+
+
+def _serve(
+    options: argparse.Namespace,
+    runner: RunnerConfig,
+    scheduler: SchedulerConfig,
+    server: ServerConfig,
+    machines: Machines | None,
+    security: ssl.SSLContext | None,
+) -> int:
     with exit_immediately_on(signal.SIGINT):  # imported here: --help need not wait
         from glmserve.cli.adapter_checks import check_adapters
         from glmserve.cli.served_model import read_served_model
@@ -97,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
         server,
         connection_config(options),
         journal_config(options),
-        machines_of(options.executor, group, runner, options.machine_timeout),
+        machines,
         address=Address(options.host, options.port, options.uds),
         drain_timeout=options.drain_timeout,
         record=options.record,

@@ -7,7 +7,6 @@ import contextlib
 import gc
 import math
 import os
-import secrets
 import signal
 import socket
 import ssl
@@ -21,12 +20,13 @@ import uvicorn
 import uvloop
 from starlette.applications import Starlette
 
-from glmserve.api import ServerContext, create_app
+from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.unfinished import finish_unfinished
+from glmserve.api.app import create_app
 from glmserve.api.http.body import BodyMemory
 from glmserve.cli.announce import LoadingBar, announce
+from glmserve.cli.assembly import assemble
 from glmserve.cli.http_server import HttpServer
-from glmserve.cli.journal import open_journal
 from glmserve.cli.listening import Address, listen
 from glmserve.cli.observation import Observation
 from glmserve.cli.served_model import ServedModel
@@ -41,10 +41,9 @@ from glmserve.config import (
 )
 from glmserve.engine import Engine
 from glmserve.errors import StartupError
-from glmserve.executor import Executor, Machines, ProcessExecutor
+from glmserve.executor import Machines
 from glmserve.process.failure import INTERRUPTED
 from glmserve.process.service_manager import ServiceManager
-from glmserve.trace import TraceWriter, TracingExecutor
 
 _ERROR_EVENT_SECONDS = 1
 """Seconds to deliver the error event to streams that the shutdown ends."""
@@ -75,31 +74,19 @@ def serve(
     Raises:
         StartupError: the server cannot start, or its worker died for good.
     """
-    model, runner, chat = served.model, served.runner, served.selected.chat
     manager = ServiceManager.take_from(os.environ)
     with listen(address) as listener, closing(Observation(server_config)) as observation:
-        processes = ProcessExecutor(runner, supervision_config, machines)
-        executor: Executor = processes
-        writer = None
-        if record is not None:
-            writer = TraceWriter(record, runner)
-            executor = TracingExecutor(executor, writer)
-        hash_key = secrets.token_bytes(32)
-        engine = Engine(executor, scheduler_config, hash_key=hash_key, observer=writer)
-        engine.stats.watch_ranks(processes.rank_states)
-        context = ServerContext(
+        context = assemble(
+            served,
+            supervision_config,
+            scheduler_config,
             server_config,
-            model,
-            engine,
-            served.tokenizer,
-            chat,
-            served.defaults,
-            served.selected.reason,
+            journal=journal_config,
+            machines=machines,
+            record=record,
         )
-        if journal_config is not None:
-            context.record_to(open_journal(journal_config, model, runner, chat, served.defaults))
         name = server_config.served_model_name
-        status = ServiceStatus(manager, engine, name, supervision_config)
+        status = ServiceStatus(manager, context.engine, name, supervision_config)
         return uvloop.run(_run(context, listener, limits, status, observation, drain_timeout, tls))
 
 

@@ -129,6 +129,11 @@ def seconds_or_auto(text: str) -> float | None:
     return None if text == "auto" else seconds(text)
 
 
+def number_or_auto(text: str) -> int | None:
+    """A number as of `non_negative`; None for auto."""
+    return None if text == "auto" else non_negative(text)
+
+
 def silence(text: str) -> float:
     """A time of at least a second: shorter silences are no sign of anything."""
     value = seconds(text)

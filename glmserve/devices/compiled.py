@@ -11,12 +11,13 @@ import torch
 
 from glmserve.config import GraphTarget, ReportProgress, RunnerConfig
 from glmserve.contract.step import RunnerLimits
-from glmserve.devices.host import available_memory, usable_cores
+from glmserve.devices.host import available_memory
 from glmserve.errors import CheckpointError, DeviceError, OptionError
 from glmserve.graphs.manifest import Manifest, check_files, is_compiled, read_manifest
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.ops.base import AnyOps
 from glmserve.ops.cpu.select_ops import make_cpu_ops, native_kernels
+from glmserve.process.cpus import usable_cores
 from glmserve.runner.dtypes import DTYPES
 from glmserve.runner.limits import CacheMemory, MemoryNeeds, format_bytes
 

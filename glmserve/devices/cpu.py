@@ -17,9 +17,8 @@ from glmserve.devices.host import (
     cpu_name,
     instruction_sets,
     large_blocks_apart,
-    usable_cores,
 )
-from glmserve.devices.rank_cpus import RankCpus, keep_to_part, usable_nodes
+from glmserve.devices.rank_cpus import RankCpus, keep_to_part
 from glmserve.errors import OptionError
 from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.model_config.sharding import Part, local_config
@@ -36,6 +35,8 @@ from glmserve.ops.cpu.select_ops import (
 from glmserve.ops.cpu.torch_ops import AnyCpuOps
 from glmserve.ops.shared_collectives import SharedMemory
 from glmserve.ops.torch_collectives import join_by_gloo
+from glmserve.process.cpus import usable_cores
+from glmserve.process.numa import usable_nodes
 from glmserve.runner.adapters import room_bytes
 from glmserve.runner.dtypes import dtype_name, host_dtype, quantization_on_load
 from glmserve.runner.limits import CacheMemory, MemoryNeeds, agreed, step_bytes, step_tokens

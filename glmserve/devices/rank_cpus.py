@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from glmserve.contract.shard import Shard
 from glmserve.devices.affinity import run_on
+from glmserve.process.numa import NODES, cpus_by_node, read_list
 
-_NODES = Path("/sys/devices/system/node")
 _CPUS = Path("/sys/devices/system/cpu")
 
 
@@ -42,17 +41,10 @@ def keep_to_part(shard: Shard) -> RankCpus | None:
     """
     if shard.size == 1 or not hasattr(os, "sched_getaffinity"):
         return None
-    part = part_of(shard, os.sched_getaffinity(0), _NODES, _CPUS)
+    part = part_of(shard, os.sched_getaffinity(0), NODES, _CPUS)
     if part is not None:
         run_on(part.cpus, part.numa_node)
     return part
-
-
-def usable_nodes() -> int:
-    """Number of NUMA nodes with CPUs that this process may use; 0: that is not known."""
-    if not hasattr(os, "sched_getaffinity"):
-        return 0
-    return len(_nodes(os.sched_getaffinity(0), _NODES))
 
 
 def part_of(shard: Shard, allowed: set[int], nodes: Path, cpus: Path) -> RankCpus | None:
@@ -62,7 +54,7 @@ def part_of(shard: Shard, allowed: set[int], nodes: Path, cpus: Path) -> RankCpu
         nodes: folder of the system's NUMA nodes.
         cpus: folder of its CPUs.
     """
-    by_node = _nodes(allowed, nodes)
+    by_node = cpus_by_node(allowed, nodes)
     if len(by_node) >= shard.size:
         own = shard.part(len(by_node))
         numbers = [list(by_node)[i] for i in own]
@@ -77,31 +69,11 @@ def part_of(shard: Shard, allowed: set[int], nodes: Path, cpus: Path) -> RankCpu
     return RankCpus(tuple(sorted(chosen)), node)
 
 
-def _nodes(allowed: set[int], folder: Path) -> dict[int, list[int]]:
-    """The allowed CPUs of each node that has some, in order of the nodes."""
-    found = {}
-    for path in folder.glob("node[0-9]*"):
-        members = sorted(allowed.intersection(_read_list(path / "cpulist")))
-        if members:
-            found[int(path.name[4:])] = members
-    return dict(sorted(found.items()))
-
-
 def _cores(by_node: dict[int, list[int]], allowed: set[int], folder: Path) -> list[list[int]]:
     """The allowed CPUs of each core, in order of nodes and cores."""
     ordered = [cpu for members in by_node.values() for cpu in members] or sorted(allowed)
     cores: dict[Sequence[int], list[int]] = {}
     for cpu in ordered:
-        siblings = tuple(_read_list(folder / f"cpu{cpu}/topology/thread_siblings_list")) or (cpu,)
+        siblings = tuple(read_list(folder / f"cpu{cpu}/topology/thread_siblings_list")) or (cpu,)
         cores.setdefault(siblings, []).append(cpu)
     return list(cores.values())
-
-
-def _read_list(path: Path) -> list[int]:
-    """Numbers of a list such as 0-3,8; empty if there is no such file."""
-    try:
-        text = path.read_text(encoding="ascii")
-    except OSError:
-        return []
-    runs = [run.partition("-") for run in re.findall(r"\d+-\d+|\d+", text)]
-    return [n for first, _, last in runs for n in range(int(first), int(last or first) + 1)]

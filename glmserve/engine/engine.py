@@ -138,7 +138,7 @@ class Engine:
     @property
     def speculates(self) -> bool:
         """Whether drafts are used (--speculative-tokens)."""
-        return self._config.speculative_tokens > 0
+        return self._config.speculative_tokens != 0
 
     async def start(
         self, progress: ReportProgress, prepare: Callable[[], Awaitable[None]] | None = None

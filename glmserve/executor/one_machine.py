@@ -10,6 +10,7 @@ from glmserve.config import ReportProgress, RunnerConfig, SupervisionConfig
 from glmserve.contract.shard import Shard
 from glmserve.executor.machine import Machine
 from glmserve.executor.worker_process import WorkerProcess
+from glmserve.executor.worker_start import StartedWorker
 
 
 class OneMachine:
@@ -17,12 +18,14 @@ class OneMachine:
 
     Args:
         size: number of ranks.
+        started: a worker for the first rank, which waits for its config; None: a new one.
     """
 
     missing = ""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, started: StartedWorker | None = None) -> None:
         self.places = [Shard(number, size) for number in range(size)]
+        self._started = started
         self._folder: TemporaryDirectory[str] | None = None
 
     async def start(self) -> None:
@@ -44,7 +47,8 @@ class OneMachine:
         self, config: RunnerConfig, progress: ReportProgress, supervision: SupervisionConfig
     ) -> WorkerProcess:
         """See Machine."""
-        return await WorkerProcess.spawn(config, progress, supervision)
+        started, self._started = self._started, None
+        return await WorkerProcess.spawn(config, progress, supervision, started)
 
     def close_meeting(self) -> None:
         """See Machine."""

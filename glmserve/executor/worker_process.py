@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 from glmserve.config import ReportProgress, RunnerConfig, SupervisionConfig
 from glmserve.contract.wire import encode_config_frame
+from glmserve.executor.child_process import ChildProcess
 from glmserve.executor.connection import WorkerConnection
 from glmserve.executor.exit_status import describe_exit
 from glmserve.executor.hang_watch import HangWatch
-from glmserve.executor.worker_start import start_worker
+from glmserve.executor.worker_start import StartedWorker
 
 _STOP_TIMEOUT = 5.0
 """Seconds for a worker to end by itself after its connection is closed."""
@@ -29,7 +29,7 @@ class WorkerProcess:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        process: ChildProcess,
         connection: WorkerConnection,
         supervision: SupervisionConfig,
     ) -> None:
@@ -43,19 +43,20 @@ class WorkerProcess:
         config: RunnerConfig,
         progress: ReportProgress,
         supervision: SupervisionConfig,
-        meeting: socket.socket | None = None,
+        started: StartedWorker | None = None,
     ) -> WorkerProcess:
-        """Start a process that builds the runner. `connection.ready` resolves when it is built.
+        """Let a process build the runner. `connection.ready` resolves when it is built.
 
         Args:
-            meeting: see `start_worker`.
+            started: the process; None: a new one.
 
         Raises:
             OSError: the process cannot be started.
         """
-        process, connection = await start_worker(lambda: WorkerConnection(progress), meeting)
+        started = started or StartedWorker()
+        connection = await started.connect(lambda: WorkerConnection(progress))
         connection.send(encode_config_frame(config))
-        return cls(process, connection, supervision)
+        return cls(started.process, connection, supervision)
 
     @property
     def pid(self) -> int:

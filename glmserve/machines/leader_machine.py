@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from glmserve.config import ReportProgress, RunnerConfig, SupervisionConfig
 from glmserve.contract.shard import Shard
 from glmserve.executor.worker_process import WorkerProcess
+from glmserve.executor.worker_start import StartedWorker
 from glmserve.machines.meeting import listen, rendezvous
 
 
@@ -37,7 +38,7 @@ class LeaderMachine:
         """See Machine."""
         is_first = config.group is not None and config.group.rank == 0
         meeting = self._meeting if is_first else None
-        worker = await WorkerProcess.spawn(config, progress, supervision, meeting)
+        worker = await WorkerProcess.spawn(config, progress, supervision, StartedWorker(meeting))
         self.close_meeting()  # the first worker has the socket
         worker.host = socket.gethostname()
         return worker

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import cast
 
 from glmserve.contract.member import Ended, FromWorker
-from glmserve.executor.worker_start import start_worker
+from glmserve.executor.child_process import ChildProcess
+from glmserve.executor.worker_start import StartedWorker
 from glmserve.machines.link import Link
 
 _STOP_TIMEOUT = 5.0
@@ -25,9 +26,7 @@ class MemberWorker:
         link: to the leader.
     """
 
-    def __init__(
-        self, number: int, process: asyncio.subprocess.Process, relay: _Relay, link: Link
-    ) -> None:
+    def __init__(self, number: int, process: ChildProcess, relay: _Relay, link: Link) -> None:
         self._number = number
         self._process = process
         self._relay = relay
@@ -39,13 +38,14 @@ class MemberWorker:
         """Start the process. The leader sends its config as the first bytes.
 
         Args:
-            meeting: see `start_worker`.
+            meeting: see `StartedWorker`.
 
         Raises:
             OSError: it cannot be started.
         """
-        process, relay = await start_worker(lambda: _Relay(number, link), meeting)
-        return cls(number, process, relay, link)
+        started = StartedWorker(meeting)
+        relay = await started.connect(lambda: _Relay(number, link))
+        return cls(number, started.process, relay, link)
 
     def send(self, data: bytes) -> None:
         """Send bytes to the worker."""

@@ -15,6 +15,7 @@ from glmserve.devices.base import ConfigurableDevice
 from glmserve.devices.registry import device_names, load_device, probe
 from glmserve.errors import StartupError
 from glmserve.ops.cpu.select_ops import native_kernels
+from glmserve.process import cpus
 
 _INSTRUCTION_SETS = (
     *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"),
@@ -40,9 +41,9 @@ def look_at_machine(config: RunnerConfig) -> Machine:
         system=f"{platform.system()} {platform.release()}",
         architecture=platform.machine(),
         cpu=host.cpu_name(),
-        cores=host.usable_cores(),
+        cores=cpus.usable_cores(),
         logical_cpus=_logical_cpus(),
-        cpu_quota=host.cpu_quota(),
+        cpu_quota=cpus.cpu_quota(),
         instruction_sets=[name for name in _INSTRUCTION_SETS if name in found],
         kernels=kernels,
         no_kernels_reason=reason,

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 
 _NO_POSITION = -1
-_LONGEST_MATCH = 8
+LONGEST_MATCH = 8
 """Maximum number of tokens that are compared; longer matches predict no better."""
 _MAX_CANDIDATES = 8
 """Maximum number of occurrences of a pair that are compared, the latest first."""
@@ -35,6 +35,8 @@ class PromptLookup:
         # By position: the position after the previous occurrence of the pair before it.
         # Positions 0 and 1 have no pair before them.
         self._earlier = array("i", [_NO_POSITION, _NO_POSITION])
+        self.match_length = 0
+        """Tokens that matched in the last call of `continuation`; 0: nothing did."""
 
     def continuation(self, tokens: array[int], count: int) -> list[int]:
         """Up to `count` guesses of the tokens after `tokens`; empty if nothing matches.
@@ -47,6 +49,7 @@ class PromptLookup:
         """
         text = self._text
         text.extend(tokens[len(text) - self._num_before :])
+        self.match_length = 0
         if not self._index():
             return []
         position = self._best_position()
@@ -78,12 +81,13 @@ class PromptLookup:
         position = self._latest.get(_pair(text, end), _NO_POSITION)
         best, best_length = _NO_POSITION, 0
         for _ in range(_MAX_CANDIDATES):
-            if position == _NO_POSITION or best_length == _LONGEST_MATCH:
+            if position == _NO_POSITION or best_length == LONGEST_MATCH:
                 break
             length = _match_length(text, position, end)
             if length > best_length:
                 best, best_length = position, length
             position = self._earlier[position]
+        self.match_length = best_length
         return best
 
 
@@ -93,10 +97,10 @@ def _pair(tokens: array[int], position: int) -> int:
 
 
 def _match_length(tokens: array[int], position: int, end: int) -> int:
-    """Number of equal tokens before `position` and before `end`, at most _LONGEST_MATCH."""
+    """Number of equal tokens before `position` and before `end`, at most LONGEST_MATCH."""
     length = 0
     while (
-        length < min(position, _LONGEST_MATCH)
+        length < min(position, LONGEST_MATCH)
         and tokens[position - 1 - length] == tokens[end - 1 - length]
     ):
         length += 1

@@ -99,7 +99,9 @@ class Scheduler:
         self._running = self._planner.running
         self._shared_prefill = SharedPrefillQueue()  # followers, not queued before their prompt is
         self._unready: set[int] = set()  # ids of requests whose adapter is not loaded
-        self._speculation = Speculation(config.speculative_tokens, limits.max_drafts)
+        self._speculation = Speculation(
+            config.speculative_tokens, limits.max_drafts, plans_ahead=limits.resolves_placeholders
+        )
         self._crash_tracker = CrashTracker()
         self._output_processor = OutputProcessor(
             self._blocks, self._speculation, self._crash_tracker, self.abort, self._queue_followers
@@ -257,10 +259,17 @@ class Scheduler:
         """
         items = self._in_flight.popleft()
         if seconds is not None:
-            decodes = sum(item.num_tokens == 1 for item in items)
-            tokens = sum(item.num_tokens + len(item.drafts) for item in items)
-            self._pace.record(decodes, tokens - decodes, seconds)
+            self._learn(items, seconds)
         return self._output_processor.apply(items, output)
+
+    def _learn(self, items: list[Scheduled], seconds: float) -> None:
+        """Record what a step cost."""
+        decodes = sum(item.num_tokens == 1 for item in items)
+        drafts = sum(len(item.drafts) for item in items)
+        others = drafts + sum(item.num_tokens for item in items) - decodes
+        self._pace.record(decodes, others, seconds)
+        if decodes == len(items):
+            self._speculation.record_step(decodes, drafts, seconds)
 
     def _check_queue(self, tenant: str, num_requests: int) -> None:
         """Check a tenant's waiting queue. Each tenant has a queue of its own size.

@@ -1,113 +1,89 @@
-"""Speculative decoding: which requests get drafts, and how many.
+"""Speculative decoding: drafts of the next tokens of requests that decode.
 
-Requests with correct drafts get more of them. Drafts never change a text: the model samples a token
-in the place of each draft, and only drafts equal to it are kept.
+Drafts never change a text: the model samples a token in the place of each draft, and only drafts
+equal to it are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from glmserve.cache import BlockManager
 from glmserve.request import Request
+from glmserve.scheduler.draft_choice import DraftChoice, Drafter, EqualShares, WhatPays
 from glmserve.scheduler.plan import Plan
-from glmserve.scheduler.prompt_lookup import PromptLookup
-
-_LONGEST_PAUSE = 31
-"""Maximum number of steps without drafts after failures; every 32nd step then tries one."""
-
-
-class Drafter:
-    """Drafts for one request.
-
-    Args:
-        max_drafts: maximum number of drafts in one step.
-        prediction: token ids that the output may resemble, see Request.
-    """
-
-    def __init__(self, max_drafts: int, prediction: Sequence[int] = ()) -> None:
-        self._lookup = PromptLookup(prediction)
-        self._max_drafts = max_drafts
-        self._length = max_drafts  # drafts to try in the next step
-        self._pause = 0  # steps to skip before the next try
-        self._failures = 0  # consecutive tries without a correct draft
-
-    def draft(self, request: Request, room: int) -> list[int]:
-        """Up to `room` guesses of the request's next tokens, often none. Call once per step."""
-        if self._pause:
-            self._pause -= 1
-            return []
-        return self._lookup.continuation(request.token_ids, min(self._length, room))
-
-    def record_result(self, num_drafted: int, num_accepted: int) -> None:
-        """Adapt the number of drafts to the last result.
-
-        If all were correct it doubles. If none was, it halves and a pause follows. Otherwise it is
-        the number of correct drafts.
-        """
-        if num_accepted == 0:
-            self._failures += 1
-            self._pause = min(2**self._failures - 1, _LONGEST_PAUSE)
-            self._length = max(1, self._length // 2)
-            return
-        self._failures = 0
-        all_correct = num_accepted == num_drafted
-        self._length = min(2 * self._length, self._max_drafts) if all_correct else num_accepted
 
 
 class Speculation:
     """The drafters of all requests, and counters of their results.
 
     Args:
-        max_per_request: drafts of one request in one step; 0 turns speculation off.
+        max_per_request: drafts of one request in one step; None: as many as pay; 0 turns
+            speculation off.
         max_per_step: drafts of all requests in one step.
+        plans_ahead: whether steps are planned ahead without speculation. Drafts would prevent that
+            even where none pays, so "as many as pay" means none.
     """
 
-    def __init__(self, max_per_request: int, max_per_step: int) -> None:
+    def __init__(
+        self, max_per_request: int | None, max_per_step: int, *, plans_ahead: bool = False
+    ) -> None:
         self.num_drafted = 0
         self.num_accepted = 0
-        self._max_per_request = min(max_per_request, max_per_step)
+        if max_per_request is None and plans_ahead:
+            max_per_request = 0
+        self.is_on = max_per_request != 0 and max_per_step > 0
+        """Whether requests get drafts at all."""
         self._max_per_step = max_per_step
         self._drafters: dict[int, Drafter] = {}
-
-    @property
-    def is_on(self) -> bool:
-        """Whether requests get drafts at all."""
-        return self._max_per_request > 0
+        self._choice: DraftChoice[Any] = (
+            WhatPays(max_per_step)
+            if max_per_request is None
+            else EqualShares(min(max_per_request, max_per_step))
+        )
 
     def add_drafts(self, plan: Plan, blocks: BlockManager, reserve: int) -> None:
-        """Append drafts to the plan's decodes, in equal shares of the remaining budget.
+        """Append drafts to the plan's decodes.
 
         Args:
             reserve: blocks that stay free. So drafts never cause a preemption.
         """
         if not self.is_on:
             return
-        decodes = [
+        places = [
             i
             for i, item in enumerate(plan.scheduled)
             if item.samples and item.num_tokens == 1 and _can_draft(item.request)
         ]
         room = min(plan.budget, self._max_per_step)
-        for others, index in zip(reversed(range(len(decodes))), decodes, strict=True):
-            request = plan.scheduled[index].request
-            drafts = self._draft(request, -(-room // (1 + others)))
-            drafts = drafts[: blocks.extend_for_drafts(request, len(drafts), reserve)]
+        requests = [plan.scheduled[place].request for place in places]
+        offers = [self._offer(request, room) for request in requests]
+        has_prompts = any(item.num_tokens > 1 for item in plan.scheduled)
+        decodes = 0 if has_prompts else len(plan.scheduled)
+        numbers = self._choice.numbers(offers, room, decodes)
+        for place, request, (_, guesses), number in zip(
+            places, requests, offers, numbers, strict=True
+        ):
+            drafts = guesses[: blocks.extend_for_drafts(request, number, reserve)]
             if drafts:
-                plan.add_drafts(index, drafts, blocks.block_table(request))
-                room -= len(drafts)
+                plan.add_drafts(place, drafts, blocks.block_table(request))
 
-    def _draft(self, request: Request, room: int) -> list[int]:
-        """At most `room` drafts, and none beyond the request's max_tokens."""
-        room = min(room, request.max_total_tokens - request.num_tokens - 1)
-        if room <= 0:
-            return []
+    def _offer(self, request: Request, room: int) -> tuple[Drafter, list[int]]:
+        """The request's drafter and at most `room` guesses, none beyond its max_tokens."""
         drafter = self._drafters.get(request.id)
         if drafter is None:
-            drafter = self._drafters[request.id] = Drafter(
-                self._max_per_request, request.prediction
-            )
-        return drafter.draft(request, room)
+            drafter = self._drafters[request.id] = self._choice.drafter(request)
+        room = min(room, request.max_total_tokens - request.num_tokens - 1)
+        return drafter, drafter.guess(request, room) if room > 0 else []
+
+    def record_step(self, decodes: int, drafts: int, seconds: float) -> None:
+        """Learn from the time of a step without prompts.
+
+        Args:
+            decodes: sequences with one token, drafts aside.
+            seconds: from its beginning, or the end of the step before it, to its output.
+        """
+        self._choice.record_step(decodes, drafts, seconds)
 
     def record_result(self, request: Request, num_drafted: int, num_accepted: int) -> None:
         """Count a request's drafts and the correct ones among them."""

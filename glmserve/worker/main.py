@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import sys
 import time
 import traceback
+from importlib import import_module
 from typing import NoReturn
 
 import msgspec
@@ -42,19 +44,25 @@ _SIGNS_OF_NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't 
 _PROGRESS_INTERVAL = 0.1  # seconds between two Loading messages
 
 
-def main(descriptor: int, parent: int, meeting: int | None = None) -> None:
+def main(
+    descriptor: int, parent: int, meeting: int | None = None, imports_torch: bool = False
+) -> None:
     """Execute steps for the executor until it closes the connection.
 
     Args:
         descriptor: of the inherited socket, connected to the executor.
         parent: id of the executor's process; this process ends with it.
         meeting: of the inherited socket where the ranks of several machines meet this one, or None.
+        imports_torch: whether to import torch before the config comes. Meanwhile the server starts.
     """
     die_with(parent)
     _ignore_signals()
     prepare_for_torch()
     # The present default of Triton, set because Triton has announced to change it.
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+    if imports_torch:
+        with contextlib.suppress(Exception):  # it is reported where torch is needed
+            import_module("torch")
     with socket.socket(fileno=descriptor) as connection:
         try:
             config = _receive_config(connection, meeting)
@@ -92,6 +100,7 @@ def _ignore_signals() -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # see executor/worker_start.py
 
 
 def _receive_config(connection: socket.socket, meeting: int | None) -> RunnerConfig:

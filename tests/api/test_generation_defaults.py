@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from glmserve.api import ServerContext
+from glmserve.api.answering.context import ServerContext
 from glmserve.contract.sampling import Sampling
 from glmserve.model_config import GenerationDefaults
 from support.fake_server import client_of, serve

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="affinity is Lin
 IMPORTS = """
 import os
 from glmserve.devices.affinity import *
-from glmserve.devices.host import usable_cores
+from glmserve.process.cpus import usable_cores
 """
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from glmserve.devices import host
-from glmserve.devices.host import available_memory, usable_cores
+from glmserve.devices.host import available_memory
+from glmserve.process import cpus
+from glmserve.process.cpus import usable_cores
 
 MIB = 2**20
 
@@ -50,7 +51,7 @@ def write(folder: Path, files: Mapping[str, object]) -> Path:
 def test_a_container(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Mapping[str, object]
 ) -> None:
-    monkeypatch.setattr(host, "_CGROUP", write(tmp_path, files))
+    monkeypatch.setattr(cpus, "_CGROUP", write(tmp_path, files))
     assert available_memory() == 70 * MIB  # the page cache gives way
     assert usable_cores() == 1
 
@@ -59,9 +60,9 @@ def test_a_container(
 def test_no_limits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Mapping[str, object]
 ) -> None:
-    monkeypatch.setattr(host, "_CGROUP", write(tmp_path, files))
+    monkeypatch.setattr(cpus, "_CGROUP", write(tmp_path, files))
     assert available_memory() > 70 * MIB
-    assert host.cpu_quota() is None
+    assert cpus.cpu_quota() is None
 
 
 def test_free_memory_is_returned() -> None:

@@ -30,7 +30,7 @@ from glmserve.engine import ChoiceSpec, Engine, EngineState, NewTokens, TokenStr
 from glmserve.errors import EngineDeadError, GlmserveError, NotReadyError, OptionError, StartupError
 from glmserve.executor import InlineExecutor
 from glmserve.request import RequestStatus, SamplingParams
-from glmserve.scheduler.speculation import Drafter
+from glmserve.scheduler.drafter import AdaptiveDrafter
 from support.fakes import LIMITS, FakeRunner, expected_logprobs, expected_output
 from support.simulation import oracle
 from support.token_streams import next_tokens
@@ -197,7 +197,7 @@ async def test_tokens_that_were_foreseen_arrive_together() -> None:
     config = SchedulerConfig(speculative_tokens=4)
     engine = Engine(InlineExecutor(lambda _: runner), config, hash_key=b"key")
     await engine.start(no_progress)
-    with mock.patch.object(Drafter, "draft", oracle(error_every=1000)):
+    with mock.patch.object(AdaptiveDrafter, "guess", oracle(error_every=1000)):
         streams = [engine.submit([i, 2, 3], greedy(12)) for i in range(2)]
         outputs = await asyncio.gather(*map(drain, streams))
     await engine.close()

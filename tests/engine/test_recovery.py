@@ -213,7 +213,8 @@ async def test_a_matcher_is_not_used_twice_at_once() -> None:
         stream = engine.submit([1], greedy(3), constraint=Slow())
         await until(in_use.is_set)
         executor.kill()
-        await until(lambda: executor.excused and engine.state is EngineState.READY)
+        await asyncio.sleep(0.2)  # in which a new runner would get its first step
+        assert not executor.excused
         gate.set()
         assert await drain(stream) == [77] * 3
         assert output_of(stream.request) == [77] * 3

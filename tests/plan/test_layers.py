@@ -40,6 +40,7 @@ LAYERS: dict[str, int] = {
     "evaluation": 10,
     "capacity": 10,
     "cli": 11,
+    "embedded": 11,
     "conformance": 11,
     "__main__": 11,
 }
@@ -51,6 +52,7 @@ API_LAYERS = {
     "openai": 4,
     "anthropic": 4,
     "tokenizer": 5,
+    "endpoints": 5,
     "page": 6,
     "operator": 7,
     "app": 8,
@@ -58,7 +60,7 @@ API_LAYERS = {
 }
 """Rooms of glmserve.api; each imports itself and lower ones."""
 PLAN = {"cache", "scheduler", "journal", "engine", "executor", "trace", "text", "api"}
-PLAN |= {"evaluation", "capacity", "cli", "hub", "machines"}
+PLAN |= {"evaluation", "capacity", "cli", "embedded", "hub", "machines"}
 COMPUTE = range(1, 6)
 KERNEL_PACKAGES = {"glmserve_kernels", "glmserve_cpu_kernels"}
 COMPUTE_LIBRARIES = {"torch", "triton", "safetensors", "numpy", "transformers", *KERNEL_PACKAGES}

@@ -20,7 +20,7 @@ def expected(tokens: list[int], count: int) -> list[int]:
         return []
 
     def match_length(place: int) -> int:
-        lengths = range(2, min(place, prompt_lookup._LONGEST_MATCH) + 1)
+        lengths = range(2, min(place, prompt_lookup.LONGEST_MATCH) + 1)
         return max(n for n in lengths if tokens[place - n : place] == tokens[-n:])
 
     place = max(places, key=match_length)

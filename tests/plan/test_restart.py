@@ -13,7 +13,7 @@ from glmserve.contract.step import RunnerLimits, StepInput, StepOutput
 from glmserve.request import Request, RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler
 from glmserve.scheduler.crash_tracker import MAX_CRASHES
-from glmserve.scheduler.speculation import Drafter
+from glmserve.scheduler.drafter import AdaptiveDrafter
 from support.arrivals import arrivals, check_reports, check_updates, runner_limits
 from support.fakes import LIMITS
 from support.simulation import Arrival, Simulation, oracle, output_alone, output_of
@@ -82,7 +82,7 @@ def test_crashes_with_drafts_change_no_text(
 ) -> None:
     config = SchedulerConfig(8, 64, speculative_tokens=speculative_tokens)
     simulation = Simulation(limits, config, plan, crashes)
-    with mock.patch.object(Drafter, "draft", oracle(error_every)):
+    with mock.patch.object(AdaptiveDrafter, "guess", oracle(error_every)):
         simulation.run()
     check(simulation)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from unittest import mock
@@ -15,7 +16,7 @@ from glmserve.contract.prompt_layout import PromptMarks
 from glmserve.contract.step import RunnerLimits
 from glmserve.request import RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler
-from glmserve.scheduler.speculation import Drafter
+from glmserve.scheduler.drafter import AdaptiveDrafter, MeasuredDrafter
 from support.arrivals import arrivals, check_reports, check_updates, prompts, runner_limits
 from support.fakes import expected_output
 from support.simulation import Arrival, Simulation, oracle, output_alone, output_of
@@ -23,9 +24,11 @@ from support.simulation import Arrival, Simulation, oracle, output_alone, output
 GREEDY = SamplingParams(max_tokens=0)
 
 
-def simulate(limits: RunnerLimits, config: SchedulerConfig, plan: list[Arrival]) -> Scheduler:
+def simulate(
+    limits: RunnerLimits, config: SchedulerConfig, plan: list[Arrival], times: Sequence[float] = ()
+) -> Scheduler:
     """Run all arrivals to their end; each request says what it would say alone."""
-    simulation = Simulation(limits, config, plan)
+    simulation = Simulation(limits, config, plan, times=times)
     simulation.run()
     for request, arrival in simulation.requests:
         expected, end = output_alone(arrival)
@@ -73,8 +76,24 @@ def test_drafts_change_nothing(
     plan: list[Arrival],
 ) -> None:
     config = SchedulerConfig(max_batch_size, 64, speculative_tokens=speculative_tokens)
-    with mock.patch.object(Drafter, "draft", oracle(error_every)):
+    with mock.patch.object(AdaptiveDrafter, "guess", oracle(error_every)):
         stats = simulate(limits, config, plan).stats
+    assert 0 <= stats.accepted <= stats.drafted
+
+
+@settings(max_examples=100)
+@given(
+    limits=runner_limits(),
+    error_every=st.sampled_from([1, 2, 50]),
+    times=st.lists(st.floats(0.001, 0.1), min_size=1, max_size=20),
+    plan=st.lists(arrivals, min_size=1, max_size=8),
+)
+def test_times_of_steps_decide_only_how_many_drafts_there_are(
+    limits: RunnerLimits, error_every: int, times: list[float], plan: list[Arrival]
+) -> None:
+    config = SchedulerConfig(8, 64, speculative_tokens=None)
+    with mock.patch.object(MeasuredDrafter, "guess", oracle(error_every)):
+        stats = simulate(limits, config, plan, times).stats
     assert 0 <= stats.accepted <= stats.drafted
 
 

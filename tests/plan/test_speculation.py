@@ -16,8 +16,8 @@ from glmserve.contract.step import (
 )
 from glmserve.request import Request, RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler
+from glmserve.scheduler.drafter import AdaptiveDrafter
 from glmserve.scheduler.random import noise_key
-from glmserve.scheduler.speculation import Drafter
 from support.fakes import LIMITS
 from support.flat_sampling import sampling_params
 from support.simulation import Remainders
@@ -206,24 +206,24 @@ class TestDrafter:
     """How long a request's drafts are, by what came of those before."""
 
     def test_right_ones_make_it_longer(self) -> None:
-        drafter = Drafter(8)
+        drafter = AdaptiveDrafter(8)
         drafter.record_result(8, 2)
-        assert len(drafter.draft(make_request(0, LOOP), 100)) == 2
+        assert len(drafter.guess(make_request(0, LOOP), 100)) == 2
         drafter.record_result(2, 2)
-        assert len(drafter.draft(make_request(0, LOOP), 100)) == 4
+        assert len(drafter.guess(make_request(0, LOOP), 100)) == 4
         drafter.record_result(4, 4)
         drafter.record_result(8, 8)
-        assert len(drafter.draft(make_request(0, LOOP), 100)) == 8
+        assert len(drafter.guess(make_request(0, LOOP), 100)) == 8
 
     def test_wrong_ones_make_it_pause_longer_and_longer(self) -> None:
-        drafter, request = Drafter(8), make_request(0, LOOP)
+        drafter, request = AdaptiveDrafter(8), make_request(0, LOOP)
         pauses = []
         for _ in range(7):
             drafter.record_result(1, 0)
             pauses.append(0)
-            while not drafter.draft(request, 8):
+            while not drafter.guess(request, 8):
                 pauses[-1] += 1
         assert pauses == [1, 3, 7, 15, 31, 31, 31]
-        assert len(drafter.draft(request, 8)) == 1
+        assert len(drafter.guess(request, 8)) == 1
         drafter.record_result(1, 1)
-        assert drafter.draft(request, 8)
+        assert drafter.guess(request, 8)

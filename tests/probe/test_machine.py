@@ -8,6 +8,7 @@ from glmserve.config import EMBEDDED_CHECKPOINT, NpuEnvironment, RunnerConfig
 from glmserve.devices import host
 from glmserve.probe import machine
 from glmserve.probe.machine import look_at_machine
+from glmserve.process import cpus
 from glmserve_cpu_kernels.library import UnavailableError, load
 
 CONFIG = RunnerConfig(checkpoint=str(EMBEDDED_CHECKPOINT))
@@ -36,7 +37,7 @@ def test_what_options_change() -> None:
 
 
 def test_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "cpu_quota", lambda: 0.5)
+    monkeypatch.setattr(cpus, "cpu_quota", lambda: 0.5)
     monkeypatch.setattr(host, "memory_limit", lambda: 2**30)
     monkeypatch.setattr(machine.host, "instruction_sets", lambda: frozenset({"fma", "avx2", "hle"}))
     found = look_at_machine(CONFIG)

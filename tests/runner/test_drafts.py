@@ -14,8 +14,8 @@ from glmserve.contract.step import INVALID_TOKEN_ID, Runner, StepOutput
 from glmserve.devices.cpu import CpuDevice
 from glmserve.request import Request, SamplingParams
 from glmserve.scheduler import Scheduler, TokenUpdate
+from glmserve.scheduler.drafter import AdaptiveDrafter
 from glmserve.scheduler.prompt_lookup import PromptLookup
-from glmserve.scheduler.speculation import Drafter
 from support.golden import read_greedy
 from support.tiny_models import BASE, random_weights, write_checkpoint
 
@@ -65,17 +65,17 @@ def token_ids(updates: list[list[TokenUpdate]]) -> list[list[int | None]]:
 
 def erring(
     outputs: list[list[int | None]], error_every: int
-) -> Callable[[Drafter, Request, int], list[int]]:
+) -> Callable[[AdaptiveDrafter, Request, int], list[int]]:
     """Drafts what was said without drafts, but every `error_every`-th guess is wrong."""
 
-    def draft(_: Drafter, request: Request, room: int) -> list[int]:
+    def guess(_: AdaptiveDrafter, request: Request, room: int) -> list[int]:
         begin = request.num_output_tokens
         guesses = [t or 0 for t in outputs[request.id][begin : begin + room]]
         return [
             (t + 1) % 40 if (begin + i) % error_every == 0 else t for i, t in enumerate(guesses)
         ]
 
-    return draft
+    return guess
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_same_tokens(checkpoint: Path, error_every: int) -> None:
     runner = load(checkpoint)
     without = token_ids(run(runner, PROMPTS, RULES, 0)[0])
-    with mock.patch.object(Drafter, "draft", erring(without, error_every)):
+    with mock.patch.object(AdaptiveDrafter, "guess", erring(without, error_every)):
         updates, scheduler = run(runner, PROMPTS, RULES, 5)
     assert token_ids(updates) == without
     stats = scheduler.stats
@@ -102,7 +102,7 @@ def test_greedy_text_of_the_original(golden_models: Path, name: str) -> None:
     prompts, want = read_greedy(folder)
     rules = [SamplingParams(max_tokens=len(want[0]))] * len(prompts)
     known: list[list[int | None]] = [[*tokens] for tokens in want]
-    with mock.patch.object(Drafter, "draft", erring(known, 4)):
+    with mock.patch.object(AdaptiveDrafter, "guess", erring(known, 4)):
         updates, scheduler = run(load(folder), prompts, rules, 8)
     assert token_ids(updates) == want
     assert scheduler.stats.accepted > 0
@@ -115,7 +115,7 @@ def test_deterministic_numbers_are_the_same_bits(checkpoint: Path) -> None:
         for i in range(4)
     ]
     without, _ = run(runner, PROMPTS, rules, 0)
-    with mock.patch.object(Drafter, "draft", erring(token_ids(without), 3)):
+    with mock.patch.object(AdaptiveDrafter, "guess", erring(token_ids(without), 3)):
         drafted, scheduler = run(runner, PROMPTS, rules, 5)
     assert scheduler.stats.accepted > 0
     told = [[[(u.token_id, u.logprobs) for u in own] for own in r] for r in (without, drafted)]

@@ -10,7 +10,8 @@ import httpx
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from glmserve.api import ServerContext, create_app
+from glmserve.api.answering.context import ServerContext
+from glmserve.api.app import create_app
 from glmserve.api.http.access import AccessObserver
 from glmserve.config import (
     EMBEDDED_CHECKPOINT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from unittest import mock
 
@@ -14,8 +14,8 @@ from glmserve.config import SchedulerConfig
 from glmserve.contract.step import RunnerLimits, ScheduledSequence, StepInput, unpack_int32
 from glmserve.request import Request, RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler, TokenUpdate, planner
+from glmserve.scheduler.drafter import AdaptiveDrafter
 from glmserve.scheduler.random import noise_key
-from glmserve.scheduler.speculation import Drafter
 from support.fakes import FakeRunner, next_token
 
 _TICK_LIMIT = 5000
@@ -82,10 +82,10 @@ def _drawn(token: int, key: int, banned: Collection[int]) -> int:
     return token
 
 
-def oracle(error_every: int) -> Callable[[Drafter, Request, int], list[int]]:
+def oracle(error_every: int) -> Callable[[AdaptiveDrafter, Request, int], list[int]]:
     """Drafts what the SamplingRunner will say, but every `error_every`-th guess is wrong."""
 
-    def draft(_: Drafter, request: Request, room: int) -> list[int]:
+    def guess(_: AdaptiveDrafter, request: Request, room: int) -> list[int]:
         params, tokens = request.params, request.token_ids.tolist()
         for position in range(request.num_tokens, request.num_tokens + room):
             key = 0 if params.has_default_sampling else noise_key(params.seed, position)
@@ -94,7 +94,7 @@ def oracle(error_every: int) -> Callable[[Drafter, Request, int], list[int]]:
             tokens.append(token + (position % error_every == 0))
         return tokens[request.num_tokens :]
 
-    return draft
+    return guess
 
 
 def requests_of(arrival: Arrival, first_id: int) -> list[Request]:
@@ -122,6 +122,7 @@ class Simulation:
     Args:
         crashes: ticks in which the runner crashes, before or after it has executed a step.
         poison: what to find in a sequence's tokens for the runner to crash.
+        times: seconds that steps take, again and again; empty: they are not measured.
     """
 
     def __init__(
@@ -131,10 +132,12 @@ class Simulation:
         arrivals: list[Arrival],
         crashes: Collection[int] = (),
         poison: int | None = None,
+        times: Sequence[float] = (),
     ) -> None:
         self.num_restarts = 0
         self._crashes = crashes
         self._poison = poison
+        self._times = times
         self.scheduler = Scheduler(config, limits, hash_key=b"key")
         self.runner = SamplingRunner(limits)
         self.requests: list[tuple[Request, Arrival]] = []
@@ -201,7 +204,8 @@ class Simulation:
         if tick in self._crashes:
             self._restart()
             return
-        for update in self.scheduler.update(output):
+        seconds = self._times[tick % len(self._times)] if self._times else None
+        for update in self.scheduler.update(output, seconds):
             self.updates[update.request.id].append(update)
 
     def _is_poisoned(self, step: StepInput) -> bool:

@@ -21,7 +21,9 @@ class TextRequest(Protocol):
     """The fields that all requests for text have."""
 
     model: str
-    stream: bool
+
+    @property
+    def stream(self) -> bool: ...
 
 
 class AnswerWriter(Protocol):
@@ -60,6 +62,8 @@ class Endpoint(ABC, Generic[Parsed]):
     come from answering name these."""
     is_cacheable: ClassVar[bool] = False
     """Whether the response cache may answer."""
+    is_journaled: ClassVar[bool] = True
+    """Whether a journal records the answers; it records tokens."""
 
     checks: ClassVar[Sequence[Callable[[Any], None]]] = ()
     """Called with a parsed request; they raise InvalidRequestError if its fields contradict each

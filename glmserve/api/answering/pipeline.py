@@ -48,7 +48,8 @@ async def _record_and_answer(
     server.apply_defaults(request.parsed)
     for check in request.endpoint.checks:
         check(request.parsed)
-    registry = server.answers if request.is_recorded else None
+    is_recorded = request.is_recorded and request.endpoint.is_journaled
+    registry = server.answers if is_recorded else None
     if registry is not None:
         return await _answer_journaled(server, request, await record_or_resume(registry, request))
     if request.last_event_id:

@@ -6,16 +6,16 @@ import base64
 import math
 import struct
 from array import array
-from functools import partial
+from collections.abc import AsyncIterator, Sequence
 from typing import Literal
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
 
 from glmserve.api.answering.answer_context import AnswerContext
 from glmserve.api.answering.context import ServerContext
-from glmserve.api.answering.generation import Choice, Generation
+from glmserve.api.answering.endpoint import Endpoint
+from glmserve.api.answering.generation import Choice, Generation, WholeText
+from glmserve.api.answering.sse import encode_json
 from glmserve.api.answering.submission import (
     encode_prompts,
     scheduling_attributes,
@@ -23,12 +23,9 @@ from glmserve.api.answering.submission import (
 )
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.answering.truncation import truncated
-from glmserve.api.http.body import read_request
-from glmserve.api.http.responses import json_response
-from glmserve.api.http.state import caller_of, context_of, disconnected
 from glmserve.api.protocol.embeddings import EmbeddingRequest
 from glmserve.engine import TokenStream
-from glmserve.errors import InvalidRequestError
+from glmserve.errors import GlmserveError, InvalidRequestError
 from glmserve.request import SamplingParams
 from glmserve.text.text_assembler import TextAssembler
 
@@ -60,33 +57,60 @@ class EmbeddingList(msgspec.Struct):
     object: Literal["list"] = "list"
 
 
-async def embeddings(request: Request) -> Response:
+class EmbeddingsEndpoint(Endpoint[EmbeddingRequest]):
     """A vector for each input."""
-    context = context_of(request)
-    wanted, _ = await read_request(request, EmbeddingRequest)
-    adapter = await context.settle_model(wanted)
-    with context.engine.adapters.held(adapter):
-        _check_dimensions(context, wanted)
+
+    path = "/v1/embeddings"
+    request_type = EmbeddingRequest
+    is_journaled = False
+
+    async def start(
+        self, server: ServerContext, request: EmbeddingRequest, answer: AnswerContext
+    ) -> EmbeddingWriter:
+        _check_dimensions(server, request)
         inputs = await encode_prompts(
-            context, wanted.inputs, "input", add_special_tokens=wanted.add_special_tokens
+            server, request.inputs, "input", add_special_tokens=request.add_special_tokens
         )
-        inputs = [truncated(context, wanted, ids, 0) for ids in inputs]
-        generation = _start(context, AnswerContext(caller_of(request), adapter), wanted, inputs)
-    wholes = await generation.collect(partial(disconnected, request))
-    num_tokens = sum(map(len, inputs))
-    usage = EmbeddingUsage(num_tokens, num_tokens)
+        inputs = [truncated(server, request, ids, 0) for ids in inputs]
+        generation = _start(server, answer, request, inputs)
+        return EmbeddingWriter(request, generation, server.model.hidden_size)
 
-    def embedding(total: array[float]) -> list[float] | str:
-        return _encoded(_unit(total[: wanted.dimensions]), wanted.encoding_format)
 
-    def answer() -> Response:
+class EmbeddingWriter:
+    """Writes the vectors of one request, which is never a stream.
+
+    Args:
+        hidden_size: numbers of a whole vector.
+    """
+
+    def __init__(self, request: EmbeddingRequest, generation: Generation, hidden_size: int) -> None:
+        self.generation = generation
+        self._request = request
+        self._hidden_size = hidden_size
+
+    def events(self) -> AsyncIterator[bytes]:
+        raise NotImplementedError("vectors are not streamed")
+
+    def failure(self, error: GlmserveError) -> list[bytes]:
+        raise NotImplementedError("vectors are not streamed")
+
+    async def whole(self, texts: Sequence[WholeText]) -> bytes:
+        """The vectors as one JSON body."""
+        size = len(texts) * self._hidden_size
+        return await run_in_thread_if_large(lambda: encode_json(self._list(texts)), size)
+
+    def _list(self, texts: Sequence[WholeText]) -> EmbeddingList:
+        requests = [text.choice.request for text in texts]
+        num_tokens = sum(request.num_prompt_tokens for request in requests)
         data = [
-            Embedding(index, embedding(whole.choice.request.pooled))
-            for index, whole in enumerate(wholes)
+            Embedding(index, self._embedding(request.pooled))
+            for index, request in enumerate(requests)
         ]
-        return json_response(EmbeddingList(data, wanted.model, usage))
+        return EmbeddingList(data, self._request.model, EmbeddingUsage(num_tokens, num_tokens))
 
-    return await run_in_thread_if_large(answer, len(wholes) * context.model.hidden_size)
+    def _embedding(self, total: array[float]) -> list[float] | str:
+        vector = _unit(total[: self._request.dimensions])
+        return _encoded(vector, self._request.encoding_format)
 
 
 def _check_dimensions(context: ServerContext, wanted: EmbeddingRequest) -> None:

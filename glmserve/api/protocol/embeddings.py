@@ -47,6 +47,11 @@ class EmbeddingRequest(Truncation):
         return value
 
     @property
+    def stream(self) -> bool:
+        """Vectors are never streamed."""
+        return False
+
+    @property
     def inputs(self) -> list[str] | list[list[int]]:
         """One entry per input."""
         inputs: list[str] | list[list[int]] = prompt_list(self.input)

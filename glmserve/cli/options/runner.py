@@ -27,7 +27,7 @@ def runner_config(options: argparse.Namespace) -> RunnerConfig:
         )
     return config_of(
         options,
-        drafts=options.speculative_tokens > 0,
+        drafts=bool(options.speculative_tokens),
         adapters=tuple((a.name, str(a.folder.absolute())) for a in options.adapter or ()),
         max_adapters=max_adapters(options),
         max_prefix_length=max_prefix_length(options),

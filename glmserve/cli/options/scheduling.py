@@ -61,12 +61,14 @@ def add_scheduling_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--speculative-tokens",
-        type=values.non_negative,
+        type=values.number_or_auto,
         default=0,
         metavar="N",
         help="draft up to N tokens of a request per step by prompt lookup: copy what followed the "
         "last tokens earlier in the text. Only tokens that the model would have chosen are kept, "
-        "so the text stays the same. On a CPU only; 0: off",
+        "so the text stays the same. On a CPU only. auto: as many as make answers faster, by the "
+        "measured times of steps and by how many drafts were correct; none where steps are planned "
+        "ahead (GPU, OpenVINO). 0: off",
     )
 
 

@@ -1,0 +1,1 @@
+"""The model without HTTP: the same engine, worker process and answers as `glmserve serve`."""
