@@ -39,7 +39,7 @@ def test_what_stands_in_an_answer_is_shown_as_markdown(fake_page: Opener) -> Non
     )
     chat = fake_page(ScriptedRunner(source))
     chat.ask("x")
-    text = chat.page.locator(".message.assistant .text")
+    text = chat.page.locator(".message.assistant .prose")
     assert text.locator("h1").inner_text() == "Title"
     assert text.locator("strong").inner_text() == "bold"
     assert text.locator("li").all_inner_texts() == ["one", "two"]

@@ -9,6 +9,19 @@ from urllib.parse import urlsplit
 WAIT = 20_000
 """Milliseconds; a busy machine is no failure."""
 
+_KEEP = """([title, texts]) => new Promise((done) => {
+    indexedDB.open("glmserve").onsuccess = (event) => {
+        const change = event.target.result.transaction(["chats", "messages"], "readwrite");
+        texts.forEach((content, i) => change.objectStore("messages").put({
+            id: `m${i}`, chat: "kept", parent: i ? `m${i - 1}` : null, created: i, content,
+            role: "assistant", state: "done",
+        }));
+        change.objectStore("chats").put(
+            { id: "kept", title, leaf: `m${texts.length - 1}`, created: 1, updated: 1 });
+        change.oncomplete = done;
+    };
+})"""
+
 
 class ChatPage:
     """One tab.
@@ -64,14 +77,14 @@ class ChatPage:
     def wait_for_text(self, least: int) -> None:
         """Until the last answer has so many characters."""
         self.until(
-            "[...document.querySelectorAll('.message.assistant .text')].pop()"
+            "[...document.querySelectorAll('.message.assistant .prose')].pop()"
             f"?.textContent.length >= {least}"
         )
 
     @property
     def answer(self) -> str:
         """The text of the last answer, as it is shown."""
-        return str(self.page.locator(".message.assistant .text").last.inner_text())
+        return str(self.page.locator(".message.assistant .prose").last.inner_text())
 
     @property
     def user_texts(self) -> list[str]:
@@ -105,6 +118,13 @@ class ChatPage:
                 store,
             )
         )
+
+    def keep(self, title: str, texts: list[str]) -> None:
+        """Put a conversation into the browser's store, and open it. Its messages are answers."""
+        self.page.evaluate(_KEEP, [title, texts])
+        self.page.goto(self.url + "#/chat/kept")
+        self.page.reload()
+        self.page.locator(".message.assistant .prose > *").last.wait_for()
 
     def close(self) -> None:
         self.context.close()

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import uvloop
+
 from support.fake_server import serve
 from support.live_server import HOST, listening
 
@@ -29,7 +31,7 @@ def threaded_server(**options: Any) -> Iterator[str]:
             ready.set()
             await state["stop"].wait()
 
-    thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
+    thread = threading.Thread(target=uvloop.run, args=(run(),), daemon=True)
     thread.start()
     try:
         assert ready.wait(30), "the server did not start"

@@ -24,14 +24,23 @@ async function load() {
 const read = (name) => fetch(new URL(name, FOLDER)).then((response) => response.text());
 const titleOf = (text) => text.match(/^# (.*)$/m)?.[1] ?? "";
 
-/** Lines that contain all words, as {name, title, line}. */
+/** The anchor of a heading, as GitHub makes it. */
+export function anchorOf(heading) {
+  return heading.toLowerCase().replace(/[^\p{L}\p{N}_\- ]/gu, "").replaceAll(" ", "-");
+}
+
+/** Lines that contain all words, as {name, title, place, line}; place: the anchor of their heading. */
 export function search(text) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   const found = [];
   for (const { name, title, text: page } of pages.value) {
+    let heading = "";
     for (const line of page.split("\n")) {
+      heading = line.match(/^#+ (.*)$/)?.[1] ?? heading;
       const low = line.toLowerCase();
-      if (words.every((word) => low.includes(word))) found.push({ name, title, line: line.slice(0, 160) });
+      if (words.every((word) => low.includes(word))) {
+        found.push({ name, title, place: anchorOf(heading), line: line.slice(0, 160) });
+      }
       if (found.length === MOST_FOUND) return found;
     }
   }

@@ -9,6 +9,7 @@ import { follow } from "./server.js";
 import "./theme.js";
 
 render(html`<${App} />`, document.getElementById("app"));
+performance.mark("usable");
 follow();
 await loadChats();
 effect(() => {

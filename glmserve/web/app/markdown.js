@@ -23,10 +23,13 @@ const ADDRESSES = new Set(["http:", "https:", "mailto:"]);
 
 /** A text that grows inside `root`. */
 export class MarkdownWriter {
-  /** @param {(address: string) => string | null} [resolve] - changes addresses of links */
-  constructor(root, resolve = safeAddress) {
-    this.root = root;
-    this.resolve = resolve;
+  /**
+   * @param {Element} root
+   * @param {(address: string) => string | null} [resolve] - changes addresses of links
+   * @param {number} [piece] - most characters that are read at once
+   */
+  constructor(root, resolve = safeAddress, piece = PIECE) {
+    Object.assign(this, { root, resolve, piece });
     this.clear();
   }
 
@@ -35,13 +38,14 @@ export class MarkdownWriter {
     this.length = 0;
     this.isEnded = false;
     this.stack = [{ node: this.root }];
-    this.source = new MarkdownSource(md.parser({
+    this.parser = md.parser({
       data: this,
       add_token: (writer, type) => writer.begin(type),
       end_token: (writer) => writer.end(),
       add_text: (writer, text) => writer.text(text),
       set_attr: (writer, type, value) => writer.attribute(type, value),
-    }));
+    });
+    this.source = new MarkdownSource(this.parser);
   }
 
   /** Show the text, of which the beginning may be there already. A long one comes piece by piece,
@@ -55,7 +59,7 @@ export class MarkdownWriter {
 
   step() {
     cancelAnimationFrame(this.next);
-    const piece = this.target.slice(this.length, this.length + PIECE);
+    const piece = this.target.slice(this.length, this.length + this.piece);
     this.length += piece.length;
     try {
       this.source.push(piece);
@@ -91,9 +95,16 @@ export class MarkdownWriter {
   }
 
   end() {
-    const { node, type } = this.stack.pop();
+    const { node, type, hasAddress } = this.stack.pop();
+    if (LINKS.has(type) && !hasAddress) this.unlink(node, type);
     if (CODE.has(type)) highlight(node);
     if (MATHS.has(type)) renderMaths(node, type === md.EQUATION_BLOCK);
+  }
+
+  /** Brackets without an address, as in a[0], are brackets. The parser may have found no second one. */
+  unlink(node, type) {
+    const end = this.parser.pending === "]" ? "]" : "";
+    node.replaceWith(type === md.IMAGE ? "![" : "[", ...node.childNodes, end);
   }
 
   text(text) {
@@ -108,6 +119,7 @@ export class MarkdownWriter {
     } else if (type === md.CHECKED) node.checked = true;
     else if (type === md.START) node.start = Number(value);
     else if (type === md.HREF || type === md.SRC) {
+      this.top.hasAddress = true;
       const address = this.resolve(value);
       if (address === null) return;
       node.href = address;

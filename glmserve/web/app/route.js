@@ -1,16 +1,16 @@
-// What is shown, by the part of the address behind #: #/chat/ID, #/notebook, #/guide/PAGE.
+// What is shown, by the part of the address behind #: #/chat/ID, #/notebook, #/guide/PAGE/HEADING.
 import { signal } from "./lib.js";
 
 function read() {
-  const [view, id = ""] = location.hash.replace(/^#\//, "").split("/");
-  return { view: ["notebook", "guide"].includes(view) ? view : "chat", id: decodeURIComponent(id) };
+  const [view, id = "", place = ""] = location.hash.replace(/^#\//, "").split("/").map(decodeURIComponent);
+  return { view: ["notebook", "guide"].includes(view) ? view : "chat", id, place };
 }
 
 export const route = signal(read());
 
 /** Show a view; the browser's way back leads here again. */
-export function go(view, id = "") {
-  const hash = `#/${view}${id ? `/${encodeURIComponent(id)}` : ""}`;
+export function go(view, ...parts) {
+  const hash = ["#", view, ...parts.filter(Boolean).map(encodeURIComponent)].join("/");
   if (location.hash !== hash) history.pushState(null, "", hash);
   route.value = read();
 }

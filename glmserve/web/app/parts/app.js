@@ -15,6 +15,7 @@ import { Sidebar } from "./sidebar.js";
 import { StatusBar } from "./status.js";
 import { TopBar } from "./top.js";
 
+const FIELDS = { chat: "#composer", notebook: "#notebook", guide: "#guide-text" };
 const VIEWS = { chat: ChatView, notebook: NotebookView, guide: GuideView };
 
 export function App() {
@@ -26,7 +27,7 @@ export function App() {
   const isAsked = useSignal(keyDialog);
   const hasHelp = useSignal(help);
   return html`
-    <a class="skip" href="#composer" onClick=${skip}>${t("skip")}</a>
+    <a class="skip" href=${FIELDS[view]} onClick=${skip}>${t("skip")}</a>
     <div class="shell">
       <${Sidebar} />
       <main class="main">
@@ -44,5 +45,5 @@ export function App() {
 
 function skip(event) {
   event.preventDefault();
-  document.querySelector("#composer, #notebook, .guide-text")?.focus();
+  document.querySelector(event.target.hash)?.focus();
 }

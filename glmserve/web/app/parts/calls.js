@@ -19,7 +19,7 @@ export function Calls({ message, isLast }) {
   };
   return html`<form class="calls" ref=${form} onSubmit=${submit}>
     ${message.calls.map((call, index) => html`<section class="call" key=${call.id}>
-      <h3>${t("call")} <code>${visible(call.name)}</code></h3>
+      <p>${t("call")} <code>${visible(call.name)}</code></p>
       <pre tabindex="0">${visible(pretty(call.arguments))}</pre>
       ${isOpen && html`<textarea name=${`result ${index}`} rows="2" required placeholder=${t("tool_result")} aria-label=${t("result_of", { name: call.name })}></textarea>`}
     </section>`)}

@@ -15,6 +15,7 @@ export function ChatView() {
   useSignal(messages);
   const shown = path();
   return html`
+    ${shown.length > 0 && html`<h1 class="unseen">${open.title}</h1>`}
     <${Scroller} key=${open?.id ?? "new"} list=${shown} />
     <${Composer} key=${`composer ${open?.id ?? "new"}`} id=${open?.id ?? "new"} list=${shown} />`;
 }

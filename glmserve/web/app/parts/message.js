@@ -32,7 +32,8 @@ function ToolMessage({ message }) {
 }
 
 function AssistantMessage({ message, isLast, edit }) {
-  const [hasScores, setScores] = useState(Boolean(message.scores) && message.state === "streaming");
+  const [chosen, setScores] = useState(null);
+  const hasScores = chosen ?? Boolean(message.scores);
   const isLive = message.state === "streaming";
   const isEmpty = !message.content && !message.thoughts && !message.calls;
   return html`
@@ -67,7 +68,7 @@ function Text({ text, isWhole }) {
     writer.current ??= new MarkdownWriter(place.current);
     writer.current.show(text, isWhole);
   }, [text, isWhole]);
-  return html`<div class="text" ref=${place}></div>`;
+  return html`<div class="prose" ref=${place}></div>`;
 }
 
 function Thoughts({ text, isOpen }) {

@@ -15,6 +15,7 @@ export function NotebookView() {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); continueText(); }
   };
   return html`<div class="notebook">
+    <h1 class="unseen">${t("notebook")}</h1>
     <textarea id="notebook" ref=${area} dir="auto" spellcheck="false" readonly=${isLive} placeholder=${t("notebook_about")}
       aria-label=${t("notebook")} value=${text} onInput=${change} onKeyDown=${onKey}></textarea>
     ${error && html`<p class="failure" role="alert">${error}</p>`}
