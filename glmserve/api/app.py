@@ -64,9 +64,9 @@ from glmserve.api.operator.admin import start_draining, stop_draining
 from glmserve.api.operator.health import live, metrics, ready, started, version
 from glmserve.api.operator.http_metrics import HttpMetrics
 from glmserve.api.operator.metrics_view import MetricsView, vllm_families
-from glmserve.api.operator.openapi import docs, openapi
+from glmserve.api.operator.openapi import openapi
 from glmserve.api.page.defaults import sampling_defaults
-from glmserve.api.page.handlers import FILES, file, page
+from glmserve.api.page.handlers import FILES, docs, file, page
 from glmserve.api.tokenizer.info import tokenizer_info
 from glmserve.api.tokenizer.tokens import detokenize, tokenize
 from glmserve.errors import GlmserveError
@@ -131,7 +131,7 @@ def create_app(
             Route("/openapi.json", openapi),
             Route("/docs", docs),
             Route("/sampling_defaults", sampling_defaults),
-            *(_page_routes() if context.config.page else ()),
+            *_page_routes(context.config.page),
         ],
         middleware=[*outermost, *_middleware(context, observers)],
         exception_handlers={
@@ -159,12 +159,10 @@ def create_app(
     return app
 
 
-def _page_routes() -> list[Route]:
-    """What people look at is not described as part of the API."""
-    return [
-        Route("/", page, include_in_schema=False),
-        Route(f"{FILES}{{version}}/{{name:path}}", file, include_in_schema=False),
-    ]
+def _page_routes(has_page: bool) -> list[Route]:
+    """What people look at is not described as part of the API. /docs needs the files, too."""
+    files = Route(f"{FILES}{{version}}/{{name:path}}", file, include_in_schema=False)
+    return [files, *([Route("/", page, include_in_schema=False)] if has_page else [])]
 
 
 def _middleware(context: ServerContext, observers: Sequence[AccessObserver]) -> list[Middleware]:
@@ -198,9 +196,13 @@ def _middleware(context: ServerContext, observers: Sequence[AccessObserver]) -> 
             *("/admin/drain", "/admin/adapters", "/admin/adapters/"),  # have a key of their own
             *(LOAD_PATH, UNLOAD_PATH),
             "/ping",
-            *(["/", FILES] if config.page else []),  # it asks for a key itself
+            *(
+                "/",
+                "/docs",
+                FILES,
+            ),  # they hold nothing of the server's, and ask for a key themselves
             *(["/metrics"] if config.public_metrics else []),
-            *(["/docs", "/openapi.json"] if config.public_docs else []),
+            *(["/openapi.json"] if config.public_docs else []),
         ]
         hash_key = context.answers.journal.secret if context.answers else None
         layers += [

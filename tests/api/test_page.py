@@ -15,10 +15,10 @@ from glmserve.api.page.files import WEB
 from glmserve.config import ServerConfig
 from support.fake_server import client_of, serve, tenants
 
-APP = sorted((WEB / "app").rglob("*.js"))
+APP = sorted([*(WEB / "app").rglob("*.js"), *(WEB / "docs").rglob("*.js")])
 MANIFEST = json.loads((WEB / "vendor" / "manifest.json").read_text())
 LARGEST = 150_000
-"""Bytes of everything but formulas, compressed."""
+"""Bytes of everything but formulas and the viewer of /docs, compressed."""
 
 
 async def files_of(client: httpx.AsyncClient) -> list[str]:
@@ -101,17 +101,31 @@ async def test_the_page_needs_no_key_and_opens_nothing_else() -> None:
     async with serve(config=config) as app, client_of(app) as client:
         for name in ("", *(await files_of(client))):
             assert (await client.get(f"/{name}")).status_code == 200
-        for path in ("/v1/models", "/sampling_defaults", "/docs", "/metrics", "/pages", "/nothing"):
+        for path in ("/v1/models", "/sampling_defaults", "/openapi.json", "/metrics", "/pages"):
             assert (await client.get(path)).status_code == 401, path
 
 
 async def test_the_page_can_be_left_out() -> None:
-    config = ServerConfig(served_model_name="fake", page=False, api_keys=tenants("key"))
+    config = ServerConfig(served_model_name="fake", page=False)
     async with serve(config=config) as app, client_of(app) as client:
-        assert (await client.get("/")).status_code == 401
-        headers = {"x-api-key": "key"}
-        for path in ("/", "/page/x/app/main.js"):
-            assert (await client.get(path, headers=headers)).status_code == 404
+        assert (await client.get("/")).status_code == 404
+        text = (await client.get("/docs")).text
+        (name, *_) = re.findall(r'src="(page/[^"]+)"', text)
+        assert (await client.get(f"/{name}")).status_code == 200
+
+
+async def test_the_reference_is_one_document_that_asks_nobody_else(
+    client: httpx.AsyncClient,
+) -> None:
+    response = await client.get("/docs")
+    assert "default-src 'self'" in response.headers["content-security-policy"]
+    assert "unsafe" not in response.headers["content-security-policy"]
+    assert not re.findall(r"<script>|<style>|\son\w+=|style=", response.text)
+    assert "Every route and every field" in response.text  # before any script has run
+    for name in re.findall(r'(?:href|src)="(page/[^"]+)"', response.text):
+        assert (await client.get(f"/{name}")).status_code == 200
+    to_one = await client.get("/docs/")
+    assert (to_one.status_code, to_one.headers["location"]) == (308, "../docs")
 
 
 async def test_behind_a_prefix_the_page_is_a_folder() -> None:
@@ -168,7 +182,8 @@ def test_each_library_has_its_version_and_licence(entry: dict[str, object]) -> N
 
 def test_the_page_is_small() -> None:
     paths = [p for p in WEB.rglob("*") if p.suffix in (".js", ".css", ".html", ".svg")]
-    chat = [p for p in paths if not p.is_relative_to(WEB / "vendor" / "katex")]
+    others = [WEB / "vendor" / "katex", WEB / "vendor" / "swagger"]
+    chat = [p for p in paths if not any(map(p.is_relative_to, others))]
     assert sum(map(compressed, chat)) < LARGEST
 
 

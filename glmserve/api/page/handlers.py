@@ -1,4 +1,4 @@
-"""GET / and the files of the page. They need no API key: nothing of the server's is in them."""
+"""GET /, /docs and their files. They need no API key: nothing of the server's is in them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,18 @@ FILES = "/page/"
 
 async def page(request: Request) -> Response:
     """The page itself."""
-    missing_slash = _redirect_to_folder(request)
-    if missing_slash is not None:
-        return missing_slash
+    if not _path(request).endswith("/"):
+        return _redirect(f"{_path(request).rpartition('/')[2]}/")
     file = await asyncio.to_thread(document, "index.html")
     return _answer(request, file, REVALIDATE | content_policy())
+
+
+async def docs(request: Request) -> Response:
+    """The reference of the API, which shows /openapi.json. Its viewer writes markup by itself."""
+    if _path(request).endswith("/"):
+        return _redirect("../docs")
+    file = await asyncio.to_thread(document, "docs.html")
+    return _answer(request, file, REVALIDATE | content_policy(renders_markup=True))
 
 
 async def file(request: Request) -> Response:
@@ -57,15 +64,15 @@ def _answer(request: Request, file: PageFile, further: Mapping[str, str]) -> Res
     return Response(file.body if packed is None else packed, headers=headers)
 
 
-def _redirect_to_folder(request: Request) -> Response | None:
-    """Send `/glm` on to `/glm/`, by a relative address that any proxy leaves right.
+def _path(request: Request) -> str:
+    """The path as the client wrote it, with a proxy's prefix."""
+    return (request.scope.get("raw_path") or b"/").decode("latin-1")
 
-    The page's own addresses are relative, so it must be known by a path that ends with a slash.
-    """
-    path = (request.scope.get("raw_path") or b"/").decode("latin-1")  # with the proxy's prefix
-    if path.endswith("/"):
-        return None
-    return RedirectResponse(f"{path.rpartition('/')[2]}/", 308)
+
+def _redirect(address: str) -> Response:
+    """To a relative address, which any proxy leaves right. The documents' own are relative, too, so
+    a document must be known by one path."""
+    return RedirectResponse(address, 308)
 
 
 def _header(request: Request, name: str) -> str:

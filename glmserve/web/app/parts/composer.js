@@ -15,12 +15,14 @@ export function Composer({ id, list }) {
   const [text, setText] = useState(() => keptValue.read(localStorage, `draft.${id}`) ?? "");
   const isAnswering = useSignal(isBusy) && list.some((message) => message.state === "streaming");
   useLayoutEffect(() => fit(field.current), [text]);
-  useEffect(() => keptValue.write(localStorage, `draft.${id}`, text || null), [id, text]);
   useEffect(() => { if (matchMedia("(hover: hover)").matches) field.current.focus(); }, []);
+  const change = (now) => {
+    keptValue.write(localStorage, `draft.${id}`, now || null);
+    setText(now);
+  };
   const send = async () => {
     if (!text.trim() || isAnswering) return;
-    setText("");
-    keptValue.write(localStorage, `draft.${id}`, null);
+    change("");
     const message = await add(chat.value?.leaf ?? null, { role: "user", content: text });
     go("chat", message.chat);
     await answer(message);
@@ -34,7 +36,7 @@ export function Composer({ id, list }) {
   return html`<form class="composer" onSubmit=${(event) => { event.preventDefault(); send(); }}>
     <div class="field">
       <textarea id="composer" ref=${field} rows="1" dir="auto" placeholder=${t("write")} aria-label=${t("write")}
-        value=${text} onInput=${(event) => setText(event.target.value)} onKeyDown=${onKey}></textarea>
+        value=${text} onInput=${(event) => change(event.target.value)} onKeyDown=${onKey}></textarea>
       ${isAnswering
         ? html`<${IconButton} name="stop" class="icon-button round" label=${t("stop")} data-action="stop" onClick=${stopAll} />`
         : html`<${IconButton} name="send" class="icon-button round" label=${t("send")} data-action="send" disabled=${!text.trim()} onClick=${send} />`}
