@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
+
+from glmserve_cpu_kernels.library import UnavailableError, load
 
 _READ_BYTES = 2**30
 _SIDE = 4096
@@ -52,9 +55,17 @@ def measure(
 def _readings(num_bytes: int) -> list[Callable[[], object]]:
     """Two ways to read everything once; which is faster depends on the machine."""
     columns = 4096
-    numbers = torch.ones(num_bytes // 4 // columns, columns)
+    numbers = _on_huge_pages(num_bytes).view(torch.float32).view(-1, columns).fill_(1.0)
     vector = torch.ones(columns)
     return [lambda: numbers.sum(), lambda: torch.mv(numbers, vector)]
+
+
+def _on_huge_pages(num_bytes: int) -> Tensor:
+    """Memory for a tensor, uint8. With small pages the system's look-ups would be measured, too."""
+    try:
+        return load().weights_memory.take(num_bytes)
+    except UnavailableError:
+        return torch.empty(num_bytes, dtype=torch.uint8)
 
 
 def _bf16_product(side: int) -> Callable[[], object]:

@@ -18,7 +18,7 @@ from glmserve.ops.cpu.select_ops import native_kernels
 from glmserve.process import cpus
 
 _INSTRUCTION_SETS = (
-    *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"),
+    *("avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"),
     *("asimd", "asimddp", "bf16", "i8mm", "sve"),
 )
 _PACKAGES = (

@@ -3,8 +3,8 @@
     python build.py
     CXX=aarch64-linux-gnu-g++ python build.py --machine aarch64 --target arm/_kernels.so
 
-Needs a C++20 compiler: g++ or clang++, or the one that $CXX names. Run by the installation, which
-continues without these kernels if there is none.
+Needs a C++20 compiler: g++ from 11 on or clang++ from 12 on, or the one that $CXX names. Run by the
+installation, which continues without these kernels if there is none.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx
 OF_MACHINES: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {
         "avx2": _AVX2,
+        "avx2_vnni": (*_AVX2, "-mavxvnni"),
         "avx512_vnni": _AVX512,
         "avx512_bf16": (*_AVX512, "-mavx512bf16"),
     },
@@ -46,6 +47,8 @@ INSTRUCTION_SETS = OF_MACHINES.get(platform.machine(), {})
 """Those of this machine; its CPU may lack some."""
 _FOR_EVERY_SET = ("attention.cpp", "elementwise.cpp", "linear.cpp", "lora.cpp", "sampling.cpp")
 """Sources that hold kernels; the others run on any CPU."""
+_OF_SETS = {"avx2_vnni": ("linear.cpp",)}
+"""Sources that are compiled for these sets; the rest of their kernels are another set's."""
 
 # No contraction: every compiler fuses a product and a sum only where the source says so.
 _FLAGS = ("-std=c++20", "-O3", "-fPIC", "-pthread", "-fno-math-errno", "-ffp-contract=off")
@@ -100,7 +103,7 @@ def _jobs(folder: Path, sets: Mapping[str, Sequence[str]]) -> list[tuple[str, ..
         if source.name not in _FOR_EVERY_SET
     ]
     for name, flags in sets.items():
-        for source in map(Path, _FOR_EVERY_SET):
+        for source in map(Path, _OF_SETS.get(name, _FOR_EVERY_SET)):
             target = folder / f"{source.stem}_{name}.o"
             jobs.append((*flags, f"-DGLM_ISA={name}", str(SOURCES / source), "-o", str(target)))
     return jobs

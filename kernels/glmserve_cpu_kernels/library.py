@@ -9,6 +9,7 @@ from functools import cache
 import torch
 
 from glmserve_cpu_kernels.build import LIBRARY
+from glmserve_cpu_kernels.weights_memory import WeightsMemory
 
 
 class UnavailableError(Exception):
@@ -93,6 +94,7 @@ class Library:
         _declare(library)
         self.functions = library
         self.instruction_set = self.use(None)
+        self.weights_memory = WeightsMemory(self.ask_for_huge_pages)
 
     def use(self, name: str | None) -> str:
         """Select one of build.INSTRUCTION_SETS; None: the best that this CPU has.

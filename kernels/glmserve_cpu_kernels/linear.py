@@ -53,7 +53,7 @@ class PackedLinear:
         self._multiply = functions.glm_linear
         self._outputs = outputs
         num_bytes = functions.glm_packed_bytes(form, outputs, inputs, group)
-        self._weights = torch.empty(num_bytes, dtype=torch.uint8)
+        self._weights = library.weights_memory.take(num_bytes)
         weight = weight.contiguous()
         functions.glm_pack(
             form, weight.data_ptr(), outputs, inputs, group, self._weights.data_ptr()

@@ -34,6 +34,9 @@ GLM_DECLARE(neon)
 GLM_DECLARE(avx512_bf16)
 GLM_DECLARE(avx512_vnni)
 GLM_DECLARE(avx2)
+namespace avx2_vnni {  // only products of integers differ from those of avx2
+extern const glm::LinearKernels linear_kernels;
+}
 #endif
 
 namespace {
@@ -48,9 +51,10 @@ struct InstructionSet {
   const glm::LoraKernels& lora;
 };
 
-#define GLM_KERNELS(name)                                                            \
-  name::linear_kernels, name::attention_kernels, name::elementwise_kernels, \
-      name::sampling_kernels, name::lora_kernels
+#define GLM_OTHER_KERNELS(name)                                                             \
+  name::attention_kernels, name::elementwise_kernels, name::sampling_kernels, \
+      name::lora_kernels
+#define GLM_KERNELS(name) name::linear_kernels, GLM_OTHER_KERNELS(name)
 
 // The best one first.
 #if defined(__aarch64__)
@@ -75,9 +79,11 @@ std::span<const InstructionSet> instruction_sets() {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512vnni");
   const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+  const bool vnni = avx2 && __builtin_cpu_supports("avxvnni");
   static const InstructionSet all[] = {
       {"avx512_bf16", bf16, GLM_KERNELS(avx512_bf16)},
       {"avx512_vnni", avx512, GLM_KERNELS(avx512_vnni)},
+      {"avx2_vnni", vnni, avx2_vnni::linear_kernels, GLM_OTHER_KERNELS(avx2)},
       {"avx2", avx2, GLM_KERNELS(avx2)},
   };
   return all;

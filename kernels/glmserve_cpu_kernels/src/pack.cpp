@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "huge_pages.h"
 #include "pool.h"
 
 namespace glm {
@@ -71,7 +70,6 @@ void pack(Format format, const void* weight, int outputs, int inputs, int group,
   const size_t stride = row_bytes(format, inputs);
   const auto* rows = static_cast<const uint8_t*>(weight);
   auto* to = static_cast<uint8_t*>(packed);
-  ask_for_huge_pages(packed, packed_bytes(format, outputs, inputs, group));
   run((outputs + kPanel - 1) / kPanel, [&](int panel) {
     uint8_t* step = to + size_t(panel) * count * kPanel * kBytes;
     for (int s = 0; s < count; s++)

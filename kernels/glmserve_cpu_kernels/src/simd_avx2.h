@@ -1,4 +1,4 @@
-// Vectors of 256 bits: AVX2 with FMA and F16C.
+// Vectors of 256 bits: AVX2 with FMA and F16C, and with AVX-VNNI where the compiler may use it.
 #pragma once
 
 #include <immintrin.h>
@@ -72,6 +72,13 @@ inline bool any_at_least(Floats x, Floats bound) {
   return _mm256_movemask_ps(_mm256_cmp_ps(x, bound, _CMP_GE_OQ)) != 0;
 }
 
+#if defined(__AVXVNNI__)
+constexpr int kZero8 = 128;
+inline Ints dot4(Ints total, Ints weights, Ints x) {
+  return _mm256_dpbusd_avx_epi32(total, weights, x);
+}
+inline Ints dot8(Ints total, Ints weights, Ints x) { return dot4(total, weights, x); }
+#else
 // maddubs adds two products in 16 bits: 2 * 255 * 127 would not fit, 2 * 128 * 127 does. So codes of
 // 8 bits are made signed again, and their signs given to the activations.
 constexpr int kZero8 = 0;
@@ -83,6 +90,7 @@ inline Ints dot8(Ints total, Ints weights, Ints x) {
   Ints codes = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
   return dot4(total, _mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
 }
+#endif
 
 // And into 16.
 constexpr int kFloatRows = 4;
