@@ -65,6 +65,7 @@ from glmserve.api.operator.health import live, metrics, ready, started, version
 from glmserve.api.operator.http_metrics import HttpMetrics
 from glmserve.api.operator.metrics_view import MetricsView, vllm_families
 from glmserve.api.operator.openapi import openapi
+from glmserve.api.page.board import board, board_events
 from glmserve.api.page.defaults import sampling_defaults
 from glmserve.api.page.handlers import FILES, docs, file, page
 from glmserve.api.tokenizer.info import tokenizer_info
@@ -131,6 +132,7 @@ def create_app(
             Route("/openapi.json", openapi),
             Route("/docs", docs),
             Route("/sampling_defaults", sampling_defaults),
+            Route("/board/events", board_events),
             *_page_routes(context.config.page),
         ],
         middleware=[*outermost, *_middleware(context, observers)],
@@ -162,7 +164,8 @@ def create_app(
 def _page_routes(has_page: bool) -> list[Route]:
     """What people look at is not described as part of the API. /docs needs the files, too."""
     files = Route(f"{FILES}{{version}}/{{name:path}}", file, include_in_schema=False)
-    return [files, *([Route("/", page, include_in_schema=False)] if has_page else [])]
+    pages = {"/": page, "/board": board} if has_page else {}
+    return [files, *(Route(path, e, include_in_schema=False) for path, e in pages.items())]
 
 
 def _middleware(context: ServerContext, observers: Sequence[AccessObserver]) -> list[Middleware]:
@@ -194,13 +197,10 @@ def _middleware(context: ServerContext, observers: Sequence[AccessObserver]) -> 
     if config.api_keys:
         open_paths = [
             *("/admin/drain", "/admin/adapters", "/admin/adapters/"),  # have a key of their own
+            "/board/events",
             *(LOAD_PATH, UNLOAD_PATH),
             "/ping",
-            *(
-                "/",
-                "/docs",
-                FILES,
-            ),  # they hold nothing of the server's, and ask for a key themselves
+            *("/", "/board", "/docs", FILES),  # these hold nothing of the server's
             *(["/metrics"] if config.public_metrics else []),
             *(["/openapi.json"] if config.public_docs else []),
         ]

@@ -58,13 +58,16 @@ def glm_tiny() -> Iterator[ServerProcess]:
 @pytest.fixture
 def fake_page(open_page: Callable[..., ChatPage]) -> Iterator[Callable[..., ChatPage]]:
     """Call it with a runner, and further options of `serve`, for a page of such a server."""
-    servers = []
+    servers, pages = [], []
 
     def open_at(runner: Any = None, page: dict[str, Any] | None = None, **options: Any) -> ChatPage:
         server = threaded_server(runner=runner, **options)
         servers.append(server)
-        return open_page(server.__enter__(), **(page or {}))
+        pages.append(open_page(server.__enter__(), **(page or {})))
+        return pages[-1]
 
     yield open_at
+    for page in pages:
+        page.close()
     for server in servers:
         server.__exit__(None, None, None)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from glmserve.config import ServerConfig
+from support.axe import violations
 from support.chat_page import ChatPage
 from support.fake_server import tenants
 from support.scripted import ScriptedRunner
@@ -16,24 +16,10 @@ from support.scripted import ScriptedRunner
 pytestmark = pytest.mark.browser
 
 Opener = Callable[..., ChatPage]
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 ANSWER = (
     "# Title\n\nText with `code` and [a link](https://example.org).\n\n```python\n# note\nx = 1\n"
     "```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n- [x] done\n\n> quote\n\n$$x^2$$\n"
 )
-
-
-def violations(page: Any) -> list[str]:
-    """What axe says of the page as it is now."""
-    pytest.importorskip("axe_playwright_python", reason="needs the browser extra")
-    source = importlib.resources.files("axe_playwright_python").joinpath("axe.min.js").read_text()
-    page.evaluate(source + "; undefined")
-    result = page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)
-    return [
-        f"{found['id']}: {node['html'][:120]} {node['failureSummary']}"
-        for found in result["violations"]
-        for node in found["nodes"]
-    ]
 
 
 LOOKS = [

@@ -50,6 +50,7 @@ from glmserve.api.tokenizer.tokens import (
     TokenizeRequest,
     TokenizeResponse,
 )
+from glmserve.engine import Moment
 
 
 class ErrorDetail(msgspec.Struct):
@@ -285,6 +286,12 @@ OPERATIONS = (
         summary="Names and sizes of the tokenizer.",
         responses={"application/json": TokenizerInfo},
         failures=(400, 401, 503),
+    ),
+    Operation(
+        path="/board/events",
+        summary="What the engine does, ten times a second; needs the admin key if there are keys.",
+        responses={"text/event-stream": Moment},
+        failures=(401, 403),
     ),
     Operation(
         path="/sampling_defaults",

@@ -96,6 +96,6 @@ def add_http_options(parser: argparse.ArgumentParser) -> None:
         "--page",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="serve the page for people at /: chat, notebook and this guide; its files need no API "
-        "key, what it asks for does",
+        help="serve the page for people at / and its board at /board; its files need no API key, "
+        "what it asks for does",
     )

@@ -1,9 +1,9 @@
-// What is shown, by the part of the address behind #: #/chat/ID, #/notebook, #/guide/PAGE/HEADING.
+// What is shown, by the part of the address behind #: #/chat/ID, #/notebook, #/board, #/guide/PAGE/HEADING.
 import { signal } from "./lib.js";
 
 function read() {
   const [view, id = "", place = ""] = location.hash.replace(/^#\//, "").split("/").map(decodeURIComponent);
-  return { view: ["notebook", "guide"].includes(view) ? view : "chat", id, place };
+  return { view: ["notebook", "board", "guide"].includes(view) ? view : "chat", id, place };
 }
 
 export const route = signal(read());

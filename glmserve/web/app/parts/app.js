@@ -4,6 +4,7 @@ import { keyIsMissing } from "../key.js";
 import { html, useSignal } from "../lib.js";
 import { language, t } from "../language.js";
 import { route } from "../route.js";
+import { BoardView } from "./board.js";
 import { ChatView } from "./chat.js";
 import { HelpDialog, KeyDialog, help, keyDialog } from "./dialogs.js";
 import { GuideView } from "./guide.js";
@@ -15,8 +16,9 @@ import { Sidebar } from "./sidebar.js";
 import { StatusBar } from "./status.js";
 import { TopBar } from "./top.js";
 
-const FIELDS = { chat: "#composer", notebook: "#notebook", guide: "#guide-text" };
-const VIEWS = { chat: ChatView, notebook: NotebookView, guide: GuideView };
+const FIELDS = { chat: "#composer", notebook: "#notebook", guide: "#guide-text", board: "#board" };
+const HAS_SETTINGS = new Set(["chat", "notebook"]);
+const VIEWS = { board: BoardView, chat: ChatView, notebook: NotebookView, guide: GuideView };
 
 export function App() {
   useSignal(language); // every text is drawn anew
@@ -35,7 +37,7 @@ export function App() {
         <${StatusBar} />
         <${VIEWS[view]} />
       </main>
-      ${isOpen && view !== "guide" && html`<${SettingsPanel} />`}
+      ${isOpen && HAS_SETTINGS.has(view) && html`<${SettingsPanel} />`}
     </div>
     <${Shortcuts} />
     ${(isMissing || isAsked) && html`<${KeyDialog} />`}

@@ -18,6 +18,7 @@ const PATHS = {
   search: "M11 18a7 7 0 1 0 0-14 7 7 0 0 0 0 14zM20 20l-4-4",
   chat: "M5 5h14v11H10l-5 4z",
   notebook: "M7 4h12v16H7zM4 8h3M4 12h3M4 16h3",
+  board: "M4 20V10M10 20V4M16 20v-8M21 20H3",
   guide: "M4 5c3 0 6 0 8 2 2-2 5-2 8-2v13c-3 0-6 0-8 2-2-2-5-2-8-2zM12 7v13",
   key: "M14 10a4 4 0 1 0-4 4l1-1h2v-2h2l5-5v-3h-3z",
   down: "M12 5v14M6 13l6 6 6-6",

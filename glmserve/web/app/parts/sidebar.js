@@ -29,7 +29,7 @@ export function Sidebar() {
 
 function Views() {
   const { view, id } = useSignal(route);
-  const items = [["chat", "plus", t("new_chat")], ["notebook", "notebook", t("notebook")], ["guide", "guide", t("guide")]];
+  const items = [["chat", "plus", t("new_chat")], ["notebook", "notebook", t("notebook")], ["board", "board", t("board")], ["guide", "guide", t("guide")]];
   const show = (name) => { go(name); historyIsOpen.value = false; };
   return html`<div class="views">${items.map(([name, icon, label]) => html`
     <button type="button" key=${name} aria-current=${view === name && !(name === "chat" && id) ? "page" : null}

@@ -7,15 +7,17 @@ import { change, settings } from "../settings.js";
 import { IconButton } from "./icons.js";
 import { historyIsOpen, settingsAreOpen } from "./opened.js";
 
+const TITLED = new Set(["guide", "board"]);
+
 export function TopBar({ view }) {
   const isOpen = useSignal(settingsAreOpen);
   return html`<header class="top">
     <${IconButton} name="menu" label=${t("history")} class="icon-button only-narrow"
       onClick=${() => { historyIsOpen.value = true; }} />
-    ${view === "guide" ? html`<strong class="top-title">${t("guide")}</strong>` : html`<${ModelChoice} />`}
+    ${TITLED.has(view) ? html`<strong class="top-title">${t(view === "guide" ? "guide" : "board")}</strong>` : html`<${ModelChoice} />`}
     <span class="space"></span>
     <${LanguageButton} />
-    ${view !== "guide" && html`<${IconButton} name="panel" label=${t("settings")} aria-expanded=${isOpen}
+    ${!TITLED.has(view) && html`<${IconButton} name="panel" label=${t("settings")} aria-expanded=${isOpen}
       onClick=${() => { settingsAreOpen.value = !isOpen; }} />`}
   </header>`;
 }
