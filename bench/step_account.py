@@ -191,7 +191,7 @@ def main() -> None:
     shape = SHAPES[options.shape]
     library = load()
     timed = TimedKernels(library.functions, clock, product_names(shape))
-    library.functions = timed  # type: ignore[assignment]
+    library.functions = timed
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(make_config(shape)))
         config = RunnerConfig(

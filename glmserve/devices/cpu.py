@@ -40,6 +40,7 @@ from glmserve.process.numa import usable_nodes
 from glmserve.runner.adapters import room_bytes
 from glmserve.runner.dtypes import dtype_name, host_dtype, quantization_on_load
 from glmserve.runner.limits import CacheMemory, MemoryNeeds, agreed, step_bytes, step_tokens
+from glmserve.runner.taped_forward import TapedForward
 from glmserve.runner.torch_runner import TorchRunner, TorchTarget, load_torch_runner
 
 _CACHE_SHARE = 0.25
@@ -112,6 +113,7 @@ class CpuDevice:
             collectives=collectives,
             part=choice.part,
             ordered=config.deterministic,
+            forward_of=TapedForward.of,
         )
         with nullcontext() if config.group is None else large_blocks_apart():
             return load_torch_runner(config, model, target, limits, progress)

@@ -73,10 +73,19 @@ class Glm(Generic[Cache, Plan]):
 
     def forward(self, inputs: Inputs[Plan], caches: Sequence[Cache]) -> Tensor | None:
         """See Model."""
-        ops, stage, adapters = self.ops, self.config.stage, inputs.adapters
+        return self.run(*self.begin(inputs), inputs, caches)
+
+    def begin(self, inputs: Inputs[Plan]) -> tuple[Stream, Tensor]:
+        """The stream before the first layer, and the step's rows of the rotary table."""
+        rope_rows = self.ops.rope_rows(self.rope_table, inputs.positions)
+        return self._begin(inputs.input_ids), rope_rows
+
+    def run(
+        self, stream: Stream, rope_rows: Tensor, inputs: Inputs[Plan], caches: Sequence[Cache]
+    ) -> Tensor | None:
+        """`forward` after `begin`: the layers and the last norm."""
+        stage, adapters = self.config.stage, inputs.adapters
         tokens = None if adapters is None else adapters.tokens
-        rope_rows = ops.rope_rows(self.rope_table, inputs.positions)
-        stream = self._begin(inputs.input_ids)
         whole = self.layers[:-1] if stage.is_last else self.layers
         for layer, cache in zip(whole, caches, strict=False):
             stream = self._attend(layer, stream, rope_rows, cache, inputs)
@@ -117,10 +126,12 @@ class Glm(Generic[Cache, Plan]):
     def logits(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
         """See Model."""
         assert self.output is not None, "only the last stage has logits"
-        logits = self.ops.linear(hidden, self.output)
+        if out is not None and self.collectives.shard.size == 1:
+            return out.copy_(self.ops.linear(hidden, self.output))
+        logits = self.ops.logits(hidden, self.output)
         if self.collectives.shard.size > 1:
-            logits = self.collectives.join(logits.float(), self.config.vocab_parts)
-        return logits.float() if out is None else out.copy_(logits)
+            logits = self.collectives.join(logits, self.config.vocab_parts)
+        return logits if out is None else out.copy_(logits)
 
     def _begin(self, token_ids: Tensor) -> Stream:
         """The stream before this stage's first layer."""

@@ -123,6 +123,10 @@ class Ops(Generic[Cache, Plan]):
         """LayerNorm over the last dim of [T, H]; torch computes it in float32 and rounds once."""
         return torch.layer_norm(x, weight.shape, weight, bias, eps)
 
+    def logits(self, x: Tensor, weight: PackedWeight) -> Tensor:
+        """The output layer: `linear` as float32."""
+        return self.linear(x, weight).float()
+
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
         """x [T, in] @ weight^T + bias: [T, out]. `weight` comes from `pack_linear`."""
         if isinstance(weight, RoundedLinear):

@@ -6,7 +6,7 @@ step and delay the first token of a new request by up to one step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
@@ -38,7 +38,7 @@ from glmserve.models.weights import load_weights
 from glmserve.ops.attention.backend import Cache, Plan, PrefixBackend
 from glmserve.ops.base import AnyOps, Ops
 from glmserve.ops.collectives import ALONE, Collectives
-from glmserve.ops.inputs import upload
+from glmserve.ops.inputs import Inputs, upload
 from glmserve.runner.adapters import (
     Adapters,
     make_adapters,
@@ -51,6 +51,9 @@ from glmserve.runner.answers import StepAnswers
 from glmserve.runner.batch import build_batch
 from glmserve.runner.dtypes import dtype_name
 from glmserve.runner.inspection import Observer, inspect_model
+
+Forward = Callable[[Inputs[Plan], Sequence[Cache]], Tensor | None]
+"""See Model.forward."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class TorchTarget:
     """This rank's part of the model."""
     ordered: bool = False
     """Sums over ranks have one order, whatever the number of ranks."""
+    forward_of: Callable[[Any], Forward[Any, Any] | None] = lambda model: None
+    """Another way to compute a model's `forward`; None: there is none for this model."""
 
 
 class TorchRunner(Generic[Cache, Plan]):
@@ -79,6 +84,7 @@ class TorchRunner(Generic[Cache, Plan]):
         vocab_limit: ids from here on are never chosen; None: no limit.
         never_sampled: int64 [n], further ids that are never chosen.
         adapters: None: the runner has none.
+        forward: another way to compute `model.forward`; None: there is none.
     """
 
     def __init__(
@@ -90,10 +96,12 @@ class TorchRunner(Generic[Cache, Plan]):
         never_sampled: Tensor,
         info: RunnerInfo,
         adapters: Adapters | None = None,
+        forward: Forward[Plan, Cache] | None = None,
     ) -> None:
         self.info = info
         self._adapters = adapters
         self._model: Model[Cache, Plan] | None = model
+        self._forward = forward or model.forward
         self._caches = caches
         self._ops = ops
         self._answers = StepAnswers(ops, vocab_limit, never_sampled)
@@ -110,7 +118,8 @@ class TorchRunner(Generic[Cache, Plan]):
         model, block_size = self._model, self.info.limits.block_size
         slots, prefixes = slots_of(self._adapters), prefixes_of(self._adapters)
         batch = build_batch(step, block_size, slots, prefixes)
-        hidden = model.forward(upload(batch, self._ops, self._caches[0]), self._caches)  # [O, H]
+        inputs = upload(batch, self._ops, self._caches[0])
+        hidden = self._forward(inputs, self._caches)  # [O, H]
         if hidden is None:
             return StepOutput(step.step_id, [])  # a later stage answers
         num_sampled = sum(len(sequence.sampling_inputs) for sequence in step.sequences)
@@ -134,6 +143,7 @@ class TorchRunner(Generic[Cache, Plan]):
     def close(self) -> None:
         """Free weights and cache."""
         self._model = None
+        del self._forward
         self._adapters = None
         self._caches = []
 
@@ -177,7 +187,10 @@ def load_torch_runner(
     adapters = make_adapters(
         config, model, model_config, target.part, target.dtype, ops.attention, caches
     )
-    return TorchRunner(model, caches, ops, config.vocab_limit, never_sampled, info, adapters)
+    return TorchRunner(
+        *(model, caches, ops, config.vocab_limit, never_sampled, info, adapters),
+        forward=target.forward_of(model),
+    )
 
 
 def allocate_caches(model_config: ModelConfig, target: TorchTarget, num_blocks: int) -> list[Any]:

@@ -98,6 +98,11 @@ class Step:
         )
         self.address = ctypes.addressof(self._struct)
 
+    def take(self, other: Step) -> None:
+        """Become an equal of another plan. The address stays."""
+        self._arrays = other._arrays
+        ctypes.memmove(self.address, other.address, ctypes.sizeof(CAttentionStep))
+
 
 def write(library: Library, cache: KvCache, step: Step, key_values: Tensor) -> None:
     """Store `key_values` [T, 2*Hkv, D], key heads before value heads; the stride of T is free."""

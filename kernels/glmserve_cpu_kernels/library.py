@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_char_p, c_float, c_int, c_int32, c_size_t, c_void_p
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -92,7 +93,7 @@ class Library:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         _declare(library)
-        self.functions = library
+        self.functions: Any = library
         self.instruction_set = self.use(None)
         self.weights_memory = WeightsMemory(self.ask_for_huge_pages)
 
@@ -154,7 +155,10 @@ def _declare(library: ctypes.CDLL) -> None:
     library.glm_packed_bytes.argtypes = [c_int32, c_int, c_int, c_int]
     library.glm_packed_bytes.restype = c_size_t
     library.glm_pack.argtypes = [c_int32, c_void_p, c_int, c_int, c_int, c_void_p]
-    library.glm_linear.argtypes = [c_void_p, c_void_p, c_int, c_int32, c_void_p, c_void_p]
+    library.glm_linear.argtypes = [
+        *(c_void_p, c_void_p, c_int, c_int32),
+        *(c_void_p, c_void_p, c_int32),
+    ]
     pointer = c_void_p
     library.glm_rms_norm.argtypes = [c_int32, *[pointer] * 3, c_float, c_int, c_int, pointer]
     library.glm_silu_and_mul.argtypes = [c_int32, pointer, c_int, c_int, pointer]
@@ -163,4 +167,5 @@ def _declare(library: ctypes.CDLL) -> None:
     library.glm_write.argtypes = [pointer, pointer, pointer, c_int]
     library.glm_attend.argtypes = [pointer, pointer, pointer, c_int, pointer]
     library.glm_add_lora.argtypes = [pointer, pointer, c_int32, pointer, c_int, c_int, pointer]
+    library.glm_replay.argtypes = [pointer, c_int]
     library.glm_draw.argtypes = [pointer, c_int, c_int, pointer, pointer]

@@ -50,7 +50,7 @@ class PackedLinear:
     ) -> None:
         outputs, inputs = shape
         functions = library.functions
-        self._multiply = functions.glm_linear
+        self._library = library
         self._outputs = outputs
         num_bytes = functions.glm_packed_bytes(form, outputs, inputs, group)
         self._weights = library.weights_memory.take(num_bytes)
@@ -70,15 +70,24 @@ class PackedLinear:
 
     def __call__(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x [T, K] to [T, N], both float32 or both bfloat16; a bias [N] is of that dtype too."""
+        return self._multiply(x, bias, x.dtype)
+
+    def widened(self, x: Tensor) -> Tensor:
+        """As a call: x [T, K] to the same numbers [T, N], but as float32."""
+        return self._multiply(x, None, torch.float32)
+
+    def _multiply(self, x: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         x = x.contiguous()
-        y = torch.empty((len(x), self._outputs), dtype=x.dtype)
-        self._multiply(
+        rows = x.shape[0]
+        y = torch.empty((rows, self._outputs), dtype=dtype)
+        self._library.functions.glm_linear(
             self._address,
             x.data_ptr(),
-            len(x),
+            rows,
             TYPES[x.dtype],
             None if bias is None else bias.data_ptr(),
             y.data_ptr(),
+            TYPES[dtype],
         )
         return y
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from glmserve.config import WeightBits
-from glmserve.ops.linear.quantized import QuantizedWeight, pack_codes
+from glmserve.ops.linear.quantized import QuantizedWeight, pack_codes, quantize
 from glmserve_cpu_kernels import linear
 from glmserve_cpu_kernels.library import Library
 from glmserve_cpu_kernels.linear import ActivationBits, PackedLinear, activation_group
@@ -242,3 +242,17 @@ def test_groups_without_a_kernel(any_library: Library) -> None:
 )
 def test_activation_group(columns: int, weight_groups: int, bits: int, group: int | None) -> None:
     assert activation_group(columns, weight_groups, bits) == group
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("outputs", [32, 45, 128])
+@pytest.mark.parametrize("rows", [1, 5, 30])
+def test_widened_numbers_are_the_rounded_ones(
+    library: Library, dtype: torch.dtype, outputs: int, rows: int
+) -> None:
+    weight, x = torch.randn(outputs, 64).to(dtype), torch.randn(rows, 64).to(dtype)
+    packed = linear.pack_floats(library, weight)
+    assert torch.equal(packed.widened(x), packed(x).float())
+    codes = quantize(weight.float(), 8, None)
+    integers = linear.pack_codes(library, codes.codes, codes.scales, 8, 8)
+    assert torch.equal(integers.widened(x), integers(x).float())

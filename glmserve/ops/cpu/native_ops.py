@@ -101,6 +101,11 @@ class NativeCpuOps(TorchCpuOps[Cache, Plan]):
     def plan_adapters(self, slots: Int64Array) -> RowPlan:
         return lora.Rows(*group_rows(slots))
 
+    def logits(self, x: Tensor, weight: PackedWeight) -> Tensor:
+        if isinstance(weight, PackedLinear):
+            return weight.widened(x)
+        return super().logits(x, weight)
+
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
         if isinstance(weight, PackedLinear):
             return weight(x, bias)

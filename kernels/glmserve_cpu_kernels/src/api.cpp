@@ -92,6 +92,15 @@ std::span<const InstructionSet> instruction_sets() {
 
 const InstructionSet* in_use = nullptr;
 
+// A call of a kernel with its arguments, each kind in order. As in tape.py.
+enum Kernel : int32_t { kLinear, kRmsNorm, kSiluAndMul, kGelu, kRope, kWrite, kAttend };
+struct Call {
+  void* pointers[4];
+  int32_t kind;
+  int32_t ints[6];
+  float number;
+};
+
 }  // namespace
 
 extern "C" {
@@ -136,8 +145,8 @@ void glm_pack(int32_t format, const void* weight, int outputs, int inputs, int g
 }
 
 void glm_linear(const glm::Linear* linear, const void* x, int rows, int32_t type, const void* bias,
-                void* y) {
-  in_use->linear.linear(*linear, x, rows, glm::Type(type), bias, y);
+                void* y, int32_t y_type) {
+  in_use->linear.linear(*linear, x, rows, glm::Type(type), bias, y, glm::Type(y_type));
 }
 
 void glm_rms_norm(int32_t type, const void* x, void* residual, const void* weight, float eps,
@@ -166,6 +175,33 @@ void glm_write(const glm::KvCache* cache, const glm::AttentionStep* step, const 
 void glm_attend(const glm::KvCache* cache, const glm::AttentionStep* step, const void* qkv,
                 int heads, void* out) {
   in_use->attention.attend(*cache, *step, qkv, heads, out);
+}
+
+// Calls one kernel after the other.
+void glm_replay(const Call* calls, int count) {
+  for (const Call* call = calls; call < calls + count; call++) {
+    void* const* p = call->pointers;
+    const int32_t* i = call->ints;
+    switch (call->kind) {
+      case kLinear:
+        glm_linear(static_cast<const glm::Linear*>(p[0]), p[1], i[0], i[1], p[2], p[3], i[2]);
+        break;
+      case kRmsNorm: glm_rms_norm(i[0], p[0], p[1], p[2], call->number, i[1], i[2], p[3]); break;
+      case kSiluAndMul: glm_silu_and_mul(i[0], p[0], i[1], i[2], p[1]); break;
+      case kGelu: glm_gelu(i[0], p[0], i[1], i[2], p[1]); break;
+      case kRope:
+        glm_rope(i[0], p[0], static_cast<const float*>(p[1]), i[1], i[2], i[3], i[4], i[5]);
+        break;
+      case kWrite:
+        glm_write(static_cast<const glm::KvCache*>(p[0]),
+                  static_cast<const glm::AttentionStep*>(p[1]), p[2], i[0]);
+        break;
+      case kAttend:
+        glm_attend(static_cast<const glm::KvCache*>(p[0]),
+                   static_cast<const glm::AttentionStep*>(p[1]), p[2], i[0], p[3]);
+        break;
+    }
+  }
 }
 
 void glm_add_lora(const glm::LoraAdapter* slots, const glm::LoraRows* rows, int32_t type, const void* x,

@@ -115,13 +115,24 @@ void int_tiles(int rows, const Linear& linear, const Integers& x, int row, const
   int_tile<kBits, kLimbs, kMost>(linear, x, row, weights, group_scales, ahead, totals);
 }
 
-// totals [rows, 32] to y, from output `first`.
+// Where a product goes: rows of `linear.outputs` activations, or of their values as float32.
+struct Output {
+  const void* bias;
+  void* y;
+  bool is_wide;
+};
+
+// totals [rows, 32] to rows of the output from `row` on, from output `first` on.
 template <class Activation>
-void finish(const Linear& linear, int first, const float* totals, int rows,
-            const typename Activation::Stored* bias, typename Activation::Stored* y) {
+void finish(const Linear& linear, int first, const float* totals, size_t row, int rows,
+            const Output& output) {
+  using Stored = typename Activation::Stored;
+  const auto* bias = static_cast<const Stored*>(output.bias);
   const int outputs = std::min(kPanel, linear.outputs - first);
   for (int r = 0; r < rows; r++, totals += kPanel) {
-    auto* to = y + size_t(r) * linear.outputs + first;
+    alignas(64) Stored rounded[kPanel];
+    const size_t at = (row + r) * linear.outputs + first;
+    Stored* to = output.is_wide ? rounded : static_cast<Stored*>(output.y) + at;
     int i = 0;
     for (; i + kLanes <= outputs; i += kLanes) {
       Floats total = load(totals + i);
@@ -135,6 +146,9 @@ void finish(const Linear& linear, int first, const float* totals, int rows,
       if (bias) total += Activation::one(bias[first + i]);
       to[i] = Activation::one(total);
     }
+    if (!output.is_wide) continue;
+    auto* wide = static_cast<float*>(output.y) + at;
+    for (i = 0; i < outputs; i++) wide[i] = Activation::one(rounded[i]);
   }
 }
 
@@ -180,7 +194,7 @@ std::unique_ptr<uint32_t[]> interleave(const uint32_t* x, int rows, size_t steps
 }
 
 template <class Activation, class Dot>
-void float_linear(const Linear& linear, const void* x, int rows, const void* bias, void* y) {
+void float_linear(const Linear& linear, const void* x, int rows, const Output& output) {
   using Stored = typename Activation::Stored;
   const size_t steps = size_t(linear.inputs) * sizeof(Stored) / 4;
   const auto* in_rows = static_cast<const uint32_t*>(x);
@@ -202,8 +216,7 @@ void float_linear(const Linear& linear, const void* x, int rows, const void* bia
                          Ahead::of(block + bytes, bytes, i, tiles.count), totals + first * kPanel);
       }
     }
-    finish<Activation>(linear, panel * kPanel, totals, tiles.rows, static_cast<const Stored*>(bias),
-                       static_cast<Stored*>(y) + row * linear.outputs);
+    finish<Activation>(linear, panel * kPanel, totals, row, tiles.rows, output);
   });
 }
 
@@ -271,7 +284,7 @@ Integers round_activations(const Linear& linear, const typename Activation::Stor
 }
 
 template <class Activation, int kBits, int kLimbs>
-void int_linear(const Linear& linear, const void* x, int rows, const void* bias, void* y) {
+void int_linear(const Linear& linear, const void* x, int rows, const Output& output) {
   using Stored = typename Activation::Stored;
   const Integers codes = round_activations<Activation, kLimbs>(
       linear, static_cast<const Stored*>(x), rows);
@@ -287,30 +300,31 @@ void int_linear(const Linear& linear, const void* x, int rows, const void* bias,
       const int first = row + tiles.first(i), n = tiles.size(i);
       int_tiles<kBits, kLimbs>(n, linear, codes, first, weights, scales,
                                Ahead::of(weights + bytes, bytes, i, tiles.count), totals);
-      finish<Activation>(linear, panel * kPanel, totals, n, static_cast<const Stored*>(bias),
-                         static_cast<Stored*>(y) + size_t(first) * linear.outputs);
+      finish<Activation>(linear, panel * kPanel, totals, first, n, output);
     }
   });
 }
 
 template <class Activation, int kBits>
-void linear_of(const Linear& linear, const void* x, int rows, const void* bias, void* y) {
+void linear_of(const Linear& linear, const void* x, int rows, const Output& output) {
   switch (linear.limbs) {
-    case 1: return int_linear<Activation, kBits, 1>(linear, x, rows, bias, y);
-    case 2: return int_linear<Activation, kBits, 2>(linear, x, rows, bias, y);
-    default: return int_linear<Activation, kBits, 3>(linear, x, rows, bias, y);
+    case 1: return int_linear<Activation, kBits, 1>(linear, x, rows, output);
+    case 2: return int_linear<Activation, kBits, 2>(linear, x, rows, output);
+    default: return int_linear<Activation, kBits, 3>(linear, x, rows, output);
   }
 }
 
-void linear(const Linear& linear, const void* x, int rows, Type type, const void* bias, void* y) {
+void linear(const Linear& linear, const void* x, int rows, Type type, const void* bias, void* y,
+            Type y_type) {
+  const Output output{bias, y, type == Type::kBfloat16 && y_type == Type::kFloat32};
   if (linear.format == Format::kFloat32)
-    return float_linear<Fp32, Float32Dot>(linear, x, rows, bias, y);
+    return float_linear<Fp32, Float32Dot>(linear, x, rows, output);
   if (linear.format == Format::kBfloat16)
-    return float_linear<Bf16, Bfloat16Dot>(linear, x, rows, bias, y);
+    return float_linear<Bf16, Bfloat16Dot>(linear, x, rows, output);
   const bool is_wide = type == Type::kFloat32;
   if (linear.format == Format::kInt8)
-    return (is_wide ? linear_of<Fp32, 8> : linear_of<Bf16, 8>)(linear, x, rows, bias, y);
-  return (is_wide ? linear_of<Fp32, 4> : linear_of<Bf16, 4>)(linear, x, rows, bias, y);
+    return (is_wide ? linear_of<Fp32, 8> : linear_of<Bf16, 8>)(linear, x, rows, output);
+  return (is_wide ? linear_of<Fp32, 4> : linear_of<Bf16, 4>)(linear, x, rows, output);
 }
 
 extern const glm::LinearKernels linear_kernels;

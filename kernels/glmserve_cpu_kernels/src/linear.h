@@ -24,7 +24,9 @@ struct Linear {
 
 // The kernels of one instruction set.
 struct LinearKernels {
-  void (*linear)(const Linear&, const void* x, int rows, Type type, const void* bias, void* y);
+  // y_type: float32, or that of x and bias. The results are rounded to the latter in any case.
+  void (*linear)(const Linear&, const void* x, int rows, Type type, const void* bias, void* y,
+                 Type y_type);
 };
 
 }  // namespace glm
