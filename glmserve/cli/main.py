@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         pull,
         replay,
         serve,
+        top,
     )
 
     parser: argparse.ArgumentParser = _Parser(
@@ -52,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"glmserve {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve.add_command(commands)
+    top.add_command(commands)
     doctor.add_command(commands)
     generate.add_command(commands)
     pull.add_command(commands)

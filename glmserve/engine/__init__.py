@@ -4,7 +4,7 @@ from glmserve.engine.adapters import AdapterCatalog, AdapterVersion
 from glmserve.engine.answer_tokens import AnswerTokens
 from glmserve.engine.engine import ChoiceSpec, Engine, EngineState, SchedulingAttributes
 from glmserve.engine.open_streams import EngineObserver
-from glmserve.engine.step_watch import Moment, StepWatch
+from glmserve.engine.step_watch import Moment, RequestFacts, StepWatch
 from glmserve.engine.token_stream import NewTokens, TokenStream
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "EngineState",
     "Moment",
     "NewTokens",
+    "RequestFacts",
     "SchedulingAttributes",
     "StepWatch",
     "TokenStream",

@@ -25,11 +25,13 @@ const ADDRESSES = new Set(["http:", "https:", "mailto:"]);
 export class MarkdownWriter {
   /**
    * @param {Element} root
-   * @param {(address: string) => string | null} [resolve] - changes addresses of links
-   * @param {number} [piece] - most characters that are read at once
+   * @param {object} [how]
+   * @param {(address: string) => string | null} [how.resolve] - changes addresses of links
+   * @param {number} [how.piece] - most characters that are read at once
+   * @param {boolean} [how.keepsLines] - whether a new line in a paragraph is one; a model means it so
    */
-  constructor(root, resolve = safeAddress, piece = PIECE) {
-    Object.assign(this, { root, resolve, piece });
+  constructor(root, { resolve = safeAddress, piece = PIECE, keepsLines = true } = {}) {
+    Object.assign(this, { root, resolve, piece, keepsLines });
     this.clear();
   }
 
@@ -87,6 +89,7 @@ export class MarkdownWriter {
       : type === md.TABLE ? table()
       : type === md.TABLE_ROW ? { node: element("tr"), isHead: !this.top.hasRows }
       : type === md.CHECKBOX ? { node: checkbox() }
+      : type === md.LINE_BREAK && !this.keepsLines ? { node: document.createTextNode(" ") }
       : { node: element(this.top.isHead && type === md.TABLE_CELL ? "th" : TAGS[type] ?? "span") };
     if (type === md.TABLE_ROW) this.top.hasRows = true;
     if (TAGS[type] && type !== md.LINE_BREAK) made.node.dir = "auto";

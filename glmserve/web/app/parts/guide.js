@@ -36,7 +36,8 @@ function Page({ page, place }) {
   const box = useRef(null);
   useLayoutEffect(() => {
     const text = page.text.replaceAll("http://127.0.0.1:8000", here());
-    new MarkdownWriter(box.current, addressInGuide, Infinity).show(text, true);
+    const how = { resolve: addressInGuide, piece: Infinity, keepsLines: false };
+    new MarkdownWriter(box.current, how).show(text, true);
     box.current.focus();
   }, [page]);
   useLayoutEffect(() => {
