@@ -89,6 +89,12 @@ async def test_it_is_compressed_and_asked_for_once(client: httpx.AsyncClient) ->
     assert "content-encoding" not in refused.headers
 
 
+async def test_the_page_is_read_alone(client: httpx.AsyncClient) -> None:
+    response = await client.post("/")
+    assert response.status_code == 405
+    assert response.json()["error"]["code"] == "method_not_supported"
+
+
 async def test_head_is_answered(client: httpx.AsyncClient) -> None:
     for path in ("/", f"/{(await files_of(client))[0]}"):
         response = await client.head(path)

@@ -18,7 +18,13 @@ FILES = "/page/"
 
 
 async def page(request: Request) -> Response:
-    """The page itself."""
+    """The page itself.
+
+    Raises:
+        HTTPException: the path ends with two slashes, so relative addresses would be others; 404.
+    """
+    if _path(request).endswith("//"):
+        raise HTTPException(404)
     if not _path(request).endswith("/"):
         return _redirect(f"{_path(request).rpartition('/')[2]}/")
     file = await asyncio.to_thread(document, "index.html")
