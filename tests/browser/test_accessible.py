@@ -58,6 +58,30 @@ def test_axe_finds_nothing(fake_page: Opener, look: dict[str, Any]) -> None:
     assert violations(page) == []
 
 
+def test_states_of_messages(fake_page: Opener) -> None:
+    chat = fake_page(ScriptedRunner("one", "two"))
+    page = chat.page
+    chat.ask("a question")
+    chat.act("again")
+    page.get_by_text("2 / 2").wait_for()
+    chat.wait_until_answered()
+    assert violations(page) == []
+    chat.act("edit", "user")
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    page.locator(".entry").hover()
+    page.locator(".menu summary").click()
+    assert violations(page) == []
+    page.get_by_role("button", name="Rename").click()
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+Comma")
+    page.fill('[name="further"]', '{"logit_bias": {"x": 1}}')
+    chat.send("x")
+    page.locator(".failure").wait_for()
+    assert violations(page) == []
+
+
 def test_states_without_a_model_and_without_a_key(fake_page: Opener) -> None:
     loading = fake_page(ScriptedRunner("x"), start=False)
     loading.page.locator(".status").wait_for()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from glmserve.config import ServerConfig
@@ -239,3 +240,63 @@ def test_on_a_phone_the_history_is_a_drawer(fake_page: Opener) -> None:
 def test_a_server_that_is_not_ready_is_named(fake_page: Opener) -> None:
     chat = fake_page(ScriptedRunner("an answer"), start=False)
     chat.page.get_by_text("The model is loading").wait_for()
+
+
+def test_a_server_that_is_drained_is_named(fake_page: Opener) -> None:
+    config = ServerConfig(served_model_name="fake", admin_key="boss")
+    chat = fake_page(ScriptedRunner("an answer"), config=config)
+    drain = chat.url + "admin/drain"
+    assert httpx.post(drain, headers={"x-api-key": "boss"}).status_code == 200
+    chat.page.get_by_text("takes no new ones").wait_for()
+    chat.send("a question")  # is asked once the server takes it
+    chat.page.locator(".thinking").wait_for()
+    assert httpx.delete(drain, headers={"x-api-key": "boss"}).status_code == 200
+    chat.wait_until_answered()
+    assert chat.answer == "an answer"
+    chat.page.locator(".status").wait_for(state="detached")
+
+
+def test_an_answer_is_copied_as_it_was_written(fake_page: Opener) -> None:
+    chat = fake_page(ScriptedRunner("**bold** `code`"))
+    chat.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    chat.ask("x")
+    chat.act("copy")
+    chat.page.get_by_role("button", name="Copied").wait_for()
+    assert chat.page.evaluate("navigator.clipboard.readText()") == "**bold** `code`"
+
+
+def test_a_model_is_chosen_by_name(fake_page: Opener) -> None:
+    config = ServerConfig(served_model_name="fake", further_model_names=("other",))
+    chat = fake_page(ScriptedRunner("an answer"), config=config)
+    chat.page.locator(".model select").select_option("other")
+    with chat.page.expect_request("**/v1/chat/completions") as sent:
+        chat.send("x")
+    assert json.loads(sent.value.post_data)["model"] == "other"
+    chat.wait_until_answered()
+    chat.page.reload()
+    chat.page.wait_for_selector(".model option[value=other]", state="attached")
+    assert chat.page.locator(".model select").input_value() == "other"
+
+
+def test_a_long_history_is_drawn_from_its_end(fake_page: Opener) -> None:
+    chat = fake_page(ScriptedRunner("an answer"))
+    chat.keep("long", [f"answer {i}" for i in range(2000)])
+    page = chat.page
+    assert page.locator(".message").count() == 40
+    assert chat.answer == "answer 1999"
+    page.get_by_role("button", name="Show earlier messages (1960)").click()
+    chat.until("document.querySelectorAll('.message').length === 140")
+    page.fill("#search", "answer 17")
+    chat.until("document.querySelectorAll('.history .title').length === 1")
+    page.get_by_role("button", name="New conversation").click()
+    chat.until("document.querySelectorAll('.message').length === 0")
+    assert chat.ask("one more") == "an answer"
+
+
+def test_the_same_page_behind_a_prefix(fake_page: Opener) -> None:
+    config = ServerConfig(served_model_name="fake", root_path="/a/glm")
+    chat = fake_page(ScriptedRunner("an answer"), config=config)
+    chat.url += "a/glm/"
+    chat.page.goto(chat.url)
+    with chat.page.expect_request("**/a/glm/v1/chat/completions"):
+        assert chat.ask("x") == "an answer"
