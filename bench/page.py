@@ -11,8 +11,11 @@ import gzip
 import shutil
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests"))
@@ -86,6 +89,7 @@ def main() -> None:
         browser = driver.chromium.launch(executable_path=options.chromium, args=["--no-sandbox"])
         if options.pictures:
             take_pictures(browser)
+            take_picture_of_board(browser)
         else:
             measure(browser)
         browser.close()
@@ -171,6 +175,28 @@ def take_pictures(browser: Any) -> None:
             chat.page.wait_for_timeout(600)
             chat.page.screenshot(path=GUIDE / f"{name}.png")
             chat.close()
+
+
+def take_picture_of_board(browser: Any) -> None:
+    """While requests come faster than a small cache holds them."""
+    with ServerProcess("--dtype", "float32", "--kv-cache-tokens", "2048") as server:
+        context = browser.new_context(viewport={"width": 1080, "height": 720}, locale="en-US")
+        chat = ChatPage(context, server.url + "/")
+        chat.page.goto(chat.url + "board")
+        chat.page.locator(".tiles").wait_for()
+        with ThreadPoolExecutor(32) as threads:
+            for number in range(32):
+                threads.submit(ask, server.url, number)
+                time.sleep(0.1)
+            chat.page.wait_for_timeout(400)
+            chat.page.screenshot(path=GUIDE / "board.png")
+        chat.close()
+
+
+def ask(url: str, number: int) -> None:
+    prompt = f"{number} the sea " * (number % 7 * 8 + 1)
+    body = {"prompt": prompt, "max_tokens": 150 + number, "ignore_eos": True}
+    httpx.post(f"{url}/v1/completions", json=body, timeout=60)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,8 @@ def test_the_guide_is_read_and_searched(fake_page: Opener) -> None:
     page.get_by_role("heading", name="Quick start").wait_for()
     assert chat.url + "v1/chat/completions" in page.locator(".guide-text").inner_text()
     assert "127.0.0.1:8000" not in page.locator(".guide-text").inner_text()
+    page.locator(".guide-list").get_by_role("button", name="The page").click()
+    chat.until("document.querySelector('.guide-text img')?.naturalWidth > 500")
     page.get_by_placeholder("Search the guide").fill("killed, run out of memory")
     page.locator(".found button").click()
     heading = page.get_by_role("heading", name="The journal: survive a restart")

@@ -28,10 +28,12 @@ export class MarkdownWriter {
    * @param {object} [how]
    * @param {(address: string) => string | null} [how.resolve] - changes addresses of links
    * @param {number} [how.piece] - most characters that are read at once
+   * @param {boolean} [how.showsPictures] - a model's pictures are links: they could be anywhere
    * @param {boolean} [how.keepsLines] - whether a new line in a paragraph is one; a model means it so
    */
-  constructor(root, { resolve = safeAddress, piece = PIECE, keepsLines = true } = {}) {
-    Object.assign(this, { root, resolve, piece, keepsLines });
+  constructor(root, how = {}) {
+    const usual = { resolve: safeAddress, piece: PIECE, keepsLines: true, showsPictures: false };
+    Object.assign(this, { root }, usual, how);
     this.clear();
   }
 
@@ -84,6 +86,7 @@ export class MarkdownWriter {
   begin(type) {
     const { node } = this.top;
     const made = CODE.has(type) ? codeBlock()
+      : type === md.IMAGE && this.showsPictures ? { node: element("img") }
       : LINKS.has(type) ? { node: link() }
       : MATHS.has(type) ? { node: maths(type) }
       : type === md.TABLE ? table()
@@ -111,6 +114,7 @@ export class MarkdownWriter {
   }
 
   text(text) {
+    if (this.top.node.alt !== undefined) return void (this.top.node.alt += text);
     this.top.node.append(MATHS.has(this.top.type) ? text : visible(text));
   }
 
@@ -125,6 +129,7 @@ export class MarkdownWriter {
       this.top.hasAddress = true;
       const address = this.resolve(value);
       if (address === null) return;
+      if (this.showsPictures && kind === md.IMAGE) return void (node.src = address);
       node.href = address;
       if (kind === md.IMAGE) node.textContent = `${t("picture")} `;
       if (!address.startsWith("#")) Object.assign(node, { target: "_blank", rel: "noopener noreferrer" });

@@ -7,6 +7,8 @@ import { apiKey } from "../key.js";
 
 const AGAIN = 1000; // milliseconds until the server is asked again
 const KEPT = 60; // seconds that the board looks back
+const SHORTEST = 5; // seconds that the lanes show
+const LONGEST = 30;
 const PERIOD = 10; // seconds over which numbers are taken
 
 /** status: connecting, live, refused; now: the server's clock at the last moment. */
@@ -58,6 +60,7 @@ export class BoardView {
 
   take(moment) {
     this.now = moment.time;
+    this.begin ??= moment.time;
     this.stats = moment.stats;
     if (moment.blocks) this.blocks = moment.blocks;
     Object.assign(this, { numBlocks: moment.num_blocks, blockSize: moment.block_size });
@@ -107,6 +110,11 @@ export class BoardView {
     while (this.moments.length && this.moments[0].time < oldest) this.moments.shift();
     for (const [id, request] of this.requests) if (request.end < oldest) this.requests.delete(id);
     this.losses = this.losses.filter((time) => time > oldest);
+  }
+
+  /** Seconds that the lanes show. */
+  get window() {
+    return Math.min(LONGEST, Math.max(SHORTEST, Math.ceil(this.now - this.begin)));
   }
 
   /** Numbers of the last seconds. */

@@ -1,6 +1,5 @@
 // What the board draws: lanes over time, the map of blocks, a line. Colours are those of the page.
 
-const WINDOW = 30; // seconds of the lanes
 const LANE = 14; // pixels
 const GAP = 3;
 const LABEL = 44;
@@ -39,14 +38,14 @@ function prepared(canvas, height) {
 
 /** One lane for each request, the newest first: queue, prefill, decode, pauses. */
 export function paintLanes(canvas, view, most) {
-  const shown = [...view.requests.values()].filter((one) => (one.end ?? Infinity) > view.now - WINDOW);
+  const shown = [...view.requests.values()].filter((one) => (one.end ?? Infinity) > view.now - view.window);
   const lanes = shown.sort((a, b) => b.id - a.id).slice(0, most);
   const height = Math.max(1, lanes.length) * (LANE + GAP) + 18;
   canvas.style.height = `${height}px`;
   const { context, width } = prepared(canvas, height);
   const of = colours(canvas);
-  const x = (time) => LABEL + (width - LABEL) * Math.max(0, 1 - (view.now - time) / WINDOW);
-  paintTimes(context, of, x, view.now, height);
+  const x = (time) => LABEL + (width - LABEL) * Math.max(0, 1 - (view.now - time) / view.window);
+  paintTimes(context, of, x, view, height);
   lanes.forEach((request, row) => {
     const y = row * (LANE + GAP);
     context.fillStyle = of("quiet");
@@ -64,10 +63,11 @@ export function paintLanes(canvas, view, most) {
   return lanes.length;
 }
 
-function paintTimes(context, of, x, now, height) {
+function paintTimes(context, of, x, { now, window }, height) {
+  const step = window > 12 ? 10 : window > 6 ? 5 : 1;
   context.fillStyle = of("quiet");
   context.strokeStyle = of("line");
-  for (let ago = 0; ago <= WINDOW; ago += 10) {
+  for (let ago = 0; ago <= window; ago += step) {
     const at = Math.min(x(now - ago), x(now) - 0.5);
     context.beginPath();
     context.moveTo(at, 0);
@@ -96,14 +96,14 @@ export function paintBlocks(canvas, blocks, hueOf) {
 }
 
 /** A line over the time of the lanes; `values` are [time, value]. */
-export function paintLine(canvas, values, now) {
+export function paintLine(canvas, values, { now, window }) {
   const height = 40;
   const { context, width } = prepared(canvas, height);
   const of = colours(canvas);
   const largest = Math.max(1e-9, ...values.map(([, value]) => value));
-  const x = (time) => width * Math.max(0, 1 - (now - time) / WINDOW);
+  const x = (time) => width * Math.max(0, 1 - (now - time) / window);
   const y = (value) => height - 2 - (height - 6) * (value / largest);
-  const shown = values.filter(([time]) => time > now - WINDOW);
+  const shown = values.filter(([time]) => time > now - window);
   if (!shown.length) return;
   context.beginPath();
   shown.forEach(([time, value], index) => context[index ? "lineTo" : "moveTo"](x(time), y(value)));

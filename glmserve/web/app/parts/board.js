@@ -1,13 +1,25 @@
 // The board: what the engine does at this moment.
 import { adminKey, board, followBoard, setAdminKey } from "../board/feed.js";
 import { hueOfName, paintBlocks, paintLanes, paintLine } from "../board/painting.js";
+import { readRecording } from "../board/recording.js";
 import { html, useEffect, useLayoutEffect, useRef, useSignal, useState } from "../lib.js";
 import { t } from "../language.js";
+import { RecordingPlayer } from "./recording.js";
 
 const MOST_LANES = 40;
 const MOST_ROWS = 100;
 
 export function BoardView() {
+  const [opened, setOpened] = useState(null);
+  const show = (view) => html`<${Picture} view=${view} />`;
+  return html`<div id="board" class="board" tabindex="0" role="region" aria-label=${t("board")}>
+    <h1 class="unseen">${t("board")}</h1>
+    ${opened ? html`<${RecordingPlayer} ...${opened} close=${() => setOpened(null)} show=${show} />`
+      : html`<${Live} /><${RecordingButton} open=${setOpened} />`}
+  </div>`;
+}
+
+function Live() {
   const key = useSignal(adminKey);
   const { status, view, reason } = useSignal(board);
   useEffect(() => {
@@ -15,12 +27,22 @@ export function BoardView() {
     followBoard(controller.signal);
     return () => controller.abort();
   }, [key]);
-  return html`<div id="board" class="board" tabindex="0" role="region" aria-label=${t("board")}>
-    <h1 class="unseen">${t("board")}</h1>
-    ${status === "refused" && html`<${KeyForm} reason=${reason} />`}
-    ${status === "connecting" && html`<p class="none">${t("board_connecting")}</p>`}
-    ${status === "live" && html`<${Live} view=${view} />`}
-  </div>`;
+  if (status === "refused") return html`<${KeyForm} reason=${reason} />`;
+  if (status === "connecting") return html`<p class="none">${t("board_connecting")}</p>`;
+  return html`<${Picture} view=${view} />`;
+}
+
+function RecordingButton({ open }) {
+  const file = useRef(null);
+  const read = async (event) => {
+    const [chosen] = event.target.files;
+    event.target.value = "";
+    try {
+      open({ recording: readRecording(await chosen.arrayBuffer()), name: chosen.name });
+    } catch { alert(t("bad_recording")); }
+  };
+  return html`<p><button type="button" class="plain-button" onClick=${() => file.current.click()}>${t("open_recording")}</button>
+    <input ref=${file} type="file" hidden onChange=${read} /></p>`;
 }
 
 function KeyForm({ reason }) {
@@ -34,7 +56,7 @@ function KeyForm({ reason }) {
     <div class="actions"><button class="main-button">${t("use_key")}</button></div></form>`;
 }
 
-function Live({ view }) {
+function Picture({ view }) {
   const numbers = view.numbers;
   const { stats } = view;
   const line = (read) => view.moments.map((moment) => [moment.time, read(moment)]);
@@ -42,9 +64,9 @@ function Live({ view }) {
   const share = (value) => (value === null ? "–" : `${(100 * value).toFixed(0)} %`);
   return html`
     <dl class="tiles">
-      <${Tile} name=${t("tile_speed")} value=${numbers.speed.toFixed(0)} line=${line((m) => m.tokens * 10)} now=${view.now} />
+      <${Tile} name=${t("tile_speed")} value=${numbers.speed.toFixed(0)} line=${line((m) => m.tokens * 10)} view=${view} />
       <${Tile} name=${t("tile_step")} value=${ms(numbers.step)} more=${t("tile_longest", { value: ms(numbers.longest) })}
-        line=${line((m) => (m.steps ? m.step_seconds / m.steps : 0))} now=${view.now} />
+        line=${line((m) => (m.steps ? m.step_seconds / m.steps : 0))} view=${view} />
       <${Tile} name=${t("tile_first")} value=${ms(numbers.firstHalf)} more=${t("tile_p95", { value: ms(numbers.firstMost) })} />
       <${Tile} name=${t("tile_gap")} value=${ms(numbers.gapHalf)} more=${t("tile_p95", { value: ms(numbers.gapMost) })} />
       <${Tile} name=${t("tile_requests")} value=${stats.running ?? 0} more=${t("tile_waiting", { value: stats.waiting ?? 0 })} />
@@ -52,15 +74,15 @@ function Live({ view }) {
       <${Tile} name=${t("tile_preempted")} value=${stats.preemptions ?? 0} more=${t("tile_losses", { value: view.losses.length })} />
       ${numbers.kept !== null && html`<${Tile} name=${t("tile_kept")} value=${share(numbers.kept)} />`}
     </dl>
-    <section class="card"><h2>${t("board_lanes")}</h2><${Legend} kinds=${["queue", "prefill", "decode", "recompute", "paused"]} />
-      <${Canvas} label=${t("board_lanes")} paint=${(canvas) => paintLanes(canvas, view, MOST_LANES)} /></section>
+    <section class="card"><h2>${t("board_lanes", { seconds: view.window })}</h2><${Legend} kinds=${["queue", "prefill", "decode", "recompute", "paused"]} />
+      <${Canvas} label=${t("board_lanes", { seconds: view.window })} paint=${(canvas) => paintLanes(canvas, view, MOST_LANES)} /></section>
     <${Blocks} view=${view} />
     <${Requests} view=${view} />`;
 }
 
-function Tile({ name, value, more, line, now }) {
+function Tile({ name, value, more, line, view }) {
   return html`<div class="tile"><dt>${name}</dt><dd>${value}</dd>${more && html`<dd class="facts">${more}</dd>`}
-    ${line && html`<dd><${Canvas} hidden=${true} paint=${(canvas) => paintLine(canvas, line, now)} /></dd>`}</div>`;
+    ${line && html`<dd><${Canvas} hidden=${true} paint=${(canvas) => paintLine(canvas, line, view)} /></dd>`}</div>`;
 }
 
 /** A picture that is painted anew whenever the component is drawn. */

@@ -36,7 +36,7 @@ function Page({ page, place }) {
   const box = useRef(null);
   useLayoutEffect(() => {
     const text = page.text.replaceAll("http://127.0.0.1:8000", here());
-    const how = { resolve: addressInGuide, piece: Infinity, keepsLines: false };
+    const how = { resolve: addressInGuide, piece: Infinity, keepsLines: false, showsPictures: true };
     new MarkdownWriter(box.current, how).show(text, true);
     box.current.focus();
   }, [page]);

@@ -11,6 +11,7 @@ const PATHS = {
   copy: "M9 9h10v10H9zM5 15V5h10",
   edit: "M4 20h4L19 9l-4-4L4 16z",
   again: "M20 11a8 8 0 1 0-2.3 6M20 5v6h-6",
+  play: "M8 5.5l10.5 6.5L8 18.5z",
   on: "M5 5v14M10 12h10M16 8l4 4-4 4",
   left: "M14 6l-6 6 6 6",
   right: "M10 6l6 6-6 6",
