@@ -17,6 +17,7 @@ GlmserveError                      500 server_error
 │   └── WorkerLostError            never reaches HTTP: the engine starts another worker
 ├── CrashingRequestError           500 worker_crashed, and no retry
 ├── RankLostError                  never reaches HTTP: the worker ends, and its group is replaced
+├── ClosedError                    never reaches HTTP: an LLM of Python is not open
 └── StartupError                   never reaches HTTP: one line on stderr, exit code 1
     ├── OptionError                an option is wrong or cannot be honoured: exit code 2
     ├── CheckpointError            a checkpoint is damaged or not supported
@@ -269,6 +270,10 @@ class CrashingRequestError(GlmserveError):
 
 class RankLostError(GlmserveError):
     """Another rank of this worker's group is gone, so no sum over ranks can be computed."""
+
+
+class ClosedError(GlmserveError):
+    """The LLM is not open: it was not started, it was closed, or it belongs to another process."""
 
 
 class StartupError(GlmserveError):

@@ -24,9 +24,14 @@ _BARS: dict[LoadPhase, dict[str, Any]] = {
 
 
 class LoadingBar:
-    """Shows a progress bar for each phase on a terminal, and nothing elsewhere."""
+    """Shows a progress bar for each phase.
 
-    def __init__(self) -> None:
+    Args:
+        is_shown: None: on a terminal, and not elsewhere.
+    """
+
+    def __init__(self, is_shown: bool | None = None) -> None:
+        self._is_hidden = None if is_shown is None else not is_shown
         self._phase: LoadPhase | None = None
         self._bar: tqdm[None] | None = None
 
@@ -35,7 +40,7 @@ class LoadingBar:
         if self._bar is None or progress.phase != self._phase:
             self.close()
             self._phase = progress.phase
-            self._bar = tqdm(total=progress.total, disable=None, **_BARS[progress.phase])
+            self._bar = tqdm(total=progress.total, disable=self._is_hidden, **_BARS[progress.phase])
         self._bar.total = progress.total  # of ranks it is known when all have reported
         self._bar.update(progress.done - self._bar.n)
 

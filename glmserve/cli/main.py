@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     # Not before Ctrl-C can be answered: importing them takes tenths of a second.
     from glmserve.cli import (
         bench,
+        chat,
         combine,
         compat,
         compile,
@@ -55,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_command(commands)
     top.add_command(commands)
     doctor.add_command(commands)
+    chat.add_command(commands)
     generate.add_command(commands)
     pull.add_command(commands)
     models.add_command(commands)

@@ -39,10 +39,14 @@ def read_options(options: Mapping[str, Any]) -> argparse.Namespace:
     parser = _parser()
     known = {name: action for action in parser._actions for name in _names(action)}
     arguments: list[str] = []
+    given: dict[str, str] = {}
     for name, value in options.items():
         if name not in known:
             raise OptionError(f"{name}: glmserve serve has no option --{name.replace('_', '-')}")
-        arguments += _arguments(name, value, known[name])
+        added = _arguments(name, value, known[name])
+        if added and (other := given.setdefault(known[name].dest, name)) != name:
+            raise OptionError(f"{name}: the same option as {other}; give one of them")
+        arguments += added
     return complete(parser.parse_args(arguments), parser)
 
 

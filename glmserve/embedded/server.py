@@ -7,7 +7,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import fields, is_dataclass
 from typing import Any
+
+from pydantic import BaseModel
 
 from glmserve.api.answering.caller import ANONYMOUS
 from glmserve.api.answering.context import ServerContext
@@ -20,11 +23,13 @@ from glmserve.api.protocol.parsing import parse_large_request
 from glmserve.cli.adapter_checks import check_adapters
 from glmserve.cli.assembly import assemble
 from glmserve.cli.group.start import machines_of
+from glmserve.cli.head_start import head_start
 from glmserve.cli.options import runner_config, scheduler_config, supervision_config
 from glmserve.cli.serve import server_config
 from glmserve.cli.served_model import read_served_model
-from glmserve.config import ReportProgress, report_nothing
+from glmserve.config import ReportProgress, RunnerConfig, report_nothing
 from glmserve.errors import InvalidRequestError
+from glmserve.executor import Machines
 
 
 class EmbeddedServer:
@@ -91,25 +96,30 @@ async def start_server(
     Raises:
         StartupError: the model cannot be loaded.
     """
-    context = await asyncio.to_thread(_assembled, options)
-    try:
-        await context.start(progress)
-        yield EmbeddedServer(context)
-    finally:
-        await context.close()
+    runner = runner_config(options)
+    machines = machines_of(options.executor, None, runner, options.machine_timeout)
+    # The worker ends with the thread that starts it, so it is started here.
+    with head_start(runner, machines) as machines:
+        context = await asyncio.to_thread(_assembled, options, runner, machines)
+        try:
+            await context.start(progress)
+            yield EmbeddedServer(context)
+        finally:
+            await context.close()
 
 
-def _assembled(options: argparse.Namespace) -> ServerContext:
+def _assembled(
+    options: argparse.Namespace, runner: RunnerConfig, machines: Machines | None
+) -> ServerContext:
     """Read everything but the weights."""
-    runner, server = runner_config(options), server_config(options)
+    server = server_config(options)
     check_adapters(server.adapters, server.model_names)
-    served = read_served_model(options, runner)
     return assemble(
-        served,
+        read_served_model(options, runner),
         supervision_config(options),
         scheduler_config(options, ()),
         server,
-        machines=machines_of(options.executor, None, runner, options.machine_timeout),
+        machines=machines,
         record=options.record,
     )
 
@@ -121,6 +131,16 @@ def _json(body: Mapping[str, Any]) -> bytes:
         InvalidRequestError: something in it has no place in JSON.
     """
     try:
-        return json.dumps(body, allow_nan=False).encode()
+        return json.dumps(body, allow_nan=False, default=_plain).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"the request cannot be written as JSON: {error}") from None
+
+
+def _plain(value: object) -> object:
+    """An object within a body as a client would send it: messages that were answers before."""
+    if is_dataclass(value) and not isinstance(value, type):
+        given = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {name: item for name, item in given.items() if item is not None}
+    if isinstance(value, BaseModel):
+        return value.model_dump(exclude_none=True)
+    raise TypeError(f"a {type(value).__name__} has no place in JSON")

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "glmserve", "generate", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    """The finished command; it is run in a terminal unless it has an input."""
+    with open_terminal() as terminal:
+        return subprocess.run(
+            [sys.executable, "-m", "glmserve", "generate", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            **({"stdin": terminal} if stdin is None else {"input": stdin}),
+        )
+
+
+@contextlib.contextmanager
+def open_terminal() -> Iterator[int]:
+    ours, theirs = os.openpty()
+    try:
+        yield theirs
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_an_answer_and_the_report() -> None:
@@ -45,6 +62,37 @@ def test_random_prompts_and_a_constant_output() -> None:
     assert counts == [60, 3 * 8, 60 + 3 * 9]
 
 
+def test_stdin_choices_stops_and_logprobs_as_json() -> None:
+    result = run(
+        *("--json", "--n", "2", "--stop", "tiny", "--logprobs", "1", "--dtype", "float32"),
+        stdin="hello\n",
+    )
+    assert result.returncode == 0, result.stderr
+    answer = json.loads(result.stdout)
+    assert answer["prompt"] == "hello"
+    assert [choice["text"] for choice in answer["choices"]] == ["Hello! I am glm-"] * 2
+    choice = answer["choices"][0]
+    assert choice["finish_reason"] == "stop"
+    assert choice["logprobs"][0]["token"] == "H"
+    assert len(choice["logprobs"][0]["top_logprobs"]) == 1
+    assert answer["completion_tokens"] >= 2 * len(choice["logprobs"])
+
+
+def test_files_and_a_pipe_that_are_no_text(tmp_path: Path) -> None:
+    files = [tmp_path / "a", tmp_path / "b"]
+    for file in files:
+        file.write_text(f"{file.name}\n")
+    paths = [str(file) for file in files]
+    result = run("--file", *paths, *("--device", "null", "--max-tokens", "2", "--n", "2"))
+    assert result.returncode == 0, result.stderr
+    blocks = result.stdout.split("\n\n")
+    assert [block.splitlines()[0] for block in blocks[:-1]] == ["> a", "> b"]
+    files[0].write_bytes(b"\xff")
+    result = run("--file", paths[0], "--device", "null")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "is not UTF-8" in result.stderr
+
+
 @pytest.mark.slow
 def test_a_text_is_continued() -> None:
     result = run("--prompt", "今天", "--raw", "--max-tokens", "4", "--constant-output")
@@ -56,7 +104,11 @@ def test_a_text_is_continued() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ("", 2, "one of the arguments --prompt --input-tokens is required"),
+        ("", 2, "there is no prompt: give a TEXT, --file, --input-tokens, or a pipe"),
+        ("a --prompt b", 2, "give prompts in one way"),
+        ("a --input-tokens 5", 2, "leave out TEXT"),
+        ("--file no-such-file", 2, "--file no-such-file: No such file"),
+        ("a --json --report", 2, "leave out --json"),
         ("--prompt a --input-tokens 5", 2, "not allowed with"),
         ("--prompt a --batch-size 2", 2, "--batch-size is for --input-tokens"),
         ("--input-tokens 5 --raw", 2, "--raw is for --prompt"),

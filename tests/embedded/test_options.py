@@ -59,6 +59,7 @@ def test_names_aliases_and_kinds_of_values(tmp_path: Path) -> None:
         ({"journal": "folder"}, "journal: means nothing without HTTP"),
         ({"num_machines": 2}, "num_machines: several machines need a command"),
         ({"executor": "torchrun"}, "executor: several machines need a command"),
+        ({"checkpoint": "a", "model": "b"}, "model: the same option as checkpoint"),
         ({"cpus": "0", "numa_node": 0}, "not allowed with argument"),
     ],
 )

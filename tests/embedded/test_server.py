@@ -1,10 +1,8 @@
-"""The pipeline without HTTP, with the worker of the null device and with that of glm-tiny."""
+"""The pipeline without HTTP."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -55,19 +53,3 @@ async def test_every_kind_of_request_is_answered() -> None:
             await server.answer("/v1/nothing", CHAT)
         with pytest.raises(InvalidRequestError, match="background"):
             await server.answer("/v1/responses", {"input": "hi", "background": True})
-
-
-async def test_embeddings() -> None:
-    async with start_server(read_options({})) as server:
-        vectors = await whole(server, "/v1/embeddings", {"input": ["a", "b"]})
-    assert [item["index"] for item in vectors["data"]] == [0, 1]
-    assert sum(x * x for x in vectors["data"][0]["embedding"]) == pytest.approx(1)
-
-
-def test_neither_torch_nor_starlette_is_imported() -> None:
-    code = (
-        "import sys, glmserve.embedded.server, glmserve.embedded.options\n"
-        "print([name for name in ('torch', 'starlette', 'uvicorn') if name in sys.modules])"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.stdout == "[]\n", result.stderr

@@ -14,9 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "glmserve"
 
 LAYERS: dict[str, int] = {
-    **dict.fromkeys(
-        ("__init__", "errors", "config", "contract", "model_config", "process", "request"), 0
-    ),
+    **dict.fromkeys(("errors", "config", "contract", "model_config", "process", "request"), 0),
     "adapters": 0,
     "ops": 2,
     "models": 3,
@@ -43,6 +41,7 @@ LAYERS: dict[str, int] = {
     "embedded": 11,
     "conformance": 11,
     "__main__": 11,
+    "__init__": 12,  # names what Python programs use
 }
 API_LAYERS = {
     "protocol": 0,

@@ -16,6 +16,7 @@ Real sockets and processes:
     server_process      `glmserve serve`, and never left behind
     machines            members of a group, and clients that read while machines are lost
     live_server         an application behind a real socket, in this process
+    tmux                a terminal in which a command runs, and what it shows
     websocket_client    a client of WebSockets
     device_plugin       a device of another package, installed as pip would leave it
     crashing_worker     streams of a server while its worker is killed again and again

@@ -49,6 +49,8 @@ class AnswerStream:
         has_ids: bool = True,
     ) -> None:
         self.headers: dict[str, str] = {}
+        self.failure: GlmserveError | None = None
+        """Why the stream ended early; its last events say so, too."""
         self._writer = writer
         self._journaled = journaled
         self._keep = keep
@@ -95,6 +97,7 @@ class AnswerStream:
             async for item in self._writer.events():
                 yield item
         except GlmserveError as error:
+            self.failure = error
             for item in self._writer.failure(error):
                 yield item
 

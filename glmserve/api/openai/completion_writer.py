@@ -26,12 +26,19 @@ class CompletionWriter:
 
     Args:
         tokenizer: None: the server has none, so token ids are the answer.
+        continues_text: the prompts end in text, so that a leading blank belongs to the answer.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer | None, request: CompletionRequest, generation: Generation
+        self,
+        tokenizer: Tokenizer | None,
+        request: CompletionRequest,
+        generation: Generation,
+        *,
+        continues_text: bool,
     ) -> None:
         self.generation = generation
+        self._continues_text = continues_text
         self._request = request
         self._tokenizer = tokenizer
         self._prompt_of = [g for g, group in enumerate(generation.groups) for _ in group]
@@ -136,6 +143,7 @@ class CompletionWriter:
         return CompletionLogprobs(
             self._tokenizer,
             self._request.skip_special_tokens,
+            continues_text=self._continues_text and not self._request.echo,
             as_token_ids=self._request.return_tokens_as_token_ids,
         )
 

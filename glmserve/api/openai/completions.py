@@ -18,6 +18,7 @@ from glmserve.api.openai.completion_writer import CompletionWriter
 from glmserve.api.protocol import CompletionRequest
 from glmserve.api.protocol.prompts import MAX_PROMPTS
 from glmserve.errors import InvalidRequestError
+from glmserve.text import Tokenizer
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
 
@@ -59,8 +60,14 @@ class CompletionsEndpoint(Endpoint[CompletionRequest]):
         prompts = await encode_prompts(
             server, request.prompts, "prompt", add_special_tokens=request.add_special_tokens
         )
-        generation = await _start(server, request, prompts, answer)
-        return CompletionWriter(server.tokenizer, request, generation)
+        prompts = [truncated(server, request, ids, expected_tokens(request)) for ids in prompts]
+        continues_text = server.tokenizer is not None and all(
+            _ends_in_text(server.tokenizer, ids) for ids in prompts
+        )
+        generation = await _start(server, request, prompts, answer, continues_text=continues_text)
+        return CompletionWriter(
+            server.tokenizer, request, generation, continues_text=continues_text
+        )
 
 
 async def _start(
@@ -68,8 +75,9 @@ async def _start(
     request: CompletionRequest,
     prompts: list[list[int]],
     answer: AnswerContext,
+    *,
+    continues_text: bool,
 ) -> Generation:
-    prompts = [truncated(server, request, ids, expected_tokens(request)) for ids in prompts]
     stop_ids = frozenset(server.model.eos_token_ids)
     if server.tokenizer:
         stop_ids |= {server.tokenizer.eos_id}
@@ -93,8 +101,16 @@ async def _start(
         top_logprobs=top_logprobs,
         prompt_logprobs=_prompt_scores(request),
         structure=structure,
+        continues_text=continues_text,
     )
     return submit_generation(server, request, spec, answer)
+
+
+def _ends_in_text(tokenizer: Tokenizer, prompt: list[int]) -> bool:
+    """Whether a blank after the prompt belongs to the text, as it does not after marks."""
+    if not prompt or prompt[-1] in tokenizer.segment_ends:
+        return False
+    return bool(tokenizer.token_bytes(prompt[-1], skip_special_tokens=True))
 
 
 def expected_tokens(request: CompletionRequest) -> int:

@@ -65,6 +65,7 @@ class CompletionLogprobs:
     Args:
         tokenizer: None spells tokens by their ids.
         skip_special_tokens: what the text does, as offsets are those of the text.
+        continues_text: the text continues another one, which is not part of it.
         as_token_ids: spells tokens by their ids.
     """
 
@@ -73,12 +74,16 @@ class CompletionLogprobs:
         tokenizer: Tokenizer | None,
         skip_special_tokens: bool,
         *,
+        continues_text: bool = False,
         as_token_ids: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
         self._as_token_ids = as_token_ids or tokenizer is None
+        self._continues_text = continues_text
         self._detokenizer = (
-            IncrementalDetokenizer(tokenizer, skip_special_tokens) if tokenizer else None
+            IncrementalDetokenizer(tokenizer, skip_special_tokens, continues_text=continues_text)
+            if tokenizer
+            else None
         )
         self._offset = 0
 
@@ -119,7 +124,8 @@ class CompletionLogprobs:
     def _spell(self, token_id: int) -> str:
         if self._as_token_ids or self._tokenizer is None:
             return _TOKEN_ID.format(token_id)
-        data = _spell(self._tokenizer, token_id, self._offset == 0)
+        at_start = self._offset == 0 and not self._continues_text
+        data = _spell(self._tokenizer, token_id, at_start)
         try:
             return data.decode()
         except UnicodeDecodeError:  # part of a character, as OpenAI writes it

@@ -181,7 +181,8 @@ class Attention {
         heads_(heads),
         queries_(heads - 2 * cache.kv_heads),
         group_(queries_ / cache.kv_heads),
-        dim_(padded(cache.dim)) {}
+        dim_(padded(cache.dim)),
+        scale_(1 / std::sqrt(float(cache.dim))) {}
 
   void run() {
     const std::vector<Tile> tiles = make_tiles();
@@ -298,7 +299,7 @@ class Attention {
   }
 
   // Fetches K or V at `index`, from `offset` bytes on as they are when they are no codes.
-  Ahead ahead(size_t index, size_t offset) const {
+  Ahead<Level::kSecond> ahead(size_t index, size_t offset) const {
     constexpr int kRatio = sizeof(Stored) / sizeof(Number);
     const auto* numbers = static_cast<const Number*>(cache_.numbers) + index * dim_ * kSubblock;
     return {reinterpret_cast<const uint8_t*>(numbers) + offset / kRatio, kStepBytes / kRatio};
@@ -333,7 +334,7 @@ class Attention {
       for (int panel = 0; panel < dim_ / kPanel; panel++) {
         const uint8_t* at_panel = s.panels + size_t(panel) * kSubblockSteps * kStepBytes;
         float_tile<Dot, 1>(s.weights + r * kSubblockSteps, at_panel, kSubblockSteps,
-                           {at_panel, kStepBytes},
+                           Ahead<Level::kFirst>{at_panel, kStepBytes},
                            state.totals + (size_t(panel) * tile.rows + r) * kPanel);
       }
     }
@@ -360,7 +361,7 @@ class Attention {
         store(scores + i, mul(load(scores + i), load(scales + i)));
     for (int64_t i = 0; i < hidden; i++) scores[i] = -INFINITY;
     for (int64_t i = slots; i < kSubblock; i++) scores[i] = -INFINITY;
-    const Floats scale = all(1 / std::sqrt(float(cache_.dim)));
+    const Floats scale = all(scale_);
     Floats top = load(scores);
     for (int i = kLanes; i < kSubblock; i += kLanes) top = max(top, load(scores + i));
     top = mul(top, scale);
@@ -429,6 +430,7 @@ class Attention {
   const Stored* qkv_;
   Stored* out_;
   const int heads_, queries_, group_, dim_;
+  const float scale_;
 };
 
 template <class Form, class Number>

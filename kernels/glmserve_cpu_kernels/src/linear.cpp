@@ -46,7 +46,7 @@ struct Integers {
 
 template <int kBits, int kLimbs, int kTile>
 void int_tile(const Linear& linear, const Integers& x, int row, const uint8_t* weights,
-              const uint16_t* group_scales, Ahead ahead, float* totals) {
+              const uint16_t* group_scales, Ahead<Level::kFirst> ahead, float* totals) {
   constexpr int kColumns = columns_at_once(kTile);
   constexpr int kZero = kBits == 8 ? kZero8 : 8;
   const Ints low = all(0x0f0f0f0f);
@@ -65,7 +65,7 @@ void int_tile(const Linear& linear, const Integers& x, int row, const uint8_t* w
         for (int r = 0; r < kTile; r++)
           for (int c = 0; c < kColumns; c++) exact[l][r][c] = int_zeros();
       for (int s = 0; s < steps; s++, step += kStepBytes, codes += kWord * 8 / kBits) {
-        ahead.fetch<2>(size_t(g) * steps + s);
+        ahead.fetch(size_t(g) * steps + s);
         for (int c = 0; c < kColumns; c++) {
           Ints w = load_ints(step + c * sizeof(Ints));
           Ints later = bit_and(shift_right<4>(w), low);
@@ -106,7 +106,7 @@ void int_tile(const Linear& linear, const Integers& x, int row, const uint8_t* w
 
 template <int kBits, int kLimbs, int kMost = int_rows(kLimbs)>
 void int_tiles(int rows, const Linear& linear, const Integers& x, int row, const uint8_t* weights,
-               const uint16_t* group_scales, Ahead ahead, float* totals) {
+               const uint16_t* group_scales, Ahead<Level::kFirst> ahead, float* totals) {
   if constexpr (kMost > 1) {
     if (rows < kMost)
       return int_tiles<kBits, kLimbs, kMost - 1>(rows, linear, x, row, weights, group_scales, ahead,
@@ -213,7 +213,8 @@ void float_linear(const Linear& linear, const void* x, int rows, const Output& o
       for (int i = 0; i < tiles.count; i++) {
         const int first = tiles.first(i), n = tiles.size(i);
         float_tiles<Dot>(n, activations + (row + first) * steps + step * n, block, int(some),
-                         Ahead::of(block + bytes, bytes, i, tiles.count), totals + first * kPanel);
+                         Ahead<Level::kFirst>::of(block + bytes, bytes, i, tiles.count),
+                         totals + first * kPanel);
       }
     }
     finish<Activation>(linear, panel * kPanel, totals, row, tiles.rows, output);
@@ -299,7 +300,7 @@ void int_linear(const Linear& linear, const void* x, int rows, const Output& out
     for (int i = 0; i < tiles.count; i++) {
       const int first = row + tiles.first(i), n = tiles.size(i);
       int_tiles<kBits, kLimbs>(n, linear, codes, first, weights, scales,
-                               Ahead::of(weights + bytes, bytes, i, tiles.count), totals);
+                               Ahead<Level::kFirst>::of(weights + bytes, bytes, i, tiles.count), totals);
       finish<Activation>(linear, panel * kPanel, totals, first, n, output);
     }
   });

@@ -25,7 +25,11 @@ struct Bfloat16Dot {
   static Floats dot(Floats total, Ints weights, Ints x) { return dot_bf16(total, weights, x); }
 };
 
-// Memory that is prefetched while a tile is computed: `stride` bytes with each step.
+enum class Level { kFirst, kSecond };  // of the caches
+
+// Memory that is prefetched while a tile is computed: `stride` bytes with each step. The second level
+// is for what is needed only after this tile: it takes more requests to memory at a time.
+template <Level kInto>
 struct Ahead {
   const uint8_t* at;
   int stride;
@@ -36,17 +40,17 @@ struct Ahead {
     if (tiles == 1) return {next - bytes + kStepsAhead * kStepBytes, kStepBytes};
     return {next + bytes * index / tiles, kStepBytes / tiles};
   }
-  template <int kLines>
   void fetch(size_t step) const {
-    for (int line = 0; line < kLines; line++)
-      __builtin_prefetch(at + step * stride + line * 64, 0, 3);
+    for (int line = 0; line < kStepBytes / 64; line++)
+      __builtin_prefetch(at + step * stride + line * 64, 0, kInto == Level::kFirst ? 3 : 2);
   }
 };
 
 // totals [kTile, 32] += x . weights [steps, 32]; x in units of four bytes, [steps, kTile], or where rows
 // lie kRowWords apart, [kTile, kRowWords].
-template <class Dot, int kTile, int kRowWords = 0>
-void float_tile(const uint32_t* x, const uint8_t* weights, int steps, Ahead ahead, float* totals) {
+template <class Dot, int kTile, int kRowWords = 0, Level kInto>
+void float_tile(const uint32_t* x, const uint8_t* weights, int steps, Ahead<kInto> ahead,
+                float* totals) {
   constexpr int kColumns = columns_at_once(kTile);
   constexpr int kRow = kRowWords ? kRowWords : 1, kStep = kRowWords ? 1 : kTile;
   for (int first = 0; first < kVectors; first += kColumns) {
@@ -58,7 +62,7 @@ void float_tile(const uint32_t* x, const uint8_t* weights, int steps, Ahead ahea
     for (int s = 0; s < steps; s++, step += kStepBytes) {
       Ints w[kColumns];
       for (int c = 0; c < kColumns; c++) w[c] = load_ints(step + c * sizeof(Ints));
-      ahead.fetch<2>(s);
+      ahead.fetch(s);
       for (int r = 0; r < kTile; r++) {
         Ints a = broadcast(x + s * kStep + r * kRow);
         for (int c = 0; c < kColumns; c++) total[r][c] = Dot::dot(total[r][c], w[c], a);
@@ -70,8 +74,8 @@ void float_tile(const uint32_t* x, const uint8_t* weights, int steps, Ahead ahea
   }
 }
 
-template <class Dot, int kRowWords = 0, int kMost = kFloatRows>
-void float_tiles(int rows, const uint32_t* x, const uint8_t* weights, int steps, Ahead ahead,
+template <class Dot, int kRowWords = 0, int kMost = kFloatRows, Level kInto>
+void float_tiles(int rows, const uint32_t* x, const uint8_t* weights, int steps, Ahead<kInto> ahead,
                  float* totals) {
   if constexpr (kMost > 1) {
     if (rows < kMost)
