@@ -126,16 +126,25 @@ def test_conversations_travel_in_a_file(fake_page: Opener, tmp_path: Path) -> No
     file = tmp_path / "chats.json"
     download.value.save_as(file)
     assert len(json.loads(file.read_text())["messages"]) == 2
+    hostile = json.loads(file.read_text())
     other = fake_page(ScriptedRunner("x"))
     other.page.locator('input[type="file"]').set_input_files(file)
     other.page.locator(".history .title").click()
     other.page.get_by_text("an answer").wait_for()
+    for message in hostile["messages"]:  # each is the parent of the other
+        message["parent"] = next(m["id"] for m in hostile["messages"] if m is not message)
+    file.write_text(json.dumps(hostile))
+    other.page.locator('input[type="file"]').set_input_files(file)
+    other.page.reload()
+    other.page.get_by_text("an answer").wait_for()
     messages: list[str] = []
     other.page.on("dialog", lambda dialog: (messages.append(dialog.message), dialog.dismiss()))
-    file.write_text("[]")
-    other.page.locator('input[type="file"]').set_input_files(file)
-    other.page.wait_for_timeout(300)
-    assert messages == ["This file has no conversations of glmserve."]
+    hostile["messages"][0]["role"] = "operator"
+    for text in ("[]", "{", json.dumps(hostile)):
+        file.write_text(text)
+        other.page.locator('input[type="file"]').set_input_files(file)
+        other.page.wait_for_timeout(300)
+    assert messages == 3 * ["This file has no conversations of glmserve."]
 
 
 def test_a_draft_is_kept_for_each_conversation(fake_page: Opener) -> None:

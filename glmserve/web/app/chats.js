@@ -115,19 +115,3 @@ export async function exported(ids) {
   const all = (await storage.all("messages")).filter((message) => own.has(message.chat));
   return { format: "glmserve-chats", version: 1, chats: wanted, messages: all };
 }
-
-/** Add what a file has; a conversation that is here already is replaced. Raises for other files. */
-export async function imported(data) {
-  const isOurs = data?.format === "glmserve-chats" && data.version === 1;
-  if (!isOurs || !Array.isArray(data.chats) || !Array.isArray(data.messages)) throw new TypeError();
-  const ids = new Set(data.chats.map((one) => String(one.id)));
-  await storage.put("messages", ...data.messages.filter((m) => ids.has(m.chat)).map(read));
-  await storage.put("chats", ...data.chats.map((one) => ({ ...one, title: String(one.title) })));
-  await loadChats();
-  return data.chats.length;
-}
-
-function read(message) {
-  const state = message.state === "streaming" ? "stopped" : message.state;
-  return { ...message, content: String(message.content ?? ""), state, exchange: undefined };
-}

@@ -2,9 +2,9 @@
 import { useEffect, useLayoutEffect, useReducer } from "../vendor/preact/preact.js";
 
 export {
-  html, render, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState,
+  html, render, useEffect, useLayoutEffect, useMemo, useRef, useState,
 } from "../vendor/preact/preact.js";
-export { batch, computed, effect, signal } from "../vendor/signals/signals.js";
+export { computed, effect, signal } from "../vendor/signals/signals.js";
 
 /** The signal's value; the component is drawn again whenever it changes. */
 export function useSignal(source) {

@@ -1,10 +1,11 @@
 // A conversation is a tree: editing or regenerating adds a branch beside the old one.
 
-/** The messages from the beginning to this one. */
+/** The messages from the beginning to this one. A file may have been changed so that they form a
+ * circle; then each of them is there once. */
 export function pathTo(messages, id) {
-  const path = [];
-  for (let at = messages.get(id); at; at = messages.get(at.parent)) path.push(at);
-  return path.reverse();
+  const path = new Set();
+  for (let at = messages.get(id); at && !path.has(at); at = messages.get(at.parent)) path.add(at);
+  return [...path].reverse();
 }
 
 /** Messages with the same parent, oldest first. */
@@ -22,6 +23,9 @@ export function newestLeaf(messages, id) {
     if (!known || one.created >= known.created) newest.set(one.parent, one);
   }
   let at = id;
-  while (newest.has(at)) at = newest.get(at).id;
+  for (const seen = new Set(); newest.has(at) && !seen.has(at);) {
+    seen.add(at);
+    at = newest.get(at).id;
+  }
   return at;
 }

@@ -1,8 +1,10 @@
 // The views, and the history: search, rename, remove, export, import.
-import { chat, chats, exported, imported, remove, rename } from "../chats.js";
+import { chat, chats, exported, remove, rename } from "../chats.js";
+import { importChats } from "../importing.js";
 import { html, useEffect, useRef, useSignal, useState } from "../lib.js";
 import { t } from "../language.js";
 import { go, route } from "../route.js";
+import { version } from "../server.js";
 import * as storage from "../storage.js";
 import { theme, THEMES } from "../theme.js";
 import { help, keyDialog } from "./dialogs.js";
@@ -19,7 +21,7 @@ export function Sidebar() {
     ${isOpen && html`<div class="veil" onClick=${close}></div>`}
     <nav class=${isOpen ? "sidebar open" : "sidebar"} aria-label=${t("history")}
       onKeyDown=${(event) => event.key === "Escape" && close()}>
-      <div class="brand"><span class="mark" aria-hidden="true"></span>glmserve<span class="space"></span>
+      <div class="brand"><span class="mark" aria-hidden="true"></span>glmserve<span class="facts">${useSignal(version)}</span><span class="space"></span>
         <${IconButton} name="close" label=${t("close")} class="icon-button only-narrow" onClick=${close} /></div>
       <${Views} />
       <${History} />
@@ -108,7 +110,7 @@ function Foot() {
   const read = async (event) => {
     const [chosen] = event.target.files;
     event.target.value = "";
-    try { await imported(JSON.parse(await chosen.text())); } catch { alert(t("bad_file")); }
+    try { await importChats(JSON.parse(await chosen.text())); } catch { alert(t("bad_file")); }
   };
   const all = async () => saveFile("glmserve-chats.json", await exported());
   return html`<div class="foot">
