@@ -278,6 +278,8 @@ class SchedulerConfig:
     speculative_tokens: int | None = 0
     """Maximum number of drafts of one request in a step; None: as many as make it faster, none
     where the runner takes no drafts or plans ahead; 0: no speculation."""
+    share_drafts: bool = False
+    """Whether drafts may come from earlier answers to prompts that begin in the same way."""
     tenant_weights: Mapping[str, float] = field(default_factory=dict)
     """Relative share by tenant; 1 for a tenant that is missing."""
 

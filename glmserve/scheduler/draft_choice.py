@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from glmserve.request import Request
 from glmserve.scheduler.draft_costs import DraftCosts, DraftSeconds
-from glmserve.scheduler.drafter import AdaptiveDrafter, MeasuredDrafter, SharedRates
+from glmserve.scheduler.drafter import AdaptiveDrafter, MeasuredDrafter, SharedRates, Sources
 
 _MAX_MEASURED = 16
 """Drafts of one request in a step. Later ones are rarely reached."""
@@ -37,7 +37,7 @@ Offers = Sequence[tuple[D, list[int]]]
 class DraftChoice(Protocol[D]):
     """Decides between the guesses of all requests in a step."""
 
-    def drafter(self, request: Request) -> D:
+    def drafter(self, sources: Sources) -> D:
         """A drafter for a new request."""
 
     def numbers(self, offers: Offers[D], room: int, decodes: int) -> list[int]:
@@ -62,9 +62,9 @@ class EqualShares:
     def __init__(self, max_drafts: int) -> None:
         self._max_drafts = max_drafts
 
-    def drafter(self, request: Request) -> AdaptiveDrafter:
+    def drafter(self, sources: Sources) -> AdaptiveDrafter:
         """A drafter for a new request."""
-        return AdaptiveDrafter(self._max_drafts, request.prediction)
+        return AdaptiveDrafter(self._max_drafts, sources)
 
     def numbers(self, offers: Offers[AdaptiveDrafter], room: int, decodes: int) -> list[int]:
         """Equal shares of `room`; what a request does not need goes to those after it."""
@@ -100,9 +100,9 @@ class WhatPays:
         self._credit = 0.0  # seconds for exploration
         self._explorations = 0
 
-    def drafter(self, request: Request) -> MeasuredDrafter:
+    def drafter(self, sources: Sources) -> MeasuredDrafter:
         """A drafter for a new request."""
-        return MeasuredDrafter(self._max_drafts, self._rates, request.prediction)
+        return MeasuredDrafter(self._max_drafts, self._rates, sources)
 
     def numbers(self, offers: Offers[MeasuredDrafter], room: int, decodes: int) -> list[int]:
         """As many guesses as pay; else, now and then, one to learn from."""

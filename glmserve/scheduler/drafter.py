@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 
 from glmserve.request import Request
-from glmserve.scheduler.prompt_lookup import LONGEST_MATCH, PromptLookup
+from glmserve.scheduler.earlier_answers import Answers
+from glmserve.scheduler.prompt_lookup import PromptLookup
+from glmserve.scheduler.text_index import LONGEST_MATCH
 
 _LONGEST_PAUSE = 31
 """Maximum number of steps without drafts after failures; every 32nd step then tries one."""
@@ -16,16 +19,43 @@ _MEMORY = 64.0
 """Checked drafts that count in a rate. Older ones count less and less."""
 
 
+class Sources:
+    """Where the guesses for one request come from: the longest match counts.
+
+    Args:
+        prediction: token ids that the output may resemble, see Request.
+        answers: earlier ones to prompts that begin in the same way; None: none are used.
+    """
+
+    def __init__(self, prediction: Sequence[int] = (), answers: Answers | None = None) -> None:
+        self._lookup = PromptLookup(prediction)
+        self._answers = answers
+        self.match_length = 0
+        """Tokens that matched in the last call of `continuation`; 0: nothing did."""
+
+    def continuation(self, tokens: array[int], count: int) -> list[int]:
+        """Up to `count` guesses of the tokens after `tokens`; see PromptLookup."""
+        guesses = self._lookup.continuation(tokens, count)
+        self.match_length = self._lookup.match_length
+        if self._answers is None or self.match_length == LONGEST_MATCH:
+            return guesses
+        others = self._answers.continuation(tokens, count)
+        if self._answers.match_length <= self.match_length:
+            return guesses
+        self.match_length = self._answers.match_length
+        return others
+
+
 class AdaptiveDrafter:
     """Drafts for one request, as many as its last ones allow to expect.
 
     Args:
         max_drafts: maximum number of drafts in one step.
-        prediction: token ids that the output may resemble, see Request.
+        sources: where they come from.
     """
 
-    def __init__(self, max_drafts: int, prediction: Sequence[int] = ()) -> None:
-        self._lookup = PromptLookup(prediction)
+    def __init__(self, max_drafts: int, sources: Sources) -> None:
+        self._sources = sources
         self._max_drafts = max_drafts
         self._length = max_drafts  # drafts to try in the next step
         self._pause = 0  # steps to skip before the next try
@@ -36,7 +66,7 @@ class AdaptiveDrafter:
         if self._pause:
             self._pause -= 1
             return []
-        return self._lookup.continuation(request.token_ids, min(self._length, room))
+        return self._sources.continuation(request.token_ids, min(self._length, room))
 
     def record_result(self, num_drafted: int, num_accepted: int) -> None:
         """Adapt the number of drafts to the last result.
@@ -101,13 +131,11 @@ class MeasuredDrafter:
     Args:
         max_drafts: maximum number of drafts in one step.
         shared: the rates of all requests.
-        prediction: token ids that the output may resemble, see Request.
+        sources: where they come from.
     """
 
-    def __init__(
-        self, max_drafts: int, shared: SharedRates, prediction: Sequence[int] = ()
-    ) -> None:
-        self._lookup = PromptLookup(prediction)
+    def __init__(self, max_drafts: int, shared: SharedRates, sources: Sources) -> None:
+        self._sources = sources
         self._max_drafts = max_drafts
         self._shared = shared
         self._own = AcceptanceRate()
@@ -116,14 +144,14 @@ class MeasuredDrafter:
 
     def guess(self, request: Request, room: int) -> list[int]:
         """Up to `room` guesses of the request's next tokens, often none. Call once per step."""
-        return self._lookup.continuation(request.token_ids, min(self._max_drafts, room))
+        return self._sources.continuation(request.token_ids, min(self._max_drafts, room))
 
     @property
     def probability(self) -> float:
         """That a guess of the last call is correct, if those before it are."""
-        return self._own.mixed_with(self._shared.rate(self._lookup.match_length))
+        return self._own.mixed_with(self._shared.rate(self._sources.match_length))
 
     def record_result(self, num_drafted: int, num_accepted: int) -> None:
         """Learn from the drafts of one step."""
         self._own.record(num_drafted, num_accepted)
-        self._shared.record(self._lookup.match_length, num_drafted, num_accepted)
+        self._shared.record(self._sources.match_length, num_drafted, num_accepted)

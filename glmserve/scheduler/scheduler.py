@@ -100,7 +100,10 @@ class Scheduler:
         self._shared_prefill = SharedPrefillQueue()  # followers, not queued before their prompt is
         self._unready: set[int] = set()  # ids of requests whose adapter is not loaded
         self._speculation = Speculation(
-            config.speculative_tokens, limits.max_drafts, plans_ahead=limits.resolves_placeholders
+            config.speculative_tokens,
+            limits.max_drafts,
+            plans_ahead=limits.resolves_placeholders,
+            shares_answers=config.share_drafts,
         )
         self._crash_tracker = CrashTracker()
         self._output_processor = OutputProcessor(

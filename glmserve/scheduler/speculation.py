@@ -11,6 +11,8 @@ from typing import Any
 from glmserve.cache import BlockManager
 from glmserve.request import Request
 from glmserve.scheduler.draft_choice import DraftChoice, Drafter, EqualShares, WhatPays
+from glmserve.scheduler.drafter import Sources
+from glmserve.scheduler.earlier_answers import EarlierAnswers
 from glmserve.scheduler.plan import Plan
 
 
@@ -23,10 +25,16 @@ class Speculation:
         max_per_step: drafts of all requests in one step.
         plans_ahead: whether steps are planned ahead without speculation. Drafts would prevent that
             even where none pays, so "as many as pay" means none.
+        shares_answers: whether earlier answers are a source of drafts, see EarlierAnswers.
     """
 
     def __init__(
-        self, max_per_request: int | None, max_per_step: int, *, plans_ahead: bool = False
+        self,
+        max_per_request: int | None,
+        max_per_step: int,
+        *,
+        plans_ahead: bool = False,
+        shares_answers: bool = False,
     ) -> None:
         self.num_drafted = 0
         self.num_accepted = 0
@@ -35,6 +43,7 @@ class Speculation:
         self.is_on = max_per_request != 0 and max_per_step > 0
         """Whether requests get drafts at all."""
         self._max_per_step = max_per_step
+        self._answers = EarlierAnswers() if shares_answers and self.is_on else None
         self._drafters: dict[int, Drafter] = {}
         self._choice: DraftChoice[Any] = (
             WhatPays(max_per_step)
@@ -72,7 +81,9 @@ class Speculation:
         """The request's drafter and at most `room` guesses, none beyond its max_tokens."""
         drafter = self._drafters.get(request.id)
         if drafter is None:
-            drafter = self._drafters[request.id] = self._choice.drafter(request)
+            answers = None if self._answers is None else self._answers.of(request)
+            drafter = self._choice.drafter(Sources(request.prediction, answers))
+            self._drafters[request.id] = drafter
         room = min(room, request.max_total_tokens - request.num_tokens - 1)
         return drafter, drafter.guess(request, room) if room > 0 else []
 
@@ -95,8 +106,10 @@ class Speculation:
             self._drafters[request.id].record_result(num_drafted, num_accepted)
 
     def forget(self, request: Request) -> None:
-        """Drop the drafter of a request that has ended."""
+        """Drop the drafter of a request that has ended; its answer may be kept for others."""
         self._drafters.pop(request.id, None)
+        if self._answers is not None:
+            self._answers.add(request)
 
 
 def _can_draft(request: Request) -> bool:

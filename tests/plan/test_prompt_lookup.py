@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glmserve.scheduler import prompt_lookup
+from glmserve.scheduler import text_index
 from glmserve.scheduler.prompt_lookup import PromptLookup
 
 
 def expected(tokens: list[int], count: int) -> list[int]:
     """The definition, place by place: of the latest places, the longest match, the latest first."""
     pairs = [p for p in range(len(tokens) - 1, 1, -1) if tokens[p - 2 : p] == tokens[-2:]]
-    places = pairs[: prompt_lookup._MAX_CANDIDATES]
+    places = pairs[: text_index._MAX_CANDIDATES]
     if not places:
         return []
 
     def match_length(place: int) -> int:
-        lengths = range(2, min(place, prompt_lookup.LONGEST_MATCH) + 1)
+        lengths = range(2, min(place, text_index.LONGEST_MATCH) + 1)
         return max(n for n in lengths if tokens[place - n : place] == tokens[-n:])
 
     place = max(places, key=match_length)
@@ -61,7 +61,7 @@ def test_nothing_to_find(tokens: list[int]) -> None:
 
 
 def test_a_long_prompt_is_indexed_over_several_steps() -> None:
-    text = array("i", [5, 6, 7, *range(100, 100 + 2 * prompt_lookup._MAX_INDEXED_PER_CALL), 5, 6])
+    text = array("i", [5, 6, 7, *range(100, 100 + 2 * text_index._MAX_INDEXED_PER_CALL), 5, 6])
     lookup = PromptLookup()
     found = [lookup.continuation(text, 1) for _ in range(4)]
     assert found == [[], [], [7], [7]]

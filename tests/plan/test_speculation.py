@@ -16,7 +16,7 @@ from glmserve.contract.step import (
 )
 from glmserve.request import Request, RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler
-from glmserve.scheduler.drafter import AdaptiveDrafter
+from glmserve.scheduler.drafter import AdaptiveDrafter, Sources
 from glmserve.scheduler.random import noise_key
 from support.fakes import LIMITS
 from support.flat_sampling import sampling_params
@@ -206,7 +206,7 @@ class TestDrafter:
     """How long a request's drafts are, by what came of those before."""
 
     def test_right_ones_make_it_longer(self) -> None:
-        drafter = AdaptiveDrafter(8)
+        drafter = AdaptiveDrafter(8, Sources())
         drafter.record_result(8, 2)
         assert len(drafter.guess(make_request(0, LOOP), 100)) == 2
         drafter.record_result(2, 2)
@@ -216,7 +216,7 @@ class TestDrafter:
         assert len(drafter.guess(make_request(0, LOOP), 100)) == 8
 
     def test_wrong_ones_make_it_pause_longer_and_longer(self) -> None:
-        drafter, request = AdaptiveDrafter(8), make_request(0, LOOP)
+        drafter, request = AdaptiveDrafter(8, Sources()), make_request(0, LOOP)
         pauses = []
         for _ in range(7):
             drafter.record_result(1, 0)

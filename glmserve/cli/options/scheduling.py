@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from glmserve.cli import values
 from glmserve.config import SchedulerConfig, Tenant
+from glmserve.errors import OptionError
 
 
 def add_scheduling_options(parser: argparse.ArgumentParser) -> None:
@@ -70,10 +71,22 @@ def add_scheduling_options(parser: argparse.ArgumentParser) -> None:
         "measured times of steps and by how many drafts were correct; none where steps are planned "
         "ahead (GPU, OpenVINO). 0: off",
     )
+    group.add_argument(
+        "--share-drafts",
+        action="store_true",
+        help="with --speculative-tokens: draft from earlier answers, too, to prompts of the same "
+        "API key and adapter that begin with the same 32 tokens",
+    )
 
 
 def scheduler_config(options: argparse.Namespace, tenants: Iterable[Tenant]) -> SchedulerConfig:
-    """The config of the scheduler."""
+    """The config of the scheduler.
+
+    Raises:
+        OptionError: two options contradict each other.
+    """
+    if options.share_drafts and options.speculative_tokens == 0:
+        raise OptionError("--share-drafts is for drafts; give --speculative-tokens auto, too")
     return SchedulerConfig(
         max_batch_size=options.max_batch_size,
         max_step_tokens=options.max_step_tokens,
@@ -82,5 +95,6 @@ def scheduler_config(options: argparse.Namespace, tenants: Iterable[Tenant]) -> 
         queue_timeout=options.queue_timeout,
         prefix_cache=options.prefix_cache,
         speculative_tokens=options.speculative_tokens,
+        share_drafts=options.share_drafts,
         tenant_weights={tenant.name: tenant.weight for tenant in tenants},
     )
