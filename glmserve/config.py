@@ -403,7 +403,9 @@ class ServerConfig:
     public_metrics: bool = False
     """/metrics needs no key."""
     public_docs: bool = False
-    """/docs and /openapi.json need no key."""
+    """/openapi.json needs no key."""
+    page: bool = True
+    """The page for people is served at `/`."""
     cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may call the server; `*` is any."""
     root_path: str = ""

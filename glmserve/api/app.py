@@ -81,7 +81,10 @@ from glmserve.api.operator.admin import start_draining, stop_draining
 from glmserve.api.operator.health import live, metrics, ready, started, version
 from glmserve.api.operator.http_metrics import HttpMetrics
 from glmserve.api.operator.metrics_view import MetricsView, vllm_families
-from glmserve.api.operator.openapi import docs, openapi
+from glmserve.api.operator.openapi import openapi
+from glmserve.api.page.board import board, board_events
+from glmserve.api.page.defaults import sampling_defaults
+from glmserve.api.page.handlers import FILES, docs, file, page
 from glmserve.api.tokenizer.info import tokenizer_info
 from glmserve.api.tokenizer.tokens import detokenize, tokenize
 from glmserve.errors import GlmserveError
@@ -155,6 +158,9 @@ def create_app(
             Route("/version", version),
             Route("/openapi.json", openapi),
             Route("/docs", docs),
+            Route("/sampling_defaults", sampling_defaults),
+            Route("/board/events", board_events),
+            *_page_routes(context.config.page),
         ],
         middleware=[*outermost, *_middleware(context, observers, keys)],
         exception_handlers={
@@ -199,6 +205,13 @@ def _batch_runner(
     return BatchRunner(context, context.batches, endpoints, callers or {"": ANONYMOUS})
 
 
+def _page_routes(has_page: bool) -> list[Route]:
+    """What people look at is not described as part of the API. /docs needs the files, too."""
+    files = Route(f"{FILES}{{version}}/{{name:path}}", file, include_in_schema=False)
+    pages = {"/": page, "/board": board} if has_page else {}
+    return [files, *(Route(path, e, include_in_schema=False) for path, e in pages.items())]
+
+
 def _middleware(
     context: ServerContext, observers: Sequence[AccessObserver], keys: ApiKeys
 ) -> list[Middleware]:
@@ -230,10 +243,12 @@ def _middleware(
     if config.api_keys:
         open_paths = [
             *("/admin/drain", "/admin/adapters", "/admin/adapters/"),  # have a key of their own
+            "/board/events",
             *(LOAD_PATH, UNLOAD_PATH),
             "/ping",
+            *("/", "/board", "/docs", FILES),  # these hold nothing of the server's
             *(["/metrics"] if config.public_metrics else []),
-            *(["/docs", "/openapi.json"] if config.public_docs else []),
+            *(["/openapi.json"] if config.public_docs else []),
         ]
         layers += [
             Middleware(ApiKeyMiddleware, keys=keys, open_paths=open_paths),

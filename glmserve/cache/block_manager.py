@@ -137,6 +137,23 @@ class BlockManager:
         del self._hashes[request.id]
         request.num_computed_tokens = request.num_scheduled_tokens = 0
 
+    def owners(self, most: int) -> list[int]:
+        """A request that holds each block, by its id; -1: free, -2: free, with a known prefix.
+
+        Args:
+            most: length of the list; of more blocks, every n-th one is in it.
+        """
+        every = -(-self.pool.num_blocks // most)
+        owners = [
+            -2 if self.pool.is_known(block) else -1
+            for block in range(0, self.pool.num_blocks, every)
+        ]
+        for request_id, table in self._tables.items():
+            for block in table:
+                if block % every == 0:
+                    owners[block // every] = request_id
+        return owners
+
     def forget_contents(self) -> None:
         """Empty the prefix cache, because a new runner has a new KV cache.
 

@@ -55,6 +55,10 @@ class BlockPool:
         """Whether sharing this block would shrink the free list."""
         return self._references[block] == 0
 
+    def is_known(self, block: int) -> bool:
+        """Whether the block is in the index."""
+        return self._hash_of[block] is not None
+
     def share(self, block: int) -> None:
         """Add an owner to a block found by hash; it is read-only for all of them."""
         if self._references[block] == 0:

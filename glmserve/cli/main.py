@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         pull,
         replay,
         serve,
+        top,
     )
     from glmserve.cli.batch import command as batch_command
 
@@ -54,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"glmserve {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve.add_command(commands)
+    top.add_command(commands)
     doctor.add_command(commands)
     chat.add_command(commands)
     generate.add_command(commands)

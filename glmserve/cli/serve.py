@@ -155,6 +155,7 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
         admin_key=read_admin_key(options.admin_key),
         public_metrics=options.public_metrics,
         public_docs=options.public_docs,
+        page=options.page,
         root_path=options.root_path,
         cors_origins=tuple(options.cors_origin or ()),
         seed=options.seed,

@@ -40,7 +40,7 @@ class OpenStreams:
 
     Args:
         stats: counts tokens and requests.
-        observer: told about new and ended requests.
+        observers: told about new and ended requests.
         abort: called to abort a request, with its finished status.
         queue_timeout: seconds that a request may wait to begin; 0: no limit.
         on_end: called with each request that has ended.
@@ -49,13 +49,13 @@ class OpenStreams:
     def __init__(
         self,
         stats: EngineStats,
-        observer: EngineObserver | None,
+        observers: Sequence[EngineObserver],
         abort: Callable[[Request, RequestStatus], None],
         queue_timeout: float,
         on_end: Callable[[Request], None] = _ignore,
     ) -> None:
         self._stats = stats
-        self._observer = observer
+        self._observers = observers
         self._abort = abort
         self._queue_timeout = queue_timeout
         self._on_end = on_end
@@ -71,9 +71,14 @@ class OpenStreams:
             self._streams[stream.request.id] = stream
             if not stream.request.in_background:
                 self._timer.watch(stream.request.id)
-        if self._observer is not None:
-            self._observer.arrived([stream.request for stream in opened])
+        for observer in self._observers:
+            observer.arrived([stream.request for stream in opened])
         return streams
+
+    @property
+    def live(self) -> list[TokenStream]:
+        """Those that have not ended."""
+        return list(self._streams.values())
 
     def begin(self, requests: Sequence[Request]) -> None:
         """Note when requests were given blocks."""
@@ -151,8 +156,8 @@ class OpenStreams:
         self._timer.forget(request.id)
         self._stats.request_done(stream, now)
         self._on_end(request)
-        if self._observer is not None:
-            self._observer.ended(request)
+        for observer in self._observers:
+            observer.ended(request)
 
     def _give_up_waiting(self, request_id: int) -> None:
         """Fail a request that waited too long, unless another choice of its answer has begun."""

@@ -8,10 +8,11 @@ import time
 from collections import deque
 from typing import NamedTuple
 
-from glmserve.contract.step import INVALID_TOKEN_ID, StepOutput, TokenMasks
+from glmserve.contract.step import INVALID_TOKEN_ID, StepInput, StepOutput, TokenMasks
 from glmserve.engine.grammar_mask_worker import GrammarMaskWorker, Mask
 from glmserve.engine.open_streams import OpenStreams
 from glmserve.engine.stats import EngineStats
+from glmserve.engine.step_watch import StepWatch
 from glmserve.errors import GlmserveError, WorkerLostError
 from glmserve.executor import Executor
 from glmserve.request import Request
@@ -27,7 +28,7 @@ asks its next question at once does not meet them."""
 
 
 class _StepInFlight(NamedTuple):
-    step_id: int
+    step: StepInput
     output: asyncio.Future[StepOutput]
     began: float
     """When it was submitted, by time.perf_counter()."""
@@ -41,10 +42,16 @@ class StepPipeline:
         scheduler: plans them.
         streams: receive the tokens.
         stats: counts steps and tokens.
+        watch: told about steps while anybody looks on.
     """
 
     def __init__(
-        self, executor: Executor, scheduler: Scheduler, streams: OpenStreams, stats: EngineStats
+        self,
+        executor: Executor,
+        scheduler: Scheduler,
+        streams: OpenStreams,
+        stats: EngineStats,
+        watch: StepWatch,
     ) -> None:
         self.work_arrived = asyncio.Event()
         """Set when a request arrives that no step was planned with, or when the runner is lost."""
@@ -52,6 +59,7 @@ class StepPipeline:
         self._scheduler = scheduler
         self._streams = streams
         self._stats = stats
+        self._watch = watch
         self._masks = GrammarMaskWorker()
         self._in_flight: deque[_StepInFlight] = deque()
         self._last_output = 0.0  # when it came
@@ -78,7 +86,7 @@ class StepPipeline:
             self._begin_steps()
             self._streams.deliver(updates)
             if masks is not None:
-                await self._send_masks(self._in_flight[0].step_id, constrained, masks)
+                await self._send_masks(self._in_flight[0].step.step_id, constrained, masks)
             updates = self._scheduler.update(*await self._next_output())
             self._stats.step_done(sum(update.token_id not in _NO_TOKEN for update in updates))
 
@@ -118,7 +126,7 @@ class StepPipeline:
         if step is None:
             return False
         began = time.perf_counter()
-        self._in_flight.append(_StepInFlight(step.step_id, self._executor.submit(step), began))
+        self._in_flight.append(_StepInFlight(step, self._executor.submit(step), began))
         self._streams.begin(self._scheduler.take_begun())
         return True
 
@@ -163,7 +171,11 @@ class StepPipeline:
                 self._begin_steps()
         result = await output
         began, self._last_output = self._last_output, time.perf_counter()
-        return result, self._last_output - max(began, self._in_flight.popleft().began)
+        done = self._in_flight.popleft()
+        seconds = self._last_output - max(began, done.began)
+        if self._watch.is_on:
+            self._watch.stepped(done.step, result, seconds)
+        return result, seconds
 
     async def _send_masks(
         self, step_id: int, requests: list[Request], masks: asyncio.Future[list[Mask]]

@@ -147,6 +147,10 @@ class Scheduler:
             accepted=self._speculation.num_accepted,
         )
 
+    def block_owners(self, most: int) -> list[int]:
+        """See BlockManager.owners."""
+        return self._blocks.owners(most)
+
     @property
     def can_schedule(self) -> bool:
         """Whether another step may be planned now.

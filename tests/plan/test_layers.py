@@ -55,9 +55,10 @@ API_LAYERS = {
     "tokenizer": 5,
     "batching": 5,
     "endpoints": 5,
-    "operator": 6,
-    "app": 7,
-    "__init__": 8,
+    "page": 6,
+    "operator": 7,
+    "app": 8,
+    "__init__": 9,
 }
 """Rooms of glmserve.api; each imports itself and lower ones."""
 PLAN = {"cache", "scheduler", "journal", "engine", "executor", "trace", "text", "api"}

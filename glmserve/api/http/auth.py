@@ -60,7 +60,7 @@ class ApiKeys:
 class ApiKeyMiddleware:
     """Denies by default: 401 unless a request carries a valid key or its path is open.
 
-    An open path that ends with a slash opens all paths behind it.
+    An open path that ends with a slash opens all paths behind it; "/" opens itself alone.
 
     A key comes as `Authorization: Bearer KEY` or as `x-api-key: KEY`. Handlers get its holder from
     `caller_of`. The health checks are always open.
@@ -75,7 +75,9 @@ class ApiKeyMiddleware:
         self._app = app
         self._keys = keys
         self._open_paths = frozenset(open_paths)
-        self._open_beginnings = tuple(p for p in (*open_paths, HEALTH + "/") if p.endswith("/"))
+        self._open_beginnings = tuple(
+            path for path in (*open_paths, HEALTH + "/") if path.endswith("/") and path != "/"
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):

@@ -42,6 +42,7 @@ from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.operator.adapters import LOAD_PATH, UNLOAD_PATH, Adapter, AdapterList
 from glmserve.api.operator.admin import DrainStatus
 from glmserve.api.operator.health import Health, Version
+from glmserve.api.page.defaults import SamplingDefaults
 from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest
 from glmserve.api.protocol.adapters import (
     AddAdapterRequest,
@@ -57,6 +58,7 @@ from glmserve.api.tokenizer.tokens import (
     TokenizeRequest,
     TokenizeResponse,
 )
+from glmserve.engine import Moment
 
 
 class ErrorDetail(msgspec.Struct):
@@ -351,6 +353,17 @@ OPERATIONS = (
         summary="Names and sizes of the tokenizer.",
         responses={"application/json": TokenizerInfo},
         failures=(400, 401, 503),
+    ),
+    Operation(
+        path="/board/events",
+        summary="What the engine does, ten times a second; needs the admin key if there are keys.",
+        responses={"text/event-stream": Moment},
+        failures=(401, 403),
+    ),
+    Operation(
+        path="/sampling_defaults",
+        summary="What a chat request gets that sets no sampling fields.",
+        responses={"application/json": SamplingDefaults},
     ),
     Operation(
         method="post",
