@@ -22,13 +22,14 @@ from typing import NamedTuple
 
 import aiohttp
 
-from client import Result, send
 from glmserve.capacity.calibration import Calibration, read_calibration
 from glmserve.capacity.lengths import parse_length
 from glmserve.capacity.report import percentile
 from glmserve.capacity.simulation import Simulation
 from glmserve.capacity.workload import Load, drawn
 from glmserve.config import SchedulerConfig
+from glmserve.load_test.client import send
+from glmserve.load_test.result import Result
 from local_server import LocalServer
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=600)

@@ -10,7 +10,8 @@ from statistics import median
 
 import aiohttp
 
-from client import Result, send
+from glmserve.load_test.client import send
+from glmserve.load_test.result import Result
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 import aiohttp
 
-from client import Result, send
 from glmserve.capacity.report import percentile
+from glmserve.load_test.client import send
+from glmserve.load_test.result import Result
 from local_server import LocalServer
 
 

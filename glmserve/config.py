@@ -375,6 +375,23 @@ class JournalConfig:
     """Maximum size of what is kept."""
 
 
+@dataclass(frozen=True)
+class BatchConfig:
+    """Options of files and batches."""
+
+    folder: Path
+    max_file_size: int = 200 * 10**6
+    """Bytes of one file; OpenAI's limit for batches."""
+    max_storage: int = 10 * 10**9
+    """Bytes of all files of one API key."""
+    max_lines: int = 50_000
+    """Requests of one batch; OpenAI's limit. 0: no limit."""
+    max_batches: int = 100
+    """Unfinished batches of one API key; 0: no limit."""
+    keep: int = 30 * 24 * 3600
+    """Seconds for which a file is kept if its owner does not say; 0: until it is deleted."""
+
+
 class NamedAdapter(NamedTuple):
     """An adapter as the operator names it."""
 
@@ -417,7 +434,9 @@ class ServerConfig:
     public_metrics: bool = False
     """/metrics needs no key."""
     public_docs: bool = False
-    """/docs and /openapi.json need no key."""
+    """/openapi.json needs no key."""
+    page: bool = True
+    """The page for people is served at `/`."""
     cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may call the server; `*` is any."""
     root_path: str = ""

@@ -126,6 +126,8 @@ class Request:
     each of them has."""
     adapter_id: int = NO_ADAPTER
     """The adapter that changes the model for it, see AdapterSource."""
+    in_background: bool = False
+    """Computed only while no other request can use the model."""
     status: RequestStatus = RequestStatus.WAITING
     has_default_sampling: bool = field(init=False)
     """As in `params`; looked up for every token."""

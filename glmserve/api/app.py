@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -10,8 +11,10 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route, WebSocketRoute
 
+from glmserve.api.answering.caller import ANONYMOUS
 from glmserve.api.answering.client import ClientGoneError
 from glmserve.api.answering.context import ServerContext
+from glmserve.api.answering.endpoint import Endpoint
 from glmserve.api.answering.left_out_tools import LEFT_OUT_HEADER
 from glmserve.api.answering.pipeline import CACHE_HEADER, REPLAYED_HEADER
 from glmserve.api.answering.structure import DROPPED_HEADER
@@ -19,9 +22,23 @@ from glmserve.api.anthropic.errors import PATH as ANTHROPIC_PATH
 from glmserve.api.anthropic.errors import REQUEST_ID_HEADER as ANTHROPIC_ID_HEADER
 from glmserve.api.anthropic.errors import anthropic_error_body
 from glmserve.api.anthropic.handlers import count_tokens, render_message
+from glmserve.api.batching.files import (
+    create_file,
+    delete_file,
+    list_files,
+    retrieve_content,
+    retrieve_file,
+)
+from glmserve.api.batching.handlers import (
+    cancel_batch,
+    create_batch,
+    list_batches,
+    retrieve_batch,
+)
+from glmserve.api.batching.runner import BatchRunner
 from glmserve.api.endpoints import answer_endpoints
 from glmserve.api.http.access import AccessMiddleware, AccessObserver
-from glmserve.api.http.auth import ApiKeyMiddleware
+from glmserve.api.http.auth import ApiKeyMiddleware, ApiKeys
 from glmserve.api.http.body import BodyMemory
 from glmserve.api.http.cors import CorsMiddleware
 from glmserve.api.http.endpoint import answering
@@ -64,7 +81,10 @@ from glmserve.api.operator.admin import start_draining, stop_draining
 from glmserve.api.operator.health import live, metrics, ready, started, version
 from glmserve.api.operator.http_metrics import HttpMetrics
 from glmserve.api.operator.metrics_view import MetricsView, vllm_families
-from glmserve.api.operator.openapi import docs, openapi
+from glmserve.api.operator.openapi import openapi
+from glmserve.api.page.board import board, board_events
+from glmserve.api.page.defaults import sampling_defaults
+from glmserve.api.page.handlers import FILES, docs, file, page
 from glmserve.api.tokenizer.info import tokenizer_info
 from glmserve.api.tokenizer.tokens import detokenize, tokenize
 from glmserve.errors import GlmserveError
@@ -84,6 +104,7 @@ def create_app(
         observers: called with a record of each answered request.
         outermost: further layers around all others.
     """
+    keys = _api_keys(context)
     store = ResponseStore(context.config.response_store_size)
     endpoints = answer_endpoints(store)
     handlers = {path: answering(endpoint, context) for path, endpoint in endpoints.items()}
@@ -106,6 +127,15 @@ def create_app(
             Route("/v1/messages/render", render_message, methods=["POST"]),
             Route("/v1/chat/completions/render", render_chat, methods=["POST"]),
             Route("/v1/completions/render", render_completion, methods=["POST"]),
+            Route("/v1/files", create_file, methods=["POST"]),
+            Route("/v1/files", list_files, methods=["GET"]),
+            Route("/v1/files/{file_id}", retrieve_file, methods=["GET"]),
+            Route("/v1/files/{file_id}", delete_file, methods=["DELETE"]),
+            Route("/v1/files/{file_id}/content", retrieve_content),
+            Route("/v1/batches", create_batch, methods=["POST"]),
+            Route("/v1/batches", list_batches, methods=["GET"]),
+            Route("/v1/batches/{batch_id}", retrieve_batch),
+            Route("/v1/batches/{batch_id}/cancel", cancel_batch, methods=["POST"]),
             Route("/v1/models", list_models),
             Route("/v1/models/{model_id:path}", retrieve_model),
             Route("/tokenize", tokenize, methods=["POST"]),
@@ -128,8 +158,11 @@ def create_app(
             Route("/version", version),
             Route("/openapi.json", openapi),
             Route("/docs", docs),
+            Route("/sampling_defaults", sampling_defaults),
+            Route("/board/events", board_events),
+            *_page_routes(context.config.page),
         ],
-        middleware=[*outermost, *_middleware(context, observers)],
+        middleware=[*outermost, *_middleware(context, observers, keys)],
         exception_handlers={
             GlmserveError: answer_glmserve_error,
             HTTPException: answer_http_error,
@@ -147,6 +180,7 @@ def create_app(
     app.state.unknown_fields = context.unknown_fields
     app.state.responses = store
     app.state.background = BackgroundResponses()
+    app.state.batches = _batch_runner(context, app.state.endpoints, keys)
     app.state.metrics = MetricsView(
         context.engine.stats.registry,
         context.config.served_model_name,
@@ -155,7 +189,32 @@ def create_app(
     return app
 
 
-def _middleware(context: ServerContext, observers: Sequence[AccessObserver]) -> list[Middleware]:
+def _api_keys(context: ServerContext) -> ApiKeys:
+    hash_key = context.answers.journal.secret if context.answers else None
+    owner_key = context.batches.secret if context.batches else None
+    return ApiKeys(context.config.api_keys, hash_key, owner_key)
+
+
+def _batch_runner(
+    context: ServerContext, endpoints: Mapping[str, Endpoint[Any]], keys: ApiKeys
+) -> BatchRunner | None:
+    if context.batches is None:
+        return None
+    found = (keys.identify(key.encode()) for key in context.config.api_keys)
+    callers = {caller.owner: caller for caller in found if caller is not None}
+    return BatchRunner(context, context.batches, endpoints, callers or {"": ANONYMOUS})
+
+
+def _page_routes(has_page: bool) -> list[Route]:
+    """What people look at is not described as part of the API. /docs needs the files, too."""
+    files = Route(f"{FILES}{{version}}/{{name:path}}", file, include_in_schema=False)
+    pages = {"/": page, "/board": board} if has_page else {}
+    return [files, *(Route(path, e, include_in_schema=False) for path, e in pages.items())]
+
+
+def _middleware(
+    context: ServerContext, observers: Sequence[AccessObserver], keys: ApiKeys
+) -> list[Middleware]:
     """Outermost first: a layer adds its headers to the answers of the layers behind it."""
     config, count = context.config, HttpMetrics(context.engine.stats.registry)
     layers = [
@@ -184,16 +243,15 @@ def _middleware(context: ServerContext, observers: Sequence[AccessObserver]) -> 
     if config.api_keys:
         open_paths = [
             *("/admin/drain", "/admin/adapters", "/admin/adapters/"),  # have a key of their own
+            "/board/events",
             *(LOAD_PATH, UNLOAD_PATH),
             "/ping",
+            *("/", "/board", "/docs", FILES),  # these hold nothing of the server's
             *(["/metrics"] if config.public_metrics else []),
-            *(["/docs", "/openapi.json"] if config.public_docs else []),
+            *(["/openapi.json"] if config.public_docs else []),
         ]
-        hash_key = context.answers.journal.secret if context.answers else None
         layers += [
-            Middleware(
-                ApiKeyMiddleware, keys=config.api_keys, open_paths=open_paths, hash_key=hash_key
-            ),
+            Middleware(ApiKeyMiddleware, keys=keys, open_paths=open_paths),
             Middleware(QuotaHeadersMiddleware, quotas=context.quotas),
         ]
     return layers

@@ -126,11 +126,33 @@ class BlockManager:
             self.pool.remember(table[index], hashes[-1])
 
     def free(self, request: Request) -> None:
-        """Release a request's blocks, the last first, so that eviction shortens prefixes."""
-        for block in reversed(self._tables.pop(request.id)):
-            self.pool.release(block)
+        """Release a request's blocks, in an order in which eviction shortens prefixes.
+
+        Blocks of a request in the background are taken first. So a batch does not push the prefixes
+        of other requests out of the cache; what its lines have in common stays while one runs.
+        """
+        table = self._tables.pop(request.id)
+        for block in table if request.in_background else reversed(table):
+            self.pool.release(block, reuse_first=request.in_background)
         del self._hashes[request.id]
         request.num_computed_tokens = request.num_scheduled_tokens = 0
+
+    def owners(self, most: int) -> list[int]:
+        """A request that holds each block, by its id; -1: free, -2: free, with a known prefix.
+
+        Args:
+            most: length of the list; of more blocks, every n-th one is in it.
+        """
+        every = -(-self.pool.num_blocks // most)
+        owners = [
+            -2 if self.pool.is_known(block) else -1
+            for block in range(0, self.pool.num_blocks, every)
+        ]
+        for request_id, table in self._tables.items():
+            for block in table:
+                if block % every == 0:
+                    owners[block // every] = request_id
+        return owners
 
     def forget_contents(self) -> None:
         """Empty the prefix cache, because a new runner has a new KV cache.

@@ -55,18 +55,26 @@ class BlockPool:
         """Whether sharing this block would shrink the free list."""
         return self._references[block] == 0
 
+    def is_known(self, block: int) -> bool:
+        """Whether the block is in the index."""
+        return self._hash_of[block] is not None
+
     def share(self, block: int) -> None:
         """Add an owner to a block found by hash; it is read-only for all of them."""
         if self._references[block] == 0:
             del self._free[block]
         self._references[block] += 1
 
-    def release(self, block: int) -> None:
-        """Drop one owner. The last one returns the block to the free list, content intact."""
+    def release(self, block: int, *, reuse_first: bool = False) -> None:
+        """Drop one owner. The last one returns the block to the free list, content intact.
+
+        Args:
+            reuse_first: it is the next block to be taken, although it may hold a prefix.
+        """
         self._references[block] -= 1
         if self._references[block] == 0:
             self._free[block] = None
-            if self._hash_of[block] is None:
+            if reuse_first or self._hash_of[block] is None:
                 self._free.move_to_end(block, last=False)
 
     def remember(self, block: int, block_hash: bytes) -> None:

@@ -70,6 +70,7 @@ def announce(context: ServerContext, listener: socket.socket, *, has_tls: bool) 
         *_adapters(context),
         *_defaults(context),
         *_journal(context),
+        *([f"  page      {url}/"] if context.config.page else []),
         f"  URL       {url}/v1  (docs: {url}/docs)",
         "",
         "Try it:",

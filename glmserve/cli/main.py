@@ -41,7 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
         pull,
         replay,
         serve,
+        top,
     )
+    from glmserve.cli.batch import command as batch_command
 
     parser: argparse.ArgumentParser = _Parser(
         prog="glmserve",
@@ -53,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"glmserve {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     serve.add_command(commands)
+    top.add_command(commands)
     doctor.add_command(commands)
     chat.add_command(commands)
     generate.add_command(commands)
@@ -63,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     combine.add_command(commands)
     golden.add_command(commands)
     replay.add_command(commands)
+    batch_command.add_command(commands)
     plan.add_command(commands)
     bench.add_command(commands)
     compat.add_command(commands)

@@ -16,6 +16,7 @@ from glmserve.cli.options import (
     adapter_config,
     add_access_options,
     add_adapter_options,
+    add_batch_options,
     add_connection_options,
     add_debug_options,
     add_device_options,
@@ -26,6 +27,7 @@ from glmserve.cli.options import (
     add_observation_options,
     add_scheduling_options,
     add_worker_options,
+    batch_config,
     connection_config,
     journal_config,
     runner_config,
@@ -68,6 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_http_options(parser)
     add_connection_options(parser)
     add_journal_options(parser)
+    add_batch_options(parser)
     add_machine_options(parser)
     add_access_options(parser)
     add_observation_options(parser)
@@ -120,6 +123,7 @@ def _serve(
         server,
         connection_config(options),
         journal_config(options),
+        batch_config(options),
         machines,
         address=Address(options.host, options.port, options.uds),
         drain_timeout=options.drain_timeout,
@@ -151,6 +155,7 @@ def server_config(options: argparse.Namespace) -> ServerConfig:
         admin_key=read_admin_key(options.admin_key),
         public_metrics=options.public_metrics,
         public_docs=options.public_docs,
+        page=options.page,
         root_path=options.root_path,
         cors_origins=tuple(options.cors_origin or ()),
         seed=options.seed,

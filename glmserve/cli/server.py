@@ -23,7 +23,9 @@ from starlette.applications import Starlette
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.unfinished import finish_unfinished
 from glmserve.api.app import create_app
+from glmserve.api.batching.runner import BatchRunner
 from glmserve.api.http.body import BodyMemory
+from glmserve.batches.storage import BatchStorage
 from glmserve.cli.announce import LoadingBar, announce
 from glmserve.cli.assembly import assemble
 from glmserve.cli.http_server import HttpServer
@@ -32,6 +34,7 @@ from glmserve.cli.observation import Observation
 from glmserve.cli.served_model import ServedModel
 from glmserve.cli.service_status import ServiceStatus
 from glmserve.config import (
+    BatchConfig,
     ConnectionConfig,
     JournalConfig,
     LoadProgress,
@@ -56,6 +59,7 @@ def serve(
     server_config: ServerConfig,
     limits: ConnectionConfig,
     journal_config: JournalConfig | None,
+    batch_config: BatchConfig | None,
     machines: Machines | None,
     *,
     address: Address,
@@ -85,6 +89,8 @@ def serve(
             machines=machines,
             record=record,
         )
+        if batch_config is not None:
+            context.batches = BatchStorage(batch_config)
         name = server_config.served_model_name
         status = ServiceStatus(manager, context.engine, name, supervision_config)
         return uvloop.run(_run(context, listener, limits, status, observation, drain_timeout, tls))
@@ -216,6 +222,9 @@ async def _supervise(
         with contextlib.suppress(OSError):  # a closed stdout must not stop the server
             tell()
         others.append(asyncio.create_task(finish_unfinished(context, app.state.endpoints)))
+        batches: BatchRunner | None = app.state.batches
+        if batches is not None:
+            others.append(asyncio.create_task(batches.run()))
         await context.engine.died.wait()
         if server.should_exit:
             return
@@ -225,3 +234,4 @@ async def _supervise(
         for task in others:
             task.cancel()
         server.should_exit = True
+        await asyncio.wait(others)

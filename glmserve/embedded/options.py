@@ -13,7 +13,7 @@ from glmserve.cli import serve
 from glmserve.cli.hub_names import resolve_names
 from glmserve.errors import OptionError
 
-_OF_HTTP = {"connections", "journal", "access", "observation"}
+_OF_HTTP = {"connections", "journal", "batches", "access", "observation"}
 """Groups of options that mean nothing without HTTP."""
 _SINGLE_OF_HTTP = {
     *("host", "port", "uds", "root_path", "drain_timeout", "max_body_size", "cors_origin"),

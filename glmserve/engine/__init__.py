@@ -4,6 +4,7 @@ from glmserve.engine.adapters import AdapterCatalog, AdapterVersion
 from glmserve.engine.answer_tokens import AnswerTokens
 from glmserve.engine.engine import ChoiceSpec, Engine, EngineState, SchedulingAttributes
 from glmserve.engine.open_streams import EngineObserver
+from glmserve.engine.step_watch import Moment, RequestFacts, StepWatch
 from glmserve.engine.token_stream import NewTokens, TokenStream
 
 __all__ = [
@@ -14,7 +15,10 @@ __all__ = [
     "Engine",
     "EngineObserver",
     "EngineState",
+    "Moment",
     "NewTokens",
+    "RequestFacts",
     "SchedulingAttributes",
+    "StepWatch",
     "TokenStream",
 ]

@@ -18,6 +18,7 @@ from glmserve.engine.open_streams import EngineObserver, OpenStreams
 from glmserve.engine.runner_supervisor import RunnerSupervisor
 from glmserve.engine.stats import EngineStats
 from glmserve.engine.step_pipeline import StepPipeline
+from glmserve.engine.step_watch import StepWatch
 from glmserve.engine.token_stream import TokenStream
 from glmserve.errors import (
     CrashingRequestError,
@@ -64,6 +65,8 @@ class SchedulingAttributes(NamedTuple):
     """Prompts are shared only between requests with equal salt, and with equal adapters."""
     adapter: AdapterVersion | None = None
     """The adapter that changes the model for the request; None: the plain model."""
+    in_background: bool = False
+    """Computed only while no other request can use the model."""
 
 
 _DEFAULT_ATTRIBUTES = SchedulingAttributes()
@@ -97,13 +100,14 @@ class Engine:
         self._supervisor = RunnerSupervisor(executor, config)
         self._config = config
         self._hash_key = hash_key
-        self._observer = observer
+        self.watch = StepWatch()
+        self._observers = (self.watch, *([observer] if observer is not None else []))
         self._info: RunnerInfo | None = None
         self._scheduler: Scheduler | None = None
         self._steps: StepPipeline | None = None
         self.adapters = AdapterSlots(executor, self._release, self._fail)
         self._streams = OpenStreams(
-            self.stats, observer, self._abort, config.queue_timeout, self.adapters.leave
+            self.stats, self._observers, self._abort, config.queue_timeout, self.adapters.leave
         )
         self._refusal: str | None = None  # why new requests are refused, if they are
         self._ids = itertools.count()
@@ -160,15 +164,23 @@ class Engine:
                 "takes no guessed tokens"
             )
         scheduler = self._scheduler = Scheduler(self._config, limits, hash_key=self._hash_key)
-        steps = self._steps = StepPipeline(self._executor, scheduler, self._streams, self.stats)
+        steps = self._steps = StepPipeline(
+            self._executor, scheduler, self._streams, self.stats, self.watch
+        )
+        self.watch.attach(
+            lambda: self._streams.live,
+            lambda: scheduler.stats,
+            scheduler.block_owners,
+            lambda: self.state is EngineState.DEAD or (self.is_draining and not self.is_busy),
+        )
         self.stats.watch(lambda: scheduler.stats, self._info)
         self.adapters.capacity = limits.max_adapters
         self.stats.registry.register(self.adapters.stats)
         await self._supervisor.smoke_test(limits)
         self._tasks.add(asyncio.create_task(self._run(scheduler, steps, limits)))
         self._watch_executor(steps)
-        if self._observer is not None:
-            self._observer.begin(self._info)
+        for observer in self._observers:
+            observer.begin(self._info)
         if prepare is not None:
             await prepare()
         self.state = EngineState.READY
@@ -232,6 +244,7 @@ class Engine:
                 prediction,
                 attributes.tenant,
                 NO_ADAPTER if adapter is None else adapter.id,
+                attributes.in_background,
             )
             for choice in choices
         ]
@@ -252,7 +265,18 @@ class Engine:
         if self._scheduler is None:
             return False
         stats = self._scheduler.stats
-        return bool(stats.running or stats.waiting)
+        return bool(stats.running or stats.waiting or stats.background)
+
+    @property
+    def max_running(self) -> int:
+        """Maximum number of running requests.
+
+        Raises:
+            NotReadyError: the runner is not up yet.
+        """
+        if self._scheduler is None:
+            raise NotReadyError("the model is still loading; try again in a moment")
+        return self._scheduler.max_running
 
     @property
     def is_draining(self) -> bool:
@@ -340,6 +364,7 @@ class Engine:
         steps.discard_steps()
         self.adapters.lost()
         self._streams.note_lost_worker()
+        self.watch.lost()
         if self.state is EngineState.DEAD:
             return  # the server is shutting down
         self.state = EngineState.RESTARTING

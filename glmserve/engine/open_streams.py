@@ -40,7 +40,7 @@ class OpenStreams:
 
     Args:
         stats: counts tokens and requests.
-        observer: told about new and ended requests.
+        observers: told about new and ended requests.
         abort: called to abort a request, with its finished status.
         queue_timeout: seconds that a request may wait to begin; 0: no limit.
         on_end: called with each request that has ended.
@@ -49,13 +49,13 @@ class OpenStreams:
     def __init__(
         self,
         stats: EngineStats,
-        observer: EngineObserver | None,
+        observers: Sequence[EngineObserver],
         abort: Callable[[Request, RequestStatus], None],
         queue_timeout: float,
         on_end: Callable[[Request], None] = _ignore,
     ) -> None:
         self._stats = stats
-        self._observer = observer
+        self._observers = observers
         self._abort = abort
         self._queue_timeout = queue_timeout
         self._on_end = on_end
@@ -69,10 +69,16 @@ class OpenStreams:
         opened = [stream for stream in streams if not stream.request.status.is_finished]
         for stream in opened:
             self._streams[stream.request.id] = stream
-            self._timer.watch(stream.request.id)
-        if self._observer is not None:
-            self._observer.arrived([stream.request for stream in opened])
+            if not stream.request.in_background:
+                self._timer.watch(stream.request.id)
+        for observer in self._observers:
+            observer.arrived([stream.request for stream in opened])
         return streams
+
+    @property
+    def live(self) -> list[TokenStream]:
+        """Those that have not ended."""
+        return list(self._streams.values())
 
     def begin(self, requests: Sequence[Request]) -> None:
         """Note when requests were given blocks."""
@@ -108,9 +114,10 @@ class OpenStreams:
             else:
                 if stream.last_token is None:
                     stream.first_token = now
-                    self._stats.first_token(now - stream.arrival)
+                    if not request.in_background:
+                        self._stats.first_token(now - stream.arrival)
                     self._timer.forget(request.id)
-                else:
+                elif not request.in_background:
                     self._stats.inter_token(now - stream.last_token)
                 stream.push(token_id, logprobs, now)
             if is_last:
@@ -149,8 +156,8 @@ class OpenStreams:
         self._timer.forget(request.id)
         self._stats.request_done(stream, now)
         self._on_end(request)
-        if self._observer is not None:
-            self._observer.ended(request)
+        for observer in self._observers:
+            observer.ended(request)
 
     def _give_up_waiting(self, request_id: int) -> None:
         """Fail a request that waited too long, unless another choice of its answer has begun."""

@@ -144,9 +144,14 @@ class EngineStats:
         if request.tenant:
             self._tenant_tokens.labels(request.tenant, "prompt").inc(request.num_prompt_tokens)
             self._tenant_tokens.labels(request.tenant, "output").inc(request.num_output_tokens)
-        self._request_time.observe(now - stream.arrival)
         self._prompt_lengths.observe(request.num_prompt_tokens)
         self._output_lengths.observe(request.num_output_tokens)
+        if not request.in_background:
+            self._observe_times(stream, now)
+
+    def _observe_times(self, stream: TokenStream, now: float) -> None:
+        request = stream.request
+        self._request_time.observe(now - stream.arrival)
         if stream.begun is not None:
             self._queue_time.observe(stream.begun - stream.arrival)
         if stream.begun is not None and stream.first_token is not None:
@@ -219,6 +224,12 @@ class _SchedulerCollector(Collector):
         for name, text, value in (
             ("requests_running", "Requests that hold blocks.", stats.running),
             ("requests_waiting", "Requests that wait for blocks or a place.", stats.waiting),
+            (
+                "background_requests",
+                "Requests of batches that have not ended; they count neither as running nor as "
+                "waiting.",
+                stats.background,
+            ),
             ("kv_blocks_used", "KV cache blocks held by requests.", stats.used_blocks),
             ("kv_blocks", "KV cache blocks in all.", self._num_blocks),
             (

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from typing import NamedTuple
 
-from glmserve.contract.step import INVALID_TOKEN_ID, StepOutput, TokenMasks
+from glmserve.contract.step import INVALID_TOKEN_ID, StepInput, StepOutput, TokenMasks
 from glmserve.engine.grammar_mask_worker import GrammarMaskWorker, Mask
 from glmserve.engine.open_streams import OpenStreams
 from glmserve.engine.stats import EngineStats
+from glmserve.engine.step_watch import StepWatch
 from glmserve.errors import GlmserveError, WorkerLostError
 from glmserve.executor import Executor
 from glmserve.request import Request
@@ -20,8 +22,13 @@ _NO_TOKEN = (None, INVALID_TOKEN_ID)
 """Values of TokenUpdate.token_id that are not a token."""
 
 
+_QUIET_SECONDS = 0.05
+"""Without other requests, until those in the background get steps of their own. So a client that
+asks its next question at once does not meet them."""
+
+
 class _StepInFlight(NamedTuple):
-    step_id: int
+    step: StepInput
     output: asyncio.Future[StepOutput]
     began: float
     """When it was submitted, by time.perf_counter()."""
@@ -35,10 +42,16 @@ class StepPipeline:
         scheduler: plans them.
         streams: receive the tokens.
         stats: counts steps and tokens.
+        watch: told about steps while anybody looks on.
     """
 
     def __init__(
-        self, executor: Executor, scheduler: Scheduler, streams: OpenStreams, stats: EngineStats
+        self,
+        executor: Executor,
+        scheduler: Scheduler,
+        streams: OpenStreams,
+        stats: EngineStats,
+        watch: StepWatch,
     ) -> None:
         self.work_arrived = asyncio.Event()
         """Set when a request arrives that no step was planned with, or when the runner is lost."""
@@ -46,10 +59,13 @@ class StepPipeline:
         self._scheduler = scheduler
         self._streams = streams
         self._stats = stats
+        self._watch = watch
         self._masks = GrammarMaskWorker()
         self._in_flight: deque[_StepInFlight] = deque()
         self._last_output = 0.0  # when it came
         self._is_stopped = False
+        self._last_needed = -math.inf  # when there were requests other than those in the background
+        self._quiet_timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Execute steps until `stop` is called.
@@ -70,7 +86,7 @@ class StepPipeline:
             self._begin_steps()
             self._streams.deliver(updates)
             if masks is not None:
-                await self._send_masks(self._in_flight[0].step_id, constrained, masks)
+                await self._send_masks(self._in_flight[0].step.step_id, constrained, masks)
             updates = self._scheduler.update(*await self._next_output())
             self._stats.step_done(sum(update.token_id not in _NO_TOKEN for update in updates))
 
@@ -87,7 +103,9 @@ class StepPipeline:
         self._is_stopped = True
 
     def close(self) -> None:
-        """Stop the mask worker."""
+        """Stop the mask worker and the timer."""
+        if self._quiet_timer is not None:
+            self._quiet_timer.cancel()
         self._masks.close()
 
     async def _wait_for_work(self) -> None:
@@ -104,13 +122,31 @@ class StepPipeline:
     def _begin_step(self) -> bool:
         """Plan a step and hand it to the executor; False if there is none to plan now."""
         self.work_arrived.clear()
-        step = self._scheduler.schedule()
+        step = self._scheduler.schedule(may_be_background=self._is_quiet())
         if step is None:
             return False
         began = time.perf_counter()
-        self._in_flight.append(_StepInFlight(step.step_id, self._executor.submit(step), began))
+        self._in_flight.append(_StepInFlight(step, self._executor.submit(step), began))
         self._streams.begin(self._scheduler.take_begun())
         return True
+
+    def _is_quiet(self) -> bool:
+        """Whether requests in the background may have a step; if not, `work_arrived` is set when
+        they may."""
+        now = time.perf_counter()
+        if self._scheduler.is_needed:
+            self._last_needed = now
+        if now - self._last_needed >= _QUIET_SECONDS:
+            return True
+        if self._quiet_timer is None:
+            self._quiet_timer = asyncio.get_running_loop().call_later(
+                _QUIET_SECONDS, self._end_quiet
+            )
+        return False
+
+    def _end_quiet(self) -> None:
+        self._quiet_timer = None
+        self.work_arrived.set()
 
     def _begin_steps(self) -> None:
         """Begin as many steps as may be in flight."""
@@ -135,7 +171,11 @@ class StepPipeline:
                 self._begin_steps()
         result = await output
         began, self._last_output = self._last_output, time.perf_counter()
-        return result, self._last_output - max(began, self._in_flight.popleft().began)
+        done = self._in_flight.popleft()
+        seconds = self._last_output - max(began, done.began)
+        if self._watch.is_on:
+            self._watch.stepped(done.step, result, seconds)
+        return result, seconds
 
     async def _send_masks(
         self, step_id: int, requests: list[Request], masks: asyncio.Future[list[Mask]]

@@ -47,6 +47,11 @@ class FairShares:
         """Whether more than one tenant has requests."""
         return len(self._active) > 1
 
+    @property
+    def num_requests(self) -> int:
+        """Number of requests that have not ended."""
+        return sum(account.unfinished for account in self._active.values())
+
     def num_unfinished(self, tenant: str) -> int:
         """Number of the tenant's requests that have not ended."""
         account = self._active.get(tenant)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from glmserve.cache import BlockManager
 from glmserve.contract.step import RunnerLimits
@@ -25,12 +25,17 @@ tokens per second of one over eight, and two over eight each more than one over 
 (bench/pipeline.py, shape S in bfloat16, 2 stages)."""
 
 
+def _make_none(num_blocks: int) -> None:
+    """A `make_room` where there is nothing to take."""
+
+
 class Planner:
     """Moves requests between waiting and running, and divides a step's token budget.
 
     Args:
         max_running: maximum number of running requests.
         budget: maximum number of new tokens in one step.
+        make_room: takes blocks from requests of less worth until so many are free, if it can.
     """
 
     def __init__(
@@ -42,7 +47,9 @@ class Planner:
         *,
         max_running: int,
         budget: int,
+        make_room: Callable[[int], None] = _make_none,
     ) -> None:
+        self.shares = shares
         self.waiting = WaitingQueue(shares)
         self.running = RunningRequests(shares)
         self.num_preemptions = 0
@@ -52,10 +59,10 @@ class Planner:
         """Prompt tokens found there."""
         self._limits = limits
         self._blocks = blocks
-        self._shares = shares
         self._pace = pace
         self._max_running = max_running
         self._budget = budget
+        self._make_room = make_room
         # A request never leaves a block that holds a whole context.
         self._can_grow = limits.block_size < limits.max_context
         self._growth_reserve = int(_GROWTH_RESERVE * limits.num_blocks)
@@ -70,6 +77,7 @@ class Planner:
             return None
         decodes, chunks = self.running.split()
         turn = self._turn(decodes)
+        self._make_room(len(turn))
         preempted = not all(map(self._blocks.extend, turn))
         if preempted:
             if not is_idle:
@@ -81,12 +89,17 @@ class Planner:
         if self._limits.mixes_prefill_and_decode:
             self._plan_tokens(plan, self._select_decodes(turn, decodes, chunks))
             self._limit_time(plan, decodes)
-        max_starts = 0 if preempted else self._max_running - len(decodes) - len(chunks)
+        max_starts = 0 if preempted else max(0, self._places - len(decodes) - len(chunks))
         self._plan_prompts(plan, chunks, max_starts)
         if not plan.sequences and not self._limits.mixes_prefill_and_decode:
             started = [request for request in self.running.split()[0] if request not in decodes]
             self._plan_tokens(plan, [*turn, *started])
         return plan
+
+    @property
+    def _places(self) -> int:
+        """Requests that may run at once."""
+        return self._max_running
 
     def _limit_time(self, plan: Plan, decodes: list[Request]) -> None:
         """Leave no more of the budget to prompts than the decodes should wait for.
@@ -112,11 +125,16 @@ class Planner:
         turns = min(overlapping, max(1, len(decodes) // _LEAST_TURN))
         return ready[: -(-len(decodes) // turns)]
 
-    def plan_alone(self, request: Request) -> Plan:
-        """Plan a step that computes only this request. No step may be in flight."""
+    def plan_alone(self, request: Request) -> Plan | None:
+        """Plan a step that computes only this request; None: others hold the blocks that it needs.
+
+        No step may be in flight.
+        """
         if request.status is not RequestStatus.RUNNING:
             while not self._start(request, self._budget):
-                self._preempt(self.running.victim)
+                if not self.running:
+                    return None
+                self.preempt(self.running.victim)
         plan = Plan(self._budget)
         self._plan_tokens(plan, [request])
         return plan
@@ -127,15 +145,15 @@ class Planner:
         Returns:
             False if a request must be preempted and a step is in flight.
         """
-        while self._shares.is_contended and (request := self.waiting.peek()) is not None:
-            if not self._shares.num_running(request.tenant) and self._start_early(request):
+        while self.shares.is_contended and (request := self.waiting.peek()) is not None:
+            if not self.shares.num_running(request.tenant) and self._start_early(request):
                 continue
             over_share_victim = self._over_share_victim(request)
             if over_share_victim is None:
                 return True
             if not is_idle:
                 return False
-            self._preempt(over_share_victim)
+            self.preempt(over_share_victim)
             self._start_early(request)
         return True
 
@@ -167,7 +185,7 @@ class Planner:
         one step and its tenant decodes nothing, decodes that come after it in service order are
         left out, so that the tenant gets its first token soon.
         """
-        if not self._shares.is_contended or not chunks:
+        if not self.shares.is_contended or not chunks:
             return turn
         first = min(chunks, key=self._service_order)
         if first.num_unscheduled_tokens > self._budget:
@@ -185,9 +203,9 @@ class Planner:
         """
         for request in decodes:
             while request.status is RequestStatus.RUNNING and not self._blocks.extend(request):
-                self._preempt(self.running.victim)
+                self.preempt(self.running.victim)
 
-    def _preempt(self, request: Request) -> None:
+    def preempt(self, request: Request) -> None:
         """Requeue a running request so that others can use its blocks, and count the preemption."""
         self.requeue(request)
         self.num_preemptions += 1
@@ -204,13 +222,13 @@ class Planner:
 
     def _plan_tokens(self, plan: Plan, requests: Iterable[Request]) -> None:
         """Compute as many of the requests' tokens as the budget allows, in order."""
-        is_contended = self._shares.is_contended
+        is_contended = self.shares.is_contended
         for request in requests:
             num_tokens = min(request.num_unscheduled_tokens, plan.budget)
             if num_tokens:
                 samples = plan.add(request, num_tokens, self._blocks.block_table(request))
                 if is_contended:
-                    self._shares.charge(request, num_tokens, samples=samples)
+                    self.shares.charge(request, num_tokens, samples=samples)
 
     def _plan_prompts(self, plan: Plan, chunks: list[Request], max_starts: int) -> None:
         """Continue prompts in chunks and start waiting requests, in service order.
@@ -218,7 +236,7 @@ class Planner:
         If the first waiting request does not fit, no other is started: later ones could take the
         blocks that it waits for.
         """
-        if self._shares.is_contended:
+        if self.shares.is_contended:
             chunks.sort(key=self._service_order)
         for chunk in chunks:
             while max_starts and self._waiting_precedes(chunk) and self._admit_next(plan):
@@ -232,7 +250,7 @@ class Planner:
         return request is not None and self._service_order(request) < self._service_order(chunk)
 
     def _service_order(self, request: Request) -> tuple[int, float, int, int]:
-        return request.priority, *self._shares.service_order(request.tenant), request.id
+        return request.priority, *self.shares.service_order(request.tenant), request.id
 
     def _admit_next(self, plan: Plan) -> bool:
         """Start the next waiting request, if there is one and it fits. Returns whether it did."""
@@ -270,7 +288,7 @@ class Planner:
 
         Without the reserve a request would be preempted soon, and its prompt computed twice.
         """
-        free = self._blocks.pool.num_free
-        if not self.running or not self._can_grow:
-            return needed <= free
-        return needed + max(len(self.running), self._growth_reserve) <= free
+        if self.running and self._can_grow:
+            needed += max(len(self.running), self._growth_reserve)
+        self._make_room(needed)
+        return needed <= self._blocks.pool.num_free

@@ -30,10 +30,9 @@ from glmserve.errors import InvalidRequestError, QueueFullError
 from glmserve.request import Request, RequestStatus
 from glmserve.scheduler.checks import check_fits, set_layout
 from glmserve.scheduler.crash_tracker import CrashTracker
-from glmserve.scheduler.fairness import FairShares
 from glmserve.scheduler.output_processor import OutputProcessor, TokenUpdate
 from glmserve.scheduler.plan import Plan, Scheduled
-from glmserve.scheduler.planner import Planner
+from glmserve.scheduler.planners import Planners
 from glmserve.scheduler.shared_prefill import SharedPrefillQueue
 from glmserve.scheduler.speculation import Speculation
 from glmserve.scheduler.step_pace import StepPace
@@ -43,7 +42,10 @@ class SchedulerStats(NamedTuple):
     """Gauges, and counters since start."""
 
     running: int
+    """Requests with blocks; those in the background are not counted, as in `waiting`."""
     waiting: int
+    background: int
+    """Requests in the background that have not ended."""
     used_blocks: int
     preemptions: int
     prefix_queries: int
@@ -85,18 +87,17 @@ class Scheduler:
             prefix_cache=config.prefix_cache and limits.prefix_cache,
             hash_key=hash_key,
         )
-        self._shares = FairShares(config.tenant_weights)
         self._pace = StepPace(config.max_step_time)
-        self._planner = Planner(
+        self._in_flight: deque[list[Scheduled]] = deque()  # steps without output, oldest first
+        self._planners = Planners(
             limits,
             self._blocks,
-            self._shares,
+            config.tenant_weights,
             self._pace,
+            self._in_flight,
             max_running=self._max_running,
             budget=self._budget,
         )
-        self._waiting = self._planner.waiting
-        self._running = self._planner.running
         self._shared_prefill = SharedPrefillQueue()  # followers, not queued before their prompt is
         self._unready: set[int] = set()  # ids of requests whose adapter is not loaded
         self._speculation = Speculation(
@@ -109,30 +110,46 @@ class Scheduler:
         self._output_processor = OutputProcessor(
             self._blocks, self._speculation, self._crash_tracker, self.abort, self._queue_followers
         )
-        self._in_flight: deque[list[Scheduled]] = deque()  # steps without output, oldest first
         # A draft follows a known token, so with drafts no placeholder stands for it.
         ahead = limits.resolves_placeholders and not self._speculation.is_on
         self._max_in_flight = max(limits.steps_in_flight, 2 if ahead else 1)
         self._step_id = 0
 
     @property
+    def max_running(self) -> int:
+        """Maximum number of running requests."""
+        return self._max_running
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there are requests other than those in the background."""
+        return self._planners.foreground.shares.num_requests > 0
+
+    @property
     def has_work(self) -> bool:
         """Whether any request is running or waiting."""
-        return len(self._running) > 0 or len(self._waiting) > 0
+        return any(planner.running or planner.waiting for planner in self._planners)
 
     @property
     def stats(self) -> SchedulerStats:
         """Current gauges and counters."""
+        unfinished = self._planners.foreground.shares.num_requests
+        running = len(self._planners.foreground.running)
         return SchedulerStats(
-            running=len(self._running),
-            waiting=len(self._waiting) + len(self._shared_prefill) + len(self._unready),
+            running=running,
+            waiting=unfinished - running,
+            background=self._planners.background.shares.num_requests,
             used_blocks=self._blocks.pool.num_used,
-            preemptions=self._planner.num_preemptions,
-            prefix_queries=self._planner.num_prefix_queries,
-            prefix_hits=self._planner.num_prefix_hits,
+            preemptions=sum(planner.num_preemptions for planner in self._planners),
+            prefix_queries=sum(planner.num_prefix_queries for planner in self._planners),
+            prefix_hits=sum(planner.num_prefix_hits for planner in self._planners),
             drafted=self._speculation.num_drafted,
             accepted=self._speculation.num_accepted,
         )
+
+    def block_owners(self, most: int) -> list[int]:
+        """See BlockManager.owners."""
+        return self._blocks.owners(most)
 
     @property
     def can_schedule(self) -> bool:
@@ -171,9 +188,9 @@ class Scheduler:
             check_fits(request, self._limits, self._budget)
             set_layout(request, self._limits)
         if self._queue_size:
-            self._check_queue(requests[0].tenant, len(requests))
+            self._check_queue(requests)
         for request in requests:
-            self._shares.enter(request)
+            self._planners.of(request).shares.enter(request)
         if is_ready:
             self._queue_group(list(requests))
             return
@@ -195,17 +212,18 @@ class Scheduler:
         """End a request with the given finished status, unless it has already ended."""
         if request.status.is_finished:
             return
+        planner = self._planners.of(request)
         if request.status is RequestStatus.RUNNING:
-            self._running.remove(request)
+            planner.running.remove(request)
             self._blocks.free(request)
         elif request.status is not RequestStatus.HELD:
-            self._waiting.discard(request)
+            planner.waiting.discard(request)
         if request.id in self._unready:
             self._unready.remove(request.id)
         else:
             self._shared_prefill.uncount(request)
         request.status = status
-        self._shares.leave(request)
+        planner.shares.leave(request)
         self._speculation.forget(request)
         self._crash_tracker.clear(request)
         followers = self._shared_prefill.release(request)
@@ -227,31 +245,36 @@ class Scheduler:
         computed = {item.request.id: item.request for step in self._in_flight for item in step}
         crashed = [r for r in computed.values() if r.status is RequestStatus.RUNNING]
         self._in_flight.clear()
-        for request in reversed(list(self._running)):
+        for request in reversed(self._planners.running):
             request.num_pending_tokens = 0
-            self._planner.requeue(request)
+            self._planners.of(request).requeue(request)
         self._blocks.forget_contents()
         return self._crash_tracker.record_crash(crashed) if blame else []
 
-    def schedule(self) -> StepInput | None:
+    def schedule(self, *, may_be_background: bool = True) -> StepInput | None:
         """Plan the next step. None if there is nothing to compute, or nothing before `update`.
 
         Decodes come first, so that a long prompt cannot delay the next tokens of other requests.
         The rest of the budget goes to prompts, running or waiting.
+
+        Args:
+            may_be_background: whether requests in the background may have a step of their own.
         """
         if not self.can_schedule:
             return None
-        plan = self._plan()
+        plan = self._plan(may_be_background=may_be_background)
         if plan is None or not plan.sequences:
             return None
-        self._speculation.add_drafts(plan, self._blocks, reserve=len(self._running))
+        self._speculation.add_drafts(plan, self._blocks, reserve=len(self._planners.running))
         self._in_flight.append(plan.scheduled)
         self._step_id += 1
         return StepInput(self._step_id, plan.sequences)
 
     def take_begun(self) -> list[Request]:
         """Requests that were given blocks since the last call, for the first time or again."""
-        begun, self._waiting.taken = self._waiting.taken, []
+        begun = [request for planner in self._planners for request in planner.waiting.taken]
+        for planner in self._planners:
+            planner.waiting.taken.clear()
         return begun
 
     def update(self, output: StepOutput, seconds: float | None = None) -> list[TokenUpdate]:
@@ -267,6 +290,8 @@ class Scheduler:
 
     def _learn(self, items: list[Scheduled], seconds: float) -> None:
         """Record what a step cost."""
+        if not self._planners.record(items, seconds):
+            return
         decodes = sum(item.num_tokens == 1 for item in items)
         drafts = sum(len(item.drafts) for item in items)
         others = drafts + sum(item.num_tokens for item in items) - decodes
@@ -274,20 +299,23 @@ class Scheduler:
         if decodes == len(items):
             self._speculation.record_step(decodes, drafts, seconds)
 
-    def _check_queue(self, tenant: str, num_requests: int) -> None:
-        """Check a tenant's waiting queue. Each tenant has a queue of its own size.
+    def _check_queue(self, requests: Sequence[Request]) -> None:
+        """Check a tenant's waiting queue. Each tenant has a queue of its own size, and another in
+        the background.
 
         Raises:
             InvalidRequestError: the requests would not fit, even into an empty server.
             QueueFullError: the queue has no room for them now.
         """
+        planner, tenant = self._planners.of(requests[0]), requests[0].tenant
+        num_requests = len(requests)
         if num_requests > self._queue_size + self._max_running:
             raise InvalidRequestError(
                 f"{num_requests} choices are more than this server ever runs and queues; lower n",
                 "n",
             )
-        free_places = max(0, self._max_running - len(self._running))
-        waiting = self._shares.num_unfinished(tenant) - self._shares.num_running(tenant)
+        free_places = max(0, self._max_running - len(planner.running))
+        waiting = planner.shares.num_unfinished(tenant) - planner.shares.num_running(tenant)
         if waiting + num_requests - free_places > self._queue_size:
             raise QueueFullError(
                 f"the waiting queue is full (--queue-size {self._queue_size}); try again later"
@@ -306,7 +334,7 @@ class Scheduler:
     def _queue(self, request: Request) -> None:
         self._shared_prefill.uncount(request)
         request.status = RequestStatus.WAITING
-        self._waiting.push(request)
+        self._planners.of(request).waiting.push(request)
 
     def _queue_followers(self, leader: Request) -> None:
         """Queue the requests held for this one's prompt, which is now in the prefix cache."""
@@ -314,8 +342,11 @@ class Scheduler:
             for request in self._shared_prefill.release(leader):
                 self._queue(request)
 
-    def _plan(self) -> Plan | None:
+    def _plan(self, *, may_be_background: bool) -> Plan | None:
         suspect = self._crash_tracker.next_suspect
-        if suspect is None:
-            return self._planner.plan_step(is_idle=not self._in_flight)
-        return None if self._in_flight else self._planner.plan_alone(suspect)
+        if suspect is not None:
+            if self._in_flight:
+                return None
+            if (plan := self._planners.of(suspect).plan_alone(suspect)) is not None:
+                return plan
+        return self._planners.plan_step(may_be_background=may_be_background)

@@ -76,5 +76,10 @@ class StepPace:
         return None if not token else max(_LEAST_TOKENS, int((limit - decodes) / token))
 
     @property
+    def token_seconds(self) -> float:
+        """What one prompt token takes; 0 as long as that is not known."""
+        return median(self._prompt_tokens) if self._prompt_tokens else 0.0
+
+    @property
     def _decode_seconds(self) -> float:
         return median(self._decodes) if self._decodes else 0.0

@@ -44,6 +44,7 @@ class Arrival(msgspec.Struct, frozen=True, array_like=True, tag="arrival"):
     is_resumed: bool
     """Whether it continues output of an earlier server."""
     adapter_id: int = NO_ADAPTER
+    in_background: bool = False
 
     @classmethod
     def of(cls, request: Request, time: float) -> Arrival:
@@ -60,6 +61,7 @@ class Arrival(msgspec.Struct, frozen=True, array_like=True, tag="arrival"):
             request.constraint is not None,
             request.num_tokens > request.num_prompt_tokens,
             request.adapter_id,
+            request.in_background,
         )
 
     def request(self, num_output_tokens: int, constraint: TokenConstraint | None) -> Request:

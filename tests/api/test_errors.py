@@ -231,7 +231,6 @@ async def test_bad_prompts(client: httpx.AsyncClient, prompt: Any) -> None:
     ("path", "said"),
     [
         ("/nowhere", "/docs lists"),
-        ("/", "/docs lists"),
         ("/chat/completions", f"did you mean {CHAT}?"),
         ("/v1/v1/chat/completions", f"did you mean {CHAT}?"),
         ("//v1/chat/completions", f"did you mean {CHAT}?"),

@@ -105,6 +105,27 @@ def test_scripts_that_are_named_exist_and_know_their_options(command: str) -> No
         assert option.partition("=")[0] in usage
 
 
+@pytest.mark.parametrize("readme", READMES)
+def test_the_batch_of_a_readme_works(readme: str, tmp_path: Path) -> None:
+    """On the null device, which answers at once, with the example of the guide."""
+    lines = [line for block in blocks(readme, "bash") for line in block.splitlines()]
+    (command,) = (line for line in lines if line.startswith("glmserve batch "))
+    (example,) = blocks("glmserve/guide/batches.md", "json")
+    (tmp_path / "requests.jsonl").write_text(example)
+    _, *arguments = shlex.split(command)
+    result = subprocess.run(
+        [sys.executable, "-m", "glmserve", *arguments, "--device", "null"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+    answer = json.loads((tmp_path / "answers.jsonl").read_text())
+    assert answer["custom_id"] == "request-1"
+    assert answer["response"]["status_code"] == 200
+
+
 @functools.cache
 def usages() -> dict[str, str]:
     """The output of `--help` of every script that a document names.
@@ -245,8 +266,8 @@ def test_the_metrics_of_the_guide_are_served(server: ServerProcess) -> None:
     named = set(re.findall(r"`(glmserve_\w+)", page))
     served = httpx.get(f"{server.url}/metrics").text
     families = set(re.findall(r"^# TYPE (\w+) ", served, re.MULTILINE))
-    journal = {name for name in named if name.startswith("glmserve_journal_")}
-    assert named - journal <= families
+    optional = ("glmserve_journal_", "glmserve_batch")  # they come with --journal and --batch-dir
+    assert {name for name in named if not name.startswith(optional)} <= families
     assert {name for name in families if name.startswith("glmserve_")} <= named | {
         name for name in families if name.endswith("_created")
     }

@@ -10,7 +10,8 @@ from support.server_process import ServerProcess
 
 
 @pytest.fixture(scope="session")
-def glm_tiny() -> Iterator[ServerProcess]:
-    """`glmserve serve` on the embedded model, in float32."""
-    with ServerProcess("--dtype", "float32") as server:
+def glm_tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """`glmserve serve` on the embedded model, in float32, with a folder for batches."""
+    folder = tmp_path_factory.mktemp("batches")
+    with ServerProcess("--dtype", "float32", "--batch-dir", str(folder)) as server:
         yield server

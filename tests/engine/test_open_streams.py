@@ -8,7 +8,7 @@ from glmserve.request import Request, SamplingParams
 
 
 def open_streams() -> OpenStreams:
-    return OpenStreams(EngineStats(), None, lambda request, status: None, 0)
+    return OpenStreams(EngineStats(), (), lambda request, status: None, 0)
 
 
 def request(number: int) -> Request:

@@ -27,7 +27,11 @@ WHEEL = r"""
     glmserve/assets/training/README\.md
     glmserve/assets/training/text/[\w.]+\.toml
     glmserve/guide/[\w.-]+\.(md|svg|png)
-    glmserve/web/\w+\.html
+    glmserve/web/\w+\.(html|js)
+    glmserve/web/(app|app/parts|app/board|docs)/\w+\.js
+    glmserve/web/style/\w+\.(css|svg)
+    glmserve/web/vendor/manifest\.json
+    glmserve/web/vendor/\w+/(\w+\.(js|css)|LICENSE[\w-]*\.txt|fonts/[\w-]+\.woff2)
     glmserve_kernels/(\w+/)?\w+\.py
     glmserve_kernels/\w+/tiles\.json
     glmserve_kernels/py\.typed
@@ -42,6 +46,7 @@ SOURCE = r"""
     (LICENSE|PKG-INFO|pyproject\.toml|\.gitignore)
     \w+(\.\w+)?\.md
     glmserve/([\w-]+/)*[\w.-]+\.(py|typed|json|jsonl|csv|safetensors|model|md|toml|html|svg|png)
+    glmserve/([\w-]+/)*[\w.-]+\.(js|css|txt|woff2)
     kernels/(\w+/)*\w+\.(py|typed|json|md|cpp|h)
     bench/([\w-]+/)*[\w.-]+\.(py|sh|md|json|toml|txt|svg|png)
     tests/([\w-]+/)*[\w.-]+
@@ -56,6 +61,9 @@ IN_BOTH = (
     "glmserve/assets/evaluation/letters.jsonl",
     "glmserve/assets/training/text/en_long.toml",
     "glmserve/web/docs.html",
+    "glmserve/web/index.html",
+    "glmserve/web/app/main.js",
+    "glmserve/web/vendor/manifest.json",
 )
 
 

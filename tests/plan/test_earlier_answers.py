@@ -96,7 +96,9 @@ def test_of_many_answers_the_later_half_stays() -> None:
 
 def test_groups_that_were_not_used_for_longest_are_forgotten() -> None:
     earlier = EarlierAnswers()
-    requests = [Request(i, [i] * 40, SamplingParams(max_tokens=1)) for i in range(module._MAX_GROUPS + 1)]
+    requests = [
+        Request(i, [i] * 40, SamplingParams(max_tokens=1)) for i in range(module._MAX_GROUPS + 1)
+    ]
     first = earlier.of(requests[0])
     for request in requests:
         earlier.of(requests[0])

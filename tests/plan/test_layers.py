@@ -27,6 +27,7 @@ LAYERS: dict[str, int] = {
     "golden": 5,
     "cache": 6,
     "hub": 6,
+    "batches": 6,
     "journal": 6,
     "scheduler": 7,
     "executor": 8,
@@ -36,6 +37,7 @@ LAYERS: dict[str, int] = {
     "text": 9,
     "api": 10,
     "evaluation": 10,
+    "load_test": 10,
     "capacity": 10,
     "cli": 11,
     "embedded": 11,
@@ -51,14 +53,16 @@ API_LAYERS = {
     "openai": 4,
     "anthropic": 4,
     "tokenizer": 5,
+    "batching": 5,
     "endpoints": 5,
-    "operator": 6,
-    "app": 7,
-    "__init__": 8,
+    "page": 6,
+    "operator": 7,
+    "app": 8,
+    "__init__": 9,
 }
 """Rooms of glmserve.api; each imports itself and lower ones."""
 PLAN = {"cache", "scheduler", "journal", "engine", "executor", "trace", "text", "api"}
-PLAN |= {"evaluation", "capacity", "cli", "embedded", "hub", "machines"}
+PLAN |= {"evaluation", "capacity", "cli", "embedded", "hub", "machines", "batches", "load_test"}
 COMPUTE = range(1, 6)
 KERNEL_PACKAGES = {"glmserve_kernels", "glmserve_cpu_kernels"}
 COMPUTE_LIBRARIES = {"torch", "triton", "safetensors", "numpy", "transformers", *KERNEL_PACKAGES}

@@ -17,6 +17,7 @@ from glmserve.contract.step import RunnerLimits
 from glmserve.request import RequestStatus, SamplingParams
 from glmserve.scheduler import Scheduler
 from glmserve.scheduler.drafter import AdaptiveDrafter, MeasuredDrafter
+from glmserve.scheduler.spare_time import SpareTime
 from support.arrivals import arrivals, check_reports, check_updates, prompts, runner_limits
 from support.fakes import expected_output
 from support.simulation import Arrival, Simulation, oracle, output_alone, output_of
@@ -58,6 +59,21 @@ def test_every_request_gets_its_own_text_and_no_block_leaks(
         max_batch_size=max_batch_size, max_step_tokens=64, prefix_cache=prefix_cache
     )
     simulate(limits, config, plan)
+
+
+@settings(max_examples=200)
+@given(
+    limits=runner_limits(),
+    max_batch_size=st.integers(1, 8),
+    speculative_tokens=st.sampled_from([0, 0, 3]),
+    plan=st.lists(arrivals, min_size=1, max_size=12),
+)
+def test_steps_that_requests_share_with_those_in_the_background(
+    limits: RunnerLimits, max_batch_size: int, speculative_tokens: int, plan: list[Arrival]
+) -> None:
+    config = SchedulerConfig(max_batch_size, 64, speculative_tokens=speculative_tokens)
+    with mock.patch.object(SpareTime, "is_left", True):
+        simulate(limits, config, plan)
 
 
 @settings(max_examples=300)

@@ -48,6 +48,7 @@ arrivals = st.builds(
     abort_after=st.none() | st.integers(0, 15),
     continuations=st.sampled_from([1, 1, 1, 2, 4]),
     scored=st.sampled_from([False, False, True]),
+    in_background=st.sampled_from([False, False, True]),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,8 +14,10 @@ from starlette.middleware import Middleware
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.app import create_app
 from glmserve.api.http.access import AccessObserver
+from glmserve.batches.storage import BatchStorage
 from glmserve.config import (
     EMBEDDED_CHECKPOINT,
+    BatchConfig,
     RedisAddress,
     SchedulerConfig,
     ServerConfig,
@@ -39,6 +42,7 @@ async def serve(
     executor: Executor | None = None,
     journal: Path | RedisAddress | None = None,
     keep: float = 600.0,
+    batches: BatchConfig | None = None,
     observers: Sequence[AccessObserver] = (),
     outermost: Sequence[Middleware] = (),
 ) -> AsyncIterator[Starlette]:
@@ -50,6 +54,7 @@ async def serve(
     Args:
         journal: place of its journal, if it is to have one.
         keep: see Journal.
+        batches: where it keeps files and batches, if it does; they run.
         observers, outermost: see create_app.
     """
     tokenizer = ByteTokenizer()
@@ -69,11 +74,18 @@ async def serve(
         context.structures.prepare = _nothing  # type: ignore[method-assign]
     if journal is not None:
         context.record_to(Journal(_store(journal), keep))
+    if batches is not None:
+        context.batches = BatchStorage(batches)
     if start:
         await context.start(report_nothing)
+    app = create_app(context, observers, outermost)
+    running = [asyncio.create_task(app.state.batches.run())] if batches is not None else []
     try:
-        yield create_app(context, observers, outermost)
+        yield app
     finally:
+        for task in running:
+            task.cancel()
+            await asyncio.wait([task])
         await context.close()
 
 

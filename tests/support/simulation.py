@@ -40,6 +40,7 @@ class Arrival:
     continuations: int = 1
     scored: bool = False
     """Whether the first wants the prompt's log-probabilities."""
+    in_background: bool = False
 
 
 class Remainders:
@@ -111,9 +112,15 @@ def requests_of(arrival: Arrival, first_id: int) -> list[Request]:
             arrival.priority,
             constraint=None if length is None else Remainders(length),
             tenant=arrival.tenant,
+            in_background=arrival.in_background,
         )
         for i in range(arrival.continuations)
     ]
+
+
+def run_many_in_background(scheduler: Scheduler) -> None:
+    """As if it had been learned that a step may hold as many as can run."""
+    scheduler._planners._background_pace.places = scheduler.max_running
 
 
 class Simulation:
@@ -139,6 +146,7 @@ class Simulation:
         self._poison = poison
         self._times = times
         self.scheduler = Scheduler(config, limits, hash_key=b"key")
+        run_many_in_background(self.scheduler)
         self.runner = SamplingRunner(limits)
         self.requests: list[tuple[Request, Arrival]] = []
         self.updates: defaultdict[int, list[TokenUpdate]] = defaultdict(list)  # by request id

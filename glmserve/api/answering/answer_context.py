@@ -22,6 +22,8 @@ class AnswerContext:
     """None without a journal."""
     headers: dict[str, str] = field(default_factory=dict)
     """What the response's headers say about the answer."""
+    in_background: bool = False
+    """Generated only while no other request can use the model, and counted by no quota."""
 
     @property
     def is_resumed(self) -> bool:

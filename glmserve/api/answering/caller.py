@@ -14,6 +14,9 @@ class Caller(NamedTuple):
     """Identifies the key without revealing it, for as long as the server runs; None without a
     valid key."""
     tenant: Tenant
+    owner: str = ""
+    """Identifies the key in the lists of files and batches, as long as their folder exists; empty
+    where there are no keys or no such folder."""
 
 
 ANONYMOUS = Caller(None, DEFAULT_TENANT)

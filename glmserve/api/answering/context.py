@@ -18,6 +18,7 @@ from glmserve.api.answering.quotas import Quotas
 from glmserve.api.answering.response_cache import ResponseCache
 from glmserve.api.journaling.answer_registry import AnswerRegistry
 from glmserve.api.protocol.unknown_fields import UnknownFields
+from glmserve.batches.storage import BatchStorage
 from glmserve.config import ReportProgress, ServerConfig
 from glmserve.engine import AdapterCatalog, AdapterVersion, Engine
 from glmserve.errors import (
@@ -77,6 +78,8 @@ class ServerContext:
     adapters: AdapterCatalog = field(init=False)
     answers: AnswerRegistry | None = field(init=False, default=None)
     """None without a journal."""
+    batches: BatchStorage | None = None
+    """Where files and batches are kept; None: nowhere."""
     started: int = field(default_factory=lambda: int(time.time()))
     """Unix seconds."""
     seeds: Iterator[int] = field(init=False)
@@ -139,6 +142,8 @@ class ServerContext:
             self._tidying.cancel()
         if self.answers is not None:
             await self.answers.journal.close()
+        if self.batches is not None:
+            await self.batches.close()
 
     async def settle_model(self, request: ModelRequest) -> AdapterVersion | None:
         """Find the model of a request; one without a model gets the model that is served.

@@ -110,6 +110,8 @@ class AnswerRequest:
     """What its `model` means, once the pipeline has found it; None: the model itself."""
     unfinished: Entry | None = None
     """The entry to finish, where the server itself asks for an answer that no client waits for."""
+    in_background: bool = False
+    """See AnswerContext."""
 
     @property
     def is_stream(self) -> bool:

@@ -54,7 +54,8 @@ async def _record_and_answer(
         return await _answer_journaled(server, request, await record_or_resume(registry, request))
     if request.last_event_id:
         raise StreamGoneError("this server keeps no journal of streams (--journal); ask anew")
-    return await _answer(server, request, AnswerContext(request.caller, request.adapter))
+    context = AnswerContext(request.caller, request.adapter, in_background=request.in_background)
+    return await _answer(server, request, context)
 
 
 async def _answer_journaled(

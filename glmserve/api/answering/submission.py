@@ -113,7 +113,7 @@ def submit_generation(
     if answer.journaled is not None:
         seed = answer.journaled.note_seed(seed)
     attributes = scheduling_attributes(server, answer, request.priority, request.cache_salt)
-    lease = server.quotas.admit(answer.caller.tenant, sum(map(len, spec.prompts)))
+    lease = admit(server, answer, sum(map(len, spec.prompts)))
     groups: list[list[TokenStream]] = []
     try:
         for prompt_ids in spec.prompts:
@@ -164,7 +164,18 @@ def scheduling_attributes(
     # A name has no zero byte, so no salt of one tenant reads like another's.
     owner = "" if server.config.shared_prefixes else tenant.name + "\0"
     salt = (owner + cache_salt).encode()
-    return SchedulingAttributes(tenant.name, priority, salt, answer.adapter)
+    return SchedulingAttributes(tenant.name, priority, salt, answer.adapter, answer.in_background)
+
+
+def admit(server: ServerContext, answer: AnswerContext, num_prompt_tokens: int) -> Lease | None:
+    """Count a request against the limits of its caller's tenant; None: there are none for it.
+
+    Raises:
+        RateLimitError: it has to wait.
+    """
+    if answer.in_background:
+        return None
+    return server.quotas.admit(answer.caller.tenant, num_prompt_tokens)
 
 
 def room_for_output(server: ServerContext, num_prompt_tokens: int) -> int:

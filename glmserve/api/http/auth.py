@@ -24,10 +24,17 @@ class ApiKeys:
 
     Args:
         hash_key: random bytes that make ids the same in another server's life; None makes new ones.
+        owner_key: as `hash_key`, for Caller.owner; None: there are no files to own.
     """
 
-    def __init__(self, keys: Mapping[str, Tenant], hash_key: bytes | None = None) -> None:
+    def __init__(
+        self,
+        keys: Mapping[str, Tenant],
+        hash_key: bytes | None = None,
+        owner_key: bytes | None = None,
+    ) -> None:
         self._hash_key = hash_key or secrets.token_bytes(32)
+        self._owner_key = owner_key
         self._tenants = {self._digest(key.encode()): tenant for key, tenant in keys.items()}
 
     def identify(self, key: bytes) -> Caller | None:
@@ -37,16 +44,23 @@ class ApiKeys:
         """
         digest = self._digest(key)
         matches = [hmac.compare_digest(digest, valid) for valid in self._tenants]
-        return Caller(digest.hex()[:16], self._tenants[digest]) if any(matches) else None
+        if not any(matches):
+            return None
+        return Caller(digest.hex()[:16], self._tenants[digest], self._owner(key))
 
     def _digest(self, key: bytes) -> bytes:
         return hashlib.blake2b(key, key=self._hash_key, digest_size=32).digest()
+
+    def _owner(self, key: bytes) -> str:
+        if self._owner_key is None:
+            return ""
+        return hashlib.blake2b(key, key=self._owner_key, digest_size=16).hexdigest()
 
 
 class ApiKeyMiddleware:
     """Denies by default: 401 unless a request carries a valid key or its path is open.
 
-    An open path that ends with a slash opens all paths behind it.
+    An open path that ends with a slash opens all paths behind it; "/" opens itself alone.
 
     A key comes as `Authorization: Bearer KEY` or as `x-api-key: KEY`. Handlers get its holder from
     `caller_of`. The health checks are always open.
@@ -55,14 +69,15 @@ class ApiKeyMiddleware:
     def __init__(
         self,
         app: ASGIApp,
-        keys: Mapping[str, Tenant],
+        keys: ApiKeys,
         open_paths: Collection[str] = (),
-        hash_key: bytes | None = None,
     ) -> None:
         self._app = app
-        self._keys = ApiKeys(keys, hash_key)
+        self._keys = keys
         self._open_paths = frozenset(open_paths)
-        self._open_beginnings = tuple(p for p in (*open_paths, HEALTH + "/") if p.endswith("/"))
+        self._open_beginnings = tuple(
+            path for path in (*open_paths, HEALTH + "/") if path.endswith("/") and path != "/"
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):

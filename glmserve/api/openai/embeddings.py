@@ -17,6 +17,7 @@ from glmserve.api.answering.endpoint import Endpoint
 from glmserve.api.answering.generation import Choice, Generation, WholeText
 from glmserve.api.answering.sse import encode_json
 from glmserve.api.answering.submission import (
+    admit,
     encode_prompts,
     scheduling_attributes,
     take_back,
@@ -127,7 +128,7 @@ def _start(
     context: ServerContext, answer: AnswerContext, wanted: EmbeddingRequest, inputs: list[list[int]]
 ) -> Generation:
     """Compute every input, or none."""
-    lease = context.quotas.admit(answer.caller.tenant, sum(map(len, inputs)))
+    lease = admit(context, answer, sum(map(len, inputs)))
     attributes = scheduling_attributes(context, answer, wanted.priority, wanted.cache_salt)
     streams: list[TokenStream] = []
     try:

@@ -9,10 +9,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from glmserve.api.http.admin_key import check_admin_key
 from glmserve.api.http.body import read_request
 from glmserve.api.http.responses import json_response
 from glmserve.api.http.state import context_of
-from glmserve.api.operator.admin_key import check_admin_key
 from glmserve.api.protocol.adapters import (
     AddAdapterRequest,
     LoadLoraAdapterRequest,

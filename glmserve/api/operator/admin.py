@@ -8,9 +8,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from glmserve.api.http.admin_key import check_admin_key
 from glmserve.api.http.responses import json_response
 from glmserve.api.http.state import context_of
-from glmserve.api.operator.admin_key import check_admin_key
 
 
 class DrainStatus(msgspec.Struct):

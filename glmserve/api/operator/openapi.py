@@ -1,17 +1,16 @@
-"""GET /openapi.json and /docs, made from the types that check requests and write answers."""
+"""GET /openapi.json, made from the types that check requests and write answers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from types import GenericAlias
 from typing import Any
 
 import msgspec
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from glmserve import __version__
 from glmserve.api.http.request_id import REQUEST_ID_HEADER
@@ -19,19 +18,32 @@ from glmserve.api.http.responses import json_response
 from glmserve.api.http.state import context_of
 from glmserve.api.operator.operations import OPERATIONS, Body, Operation
 
-_DOCS_PAGE = Path(__file__).parents[2] / "web" / "docs.html"
 _REF = "#/components/schemas/{name}"
+
+_GROUPS = {
+    "/v1/messages": "Anthropic's API",
+    "/v1/load_lora": "Operation",
+    "/v1/unload_lora": "Operation",
+    "/v1/": "OpenAI's API",
+    "/invocations": "OpenAI's API",
+    "/tokenize": "Tokens",
+    "/detokenize": "Tokens",
+    "/sampling_defaults": "OpenAI's API",
+    "/": "Operation",
+}
+"""Headings by the beginnings of paths; the first one that fits counts."""
 
 _MEANING = {
     400: "The request cannot be honoured; the message says what to change, param where.",
     401: "The API key is missing or wrong.",
-    403: "This server has no admin key.",
-    404: "There is no such model or response.",
+    403: "This server has no admin key, or keeps no files and batches.",
+    404: "There is no such model, response, file or batch.",
     413: "The body is too large.",
     415: "The body is compressed.",
     429: "The queue is full; the server may be set to another status for this.",
     500: "The server has failed.",
     503: "The model is loading, or the server takes no more requests.",
+    507: "The disk does not take what is to be stored.",
 }
 
 
@@ -40,11 +52,6 @@ async def openapi(request: Request) -> Response:
     root_path = context_of(request).config.root_path
     servers = {"servers": [{"url": root_path}]} if root_path else {}
     return json_response(openapi_document() | servers)
-
-
-async def docs(request: Request) -> Response:
-    """A page that shows /openapi.json; it needs nothing from the internet."""
-    return FileResponse(_DOCS_PAGE, media_type="text/html")
 
 
 @cache
@@ -98,6 +105,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
+        "tags": [_group(operation.path)],
         "responses": {
             "200": _response("The answer.", operation.responses),
             **{str(s): _response(_MEANING[s], failure) for s in operation.failures},
@@ -114,6 +122,11 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.is_open:
         described["security"] = []
     return described
+
+
+def _group(path: str) -> str:
+    """The heading under which a reference lists the route."""
+    return next(name for beginning, name in _GROUPS.items() if path.startswith(beginning))
 
 
 def _response(description: str, bodies: Mapping[str, Body]) -> dict[str, Any]:

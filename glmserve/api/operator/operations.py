@@ -15,6 +15,14 @@ from glmserve.api.answering.rendered_prompt import RenderedPrompt
 from glmserve.api.anthropic.objects import AnthropicError, MessageObject, TokenCount
 from glmserve.api.anthropic.objects import Event as MessagesEvent
 from glmserve.api.anthropic.protocol import CountTokensRequest, MessagesRequest
+from glmserve.api.batching.objects import (
+    BatchList,
+    BatchObject,
+    DeletedFile,
+    FileList,
+    FileObject,
+)
+from glmserve.api.batching.requests import CreateBatchRequest
 from glmserve.api.openai.chat_objects import ChatChunk, ChatCompletion
 from glmserve.api.openai.completion_objects import Completion
 from glmserve.api.openai.embeddings import EmbeddingList
@@ -34,6 +42,7 @@ from glmserve.api.openai.responses.protocol import ResponsesRequest
 from glmserve.api.operator.adapters import LOAD_PATH, UNLOAD_PATH, Adapter, AdapterList
 from glmserve.api.operator.admin import DrainStatus
 from glmserve.api.operator.health import Health, Version
+from glmserve.api.page.defaults import SamplingDefaults
 from glmserve.api.protocol import ChatCompletionRequest, CompletionRequest
 from glmserve.api.protocol.adapters import (
     AddAdapterRequest,
@@ -49,6 +58,7 @@ from glmserve.api.tokenizer.tokens import (
     TokenizeRequest,
     TokenizeResponse,
 )
+from glmserve.engine import Moment
 
 
 class ErrorDetail(msgspec.Struct):
@@ -252,6 +262,65 @@ OPERATIONS = (
         failures=_GENERATION_FAILURES,
     ),
     Operation(
+        method="post",
+        path="/v1/files",
+        summary="Store a file: a form (multipart/form-data) with the fields purpose and file.",
+        responses={"application/json": FileObject},
+        failures=(400, 401, 403, 413, 500, 507),
+    ),
+    Operation(
+        path="/v1/files",
+        summary="The caller's files, in pages: purpose, after, limit, order.",
+        responses={"application/json": FileList},
+        failures=(400, 401, 403, 404, 507),
+    ),
+    Operation(
+        path="/v1/files/{file_id}",
+        summary="What is known of a file.",
+        responses={"application/json": FileObject},
+        failures=(401, 403, 404, 507),
+    ),
+    Operation(
+        path="/v1/files/{file_id}/content",
+        summary="A file's contents.",
+        responses={"application/octet-stream": "string"},
+        failures=(401, 403, 404, 507),
+    ),
+    Operation(
+        method="delete",
+        path="/v1/files/{file_id}",
+        summary="Delete a file.",
+        responses={"application/json": DeletedFile},
+        failures=(400, 401, 403, 404, 507),
+    ),
+    Operation(
+        method="post",
+        path="/v1/batches",
+        summary="Answer all requests of a file while the model is not needed otherwise.",
+        request=CreateBatchRequest,
+        responses={"application/json": BatchObject},
+        failures=(400, 401, 403, 404, 413, 415, 429, 500, 507),
+    ),
+    Operation(
+        path="/v1/batches",
+        summary="The caller's batches, the newest first, in pages: after, limit.",
+        responses={"application/json": BatchList},
+        failures=(400, 401, 403, 404, 507),
+    ),
+    Operation(
+        path="/v1/batches/{batch_id}",
+        summary="A batch as it is now.",
+        responses={"application/json": BatchObject},
+        failures=(401, 403, 404, 507),
+    ),
+    Operation(
+        method="post",
+        path="/v1/batches/{batch_id}/cancel",
+        summary="Stop a batch; what is answered stays in its output.",
+        responses={"application/json": BatchObject},
+        failures=(401, 403, 404, 507),
+    ),
+    Operation(
         path="/v1/models",
         summary="The names that requests may have as their model: the model's, and adapters'.",
         responses={"application/json": ModelList},
@@ -284,6 +353,17 @@ OPERATIONS = (
         summary="Names and sizes of the tokenizer.",
         responses={"application/json": TokenizerInfo},
         failures=(400, 401, 503),
+    ),
+    Operation(
+        path="/board/events",
+        summary="What the engine does, ten times a second; needs the admin key if there are keys.",
+        responses={"text/event-stream": Moment},
+        failures=(401, 403),
+    ),
+    Operation(
+        path="/sampling_defaults",
+        summary="What a chat request gets that sets no sampling fields.",
+        responses={"application/json": SamplingDefaults},
     ),
     Operation(
         method="post",

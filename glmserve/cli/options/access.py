@@ -59,7 +59,9 @@ def add_access_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--public-metrics", action="store_true", help="/metrics needs no API key")
     group.add_argument(
-        "--public-docs", action="store_true", help="/docs and /openapi.json need no API key"
+        "--public-docs",
+        action="store_true",
+        help="/openapi.json needs no API key, so that /docs shows it",
     )
     group.add_argument(
         "--ssl-certfile", type=Path, metavar="FILE", help="certificate, PEM; serves https"

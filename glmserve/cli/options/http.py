@@ -92,3 +92,10 @@ def add_http_options(parser: argparse.ArgumentParser) -> None:
         help="origin of web pages that may call the server, such as https://example.org; * allows "
         "all; may be given several times",
     )
+    group.add_argument(
+        "--page",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="serve the page for people at / and its board at /board; its files need no API key, "
+        "what it asks for does",
+    )

@@ -1,13 +1,14 @@
-"""Results of a load test as numbers, a table and a picture."""
+"""Results of a load test as numbers and as a table."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
-from itertools import accumulate
-from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from client import Result
+from glmserve.load_test.goal import Goal, num_good
+from glmserve.load_test.result import Result
+from glmserve.load_test.run import Run
 
 _PERCENTILES = (50, 90, 99)
 
@@ -21,8 +22,13 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
-def summarise(results: Sequence[Result], elapsed: float, client_cpu: float) -> dict[str, Any]:
-    """All figures of a run; times in milliseconds."""
+def summarise(run: Run, goals: Sequence[Goal] = ()) -> dict[str, Any]:
+    """All figures of a run; times in milliseconds.
+
+    Args:
+        goals: what a request must keep to count as good.
+    """
+    results, elapsed, client_cpu = run.results, run.elapsed, run.client_cpu
     good = [r for r in results if r.error is None]
     summary: dict[str, Any] = {
         "requests": len(results),
@@ -45,10 +51,25 @@ def summarise(results: Sequence[Result], elapsed: float, client_cpu: float) -> d
                 "mean": round(1000 * sum(values) / len(values), 3),
                 **{f"p{p}": round(1000 * percentile(values, p), 3) for p in _PERCENTILES},
             }
+    if goals:
+        kept = num_good(results, goals)
+        summary["good_requests_per_second"] = round(kept / elapsed, 3)
+        summary["good_share"] = round(kept / max(1, len(results)), 4)
     messages = sorted({r.error for r in results if r.error is not None})
     if messages:
         summary["error_messages"] = messages[:5]
     return summary
+
+
+def write_csv(results: Sequence[Result], file: TextIO) -> None:
+    """A line for each request: its times in seconds after the first, its tokens, its error."""
+    start = min((result.sent for result in results), default=0.0)
+    writer = csv.writer(file)
+    writer.writerow(["sent", "ttft", "tpot", "duration", "prompt_tokens", "output_tokens", "error"])
+    for r in sorted(results, key=lambda result: result.sent):
+        times = (r.sent - start, r.ttft, r.tpot, r.duration)
+        shown = ["" if value is None else f"{value:.6f}" for value in times]
+        writer.writerow([*shown, r.prompt_tokens, r.output_tokens, r.error or ""])
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -57,6 +78,14 @@ def table(summary: dict[str, Any]) -> str:
         f"requests          {summary['requests']} ({summary['errors']} errors) "
         f"in {summary['seconds']:.1f} s",
         f"requests/s        {summary['requests_per_second']:.2f}",
+        *(
+            [
+                f"good requests/s   {summary['good_requests_per_second']:.2f} "
+                f"({100 * summary['good_share']:.1f} % keep the objectives)"
+            ]
+            if "good_share" in summary
+            else []
+        ),
         f"output tokens/s   {summary['output_tokens_per_second']:.1f}",
         f"client CPU        {100 * summary['client_cpu_fraction']:.0f} % of one core",
         "",
@@ -80,25 +109,23 @@ def table(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def plot(results: Sequence[Result], title: str, path: Path) -> None:
-    """Distributions of the two latencies users feel, and tokens over time, as a PNG."""
-    import matplotlib  # heavy, and not everybody wants a picture
+def sweep_title() -> str:
+    """The head of a table with a row for each rate."""
+    latencies = f"{'ttft p50':>10}{'p99':>10}{'tpot p50':>10}{'p99':>10}"
+    return f"{'rate':>8}{'requests/s':>12}{'good':>8}{'tokens/s':>10}{latencies}  (ms)"
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
-    good = [r for r in results if r.error is None and r.first is not None]
-    figure, axes = pyplot.subplots(1, 3, figsize=(14, 4), layout="constrained")
-    figure.suptitle(title)
-    axes[0].hist([1000 * r.ttft for r in good if r.ttft is not None], bins=40)
-    axes[0].set(title="time to first token", xlabel="ms", ylabel="requests")
-    axes[1].hist([1000 * gap for r in good for gap in r.gaps], bins=80, log=True)
-    axes[1].set(title="inter-token latency", xlabel="ms", ylabel="tokens")
-    start = min((r.sent for r in good), default=0.0)
-    arrivals: list[float] = []
-    for r in good:
-        arrivals += (t - start for t in accumulate(r.gaps, initial=r.first or 0.0))
-    axes[2].hist(arrivals, bins=60)
-    axes[2].set(title="throughput", xlabel="seconds since start", ylabel="chunks")
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+def sweep_row(summary: dict[str, Any]) -> str:
+    """The row of a summary with its `rate`."""
+    good = f"{100 * summary['good_share']:.1f} %" if "good_share" in summary else "-"
+    row = (
+        f"{summary['rate']:>8g}{summary['requests_per_second']:>12.2f}{good:>8}"
+        f"{summary['output_tokens_per_second']:>10.1f}"
+    )
+    for key in ("ttft_ms", "tpot_ms"):
+        for place in ("p50", "p99"):
+            value = summary.get(key, {}).get(place)
+            row += f"{value:>10.2f}" if value is not None else f"{'-':>10}"
+    if summary["errors"]:
+        row += f"  {summary['errors']} errors: {summary['error_messages'][0]}"
+    return row

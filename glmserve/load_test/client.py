@@ -4,44 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 
-
-@dataclass
-class Result:
-    """What came back, in seconds of the client's clock."""
-
-    sent: float
-    first: float | None = None
-    """Arrival of the first text."""
-    last: float | None = None
-    """Arrival of the newest text."""
-    gaps: list[float] = field(default_factory=list)
-    """Between two arrivals of text."""
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-    error: str | None = None
-
-    @property
-    def ttft(self) -> float | None:
-        """Time to first token."""
-        return None if self.first is None else self.first - self.sent
-
-    @property
-    def tpot(self) -> float | None:
-        """Time per output token after the first."""
-        if self.first is None or self.last is None or self.output_tokens < 2:
-            return None
-        return (self.last - self.first) / (self.output_tokens - 1)
-
-    @property
-    def duration(self) -> float | None:
-        return None if self.last is None else self.last - self.sent
+from glmserve.load_test.result import Result
 
 
-async def send(session: aiohttp.ClientSession, url: str, body: dict[str, object]) -> Result:
+async def send(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> Result:
     """Send a request and read its stream to the end; failures are in the result."""
     result = Result(sent=time.perf_counter())
     try:
@@ -69,7 +39,9 @@ def _read_event(result: Result, data: bytes) -> None:
     if usage := event.get("usage"):
         result.prompt_tokens = usage["prompt_tokens"]
         result.output_tokens = usage["completion_tokens"]
-    if any(_has_content(choice) for choice in event.get("choices", ())):
+    choices = event.get("choices", ())
+    result.text += "".join(map(_text, choices))
+    if any(map(_has_content, choices)):
         if result.last is None:
             result.first = now
         else:
@@ -77,7 +49,13 @@ def _read_event(result: Result, data: bytes) -> None:
         result.last = now
 
 
-def _has_content(choice: dict[str, object]) -> bool:
+def _text(choice: dict[str, Any]) -> str:
+    delta = choice.get("delta")
+    text: str | None = delta.get("content") if isinstance(delta, dict) else choice.get("text")
+    return text or ""
+
+
+def _has_content(choice: dict[str, Any]) -> bool:
     delta = choice.get("delta")
     if isinstance(delta, dict):
         return bool(delta.get("content"))

@@ -1,0 +1,1 @@
+"""`glmserve batch`: answers the requests of a file, without a server or by one."""

@@ -1,0 +1,21 @@
+// The API key: kept for this tab, or on this device if the user asks for it.
+import { signal } from "./lib.js";
+import { keptValue } from "./kept.js";
+
+export const apiKey = signal(
+  keptValue.read(sessionStorage, "key") ?? keptValue.read(localStorage, "key") ?? "",
+);
+/** Whether the server has refused a request for its key. */
+export const keyIsMissing = signal(false);
+
+export function setKey(key, isRemembered) {
+  keptValue.write(sessionStorage, "key", key || null);
+  keptValue.write(localStorage, "key", isRemembered && key ? key : null);
+  apiKey.value = key;
+  keyIsMissing.value = false;
+}
+
+/** Headers that carry the key, if there is one. */
+export function keyHeaders() {
+  return apiKey.value ? { Authorization: `Bearer ${apiKey.value}` } : {};
+}

@@ -1,0 +1,119 @@
+"""Tools, schemas, probabilities, the notebook and the guide."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from support.chat_page import ChatPage
+from support.scripted import ScriptedRunner
+from support.server_process import ServerProcess
+
+pytestmark = pytest.mark.browser
+
+Opener = Callable[..., ChatPage]
+
+PARAMETERS = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Oslo", "Rome"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}
+
+
+def test_a_tool_is_called_and_answered_by_hand(open_page: Opener, glm_tiny: ServerProcess) -> None:
+    chat = open_page(glm_tiny.url + "/")
+    page = chat.page
+    chat.open_settings()
+    page.fill('[name="tools"]', json.dumps([WEATHER]))
+    page.fill('[name="further"]', '{"tool_choice": "required"}')
+    chat.send("What is the weather in Oslo?")
+    page.get_by_role("button", name="Send results").wait_for()
+    assert page.locator(".call p").inner_text() == "Calls weather"
+    assert json.loads(page.locator(".call pre").inner_text())["city"] in ("Oslo", "Rome")
+    page.fill('[name="further"]', '{"tool_choice": "none", "max_tokens": 20}')
+    page.get_by_label("Result of weather").fill('{"degrees": 7}')
+    with page.expect_request("**/v1/chat/completions") as sent:
+        page.get_by_role("button", name="Send results").click()
+    _, call, result = json.loads(sent.value.post_data)["messages"]
+    assert result["role"] == "tool"
+    assert result["tool_call_id"] == call["tool_calls"][0]["id"]
+    assert result["content"] == '{"degrees": 7}'
+    chat.until("document.querySelectorAll('.message.assistant').length === 2")
+    chat.wait_until_answered()
+    assert page.locator(".failure").count() == 0
+
+
+def test_an_answer_matches_a_schema(open_page: Opener, glm_tiny: ServerProcess) -> None:
+    chat = open_page(glm_tiny.url + "/")
+    chat.open_settings()
+    chat.page.fill('[name="schema"]', json.dumps(PARAMETERS))
+    assert json.loads(chat.ask("Which city?"))["city"] in ("Oslo", "Rome")
+
+
+def test_what_is_no_json_is_named_and_not_sent(fake_page: Opener) -> None:
+    chat = fake_page(ScriptedRunner("an answer"))
+    page = chat.page
+    chat.open_settings()
+    page.fill('[name="schema"]', "[1]")
+    page.get_by_text("This must be a JSON object.").wait_for()
+    page.fill('[name="tools"]', '[{"name": "x"}]')
+    page.get_by_text("Tools are a list of objects with a type.").wait_for()
+    page.fill('[name="further"]', "{")
+    assert page.locator('[aria-invalid="true"]').count() == 3
+    page.fill("#composer", "x")
+    with page.expect_request("**/v1/chat/completions") as sent:
+        page.press("#composer", "Enter")
+    assert not {"tools", "response_format"} & json.loads(sent.value.post_data).keys()
+    chat.wait_until_answered()
+
+
+def test_probabilities_and_their_alternatives(fake_page: Opener) -> None:
+    chat = fake_page(ScriptedRunner("abc"))
+    page = chat.page
+    chat.open_settings()
+    page.get_by_label("Ask for the probability").check()
+    chat.send("x")
+    page.locator('[data-action="again"]').wait_for()
+    assert page.locator(".token").all_inner_texts() == ["a", "b", "c"]
+    page.locator(".token").nth(1).hover()
+    assert page.locator(".alternatives tr").count() == 6  # and the fake's five
+    assert page.locator(".alternatives .taken code").inner_text() == "b"
+    page.focus(".tokens")
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".alternatives .taken code").inner_text() == "c"
+    page.get_by_role("button", name="Probabilities").click()
+    assert chat.answer == "abc"
+
+
+def test_an_error_of_the_server_is_shown_in_its_own_words(fake_page: Opener) -> None:
+    chat = fake_page(ScriptedRunner("an answer"))
+    chat.open_settings()
+    chat.page.fill('[name="further"]', '{"logit_bias": {"x": 1}}')
+    chat.send("x")
+    assert "logit_bias" in chat.page.locator(".failure").inner_text()
+    chat.page.fill('[name="further"]', "")
+    chat.act("again")
+    chat.page.get_by_text("an answer").wait_for()
+
+
+def test_the_guide_is_read_and_searched(fake_page: Opener) -> None:
+    chat = fake_page(ScriptedRunner("x"))
+    page = chat.page
+    page.get_by_role("button", name="Guide").click()
+    page.get_by_role("heading", name="The glmserve guide").wait_for()
+    page.locator(".guide-text").get_by_role("link", name="Quick start").click()
+    page.get_by_role("heading", name="Quick start").wait_for()
+    assert chat.url + "v1/chat/completions" in page.locator(".guide-text").inner_text()
+    assert "127.0.0.1:8000" not in page.locator(".guide-text").inner_text()
+    page.locator(".guide-list").get_by_role("button", name="The page").click()
+    chat.until("document.querySelector('.guide-text img')?.naturalWidth > 500")
+    page.get_by_placeholder("Search the guide").fill("killed, run out of memory")
+    page.locator(".found button").click()
+    heading = page.get_by_role("heading", name="The journal: survive a restart")
+    heading.wait_for()
+    chat.until("document.querySelector('.guide-text').scrollTop > 500")
+    assert abs(heading.bounding_box()["y"] - page.locator(".guide-text").bounding_box()["y"]) < 80
