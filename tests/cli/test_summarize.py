@@ -95,7 +95,7 @@ def test_an_article_that_is_too_long_is_named(
     assert errors.endswith("(of item 1, counted from 0)\n")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("_rouge")
 def test_transformers_writes_the_same(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="the bench extra is missing")

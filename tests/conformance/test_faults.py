@@ -56,7 +56,7 @@ def test_a_fault_is_found(
     run_checks(pytester, path, "--glmserve-device", "faulty").assert_outcomes(failed=1)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_cpu_device_passes(pytester: pytest.Pytester) -> None:
     result = run_checks(pytester, "--glmserve-device", "cpu", "-q")
     outcomes = result.parseoutcomes()

@@ -64,7 +64,7 @@ async def test_32_streams_from_a_small_cache_are_each_as_on_a_cpu(
         assert server.metric("glmserve_prefix_cache_hits_total") > hits
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 async def test_a_worker_that_is_killed() -> None:
     bodies = long_requests(4)
     with ServerProcess(*DEVICE, "--dtype", "float32", "--max-worker-restarts", "9") as server:

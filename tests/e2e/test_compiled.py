@@ -36,7 +36,7 @@ def compiled(target: Path, runtime: str, *options: str) -> Path:
 @pytest.mark.parametrize(
     ("runtime", "options", "device"),
     [
-        ("onnxruntime", (*LANES, "--split", "2"), "onnxruntime:CPU,CPU"),
+        exhaustive("onnxruntime", (*LANES, "--split", "2"), "onnxruntime:CPU,CPU"),
         exhaustive("onnxruntime", LANES, "onnxruntime"),
         ("openvino", ("--dtype", "float32"), "openvino"),
     ],

@@ -148,7 +148,7 @@ def without_ids(events: list[bytes]) -> list[bytes]:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 async def test_whole_answers_of_servers_that_are_killed(tmp_path: Path) -> None:
     bodies = [(path, {"model": "glm-tiny", **body}) for path, body in requests()]
     servers = Servers(tmp_path)

@@ -16,7 +16,6 @@ from support.crashing_worker import Stream, long_requests, read_all
 from support.exhaustive import exhaustive
 from support.machines import MachineProcess, Readers, free_port, is_ready, reason, until
 from support.server_process import ServerProcess, workers_of
-from support.slow import slow
 
 EXACT = ("--dtype", "float32", "--deterministic")
 TENSOR = ("--tensor-parallel-size", "2")
@@ -59,7 +58,7 @@ async def test_streams_go_on_when_a_machine_is_back() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        slow(TENSOR),
+        exhaustive(TENSOR),
         exhaustive(STAGES),
         exhaustive((*TENSOR, *STAGES)),
         exhaustive((*TENSOR, "--cpu-kernels", "torch")),

@@ -22,7 +22,7 @@ PRECISE = ("--dtype", "float32", "--deterministic")
 TENSOR, PIPELINE = ("--tensor-parallel-size", "2"), ("--pipeline-parallel-size", "2")
 LAYOUTS = [
     TENSOR,
-    PIPELINE,
+    exhaustive(PIPELINE),
     exhaustive((*TENSOR, *PIPELINE)),
     exhaustive((*TENSOR, "--cpu-kernels", "torch")),
     exhaustive((*PIPELINE, "--cpu-kernels", "torch")),
@@ -104,7 +104,7 @@ def test_ranks_replay_what_one_process_did(tmp_path: Path, options: tuple[str, .
     assert "log-probabilities of equal tokens differ" not in result.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 async def test_one_process_replays_what_stages_did(tmp_path: Path) -> None:
     """Steps over different requests at the same time; also each request alone."""
     path = tmp_path / "file"

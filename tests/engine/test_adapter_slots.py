@@ -435,7 +435,7 @@ def left_behind(engine: Engine) -> list[object]:
     return [*pinned, *slots._waiters, *slots._waiter_of, *slots._slot_of]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 async def test_thousands_of_loads_and_unloads_leave_nothing(tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "one", "0")
     runner = AdapterRunner()
