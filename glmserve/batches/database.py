@@ -13,6 +13,7 @@ import msgspec
 
 from glmserve.batches.records import UNFINISHED, BatchRecord, FileRecord
 from glmserve.errors import OptionError, StartupError
+from glmserve.process.sqlite import transaction
 
 FORMAT = 1
 """Version of the tables and of their contents."""
@@ -65,7 +66,7 @@ class Database:
         run("PRAGMA locking_mode = EXCLUSIVE")
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = FULL")
-        with self._transaction():  # takes the exclusive lock, and keeps it until close
+        with transaction(self._db):  # takes the exclusive lock, and keeps it until close
             ((application,),) = run("PRAGMA application_id")
             ((version,),) = run("PRAGMA user_version")
             ((tables,),) = run("SELECT count(*) FROM sqlite_master")
@@ -139,7 +140,7 @@ class Database:
         return list(self._files(f"{condition} ORDER BY seq {order} LIMIT {limit:d}", values))
 
     def expired_files(self, now: float) -> list[FileRecord]:
-        """Files whose time is up, except inputs of unfinished batches."""
+        """Expired files, except inputs of unfinished batches."""
         inputs = f"SELECT input_file FROM batch WHERE {_UNFINISHED}"
         return list(self._files(f"expires <= ? AND id NOT IN ({inputs})", (now,)))
 
@@ -181,7 +182,7 @@ class Database:
 
     def update_batch(self, batch: BatchRecord, new_files: Sequence[FileRecord] = ()) -> None:
         """Write a batch anew, and add the files that its end brings, at once."""
-        with self._transaction():
+        with transaction(self._db):
             for file in new_files:
                 self.add_file(file)
             self._db.execute(
@@ -221,14 +222,3 @@ class Database:
     def _batches(self, condition: str, values: Sequence[object]) -> Iterator[BatchRecord]:
         for (data,) in self._db.execute(f"SELECT record FROM batch WHERE {condition}", values):
             yield _decode_batch(data)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise

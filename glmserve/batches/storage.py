@@ -178,7 +178,7 @@ class BatchStorage:
         self.num_bytes -= file.num_bytes
 
     async def delete_expired(self) -> None:
-        """Delete all files whose time is up."""
+        """Delete all expired files."""
         for file in await self._run(Database.expired_files, self.now()):
             with contextlib.suppress(FileInUseError, StoredFileNotFoundError):
                 await self.delete_file(file)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 import msgspec
 
 from glmserve.cli import values
-from glmserve.cli.options import npu_environment
+from glmserve.cli.options import add_chat_format_option, npu_environment
 from glmserve.config import (
     COMPILED_MANIFEST,
     EMBEDDED_CHECKPOINT,
@@ -137,11 +137,7 @@ def _add_text_options(parser: argparse.ArgumentParser) -> None:
         help="text to predict, UTF-8; default: the answers of Chinese and English conversations "
         "that come with glmserve and that glm-tiny was trained on",
     )
-    group.add_argument(
-        "--chat-format",
-        metavar="NAME",
-        help="prompt format of conversations; default: the format that the checkpoint's files name",
-    )
+    add_chat_format_option(group)
     group.add_argument(
         "--tokens",
         type=values.positive,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from glmserve.cli import values
 from glmserve.cli.embedded_command import run_to_end
 from glmserve.cli.options import (
+    add_chat_format_option,
     add_checkpoint_options,
     add_device_options,
     add_load_format_option,
@@ -33,11 +34,7 @@ def add_command(commands: Commands) -> None:
     model = parser.add_argument_group("model")
     add_checkpoint_options(model)
     add_load_format_option(model)
-    model.add_argument(
-        "--chat-format",
-        metavar="NAME",
-        help="prompt format of conversations; default: the format that the checkpoint's files name",
-    )
+    add_chat_format_option(model)
     add_device_options(parser)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from glmserve.cli import values
 from glmserve.cli.options import (
+    add_chat_format_option,
     add_checkpoint_options,
     add_device_options,
     add_load_format_option,
@@ -51,11 +52,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help="folder of a LoRA or prefix adapter that changes the model for all prompts, or its "
         "name on a hub",
     )
-    group.add_argument(
-        "--chat-format",
-        metavar="NAME",
-        help="prompt format of conversations; default: the format that the checkpoint's files name",
-    )
+    add_chat_format_option(group)
 
 
 def _add_prompt_options(parser: argparse.ArgumentParser) -> None:

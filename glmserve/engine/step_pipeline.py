@@ -42,7 +42,7 @@ class StepPipeline:
         scheduler: plans them.
         streams: receive the tokens.
         stats: counts steps and tokens.
-        watch: told about steps while anybody looks on.
+        watch: told about steps while it has readers.
     """
 
     def __init__(

@@ -89,7 +89,7 @@ class StepWatch:
 
     def __init__(self) -> None:
         self.is_on = False
-        """Whether anybody reads."""
+        """Whether there are readers."""
         self._readers: set[asyncio.Queue[Moment | None]] = set()
         self._stats: Callable[[], SchedulerStats] | None = None
         self._owners: Callable[[int], list[int]] | None = None

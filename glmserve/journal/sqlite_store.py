@@ -29,6 +29,7 @@ from glmserve.journal.entry import (
 from glmserve.journal.errors import StoreError
 from glmserve.journal.group_commit import GroupCommit
 from glmserve.journal.local_entries import LocalEntries
+from glmserve.process.sqlite import transaction
 
 FORMAT = 1
 """Version of the tables, of their contents, and of the events that are made of them."""
@@ -177,7 +178,7 @@ class SqliteStore:
         Raises:
             StartupError: the database cannot be read or written.
         """
-        with self._startup_errors(), self._transaction():
+        with self._startup_errors(), transaction(self._db):
             run = self._db.execute
             run("UPDATE request SET expires = ? WHERE expires IS NULL", (now + keep,))
             gone = run(
@@ -270,7 +271,7 @@ class SqliteStore:
         if _is_plain(batch):
             self._insert_deltas(batch.deltas)
             return
-        with self._transaction():
+        with transaction(self._db):
             for entry, body in batch.inserts:
                 self._db.execute(
                     "INSERT INTO request (id, entry, body, phase, expires, first, last)"
@@ -319,21 +320,10 @@ class SqliteStore:
         complete = self._db.execute(
             "SELECT id FROM request WHERE phase = ? ORDER BY expires", (Phase.COMPLETE,)
         ).fetchall()
-        with self._transaction():
+        with transaction(self._db):
             for (entry_id,) in complete[: (len(complete) + 1) // 2]:
                 self._delete(entry_id)
         return bool(complete)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
 
 
 def _is_plain(batch: Batch) -> bool:

@@ -8,6 +8,7 @@ a step are recorded once, with their arguments, and later repeated by `glm_repla
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import c_float, c_int32, c_void_p
@@ -201,22 +202,24 @@ def _lives(places: Sequence[_Place], calls: Sequence[CCall], result: int) -> lis
 
 
 class _Recorder:
-    """Stands for the library's functions: calls them, and records the calls."""
+    """Stands for the library's functions: calls them, and records the calls of its thread."""
 
     def __init__(self, functions: ctypes.CDLL, found: Recording) -> None:
         self._functions = functions
         self._found = found
+        self._thread = threading.get_ident()
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function: Callable[..., Any] = getattr(self._functions, name)
+        if threading.get_ident() != self._thread:
+            return function
         if name not in _SIGNATURES:
             raise NotRecordableError(name)
-        function = getattr(self._functions, name)
 
         def call(*arguments: Any) -> None:
             function(*arguments)
             self._found.add(name, arguments)
 
-        setattr(self, name, call)
         return call
 
 

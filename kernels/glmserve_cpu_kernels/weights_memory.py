@@ -18,7 +18,7 @@ class WeightsMemory:
     """Gives weights memory that starts on a huge page, or shares huge pages with other weights.
 
     Each small page costs a look-up of its own. A weight of less than two huge pages that lies
-    anywhere has none: products with such weights took up to 1.5 times as long. A slab is taken
+    anywhere has none: products with such weights took up to 1.9 times as long. A slab is taken
     from the system as its weights are written, and given back when all its weights are gone.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -117,6 +118,15 @@ def test_views_and_memory_are_allowed(any_library: Library) -> None:
         x.view(-1, 8).flatten(1)[1:, 2:].unsqueeze(0)
     assert [tuple(taken.shape) for taken in found.memory] == [(4, 32), (3, 3)]
     assert found.calls == []
+
+
+def test_calls_of_other_threads_are_not_recorded(any_library: Library) -> None:
+    x, weight = torch.randn(3, 64), torch.randn(8, 64)
+    with recording(any_library) as found, ThreadPoolExecutor(1) as other:
+        packed = other.submit(pack_floats, any_library, weight).result()
+        product = other.submit(packed, x).result()
+    assert found.calls == []
+    assert torch.equal(product, packed(x))
 
 
 def test_recording_imports_no_compiler() -> None:

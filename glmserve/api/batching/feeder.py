@@ -39,7 +39,7 @@ class Feeder:
 
     Args:
         endpoints: by their paths.
-        caller: whose requests the lines are.
+        caller: the sender of the lines' requests.
         places: for lines that are being answered, shared with other batches; whoever waits longest
             is next, so batches take turns.
         answers: where the answers go.

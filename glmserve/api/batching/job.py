@@ -49,7 +49,7 @@ class BatchJob:
     """Runs a batch from whatever status it has.
 
     Args:
-        caller: whose requests the lines are.
+        caller: the sender of the lines' requests.
     """
 
     def __init__(self, resources: JobResources, batch: BatchRecord, caller: Caller) -> None:

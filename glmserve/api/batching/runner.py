@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 16
 """Batches that run at the same time."""
 _TIDY_SECONDS = 60.0
-"""Between two looks for files whose time is up, and for keys that are back."""
+"""Between two looks for expired files, and for keys that are back."""
 
 
 class BatchRunner:

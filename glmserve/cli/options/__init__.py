@@ -5,6 +5,7 @@ from glmserve.cli.options.adapters import adapter_config as adapter_config
 from glmserve.cli.options.adapters import add_adapter_options as add_adapter_options
 from glmserve.cli.options.batches import add_batch_options as add_batch_options
 from glmserve.cli.options.batches import batch_config as batch_config
+from glmserve.cli.options.checkpoint import add_chat_format_option as add_chat_format_option
 from glmserve.cli.options.checkpoint import add_checkpoint_options as add_checkpoint_options
 from glmserve.cli.options.checkpoint import add_load_format_option as add_load_format_option
 from glmserve.cli.options.connections import add_connection_options as add_connection_options

@@ -30,6 +30,15 @@ def add_checkpoint_options(container: argparse._ActionsContainer) -> None:
     )
 
 
+def add_chat_format_option(container: argparse._ActionsContainer) -> None:
+    """Add --chat-format to a command or to a group of one."""
+    container.add_argument(
+        "--chat-format",
+        metavar="NAME",
+        help="prompt format of conversations; default: the format that the checkpoint's files name",
+    )
+
+
 def add_load_format_option(container: argparse._ActionsContainer) -> None:
     """Add --load-format to a command or to a group of one."""
     container.add_argument(
