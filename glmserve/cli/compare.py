@@ -36,8 +36,7 @@ async def compare(options: argparse.Namespace) -> list[str]:
         StartupError: the model cannot be loaded.
     """
     from glmserve.capacity.cpu_choices import comparison, cpu_choices
-    from glmserve.devices.host import instruction_sets
-    from glmserve.process.cpus import usable_cores
+    from glmserve.process.cpus import instruction_sets, usable_cores
     from glmserve.process.numa import usable_nodes
 
     glances, batch = [], 1

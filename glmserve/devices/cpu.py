@@ -14,8 +14,6 @@ from glmserve.config import Quantization, ReportProgress, RunnerConfig
 from glmserve.devices.base import DeviceInfo, place_of
 from glmserve.devices.host import (
     available_memory,
-    cpu_name,
-    instruction_sets,
     large_blocks_apart,
 )
 from glmserve.devices.rank_cpus import RankCpus, keep_to_part
@@ -35,7 +33,7 @@ from glmserve.ops.cpu.select_ops import (
 from glmserve.ops.cpu.torch_ops import AnyCpuOps
 from glmserve.ops.shared_collectives import SharedMemory
 from glmserve.ops.torch_collectives import join_by_gloo
-from glmserve.process.cpus import usable_cores
+from glmserve.process.cpus import cpu_name, instruction_sets, usable_cores
 from glmserve.process.numa import usable_nodes
 from glmserve.runner.adapters import room_bytes
 from glmserve.runner.dtypes import dtype_name, host_dtype, quantization_on_load
