@@ -22,6 +22,7 @@ from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.model_config.sharding import Part, local_config
 from glmserve.models.parameters import count_parameters, weight_bytes
 from glmserve.models.parts import part_of
+from glmserve.ops.attention.backend import ReleasingBackend
 from glmserve.ops.collectives import ALONE, Collectives
 from glmserve.ops.cpu.select_ops import (
     NativeKernels,
@@ -93,7 +94,10 @@ class CpuDevice:
         collectives = self.join(config)
         limits = agreed(needs.plan(config, choice.own), collectives.smallest)
         limits = msgspec.structs.replace(
-            limits, max_drafts=_MAX_DRAFTS, steps_in_flight=config.pipeline_parallel_size
+            limits,
+            max_drafts=_MAX_DRAFTS,
+            steps_in_flight=config.pipeline_parallel_size,
+            releases_cache=isinstance(choice.ops.attention, ReleasingBackend),
         )
         library = choice.native.library
         threads = config.threads or default_threads(
