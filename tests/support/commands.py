@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 from unittest import mock
 
 from glmserve.cli.main import main
@@ -21,15 +22,18 @@ class Finished(NamedTuple):
     stderr: str
 
 
-def run_here(*arguments: str, folder: Path | None = None) -> Finished:
+def run_here(*arguments: str, folder: Path | None = None, stdin: str | None = None) -> Finished:
     """Run `glmserve ARGUMENTS`.
 
     Args:
         folder: the current one meanwhile.
+        stdin: None: a terminal.
     """
     output, errors = io.StringIO(), io.StringIO()
     with (
         _staying(),
+        _input(stdin) as source,
+        mock.patch("sys.stdin", source),
         contextlib.chdir(folder or Path.cwd()),
         contextlib.redirect_stdout(output),
         contextlib.redirect_stderr(errors),
@@ -38,6 +42,19 @@ def run_here(*arguments: str, folder: Path | None = None) -> Finished:
             main(arguments)
         except SystemExit as end:
             return Finished(end.code, output.getvalue(), errors.getvalue())
+
+
+@contextlib.contextmanager
+def _input(text: str | None) -> Iterator[IO[str]]:
+    if text is not None:
+        yield io.TextIOWrapper(io.BytesIO(text.encode()))
+        return
+    ours, theirs = os.openpty()
+    try:
+        with os.fdopen(theirs) as terminal:
+            yield terminal
+    finally:
+        os.close(ours)
 
 
 @contextlib.contextmanager
