@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from glmserve.api.http.event_stream import BODY_SINK
+from glmserve.cli.body_sink import BodySink
 from glmserve.cli.deadline import MIN_BYTES_PER_SECOND, Deadline, DrainWatch
 from glmserve.cli.http_refusal import refusal
 from glmserve.cli.request_bytes import IGNORED_UPGRADE, RequestBytes
@@ -169,6 +171,7 @@ class HttpProtocol(HttpToolsProtocol):
         if version == "1.0":
             # The cycle's task exists, but has not started.
             self.cycle.send = UnframedSend(self.cycle)  # type: ignore[method-assign]
+        self.scope["extensions"] = {BODY_SINK: BodySink(self.cycle)}  # type: ignore[typeddict-item]
         self.cycle.keep_alive &= not (self._is_over_limit or self._is_last)
         if len(self.pipeline) > _MAX_PIPELINED:
             self._refuse(400, f"more than {_MAX_PIPELINED} requests sent ahead of their answers")
