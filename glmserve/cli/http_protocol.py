@@ -171,7 +171,7 @@ class HttpProtocol(HttpToolsProtocol):
         if version == "1.0":
             # The cycle's task exists, but has not started.
             self.cycle.send = UnframedSend(self.cycle)  # type: ignore[method-assign]
-        self.scope["extensions"] = {BODY_SINK: BodySink(self.cycle)}  # type: ignore[typeddict-item]
+        self.scope["extensions"] = {BODY_SINK: {"sink": BodySink(self.cycle)}}
         self.cycle.keep_alive &= not (self._is_over_limit or self._is_last)
         if len(self.pipeline) > _MAX_PIPELINED:
             self._refuse(400, f"more than {_MAX_PIPELINED} requests sent ahead of their answers")

@@ -217,6 +217,7 @@ async def _supervise(
         # Objects that exist now stay, so the garbage collector need not visit them again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
         is_up.set()
         status.ready()
         with contextlib.suppress(OSError):  # a closed stdout must not stop the server

@@ -34,7 +34,7 @@ class AnswerTokens:
         self._ready: deque[int] = deque()
         """Choices with something to take, in order of its arrival."""
         self._is_queued = [False] * len(streams)
-        self._listener: Callable[[], object] | None = None
+        self._listener: Callable[[], None] | None = None
         requests = [stream.request for stream in streams]
         for choice, stream in enumerate(streams):
             stream.answer = requests
@@ -78,14 +78,14 @@ class AnswerTokens:
     async def wait(self) -> None:
         """Wait until there is something to take."""
         if not self._ready:
-            arrived = asyncio.get_running_loop().create_future()
-            self.listen(lambda: arrived.done() or arrived.set_result(None))
+            arrived = asyncio.Event()
+            self.listen(arrived.set)
             try:
-                await arrived
+                await arrived.wait()
             finally:
                 self.listen(None)
 
-    def listen(self, listener: Callable[[], object] | None) -> None:
+    def listen(self, listener: Callable[[], None] | None) -> None:
         """Have `listener` called whenever there is something to take and there was nothing before.
 
         Args:

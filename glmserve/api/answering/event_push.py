@@ -1,4 +1,4 @@
-"""Writes the events of a stream from within the event loop, without waking a task for each token."""
+"""Writes the events of a stream in callbacks of the event loop: no task wakes for each token."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class Generation:
         elif len(self._recorded) % _REPLAYED_BETWEEN_PAUSES == 0:
             await asyncio.sleep(0)
 
-    def listen(self, listener: Callable[[], object] | None) -> None:
+    def listen(self, listener: Callable[[], None] | None) -> None:
         """See AnswerTokens.listen. Deltas of a record arrive without a call."""
         self._tokens.listen(listener)
 

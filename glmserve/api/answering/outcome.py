@@ -82,7 +82,7 @@ class AnswerStream:
         if self._has_begun:
             await self._generation.wait()
 
-    def listen(self, listener: Callable[[], object] | None) -> None:
+    def listen(self, listener: Callable[[], None] | None) -> None:
         """See AnswerTokens.listen."""
         self._generation.listen(listener)
 

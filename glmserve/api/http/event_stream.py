@@ -14,8 +14,8 @@ from glmserve.api.answering.outcome import AnswerStream
 # It would cut every stream the moment a signal comes; ours end in their own time (cli.server).
 AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
 
-BODY_SINK = "glmserve.body_sink"
-"""The ASGI extension by which the HTTP server has an EventSink for the body of the response."""
+BODY_SINK = "glmserve.body"
+"""An ASGI extension of our HTTP server: its `sink` is an EventSink for the response's body."""
 
 _END_OF_STREAM_SECONDS = 1.0
 """Seconds for a client to take notice that its stream has ended; it may be long gone."""
@@ -54,7 +54,7 @@ class EventStreamResponse(EventsResponse):
         self._sink: EventSink | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._sink = scope.get("extensions", {}).get(BODY_SINK)
+        self._sink = scope.get("extensions", {}).get(BODY_SINK, {}).get("sink")
         try:
             if self._stream.is_journaled:
                 await self._send_until_superseded(scope, receive, send)
