@@ -6,7 +6,8 @@ import math
 from array import array
 from collections.abc import Callable
 from itertools import islice, repeat
-from typing import NamedTuple
+
+import msgspec
 
 from glmserve.cache import BlockManager
 from glmserve.contract.step import INVALID_TOKEN_ID, Logprobs, StepOutput
@@ -16,7 +17,7 @@ from glmserve.scheduler.plan import Scheduled
 from glmserve.scheduler.speculation import Speculation
 
 
-class TokenUpdate(NamedTuple):
+class TokenUpdate(msgspec.Struct, frozen=True):
     """A token that a step added to a request."""
 
     request: Request

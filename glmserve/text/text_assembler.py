@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
 from glmserve.contract.step import Logprobs
 from glmserve.engine import NewTokens
 from glmserve.request import SamplingParams
@@ -22,7 +24,7 @@ class ScoredToken(NamedTuple):
     logprobs: Logprobs
 
 
-class TextDelta(NamedTuple):
+class TextDelta(msgspec.Struct, frozen=True):
     """New tokens, and the text that is settled with them. Either may be empty."""
 
     text: str
