@@ -43,9 +43,9 @@ class AnswerTokens:
                 self._mark_ready(choice)
 
     @property
-    def num_ready(self) -> int:
-        """Choices with something to take."""
-        return len(self._ready)
+    def is_ready(self) -> bool:
+        """Whether `take` has something to return or to raise."""
+        return bool(self._ready)
 
     def take(self) -> ChoiceTokens | None:
         """Tokens or the end of the choice that has waited longest; None if there are none yet.

@@ -149,9 +149,9 @@ class Generation:
         return not self._num_incomplete
 
     @property
-    def num_ready(self) -> int:
-        """Choices with something to take; 1 while a record is read."""
-        return 1 if self._recorded else self._tokens.num_ready
+    def is_ready(self) -> bool:
+        """Whether `take` has something to return or to raise."""
+        return bool(self._recorded) or self._tokens.is_ready
 
     async def wait(self) -> None:
         """Wait until there is something to take. Other tasks get turns while a record is read."""

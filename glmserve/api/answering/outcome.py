@@ -55,6 +55,7 @@ class AnswerStream:
         self._generation = writer.generation
         self._has_begun = False
         """Whether the opening is taken."""
+        self._further_choices = self._generation.choices[1:]
         self._journaled = journaled
         self._kept = KeptEvents(keep) if keep is not None else None
         self._has_ids = has_ids
@@ -75,7 +76,7 @@ class AnswerStream:
     @property
     def is_ready(self) -> bool:
         """Whether there is something to take."""
-        return not self._has_begun or self._generation.num_ready > 0
+        return not self._has_begun or self._generation.is_ready
 
     async def wait(self) -> None:
         """Wait until there is something to take."""
@@ -92,7 +93,14 @@ class AnswerStream:
         Never raises a GlmserveError: a failure becomes the last events.
         """
         try:
-            events = self._next_events()
+            if self._has_begun:
+                events = [*self._writer.push(self._generation.take())]
+                if self._generation.is_complete:
+                    self.is_over = True
+                    events += self._writer.closing()
+            else:
+                self._has_begun = True
+                events = [*self._writer.opening()]
         except GlmserveError as error:
             self.failure = error
             self.is_over = True
@@ -102,12 +110,15 @@ class AnswerStream:
         return events
 
     def take_all(self) -> bytes:
-        """The events of all choices with new tokens, joined; less if it is much."""
-        data = b""
-        for _ in range(self._generation.num_ready if self._has_begun else 1):
-            data += b"".join(self.take())
-            if self.is_over or len(data) >= _MUCH:
+        """The events of the next portion of each choice that has one, joined; less if it is much.
+
+        Portions that remain are to be taken later: meanwhile other streams have their turn.
+        """
+        data = b"".join(self.take())
+        for _ in self._further_choices:
+            if self.is_over or len(data) >= _MUCH or not self.is_ready:
                 break
+            data += b"".join(self.take())
         return data
 
     async def events(self) -> AsyncIterator[bytes]:
@@ -143,16 +154,6 @@ class AnswerStream:
         """Note that no later connection will go on with the answer, which has ended."""
         if self._journaled is not None and not self._generation.has_failed:
             await self._journaled.delivered()
-
-    def _next_events(self) -> list[bytes]:
-        if not self._has_begun:
-            self._has_begun = True
-            return [*self._writer.opening()]
-        events = [*self._writer.push(self._generation.take())]
-        if self._generation.is_complete:
-            events += self._writer.closing()
-            self.is_over = True
-        return events
 
     async def _numbered(
         self, events: Sequence[bytes], journaled: JournaledAnswer
