@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from glmserve.cli.write_pass import WritePass
+
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -13,11 +15,13 @@ class BodySink:
 
     Args:
         cycle: uvicorn's request with its response.
+        write_pass: of all connections.
     """
 
-    __slots__ = ("_cycle", "_flow", "_transport")
+    __slots__ = ("_cycle", "_flow", "_transport", "call_soon")
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
+    def __init__(self, cycle: RequestResponseCycle, write_pass: WritePass) -> None:
+        self.call_soon = write_pass.add
         self._cycle = cycle
         self._flow = cycle.flow
         self._transport = cycle.transport

@@ -15,6 +15,7 @@ from glmserve.cli.http_refusal import refusal
 from glmserve.cli.request_bytes import IGNORED_UPGRADE, RequestBytes
 from glmserve.cli.unframed_send import UnframedSend
 from glmserve.cli.websocket_protocol import WebSocketProtocol
+from glmserve.cli.write_pass import WritePass
 from glmserve.config import ConnectionConfig
 
 if TYPE_CHECKING:
@@ -76,11 +77,13 @@ class HttpProtocol(HttpToolsProtocol):
         self,
         limits: ConnectionConfig,
         new_websocket: Callable[[], WebSocketProtocol],
+        write_pass: WritePass,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         self._limits = limits
         self._new_websocket = new_websocket
+        self._write_pass = write_pass
         self._bytes = RequestBytes()
         self.timeout_keep_alive = limits.idle_timeout or _ONE_YEAR  # type: ignore[assignment]
         self._deadline = Deadline(self.loop, self._client_is_late)
@@ -171,7 +174,7 @@ class HttpProtocol(HttpToolsProtocol):
         if version == "1.0":
             # The cycle's task exists, but has not started.
             self.cycle.send = UnframedSend(self.cycle)  # type: ignore[method-assign]
-        self.scope["extensions"] = {BODY_SINK: {"sink": BodySink(self.cycle)}}
+        self.scope["extensions"] = {BODY_SINK: {"sink": BodySink(self.cycle, self._write_pass)}}
         self.cycle.keep_alive &= not (self._is_over_limit or self._is_last)
         if len(self.pipeline) > _MAX_PIPELINED:
             self._refuse(400, f"more than {_MAX_PIPELINED} requests sent ahead of their answers")

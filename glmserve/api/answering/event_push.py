@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from glmserve.api.answering.outcome import AnswerStream
@@ -18,6 +19,10 @@ class EventSink(Protocol):
 
     def write(self, data: bytes) -> None:
         """Write events, without waiting."""
+        ...
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call back in the next turn of the event loop. The callback must not raise."""
         ...
 
 
@@ -37,8 +42,7 @@ async def push_events(stream: AnswerStream, sink: EventSink) -> None:
 
 class _Push:
     def __init__(self, stream: AnswerStream, sink: EventSink) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stream = stream
         self._sink = sink
         self._is_scheduled = False
@@ -49,7 +53,7 @@ class _Push:
     def _schedule(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
-            self._loop.call_soon(self._write)
+            self._sink.call_soon(self._write)
 
     def _write(self) -> None:
         self._is_scheduled = False
