@@ -29,6 +29,8 @@ class AnswerTokens:
         streams: the token streams of the choices. This object must be their only consumer.
     """
 
+    __slots__ = ("_is_queued", "_listener", "_ready", "_streams")
+
     def __init__(self, streams: Sequence[TokenStream]) -> None:
         self._streams = streams
         self._ready: deque[int] = deque()

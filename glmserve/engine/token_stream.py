@@ -34,6 +34,23 @@ class TokenStream:
         arrival: clock reading when the request was submitted, seconds.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_error",
+        "_logprobs",
+        "_on_close",
+        "_tokens",
+        "answer",
+        "arrival",
+        "begun",
+        "first_token",
+        "last_token",
+        "on_ready",
+        "request",
+        "resumed",
+        "worker_losses",
+    )
+
     def __init__(
         self,
         request: Request,

@@ -61,6 +61,21 @@ class TextAssembler:
         response_filter: the chat format's filter, or None.
     """
 
+    __slots__ = (
+        "_detokenizer",
+        "_filter",
+        "_held",
+        "_hidden_ids",
+        "_hidden_stop_token",
+        "_min_tokens",
+        "_num_released",
+        "_num_written",
+        "_stop",
+        "num_output_tokens",
+        "stop_string",
+        "stop_token",
+    )
+
     def __init__(
         self,
         params: SamplingParams,

@@ -41,6 +41,8 @@ async def push_events(stream: AnswerStream, sink: EventSink) -> None:
 
 
 class _Push:
+    __slots__ = ("_is_scheduled", "_sink", "_stream", "ended")
+
     def __init__(self, stream: AnswerStream, sink: EventSink) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stream = stream

@@ -34,7 +34,7 @@ class ChoiceDelta(NamedTuple):
     """None: the choice is complete."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Choice:
     """One of the texts of an answer."""
 
@@ -80,6 +80,21 @@ class Generation:
             in which they are taken, and that order is the order of the answer's events.
         lease: of the tenant's quota.
     """
+
+    __slots__ = (
+        "_journaled",
+        "_leaders",
+        "_lease",
+        "_num_incomplete",
+        "_recorded",
+        "_recorded_ends",
+        "_tokens",
+        "adapter",
+        "choices",
+        "groups",
+        "has_failed",
+        "identity",
+    )
 
     def __init__(
         self,

@@ -38,6 +38,21 @@ class AnswerStream:
         has_ids: events of a journaled answer have ids.
     """
 
+    __slots__ = (
+        "_client_has_id",
+        "_further_choices",
+        "_generation",
+        "_has_begun",
+        "_has_ids",
+        "_journaled",
+        "_kept",
+        "_number",
+        "_writer",
+        "failure",
+        "headers",
+        "is_over",
+    )
+
     def __init__(
         self,
         writer: AnswerWriter,
