@@ -6,17 +6,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from glmserve.engine.token_stream import NewTokens, TokenStream
 
-
-class ChoiceTokens(NamedTuple):
-    """New tokens of one choice."""
-
-    choice: int
-    """Index of the choice's stream."""
-    new: NewTokens
+ChoiceTokens = tuple[int, NewTokens]
+"""Index of a choice's stream, and new tokens of the choice."""
 
 
 class AnswerTokens:
@@ -64,7 +58,7 @@ class AnswerTokens:
                 continue
             if new.token_ids and stream.is_ready:
                 self._mark_ready(choice)
-            return ChoiceTokens(choice, new)
+            return choice, new
         return None
 
     async def next(self) -> ChoiceTokens:

@@ -35,7 +35,7 @@ class AnswerWriter(Protocol):
         """The first events of a stream, as server-sent events in bytes."""
         ...
 
-    def push(self, deltas: Sequence[ChoiceDelta]) -> Iterable[bytes]:
+    def push(self, deltas: Sequence[ChoiceDelta]) -> list[bytes]:
         """The events that follow from new deltas of the generation."""
         ...
 

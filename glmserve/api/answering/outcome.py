@@ -109,7 +109,7 @@ class AnswerStream:
         """
         try:
             if self._has_begun:
-                events = [*self._writer.push(self._generation.take())]
+                events = self._writer.push(self._generation.take())
                 if self._generation.is_complete:
                     self.is_over = True
                     events += self._writer.closing()

@@ -60,9 +60,9 @@ class MessageWriter:
         """None: how much of the prompt was cached is known with the first delta."""
         return ()
 
-    def push(self, deltas: Sequence[ChoiceDelta]) -> Iterator[bytes]:
+    def push(self, deltas: Sequence[ChoiceDelta]) -> list[bytes]:
         """The events that follow from new deltas."""
-        return map(_sent, self._events(deltas))
+        return [*map(_sent, self._events(deltas))]
 
     def closing(self) -> Iterator[bytes]:
         """The end of the message."""

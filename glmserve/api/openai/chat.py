@@ -195,7 +195,7 @@ class ChatWriter:
                 events.append(self._choice_event(last))
             elif delta.text:
                 before, after = self._content_frames[index]
-                events.append(b"%b%b%b" % (before, encode_json(delta.text), after))
+                events.append(before + encode_json(delta.text) + after)
         return events
 
     def _events_of(self, delta: ChatDelta) -> list[bytes]:

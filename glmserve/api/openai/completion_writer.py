@@ -89,18 +89,20 @@ class CompletionWriter:
         """None: a stream begins with its first delta."""
         return ()
 
-    def push(self, deltas: Sequence[ChoiceDelta]) -> Iterator[bytes]:
+    def push(self, deltas: Sequence[ChoiceDelta]) -> list[bytes]:
         """The events that follow from new deltas."""
+        events = []
         for index, delta in deltas:
             if self._is_first[index] and self._request.echo:
-                yield self._choice_event(self._echoed_prompt(index))
+                events.append(self._choice_event(self._echoed_prompt(index)))
             if delta is None:
-                yield self._choice_event(self._end_of(index))
+                events.append(self._choice_event(self._end_of(index)))
             elif delta.text or delta.scored or self._with_ids:
                 choice = self._choice(index, delta.text, delta.token_ids, None)
                 writer = self._logprobs[index]
                 choice.logprobs = writer.push(delta.scored) if writer else None
-                yield self._choice_event(choice)
+                events.append(self._choice_event(choice))
+        return events
 
     def closing(self) -> Iterator[bytes]:
         """The counts of tokens, if the request asks for them, and the mark of the end."""

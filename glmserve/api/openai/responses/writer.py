@@ -82,15 +82,15 @@ class ResponseWriter:
         yield self._state("response.created")
         yield self._state("response.in_progress")
 
-    def push(self, deltas: Sequence[ChoiceDelta]) -> Iterator[bytes]:
+    def push(self, deltas: Sequence[ChoiceDelta]) -> list[bytes]:
         """The events that follow from new deltas."""
+        sent = list[bytes]()
         for delta in map(self._answering.read, deltas):
             self._note_ids(delta.token_ids)
-            for event in self._output.push(delta.events, delta.scored):
-                yield self._sent(event)
+            sent += map(self._sent, self._output.push(delta.events, delta.scored))
             if delta.finish_reason is not None:
-                for event in self._finish(delta.finish_reason):
-                    yield self._sent(event)
+                sent += map(self._sent, self._finish(delta.finish_reason))
+        return sent
 
     def closing(self) -> Iterator[bytes]:
         """The response as it has ended."""
