@@ -129,8 +129,9 @@ class AnswerStream:
 
         Portions that remain are to be taken later: meanwhile other streams have their turn.
         """
+        choices = self._further_choices if self._has_begun else self._generation.choices
         data = b"".join(self.take())
-        for _ in self._further_choices:
+        for _ in choices:
             if self.is_over or len(data) >= _MUCH or not self.is_ready:
                 break
             data += b"".join(self.take())
