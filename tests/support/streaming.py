@@ -13,7 +13,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.types import Message
 
-_EVENT = re.compile(rb".*?\n\n", re.DOTALL)
+_EVENT = re.compile(rb".+?(?:\n\n|\Z)", re.DOTALL)
 
 
 class OpenStream:
