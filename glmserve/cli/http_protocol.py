@@ -171,13 +171,16 @@ class HttpProtocol(HttpToolsProtocol):
         length = dict(self.headers).get(b"content-length")
         self._body_length = None if length is None else int(length)
         super().on_headers_complete()
+        # The cycle's task exists, but has not started.
         if version == "1.0":
-            # The cycle's task exists, but has not started.
             self.cycle.send = UnframedSend(self.cycle)  # type: ignore[method-assign]
-        self.scope["extensions"] = {BODY_SINK: {"sink": BodySink(self.cycle, self._write_pass)}}
+        self.scope["extensions"] = {BODY_SINK: {"sink": self._new_sink(version)}}
         self.cycle.keep_alive &= not (self._is_over_limit or self._is_last)
         if len(self.pipeline) > _MAX_PIPELINED:
             self._refuse(400, f"more than {_MAX_PIPELINED} requests sent ahead of their answers")
+
+    def _new_sink(self, version: str) -> BodySink:
+        return BodySink(self.transport, self.flow, self._write_pass, is_chunked=version == "1.1")
 
     def on_body(self, body: bytes) -> None:
         if self._is_refused:

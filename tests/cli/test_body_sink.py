@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -92,6 +94,34 @@ async def test_a_sink_takes_no_more_when_the_client_has_left(app: SinkApp) -> No
         while sink.takes_more:
             await asyncio.sleep(0)
         app.end.set()
+
+
+async def test_what_belongs_to_a_request_needs_no_garbage_collection() -> None:
+    """Its prompt may be long, and the collector counts objects, not bytes."""
+
+    class Held:
+        """Stands for a prompt."""
+
+    held = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["held"] = Held()
+        held.append(weakref.ref(scope["held"]))
+        assert BODY_SINK in scope["extensions"]
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    gc.disable()
+    try:
+        async with listening(app) as port, connect(port) as connection:
+            for _ in range(3):
+                await connection.send(GET % 1)
+                await connection.response()
+            # The connection keeps its newest request.
+            assert [reference() is None for reference in held] == [True, True, False]
+    finally:
+        gc.enable()
 
 
 async def test_one_pass_calls_back_in_order_and_later_ones_in_the_next() -> None:
