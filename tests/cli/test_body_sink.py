@@ -83,6 +83,7 @@ async def test_a_sink_takes_no_more_while_the_client_does_not_read(app: SinkApp)
                 num_read += len(await loop.sock_recv(client, 2**20))
             while not sink.takes_more:
                 await asyncio.sleep(0)
+            app.end.set()
 
 
 async def test_a_sink_takes_no_more_when_the_client_has_left(app: SinkApp) -> None:
