@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 from msgspec import UNSET, UnsetType
@@ -97,6 +96,9 @@ class ChatWriter:
         chats = [*[chat] * chat.n, *others]
         """Of each choice."""
         self._has_role = [False] * len(chats)
+        self._frames: list[tuple[bytes, bytes]] = []
+        """Of each choice of a stream of plain text a content event cut at its text: the rest is the
+        same for every token."""
         self._echoed = [one.begun_answer if one.echo else "" for one in chats]
         self._logprobs = [
             ChatLogprobs(
@@ -166,6 +168,8 @@ class ChatWriter:
 
         If a call may follow, the role waits for the first content or call.
         """
+        if self._is_plain:
+            self._frames = self._new_frames()
         if any(self._echoed) or not self._answering.may_call:
             for index, echoed in enumerate(self._echoed):
                 message = self._with_role(index, MessageDelta(content=echoed))
@@ -194,7 +198,7 @@ class ChatWriter:
                 last = ChunkChoice(index, MessageDelta(), finish_reason=reason)
                 events.append(self._choice_event(last))
             elif delta.text:
-                before, after = self._content_frames[index]
+                before, after = self._frames[index]
                 events.append(before + encode_json(delta.text) + after)
         return events
 
@@ -244,9 +248,7 @@ class ChatWriter:
             return self._answering.usage()
         return None if self._chat.include_usage else UNSET
 
-    @cached_property
-    def _content_frames(self) -> list[tuple[bytes, bytes]]:
-        """Of each choice a content event cut at its text: the rest is the same for every token."""
+    def _new_frames(self) -> list[tuple[bytes, bytes]]:
         frames = []
         for index in range(self._chat.n):
             chunk = self._choice_event(ChunkChoice(index, MessageDelta(content="\0")))
