@@ -98,8 +98,10 @@ class Ops(Generic[Cache, Plan]):
             complex64 [T, 1, R/2], or [T, 1, R] for two positions. Subclasses may use another
             layout, as only `rope` and `self_attention` read it.
         """
-        rows = table[positions]  # [T, R/2] or [2, T, R/2]
-        return rows.movedim(-2, 0).flatten(1).unsqueeze(1)  # [T, 1, R/2] or [T, 1, R]
+        if positions.dim() == 1:
+            return table.index_select(0, positions).unsqueeze(1)
+        rows = table[positions]  # [2, T, R/2]
+        return rows.movedim(-2, 0).flatten(1).unsqueeze(1)  # [T, 1, R]
 
     # --- per layer -----------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import msgspec
 import numpy as np
 from hypothesis import given
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 
 from glmserve.contract.prompt_layout import PromptLayout
 from glmserve.contract.step import SamplingInput, ScheduledSequence, StepInput
-from glmserve.runner.batch import build_batch
+from glmserve.ops.batch import Batch
+from glmserve.runner.batch import batch_of_any, batch_of_decodes, build_batch
 
 
 def sequence(ids: list[int], start: int, blocks: list[int], *, sampled: bool) -> ScheduledSequence:
@@ -38,6 +41,25 @@ def test_decodes_come_first_longest_first() -> None:
     assert batch.rotary_positions is None
     assert batch.output_rows.tolist() == [1, 0, 6]  # in the order of the step
     assert batch.slots(0, 2, 6).tolist() == [[36, 37, 38, 39, 8, 9], [28, 29, 30, 31, 0, 1]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(-2, 9)), min_size=1, max_size=9))
+def test_steps_of_decodes_alone_are_as_any(contexts: list[tuple[int, int]]) -> None:
+    """Contexts of equal length too, and tokens that the step before chooses."""
+    sequences = [
+        msgspec.structs.replace(
+            sequence([token_id], start, [7 * i + j for j in range(start // 4 + 1)], sampled=True),
+            request_id=i,
+        )
+        for i, (start, token_id) in enumerate(contexts)
+    ]
+    step = StepInput(1, sequences)
+    quick, general = batch_of_decodes(sequences, 4), batch_of_any(step, 4)
+    for field in fields(Batch):
+        ours, theirs = getattr(quick, field.name), getattr(general, field.name)
+        np.testing.assert_array_equal(ours, theirs, err_msg=field.name)
+        if isinstance(theirs, np.ndarray):
+            assert ours.dtype == theirs.dtype
 
 
 def test_contexts_are_read_in_both_directions() -> None:

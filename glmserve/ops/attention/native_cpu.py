@@ -85,7 +85,8 @@ class NativeCpuAttention:
         """
         num_blocks = self._first_prefix_block(cache)
         tables = batch.block_tables
-        if tables.size and not (tables.min() >= 0 and tables.max() < num_blocks):
+        # As unsigned numbers, negative ones are the largest.
+        if tables.size and tables.view(np.uint64).max() >= num_blocks:
             raise IndexError(f"blocks {tables.min()} to {tables.max()} of {num_blocks}")
         spans = self._prefix_spans(batch)
         if spans is not None:
