@@ -66,7 +66,9 @@ def _dot(original: Callable[..., Any]) -> Callable[..., Any]:
     def dot(builder: Any, a: Any, b: Any, total: Any, *options: Any) -> Any:
         if not a.dtype.is_floating():
             return original(builder, a, b, total, *options)
-        product = np.matmul(_wide(a).astype(np.float32), _wide(b).astype(np.float32))
+        # Row by row: in a product of matrices, BLAS may add up one row in another order than another.
+        rows = _wide(a).astype(np.float32)[..., None, :]
+        product = np.matmul(rows, _wide(b).astype(np.float32)[..., None, :, :])[..., 0, :]
         return interpreter.TensorHandle(
             product.astype(total.data.dtype) + total.data, total.dtype.scalar
         )
