@@ -7,8 +7,9 @@ whatever else touches such numbers raises, so that a kernel cannot come to depen
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ml_dtypes
@@ -43,6 +44,23 @@ def install() -> None:
     _patch_once(interpreter)
 
 
+@contextlib.contextmanager
+def programs_backwards() -> Iterator[None]:
+    """Programs run in the opposite order: the one that ends last is another one."""
+    builder = interpreter.InterpreterBuilder
+    forwards = builder.set_grid_idx
+
+    def backwards(self: Any, *program: int) -> None:
+        mirrored = (size - 1 - i for size, i in zip(self.grid_dim, program, strict=True))
+        forwards(self, *mirrored)
+
+    builder.set_grid_idx = backwards
+    try:
+        yield
+    finally:
+        builder.set_grid_idx = forwards
+
+
 def _wide(handle: Any) -> np.ndarray[Any, Any]:
     """The numbers of a tensor handle, narrow floats as float32."""
     scalar = handle.dtype.scalar
@@ -66,7 +84,7 @@ def _dot(original: Callable[..., Any]) -> Callable[..., Any]:
     def dot(builder: Any, a: Any, b: Any, total: Any, *options: Any) -> Any:
         if not a.dtype.is_floating():
             return original(builder, a, b, total, *options)
-        # Row by row: in a product of matrices, BLAS may add up one row in another order than another.
+        # Row by row: in a product of matrices, BLAS may add up two rows in different orders.
         rows = _wide(a).astype(np.float32)[..., None, :]
         product = np.matmul(rows, _wide(b).astype(np.float32)[..., None, :, :])[..., 0, :]
         return interpreter.TensorHandle(

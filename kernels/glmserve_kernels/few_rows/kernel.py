@@ -1,0 +1,98 @@
+"""A tile of a product of a few rows. It takes as long as reading the weight, once, at the full
+speed of memory; so the programs of a product share K as well."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from glmserve_kernels.split_k.kernel import add_partials, is_last_program
+
+
+@triton.jit
+def norm_scales(
+    squares_ptr,
+    rows,
+    width,
+    eps,
+    PARTS: tl.constexpr,
+    BLOCK_PARTS: tl.constexpr,
+):
+    """1 / sqrt(mean of the squares + eps) of `rows` [BLOCK_M], whose sums of squares over parts of
+    their columns are float32 [M, PARTS]."""
+    part = tl.arange(0, BLOCK_PARTS)[None, :]
+    at = squares_ptr + rows[:, None] * PARTS + part
+    squares = tl.load(at, mask=part < PARTS, other=0.0)
+    return tl.rsqrt(tl.sum(squares, 1) / width + eps)
+
+
+@triton.jit
+def sum_tile(
+    x_ptr,
+    x_stride,
+    norm_ptr,
+    scales,
+    weight_ptr,
+    weight_stride,
+    rows,
+    outputs,
+    width,
+    split_tiles,
+    IS_EVEN: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """x @ weight^T over this program's part of K: float32 [BLOCK_M, BLOCK_N].
+
+    Args:
+        norm_ptr: [K], a norm's weight: x becomes x * scales * norm, rounded. None: x is taken as it
+            is.
+        scales: float32 [BLOCK_M], with a norm.
+        rows, outputs: int64 [BLOCK_M] and [BLOCK_N], rows of x and of the weight, which exist.
+        split_tiles: tiles of BLOCK_K columns that each program of the third dimension takes.
+    """
+    columns = tl.arange(0, BLOCK_K)
+    x_at = x_ptr + rows[:, None] * x_stride + columns[None, :]
+    weight_at = weight_ptr + outputs[:, None] * weight_stride + columns[None, :]
+    first = tl.program_id(1) * split_tiles
+    last = tl.minimum(first + split_tiles, tl.cdiv(width, BLOCK_K))
+    total = tl.zeros([rows.shape[0], outputs.shape[0]], tl.float32)
+    for tile in range(first, last):
+        k = tile * BLOCK_K
+        inside = None if IS_EVEN else (k + columns < width)[None, :]
+        fill = None if IS_EVEN else 0.0
+        weight = tl.load(weight_at + k, mask=inside, other=fill)
+        x = tl.load(x_at + k, mask=inside, other=fill)
+        if norm_ptr is not None:
+            norm = tl.load(norm_ptr + k + columns[None, :], mask=inside, other=fill)
+            x = (x.to(tl.float32) * scales[:, None] * norm.to(tl.float32)).to(x.dtype)
+        total = tl.dot(x, tl.trans(weight), total, input_precision="ieee")
+    return total
+
+
+@triton.jit
+def hand_over(total, partial_ptr, arrivals_ptr):
+    """Store this program's part of a tile's sum; whether all other parts are stored, too."""
+    tiles = tl.num_programs(0)
+    tile = tl.program_id(0)
+    at = partial_ptr + _offsets(total, tl.program_id(1) * tiles + tile)
+    tl.store(at, total)
+    return is_last_program(arrivals_ptr + tile, tl.num_programs(1))
+
+
+@triton.jit
+def add_parts(total, partial_ptr):
+    """The sum of a tile's parts, in the order of K. `total` is any of them."""
+    tiles = tl.num_programs(0)
+    at = partial_ptr + _offsets(total, tl.program_id(0))
+    step = tiles * total.shape[0] * total.shape[1]
+    inside = tl.full(total.shape, True, tl.int1)
+    return add_partials(at, step, tl.num_programs(1), inside)
+
+
+@triton.jit
+def _offsets(total, number):
+    """Where part `number` lies: int32 [BLOCK_M, BLOCK_N]."""
+    height: tl.constexpr = total.shape[0]
+    width: tl.constexpr = total.shape[1]
+    inner = tl.arange(0, height)[:, None] * width + tl.arange(0, width)[None, :]
+    return number * (height * width) + inner
