@@ -15,8 +15,8 @@ from glmserve.ops.arrivals import Arrivals
 from glmserve.ops.attention.backend import AttentionBackend
 from glmserve.ops.attention.batch_invariant_paged import BatchInvariantPagedPlan
 from glmserve.ops.attention.paged_cache import PagedCache
-from glmserve.ops.base import PackedWeight
 from glmserve.ops.gpu.triton_ops import TritonOps
+from glmserve.ops.linear.packed import PackedWeight
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.triton import PackedCodes
 from glmserve_kernels.batch_invariant_matmul.kernel import (

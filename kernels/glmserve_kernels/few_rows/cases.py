@@ -21,7 +21,7 @@ def make_normed(make: Maker, rows: int, width: int, padding: int) -> Arguments:
     """Rows and their norm, with sums of squares of 64 columns. `padding` more columns than are used
     lie between two rows."""
     x = make.normal(rows, width + padding, scale=3.0)[:, :width]
-    squares = x.float().square().split(64, dim=1)
+    squares = torch.split(x.float().square(), 64, dim=1)
     return {
         "x": x,
         "squares": torch.stack([part.sum(1) for part in squares], dim=1),

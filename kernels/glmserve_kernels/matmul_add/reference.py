@@ -24,4 +24,4 @@ def matmul_add(
         total += bias.double()
     seen = total.to(residual.dtype).double().square()
     padded = torch.nn.functional.pad(seen, (0, -seen.shape[1] % PART))
-    return {"residual": total, "squares": padded.unflatten(1, (-1, PART)).sum(-1)}
+    return {"residual": total, "squares": padded.view(len(x), -1, PART).sum(-1)}

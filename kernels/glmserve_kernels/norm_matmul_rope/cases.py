@@ -41,15 +41,10 @@ def make_arguments(
     make: Maker, *, shape: Shape, bias: bool, padding: int = 0, max_positions: int = 100
 ) -> Arguments:
     """`padding` more columns than are used lie between two rows of each matrix."""
-    rows, width, *geometry, cache = shape
-    names = ("heads", "kv_heads", "dim", "rotary", "block_size")
+    geometry = shape._asdict()
+    rows, width = geometry.pop("rows"), geometry.pop("width")
     rope = make_rope_arguments(
-        make,
-        tokens=rows,
-        **dict(zip(names, geometry, strict=True)),
-        cache=cache,
-        padding=padding,
-        max_positions=max_positions,
+        make, tokens=rows, **geometry, padding=padding, max_positions=max_positions
     )
     outputs = rope.pop("qkv")[0].numel()
     num_heads = rope.pop("num_heads")
@@ -65,8 +60,18 @@ def make_arguments(
     }
 
 
-def _case(*numbers: int, cache: torch.dtype | None = None, bias: bool = False, **more: Any) -> Case:
-    shape = Shape(*numbers, cache=cache)
+def _case(
+    rows: int,
+    width: int,
+    heads: tuple[int, int],
+    dims: tuple[int, int],
+    block_size: int,
+    cache: torch.dtype | None = None,
+    bias: bool = False,
+    **more: Any,
+) -> Case:
+    """`heads`: of queries, of keys. `dims`: of a head, rotated."""
+    shape = Shape(rows, width, *heads, *dims, block_size, cache)
     name = shape.name + "+bias" * bias + "".join(f"+{key}" for key in more)
     make = partial(make_arguments, shape=shape, bias=bias, **more)
     return Case(name, make, tolerance=CODES if cache else None)
@@ -95,12 +100,12 @@ OPERATION = Operation(
     outputs=("queries", "keys", "values", "key_scales", "value_scales"),
     scratch=("partial", "arrivals"),
     cases=(
-        _case(1, 1, 1, 1, 2, 2, 16),
-        _case(5, 128, 4, 2, 32, 16, 64, bias=True),
-        _case(16, 1100, 3, 1, 80, 80, 32, bias=True, padding=3),
-        _case(9, 128, 4, 2, 64, 32, 64, cache=torch.int8, bias=True),
-        _case(3, 100, 2, 2, 22, 6, 16, cache=torch.int8),
-        _case(9, 128, 2, 1, 64, 32, 32, cache=torch.float8_e4m3fn),
+        _case(1, 1, (1, 1), (2, 2), 16),
+        _case(5, 128, (4, 2), (32, 16), 64, bias=True),
+        _case(16, 1100, (3, 1), (80, 80), 32, bias=True, padding=3),
+        _case(9, 128, (4, 2), (64, 32), 64, torch.int8, bias=True),
+        _case(3, 100, (2, 2), (22, 6), 16, torch.int8),
+        _case(9, 128, (2, 1), (64, 32), 32, torch.float8_e4m3fn),
     ),
     served=(
         _served(1, 2),

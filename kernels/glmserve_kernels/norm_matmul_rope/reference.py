@@ -33,7 +33,7 @@ def norm_matmul_rope(
     if bias is not None:
         product += bias.double()
     num_heads, dim = queries.shape[1:]
-    qkv = product.unflatten(1, (-1, dim))
+    qkv = product.view(len(x), -1, dim)
     expected = rope_cache(
         qkv=qkv.clone(),
         cos_sin=cos_sin,
