@@ -66,7 +66,7 @@ def test_a_row_does_not_feel_its_neighbours(device: torch.device, chip: str, nam
 @pytest.mark.parametrize("chip", CHIPS)
 def test_every_program_has_columns(chip: str) -> None:
     for name in MAKE:
-        constants = load_tiles(name, chip)["m16"]
+        constants = load_tiles(name, chip)["16-bit"]
         for width in (1, 128, 1100, 4096, 13696):
             for tiles in (1, 36, 64, 214, 1000):
                 plan = split_columns(width, tiles, 64, constants)

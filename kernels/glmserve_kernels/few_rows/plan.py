@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from torch import Tensor
+
 from glmserve_kernels.integers import ceil_div
 from glmserve_kernels.tiles import Tiles, load_tiles
 
-SHAPE_CLASS = "m16"
-"""The tiles of all these products: up to 16 rows."""
+ROWS = 16
+"""Rows of a tile: BLOCK_M of all these products."""
 
 
 class Split(NamedTuple):
@@ -31,27 +33,30 @@ class Split(NamedTuple):
 
 
 def most_rows(chip: str) -> int:
-    """Up to so many rows a step of all layers is computed by these kernels; 0: none is."""
-    rows = load_tiles("few_rows", chip)["layers"]["MOST_ROWS"]
-    assert rows <= 16, "SHAPE_CLASS"
-    return rows
+    """Up to so many rows, ROWS at most, a step is computed by these kernels; 0: none is."""
+    return min(ROWS, load_tiles("few_rows", chip)["layers"]["MOST_ROWS"])
+
+
+def shape_class(weight: Tensor) -> str:
+    """Under which name the tiles for a weight are found."""
+    return f"{8 * weight.element_size()}-bit"
 
 
 def split_columns(width: int, tiles: int, block_n: int, constants: Mapping[str, int]) -> Split:
     """Share K = `width` so that the chip is full.
 
     Args:
-        tiles: of the output, each of BLOCK_M rows and `block_n` columns.
-        constants: of SHAPE_CLASS.
+        tiles: of the output, each of ROWS rows and `block_n` columns.
+        constants: of a shape class.
     """
     columns = ceil_div(width, constants["BLOCK_K"])
     wanted = max(1, min(constants["PROGRAMS"] // tiles, columns // 4))
     k_tiles = ceil_div(columns, wanted)
-    return Split(ceil_div(columns, k_tiles), k_tiles, tiles, constants["BLOCK_M"] * block_n)
+    return Split(ceil_div(columns, k_tiles), k_tiles, tiles, ROWS * block_n)
 
 
-def launch_constants(tiles: Tiles) -> dict[str, int]:
-    """What of SHAPE_CLASS is passed to the kernel."""
-    constants = dict(tiles[SHAPE_CLASS])
+def launch_constants(weight: Tensor, tiles: Tiles) -> dict[str, int]:
+    """What of a weight's shape class is passed to the kernel."""
+    constants = dict(tiles[shape_class(weight)])
     del constants["PROGRAMS"]
-    return constants
+    return {"BLOCK_M": ROWS, **constants}

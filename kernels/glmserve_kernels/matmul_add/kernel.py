@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from glmserve_kernels.few_rows.kernel import add_parts, hand_over, sum_tile
-from glmserve_kernels.few_rows.plan import SHAPE_CLASS, Split, launch_constants, split_columns
+from glmserve_kernels.few_rows.plan import Split, launch_constants, shape_class, split_columns
 from glmserve_kernels.integers import ceil_div
 from glmserve_kernels.tiles import Tiles
 
@@ -85,7 +85,7 @@ def count_parts(outputs: int) -> int:
 def split_plan(weight: Tensor, tiles: Tiles) -> Split:
     """How the product with a weight [N, K] is cut up; the dims of the launch's scratch."""
     outputs, width = weight.shape
-    constants = tiles[SHAPE_CLASS]
+    constants = tiles[shape_class(weight)]
     block_n = constants["BLOCK_N"]
     return split_columns(width, ceil_div(outputs, block_n), block_n, constants)
 
@@ -119,7 +119,7 @@ def matmul_add(
     rows, width = x.shape
     outputs = len(weight)
     plan = split_plan(weight, tiles)
-    constants = launch_constants(tiles)
+    constants = launch_constants(weight, tiles)
     _matmul_add[(plan.tiles, plan.splits)](
         x,
         weight,

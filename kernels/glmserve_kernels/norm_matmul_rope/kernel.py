@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from glmserve_kernels.few_rows.kernel import add_parts, hand_over, norm_scales, sum_tile
-from glmserve_kernels.few_rows.plan import SHAPE_CLASS, Split, launch_constants, split_columns
+from glmserve_kernels.few_rows.plan import Split, launch_constants, shape_class, split_columns
 from glmserve_kernels.integers import next_power_of_2
 from glmserve_kernels.rope_cache.kernel import LARGEST_CODE, load_rotation, rotate, store_vectors
 from glmserve_kernels.tiles import Tiles
@@ -116,7 +116,7 @@ def split_plan(weight: Tensor, head_dim: int, tiles: Tiles) -> Split:
     """How the product with a weight [heads * D, K] is cut up; the dims of the launch's scratch."""
     outputs, width = weight.shape
     block_n = next_power_of_2(max(head_dim, 16))
-    return split_columns(width, outputs // head_dim, block_n, tiles[SHAPE_CLASS])
+    return split_columns(width, outputs // head_dim, block_n, tiles[shape_class(weight)])
 
 
 def norm_matmul_rope(
@@ -164,7 +164,7 @@ def norm_matmul_rope(
     _, num_heads, dim = queries.shape
     _, num_kv_heads, block_size, _ = keys.shape
     plan = split_plan(weight, dim, tiles)
-    constants = launch_constants(tiles)
+    constants = launch_constants(weight, tiles)
     _norm_matmul_rope[(plan.tiles, plan.splits)](
         x,
         squares,

@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from glmserve_kernels.few_rows.kernel import add_parts, hand_over, norm_scales, sum_tile
-from glmserve_kernels.few_rows.plan import SHAPE_CLASS, Split, launch_constants, split_columns
+from glmserve_kernels.few_rows.plan import Split, launch_constants, shape_class, split_columns
 from glmserve_kernels.integers import ceil_div, next_power_of_2
 from glmserve_kernels.silu_and_mul.kernel import gated
 from glmserve_kernels.tiles import Tiles
@@ -78,7 +78,7 @@ def _norm_matmul_silu(
 def split_plan(weight: Tensor, tiles: Tiles) -> Split:
     """How the product with a weight [2F, K] is cut up; the dims of the launch's scratch."""
     outputs, width = weight.shape
-    constants = tiles[SHAPE_CLASS]
+    constants = tiles[shape_class(weight)]
     block_n = constants["BLOCK_N"]
     return split_columns(width, ceil_div(outputs, block_n), block_n, constants)
 
@@ -115,7 +115,7 @@ def norm_matmul_silu(
     """
     rows, width = x.shape
     plan = split_plan(weight, tiles)
-    constants = launch_constants(tiles)
+    constants = launch_constants(weight, tiles)
     _norm_matmul_silu[(plan.tiles, plan.splits)](
         x,
         squares,
