@@ -43,6 +43,31 @@ def _linear(arguments: Arguments) -> tuple[str, Launch]:
     )
 
 
+def _matmul_add(arguments: Arguments) -> tuple[str, Launch]:
+    name, product = _linear(arguments)
+    residual = arguments["residual"]
+    return f"{name}, add_", lambda: residual.add_(product())
+
+
+def _norm_matmul(arguments: Arguments) -> tuple[str, Launch]:
+    """Without what is behind the product."""
+    x, norm, eps = (arguments[name] for name in ("x", "norm", "eps"))
+    weight, bias = arguments["weight"], arguments["bias"]
+    return "F.rms_norm, F.linear", lambda: functional.linear(
+        functional.rms_norm(x, norm.shape, norm, eps), weight, bias
+    )
+
+
+def _norm_matmul_silu(arguments: Arguments) -> tuple[str, Launch]:
+    name, product = _norm_matmul(arguments)
+
+    def launch() -> Tensor:
+        gate, up = product().chunk(2, dim=1)
+        return functional.silu(gate) * up
+
+    return f"{name}, F.silu, mul", launch
+
+
 def _dequantize_weight(arguments: Arguments) -> tuple[str, Launch] | None:
     weight, scales, out = (arguments[name] for name in ("weight", "scales", "out"))
     if weight.dtype != torch.int8 or scales.shape[1] > 1:
@@ -96,6 +121,9 @@ _BASELINES: dict[str, Callable[[Arguments], tuple[str, Launch] | None]] = {
     "silu_and_mul": _silu_and_mul,
     "quantized_matmul": _linear,
     "batch_invariant_matmul": _linear,
+    "matmul_add": _matmul_add,
+    "norm_matmul_silu": _norm_matmul_silu,
+    "norm_matmul_rope": _norm_matmul,
     "dequantize_weight": _dequantize_weight,
     "copy_blocks": _copy_blocks,
     "most_likely_token": _most_likely_token,

@@ -73,6 +73,7 @@ def commands(rows: Path, *, practice: bool) -> list[Command]:
         Command("steps/bfloat16", 90, module("steps", "--profile")),
         Command("numerics", 150, _numerics(practice)),
         Command("serving", 240, _serving(rows, practice)),
+        Command("steps/apart", 60, module("steps", "--apart")),
         *(Command(f"steps/{n}", 60, module("steps", "--quantization", n)) for n in formats),
         *(Command(f"kernels/{n}", 60, programs.script("bench/kernels.py", n)) for n in kernels),
         Command("gpu-tests", 240, _gpu_tests(practice)),

@@ -1,10 +1,12 @@
 """A model's steps in this process, without a server: their time, the host's share, their kernels.
 
-    python -m gpu_stages.steps [--rows FILE] [--quantization int8] [--profile]
+    python -m gpu_stages.steps [--rows FILE] [--quantization int8] [--profile] [--apart]
 
 ChatGLM2-6B's shape with random weights. Each case runs some steps, each queued before its
 predecessor has ended, as a server does. Rows: "step" with the time of a step, its floor, and the
-host's time to queue it; with --profile "kernel in a step" with the time of each kernel.
+host's time to queue it; with --profile "kernel in a step" with the time of each kernel. --apart
+computes steps of few rows as longer ones are, operation by operation: where that is faster,
+MOST_ROWS in kernels/glmserve_kernels/few_rows/tiles.json is too large for this chip.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -34,6 +37,7 @@ from glmserve.contract.step import (
 )
 from glmserve.devices.registry import select_device
 from glmserve.runner.gpu_runner import GpuRunner
+from glmserve_kernels.few_rows.plan import ROWS
 from gpu_ceilings import Ceilings
 from gpu_stages import rows
 from gpu_stages.target import Target, open_target, program_parser
@@ -79,12 +83,14 @@ PRACTICE_CASES = [
 @contextmanager
 def loaded(target: Target, options: argparse.Namespace) -> Iterator[GpuRunner]:
     """The runner that a server would have."""
-    if target.practice:
-        from support import emulated_gpu
+    rows_apart = patch("glmserve.ops.gpu.few_rows.most_rows", return_value=0)
+    with rows_apart if options.apart else nullcontext():
+        if target.practice:
+            from support import emulated_gpu
 
-        runner = emulated_gpu.load(_PRACTICE_CHECKPOINT)
-    else:
-        runner = _load(options)
+            runner = emulated_gpu.load(_PRACTICE_CHECKPOINT)
+        else:
+            runner = _load(options)
     yield runner
     runner.close()
 
@@ -192,12 +198,16 @@ def profile(runner: GpuRunner, case: Case, target: Target) -> list[rows.Row]:
 def main() -> None:
     parser = program_parser(__doc__)
     parser.add_argument("--quantization", choices=[name for name in _WEIGHT_BYTES if name])
+    parser.add_argument("--apart", action="store_true", help="without the kernels for few rows")
     parser.add_argument("--profile", action="store_true", help="also list the kernels of a step")
     options = parser.parse_args()
     target = open_target(practice=options.practice)
     ceilings = target.ceilings(options.rows)
     cases = PRACTICE_CASES if options.practice else CASES
     format_name = options.quantization or "bfloat16"
+    if options.apart:
+        cases = [case for case in cases if case.decodes + case.prompt <= ROWS]
+        format_name += ", apart"
     with loaded(target, options) as runner:
         for case in cases:
             measure_steps(runner, case._replace(repeats=2))  # sets up libraries
