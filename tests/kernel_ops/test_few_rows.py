@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glmserve_kernels.few_rows.plan import most_rows, split_columns
+from glmserve_kernels.few_rows.plan import is_programmatic, most_rows, split_columns
 from glmserve_kernels.matmul_add.cases import make_arguments as make_add
 from glmserve_kernels.norm_matmul_rope.cases import Shape
 from glmserve_kernels.norm_matmul_rope.cases import make_arguments as make_rope
@@ -73,3 +73,4 @@ def test_every_program_has_columns(chip: str) -> None:
                 columns = -(-width // constants["BLOCK_K"])
                 assert (plan.splits - 1) * plan.k_tiles < columns <= plan.splits * plan.k_tiles
     assert most_rows(chip) <= 16
+    assert not is_programmatic(chip) or chip == "sm_90"

@@ -9,7 +9,7 @@ from glmserve.ops.arrivals import Arrivals
 from glmserve.ops.attention.paged_cache import PagedCache, PagedStepPlan
 from glmserve.ops.few_rows import LinearParameters, SquaredRows
 from glmserve.ops.linear.packed import PackedWeight
-from glmserve_kernels.few_rows.plan import Split, most_rows
+from glmserve_kernels.few_rows.plan import Split, is_programmatic, most_rows
 from glmserve_kernels.matmul_add.kernel import count_parts, matmul_add
 from glmserve_kernels.matmul_add.kernel import split_plan as split_add
 from glmserve_kernels.norm_matmul_rope.kernel import norm_matmul_rope
@@ -28,6 +28,7 @@ class TritonFewRows:
 
     def __init__(self, chip: str) -> None:
         self.most_rows = most_rows(chip)
+        self._programmatic = is_programmatic(chip)
         self._add_tiles = load_tiles("matmul_add", chip)
         self._silu_tiles = load_tiles("norm_matmul_silu", chip)
         self._rope_tiles = load_tiles("norm_matmul_rope", chip)
@@ -69,6 +70,7 @@ class TritonFewRows:
             key_scales=cache.key_scales,
             value_scales=cache.value_scales,
             tiles=self._rope_tiles,
+            programmatic=self._programmatic,
             **self._scratch(split_rope(weight, dim, self._rope_tiles), x.device),
         )
         return queries
@@ -87,6 +89,7 @@ class TritonFewRows:
             bias=gate_up.bias,
             out=out,
             tiles=self._silu_tiles,
+            programmatic=self._programmatic,
             **self._scratch(split_silu(weight, self._silu_tiles), x.device),
         )
         return out
@@ -101,6 +104,7 @@ class TritonFewRows:
             residual=hidden,
             squares=squares,
             tiles=self._add_tiles,
+            programmatic=self._programmatic,
             **self._scratch(split_add(weight, self._add_tiles), x.device),
         )
         return SquaredRows(hidden, squares)

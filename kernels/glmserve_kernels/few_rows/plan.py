@@ -37,6 +37,16 @@ def most_rows(chip: str) -> int:
     return min(ROWS, load_tiles("few_rows", chip)["layers"]["MOST_ROWS"])
 
 
+def is_programmatic(chip: str) -> bool:
+    """Whether a launch starts while the kernel before it ends. From sm_90 on it may."""
+    return bool(load_tiles("few_rows", chip)["layers"]["PROGRAMMATIC"])
+
+
+def launch_options(*, programmatic: bool) -> dict[str, bool]:
+    """How to launch a kernel that may start while the one before it ends."""
+    return {"PROGRAMMATIC": True, "launch_pdl": True} if programmatic else {"PROGRAMMATIC": False}
+
+
 def shape_class(weight: Tensor) -> str:
     """Under which name the tiles for a weight are found."""
     return f"{8 * weight.element_size()}-bit"

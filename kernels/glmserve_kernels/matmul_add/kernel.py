@@ -7,8 +7,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glmserve_kernels.few_rows.kernel import add_parts, hand_over, sum_tile
-from glmserve_kernels.few_rows.plan import Split, launch_constants, shape_class, split_columns
+from glmserve_kernels.few_rows.kernel import add_parts, begin, hand_over, sum_tile
+from glmserve_kernels.few_rows.plan import (
+    Split,
+    launch_constants,
+    launch_options,
+    shape_class,
+    split_columns,
+)
 from glmserve_kernels.integers import ceil_div
 from glmserve_kernels.tiles import Tiles
 
@@ -33,6 +39,7 @@ def _matmul_add(
     width,
     split_tiles,
     IS_EVEN: tl.constexpr,
+    PROGRAMMATIC: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -44,6 +51,7 @@ def _matmul_add(
     # Beyond the edge the last row is computed again, and not stored.
     real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)
     real_outputs = tl.minimum(outputs, num_outputs - 1).to(tl.int64)
+    begin(weight_ptr, weight_stride, real_outputs, width, split_tiles, BLOCK_K, PROGRAMMATIC)
     total = sum_tile(
         x_ptr,
         x_stride,
@@ -100,6 +108,7 @@ def matmul_add(
     partial: Tensor | None,
     arrivals: Tensor | None,
     tiles: Tiles,
+    programmatic: bool = False,
 ) -> None:
     """residual += x @ weight^T + bias: float32 sums, rounded once.
 
@@ -115,6 +124,7 @@ def matmul_add(
         partial: float32, split_plan(...).partials numbers, overwritten. None: there are none.
         arrivals: int32, at least split_plan(...).tiles, all 0 before and after. None if `partial`
             is.
+        programmatic: start while the kernel before ends. Needs an NVIDIA GPU from sm_90 on.
     """
     rows, width = x.shape
     outputs = len(weight)
@@ -138,4 +148,5 @@ def matmul_add(
         IS_EVEN=width % constants["BLOCK_K"] == 0,
         PART=PART,
         **constants,
+        **launch_options(programmatic=programmatic),
     )

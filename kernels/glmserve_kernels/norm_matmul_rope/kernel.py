@@ -7,8 +7,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glmserve_kernels.few_rows.kernel import add_parts, hand_over, norm_scales, sum_tile
-from glmserve_kernels.few_rows.plan import Split, launch_constants, shape_class, split_columns
+from glmserve_kernels.few_rows.kernel import add_parts, begin, hand_over, norm_scales, sum_tile
+from glmserve_kernels.few_rows.plan import (
+    Split,
+    launch_constants,
+    launch_options,
+    shape_class,
+    split_columns,
+)
 from glmserve_kernels.integers import next_power_of_2
 from glmserve_kernels.rope_cache.kernel import LARGEST_CODE, load_rotation, rotate, store_vectors
 from glmserve_kernels.tiles import Tiles
@@ -51,6 +57,7 @@ def _norm_matmul_rope(
     PARTS: tl.constexpr,
     BLOCK_PARTS: tl.constexpr,
     IS_EVEN: tl.constexpr,
+    PROGRAMMATIC: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -61,6 +68,7 @@ def _norm_matmul_rope(
     real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)
     d = tl.arange(0, BLOCK_N)
     outputs = (head * D + tl.minimum(d, D - 1)).to(tl.int64)
+    begin(weight_ptr, weight_stride, outputs, width, split_tiles, BLOCK_K, PROGRAMMATIC)
     total = sum_tile(
         x_ptr,
         x_stride,
@@ -138,6 +146,7 @@ def norm_matmul_rope(
     partial: Tensor | None,
     arrivals: Tensor | None,
     tiles: Tiles,
+    programmatic: bool = False,
 ) -> None:
     """[queries, keys, values] = n @ weight^T + bias, with queries and keys rotated, and keys and
     values written into the cache; n is the norm of x, x / sqrt(mean(x^2) + eps) * norm.
@@ -159,6 +168,7 @@ def norm_matmul_rope(
         partial: float32, split_plan(...).partials numbers, overwritten. None: there are none.
         arrivals: int32, at least split_plan(...).tiles, all 0 before and after. None if `partial`
             is.
+        programmatic: start while the kernel before ends. Needs an NVIDIA GPU from sm_90 on.
     """
     rows, width = x.shape
     _, num_heads, dim = queries.shape
@@ -203,4 +213,5 @@ def norm_matmul_rope(
         IS_EVEN=width % constants["BLOCK_K"] == 0,
         BLOCK_N=next_power_of_2(max(dim, 16)),
         **constants,
+        **launch_options(programmatic=programmatic),
     )

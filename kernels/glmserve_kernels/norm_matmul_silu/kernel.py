@@ -9,8 +9,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glmserve_kernels.few_rows.kernel import add_parts, hand_over, norm_scales, sum_tile
-from glmserve_kernels.few_rows.plan import Split, launch_constants, shape_class, split_columns
+from glmserve_kernels.few_rows.kernel import add_parts, begin, hand_over, norm_scales, sum_tile
+from glmserve_kernels.few_rows.plan import (
+    Split,
+    launch_constants,
+    launch_options,
+    shape_class,
+    split_columns,
+)
 from glmserve_kernels.integers import ceil_div, next_power_of_2
 from glmserve_kernels.silu_and_mul.kernel import gated
 from glmserve_kernels.tiles import Tiles
@@ -37,6 +43,7 @@ def _norm_matmul_silu(
     PARTS: tl.constexpr,
     BLOCK_PARTS: tl.constexpr,
     IS_EVEN: tl.constexpr,
+    PROGRAMMATIC: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -48,6 +55,7 @@ def _norm_matmul_silu(
     both = tl.arange(0, BLOCK_N)
     column = tl.minimum(tl.program_id(0) * half + both // 2, num_outputs - 1)
     outputs = (column + both % 2 * num_outputs).to(tl.int64)
+    begin(weight_ptr, weight_stride, outputs, width, split_tiles, BLOCK_K, PROGRAMMATIC)
     total = sum_tile(
         x_ptr,
         x_stride,
@@ -95,6 +103,7 @@ def norm_matmul_silu(
     partial: Tensor | None,
     arrivals: Tensor | None,
     tiles: Tiles,
+    programmatic: bool = False,
 ) -> None:
     """out = silu(gate) * up; [gate, up] = n @ weight^T + bias; n is the norm of x,
     x / sqrt(mean(x^2) + eps) * norm.
@@ -112,6 +121,7 @@ def norm_matmul_silu(
         partial: float32, split_plan(...).partials numbers, overwritten. None: there are none.
         arrivals: int32, at least split_plan(...).tiles, all 0 before and after. None if `partial`
             is.
+        programmatic: start while the kernel before ends. Needs an NVIDIA GPU from sm_90 on.
     """
     rows, width = x.shape
     plan = split_plan(weight, tiles)
@@ -137,4 +147,5 @@ def norm_matmul_silu(
         BLOCK_PARTS=next_power_of_2(squares.shape[1]),
         IS_EVEN=width % constants["BLOCK_K"] == 0,
         **constants,
+        **launch_options(programmatic=programmatic),
     )
