@@ -70,10 +70,10 @@ def fit(operation: str, arguments: Arguments, tiles: Tiles) -> Arguments:
 
 
 _SPLIT_PLANS: dict[str, Callable[[Arguments, Tiles], Split]] = {
-    "matmul_add": lambda found, tiles: split_add(found["weight"], tiles),
-    "norm_matmul_silu": lambda found, tiles: split_silu(found["weight"], tiles),
+    "matmul_add": lambda found, tiles: split_add(found["weight"], found["scales"], tiles),
+    "norm_matmul_silu": lambda found, tiles: split_silu(found["weight"], found["scales"], tiles),
     "norm_matmul_rope": lambda found, tiles: split_rope(
-        found["weight"], found["queries"].shape[2], tiles
+        found["weight"], found["scales"], found["queries"].shape[2], tiles
     ),
 }
 """How products of few rows are cut up."""

@@ -32,15 +32,18 @@ def _silu_and_mul(arguments: Arguments) -> tuple[str, Launch]:
 
 
 def _linear(arguments: Arguments) -> tuple[str, Launch]:
-    x, bias = arguments["x"], arguments["bias"]
-    scales = arguments.get("scales")
-    if scales is None:
-        weight = arguments["weight"]
-    else:  # as many weights, but of the activations' dtype
-        weight = torch.randn(len(scales), x.shape[1], device=x.device).mul_(0.01).to(x.dtype)
+    x, bias, weight = arguments["x"], arguments["bias"], _numbers(arguments)
     return f"F.linear {str(x.dtype).removeprefix('torch.')}", lambda: functional.linear(
         x, weight, bias
     )
+
+
+def _numbers(arguments: Arguments) -> Tensor:
+    """The weight, or as many numbers of the activations' dtype in the place of codes."""
+    x, scales = arguments["x"], arguments.get("scales")
+    if scales is None:
+        return arguments["weight"]
+    return torch.randn(len(scales), x.shape[1], device=x.device).mul_(0.01).to(x.dtype)
 
 
 def _matmul_add(arguments: Arguments) -> tuple[str, Launch]:
@@ -52,7 +55,7 @@ def _matmul_add(arguments: Arguments) -> tuple[str, Launch]:
 def _norm_matmul(arguments: Arguments) -> tuple[str, Launch]:
     """Without what is behind the product."""
     x, norm, eps = (arguments[name] for name in ("x", "norm", "eps"))
-    weight, bias = arguments["weight"], arguments["bias"]
+    bias, weight = arguments["bias"], _numbers(arguments)
     return "F.rms_norm, F.linear", lambda: functional.linear(
         functional.rms_norm(x, norm.shape, norm, eps), weight, bias
     )

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 import torch
 from torch import Tensor
 
-from glmserve_kernels.few_rows.plan import is_programmatic, most_rows, split_columns
+from glmserve_kernels.few_rows.cases import Codes, make_weight
+from glmserve_kernels.few_rows.plan import (
+    is_programmatic,
+    most_rows,
+    split_columns,
+    tile_constants,
+)
 from glmserve_kernels.matmul_add.cases import make_arguments as make_add
 from glmserve_kernels.norm_matmul_rope.cases import Shape
 from glmserve_kernels.norm_matmul_rope.cases import make_arguments as make_rope
@@ -20,7 +27,7 @@ from glmserve_kernels.tiles import CHIPS, load_tiles
 ROWS = 16
 MAKE: dict[str, Callable[[Maker], Arguments]] = {
     "matmul_add": lambda make: make_add(make, rows=ROWS, outputs=80, width=1100, bias=True),
-    "norm_matmul_silu": lambda make: make_silu(make, rows=ROWS, ffn=40, width=1100),
+    "norm_matmul_silu": lambda make: make_silu(make, rows=ROWS, ffn=40, width=1120, codes=Codes(4)),
     "norm_matmul_rope": lambda make: make_rope(
         make, shape=Shape(ROWS, 1100, 2, 1, 32, 16, 16), bias=True
     ),
@@ -65,12 +72,14 @@ def test_a_row_does_not_feel_its_neighbours(device: torch.device, chip: str, nam
 
 @pytest.mark.parametrize("chip", CHIPS)
 def test_every_program_has_columns(chip: str) -> None:
+    make = Maker(torch.device("meta"), torch.bfloat16)
     for name in MAKE:
-        constants = load_tiles(name, chip)["16-bit"]
-        for width in (1, 128, 1100, 4096, 13696):
+        table = load_tiles(name, chip)
+        for width, codes in product((128, 1056, 4096, 13696), (None, Codes(8), Codes(4, 32))):
+            weight = make_weight(make, 1, width, codes)
             for tiles in (1, 36, 64, 214, 1000):
-                plan = split_columns(width, tiles, 64, constants)
-                columns = -(-width // constants["BLOCK_K"])
+                plan = split_columns(**weight, tiles=tiles, block_n=64, table=table)
+                columns = -(-width // tile_constants(**weight, table=table)["BLOCK_K"])
                 assert (plan.splits - 1) * plan.k_tiles < columns <= plan.splits * plan.k_tiles
     assert most_rows(chip) <= 16
     assert not is_programmatic(chip) or chip == "sm_90"

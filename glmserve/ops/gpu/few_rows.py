@@ -1,6 +1,8 @@
-"""FewRows by Triton: weights of 16 or 32 bits, any paged cache."""
+"""FewRows by Triton: weights of numbers or of codes, any paged cache."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from glmserve.ops.arrivals import Arrivals
 from glmserve.ops.attention.paged_cache import PagedCache, PagedStepPlan
 from glmserve.ops.few_rows import LinearParameters, SquaredRows
 from glmserve.ops.linear.packed import PackedWeight
+from glmserve.ops.linear.triton import PackedCodes
 from glmserve_kernels.few_rows.plan import Split, is_programmatic, most_rows
 from glmserve_kernels.matmul_add.kernel import count_parts, matmul_add
 from glmserve_kernels.matmul_add.kernel import split_plan as split_add
@@ -35,7 +38,7 @@ class TritonFewRows:
         self._arrivals = Arrivals()
 
     def supports(self, weight: PackedWeight) -> bool:
-        return isinstance(weight, Tensor)
+        return isinstance(weight, Tensor | PackedCodes)
 
     def begin(self, hidden: Tensor) -> SquaredRows:
         return SquaredRows(hidden, hidden.float().square().sum(1, keepdim=True))
@@ -50,16 +53,17 @@ class TritonFewRows:
         cache: PagedCache,
         plan: PagedStepPlan,
     ) -> Tensor:
-        x, weight = stream.hidden, _plain(qkv.weight)
+        x, weight = stream.hidden, _unpacked(qkv.weight)
         _, kv_heads, _, dim = cache.keys.shape
-        heads = len(weight) // dim - 2 * kv_heads
+        heads = len(weight.numbers) // dim - 2 * kv_heads
         queries = torch.empty((len(x), heads, dim), dtype=x.dtype, device=x.device)
         norm_matmul_rope(
             x=x,
             squares=stream.squares,
             norm=norm,
             eps=eps,
-            weight=weight,
+            weight=weight.numbers,
+            scales=weight.scales,
             bias=qkv.bias,
             cos_sin=rope_rows,
             positions=plan.positions,
@@ -71,41 +75,43 @@ class TritonFewRows:
             value_scales=cache.value_scales,
             tiles=self._rope_tiles,
             programmatic=self._programmatic,
-            **self._scratch(split_rope(weight, dim, self._rope_tiles), x.device),
+            **self._scratch(split_rope(*weight, dim, self._rope_tiles), x.device),
         )
         return queries
 
     def gated(
         self, stream: SquaredRows, norm: Tensor, eps: float, gate_up: LinearParameters
     ) -> Tensor:
-        x, weight = stream.hidden, _plain(gate_up.weight)
-        out = torch.empty((len(x), len(weight) // 2), dtype=x.dtype, device=x.device)
+        x, weight = stream.hidden, _unpacked(gate_up.weight)
+        out = torch.empty((len(x), len(weight.numbers) // 2), dtype=x.dtype, device=x.device)
         norm_matmul_silu(
             x=x,
             squares=stream.squares,
             norm=norm,
             eps=eps,
-            weight=weight,
+            weight=weight.numbers,
+            scales=weight.scales,
             bias=gate_up.bias,
             out=out,
             tiles=self._silu_tiles,
             programmatic=self._programmatic,
-            **self._scratch(split_silu(weight, self._silu_tiles), x.device),
+            **self._scratch(split_silu(*weight, self._silu_tiles), x.device),
         )
         return out
 
     def add(self, x: Tensor, linear: LinearParameters, hidden: Tensor) -> SquaredRows:
-        weight = _plain(linear.weight)
-        squares = torch.empty((len(x), count_parts(len(weight))), device=x.device)
+        weight = _unpacked(linear.weight)
+        squares = torch.empty((len(x), count_parts(len(weight.numbers))), device=x.device)
         matmul_add(
             x=x,
-            weight=weight,
+            weight=weight.numbers,
+            scales=weight.scales,
             bias=linear.bias,
             residual=hidden,
             squares=squares,
             tiles=self._add_tiles,
             programmatic=self._programmatic,
-            **self._scratch(split_add(weight, self._add_tiles), x.device),
+            **self._scratch(split_add(*weight, self._add_tiles), x.device),
         )
         return SquaredRows(hidden, squares)
 
@@ -119,7 +125,17 @@ class TritonFewRows:
         }
 
 
-def _plain(weight: PackedWeight) -> Tensor:
+class _Weight(NamedTuple):
+    """As the kernels take it."""
+
+    numbers: Tensor
+    """Or codes."""
+    scales: Tensor | None
+
+
+def _unpacked(weight: PackedWeight) -> _Weight:
     """A weight that `supports` accepts."""
+    if isinstance(weight, PackedCodes):
+        return _Weight(weight.codes, weight.scales)
     assert isinstance(weight, Tensor)
-    return weight
+    return _Weight(weight, None)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from glmserve_kernels.normed_rows.kernel import load_rows
+from glmserve_kernels.quantized_matmul.kernel import sum_codes
 from glmserve_kernels.split_k.kernel import add_partials, is_last_program
 
 PREFETCHED = tl.constexpr(2)
@@ -23,6 +25,7 @@ def begin(
     outputs,
     width,
     split_tiles,
+    PLANES: tl.constexpr,
     BLOCK_K: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
 ):
@@ -38,9 +41,10 @@ def begin(
     """
     if PROGRAMMATIC:
         step: tl.constexpr = _LINE * 8 // weight_ptr.dtype.element_ty.primitive_bitwidth
-        columns = tl.arange(0, PREFETCHED * BLOCK_K // step) * step
-        columns = tl.minimum(tl.program_id(1) * split_tiles * BLOCK_K + columns, width - 1)
-        at = weight_ptr + outputs[:, None] * weight_stride + columns[None, :]
+        block: tl.constexpr = BLOCK_K // PLANES
+        words = tl.arange(0, PREFETCHED * block // step) * step
+        words = tl.minimum(tl.program_id(1) * split_tiles * block + words, width // PLANES - 1)
+        at = weight_ptr + outputs[:, None] * weight_stride + words[None, :]
         tl.inline_asm_elementwise(
             "prefetch.global.L2 [$1]; mov.u32 $0, 0;",
             "=r,l",
@@ -75,41 +79,69 @@ def sum_tile(
     x_ptr,
     x_stride,
     norm_ptr,
-    scales,
+    norm_scales,
     weight_ptr,
     weight_stride,
+    scales_ptr,
+    scales_stride,
+    groups_stride,
     rows,
     outputs,
     width,
     split_tiles,
+    PLANES: tl.constexpr,
+    GROUP: tl.constexpr,
+    SCALE_ONCE: tl.constexpr,
+    SCALE_SUMS: tl.constexpr,
     IS_EVEN: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
     """x @ weight^T over this program's part of K: float32 [BLOCK_M, BLOCK_N].
 
     Args:
-        norm_ptr: [K], a norm's weight: x becomes x * scales * norm, rounded. None: x is taken as it
-            is.
-        scales: float32 [BLOCK_M], with a norm.
+        norm_ptr, norm_scales: see load_rows.
+        scales_ptr: of a weight of codes, see sum_codes; None: the weight is of numbers.
         rows, outputs: int64 [BLOCK_M] and [BLOCK_N], rows of x and of the weight, which exist.
-        split_tiles: tiles of BLOCK_K columns that each program of the third dimension takes.
+        split_tiles: tiles of BLOCK_K columns that each program of the second dimension takes.
     """
-    columns = tl.arange(0, BLOCK_K)
-    x_at = x_ptr + rows[:, None] * x_stride + columns[None, :]
-    weight_at = weight_ptr + outputs[:, None] * weight_stride + columns[None, :]
     first = tl.program_id(1) * split_tiles
     last = tl.minimum(first + split_tiles, tl.cdiv(width, BLOCK_K))
-    total = tl.zeros([rows.shape[0], outputs.shape[0]], tl.float32)
-    for tile in range(first, last):
-        k = tile * BLOCK_K
-        inside = None if IS_EVEN else (k + columns < width)[None, :]
-        fill = None if IS_EVEN else 0.0
-        weight = tl.load(weight_at + k, mask=inside, other=fill)
-        x = tl.load(x_at + k, mask=inside, other=fill)
-        if norm_ptr is not None:
-            norm = tl.load(norm_ptr + k + columns[None, :], mask=inside, other=fill)
-            x = (x.to(tl.float32) * scales[:, None] * norm.to(tl.float32)).to(x.dtype)
-        total = tl.dot(x, tl.trans(weight), total, input_precision="ieee")
+    if scales_ptr is not None:
+        total = sum_codes(
+            x_ptr,
+            x_stride,
+            norm_ptr,
+            norm_scales,
+            weight_ptr,
+            weight_stride,
+            scales_ptr,
+            scales_stride,
+            groups_stride,
+            rows,
+            outputs,
+            width,
+            first,
+            last,
+            PLANES,
+            GROUP,
+            SCALE_ONCE,
+            SCALE_SUMS,
+            IS_EVEN,
+            BLOCK_K,
+        )
+    else:
+        columns = tl.arange(0, BLOCK_K)[None, :]
+        x_at = x_ptr + rows[:, None] * x_stride + columns
+        weight_at = weight_ptr + outputs[:, None] * weight_stride + columns
+        total = tl.zeros([rows.shape[0], outputs.shape[0]], tl.float32)
+        for tile in range(first, last):
+            k = tile * BLOCK_K
+            inside = None if IS_EVEN else k + columns < width
+            fill = None if IS_EVEN else 0.0
+            weight = tl.load(weight_at + k, mask=inside, other=fill)
+            norm_at = None if norm_ptr is None else norm_ptr + k + columns
+            x = load_rows(x_at + k, norm_at, norm_scales, inside, fill)
+            total = tl.dot(x, tl.trans(weight), total, input_precision="ieee")
     return total
 
 

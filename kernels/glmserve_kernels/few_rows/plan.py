@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from glmserve_kernels.integers import ceil_div
+from glmserve_kernels.quantized_matmul.kernel import fit_block_k, scaling
 from glmserve_kernels.tiles import Tiles, load_tiles
 
 ROWS = 16
@@ -47,26 +48,50 @@ def launch_options(*, programmatic: bool) -> dict[str, bool]:
     return {"PROGRAMMATIC": True, "launch_pdl": True} if programmatic else {"PROGRAMMATIC": False}
 
 
-def shape_class(weight: Tensor) -> str:
-    """Under which name the tiles for a weight are found."""
-    return f"{8 * weight.element_size()}-bit"
-
-
-def split_columns(width: int, tiles: int, block_n: int, constants: Mapping[str, int]) -> Split:
-    """Share K = `width` so that the chip is full.
+def split_columns(
+    weight: Tensor, scales: Tensor | None, tiles: int, block_n: int, table: Tiles
+) -> Split:
+    """Share the columns of a weight so that the chip is full.
 
     Args:
+        scales: of a weight of codes; None: it is of numbers.
         tiles: of the output, each of ROWS rows and `block_n` columns.
-        constants: of a shape class.
     """
-    columns = ceil_div(width, constants["BLOCK_K"])
+    constants = tile_constants(weight, scales, table)
+    columns = ceil_div(_width(weight), constants["BLOCK_K"])
     wanted = max(1, min(constants["PROGRAMS"] // tiles, columns // 4))
     k_tiles = ceil_div(columns, wanted)
     return Split(ceil_div(columns, k_tiles), k_tiles, tiles, ROWS * block_n)
 
 
-def launch_constants(weight: Tensor, tiles: Tiles) -> dict[str, int]:
-    """What of a weight's shape class is passed to the kernel."""
-    constants = dict(tiles[shape_class(weight)])
+def tile_constants(weight: Tensor, scales: Tensor | None, table: Tiles) -> dict[str, int]:
+    """The constants of a weight's shape class, fitted to its groups."""
+    bits = {torch.int8: 8, torch.int16: 4}.get(weight.dtype, 8 * weight.element_size())
+    constants = dict(table[f"{bits}-bit"])
+    if scales is not None:
+        groups = scales.shape[1]
+        constants["BLOCK_K"] = fit_block_k(constants["BLOCK_K"], _width(weight), groups)
+    return constants
+
+
+def launch_constants(weight: Tensor, scales: Tensor | None, table: Tiles) -> dict[str, int]:
+    """All that the kernel is told about a weight."""
+    constants = tile_constants(weight, scales, table)
     del constants["PROGRAMS"]
-    return {"BLOCK_M": ROWS, **constants}
+    width, block_k = _width(weight), constants["BLOCK_K"]
+    of_codes = _NUMBERS if scales is None else scaling(weight, scales, width, block_k)
+    return {"BLOCK_M": ROWS, "IS_EVEN": width % block_k == 0, **of_codes, **constants}
+
+
+def scales_strides(scales: Tensor | None) -> tuple[int, int]:
+    """Of scales: between outputs, between groups."""
+    return (0, 0) if scales is None else (scales.stride(0), scales.stride(1))
+
+
+_NUMBERS = {"PLANES": 1, "GROUP": 1, "SCALE_ONCE": False, "SCALE_SUMS": False}
+"""In the place of how codes are read and scaled."""
+
+
+def _width(weight: Tensor) -> int:
+    """Its columns: a word of a weight of int16 holds four codes."""
+    return weight.shape[1] * (4 if weight.dtype == torch.int16 else 1)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from glmserve_kernels.few_rows.cases import PRODUCT, make_scratch
+from glmserve_kernels.few_rows.cases import (
+    PRODUCT,
+    Codes,
+    make_scratch,
+    make_weight,
+    suffix,
+    weight_bytes,
+)
 from glmserve_kernels.matmul_add.kernel import count_parts, matmul_add, split_plan
 from glmserve_kernels.matmul_add.reference import matmul_add as reference
 from glmserve_kernels.operation import Arguments, Case, Maker, Operation, Work
@@ -21,42 +29,42 @@ def make_arguments(
     rows: int,
     outputs: int,
     width: int,
+    codes: Codes | None = None,
     bias: bool = False,
     padding: int = 0,
 ) -> Arguments:
-    """`padding` more columns than are used lie between two rows of each matrix."""
-    weight = make.normal(outputs, width + padding, scale=width**-0.5)[:, :width]
+    """`padding` more columns than are used lie between two rows of each matrix of numbers."""
+    weight = make_weight(make, outputs, width, codes, padding)
+    tables = [load_tiles("matmul_add", chip) for chip in CHIPS]
     return {
         "x": make.normal(rows, width + padding)[:, :width],
-        "weight": weight,
+        **weight,
         "bias": make.normal(outputs) if bias else None,
         "residual": make.normal(rows, outputs + padding, scale=3.0)[:, :outputs],
         "squares": make.poisoned(rows, count_parts(outputs), dtype=torch.float32),
-        **make_scratch(make, [split_plan(weight, load_tiles("matmul_add", c)) for c in CHIPS]),
+        **make_scratch(make, [split_plan(**weight, tiles=tiles) for tiles in tables]),
     }
 
 
-def _case(rows: int, outputs: int, width: int, **details: Any) -> Case:
-    make = partial(make_arguments, rows=rows, outputs=outputs, width=width, **details)
-    return Case(_name(rows, outputs, width, **details), make)
+def _case(rows: int, outputs: int, width: int, codes: Codes | None = None, **details: Any) -> Case:
+    shape: dict[str, Any] = {"rows": rows, "outputs": outputs, "width": width, "codes": codes}
+    name = f"{rows}x{outputs}x{width}{suffix(codes, **details)}"
+    return Case(name, partial(make_arguments, **shape, **details))
 
 
-def _name(rows: int, outputs: int, width: int, **details: Any) -> str:
-    return f"{rows}x{outputs}x{width}" + "".join(f"+{key}" for key in details)
-
-
-def _served(rows: int, outputs: int, width: int) -> Case:
-    return Case(
-        _name(rows, outputs, width),
-        partial(make_arguments, rows=rows, outputs=outputs, width=width),
+def _served(rows: int, outputs: int, width: int, codes: Codes | None = None) -> Case:
+    return dataclasses.replace(
+        _case(rows, outputs, width, codes),
         dtypes=(torch.bfloat16, torch.float16),
         expects=PRODUCT,
     )
 
 
-def _work(x: Tensor, weight: Tensor, residual: Tensor, **_: Any) -> Work:
-    numbers = x.numel() + weight.numel() + 2 * residual.numel()
-    return Work(bytes=numbers * x.element_size(), flops=2 * x.shape[0] * weight.numel())
+def _work(x: Tensor, weight: Tensor, scales: Tensor | None, residual: Tensor, **_: Any) -> Work:
+    return Work(
+        bytes=x.nbytes + weight_bytes(weight, scales) + 2 * residual.nbytes,
+        flops=2 * x.numel() * len(weight),
+    )
 
 
 OPERATION = Operation(
@@ -70,12 +78,20 @@ OPERATION = Operation(
         _case(3, 64, 128, bias=True),
         _case(16, 130, 1100, bias=True, padding=3),
         _case(5, 80, 2048),
+        _case(3, 80, 2048, Codes(8), bias=True),
+        _case(2, 48, 1120, Codes(4), padding=8),
+        _case(2, 48, 2048, Codes(4, 128)),
+        _case(2, 48, 160, Codes(8, 32)),
     ),
     served=(
         _served(1, 4096, 4096),
         _served(1, 4096, 13696),
         _served(16, 4096, 4096),
         _served(16, 4096, 13696),
+        _served(16, 4096, 13696, Codes(8)),
+        _served(16, 4096, 13696, Codes(4)),
+        _served(16, 4096, 4096, Codes(4, 128)),
+        _served(16, 4096, 4096, Codes(4, 32)),
     ),
     work=_work,
 )

@@ -12,8 +12,9 @@ from glmserve_kernels.few_rows.plan import (
     Split,
     launch_constants,
     launch_options,
-    shape_class,
+    scales_strides,
     split_columns,
+    tile_constants,
 )
 from glmserve_kernels.integers import ceil_div
 from glmserve_kernels.tiles import Tiles
@@ -26,6 +27,7 @@ PART = 64
 def _matmul_add(
     x_ptr,
     weight_ptr,
+    scales_ptr,
     bias_ptr,
     residual_ptr,
     squares_ptr,
@@ -33,11 +35,17 @@ def _matmul_add(
     arrivals_ptr,
     x_stride,
     weight_stride,
+    scales_stride,
+    groups_stride,
     residual_stride,
     num_rows,
     num_outputs,
     width,
     split_tiles,
+    PLANES: tl.constexpr,
+    GROUP: tl.constexpr,
+    SCALE_ONCE: tl.constexpr,
+    SCALE_SUMS: tl.constexpr,
     IS_EVEN: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -51,7 +59,9 @@ def _matmul_add(
     # Beyond the edge the last row is computed again, and not stored.
     real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)
     real_outputs = tl.minimum(outputs, num_outputs - 1).to(tl.int64)
-    begin(weight_ptr, weight_stride, real_outputs, width, split_tiles, BLOCK_K, PROGRAMMATIC)
+    begin(
+        weight_ptr, weight_stride, real_outputs, width, split_tiles, PLANES, BLOCK_K, PROGRAMMATIC
+    )
     total = sum_tile(
         x_ptr,
         x_stride,
@@ -59,10 +69,17 @@ def _matmul_add(
         None,
         weight_ptr,
         weight_stride,
+        scales_ptr,
+        scales_stride,
+        groups_stride,
         real_rows,
         real_outputs,
         width,
         split_tiles,
+        PLANES,
+        GROUP,
+        SCALE_ONCE,
+        SCALE_SUMS,
         IS_EVEN,
         BLOCK_K,
     )
@@ -90,18 +107,17 @@ def count_parts(outputs: int) -> int:
     return ceil_div(outputs, PART)
 
 
-def split_plan(weight: Tensor, tiles: Tiles) -> Split:
+def split_plan(weight: Tensor, scales: Tensor | None, tiles: Tiles) -> Split:
     """How the product with a weight [N, K] is cut up; the dims of the launch's scratch."""
-    outputs, width = weight.shape
-    constants = tiles[shape_class(weight)]
-    block_n = constants["BLOCK_N"]
-    return split_columns(width, ceil_div(outputs, block_n), block_n, constants)
+    block_n = tile_constants(weight, scales, tiles)["BLOCK_N"]
+    return split_columns(weight, scales, ceil_div(len(weight), block_n), block_n, tiles)
 
 
 def matmul_add(
     *,
     x: Tensor,
     weight: Tensor,
+    scales: Tensor | None,
     bias: Tensor | None,
     residual: Tensor,
     squares: Tensor,
@@ -116,7 +132,8 @@ def matmul_add(
 
     Args:
         x: [M, K], rows contiguous; M up to 16.
-        weight: [N, K] of the same dtype, rows contiguous.
+        weight: [N, K] of the same dtype, or codes; rows contiguous.
+        scales: [N, K/G] of a weight of codes, see quantized_matmul; None: it is of numbers.
         bias: [N]
         residual: [M, N], overwritten; rows contiguous.
         squares: float32 [M, count_parts(N)], contiguous, written: sums of the squares of columns
@@ -128,11 +145,12 @@ def matmul_add(
     """
     rows, width = x.shape
     outputs = len(weight)
-    plan = split_plan(weight, tiles)
-    constants = launch_constants(weight, tiles)
+    plan = split_plan(weight, scales, tiles)
+    constants = launch_constants(weight, scales, tiles)
     _matmul_add[(plan.tiles, plan.splits)](
         x,
         weight,
+        scales,
         bias,
         residual,
         squares,
@@ -140,12 +158,12 @@ def matmul_add(
         arrivals,
         x.stride(0),
         weight.stride(0),
+        *scales_strides(scales),
         residual.stride(0),
         rows,
         outputs,
         width,
         plan.k_tiles,
-        IS_EVEN=width % constants["BLOCK_K"] == 0,
         PART=PART,
         **constants,
         **launch_options(programmatic=programmatic),

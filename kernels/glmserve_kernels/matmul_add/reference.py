@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from glmserve_kernels.matmul_add.kernel import PART
+from glmserve_kernels.quantized_matmul.reference import numbers_of
 
 
 def matmul_add(
     *,
     x: Tensor,
     weight: Tensor,
+    scales: Tensor | None,
     bias: Tensor | None,
     residual: Tensor,
     squares: Tensor,
@@ -19,7 +21,7 @@ def matmul_add(
     arrivals: Tensor | None,
 ) -> dict[str, Tensor]:
     """See kernel.matmul_add."""
-    total = residual.double() + x.double() @ weight.double().T
+    total = residual.double() + x.double() @ numbers_of(weight, scales).T
     if bias is not None:
         total += bias.double()
     seen = total.to(residual.dtype).double().square()

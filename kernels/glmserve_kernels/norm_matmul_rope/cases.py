@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from glmserve_kernels.few_rows.cases import PRODUCT, make_normed, make_scratch
+from glmserve_kernels.few_rows.cases import (
+    PRODUCT,
+    Codes,
+    make_normed,
+    make_scratch,
+    make_weight,
+    suffix,
+    weight_bytes,
+)
 from glmserve_kernels.norm_matmul_rope.kernel import norm_matmul_rope, split_plan
 from glmserve_kernels.norm_matmul_rope.reference import norm_matmul_rope as reference
 from glmserve_kernels.operation import Arguments, Case, Maker, Operation, Work
@@ -38,9 +46,15 @@ class Shape(NamedTuple):
 
 
 def make_arguments(
-    make: Maker, *, shape: Shape, bias: bool, padding: int = 0, max_positions: int = 100
+    make: Maker,
+    *,
+    shape: Shape,
+    codes: Codes | None = None,
+    bias: bool = False,
+    padding: int = 0,
+    max_positions: int = 100,
 ) -> Arguments:
-    """`padding` more columns than are used lie between two rows of each matrix."""
+    """`padding` more columns than are used lie between two rows of each matrix of numbers."""
     geometry = shape._asdict()
     rows, width = geometry.pop("rows"), geometry.pop("width")
     rope = make_rope_arguments(
@@ -48,15 +62,17 @@ def make_arguments(
     )
     outputs = rope.pop("qkv")[0].numel()
     num_heads = rope.pop("num_heads")
-    weight = make.normal(outputs, width + padding, scale=width**-0.5)[:, :width]
+    weight = make_weight(make, outputs, width, codes, padding)
     tables = [load_tiles("norm_matmul_rope", chip) for chip in CHIPS]
     return {
         **make_normed(make, rows, width, padding),
-        "weight": weight,
+        **weight,
         "bias": make.normal(outputs) if bias else None,
         **rope,
         "queries": make.poisoned(rows, num_heads, shape.dim),
-        **make_scratch(make, [split_plan(weight, shape.dim, tiles) for tiles in tables]),
+        **make_scratch(
+            make, [split_plan(**weight, head_dim=shape.dim, tiles=tiles) for tiles in tables]
+        ),
     }
 
 
@@ -67,30 +83,35 @@ def _case(
     dims: tuple[int, int],
     block_size: int,
     cache: torch.dtype | None = None,
-    bias: bool = False,
+    codes: Codes | None = None,
     **more: Any,
 ) -> Case:
     """`heads`: of queries, of keys. `dims`: of a head, rotated."""
     shape = Shape(rows, width, *heads, *dims, block_size, cache)
-    name = shape.name + "+bias" * bias + "".join(f"+{key}" for key in more)
-    make = partial(make_arguments, shape=shape, bias=bias, **more)
+    name = shape.name + suffix(codes, **more)
+    make = partial(make_arguments, shape=shape, codes=codes, **more)
     return Case(name, make, tolerance=CODES if cache else None)
 
 
-def _served(rows: int, kv_heads: int, cache: torch.dtype | None = None) -> Case:
+def _served(
+    rows: int, kv_heads: int, cache: torch.dtype | None = None, codes: Codes | None = None
+) -> Case:
     shape = Shape(rows, 4096, 32, kv_heads, 128, 64, 64, cache)
     return Case(
-        shape.name,
-        partial(make_arguments, shape=shape, bias=True, max_positions=32768),
+        shape.name + suffix(codes),
+        partial(make_arguments, shape=shape, codes=codes, bias=True, max_positions=32768),
         dtypes=(torch.bfloat16, torch.float16),
         expects=PRODUCT,
         chips=("sm_90",) if cache == torch.float8_e4m3fn else None,
     )
 
 
-def _work(x: Tensor, weight: Tensor, queries: Tensor, **_: Any) -> Work:
-    numbers = x.numel() + weight.numel() + len(x) * len(weight)
-    return Work(bytes=numbers * x.element_size(), flops=2 * len(x) * weight.numel())
+def _work(x: Tensor, weight: Tensor, scales: Tensor | None, **_: Any) -> Work:
+    outputs = len(x) * len(weight)
+    return Work(
+        bytes=x.nbytes + weight_bytes(weight, scales) + outputs * x.element_size(),
+        flops=2 * x.numel() * len(weight),
+    )
 
 
 OPERATION = Operation(
@@ -106,6 +127,9 @@ OPERATION = Operation(
         _case(9, 128, (4, 2), (64, 32), 64, torch.int8, bias=True),
         _case(3, 100, (2, 2), (22, 6), 16, torch.int8),
         _case(9, 128, (2, 1), (64, 32), 32, torch.float8_e4m3fn),
+        _case(3, 1120, (2, 1), (32, 16), 16, codes=Codes(8), bias=True),
+        _case(3, 1120, (2, 1), (32, 16), 16, codes=Codes(4)),
+        _case(2, 256, (2, 1), (32, 16), 16, codes=Codes(4, 128)),
     ),
     served=(
         _served(1, 2),
@@ -114,6 +138,11 @@ OPERATION = Operation(
         _served(1, 2, torch.int8),
         _served(16, 2, torch.int8),
         _served(16, 2, torch.float8_e4m3fn),
+        _served(16, 2, codes=Codes(8)),
+        _served(16, 2, codes=Codes(4)),
+        _served(16, 2, codes=Codes(4, 128)),
+        _served(16, 2, codes=Codes(4, 32)),
+        _served(16, 2, torch.int8, Codes(4)),
     ),
     work=_work,
 )

@@ -12,7 +12,7 @@ from glmserve_kernels.few_rows.plan import (
     Split,
     launch_constants,
     launch_options,
-    shape_class,
+    scales_strides,
     split_columns,
 )
 from glmserve_kernels.integers import next_power_of_2
@@ -26,6 +26,7 @@ def _norm_matmul_rope(
     squares_ptr,
     norm_ptr,
     weight_ptr,
+    scales_ptr,
     bias_ptr,
     cos_sin_ptr,
     positions_ptr,
@@ -39,6 +40,8 @@ def _norm_matmul_rope(
     arrivals_ptr,
     x_stride,
     weight_stride,
+    scales_stride,
+    groups_stride,
     queries_stride,
     keys_stride,
     values_stride,
@@ -56,6 +59,10 @@ def _norm_matmul_rope(
     LARGEST: tl.constexpr,
     PARTS: tl.constexpr,
     BLOCK_PARTS: tl.constexpr,
+    PLANES: tl.constexpr,
+    GROUP: tl.constexpr,
+    SCALE_ONCE: tl.constexpr,
+    SCALE_SUMS: tl.constexpr,
     IS_EVEN: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -68,7 +75,16 @@ def _norm_matmul_rope(
     real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)
     d = tl.arange(0, BLOCK_N)
     outputs = (head * D + tl.minimum(d, D - 1)).to(tl.int64)
-    begin(weight_ptr, weight_stride, outputs, width, split_tiles, BLOCK_K, PROGRAMMATIC)
+    begin(
+        weight_ptr,
+        weight_stride,
+        outputs,
+        width,
+        split_tiles,
+        PLANES,
+        BLOCK_K,
+        PROGRAMMATIC,
+    )
     total = sum_tile(
         x_ptr,
         x_stride,
@@ -76,10 +92,17 @@ def _norm_matmul_rope(
         norm_scales(squares_ptr, real_rows, width, eps, PARTS, BLOCK_PARTS),
         weight_ptr,
         weight_stride,
+        scales_ptr,
+        scales_stride,
+        groups_stride,
         real_rows,
         outputs,
         width,
         split_tiles,
+        PLANES,
+        GROUP,
+        SCALE_ONCE,
+        SCALE_SUMS,
         IS_EVEN,
         BLOCK_K,
     )
@@ -120,11 +143,10 @@ def _norm_matmul_rope(
     store_vectors(total, values_ptr, value_scales_ptr, is_cached, at, scale_at, D, LARGEST)
 
 
-def split_plan(weight: Tensor, head_dim: int, tiles: Tiles) -> Split:
+def split_plan(weight: Tensor, scales: Tensor | None, head_dim: int, tiles: Tiles) -> Split:
     """How the product with a weight [heads * D, K] is cut up; the dims of the launch's scratch."""
-    outputs, width = weight.shape
     block_n = next_power_of_2(max(head_dim, 16))
-    return split_columns(width, outputs // head_dim, block_n, tiles[shape_class(weight)])
+    return split_columns(weight, scales, len(weight) // head_dim, block_n, tiles)
 
 
 def norm_matmul_rope(
@@ -134,6 +156,7 @@ def norm_matmul_rope(
     norm: Tensor,
     eps: float,
     weight: Tensor,
+    scales: Tensor | None,
     bias: Tensor | None,
     cos_sin: Tensor,
     positions: Tensor,
@@ -159,8 +182,10 @@ def norm_matmul_rope(
         x: [M, K], rows contiguous; M up to 16.
         squares: float32 [M, S], contiguous; its rows add up to the squares of those of x.
         norm: [K]
-        weight: [(Hq + 2*Hkv) * D, K] of the dtype of x: all queries, all keys, all values; rows
-            contiguous.
+        weight: [(Hq + 2*Hkv) * D, K] of the dtype of x, or codes: all queries, all keys, all
+            values; rows contiguous.
+        scales: [(Hq + 2*Hkv) * D, K/G] of a weight of codes, see quantized_matmul; None: it is of
+            numbers.
         bias: [(Hq + 2*Hkv) * D]
         cos_sin, positions, slots, keys, values, key_scales, value_scales: as in rope_cache, T being
             M.
@@ -173,13 +198,14 @@ def norm_matmul_rope(
     rows, width = x.shape
     _, num_heads, dim = queries.shape
     _, num_kv_heads, block_size, _ = keys.shape
-    plan = split_plan(weight, dim, tiles)
-    constants = launch_constants(weight, tiles)
+    plan = split_plan(weight, scales, dim, tiles)
+    constants = launch_constants(weight, scales, tiles)
     _norm_matmul_rope[(plan.tiles, plan.splits)](
         x,
         squares,
         norm,
         weight,
+        scales,
         bias,
         cos_sin,
         positions,
@@ -193,6 +219,7 @@ def norm_matmul_rope(
         arrivals,
         x.stride(0),
         weight.stride(0),
+        *scales_strides(scales),
         queries.stride(0),
         keys.stride(0),
         values.stride(0),
@@ -210,7 +237,6 @@ def norm_matmul_rope(
         LARGEST=LARGEST_CODE.get(keys.dtype, 0.0),
         PARTS=squares.shape[1],
         BLOCK_PARTS=next_power_of_2(squares.shape[1]),
-        IS_EVEN=width % constants["BLOCK_K"] == 0,
         BLOCK_N=next_power_of_2(max(dim, 16)),
         **constants,
         **launch_options(programmatic=programmatic),

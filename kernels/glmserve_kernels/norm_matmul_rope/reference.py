@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from glmserve_kernels.norm_matmul_silu.reference import normed
+from glmserve_kernels.quantized_matmul.reference import numbers_of
 from glmserve_kernels.rope_cache.reference import rope_cache
 
 
@@ -16,6 +17,7 @@ def norm_matmul_rope(
     norm: Tensor,
     eps: float,
     weight: Tensor,
+    scales: Tensor | None,
     bias: Tensor | None,
     cos_sin: Tensor,
     positions: Tensor,
@@ -29,7 +31,7 @@ def norm_matmul_rope(
     arrivals: Tensor | None,
 ) -> dict[str, Tensor]:
     """See kernel.norm_matmul_rope."""
-    product = normed(x, squares, norm, eps) @ weight.double().T
+    product = normed(x, squares, norm, eps) @ numbers_of(weight, scales).T
     if bias is not None:
         product += bias.double()
     num_heads, dim = queries.shape[1:]

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from glmserve_kernels.few_rows.cases import PRODUCT, make_normed, make_scratch
+from glmserve_kernels.few_rows.cases import (
+    PRODUCT,
+    Codes,
+    make_normed,
+    make_scratch,
+    make_weight,
+    suffix,
+    weight_bytes,
+)
 from glmserve_kernels.norm_matmul_silu.kernel import norm_matmul_silu, split_plan
 from glmserve_kernels.norm_matmul_silu.reference import norm_matmul_silu as reference
 from glmserve_kernels.operation import Arguments, Case, Maker, Operation, Work
@@ -16,37 +25,46 @@ from glmserve_kernels.tiles import CHIPS, load_tiles
 
 
 def make_arguments(
-    make: Maker, *, rows: int, ffn: int, width: int, bias: bool = False, padding: int = 0
+    make: Maker,
+    *,
+    rows: int,
+    ffn: int,
+    width: int,
+    codes: Codes | None = None,
+    bias: bool = False,
+    padding: int = 0,
 ) -> Arguments:
-    """`padding` more columns than are used lie between two rows of each matrix."""
-    weight = make.normal(2 * ffn, width + padding, scale=width**-0.5)[:, :width]
+    """`padding` more columns than are used lie between two rows of each matrix of numbers."""
+    weight = make_weight(make, 2 * ffn, width, codes, padding)
     tables = [load_tiles("norm_matmul_silu", chip) for chip in CHIPS]
     return {
         **make_normed(make, rows, width, padding),
-        "weight": weight,
+        **weight,
         "bias": make.normal(2 * ffn) if bias else None,
         "out": make.poisoned(rows, ffn + padding)[:, :ffn],
-        **make_scratch(make, [split_plan(weight, tiles) for tiles in tables]),
+        **make_scratch(make, [split_plan(**weight, tiles=tiles) for tiles in tables]),
     }
 
 
-def _case(rows: int, ffn: int, width: int, **details: Any) -> Case:
-    name = f"{rows}x{ffn}x{width}" + "".join(f"+{key}" for key in details)
-    return Case(name, partial(make_arguments, rows=rows, ffn=ffn, width=width, **details))
+def _case(rows: int, ffn: int, width: int, codes: Codes | None = None, **details: Any) -> Case:
+    shape: dict[str, Any] = {"rows": rows, "ffn": ffn, "width": width, "codes": codes}
+    name = f"{rows}x{ffn}x{width}{suffix(codes, **details)}"
+    return Case(name, partial(make_arguments, **shape, **details))
 
 
-def _served(rows: int, ffn: int, width: int) -> Case:
-    return Case(
-        f"{rows}x{ffn}x{width}",
-        partial(make_arguments, rows=rows, ffn=ffn, width=width),
+def _served(rows: int, ffn: int, width: int, codes: Codes | None = None) -> Case:
+    return dataclasses.replace(
+        _case(rows, ffn, width, codes),
         dtypes=(torch.bfloat16, torch.float16),
         expects=PRODUCT,
     )
 
 
-def _work(x: Tensor, weight: Tensor, out: Tensor, **_: Any) -> Work:
-    numbers = x.numel() + weight.numel() + out.numel()
-    return Work(bytes=numbers * x.element_size(), flops=2 * x.shape[0] * weight.numel())
+def _work(x: Tensor, weight: Tensor, scales: Tensor | None, out: Tensor, **_: Any) -> Work:
+    return Work(
+        bytes=x.nbytes + weight_bytes(weight, scales) + out.nbytes,
+        flops=2 * x.numel() * len(weight),
+    )
 
 
 OPERATION = Operation(
@@ -60,7 +78,18 @@ OPERATION = Operation(
         _case(3, 64, 128),
         _case(16, 75, 300, bias=True, padding=3),
         _case(5, 40, 1100),
+        _case(3, 40, 1120, Codes(8), bias=True),
+        _case(2, 24, 1120, Codes(4), padding=8),
+        _case(2, 24, 256, Codes(4, 128)),
+        _case(2, 24, 160, Codes(4, 32)),
     ),
-    served=(_served(1, 13696, 4096), _served(16, 13696, 4096)),
+    served=(
+        _served(1, 13696, 4096),
+        _served(16, 13696, 4096),
+        _served(16, 13696, 4096, Codes(8)),
+        _served(16, 13696, 4096, Codes(4)),
+        _served(16, 13696, 4096, Codes(4, 128)),
+        _served(16, 13696, 4096, Codes(4, 32)),
+    ),
     work=_work,
 )

@@ -14,8 +14,9 @@ from glmserve_kernels.few_rows.plan import (
     Split,
     launch_constants,
     launch_options,
-    shape_class,
+    scales_strides,
     split_columns,
+    tile_constants,
 )
 from glmserve_kernels.integers import ceil_div, next_power_of_2
 from glmserve_kernels.silu_and_mul.kernel import gated
@@ -28,12 +29,15 @@ def _norm_matmul_silu(
     squares_ptr,
     norm_ptr,
     weight_ptr,
+    scales_ptr,
     bias_ptr,
     out_ptr,
     partial_ptr,
     arrivals_ptr,
     x_stride,
     weight_stride,
+    scales_stride,
+    groups_stride,
     out_stride,
     eps,
     num_rows,
@@ -42,6 +46,10 @@ def _norm_matmul_silu(
     split_tiles,
     PARTS: tl.constexpr,
     BLOCK_PARTS: tl.constexpr,
+    PLANES: tl.constexpr,
+    GROUP: tl.constexpr,
+    SCALE_ONCE: tl.constexpr,
+    SCALE_SUMS: tl.constexpr,
     IS_EVEN: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -55,7 +63,16 @@ def _norm_matmul_silu(
     both = tl.arange(0, BLOCK_N)
     column = tl.minimum(tl.program_id(0) * half + both // 2, num_outputs - 1)
     outputs = (column + both % 2 * num_outputs).to(tl.int64)
-    begin(weight_ptr, weight_stride, outputs, width, split_tiles, BLOCK_K, PROGRAMMATIC)
+    begin(
+        weight_ptr,
+        weight_stride,
+        outputs,
+        width,
+        split_tiles,
+        PLANES,
+        BLOCK_K,
+        PROGRAMMATIC,
+    )
     total = sum_tile(
         x_ptr,
         x_stride,
@@ -63,10 +80,17 @@ def _norm_matmul_silu(
         norm_scales(squares_ptr, real_rows, width, eps, PARTS, BLOCK_PARTS),
         weight_ptr,
         weight_stride,
+        scales_ptr,
+        scales_stride,
+        groups_stride,
         real_rows,
         outputs,
         width,
         split_tiles,
+        PLANES,
+        GROUP,
+        SCALE_ONCE,
+        SCALE_SUMS,
         IS_EVEN,
         BLOCK_K,
     )
@@ -83,12 +107,10 @@ def _norm_matmul_silu(
     tl.store(at, gated(gate, up).to(out_ptr.dtype.element_ty), mask=inside)
 
 
-def split_plan(weight: Tensor, tiles: Tiles) -> Split:
+def split_plan(weight: Tensor, scales: Tensor | None, tiles: Tiles) -> Split:
     """How the product with a weight [2F, K] is cut up; the dims of the launch's scratch."""
-    outputs, width = weight.shape
-    constants = tiles[shape_class(weight)]
-    block_n = constants["BLOCK_N"]
-    return split_columns(width, ceil_div(outputs, block_n), block_n, constants)
+    block_n = tile_constants(weight, scales, tiles)["BLOCK_N"]
+    return split_columns(weight, scales, ceil_div(len(weight), block_n), block_n, tiles)
 
 
 def norm_matmul_silu(
@@ -98,6 +120,7 @@ def norm_matmul_silu(
     norm: Tensor,
     eps: float,
     weight: Tensor,
+    scales: Tensor | None,
     bias: Tensor | None,
     out: Tensor,
     partial: Tensor | None,
@@ -115,7 +138,8 @@ def norm_matmul_silu(
         x: [M, K], rows contiguous; M up to 16.
         squares: float32 [M, S], contiguous; its rows add up to the squares of those of x.
         norm: [K]
-        weight: [2F, K] of the dtype of x: all gates, then all ups; rows contiguous.
+        weight: [2F, K] of the dtype of x, or codes: all gates, then all ups; rows contiguous.
+        scales: [2F, K/G] of a weight of codes, see quantized_matmul; None: it is of numbers.
         bias: [2F]
         out: [M, F], written; rows contiguous.
         partial: float32, split_plan(...).partials numbers, overwritten. None: there are none.
@@ -124,19 +148,21 @@ def norm_matmul_silu(
         programmatic: start while the kernel before ends. Needs an NVIDIA GPU from sm_90 on.
     """
     rows, width = x.shape
-    plan = split_plan(weight, tiles)
-    constants = launch_constants(weight, tiles)
+    plan = split_plan(weight, scales, tiles)
+    constants = launch_constants(weight, scales, tiles)
     _norm_matmul_silu[(plan.tiles, plan.splits)](
         x,
         squares,
         norm,
         weight,
+        scales,
         bias,
         out,
         partial if plan.splits > 1 else None,
         arrivals,
         x.stride(0),
         weight.stride(0),
+        *scales_strides(scales),
         out.stride(0),
         eps,
         rows,
@@ -145,7 +171,6 @@ def norm_matmul_silu(
         plan.k_tiles,
         PARTS=squares.shape[1],
         BLOCK_PARTS=next_power_of_2(squares.shape[1]),
-        IS_EVEN=width % constants["BLOCK_K"] == 0,
         **constants,
         **launch_options(programmatic=programmatic),
     )

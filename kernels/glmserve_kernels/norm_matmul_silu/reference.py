@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from glmserve_kernels.quantized_matmul.reference import numbers_of
 from glmserve_kernels.silu_and_mul.reference import silu_and_mul
 
 
@@ -15,13 +16,14 @@ def norm_matmul_silu(
     norm: Tensor,
     eps: float,
     weight: Tensor,
+    scales: Tensor | None,
     bias: Tensor | None,
     out: Tensor,
     partial: Tensor | None,
     arrivals: Tensor | None,
 ) -> dict[str, Tensor]:
     """See kernel.norm_matmul_silu."""
-    product = normed(x, squares, norm, eps) @ weight.double().T
+    product = normed(x, squares, norm, eps) @ numbers_of(weight, scales).T
     if bias is not None:
         product += bias.double()
     return silu_and_mul(x=product, out=out)
