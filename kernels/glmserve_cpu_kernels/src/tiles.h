@@ -14,7 +14,7 @@ namespace GLM_ISA {
 constexpr int kPanel = 32;
 constexpr int kStepBytes = kPanel * 4;
 constexpr int kVectors = kPanel / kLanes;  // of a panel
-constexpr int kStepsAhead = 16;
+constexpr int kStepsAhead = 64;  // 16 take 1.1 times as long with one row, 1.4 times with twelve (Zen 5)
 
 struct Float32Dot {
   static Floats dot(Floats total, Ints weights, Ints x) {
