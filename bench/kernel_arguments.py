@@ -8,10 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glmserve_kernels.few_rows.plan import Split
-from glmserve_kernels.matmul_add.kernel import split_plan as split_add
-from glmserve_kernels.norm_matmul_rope.kernel import split_plan as split_rope
-from glmserve_kernels.norm_matmul_silu.kernel import split_plan as split_silu
+from glmserve_kernels.few_rows.plan import Split, split_outputs
+from glmserve_kernels.norm_matmul_rope.kernel import split_heads
 from glmserve_kernels.operation import Arguments, Case, Maker, Operation
 from glmserve_kernels.paged_attention.launch import shape_class
 from glmserve_kernels.paged_prefill.split_plan import query_tiles, tokens_per_tile
@@ -70,9 +68,9 @@ def fit(operation: str, arguments: Arguments, tiles: Tiles) -> Arguments:
 
 
 _SPLIT_PLANS: dict[str, Callable[[Arguments, Tiles], Split]] = {
-    "matmul_add": lambda found, tiles: split_add(found["weight"], found["scales"], tiles),
-    "norm_matmul_silu": lambda found, tiles: split_silu(found["weight"], found["scales"], tiles),
-    "norm_matmul_rope": lambda found, tiles: split_rope(
+    "matmul_add": lambda found, tiles: split_outputs(found["weight"], found["scales"], tiles),
+    "norm_matmul_silu": lambda found, tiles: split_outputs(found["weight"], found["scales"], tiles),
+    "norm_matmul_rope": lambda found, tiles: split_heads(
         found["weight"], found["scales"], found["queries"].shape[2], tiles
     ),
 }

@@ -12,13 +12,10 @@ from glmserve.ops.attention.paged_cache import PagedCache, PagedStepPlan
 from glmserve.ops.few_rows import LinearParameters, SquaredRows
 from glmserve.ops.linear.packed import PackedWeight
 from glmserve.ops.linear.triton import PackedCodes
-from glmserve_kernels.few_rows.plan import Split, is_programmatic, most_rows
+from glmserve_kernels.few_rows.plan import Split, is_programmatic, most_rows, split_outputs
 from glmserve_kernels.matmul_add.kernel import count_parts, matmul_add
-from glmserve_kernels.matmul_add.kernel import split_plan as split_add
-from glmserve_kernels.norm_matmul_rope.kernel import norm_matmul_rope
-from glmserve_kernels.norm_matmul_rope.kernel import split_plan as split_rope
+from glmserve_kernels.norm_matmul_rope.kernel import norm_matmul_rope, split_heads
 from glmserve_kernels.norm_matmul_silu.kernel import norm_matmul_silu
-from glmserve_kernels.norm_matmul_silu.kernel import split_plan as split_silu
 from glmserve_kernels.tiles import load_tiles
 
 
@@ -75,7 +72,7 @@ class TritonFewRows:
             value_scales=cache.value_scales,
             tiles=self._rope_tiles,
             programmatic=self._programmatic,
-            **self._scratch(split_rope(*weight, dim, self._rope_tiles), x.device),
+            **self._scratch(split_heads(*weight, dim, self._rope_tiles), x.device),
         )
         return queries
 
@@ -95,7 +92,7 @@ class TritonFewRows:
             out=out,
             tiles=self._silu_tiles,
             programmatic=self._programmatic,
-            **self._scratch(split_silu(*weight, self._silu_tiles), x.device),
+            **self._scratch(split_outputs(*weight, self._silu_tiles), x.device),
         )
         return out
 
@@ -111,7 +108,7 @@ class TritonFewRows:
             squares=squares,
             tiles=self._add_tiles,
             programmatic=self._programmatic,
-            **self._scratch(split_add(*weight, self._add_tiles), x.device),
+            **self._scratch(split_outputs(*weight, self._add_tiles), x.device),
         )
         return SquaredRows(hidden, squares)
 

@@ -48,6 +48,13 @@ def launch_options(*, programmatic: bool) -> dict[str, bool]:
     return {"PROGRAMMATIC": True, "launch_pdl": True} if programmatic else {"PROGRAMMATIC": False}
 
 
+def split_outputs(weight: Tensor, scales: Tensor | None, table: Tiles) -> Split:
+    """How a product is cut up whose tiles have BLOCK_N of the weight's rows: the dims of a launch's
+    scratch."""
+    block_n = tile_constants(weight, scales, table)["BLOCK_N"]
+    return split_columns(weight, scales, ceil_div(len(weight), block_n), block_n, table)
+
+
 def split_columns(
     weight: Tensor, scales: Tensor | None, tiles: int, block_n: int, table: Tiles
 ) -> Split:

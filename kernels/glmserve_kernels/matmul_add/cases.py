@@ -17,7 +17,8 @@ from glmserve_kernels.few_rows.cases import (
     suffix,
     weight_bytes,
 )
-from glmserve_kernels.matmul_add.kernel import count_parts, matmul_add, split_plan
+from glmserve_kernels.few_rows.plan import split_outputs
+from glmserve_kernels.matmul_add.kernel import count_parts, matmul_add
 from glmserve_kernels.matmul_add.reference import matmul_add as reference
 from glmserve_kernels.operation import Arguments, Case, Maker, Operation, Work
 from glmserve_kernels.tiles import CHIPS, load_tiles
@@ -42,7 +43,7 @@ def make_arguments(
         "bias": make.normal(outputs) if bias else None,
         "residual": make.normal(rows, outputs + padding, scale=3.0)[:, :outputs],
         "squares": make.poisoned(rows, count_parts(outputs), dtype=torch.float32),
-        **make_scratch(make, [split_plan(**weight, tiles=tiles) for tiles in tables]),
+        **make_scratch(make, [split_outputs(**weight, table=table) for table in tables]),
     }
 
 

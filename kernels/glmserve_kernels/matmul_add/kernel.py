@@ -9,12 +9,10 @@ from torch import Tensor
 
 from glmserve_kernels.few_rows.kernel import add_parts, begin, hand_over, sum_tile
 from glmserve_kernels.few_rows.plan import (
-    Split,
     launch_constants,
     launch_options,
     scales_strides,
-    split_columns,
-    tile_constants,
+    split_outputs,
 )
 from glmserve_kernels.integers import ceil_div
 from glmserve_kernels.tiles import Tiles
@@ -107,12 +105,6 @@ def count_parts(outputs: int) -> int:
     return ceil_div(outputs, PART)
 
 
-def split_plan(weight: Tensor, scales: Tensor | None, tiles: Tiles) -> Split:
-    """How the product with a weight [N, K] is cut up; the dims of the launch's scratch."""
-    block_n = tile_constants(weight, scales, tiles)["BLOCK_N"]
-    return split_columns(weight, scales, ceil_div(len(weight), block_n), block_n, tiles)
-
-
 def matmul_add(
     *,
     x: Tensor,
@@ -138,14 +130,14 @@ def matmul_add(
         residual: [M, N], overwritten; rows contiguous.
         squares: float32 [M, count_parts(N)], contiguous, written: sums of the squares of columns
             of the new residual. Their sum is that of all columns.
-        partial: float32, split_plan(...).partials numbers, overwritten. None: there are none.
-        arrivals: int32, at least split_plan(...).tiles, all 0 before and after. None if `partial`
+        partial: float32, split_outputs(...).partials numbers, overwritten. None: there are none.
+        arrivals: int32, at least split_outputs(...).tiles, all 0 before and after. None if `partial`
             is.
         programmatic: start while the kernel before ends. Needs an NVIDIA GPU from sm_90 on.
     """
     rows, width = x.shape
     outputs = len(weight)
-    plan = split_plan(weight, scales, tiles)
+    plan = split_outputs(weight, scales, tiles)
     constants = launch_constants(weight, scales, tiles)
     _matmul_add[(plan.tiles, plan.splits)](
         x,

@@ -17,7 +17,7 @@ from glmserve_kernels.few_rows.cases import (
     suffix,
     weight_bytes,
 )
-from glmserve_kernels.norm_matmul_rope.kernel import norm_matmul_rope, split_plan
+from glmserve_kernels.norm_matmul_rope.kernel import norm_matmul_rope, split_heads
 from glmserve_kernels.norm_matmul_rope.reference import norm_matmul_rope as reference
 from glmserve_kernels.operation import Arguments, Case, Maker, Operation, Work
 from glmserve_kernels.rope_cache.cases import CODES
@@ -71,7 +71,7 @@ def make_arguments(
         **rope,
         "queries": make.poisoned(rows, num_heads, shape.dim),
         **make_scratch(
-            make, [split_plan(**weight, head_dim=shape.dim, tiles=tiles) for tiles in tables]
+            make, [split_heads(**weight, head_dim=shape.dim, tiles=tiles) for tiles in tables]
         ),
     }
 

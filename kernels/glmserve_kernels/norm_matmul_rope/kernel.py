@@ -143,7 +143,7 @@ def _norm_matmul_rope(
     store_vectors(total, values_ptr, value_scales_ptr, is_cached, at, scale_at, D, LARGEST)
 
 
-def split_plan(weight: Tensor, scales: Tensor | None, head_dim: int, tiles: Tiles) -> Split:
+def split_heads(weight: Tensor, scales: Tensor | None, head_dim: int, tiles: Tiles) -> Split:
     """How the product with a weight [heads * D, K] is cut up; the dims of the launch's scratch."""
     block_n = next_power_of_2(max(head_dim, 16))
     return split_columns(weight, scales, len(weight) // head_dim, block_n, tiles)
@@ -190,15 +190,15 @@ def norm_matmul_rope(
         cos_sin, positions, slots, keys, values, key_scales, value_scales: as in rope_cache, T being
             M.
         queries: [M, Hq, D], written; heads contiguous.
-        partial: float32, split_plan(...).partials numbers, overwritten. None: there are none.
-        arrivals: int32, at least split_plan(...).tiles, all 0 before and after. None if `partial`
+        partial: float32, split_heads(...).partials numbers, overwritten. None: there are none.
+        arrivals: int32, at least split_heads(...).tiles, all 0 before and after. None if `partial`
             is.
         programmatic: start while the kernel before ends. Needs an NVIDIA GPU from sm_90 on.
     """
     rows, width = x.shape
     _, num_heads, dim = queries.shape
     _, num_kv_heads, block_size, _ = keys.shape
-    plan = split_plan(weight, scales, dim, tiles)
+    plan = split_heads(weight, scales, dim, tiles)
     constants = launch_constants(weight, scales, tiles)
     _norm_matmul_rope[(plan.tiles, plan.splits)](
         x,

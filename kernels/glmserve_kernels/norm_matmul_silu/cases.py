@@ -18,7 +18,8 @@ from glmserve_kernels.few_rows.cases import (
     suffix,
     weight_bytes,
 )
-from glmserve_kernels.norm_matmul_silu.kernel import norm_matmul_silu, split_plan
+from glmserve_kernels.few_rows.plan import split_outputs
+from glmserve_kernels.norm_matmul_silu.kernel import norm_matmul_silu
 from glmserve_kernels.norm_matmul_silu.reference import norm_matmul_silu as reference
 from glmserve_kernels.operation import Arguments, Case, Maker, Operation, Work
 from glmserve_kernels.tiles import CHIPS, load_tiles
@@ -42,7 +43,7 @@ def make_arguments(
         **weight,
         "bias": make.normal(2 * ffn) if bias else None,
         "out": make.poisoned(rows, ffn + padding)[:, :ffn],
-        **make_scratch(make, [split_plan(**weight, tiles=tiles) for tiles in tables]),
+        **make_scratch(make, [split_outputs(**weight, table=table) for table in tables]),
     }
 
 

@@ -11,14 +11,12 @@ from torch import Tensor
 
 from glmserve_kernels.few_rows.kernel import add_parts, begin, hand_over, norm_scales, sum_tile
 from glmserve_kernels.few_rows.plan import (
-    Split,
     launch_constants,
     launch_options,
     scales_strides,
-    split_columns,
-    tile_constants,
+    split_outputs,
 )
-from glmserve_kernels.integers import ceil_div, next_power_of_2
+from glmserve_kernels.integers import next_power_of_2
 from glmserve_kernels.silu_and_mul.kernel import gated
 from glmserve_kernels.tiles import Tiles
 
@@ -107,12 +105,6 @@ def _norm_matmul_silu(
     tl.store(at, gated(gate, up).to(out_ptr.dtype.element_ty), mask=inside)
 
 
-def split_plan(weight: Tensor, scales: Tensor | None, tiles: Tiles) -> Split:
-    """How the product with a weight [2F, K] is cut up; the dims of the launch's scratch."""
-    block_n = tile_constants(weight, scales, tiles)["BLOCK_N"]
-    return split_columns(weight, scales, ceil_div(len(weight), block_n), block_n, tiles)
-
-
 def norm_matmul_silu(
     *,
     x: Tensor,
@@ -142,13 +134,13 @@ def norm_matmul_silu(
         scales: [2F, K/G] of a weight of codes, see quantized_matmul; None: it is of numbers.
         bias: [2F]
         out: [M, F], written; rows contiguous.
-        partial: float32, split_plan(...).partials numbers, overwritten. None: there are none.
-        arrivals: int32, at least split_plan(...).tiles, all 0 before and after. None if `partial`
+        partial: float32, split_outputs(...).partials numbers, overwritten. None: there are none.
+        arrivals: int32, at least split_outputs(...).tiles, all 0 before and after. None if `partial`
             is.
         programmatic: start while the kernel before ends. Needs an NVIDIA GPU from sm_90 on.
     """
     rows, width = x.shape
-    plan = split_plan(weight, scales, tiles)
+    plan = split_outputs(weight, scales, tiles)
     constants = launch_constants(weight, scales, tiles)
     _norm_matmul_silu[(plan.tiles, plan.splits)](
         x,
