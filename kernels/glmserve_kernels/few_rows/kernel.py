@@ -19,7 +19,7 @@ _LINE = tl.constexpr(128)
 
 
 @triton.jit
-def begin(
+def _begin(
     weight_ptr,
     weight_stride,
     outputs,
@@ -29,7 +29,7 @@ def begin(
     BLOCK_K: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
 ):
-    """Before this, nothing may be read that another kernel writes.
+    """Before this, nothing may be read that another kernel writes; after it, everything may.
 
     A PROGRAMMATIC launch starts while the kernel before it ends (CUDA C++ Programming Guide,
     "Programmatic Dependent Launch and Synchronization"). Each program then fetches the first
@@ -42,7 +42,8 @@ def begin(
     if PROGRAMMATIC:
         step: tl.constexpr = _LINE * 8 // weight_ptr.dtype.element_ty.primitive_bitwidth
         block: tl.constexpr = BLOCK_K // PLANES
-        words = tl.arange(0, PREFETCHED * block // step) * step
+        lines: tl.constexpr = max(1, PREFETCHED * block // step)
+        words = tl.arange(0, lines) * step
         words = tl.minimum(tl.program_id(1) * split_tiles * block + words, width // PLANES - 1)
         at = weight_ptr + outputs[:, None] * weight_stride + words[None, :]
         tl.inline_asm_elementwise(
@@ -58,7 +59,7 @@ def begin(
 
 
 @triton.jit
-def norm_scales(
+def _norm_scales(
     squares_ptr,
     rows,
     width,
@@ -79,7 +80,8 @@ def sum_tile(
     x_ptr,
     x_stride,
     norm_ptr,
-    norm_scales,
+    squares_ptr,
+    eps,
     weight_ptr,
     weight_stride,
     scales_ptr,
@@ -89,21 +91,31 @@ def sum_tile(
     outputs,
     width,
     split_tiles,
+    PARTS: tl.constexpr,
+    BLOCK_PARTS: tl.constexpr,
     PLANES: tl.constexpr,
     GROUP: tl.constexpr,
     SCALE_ONCE: tl.constexpr,
     SCALE_SUMS: tl.constexpr,
     IS_EVEN: tl.constexpr,
+    PROGRAMMATIC: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """x @ weight^T over this program's part of K: float32 [BLOCK_M, BLOCK_N].
+    """x @ weight^T over this program's part of K: float32 [BLOCK_M, BLOCK_N]. Programs call it
+    before they read anything that another kernel writes.
 
     Args:
-        norm_ptr, norm_scales: see load_rows.
+        norm_ptr: [K], a norm's weight: x is normed first, by the sums of squares at squares_ptr.
+            None: x is taken as it is.
         scales_ptr: of a weight of codes, see sum_codes; None: the weight is of numbers.
         rows, outputs: int64 [BLOCK_M] and [BLOCK_N], rows of x and of the weight, which exist.
         split_tiles: tiles of BLOCK_K columns that each program of the second dimension takes.
     """
+    _begin(weight_ptr, weight_stride, outputs, width, split_tiles, PLANES, BLOCK_K, PROGRAMMATIC)
+    if norm_ptr is None:
+        norm_scales = None
+    else:
+        norm_scales = _norm_scales(squares_ptr, rows, width, eps, PARTS, BLOCK_PARTS)
     first = tl.program_id(1) * split_tiles
     last = tl.minimum(first + split_tiles, tl.cdiv(width, BLOCK_K))
     if scales_ptr is not None:

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glmserve_kernels.few_rows.kernel import add_parts, begin, hand_over, sum_tile
+from glmserve_kernels.few_rows.kernel import add_parts, hand_over, sum_tile
 from glmserve_kernels.few_rows.plan import (
     launch_constants,
     launch_options,
@@ -57,14 +57,12 @@ def _matmul_add(
     # Beyond the edge the last row is computed again, and not stored.
     real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)
     real_outputs = tl.minimum(outputs, num_outputs - 1).to(tl.int64)
-    begin(
-        weight_ptr, weight_stride, real_outputs, width, split_tiles, PLANES, BLOCK_K, PROGRAMMATIC
-    )
     total = sum_tile(
         x_ptr,
         x_stride,
         None,
         None,
+        0.0,
         weight_ptr,
         weight_stride,
         scales_ptr,
@@ -74,11 +72,14 @@ def _matmul_add(
         real_outputs,
         width,
         split_tiles,
+        0,
+        0,
         PLANES,
         GROUP,
         SCALE_ONCE,
         SCALE_SUMS,
         IS_EVEN,
+        PROGRAMMATIC,
         BLOCK_K,
     )
     if partial_ptr is not None:
@@ -131,8 +132,8 @@ def matmul_add(
         squares: float32 [M, count_parts(N)], contiguous, written: sums of the squares of columns
             of the new residual. Their sum is that of all columns.
         partial: float32, split_outputs(...).partials numbers, overwritten. None: there are none.
-        arrivals: int32, at least split_outputs(...).tiles, all 0 before and after. None if `partial`
-            is.
+        arrivals: int32, at least split_outputs(...).tiles, all 0 before and after. None if
+            `partial` is.
         programmatic: start while the kernel before ends. Needs an NVIDIA GPU from sm_90 on.
     """
     rows, width = x.shape

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glmserve_kernels.few_rows.kernel import add_parts, begin, hand_over, norm_scales, sum_tile
+from glmserve_kernels.few_rows.kernel import add_parts, hand_over, sum_tile
 from glmserve_kernels.few_rows.plan import (
     Split,
     launch_constants,
@@ -75,21 +75,12 @@ def _norm_matmul_rope(
     real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)
     d = tl.arange(0, BLOCK_N)
     outputs = (head * D + tl.minimum(d, D - 1)).to(tl.int64)
-    begin(
-        weight_ptr,
-        weight_stride,
-        outputs,
-        width,
-        split_tiles,
-        PLANES,
-        BLOCK_K,
-        PROGRAMMATIC,
-    )
     total = sum_tile(
         x_ptr,
         x_stride,
         norm_ptr,
-        norm_scales(squares_ptr, real_rows, width, eps, PARTS, BLOCK_PARTS),
+        squares_ptr,
+        eps,
         weight_ptr,
         weight_stride,
         scales_ptr,
@@ -99,11 +90,14 @@ def _norm_matmul_rope(
         outputs,
         width,
         split_tiles,
+        PARTS,
+        BLOCK_PARTS,
         PLANES,
         GROUP,
         SCALE_ONCE,
         SCALE_SUMS,
         IS_EVEN,
+        PROGRAMMATIC,
         BLOCK_K,
     )
     if partial_ptr is not None:

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glmserve_kernels.few_rows.kernel import add_parts, begin, hand_over, norm_scales, sum_tile
+from glmserve_kernels.few_rows.kernel import add_parts, hand_over, sum_tile
 from glmserve_kernels.few_rows.plan import (
     launch_constants,
     launch_options,
@@ -61,21 +61,12 @@ def _norm_matmul_silu(
     both = tl.arange(0, BLOCK_N)
     column = tl.minimum(tl.program_id(0) * half + both // 2, num_outputs - 1)
     outputs = (column + both % 2 * num_outputs).to(tl.int64)
-    begin(
-        weight_ptr,
-        weight_stride,
-        outputs,
-        width,
-        split_tiles,
-        PLANES,
-        BLOCK_K,
-        PROGRAMMATIC,
-    )
     total = sum_tile(
         x_ptr,
         x_stride,
         norm_ptr,
-        norm_scales(squares_ptr, real_rows, width, eps, PARTS, BLOCK_PARTS),
+        squares_ptr,
+        eps,
         weight_ptr,
         weight_stride,
         scales_ptr,
@@ -85,11 +76,14 @@ def _norm_matmul_silu(
         outputs,
         width,
         split_tiles,
+        PARTS,
+        BLOCK_PARTS,
         PLANES,
         GROUP,
         SCALE_ONCE,
         SCALE_SUMS,
         IS_EVEN,
+        PROGRAMMATIC,
         BLOCK_K,
     )
     if partial_ptr is not None:
@@ -135,8 +129,8 @@ def norm_matmul_silu(
         bias: [2F]
         out: [M, F], written; rows contiguous.
         partial: float32, split_outputs(...).partials numbers, overwritten. None: there are none.
-        arrivals: int32, at least split_outputs(...).tiles, all 0 before and after. None if `partial`
-            is.
+        arrivals: int32, at least split_outputs(...).tiles, all 0 before and after. None if
+            `partial` is.
         programmatic: start while the kernel before ends. Needs an NVIDIA GPU from sm_90 on.
     """
     rows, width = x.shape
