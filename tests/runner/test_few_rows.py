@@ -144,7 +144,7 @@ def test_the_same_numbers_as_operation_by_operation(
         "glm2_no_qkv_bias",
         "glm2_32k_interp",
         "glm4_base",
-        "glm_hf",
+        "glm2_int8",
         "glm2_int4",
     ],
 )
