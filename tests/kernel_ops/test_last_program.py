@@ -20,7 +20,7 @@ SHARING = {
     "matmul_add": "16x130x1100+bias+padding",
     "norm_matmul_silu": "5x40x1100",
     "norm_matmul_rope": "16x1100-3+1x80-80-32+bias+padding",
-    "paged_decode": "2/1x16-block16-257,30,530-pieces of 16",
+    "paged_decode": "2/1x16-block16-257,30-pieces of 16",
     "batch_invariant_attention": "4/2x32-block16-0+1,16+17,0+0,99+1,-1+1,31+40",
 }
 """A case of each such operation in which several programs share."""
