@@ -219,7 +219,8 @@ def main() -> None:
     cases = PRACTICE_CASES if options.practice else CASES
     format_name = options.quantization or "bfloat16"
     if options.few_rows:
-        cases = [case for case in cases if case.decodes + case.prompt <= ROWS]
+        few = [case for case in cases if case.decodes + case.prompt <= ROWS]
+        cases = few[:1] if options.practice else few
         format_name += f", {options.few_rows}"
     if options.few_rows == "programmatic" and not _is_programmatic(target.chip):
         print(f"{target.chip} has no programmatic launches")
