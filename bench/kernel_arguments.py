@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from glmserve_kernels.few_rows.plan import Split, split_outputs
+from glmserve_kernels.norm_matmul_rope.kernel import split_heads
 from glmserve_kernels.operation import Arguments, Case, Maker, Operation
 from glmserve_kernels.paged_attention.launch import shape_class
 from glmserve_kernels.paged_prefill.split_plan import query_tiles, tokens_per_tile
@@ -60,7 +62,27 @@ def fit(operation: str, arguments: Arguments, tiles: Tiles) -> Arguments:
         return {**arguments, "partial": _partial(arguments, tiles)}
     if operation == "paged_prefill":
         return {**arguments, **_query_tiles(arguments, tiles)}
+    if operation in _SPLIT_PLANS:
+        return {**arguments, **_scratch(_SPLIT_PLANS[operation](arguments, tiles), arguments)}
     return arguments
+
+
+_SPLIT_PLANS: dict[str, Callable[[Arguments, Tiles], Split]] = {
+    "matmul_add": lambda found, tiles: split_outputs(found["weight"], found["scales"], tiles),
+    "norm_matmul_silu": lambda found, tiles: split_outputs(found["weight"], found["scales"], tiles),
+    "norm_matmul_rope": lambda found, tiles: split_heads(
+        found["weight"], found["scales"], found["queries"].shape[2], tiles
+    ),
+}
+"""How products of few rows are cut up."""
+
+
+def _scratch(plan: Split, arguments: Arguments) -> Arguments:
+    device = arguments["x"].device
+    return {
+        "partial": torch.full((plan.partials,), float("nan"), device=device),
+        "arrivals": torch.zeros(plan.tiles, dtype=torch.int32, device=device),
+    }
 
 
 def _partial(arguments: Arguments, tiles: Tiles) -> Tensor | None:

@@ -32,15 +32,43 @@ def _silu_and_mul(arguments: Arguments) -> tuple[str, Launch]:
 
 
 def _linear(arguments: Arguments) -> tuple[str, Launch]:
-    x, bias = arguments["x"], arguments["bias"]
-    scales = arguments.get("scales")
-    if scales is None:
-        weight = arguments["weight"]
-    else:  # as many weights, but of the activations' dtype
-        weight = torch.randn(len(scales), x.shape[1], device=x.device).mul_(0.01).to(x.dtype)
+    x, bias, weight = arguments["x"], arguments["bias"], _numbers(arguments)
     return f"F.linear {str(x.dtype).removeprefix('torch.')}", lambda: functional.linear(
         x, weight, bias
     )
+
+
+def _numbers(arguments: Arguments) -> Tensor:
+    """The weight, or as many numbers of the activations' dtype in the place of codes."""
+    x, scales = arguments["x"], arguments.get("scales")
+    if scales is None:
+        return arguments["weight"]
+    return torch.randn(len(scales), x.shape[1], device=x.device).mul_(0.01).to(x.dtype)
+
+
+def _matmul_add(arguments: Arguments) -> tuple[str, Launch]:
+    name, product = _linear(arguments)
+    residual = arguments["residual"]
+    return f"{name}, add_", lambda: residual.add_(product())
+
+
+def _norm_matmul(arguments: Arguments) -> tuple[str, Launch]:
+    """Without what is behind the product."""
+    x, norm, eps = (arguments[name] for name in ("x", "norm", "eps"))
+    bias, weight = arguments["bias"], _numbers(arguments)
+    return "F.rms_norm, F.linear", lambda: functional.linear(
+        functional.rms_norm(x, norm.shape, norm, eps), weight, bias
+    )
+
+
+def _norm_matmul_silu(arguments: Arguments) -> tuple[str, Launch]:
+    name, product = _norm_matmul(arguments)
+
+    def launch() -> Tensor:
+        gate, up = product().chunk(2, dim=1)
+        return functional.silu(gate) * up
+
+    return f"{name}, F.silu, mul", launch
 
 
 def _dequantize_weight(arguments: Arguments) -> tuple[str, Launch] | None:
@@ -96,6 +124,9 @@ _BASELINES: dict[str, Callable[[Arguments], tuple[str, Launch] | None]] = {
     "silu_and_mul": _silu_and_mul,
     "quantized_matmul": _linear,
     "batch_invariant_matmul": _linear,
+    "matmul_add": _matmul_add,
+    "norm_matmul_silu": _norm_matmul_silu,
+    "norm_matmul_rope": _norm_matmul,
     "dequantize_weight": _dequantize_weight,
     "copy_blocks": _copy_blocks,
     "most_likely_token": _most_likely_token,

@@ -21,6 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 KEPT = (".cubin", ".json", ".so")
 """Ends of the names of the files that a cache needs to be of use."""
@@ -48,8 +49,9 @@ def main() -> None:
         # New processes, as LD_LIBRARY_PATH counts only when one starts.
         with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
             kernels = sum(pool.map(partial(compile_operation, chip=options.chip), names))
-            servers = [] if options.operations else list(_SERVERS)
-            kernels += sum(pool.map(partial(compile_server, chip=options.chip), servers))
+            if not options.operations:
+                kernels += sum(pool.map(partial(compile_server, chip=options.chip), _SERVERS))
+                kernels += pool.submit(compile_programmatic, options.chip).result()
         pack(cache, options.file)
     size = options.file.stat().st_size / 2**20
     print(f"{options.file}: {kernels} kernels for {options.chip}, {size:.1f} MiB")
@@ -115,6 +117,17 @@ def compile_server(options: dict[str, Any], chip: str) -> int:
         start(chip, torch.bfloat16, max_batch_size=256, **options)
     build_launchers(compiled)
     return len(compiled)
+
+
+def compile_programmatic(chip: str) -> int:
+    """Compile what a server launches with launches that start while the kernel before ends, if the
+    chip has such."""
+    from glmserve_kernels.tiles import closest_chip
+
+    if closest_chip(chip) != "sm_90":
+        return 0
+    with patch("glmserve.ops.gpu.few_rows.is_programmatic", return_value=True):
+        return compile_server({}, chip)
 
 
 def build_launchers(kernels: Iterable[Any]) -> None:

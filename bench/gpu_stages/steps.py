@@ -1,10 +1,14 @@
 """A model's steps in this process, without a server: their time, the host's share, their kernels.
 
     python -m gpu_stages.steps [--rows FILE] [--quantization int8] [--profile]
+    python -m gpu_stages.steps --few-rows apart [--rows FILE]
 
 ChatGLM2-6B's shape with random weights. Each case runs some steps, each queued before its
 predecessor has ended, as a server does. Rows: "step" with the time of a step, its floor, and the
-host's time to queue it; with --profile "kernel in a step" with the time of each kernel.
+host's time to queue it; with --profile "kernel in a step" with the time of each kernel. --few-rows
+runs steps of few rows otherwise than kernels/glmserve_kernels/few_rows/tiles.json says: `apart` as
+longer ones, operation by operation (MOST_ROWS 0); `programmatic` with launches that start while the
+kernel before ends (PROGRAMMATIC 1), from sm_90 on.
 """
 
 from __future__ import annotations
@@ -13,12 +17,13 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -34,6 +39,7 @@ from glmserve.contract.step import (
 )
 from glmserve.devices.registry import select_device
 from glmserve.runner.gpu_runner import GpuRunner
+from glmserve_kernels.few_rows.plan import ROWS
 from gpu_ceilings import Ceilings
 from gpu_stages import rows
 from gpu_stages.target import Target, open_target, program_parser
@@ -45,6 +51,14 @@ _TOKEN = 5
 _PRACTICE_CHECKPOINT = Path(__file__).parents[2] / "tests" / "goldens" / "glm2_base"
 _WEIGHT_BYTES = {None: 2.0, "int8": 1.0, "fp8": 1.0, "int4": 0.5}
 _KERNELS_LISTED = 20
+_FIRST_PROGRAMMATIC = 90
+"""The first sm number."""
+_FEW_ROWS: dict[str | None, Callable[[], AbstractContextManager[object]]] = {
+    None: nullcontext,
+    "apart": lambda: patch("glmserve.ops.gpu.few_rows.most_rows", return_value=0),
+    "programmatic": lambda: patch("glmserve.ops.gpu.few_rows.is_programmatic", return_value=True),
+}
+"""What to change in the table."""
 
 
 class Case(NamedTuple):
@@ -79,12 +93,13 @@ PRACTICE_CASES = [
 @contextmanager
 def loaded(target: Target, options: argparse.Namespace) -> Iterator[GpuRunner]:
     """The runner that a server would have."""
-    if target.practice:
-        from support import emulated_gpu
+    with _FEW_ROWS[options.few_rows]():
+        if target.practice:
+            from support import emulated_gpu
 
-        runner = emulated_gpu.load(_PRACTICE_CHECKPOINT)
-    else:
-        runner = _load(options)
+            runner = emulated_gpu.load(_PRACTICE_CHECKPOINT)
+        else:
+            runner = _load(options)
     yield runner
     runner.close()
 
@@ -189,15 +204,27 @@ def profile(runner: GpuRunner, case: Case, target: Target) -> list[rows.Row]:
     ]
 
 
+def _is_programmatic(chip: str) -> bool:
+    return chip.startswith("sm_") and int(chip.removeprefix("sm_")) >= _FIRST_PROGRAMMATIC
+
+
 def main() -> None:
     parser = program_parser(__doc__)
     parser.add_argument("--quantization", choices=[name for name in _WEIGHT_BYTES if name])
+    parser.add_argument("--few-rows", choices=[name for name in _FEW_ROWS if name])
     parser.add_argument("--profile", action="store_true", help="also list the kernels of a step")
     options = parser.parse_args()
     target = open_target(practice=options.practice)
     ceilings = target.ceilings(options.rows)
     cases = PRACTICE_CASES if options.practice else CASES
     format_name = options.quantization or "bfloat16"
+    if options.few_rows:
+        few = [case for case in cases if case.decodes + case.prompt <= ROWS]
+        cases = few[:1] if options.practice else few
+        format_name += f", {options.few_rows}"
+    if options.few_rows == "programmatic" and not _is_programmatic(target.chip):
+        print(f"{target.chip} has no programmatic launches")
+        return
     with loaded(target, options) as runner:
         for case in cases:
             measure_steps(runner, case._replace(repeats=2))  # sets up libraries

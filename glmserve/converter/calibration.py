@@ -22,8 +22,9 @@ from glmserve.models.registry import build_model
 from glmserve.models.weights import load_weights
 from glmserve.ops.attention.kv_store import ExactStore
 from glmserve.ops.attention.sdpa import SdpaAttention, SdpaPlan
-from glmserve.ops.base import Ops, PackedWeight
+from glmserve.ops.base import Ops
 from glmserve.ops.inputs import upload
+from glmserve.ops.linear.packed import PackedWeight
 from glmserve.ops.linear.static import LinearWeight
 from glmserve.runner.batch import build_batch
 from glmserve.runner.dtypes import host_dtype

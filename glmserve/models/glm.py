@@ -17,6 +17,8 @@ down give, and the rows of the embedding, and join the logits (`ops/collectives.
 some layers: it receives the stream from the stage before, and sends its own to the next.
 
 An adapter adds to the results of linear modules, for the tokens that have it (`ops/adapters`).
+
+A step of few rows is computed by `few_rows.py`, where Ops has such operations.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from torch import Tensor
 
 from glmserve.model_config import ModelConfig
 from glmserve.models.adapter_slots import AdapterRoom, make_slots
+from glmserve.models.few_rows import are_fusable, run_layers
 from glmserve.models.layers import (
     LINEARS,
     NORMS,
@@ -41,9 +44,10 @@ from glmserve.models.parameters import Parameters
 from glmserve.models.stream import Stream
 from glmserve.ops.adapters.slots import RowPlan
 from glmserve.ops.attention.backend import Cache, Plan
-from glmserve.ops.base import AnyOps, Ops, PackedWeight
+from glmserve.ops.base import AnyOps, Ops
 from glmserve.ops.collectives import Collectives
 from glmserve.ops.inputs import Inputs
+from glmserve.ops.linear.packed import PackedWeight
 from glmserve.ops.linear.segments import Segments
 
 
@@ -66,6 +70,7 @@ class Glm(Generic[Cache, Plan]):
         self.embedding = embedding if config.stage.is_first else None
         slots = {} if adapters is None else make_slots(config, parameters, ops, adapters)
         self.layers = [take_layer(parameters, i, slots) for i in config.layers]
+        self.fusable = are_fusable(config, self.layers, ops)
         self.final_norm = take_optional_norm(parameters, "final_norm")
         self.output = _output_layer(parameters, embedding, ops) if config.stage.is_last else None
         device = self.layers[0].input_norm.weight.device
@@ -84,6 +89,24 @@ class Glm(Generic[Cache, Plan]):
         self, stream: Stream, rope_rows: Tensor, inputs: Inputs[Plan], caches: Sequence[Cache]
     ) -> Tensor | None:
         """`forward` after `begin`: the layers and the last norm."""
+        few_rows = self.ops.few_rows
+        if (
+            few_rows is not None
+            and self.fusable
+            and inputs.adapters is None
+            and len(stream.hidden) <= few_rows.most_rows
+        ):
+            eps = self.config.norm_eps
+            hidden = run_layers(
+                self.layers, stream.hidden, rope_rows, inputs, caches, self.ops, few_rows, eps
+            )
+            return self._output(Stream(hidden, None))
+        return self._run_blocks(stream, rope_rows, inputs, caches)
+
+    def _run_blocks(
+        self, stream: Stream, rope_rows: Tensor, inputs: Inputs[Plan], caches: Sequence[Cache]
+    ) -> Tensor | None:
+        """`run` operation by operation."""
         stage, adapters = self.config.stage, inputs.adapters
         tokens = None if adapters is None else adapters.tokens
         whole = self.layers[:-1] if stage.is_last else self.layers
@@ -99,8 +122,11 @@ class Glm(Generic[Cache, Plan]):
         if len(stream.hidden) == 0:
             return stream.hidden
         outputs = None if adapters is None else adapters.outputs
-        stream = self._feed_forward(self.layers[-1], stream, outputs)
-        if self.final_norm is None:
+        return self._output(self._feed_forward(self.layers[-1], stream, outputs))
+
+    def _output(self, stream: Stream) -> Tensor:
+        """The last norm of the stream behind the last layer."""
+        if self.final_norm is None or len(stream.hidden) == 0:
             return stream.sum()
         return self._norm(stream, self.final_norm)[1]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from glmserve.models.parameters import Parameters
 from glmserve.ops.adapters.segmented import SegmentedLora
 from glmserve.ops.adapters.slots import LoraSlots, RowPlan
-from glmserve.ops.base import PackedWeight
+from glmserve.ops.linear.packed import PackedWeight
 
 LINEARS = ("qkv", "dense", "gate_up", "down")
 NORMS = ("input_norm", "dense_norm", "post_norm", "down_norm")

@@ -23,8 +23,8 @@ from glmserve.models.parameters import (
 )
 from glmserve.models.quantized_modules import assemble, parts_of
 from glmserve.models.segment_counts import count_of
-from glmserve.ops.base import PackedWeight
 from glmserve.ops.linear.float8 import quantize_float8
+from glmserve.ops.linear.packed import PackedWeight
 from glmserve.ops.linear.quantized import quantize
 from glmserve.ops.linear.segments import Segments, segments_of
 from glmserve.ops.linear.static import LinearWeight

@@ -21,7 +21,9 @@ from glmserve.ops.adapters.rows import group_rows, to_tensors
 from glmserve.ops.adapters.slots import LoraShape, LoraSlots, RowPlan
 from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
 from glmserve.ops.batch import Int64Array
+from glmserve.ops.few_rows import FewRows
 from glmserve.ops.linear.float8 import Float8Weight, RoundedRows, rounded
+from glmserve.ops.linear.packed import PackedWeight
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.static import (
     LinearWeight,
@@ -33,10 +35,6 @@ from glmserve.ops.rope import rope_table
 from glmserve.ops.sampling.draw import draw_row
 from glmserve.ops.sampling.gumbel import Float32Array
 
-PackedWeight = object
-"""A linear weight in the layout of one Ops: the result of its `pack_linear`, read by its `linear`
-only."""
-
 
 class Ops(Generic[Cache, Plan]):
     """Plain torch, on the device of the tensors.
@@ -47,6 +45,8 @@ class Ops(Generic[Cache, Plan]):
 
     dequantizes_from = 0
     """`linear` dequantises a weight before it multiplies so many rows or more, as a whole."""
+    few_rows: FewRows[Cache, Plan] | None = None
+    """Operations for steps of few rows; None: there are none."""
 
     def __init__(self, attention: AttentionBackend[Cache, Plan]) -> None:
         self.attention = attention

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from glmserve.contract.step import Runner, StepInput
 from glmserve.models.glm import Glm
-from glmserve.ops.base import AnyOps, PackedWeight
+from glmserve.ops.base import AnyOps
 from glmserve.ops.inputs import upload
+from glmserve.ops.linear.packed import PackedWeight
 from glmserve.runner.batch import build_batch
 
 Observer = Callable[[str, Tensor], None]
@@ -76,6 +77,8 @@ class _ObservedOps:
     Weights tell which module a call is for. Results are copied at once, because later operations
     overwrite them.
     """
+
+    few_rows = None  # they have no results with a name
 
     def __init__(self, ops: AnyOps, model: Glm[Any, Any], observe: Observer) -> None:
         self._ops = ops

@@ -64,6 +64,10 @@ def warm_up(runner: Runner, empty_adapter: int = NO_ADAPTER) -> None:
         for adapter in {NO_ADAPTER, empty_adapter}:
             adapted = msgspec.structs.replace(prompt, adapter_id=adapter)
             _run(runner, [decode, adapted])
+        # A long step with few output rows: the last layer's products are then of a class that has
+        # no graph, if graphs of few rows have other kernels.
+        scored = _sequence(0, limits, 0, 1, SamplingInput(), ScoreInput([0], 1))
+        _run(runner, [scored, _sequence(1, limits, 0, longest - 1, SamplingInput())])
 
 
 def _run(runner: Runner, sequences: list[ScheduledSequence]) -> None:

@@ -8,8 +8,9 @@ raises, so that a kernel cannot come to depend on it.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ml_dtypes
@@ -42,6 +43,23 @@ def install() -> None:
         setattr(owner, name, _refuse_narrow(getattr(owner, name)))
     _let_tensors_count(interpreter)
     _patch_once(interpreter)
+
+
+@contextlib.contextmanager
+def programs_backwards() -> Iterator[None]:
+    """Programs run in the opposite order: the one that ends last is another one."""
+    builder = interpreter.InterpreterBuilder
+    forwards = builder.set_grid_idx
+
+    def backwards(self: Any, *program: int) -> None:
+        mirrored = (size - 1 - i for size, i in zip(self.grid_dim, program, strict=True))
+        forwards(self, *mirrored)
+
+    builder.set_grid_idx = backwards
+    try:
+        yield
+    finally:
+        builder.set_grid_idx = forwards
 
 
 def _wide(handle: Any) -> np.ndarray[Any, Any]:

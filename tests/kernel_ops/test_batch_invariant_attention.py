@@ -10,7 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from glmserve_kernels.batch_invariant_attention.kernel import batch_invariant_attention
+from glmserve_kernels.batch_invariant_attention.kernel import (
+    batch_invariant_attention,
+    count_arrivals,
+)
 from glmserve_kernels.batch_invariant_attention.split_plan import max_items, split_step
 from glmserve_kernels.operation import Arguments, Maker
 from glmserve_kernels.paged_attention.cases import Heads, make_cache
@@ -64,6 +67,7 @@ class Model(NamedTuple):
         make = Maker(q.device, q.dtype)
         tables = self.cache["block_tables"]
         out = make.poisoned(*q.shape)
+        arrivals = make.given([0] * count_arrivals(num_items, self.heads.key), torch.int32)
         batch_invariant_attention(
             **{**self.cache, "block_tables": tables[[chunk.sequence for chunk in chunks]]},
             q=q,
@@ -75,10 +79,12 @@ class Model(NamedTuple):
             partial_out=make.poisoned(num_items, *q.shape[1:], dtype=torch.float32),
             partial_top=make.poisoned(num_items, q.shape[1], dtype=torch.float32),
             partial_total=make.poisoned(num_items, q.shape[1], dtype=torch.float32),
+            arrivals=arrivals,
             out=out,
             scale=0.3,
             tiles=load_tiles("batch_invariant_attention", self.chip),
         )
+        assert not arrivals.any(), "the next launch would count from there"
         return list(out.split(queries.tolist()))
 
 

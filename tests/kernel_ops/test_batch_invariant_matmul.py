@@ -25,14 +25,17 @@ def product(x: Tensor, weight: Tensor, bias: Tensor, *, split: bool, tiles: Tile
     out = torch.full((len(x), len(weight)), float("nan"), dtype=torch.float32, device=x.device)
     chunks = count_chunks(x.shape[1], tiles)
     partial = out.new_full((chunks, *out.shape), float("nan"))
+    arrivals = torch.zeros(out.numel(), dtype=torch.int32, device=x.device)
     batch_invariant_matmul(
         x=x,
         weight=weight,
         bias=bias,
         out=out,
         partial=partial if split else None,
+        arrivals=arrivals if split else None,
         tiles=tiles,
     )
+    assert not arrivals.any(), "the next launch would count from there"
     return out
 
 

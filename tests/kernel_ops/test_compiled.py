@@ -61,6 +61,11 @@ def test_within_the_chips_limits_and_as_recorded(
 
 
 @pytest.mark.compiled
+def test_programs_wait_for_the_kernel_before(capsys: pytest.CaptureFixture[str]) -> None:
+    show(run("programmatic.py"), capsys)
+
+
+@pytest.mark.compiled
 @pytest.mark.parametrize("chip", CHIPS)
 def test_a_server_compiles_nothing_after_its_start(
     chip: str, capsys: pytest.CaptureFixture[str]

@@ -11,7 +11,8 @@ from glmserve.model_config import RopeConfig
 from glmserve.ops.ascend.chip import Chip
 from glmserve.ops.ascend.linear import AscendLinear, pack_quantized, pack_static
 from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
-from glmserve.ops.base import Ops, PackedWeight
+from glmserve.ops.base import Ops
+from glmserve.ops.linear.packed import PackedWeight
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.static import LinearWeight, RoundedLinear, StaticWeight
 

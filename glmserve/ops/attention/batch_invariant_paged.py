@@ -25,7 +25,10 @@ from glmserve.ops.attention.paged_cache import (
 from glmserve.ops.batch import Batch
 from glmserve.ops.packed_arrays import ArraySpec, HostArrays
 from glmserve.ops.step_shape import StepShape
-from glmserve_kernels.batch_invariant_attention.kernel import batch_invariant_attention
+from glmserve_kernels.batch_invariant_attention.kernel import (
+    batch_invariant_attention,
+    count_arrivals,
+)
 from glmserve_kernels.batch_invariant_attention.split_plan import (
     PIECE,
     split_step,
@@ -37,7 +40,7 @@ from glmserve_kernels.tiles import load_tiles
 
 
 class _Partials(NamedTuple):
-    """Scratch for softmaxes of W items, before the kernel merges them."""
+    """Scratch for softmaxes of W items, before the kernel merges them, and their counters."""
 
     out: Tensor
     """float32 [W, Hq, D]: softmax-weighted sums of values, not yet divided by the total."""
@@ -45,6 +48,8 @@ class _Partials(NamedTuple):
     """float32 [W, Hq]: largest scores times log2(e)."""
     total: Tensor
     """float32 [W, Hq]: sums of 2^(score - top)."""
+    arrivals: Tensor
+    """int32: counters of items, see batch_invariant_attention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,7 @@ class BatchInvariantPagedAttention(PagedBackend[BatchInvariantPagedPlan]):
             out[: rows * dim].view(num_items, heads, dim),
             top[:rows].view(num_items, heads),
             total[:rows].view(num_items, heads),
+            self._arrivals.at_least(count_arrivals(num_items, self.num_kv_heads), self.device),
         )
 
     def _partial_sizes(self, num_items: int) -> list[int]:
@@ -157,6 +163,7 @@ class BatchInvariantPagedAttention(PagedBackend[BatchInvariantPagedPlan]):
             partial_out=plan.partials.out,
             partial_top=plan.partials.top,
             partial_total=plan.partials.total,
+            arrivals=plan.partials.arrivals,
             out=out,
             scale=self._geometry.head_dim**-0.5,
             tiles=self._tiles,

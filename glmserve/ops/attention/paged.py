@@ -28,7 +28,7 @@ from glmserve.ops.attention.paged_cache import (
 from glmserve.ops.batch import Batch
 from glmserve.ops.packed_arrays import ArraySpec, HostArrays
 from glmserve.ops.step_shape import StepShape
-from glmserve_kernels.paged_decode.kernel import paged_decode
+from glmserve_kernels.paged_decode.kernel import count_arrivals, paged_decode
 from glmserve_kernels.paged_decode.split_plan import (
     max_items,
     programs_at_once,
@@ -40,12 +40,14 @@ from glmserve_kernels.tiles import load_tiles
 
 
 class Partials(NamedTuple):
-    """Scratch for the results of W items, before the kernel merges them."""
+    """Scratch for the results of W items, before the kernel merges them, and their counters."""
 
     out: Tensor
     """float32 [W, Hq, D]: attention over the item's positions."""
     lse: Tensor
     """float32 [W, Hq]: log2 of the sum of 2^(score * log2(e)) over these positions."""
+    arrivals: Tensor
+    """int32: counters of items, see paged_decode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class DecodePlan:
     """The D sequences with one new token: the first D rows of the step."""
 
     count: int
-    """D. In a plan of fixed shape, the rows behind the decodes become 0."""
+    """D. In a plan of fixed shape, the rows behind the decodes are not written."""
     items: Tensor
     """int32 [W, 3]: (sequence, first position, end position); -1: no work. See
     paged_decode.split_plan.split_contexts."""
@@ -88,7 +90,7 @@ class PagedPlan:
     decode: DecodePlan | None
     """None: no sequence has one new token."""
     prefill: PrefillPlan | None
-    """None: no sequence has several new tokens. Its rows are written after those of `decode`."""
+    """None: no sequence has several new tokens."""
 
 
 class PagedAttention(PagedBackend[PagedPlan]):
@@ -166,7 +168,9 @@ class PagedAttention(PagedBackend[PagedPlan]):
         out, lse = torch.split(scratch[: sum(sizes)], sizes)
         rows = num_items * heads
         return Partials(
-            out[: rows * dim].view(num_items, heads, dim), lse[:rows].view(num_items, heads)
+            out[: rows * dim].view(num_items, heads, dim),
+            lse[:rows].view(num_items, heads),
+            self._arrivals.at_least(count_arrivals(num_items, self.num_kv_heads), self.device),
         )
 
     def _partial_sizes(self, num_items: int) -> list[int]:
@@ -193,6 +197,7 @@ class PagedAttention(PagedBackend[PagedPlan]):
                 item_start=plan.decode.item_start,
                 partial_out=plan.decode.partials.out,
                 partial_lse=plan.decode.partials.lse,
+                arrivals=plan.decode.partials.arrivals,
                 tiles=self._decode_tiles,
                 **common,
             )

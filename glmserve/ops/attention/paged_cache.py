@@ -8,6 +8,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from glmserve.ops.arrivals import Arrivals
 from glmserve.ops.batch import Batch
 from glmserve.ops.packed_arrays import ArraySpec, HostArrays, StaticArrays, packed_bytes
 from glmserve.ops.step_shape import StepShape, shape_of
@@ -71,6 +72,7 @@ class PagedBackend(Generic[PagedPlanT]):
         self.device = geometry.uploads.device
         self.uploads = geometry.uploads
         self._geometry = geometry
+        self._arrivals = Arrivals()
 
     # --- plans ---------------------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from glmserve.ops.attention.backend import Cache, Plan
-from glmserve.ops.base import PackedWeight
 from glmserve.ops.cpu.torch_ops import TorchCpuOps
+from glmserve.ops.linear.packed import PackedWeight
 
 _ROWS = 16
 

@@ -18,10 +18,10 @@ from glmserve.ops.adapters.native import NativeLora
 from glmserve.ops.adapters.rows import group_rows
 from glmserve.ops.adapters.slots import LoraShape, LoraSlots, RowPlan
 from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
-from glmserve.ops.base import PackedWeight
 from glmserve.ops.batch import Int64Array
 from glmserve.ops.cpu.torch_ops import TorchCpuOps
 from glmserve.ops.linear.float8 import Float8Weight
+from glmserve.ops.linear.packed import PackedWeight
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.static import LinearWeight, StaticWeight
 from glmserve.ops.sampling.gumbel import Float32Array

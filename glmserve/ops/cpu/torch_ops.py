@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
-from glmserve.ops.base import Ops, PackedWeight
+from glmserve.ops.base import Ops
 from glmserve.ops.linear.float8 import Float8Weight, RoundedRows
+from glmserve.ops.linear.packed import PackedWeight
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.static import LinearWeight, RoundedLinear, StaticWeight
 from glmserve.ops.linear.torch_cpu import QuantizedLinear, pack_quantized

@@ -11,14 +11,19 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from glmserve.ops.arrivals import Arrivals
 from glmserve.ops.attention.backend import AttentionBackend
 from glmserve.ops.attention.batch_invariant_paged import BatchInvariantPagedPlan
 from glmserve.ops.attention.paged_cache import PagedCache
-from glmserve.ops.base import PackedWeight
 from glmserve.ops.gpu.triton_ops import TritonOps
+from glmserve.ops.linear.packed import PackedWeight
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.triton import PackedCodes
-from glmserve_kernels.batch_invariant_matmul.kernel import batch_invariant_matmul, count_chunks
+from glmserve_kernels.batch_invariant_matmul.kernel import (
+    batch_invariant_matmul,
+    count_chunks,
+    count_tiles,
+)
 from glmserve_kernels.tiles import load_tiles
 
 _FEW_ROWS = 16
@@ -35,17 +40,26 @@ class BatchInvariantTritonOps(TritonOps[BatchInvariantPagedPlan]):
     ) -> None:
         super().__init__(attention, chip)
         self._matmul_tiles = load_tiles("batch_invariant_matmul", chip)
+        self._arrivals = Arrivals()
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
         plain = self._plain(weight, x.dtype)
         rows, outputs = len(x), len(plain)
         out = torch.empty((rows, outputs), dtype=x.dtype, device=x.device)
-        partial = None
+        partial, arrivals = None, None
         if rows <= _FEW_ROWS:
-            chunks = count_chunks(x.shape[1], self._matmul_tiles)
+            tiles = self._matmul_tiles
+            chunks = count_chunks(x.shape[1], tiles)
             partial = torch.empty((chunks, rows, outputs), device=x.device)
+            arrivals = self._arrivals.at_least(count_tiles(rows, outputs, tiles), x.device)
         batch_invariant_matmul(
-            x=x, weight=plain, bias=bias, out=out, partial=partial, tiles=self._matmul_tiles
+            x=x,
+            weight=plain,
+            bias=bias,
+            out=out,
+            partial=partial,
+            arrivals=arrivals,
+            tiles=self._matmul_tiles,
         )
         return out
 

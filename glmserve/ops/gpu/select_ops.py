@@ -101,6 +101,7 @@ def _triton_ops(
     from glmserve.ops.attention.paged import PagedAttention
     from glmserve.ops.attention.paged_cache import PagedGeometry
     from glmserve.ops.gpu.batch_invariant_ops import BatchInvariantTritonOps
+    from glmserve.ops.gpu.few_rows import TritonFewRows
     from glmserve.ops.gpu.triton_ops import TritonOps
 
     geometry = PagedGeometry(
@@ -115,7 +116,8 @@ def _triton_ops(
     )
     if config.deterministic:
         return BatchInvariantTritonOps(BatchInvariantPagedAttention(geometry), gpu.chip)
-    return TritonOps(PagedAttention(geometry), gpu.chip)
+    few_rows = TritonFewRows(gpu.chip)
+    return TritonOps(PagedAttention(geometry), gpu.chip, few_rows if few_rows.most_rows else None)
 
 
 def _xformers_attention(

@@ -19,10 +19,12 @@ from glmserve.ops.adapters.triton import (
 )
 from glmserve.ops.attention.backend import AttentionBackend, Cache, Plan
 from glmserve.ops.attention.paged_cache import PagedCache, PagedStepPlan
-from glmserve.ops.base import Ops, PackedWeight
+from glmserve.ops.base import Ops
 from glmserve.ops.batch import Int64Array
+from glmserve.ops.few_rows import FewRows
 from glmserve.ops.linear.float8 import Float8Weight
 from glmserve.ops.linear.float8_gpu import Float8Codes, Float8Products
+from glmserve.ops.linear.packed import PackedWeight
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve.ops.linear.static import LinearWeight
 from glmserve.ops.linear.triton import DEQUANTIZE_FROM, PackedCodes, QuantizedKernels
@@ -103,10 +105,21 @@ PagedPlanT = TypeVar("PagedPlanT", bound=PagedStepPlan)
 
 class TritonOps(ElementwiseTritonOps[PagedCache, PagedPlanT]):
     """All operations but plain matrix products by Triton; rotation and cache write are one
-    kernel."""
+    kernel.
 
-    def __init__(self, attention: AttentionBackend[PagedCache, PagedPlanT], chip: str) -> None:
+    Args:
+        chip: selects the tile sizes, see load_tiles.
+        few_rows: for steps of few rows; None: they are as the others.
+    """
+
+    def __init__(
+        self,
+        attention: AttentionBackend[PagedCache, PagedPlanT],
+        chip: str,
+        few_rows: FewRows[PagedCache, PagedPlanT] | None = None,
+    ) -> None:
         super().__init__(attention, chip)
+        self.few_rows = few_rows
         self._rope_tiles = load_tiles("rope_cache", chip)
 
     def rope_table(self, rope: RopeConfig, length: int, device: torch.device) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from glmserve.ops.arrivals import Arrivals
 from glmserve.ops.linear.quantized import QuantizedWeight
 from glmserve_kernels.dequantize_weight.kernel import dequantize_weight
 from glmserve_kernels.quantized_matmul.kernel import (
@@ -46,7 +47,7 @@ class QuantizedKernels:
     def __init__(self, chip: str) -> None:
         self._matmul_tiles = load_tiles("quantized_matmul", chip)
         self._dequantize_tiles = load_tiles("dequantize_weight", chip)
-        self._arrivals = torch.zeros(0, dtype=torch.int32)  # all products count with the same
+        self._arrivals = Arrivals()
 
     def pack(self, weight: QuantizedWeight) -> PackedCodes | None:
         """The weight in the layout of the kernels; None: they do not support its shape."""
@@ -55,21 +56,14 @@ class QuantizedKernels:
             return None
         codes = weight.codes if weight.bits == 8 else pack_int4(weight.unpacked())
         packed = PackedCodes(codes, weight.scales.t().contiguous().t(), columns)
-        self._count_with(packed)
+        for rows in (16, 64, DEQUANTIZE_FROM - 1):  # the most of each shape class
+            self._arrivals_for(rows, packed)
         return packed
 
-    def _count_with(self, weight: PackedCodes) -> None:
-        """Have enough arrivals for products with a weight, of any number of rows."""
-        tiles = self._matmul_tiles
-        most_rows = (16, 64, DEQUANTIZE_FROM - 1)  # of each shape class
-        least = max(
-            count_tiles(rows, weight.codes, tiles)
-            if count_splits(rows, weight.codes, weight.columns, tiles) > 1
-            else 0
-            for rows in most_rows
-        )
-        if len(self._arrivals) < least:
-            self._arrivals = torch.zeros(least, dtype=torch.int32, device=weight.codes.device)
+    def _arrivals_for(self, rows: int, weight: PackedCodes) -> Tensor:
+        """Counters for a product of so many rows."""
+        count = count_tiles(rows, weight.codes, self._matmul_tiles)
+        return self._arrivals.at_least(count, weight.codes.device)
 
     def linear(self, x: Tensor, weight: PackedCodes, bias: Tensor | None) -> Tensor:
         """x @ weight^T + bias: [T, K] to [T, N]."""
@@ -86,7 +80,7 @@ class QuantizedKernels:
             bias=bias,
             out=out,
             partial=partial,
-            arrivals=None if partial is None else self._arrivals,
+            arrivals=None if partial is None else self._arrivals_for(rows, weight),
             tiles=self._matmul_tiles,
         )
         return out

@@ -8,7 +8,10 @@ from itertools import accumulate
 import numpy as np
 import torch
 
-from glmserve_kernels.batch_invariant_attention.kernel import batch_invariant_attention
+from glmserve_kernels.batch_invariant_attention.kernel import (
+    batch_invariant_attention,
+    count_arrivals,
+)
 from glmserve_kernels.batch_invariant_attention.reference import (
     batch_invariant_attention as reference,
 )
@@ -53,6 +56,7 @@ def _make(
         "partial_out": make.poisoned(num_items, heads.query, heads.dim, dtype=torch.float32),
         "partial_top": make.poisoned(num_items, heads.query, dtype=torch.float32),
         "partial_total": make.poisoned(num_items, heads.query, dtype=torch.float32),
+        "arrivals": make.given([0] * count_arrivals(num_items, heads.key), torch.int32),
         "out": make.poisoned(*shape),
         "scale": heads.dim**-0.5,
     }
@@ -81,6 +85,7 @@ OPERATION = Operation(
     launch=batch_invariant_attention,
     reference=reference,
     outputs=("out", "partial_out", "partial_top", "partial_total"),
+    scratch=("arrivals",),
     cases=(
         _case(
             Heads(4, 2, 32, 16),

@@ -1,9 +1,9 @@
 """One kernel, with tiles of one shape, for one token of a sequence and for many.
 
 A context is taken in pieces that begin at fixed positions. Softmax over a piece begins anew, and
-pieces are merged in order, by one program that has them all or by a second kernel: by the same
-operations, spelled out so that the compiler has no choice in rounding. Positions that a token does
-not see change nothing, exactly: they add 0 and multiply by 1.
+pieces are merged in order, by one program that has them all or by that of their programs which ends
+last: by the same operations, spelled out so that the compiler has no choice in rounding. Positions
+that a token does not see change nothing, exactly: they add 0 and multiply by 1.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from glmserve_kernels.paged_attention.launch import (
     cache_strides,
     shape_class,
 )
+from glmserve_kernels.split_k.kernel import is_last_program
 from glmserve_kernels.tiles import Tiles
 
 
@@ -34,6 +35,41 @@ def _merge(top, total, acc, piece_top, piece_total, piece_acc):
     total = tl.fma(total, shrink, piece_total * piece_shrink)
     acc = tl.fma(acc, shrink[:, None], piece_acc * piece_shrink[:, None])
     return new_top, total, acc
+
+
+@triton.jit
+def _merge_pieces(
+    out_ptr,
+    top_ptr,
+    total_ptr,
+    count,
+    step,
+    row,
+    GROUP: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """(top, total, acc) of all `count` pieces of a token, the first at the pointers, the others
+    each `step` rows after the one before. They are read past the cache of the multiprocessor, which
+    may hold older ones.
+
+    Args:
+        row: [BLOCK_M], rows of a piece; those from GROUP on do not exist.
+    """
+    d = tl.arange(0, BLOCK_D)[None, :]
+    row_inside = row < GROUP
+    inside = row_inside[:, None] & (d < D)
+    top, total, acc = begin(row.shape[0], BLOCK_D)
+    for _ in range(count):
+        at = out_ptr + row[:, None] * D + d
+        piece_acc = tl.load(at, mask=inside, other=0.0, cache_modifier=".cg")
+        piece_top = tl.load(top_ptr + row, mask=row_inside, other=0.0, cache_modifier=".cg")
+        piece_total = tl.load(total_ptr + row, mask=row_inside, other=1.0, cache_modifier=".cg")
+        top, total, acc = _merge(top, total, acc, piece_top, piece_total, piece_acc)
+        out_ptr += step * D
+        top_ptr += step
+        total_ptr += step
+    return top, total, acc
 
 
 @triton.jit(do_not_specialize=["table_stride"], do_not_specialize_on_alignment=METADATA)
@@ -51,6 +87,7 @@ def _batch_invariant_attention(
     partial_out_ptr,
     partial_top_ptr,
     partial_total_ptr,
+    arrivals_ptr,
     out_ptr,
     log2_scale,
     q_stride,
@@ -64,6 +101,7 @@ def _batch_invariant_attention(
     table_stride,
     out_stride,
     out_head_stride,
+    KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     TOKENS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
@@ -73,7 +111,7 @@ def _batch_invariant_attention(
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    item = tl.program_id(0).to(tl.int64)
+    item = tl.program_id(0)
     kv_head = tl.program_id(1).to(tl.int64)
     sequence = tl.load(items_ptr + 4 * item).to(tl.int64)
     if sequence < 0:
@@ -133,53 +171,38 @@ def _batch_invariant_attention(
             )
         top, total, acc = _merge(top, total, acc, piece_top, piece_total, piece_acc)
 
-    num_items = tl.load(item_start_ptr + sequence + 1) - tl.load(item_start_ptr + sequence)
-    if (queries == 1) & (num_items > 1):
-        at = item * tl.num_programs(1) * GROUP + head
-        tl.store(partial_out_ptr + at[:, None] * HEAD_DIM + d[None, :], acc, mask=inside)
-        tl.store(partial_top_ptr + at, top, mask=row_inside)
-        tl.store(partial_total_ptr + at, total, mask=row_inside)
-    else:
-        out_at = out_ptr + (token * out_stride + head * out_head_stride)[:, None] + d[None, :]
-        found = acc / total[:, None]
-        tl.store(out_at, found.to(out_ptr.dtype.element_ty), mask=inside)
-
-
-@triton.jit(do_not_specialize_on_alignment=METADATA)
-def _merge_pieces(
-    query_start_ptr,
-    item_start_ptr,
-    partial_out_ptr,
-    partial_top_ptr,
-    partial_total_ptr,
-    out_ptr,
-    out_stride,
-    out_head_stride,
-    HEAD_DIM: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-):
-    sequence = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1)
-    token = tl.load(query_start_ptr + sequence).to(tl.int64)
-    queries = tl.load(query_start_ptr + sequence + 1) - token
-    first = tl.load(item_start_ptr + sequence)
-    end = tl.load(item_start_ptr + sequence + 1)
-    if (queries != 1) | (end - first == 1):
-        return
-    d = tl.arange(0, BLOCK_D)
-    inside = (d < HEAD_DIM)[None, :]
-    top, total, acc = begin(1, BLOCK_D)
-    for item in range(first, end):
-        at = (tl.zeros([1], tl.int64) + item) * tl.num_programs(1) + head
-        piece_at = partial_out_ptr + at[:, None] * HEAD_DIM + d[None, :]
-        piece_acc = tl.load(piece_at, mask=inside, other=0.0)
-        piece_top = tl.load(partial_top_ptr + at)
-        piece_total = tl.load(partial_total_ptr + at)
-        top, total, acc = _merge(top, total, acc, piece_top, piece_total, piece_acc)
-    # The total is positive, but 0 without items: there is nothing to attend to.
-    found = acc / tl.where(total > 0.0, total, 1.0)[:, None]
-    out_at = out_ptr + token * out_stride + head * out_head_stride + d[None, :]
+    first_item = tl.load(item_start_ptr + sequence)
+    pieces = tl.load(item_start_ptr + sequence + 1) - first_item
+    if (queries == 1) & (pieces > 1):
+        step: tl.constexpr = KV_HEADS * GROUP
+        own = item * step + kv_head * GROUP
+        at = partial_out_ptr + own * HEAD_DIM + row[:, None] * HEAD_DIM + d[None, :]
+        tl.store(at, acc, mask=inside)
+        tl.store(partial_top_ptr + own + row, top, mask=row_inside)
+        tl.store(partial_total_ptr + own + row, total, mask=row_inside)
+        arrivals_ptr += first_item * KV_HEADS + kv_head
+        if not is_last_program(arrivals_ptr, pieces):
+            return
+        own = first_item * step + kv_head * GROUP
+        top, total, acc = _merge_pieces(
+            partial_out_ptr + own * HEAD_DIM,
+            partial_top_ptr + own,
+            partial_total_ptr + own,
+            pieces,
+            step,
+            row,
+            GROUP,
+            HEAD_DIM,
+            BLOCK_D,
+        )
+    out_at = out_ptr + (token * out_stride + head * out_head_stride)[:, None] + d[None, :]
+    found = acc / total[:, None]
     tl.store(out_at, found.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+def count_arrivals(num_items: int, kv_heads: int) -> int:
+    """The least number of `arrivals`."""
+    return num_items * kv_heads
 
 
 def batch_invariant_attention(
@@ -198,6 +221,7 @@ def batch_invariant_attention(
     partial_out: Tensor,
     partial_top: Tensor,
     partial_total: Tensor,
+    arrivals: Tensor,
     out: Tensor,
     scale: float,
     tiles: Tiles,
@@ -216,13 +240,13 @@ def batch_invariant_attention(
         piece: that `items` was made with.
         partial_out: float32 [W, Hq, D], contiguous; scratch.
         partial_top, partial_total: float32 [W, Hq], contiguous; scratch.
-        out: [T, Hq, D], written for tokens of sequences; 0 for a token without items.
+        arrivals: int32, at least `count_arrivals`, all 0 before and after.
+        out: [T, Hq, D], written for tokens with items.
         scale: positive, of the scores.
     """
     heads, head_dim = q.shape[1:]
     kv_heads, block_size = keys.shape[1:3]
     group = heads // kv_heads
-    block_d = next_power_of_2(head_dim)
     _batch_invariant_attention[(items.shape[0], kv_heads)](
         q,
         keys,
@@ -237,6 +261,7 @@ def batch_invariant_attention(
         partial_out,
         partial_top,
         partial_total,
+        arrivals,
         out,
         scale * LOG2_E,
         q.stride(0),
@@ -245,25 +270,13 @@ def batch_invariant_attention(
         block_tables.stride(0),
         out.stride(0),
         out.stride(1),
+        KV_HEADS=kv_heads,
         GROUP=group,
         TOKENS=tokens_per_tile(group),
         HEAD_DIM=head_dim,
         BLOCK_SIZE=block_size,
         PIECE=piece,
         BLOCK_M=max(ROWS, next_power_of_2(group)),
-        BLOCK_D=block_d,
+        BLOCK_D=next_power_of_2(head_dim),
         **tiles[shape_class(keys)],
-    )
-    _merge_pieces[(item_start.shape[0] - 1, heads)](
-        query_start,
-        item_start,
-        partial_out,
-        partial_top,
-        partial_total,
-        out,
-        out.stride(0),
-        out.stride(1),
-        HEAD_DIM=head_dim,
-        BLOCK_D=block_d,
-        **tiles["merge"],
     )

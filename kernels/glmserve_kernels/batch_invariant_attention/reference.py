@@ -24,11 +24,12 @@ def batch_invariant_attention(
     partial_out: Tensor,
     partial_top: Tensor,
     partial_total: Tensor,
+    arrivals: Tensor,
     out: Tensor,
     scale: float,
 ) -> dict[str, Tensor]:
     """See kernel.batch_invariant_attention. Only pieces of sequences with several pieces are
-    written, and no tokens that belong to no sequence."""
+    written, and no tokens without items."""
     cache = Cache(keys, values, key_scales, value_scales)
     expected = {
         name: torch.full_like(like, float("nan"), dtype=torch.float64)
@@ -44,7 +45,6 @@ def batch_invariant_attention(
         begin, end, context = starts[sequence], starts[sequence + 1], contexts[sequence]
         own = items[item_starts[sequence] : item_starts[sequence + 1]].tolist()
         if not own:
-            expected["out"][begin:end] = 0.0
             continue
         rows = q[begin:end]
         positions = torch.arange(context - (end - begin), context, device=q.device)

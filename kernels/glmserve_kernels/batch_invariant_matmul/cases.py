@@ -25,6 +25,7 @@ def make_arguments(
         "bias": make.normal(outputs) if bias else None,
         "out": make.poisoned(rows, outputs + padding)[:, :outputs],
         "partial": make.poisoned(chunks, rows, outputs, dtype=torch.float32) if split else None,
+        "arrivals": make.given([0] * rows * outputs, torch.int32) if split else None,
     }
 
 
@@ -60,7 +61,7 @@ OPERATION = Operation(
     launch=batch_invariant_matmul,
     reference=reference,
     outputs=("out",),
-    scratch=("partial",),
+    scratch=("partial", "arrivals"),
     cases=(
         _case(1, 1, 1),
         _case(3, 16, 32, bias=False),

@@ -18,7 +18,7 @@ from glmserve_kernels.paged_attention.cases import (
     cache_bytes,
     make_cache,
 )
-from glmserve_kernels.paged_decode.kernel import paged_decode
+from glmserve_kernels.paged_decode.kernel import count_arrivals, paged_decode
 from glmserve_kernels.paged_decode.reference import paged_decode as reference
 from glmserve_kernels.paged_decode.split_plan import max_fixed_items, max_items, split_contexts
 
@@ -47,6 +47,7 @@ def _make(
         "item_start": make.given(item_start.tolist(), torch.int32),
         "partial_out": make.poisoned(num_items, heads.query, heads.dim, dtype=torch.float32),
         "partial_lse": make.poisoned(num_items, heads.query, dtype=torch.float32),
+        "arrivals": make.given([0] * count_arrivals(num_items, heads.key), torch.int32),
         "out": make.poisoned(batch, used + padding)[:, :used].view(shape),
         "scale": heads.dim**-0.5,
     }
@@ -82,11 +83,13 @@ OPERATION = Operation(
     name="paged_decode",
     launch=paged_decode,
     reference=reference,
-    outputs=("out", "partial_out", "partial_lse"),
+    outputs=("out",),
+    scratch=("partial_out", "partial_lse", "arrivals"),
     cases=(
         _case(Heads(4, 2, 32, 16), [1, 15, 0, 16, 17, 50], piece=16, padding=8),
         _case(Heads(4, 2, 32, 16), [70, 0, 129], piece=None),
         _case(Heads(16, 1, 128, 64), [130, 63], piece=64),
+        _case(Heads(2, 1, 16, 16), [257, 30], piece=16),
         _case(Heads(3, 1, 80, 32), [33, 31], piece=32),
         _case(Heads(2, 2, 16, 128), [100, 129], piece=None),
         _case(Heads(4, 2, 64, 16, "int8"), [1, 40, 0, 97], piece=32),

@@ -1,7 +1,9 @@
 """One program attends to a piece of one sequence's context for the query heads of one key head.
 
-A second kernel merges the results of a sequence's programs in order, so they do not depend on which
-program ends first.
+The pieces of a sequence are merged in a tree: neighbours, up to FAN of them, by that of their
+programs which ends last; then what they became, by the last of these. One program alone would read
+the results of a long context for longer than all programs attended to it. The tree and the order in
+it are fixed, so results do not depend on which program ends first.
 """
 
 from __future__ import annotations
@@ -18,7 +20,39 @@ from glmserve_kernels.paged_attention.launch import (
     cache_strides,
     shape_class,
 )
+from glmserve_kernels.split_k.kernel import is_last_program
 from glmserve_kernels.tiles import Tiles
+
+
+@triton.jit
+def _merge(
+    out_ptr, lse_ptr, count, step, head, GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr
+):
+    """(attention [BLOCK_M, BLOCK_D], lse [BLOCK_M]) over all positions of `count` results, the
+    first at out_ptr and lse_ptr, the others each `step` rows after the one before. They are read
+    past the cache of the multiprocessor, which may hold older ones.
+
+    Args:
+        head: [BLOCK_M], rows of a result; those from GROUP on do not exist.
+    """
+    d = tl.arange(0, BLOCK_D)[None, :]
+    inside = (head < GROUP)[:, None] & (d < D)
+    top = tl.full(head.shape, float("-inf"), tl.float32)
+    total = tl.zeros(head.shape, tl.float32)
+    acc = tl.zeros([head.shape[0], BLOCK_D], tl.float32)
+    for _ in range(count):
+        at = out_ptr + head[:, None] * D + d
+        found = tl.load(at, mask=inside, other=0.0, cache_modifier=".cg")
+        lse = tl.load(lse_ptr + head, mask=head < GROUP, other=0.0, cache_modifier=".cg")
+        new_top = tl.maximum(top, lse)
+        weight = tl.exp2(lse - new_top)
+        shrink = tl.exp2(top - new_top)
+        total = total * shrink + weight
+        acc = acc * shrink[:, None] + found * weight[:, None]
+        top = new_top
+        out_ptr += step * D
+        lse_ptr += step
+    return acc / total[:, None], top + tl.log2(total)
 
 
 @triton.jit(do_not_specialize=["table_stride"], do_not_specialize_on_alignment=METADATA)
@@ -33,6 +67,7 @@ def _paged_decode(
     item_start_ptr,
     partial_out_ptr,
     partial_lse_ptr,
+    arrivals_ptr,
     out_ptr,
     log2_scale,
     q_stride,
@@ -46,14 +81,16 @@ def _paged_decode(
     table_stride,
     out_stride,
     out_head_stride,
+    KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    FAN: tl.constexpr,
 ):
-    item = tl.program_id(0).to(tl.int64)
+    item = tl.program_id(0)
     kv_head = tl.program_id(1).to(tl.int64)
     sequence = tl.load(items_ptr + 3 * item).to(tl.int64)
     if sequence < 0:
@@ -104,55 +141,61 @@ def _paged_decode(
         )
 
     found = acc / total[:, None]
-    if tl.load(item_start_ptr + sequence + 1) - tl.load(item_start_ptr + sequence) == 1:
-        out_at = out_ptr + sequence * out_stride + head[:, None] * out_head_stride + d[None, :]
-        tl.store(out_at, found.to(out_ptr.dtype.element_ty), mask=inside)
-    else:
-        at = item * tl.num_programs(1) * GROUP + head
-        tl.store(partial_out_ptr + at[:, None] * HEAD_DIM + d[None, :], found, mask=inside)
-        tl.store(partial_lse_ptr + at, top + tl.log2(total), mask=row < GROUP)
+    first_item = tl.load(item_start_ptr + sequence)
+    end_item = tl.load(item_start_ptr + sequence + 1)
+    if end_item - first_item > 1:
+        lse = top + tl.log2(total)
+        kv_heads: tl.constexpr = KV_HEADS
+        step: tl.constexpr = KV_HEADS * GROUP
+        own = item * step + kv_head * GROUP
+        at = partial_out_ptr + own * HEAD_DIM + row[:, None] * HEAD_DIM + d[None, :]
+        tl.store(at, found, mask=inside)
+        tl.store(partial_lse_ptr + own + row, lse, mask=row < GROUP)
 
-
-@triton.jit(do_not_specialize_on_alignment=METADATA)
-def _merge_pieces(
-    item_start_ptr,
-    partial_out_ptr,
-    partial_lse_ptr,
-    out_ptr,
-    out_stride,
-    out_head_stride,
-    HEAD_DIM: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    BLOCK_ITEMS: tl.constexpr,
-):
-    sequence = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1).to(tl.int64)
-    first = tl.load(item_start_ptr + sequence)
-    end = tl.load(item_start_ptr + sequence + 1)
-    if end - first == 1:
-        return
-    d = tl.arange(0, BLOCK_D)
-    top = float("-inf")
-    total = 0.0
-    acc = tl.zeros([BLOCK_D], tl.float32)
-    for start in range(first, end, BLOCK_ITEMS):
-        item = start + tl.arange(0, BLOCK_ITEMS)
-        at = item.to(tl.int64) * tl.num_programs(1) + head
-        lse = tl.load(partial_lse_ptr + at, mask=item < end, other=float("-inf"))
-        inside = (item < end)[:, None] & (d < HEAD_DIM)[None, :]
-        found = tl.load(
-            partial_out_ptr + at[:, None] * HEAD_DIM + d[None, :], mask=inside, other=0.0
+        group = item - (item - first_item) % FAN
+        pieces = tl.minimum(FAN, end_item - group)
+        arrivals_ptr += kv_head
+        if not is_last_program(arrivals_ptr + group * kv_heads, pieces):
+            return
+        own = group * step + kv_head * GROUP
+        found, lse = _merge(
+            partial_out_ptr + own * HEAD_DIM,
+            partial_lse_ptr + own,
+            pieces,
+            step,
+            row,
+            GROUP,
+            HEAD_DIM,
+            BLOCK_D,
         )
-        new_top = tl.maximum(top, tl.max(lse, 0))
-        weights = tl.exp2(lse - new_top)
-        shrink = tl.exp2(top - new_top)
-        total = total * shrink + tl.sum(weights, 0)
-        acc = acc * shrink + tl.sum(found * weights[:, None], 0)
-        top = new_top
-    # The total is 1 or more, but 0 without items: there is nothing to attend to.
-    merged = acc / tl.maximum(total, 1.0)
-    out_at = out_ptr + sequence * out_stride + head * out_head_stride + d
-    tl.store(out_at, merged.to(out_ptr.dtype.element_ty), mask=d < HEAD_DIM)
+        groups = tl.cdiv(end_item - first_item, FAN)
+        if groups > 1:
+            tl.debug_barrier()  # all threads have read what is overwritten here
+            at = partial_out_ptr + own * HEAD_DIM + row[:, None] * HEAD_DIM + d[None, :]
+            tl.store(at, found, mask=inside)
+            tl.store(partial_lse_ptr + own + row, lse, mask=row < GROUP)
+            arrivals_ptr += (tl.num_programs(0) + first_item) * kv_heads
+            if not is_last_program(arrivals_ptr, groups):
+                return
+            own = first_item * step + kv_head * GROUP
+            found, _ = _merge(
+                partial_out_ptr + own * HEAD_DIM,
+                partial_lse_ptr + own,
+                groups,
+                FAN * step,
+                row,
+                GROUP,
+                HEAD_DIM,
+                BLOCK_D,
+            )
+    out_at = out_ptr + sequence * out_stride + head[:, None] * out_head_stride + d[None, :]
+    tl.store(out_at, found.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+def count_arrivals(num_items: int, kv_heads: int) -> int:
+    """The least number of `arrivals`: of the pieces that are merged first, and of what they
+    become."""
+    return 2 * num_items * kv_heads
 
 
 def paged_decode(
@@ -167,6 +210,7 @@ def paged_decode(
     item_start: Tensor,
     partial_out: Tensor,
     partial_lse: Tensor,
+    arrivals: Tensor,
     out: Tensor,
     scale: float,
     tiles: Tiles,
@@ -188,13 +232,13 @@ def paged_decode(
         items: int32 [W, 3], item_start: int32 [B + 1]; see split_plan.split_contexts.
         partial_out: float32 [W, Hq, D], contiguous; scratch.
         partial_lse: float32 [W, Hq], contiguous; scratch.
-        out: [B, Hq, D], written; 0 for sequences without items.
+        arrivals: int32, at least `count_arrivals`, all 0 before and after.
+        out: [B, Hq, D], written for sequences with items.
         scale: positive, of the scores.
     """
-    batch, heads, head_dim = q.shape
+    _, heads, head_dim = q.shape
     kv_heads, block_size = keys.shape[1:3]
     group = heads // kv_heads
-    block_d = next_power_of_2(head_dim)
     constants = dict(tiles[shape_class(keys)])
     del constants["PROGRAMS"]  # the plan has it
     _paged_decode[(items.shape[0], kv_heads)](
@@ -208,6 +252,7 @@ def paged_decode(
         item_start,
         partial_out,
         partial_lse,
+        arrivals,
         out,
         scale * LOG2_E,
         q.stride(0),
@@ -216,21 +261,11 @@ def paged_decode(
         block_tables.stride(0),
         out.stride(0),
         out.stride(1),
+        KV_HEADS=kv_heads,
         GROUP=group,
         HEAD_DIM=head_dim,
         BLOCK_SIZE=block_size,
         BLOCK_M=max(16, next_power_of_2(group)),
-        BLOCK_D=block_d,
+        BLOCK_D=next_power_of_2(head_dim),
         **constants,
-    )
-    _merge_pieces[(batch, heads)](
-        item_start,
-        partial_out,
-        partial_lse,
-        out,
-        out.stride(0),
-        out.stride(1),
-        HEAD_DIM=head_dim,
-        BLOCK_D=block_d,
-        **tiles["merge"],
     )

@@ -1,4 +1,4 @@
-"""Attention of each sequence's newest token, and of the pieces it is merged from."""
+"""Attention of each sequence's newest token."""
 
 from __future__ import annotations
 
@@ -22,25 +22,18 @@ def paged_decode(
     item_start: Tensor,
     partial_out: Tensor,
     partial_lse: Tensor,
+    arrivals: Tensor,
     out: Tensor,
     scale: float,
 ) -> dict[str, Tensor]:
-    """See kernel.paged_decode. Only the pieces of sequences with several are written."""
+    """See kernel.paged_decode."""
     cache = Cache(keys, values, key_scales, value_scales)
-    pieces = torch.full_like(partial_out, float("nan"), dtype=torch.float64)
-    lse = torch.full_like(partial_lse, float("nan"), dtype=torch.float64)
-    expected = torch.zeros_like(out, dtype=torch.float64)
+    expected = torch.full_like(out, float("nan"), dtype=torch.float64)
     for sequence, (begin, end) in enumerate(pairwise(item_start.tolist())):
-        own = items[begin:end].tolist()
-        if not own:
-            continue
-        newest = torch.tensor([own[-1][2] - 1], device=q.device)
-        row, table = q[sequence, None], block_tables[sequence]
-        whole = softmax(row, newest, cache, table, 0, own[-1][2], scale)
-        expected[sequence] = whole.attention[0]
-        if len(own) > 1:
-            for item, (_, first, last) in enumerate(own, begin):
-                part = softmax(row, newest, cache, table, first, last, scale)
-                pieces[item] = part.attention[0]
-                lse[item] = (part.top + part.total.log2())[0]
-    return {"out": expected, "partial_out": pieces, "partial_lse": lse}
+        if end > begin:
+            context = int(items[end - 1, 2])
+            newest = torch.tensor([context - 1], device=q.device)
+            row, table = q[sequence, None], block_tables[sequence]
+            whole = softmax(row, newest, cache, table, 0, context, scale)
+            expected[sequence] = whole.attention[0]
+    return {"out": expected}

@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from glmserve_kernels.integers import ceil_div
+from glmserve_kernels.normed_rows.kernel import load_rows
 from glmserve_kernels.split_k.kernel import add_partials, is_last_program
 from glmserve_kernels.tiles import Tiles
 
@@ -47,6 +48,68 @@ def word_columns(COUNT: tl.constexpr, PLANES: tl.constexpr):
     return words if PLANES == 1 else words // 8 * 32 + words % 8
 
 
+@triton.jit
+def sum_codes(
+    x_ptr,
+    x_stride,
+    norm_ptr,
+    norm_scales,
+    weight_ptr,
+    weight_stride,
+    scales_ptr,
+    scales_stride,
+    groups_stride,
+    rows,
+    outputs,
+    width,
+    first,
+    last,
+    PLANES: tl.constexpr,
+    GROUP: tl.constexpr,
+    SCALE_ONCE: tl.constexpr,
+    SCALE_SUMS: tl.constexpr,
+    IS_EVEN: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """x @ (codes * scales)^T over tiles first..last-1 of K: float32 [BLOCK_M, BLOCK_N].
+
+    Args:
+        norm_ptr, norm_scales: see load_rows.
+        rows, outputs: int64 [BLOCK_M] and [BLOCK_N], rows of x and of the weight, which exist.
+    """
+    dtype: tl.constexpr = x_ptr.dtype.element_ty
+    words = tl.arange(0, BLOCK_K // PLANES)[None, :]
+    columns = word_columns(BLOCK_K // PLANES, PLANES)
+    x_at = x_ptr + rows[:, None] * x_stride + columns
+    weight_at = weight_ptr + outputs[:, None] * weight_stride + words
+    scales_at = scales_ptr + outputs * scales_stride
+    total = tl.zeros([rows.shape[0], outputs.shape[0]], tl.float32)
+    for tile in range(first, last):
+        k = tile * BLOCK_K
+        inside = None if IS_EVEN else k + columns < width
+        fill = None if IS_EVEN else 0
+        codes = tl.load(weight_at + tile * (BLOCK_K // PLANES), mask=inside, other=fill)
+        part = tl.zeros(total.shape, tl.float32) if SCALE_SUMS else total
+        for plane in tl.static_range(PLANES):
+            start = k + 8 * plane
+            norm_at = None if norm_ptr is None else norm_ptr + start + columns
+            x = load_rows(x_at + start, norm_at, norm_scales, inside, fill)
+            weight = decode(codes, plane, dtype)
+            if not (SCALE_ONCE or SCALE_SUMS):
+                at = scales_at[:, None] + (k + columns) // GROUP * groups_stride
+                scale = tl.load(at, mask=inside, other=fill).to(tl.float32)
+                weight = (weight.to(tl.float32) * scale).to(dtype)
+            part = tl.dot(x, tl.trans(weight), part, input_precision="ieee")
+        if SCALE_SUMS:
+            scale = tl.load(scales_at + k // GROUP * groups_stride).to(tl.float32)
+            total += part * scale[None, :]
+        else:
+            total = part
+    if SCALE_ONCE:
+        total *= tl.load(scales_at).to(tl.float32)[None, :]
+    return total
+
+
 @triton.jit(do_not_specialize=["num_rows", "split_tiles"])
 def _quantized_matmul(
     x_ptr,
@@ -76,45 +139,37 @@ def _quantized_matmul(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    dtype: tl.constexpr = x_ptr.dtype.element_ty
     # Programs of neighbouring numbers share a tile of the weight.
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     outputs = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     split = tl.program_id(2)
     # Beyond the edge the last row is computed again, and not stored.
-    real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)[:, None]
+    real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)
     real_outputs = tl.minimum(outputs, num_outputs - 1).to(tl.int64)
-    words = tl.arange(0, BLOCK_K // PLANES)[None, :]
-    columns = word_columns(BLOCK_K // PLANES, PLANES)
-    x_at = x_ptr + real_rows * x_stride + columns
-    weight_at = weight_ptr + real_outputs[:, None] * weight_stride + words
-    scales_at = scales_ptr + real_outputs * scales_stride
-
-    total = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     first = split * split_tiles
-    last = tl.minimum(first + split_tiles, tl.cdiv(width, BLOCK_K))
-    for tile in range(first, last):
-        k = tile * BLOCK_K
-        inside = None if IS_EVEN else k + columns < width
-        fill = None if IS_EVEN else 0
-        codes = tl.load(weight_at + tile * (BLOCK_K // PLANES), mask=inside, other=fill)
-        part = tl.zeros([BLOCK_M, BLOCK_N], tl.float32) if SCALE_SUMS else total
-        for plane in tl.static_range(PLANES):
-            x = tl.load(x_at + k + 8 * plane, mask=inside, other=fill)
-            weight = decode(codes, plane, dtype)
-            if not (SCALE_ONCE or SCALE_SUMS):
-                at = scales_at[:, None] + (k + columns) // GROUP * groups_stride
-                scale = tl.load(at, mask=inside, other=fill).to(tl.float32)
-                weight = (weight.to(tl.float32) * scale).to(dtype)
-            part = tl.dot(x, tl.trans(weight), part, input_precision="ieee")
-        if SCALE_SUMS:
-            scale = tl.load(scales_at + k // GROUP * groups_stride).to(tl.float32)
-            total += part * scale[None, :]
-        else:
-            total = part
+    total = sum_codes(
+        x_ptr,
+        x_stride,
+        None,
+        None,
+        weight_ptr,
+        weight_stride,
+        scales_ptr,
+        scales_stride,
+        groups_stride,
+        real_rows,
+        real_outputs,
+        width,
+        first,
+        tl.minimum(first + split_tiles, tl.cdiv(width, BLOCK_K)),
+        PLANES,
+        GROUP,
+        SCALE_ONCE,
+        SCALE_SUMS,
+        IS_EVEN,
+        BLOCK_K,
+    )
 
-    if SCALE_ONCE:
-        total *= tl.load(scales_at).to(tl.float32)[None, :]
     inside = (rows < num_rows)[:, None] & (outputs < num_outputs)[None, :]
     if IS_SPLIT:
         split_stride = num_rows.to(tl.int64) * num_outputs
@@ -147,6 +202,23 @@ def count_tiles(rows: int, weight: Tensor, tiles: Tiles) -> int:
     """Tiles of the product of `rows` rows: the least number of `arrivals`."""
     constants = tiles[_shape_class(rows, weight)]
     return ceil_div(rows, constants["BLOCK_M"]) * ceil_div(weight.shape[0], constants["BLOCK_N"])
+
+
+def fit_block_k(block_k: int, width: int, groups: int) -> int:
+    """BLOCK_K for a weight with so many groups of columns: a tile is in one of them, if it can."""
+    return block_k if groups == 1 else max(64, math.gcd(block_k, width // groups))
+
+
+def scaling(weight: Tensor, scales: Tensor, width: int, block_k: int) -> dict[str, int]:
+    """How `sum_codes` reads codes [N, K] or [N, K/4] and applies their scales [N, K/G]."""
+    groups = scales.shape[1]
+    group = width // groups
+    return {
+        "PLANES": 1 if weight.dtype == torch.int8 else 4,
+        "GROUP": group,
+        "SCALE_ONCE": groups == 1,
+        "SCALE_SUMS": groups > 1 and group % block_k == 0,
+    }
 
 
 def _shape_class(rows: int, weight: Tensor) -> str:
@@ -185,12 +257,9 @@ def quantized_matmul(
     """
     rows, width = x.shape
     outputs, groups = scales.shape
-    group = width // groups
     constants = dict(tiles[_shape_class(rows, weight)])
     del constants["PROGRAMS"]
-    if groups > 1:
-        constants["BLOCK_K"] = max(64, math.gcd(constants["BLOCK_K"], group))
-    block_k = constants["BLOCK_K"]
+    block_k = constants["BLOCK_K"] = fit_block_k(constants["BLOCK_K"], width, groups)
     splits = 1 if partial is None else partial.shape[0]
     grid = (
         ceil_div(rows, constants["BLOCK_M"]),
@@ -214,11 +283,8 @@ def quantized_matmul(
         outputs,
         width,
         ceil_div(ceil_div(width, block_k), splits),
-        PLANES=1 if weight.dtype == torch.int8 else 4,
-        GROUP=group,
-        SCALE_ONCE=groups == 1,
-        SCALE_SUMS=groups > 1 and group % block_k == 0,
         IS_EVEN=width % block_k == 0,
+        **scaling(weight, scales, width, block_k),
         HAS_BIAS=bias is not None,
         IS_SPLIT=partial is not None,
         **constants,

@@ -16,6 +16,11 @@ def dequantized(weight: Tensor, scales: Tensor) -> Tensor:
     return numbers.flatten(1)
 
 
+def numbers_of(weight: Tensor, scales: Tensor | None) -> Tensor:
+    """A weight in float64: of codes with scales, or of numbers."""
+    return weight.double() if scales is None else dequantized(weight, scales)
+
+
 def quantized_matmul(
     *,
     x: Tensor,

@@ -17,7 +17,8 @@ _8_BIT = (torch.int8, torch.float8_e4m3fn)
 _HALF = (torch.bfloat16, torch.float16)
 
 # An exact value halfway between two codes may be rounded to either.
-_CODES = {torch.float32: 2e-3, torch.float16: 2e-3, torch.bfloat16: 5e-3}
+CODES = {torch.float32: 2e-3, torch.float16: 2e-3, torch.bfloat16: 5e-3}
+"""Tolerances of an 8-bit cache."""
 
 
 def make_arguments(
@@ -80,7 +81,7 @@ def _case_8_bit(
 ) -> Case:
     make = _maker(tokens, heads, dims, block_size, cache=cache)
     name = f"{_short(cache)}-{tokens}x{heads[0]}+{heads[1]}x{dims[0]}-{dims[1]}-{block_size}"
-    return Case(name, make, tolerance=_CODES)
+    return Case(name, make, tolerance=CODES)
 
 
 def _maker(

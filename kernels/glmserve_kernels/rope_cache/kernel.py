@@ -15,22 +15,24 @@ LARGEST_CODE = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
 
 
 @triton.jit
-def _load_rotation(cos_sin_ptr, positions_ptr, token, R: tl.constexpr, BLOCK: tl.constexpr):
-    """[1, BLOCK]: cos and sin of pair i at 2i and 2i + 1, zeros from R on."""
-    position = tl.load(positions_ptr + token).to(tl.int64)
+def load_rotation(cos_sin_ptr, positions_ptr, tokens, R: tl.constexpr, BLOCK: tl.constexpr):
+    """[1, BLOCK], or [n, BLOCK] of `tokens` [n, 1]: cos and sin of pair i at 2i and 2i + 1, zeros
+    from R on."""
+    position = tl.load(positions_ptr + tokens).to(tl.int64)
     columns = tl.arange(0, BLOCK)[None, :]
     at = cos_sin_ptr + position * R + columns
     return tl.load(at, mask=columns < R, other=0.0)
 
 
 @triton.jit
-def _rotate(x, cos_sin, R: tl.constexpr, HEADS: tl.constexpr, BLOCK: tl.constexpr):
-    """x [HEADS, BLOCK] with the pairs of its first R columns rotated."""
-    even, odd = tl.split(tl.reshape(x, [HEADS, BLOCK // 2, 2]))
-    cos, sin = tl.split(tl.reshape(cos_sin, [1, BLOCK // 2, 2]))
+def rotate(x, cos_sin, R: tl.constexpr):
+    """x [n, BLOCK] with the pairs of its first R columns rotated; cos_sin [n or 1, BLOCK]."""
+    half: tl.constexpr = x.shape[1] // 2
+    even, odd = tl.split(tl.reshape(x, [x.shape[0], half, 2]))
+    cos, sin = tl.split(tl.reshape(cos_sin, [cos_sin.shape[0], half, 2]))
     turned = tl.join(even * cos - odd * sin, odd * cos + even * sin)
-    columns = tl.arange(0, BLOCK)[None, :]
-    return tl.where(columns < R, tl.reshape(turned, [HEADS, BLOCK]), x)
+    columns = tl.arange(0, x.shape[1])[None, :]
+    return tl.where(columns < R, tl.reshape(turned, x.shape), x)
 
 
 @triton.jit
@@ -50,25 +52,18 @@ def _encode(x, scale, dtype: tl.constexpr, LARGEST: tl.constexpr):
 
 
 @triton.jit
-def _store(
-    x,
-    cache_ptr,
-    scales_ptr,
-    head,
-    at,
-    slot_at,
-    KV_HEADS: tl.constexpr,
-    D: tl.constexpr,
-    LARGEST: tl.constexpr,
+def store_vectors(
+    x, cache_ptr, scales_ptr, chosen, at, scale_at, D: tl.constexpr, LARGEST: tl.constexpr
 ):
-    """x [heads, D] to cache_ptr + at [heads, D]; its scales to scales_ptr + slot_at [heads]."""
+    """The `chosen` [n] of x [n, BLOCK] to cache_ptr + at [n, BLOCK]; their scales, if the cache has
+    8 bits, to scales_ptr + scale_at [n]."""
     dtype: tl.constexpr = cache_ptr.dtype.element_ty
-    inside = (head < KV_HEADS)[:, None] & (tl.arange(0, x.shape[1]) < D)[None, :]
+    inside = chosen[:, None] & (tl.arange(0, x.shape[1]) < D)[None, :]
     if LARGEST == 0:
         tl.store(cache_ptr + at, x.to(dtype), mask=inside)
     else:
         scale = _scale(x, LARGEST)
-        tl.store(scales_ptr + slot_at, scale, mask=head < KV_HEADS)
+        tl.store(scales_ptr + scale_at, scale, mask=chosen)
         tl.store(cache_ptr + at, _encode(x, scale, dtype, LARGEST), mask=inside)
 
 
@@ -109,8 +104,8 @@ def _rope_cache(
         inside = (heads < QUERY_HEADS) & (columns < R)
         at = token_ptr + heads * D + columns
         queries = tl.load(at, mask=inside, other=0.0).to(tl.float32)
-        cos_sin = _load_rotation(cos_sin_ptr, positions_ptr, token, R, BLOCK_R)
-        queries = _rotate(queries, cos_sin, R, HEADS, BLOCK_R)
+        cos_sin = load_rotation(cos_sin_ptr, positions_ptr, token, R, BLOCK_R)
+        queries = rotate(queries, cos_sin, R)
         tl.store(at, queries.to(qkv_ptr.dtype.element_ty), mask=inside)
         return
 
@@ -126,30 +121,29 @@ def _rope_cache(
     at = token_ptr + (QUERY_HEADS + heads) * D + columns
     keys = tl.load(at, mask=inside, other=0.0).to(tl.float32)
     values = tl.load(at + KV_HEADS * D, mask=inside, other=0.0).to(tl.float32)
-    cos_sin = _load_rotation(cos_sin_ptr, positions_ptr, token, R, BLOCK_D)
-    keys = _rotate(keys, cos_sin, R, CACHED_HEADS, BLOCK_D)
+    cos_sin = load_rotation(cos_sin_ptr, positions_ptr, token, R, BLOCK_D)
+    keys = rotate(keys, cos_sin, R)
     by_token = (heads * BLOCK_SIZE + offset) * D + columns
     by_dim = (heads * D + columns) * BLOCK_SIZE + offset
     scale_at = head * BLOCK_SIZE + offset
-    _store(
+    is_cached = head < KV_HEADS
+    store_vectors(
         keys,
         keys_ptr + block * keys_stride,
         key_scales_ptr + block * key_scales_stride,
-        head,
+        is_cached,
         by_token,
         scale_at,
-        KV_HEADS,
         D,
         LARGEST,
     )
-    _store(
+    store_vectors(
         values,
         values_ptr + block * values_stride,
         value_scales_ptr + block * value_scales_stride,
-        head,
+        is_cached,
         by_token if LARGEST == 0 else by_dim,
         scale_at,
-        KV_HEADS,
         D,
         LARGEST,
     )

@@ -11,6 +11,14 @@ from glmserve_kernels.tiles import Tiles
 
 
 @triton.jit
+def gated(gate, up):
+    """silu(gate) * up, float32."""
+    decay = tl.exp(-tl.abs(gate))  # cannot overflow
+    sigmoid = tl.where(gate >= 0, 1.0, decay) / (1.0 + decay)
+    return gate * sigmoid * up
+
+
+@triton.jit
 def _silu_and_mul(x_ptr, out_ptr, x_stride, out_stride, width, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -18,9 +26,7 @@ def _silu_and_mul(x_ptr, out_ptr, x_stride, out_stride, width, BLOCK: tl.constex
     at = x_ptr + row * x_stride + columns
     gate = tl.load(at, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(at + width, mask=inside, other=0.0).to(tl.float32)
-    decay = tl.exp(-tl.abs(gate))  # cannot overflow
-    sigmoid = tl.where(gate >= 0, 1.0, decay) / (1.0 + decay)
-    out = gate * sigmoid * up
+    out = gated(gate, up)
     tl.store(out_ptr + row * out_stride + columns, out.to(out_ptr.dtype.element_ty), mask=inside)
 
 

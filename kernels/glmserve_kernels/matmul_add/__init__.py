@@ -1,0 +1,1 @@
+"""A product added to the residual stream."""

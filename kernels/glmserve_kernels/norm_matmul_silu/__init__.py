@@ -1,0 +1,1 @@
+"""A norm, the product behind it, and the gated activation of that."""

@@ -1,0 +1,1 @@
+"""Reading rows for a product, normed or as they are."""
