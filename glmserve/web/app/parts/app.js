@@ -4,7 +4,7 @@ import { keyIsMissing } from "../key.js";
 import { html, useSignal } from "../lib.js";
 import { language, t } from "../language.js";
 import { route } from "../route.js";
-import { BoardView } from "./board.js";
+import { BoardView } from "./board/board.js";
 import { ChatView } from "./chat.js";
 import { HelpDialog, KeyDialog, help, keyDialog } from "./dialogs.js";
 import { GuideView } from "./guide.js";
