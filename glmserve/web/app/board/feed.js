@@ -4,6 +4,7 @@ import { eventsOf } from "../events.js";
 import { keptValue } from "../kept.js";
 import { signal } from "../lib.js";
 import { apiKey } from "../key.js";
+import { look } from "../server.js";
 import { StepFloor } from "./floor.js";
 import { BoardView } from "./view.js";
 
@@ -40,7 +41,9 @@ async function readOnce(view, stop) {
     throw new ServerError(response.status, (await response.json().catch(() => null))?.error);
   }
   for await (const { data } of eventsOf(response.body)) {
-    view.take(JSON.parse(data));
+    const moment = JSON.parse(data);
+    view.take(moment);
+    if (moment.lost_workers) look(); // the page says that the worker restarts
     board.value = { status: "live", view, now: view.now };
   }
 }

@@ -18,10 +18,15 @@ class Recording {
     this.isExact = isExact;
     this.cellBlocks = Math.ceil(info.limits.num_blocks / MOST_CELLS);
     this.known = new Map(); // by request: tokens that were computed, and its last moment
+    this.arrivals = new Map(); // seconds, by request
+    this.lastTokens = new Map(); // seconds, by request
     this.stats = { running: 0, waiting: 0, preemptions: 0, prefix_hits: 0, prefix_queries: 0, evictions: 0 };
     this.moments = [this.#empty(INTERVAL)];
     events.forEach(([time, event, seconds]) => this.#take(time, event, seconds));
-    this.moments.forEach((moment) => { moment.work = [...moment.works.values()]; });
+    this.moments.forEach((moment) => {
+      moment.work = [...moment.works.values()];
+      moment.gaps = percentiles(moment.gaps);
+    });
     this.floor = new StepFloor();
     this.moments.forEach((moment) => this.floor.record(moment));
   }
@@ -78,6 +83,7 @@ class Recording {
       id, arrival: time, tenant, priority, prompt_tokens: prompt.length, adapter_id: adapter,
     });
     this.stats.prefix_queries += prompt.length;
+    this.arrivals.set(id, time);
   }
 
   #evict(moment, blocks) {
@@ -100,7 +106,7 @@ class Recording {
       moment.works.set(id, work);
       if (before === undefined) work.cached = start;
       count(work, { tokens, start, isDecode: sampling && tokens.length === 1 + drafts.length }, before?.reached ?? start, time);
-      if (sampling) moment.tokens += 1;
+      if (sampling) this.#token(moment, id, time);
       rows += tokens.length;
       context += start + tokens.length;
       const reached = Math.max(before?.reached ?? 0, start + tokens.length - drafts.length);
@@ -108,6 +114,15 @@ class Recording {
       moment.tables.set(id, blocks);
     }
     if (this.isExact) moment.costs.push([seconds, rows, context]);
+  }
+
+  #token(moment, id, time) {
+    moment.tokens += 1;
+    const last = this.lastTokens.get(id);
+    this.lastTokens.set(id, time);
+    if (!this.isExact) return;
+    if (last === undefined) moment.first_tokens.push(time - this.arrivals.get(id));
+    else moment.gaps.push(time - last);
   }
 
   /** A request has got blocks: for the first time, or again after it was preempted or lost its worker. */
@@ -135,6 +150,12 @@ class Recording {
     }));
     return { blocks, shared, roots: [...tables].map(([id, table]) => [id, table[0]]) };
   }
+}
+
+/** The middle one and the 95th percentile. */
+function percentiles(gaps) {
+  const sorted = gaps.sort((a, b) => a - b);
+  return sorted.length ? [0.5, 0.95].map((share) => sorted[Math.floor(sorted.length * share)]) : [];
 }
 
 const numbers = (bytes) => new Int32Array(bytes.slice().buffer);
