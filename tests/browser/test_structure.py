@@ -1,15 +1,21 @@
-"""Tools, schemas, probabilities, the notebook and the guide."""
+"""Tools, schemas, probabilities, thoughts, adapters, the notebook and the guide."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from support.adapters import write_adapter
+from support.axe import violations
 from support.chat_page import ChatPage
 from support.scripted import ScriptedRunner
 from support.server_process import ServerProcess
+from support.thinking import ThinkingChat
 
 pytestmark = pytest.mark.browser
 
@@ -117,3 +123,60 @@ def test_the_guide_is_read_and_searched(fake_page: Opener) -> None:
     heading.wait_for()
     chat.until("document.querySelector('.guide-text').scrollTop > 500")
     assert abs(heading.bounding_box()["y"] - page.locator(".guide-text").bounding_box()["y"]) < 80
+
+
+THOUGHTS = "The question is short. " * 20
+SUM = "It is 4."
+
+
+class UnhurriedRunner(ScriptedRunner):
+    """Its answers take seconds, so that one can look at them meanwhile."""
+
+    def execute(self, *arguments: Any) -> Any:
+        time.sleep(0.006)
+        return super().execute(*arguments)
+
+
+def test_thoughts_are_open_while_they_come_and_folded_with_the_answer(fake_page: Opener) -> None:
+    chat = fake_page(UnhurriedRunner(f"{THOUGHTS}</think>{SUM}"), chat=ThinkingChat)
+    page = chat.page
+    chat.send("What is 2 + 2?")
+    thoughts = page.locator(".thoughts")
+    thoughts.get_by_text("The question is short.").wait_for()
+    assert thoughts.get_attribute("open") is not None
+    assert violations(page) == []
+    page.get_by_text(SUM).wait_for()
+    chat.wait_until_answered()
+    assert thoughts.get_attribute("open") is None
+    assert not thoughts.get_by_text("The question is short.").is_visible()
+    assert chat.answer == SUM
+    page.locator(".thoughts summary").click()
+    thoughts.get_by_text("The question is short.").wait_for()
+    assert violations(page) == []
+    chat.page.reload()
+    page.locator(".thoughts summary").wait_for()
+    assert page.locator(".thoughts").get_attribute("open") is None
+    with page.expect_request("**/v1/chat/completions") as sent:
+        chat.send("And 3 + 3?")
+    first_answer = json.loads(sent.value.post_data)["messages"][1]
+    assert first_answer["content"] == SUM
+    assert THOUGHTS not in json.dumps(first_answer)
+
+
+def test_adapters_are_in_the_list_of_models(open_page: Opener, tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "sailor", "1")
+    with ServerProcess("--device", "null", "--adapter", f"sailor={folder}") as server:
+        chat = open_page(server.url + "/")
+        page = chat.page
+        page.wait_for_selector(".model option[value=sailor]", state="attached")
+        names = page.locator(".model option").all_inner_texts()
+        assert [name.strip() for name in names] == ["glm-tiny", "sailor · adapter"]
+        page.locator(".model select").select_option("sailor")
+        with page.expect_request("**/v1/chat/completions") as sent:
+            chat.send("x")
+        assert json.loads(sent.value.post_data)["model"] == "sailor"
+        chat.wait_until_answered()
+        assert page.locator(".failure").count() == 0
+        assert violations(page) == []
+        page.get_by_role("button", name="中文").click()
+        assert page.locator(".model option").last.inner_text().strip() == "sailor · 适配器"
