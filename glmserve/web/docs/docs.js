@@ -1,6 +1,7 @@
 // The reference: openapi.json, shown by Swagger UI, which asks no other host for anything.
 import { apiKey, keyHeaders, setKey } from "../app/key.js";
 import { t } from "../app/language.js";
+import { keepNamed, plainPaths } from "./access.js";
 
 const form = document.getElementById("key");
 const problem = document.getElementById("problem");
@@ -27,6 +28,7 @@ async function show() {
   globalThis.SwaggerUIBundle({
     spec,
     dom_id: "#reference",
+    plugins: [plainPaths],
     deepLinking: true,
     defaultModelsExpandDepth: 0,
     docExpansion: "list",
@@ -41,6 +43,7 @@ async function show() {
   });
 }
 
+keepNamed(document.getElementById("reference"));
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   setKey(new FormData(form).get("key").trim(), false);
