@@ -163,6 +163,35 @@ def test_thoughts_are_open_while_they_come_and_folded_with_the_answer(fake_page:
     assert THOUGHTS not in json.dumps(first_answer)
 
 
+def test_a_view_that_cannot_be_loaded_says_so(fake_page: Opener) -> None:
+    chat = fake_page(ScriptedRunner("x"))
+    page = chat.page
+    chat.expected.append("net::ERR")
+    page.route("**/parts/board/board.js", lambda route: route.abort())
+    page.reload()
+    page.get_by_role("button", name="Board").click()
+    page.get_by_text("This part of the page could not be loaded.").wait_for()
+    assert violations(page) == []
+    page.unroute("**/parts/board/board.js")
+    page.get_by_role("button", name="Load the page anew").click()
+    page.locator(".tiles").wait_for()
+
+
+def test_every_view_opens_without_a_server(open_page: Opener) -> None:
+    with ServerProcess("--device", "null") as server:
+        chat = open_page(server.url + "/")
+        loaded = (
+            "performance.getEntriesByType('resource').filter(e => e.name.endsWith({!r})).length"
+        )
+        for view in ("board/board.js", "parts/guide.js", "parts/notebook.js"):
+            chat.until(loaded.format(view))
+        chat.page.wait_for_timeout(300)
+    chat.expected.append("net::ERR")
+    for name, view in (("Notebook", "#notebook"), ("Board", ".board"), ("Guide", ".guide")):
+        chat.page.get_by_role("button", name=name).click()
+        chat.page.locator(view).wait_for()
+
+
 def test_adapters_are_in_the_list_of_models(open_page: Opener, tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "sailor", "1")
     with ServerProcess("--device", "null", "--adapter", f"sailor={folder}") as server:

@@ -1,0 +1,30 @@
+// Views that are loaded when they are opened, or when the browser has nothing else to do.
+import { html, useEffect, useState } from "./lib.js";
+import { t } from "./language.js";
+
+const all = [];
+
+/** A component of a module; `load` imports the module. `id` is that of the element by which it is reached. */
+export function later(load, name, id) {
+  let loading = null;
+  const once = () => (loading ??= load().catch((error) => { loading = null; throw error; }));
+  all.push(once);
+  return function Later(props) {
+    const [state, setState] = useState({});
+    useEffect(() => { once().then((module) => setState({ view: module[name] }), () => setState({ hasFailed: true })); }, []);
+    if (state.hasFailed) return html`<${Failed} id=${id} />`;
+    return state.view ? html`<${state.view} ...${props} />` : null;
+  };
+}
+
+/** The server is gone, or is another version now, which has other files. */
+function Failed({ id }) {
+  return html`<div id=${id} class="welcome" tabindex="-1"><h1>${t("view_failed")}</h1>
+    <button type="button" class="plain-button" onClick=${() => location.reload()}>${t("load_again")}</button></div>`;
+}
+
+/** Load all of them, so that they open at once, and without a server. */
+export function loadRest() {
+  const idle = globalThis.requestIdleCallback ?? ((go) => setTimeout(go, 500));
+  idle(() => all.forEach((once) => once().catch(() => {})));
+}
