@@ -24,6 +24,8 @@ def test_an_answer_streams_and_says_how_it_came_about(
     open_page: Opener, glm_tiny: ServerProcess
 ) -> None:
     chat = open_page(glm_tiny.url + "/")
+    chat.open_settings()
+    chat.page.fill('[name="further"]', '{"ignore_eos": true, "max_tokens": 200}')
     assert len(chat.ask("Hello! Who are you?")) > 10
     facts = chat.page.locator(".message.assistant .facts").inner_text()
     for part in ("tokens/s", "first after", "prompt tokens cached"):
