@@ -35,7 +35,7 @@ export function paintSteps(canvas, view) {
   const largest = Math.max(1e-4, ...means.map(([, value]) => value), ...floors.map(([, value]) => value));
   const y = (value) => height - AXIS - (height - AXIS - 12) * (value / largest);
   context.fillStyle = of("quiet");
-  context.fillText(milliseconds(largest), 0, 12);
+  context.fillText(duration(largest), 0, 12);
   context.fillText("0", 0, height - AXIS);
   context.strokeStyle = of("accent");
   context.lineWidth = 1.5;
@@ -52,7 +52,8 @@ function trace(context, points, x, y) {
   context.stroke();
 }
 
-/** Seconds as a text in milliseconds. */
-export function milliseconds(seconds) {
-  return seconds === null ? "–" : `${(seconds * 1000).toFixed(seconds < 0.1 ? 1 : 0)} ms`;
+/** Seconds as a text, in milliseconds if there are few. */
+export function duration(seconds) {
+  if (seconds === null) return "–";
+  return seconds < 1 ? `${(seconds * 1000).toFixed(seconds < 0.1 ? 1 : 0)} ms` : `${seconds.toFixed(2)} s`;
 }

@@ -25,7 +25,7 @@ export class BoardRequest {
 
   /** It was in steps. */
   work(work) {
-    const prompt = work.prefill + work.recomputed;
+    const isFirst = !this.hasBegun;
     const last = this.spans[this.spans.length - 1];
     if (WAITING.has(last.kind)) last.end = Math.max(last.begin, work.begin);
     this.hasBegun = true;
@@ -34,7 +34,7 @@ export class BoardRequest {
     this.prefill += work.prefill;
     this.recomputed += work.recomputed;
     this.output += work.decoded;
-    if (prompt) this.#add(work.recomputed ? "recompute" : "prefill", work.prefilled, prompt);
+    this.#addPrompt(work, isFirst);
     if (work.decoded) this.#add("decode", work.end, work.decoded);
   }
 
@@ -49,6 +49,15 @@ export class BoardRequest {
   finish({ time, reason, output_tokens: output }) {
     Object.assign(this, { end: time, reason, output });
     this.spans[this.spans.length - 1].end = Math.max(time, this.spans[this.spans.length - 1].begin);
+  }
+
+  /** Tokens before the decodes. A request that begins and is preempted in one interval has both kinds. */
+  #addPrompt({ prefill, recomputed, begin, prefilled }, isFirst) {
+    const all = prefill + recomputed;
+    if (!recomputed || isFirst) {
+      if (prefill) this.#add("prefill", begin + ((prefilled - begin) * prefill) / all, prefill);
+      if (recomputed) this.#add("recompute", prefilled, recomputed);
+    } else this.#add("recompute", prefilled, all);
   }
 
   #add(kind, end, tokens = 0) {

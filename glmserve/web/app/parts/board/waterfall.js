@@ -1,4 +1,5 @@
 // One request's phases, one below the other: each begins where the one above it ends.
+import { duration } from "../../board/lines.js";
 import { html, useEffect, useRef } from "../../lib.js";
 import { t } from "../../language.js";
 import { IconButton } from "../icons.js";
@@ -19,7 +20,7 @@ export function Waterfall({ request, now, close }) {
     ${spans.slice(hidden).map((span) => html`<${Phase} key=${span.begin} span=${span} percent=${percent} />`)}
     <li><span class="phase">${request.isLive ? t("end_running") : t("end")}</span>
       <span class="track"><i class="bar-part end" style=${{ left: percent(request.end ?? now) }}></i></span>
-      <span>${seconds(whole)}</span>
+      <span>${duration(whole)}</span>
       <span class="facts">${request.isLive ? "" : t(`end_${request.reason}`)}</span></li>
   </ol></div>`;
 }
@@ -28,10 +29,6 @@ function Phase({ span: { kind, begin, end, tokens }, percent }) {
   const style = { left: percent(begin), right: `calc(100% - ${percent(end)})` };
   return html`<li><span class="phase"><i class=${`swatch lane-${kind}`}></i>${t(`lane_${kind}`)}</span>
     <span class="track"><i class=${`bar-part lane-${kind}`} style=${style}></i></span>
-    <span>${seconds(end - begin)}</span>
+    <span>${duration(end - begin)}</span>
     <span class="facts">${tokens ? t("fact_tokens", { tokens }) : ""}</span></li>`;
-}
-
-function seconds(value) {
-  return value < 1 ? `${(value * 1000).toFixed(0)} ms` : `${value.toFixed(2)} s`;
 }
