@@ -6,7 +6,7 @@ import posixpath
 import re
 from collections.abc import Callable
 
-_IMPORT = re.compile(r"""^(?:import|export)\b[^"';]*?\s*["']([^"']+)["'];""", re.MULTILINE)
+_IMPORT = re.compile(r'^(?:import|export)\b(?:[\s\w{},*]*\sfrom)?\s*"([^"]+)";', re.MULTILINE)
 """A static import or export of another module; import() of a view that is opened later is none."""
 
 
