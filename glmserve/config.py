@@ -21,7 +21,7 @@ WeightBits = Literal[8, 4]
 KvCacheDType = Literal["auto", "int8", "fp8"]
 AttentionName = Literal["auto", "native", "triton", "xformers", "npu", "incre", "atb", "sdpa"]
 CheckpointLayout = Literal["official", "modelslim"]
-CpuKernels = Literal["auto", "native", "torch"]
+CpuKernels = Literal["auto", "native", "no-amx", "torch"]
 GraphTarget = Literal["onnx", "onnxruntime", "openvino", "vacc", "compass"]
 GraphAttention = Literal["lanes", "paged", "whole"]
 SplitStrategy = Literal["greedy", "equal", "loose"]
@@ -311,6 +311,8 @@ class SchedulerConfig:
     where the runner takes no drafts or plans ahead; 0: no speculation."""
     share_drafts: bool = False
     """Whether drafts may come from earlier answers to prompts that begin in the same way."""
+    release_cache_after: float = 0.0
+    """Seconds without a request after which the KV cache's memory is given back; 0: never."""
     tenant_weights: Mapping[str, float] = field(default_factory=dict)
     """Relative share by tenant; 1 for a tenant that is missing."""
 

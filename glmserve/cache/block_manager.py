@@ -167,7 +167,7 @@ class BlockManager:
         return BlockMap(owners, shared, roots)
 
     def forget_contents(self) -> None:
-        """Empty the prefix cache, because a new runner has a new KV cache.
+        """Empty the prefix cache, because the KV cache has lost its contents.
 
         No request may hold blocks.
         """

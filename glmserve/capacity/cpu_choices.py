@@ -15,7 +15,7 @@ class CpuChoice(NamedTuple):
 
     option: str
     """Name of an option of `serve`, with underscores, as in its namespace."""
-    value: int
+    value: int | str
     servers: int = 1
     """Such servers that fit side by side, each on another NUMA node."""
 
@@ -46,12 +46,13 @@ class Glance(NamedTuple):
         return self.prompts * self.choice.servers
 
 
-def cpu_choices(cores: int, nodes: int) -> list[CpuChoice]:
+def cpu_choices(cores: int, nodes: int, *, has_amx: bool = False) -> list[CpuChoice]:
     """What to compare: few threads first.
 
     Args:
         cores: physical cores that may be used.
         nodes: NUMA nodes with such cores.
+        has_amx: they have AMX. Then AVX-512 may be faster, or oneDNN's use of AMX.
     """
     threads = {cores, max(1, cores - 1)}
     number = 1
@@ -64,6 +65,8 @@ def cpu_choices(cores: int, nodes: int) -> list[CpuChoice]:
         choices.append(CpuChoice("numa_node", 0, servers=nodes))
     if nodes in _RANKS:
         choices.append(CpuChoice("tensor_parallel_size", nodes))
+    if has_amx:
+        choices += [CpuChoice("cpu_kernels", name) for name in ("no-amx", "torch")]
     return choices
 
 

@@ -36,11 +36,12 @@ async def compare(options: argparse.Namespace) -> list[str]:
         StartupError: the model cannot be loaded.
     """
     from glmserve.capacity.cpu_choices import comparison, cpu_choices
-    from glmserve.process.cpus import usable_cores
+    from glmserve.process.cpus import instruction_sets, usable_cores
     from glmserve.process.numa import usable_nodes
 
     glances, batch = [], 1
-    for choice in cpu_choices(usable_cores(), usable_nodes()):
+    has_amx = options.cpu_kernels == "auto" and "amx_bf16" in instruction_sets()
+    for choice in cpu_choices(usable_cores(), usable_nodes(), has_amx=has_amx):
         print(f"\n{choice}")
         tried = argparse.Namespace(**{**vars(options), choice.option: choice.value})
         runner = config_of(tried)

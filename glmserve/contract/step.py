@@ -187,6 +187,8 @@ class RunnerLimits(msgspec.Struct, frozen=True):
     """Drafts in one step; 0: the runner does not support them."""
     max_adapters: int = 0
     """Adapters that are loaded at the same time. More than 0: the runner is an AdapterRunner."""
+    releases_cache: bool = False
+    """True: the runner is a ReleasingRunner."""
 
     @property
     def token_capacity(self) -> int:
@@ -249,6 +251,17 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Free the device's memory."""
+        ...
+
+
+class ReleasingRunner(Protocol):
+    """The part of a Runner that gives memory back while it is not needed."""
+
+    def release_cache(self) -> None:
+        """Give the memory of the KV cache back to the system, with the contents of all blocks.
+
+        Called between two steps. Blocks take memory again where a later step writes.
+        """
         ...
 
 

@@ -56,6 +56,10 @@ class RemoveAdapter(msgspec.Struct, frozen=True, array_like=True, tag="remove_ad
     adapter_id: int
 
 
+class ReleaseCache(msgspec.Struct, frozen=True, array_like=True, tag="release_cache"):
+    """Give the KV cache's memory back after the steps that were sent before this message."""
+
+
 class AdapterLoaded(msgspec.Struct, frozen=True, array_like=True, tag="adapter_loaded"):
     """Steps may use the adapter from now on; or it was refused."""
 
@@ -67,7 +71,7 @@ class AdapterLoaded(msgspec.Struct, frozen=True, array_like=True, tag="adapter_l
 RANK_LOST = 3
 """Exit code of a worker that misses another rank of its group."""
 
-ExecutorMessage = StepInput | TokenMasks | LoadAdapter | RemoveAdapter
+ExecutorMessage = StepInput | TokenMasks | LoadAdapter | RemoveAdapter | ReleaseCache
 """A StepInput with constrained tokens is followed by its TokenMasks, or by the next StepInput and
 then its TokenMasks."""
 

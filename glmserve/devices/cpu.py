@@ -14,8 +14,6 @@ from glmserve.config import Quantization, ReportProgress, RunnerConfig
 from glmserve.devices.base import DeviceInfo, place_of
 from glmserve.devices.host import (
     available_memory,
-    cpu_name,
-    instruction_sets,
     large_blocks_apart,
 )
 from glmserve.devices.rank_cpus import RankCpus, keep_to_part
@@ -24,6 +22,7 @@ from glmserve.model_config import ModelConfig, read_model_config
 from glmserve.model_config.sharding import Part, local_config
 from glmserve.models.parameters import count_parameters, weight_bytes
 from glmserve.models.parts import part_of
+from glmserve.ops.attention.backend import ReleasingBackend
 from glmserve.ops.collectives import ALONE, Collectives
 from glmserve.ops.cpu.select_ops import (
     NativeKernels,
@@ -35,7 +34,7 @@ from glmserve.ops.cpu.select_ops import (
 from glmserve.ops.cpu.torch_ops import AnyCpuOps
 from glmserve.ops.shared_collectives import SharedMemory
 from glmserve.ops.torch_collectives import join_by_gloo
-from glmserve.process.cpus import usable_cores
+from glmserve.process.cpus import cpu_name, instruction_sets, usable_cores
 from glmserve.process.numa import usable_nodes
 from glmserve.runner.adapters import room_bytes
 from glmserve.runner.dtypes import dtype_name, host_dtype, quantization_on_load
@@ -95,7 +94,10 @@ class CpuDevice:
         collectives = self.join(config)
         limits = agreed(needs.plan(config, choice.own), collectives.smallest)
         limits = msgspec.structs.replace(
-            limits, max_drafts=_MAX_DRAFTS, steps_in_flight=config.pipeline_parallel_size
+            limits,
+            max_drafts=_MAX_DRAFTS,
+            steps_in_flight=config.pipeline_parallel_size,
+            releases_cache=isinstance(choice.ops.attention, ReleasingBackend),
         )
         library = choice.native.library
         threads = config.threads or default_threads(

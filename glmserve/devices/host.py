@@ -1,10 +1,9 @@
-"""Memory that this process may use, and its CPU. Exact on Linux, estimates on other systems."""
+"""Memory that this process may use. Exact on Linux, estimates on other systems."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import re
 import resource
 import sys
@@ -39,19 +38,6 @@ _MEMORY_FILES = (
         r"^total_cache (\d+)$",
     ),
 )
-
-
-def cpu_name() -> str:
-    """For example "AMD EPYC 9654 96-Core Processor"; the architecture if no name is found."""
-    match = re.search(r"^model name\s*:\s*(.+)$", read_text(Path("/proc/cpuinfo")), re.MULTILINE)
-    return match[1].strip() if match else platform.processor() or platform.machine()
-
-
-def instruction_sets() -> frozenset[str]:
-    """Instruction sets of the CPU by their names in Linux: avx2, avx512_vnni, bf16."""
-    text = read_text(Path("/proc/cpuinfo"))
-    match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
-    return frozenset(match[1].split()) if match else frozenset()
 
 
 def total_memory() -> int:

@@ -158,14 +158,11 @@ class Engine:
         """
         self._info = await self._supervisor.build(progress)
         limits = self._info.limits
-        if self._config.speculative_tokens and not limits.max_drafts:
-            raise OptionError(
-                f"--speculative-tokens cannot be used here: the runner of {self._info.device} "
-                "takes no guessed tokens"
-            )
+        _check_options(self._config, self._info)
         scheduler = self._scheduler = Scheduler(self._config, limits, hash_key=self._hash_key)
         steps = self._steps = StepPipeline(
-            self._executor, scheduler, self._streams, self.stats, self.watch
+            *(self._executor, scheduler, self._streams, self.stats, self.watch),
+            release_cache_after=self._config.release_cache_after,
         )
         self.watch.attach(
             lambda: self._streams.live,
@@ -411,6 +408,23 @@ class Engine:
             self._steps.stop()
         self.adapters.close()
         self._streams.fail_all(error)
+
+
+def _check_options(config: SchedulerConfig, info: RunnerInfo) -> None:
+    """
+    Raises:
+        OptionError: the runner does not support an option.
+    """
+    if config.speculative_tokens and not info.limits.max_drafts:
+        raise OptionError(
+            f"--speculative-tokens cannot be used here: the runner of {info.device} takes no "
+            "guessed tokens"
+        )
+    if config.release_cache_after and not info.limits.releases_cache:
+        raise OptionError(
+            f"--release-cache-after cannot be used here: the KV cache of {info.device} keeps its "
+            "memory; the option is for the native attention backend of a CPU"
+        )
 
 
 def _crashing(request: Request) -> CrashingRequestError:

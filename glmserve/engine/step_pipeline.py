@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections import deque
@@ -17,6 +18,8 @@ from glmserve.errors import GlmserveError, WorkerLostError
 from glmserve.executor import Executor
 from glmserve.request import Request
 from glmserve.scheduler import Scheduler, TokenUpdate
+
+logger = logging.getLogger(__name__)
 
 _NO_TOKEN = (None, INVALID_TOKEN_ID)
 """Values of TokenUpdate.token_id that are not a token."""
@@ -43,6 +46,7 @@ class StepPipeline:
         streams: receive the tokens.
         stats: counts steps and tokens.
         watch: told about steps while it has readers.
+        release_cache_after: see SchedulerConfig.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class StepPipeline:
         streams: OpenStreams,
         stats: EngineStats,
         watch: StepWatch,
+        release_cache_after: float = 0.0,
     ) -> None:
         self.work_arrived = asyncio.Event()
         """Set when a request arrives that no step was planned with, or when the runner is lost."""
@@ -60,6 +65,7 @@ class StepPipeline:
         self._streams = streams
         self._stats = stats
         self._watch = watch
+        self._release_cache_after = release_cache_after or None
         self._masks = GrammarMaskWorker()
         self._in_flight: deque[_StepInFlight] = deque()
         self._last_output = 0.0  # when it came
@@ -115,9 +121,22 @@ class StepPipeline:
             WorkerLostError: the runner is lost.
         """
         if not self._executor.is_lost:
-            await self.work_arrived.wait()
+            try:
+                async with asyncio.timeout(self._release_cache_after):
+                    await self.work_arrived.wait()
+            except TimeoutError:
+                self._release_cache()
+                await self.work_arrived.wait()
         if self._executor.is_lost:
             raise WorkerLostError
+
+    def _release_cache(self) -> None:
+        if self._scheduler.forget_cache():
+            self._executor.release_cache()
+            logger.info(
+                "no request came for %g s: the KV cache's memory is given back",
+                self._release_cache_after,
+            )
 
     def _begin_step(self) -> bool:
         """Plan a step and hand it to the executor; False if there is none to plan now."""

@@ -53,6 +53,13 @@ class Executor(Protocol):
         """Free an adapter after the steps that were submitted so far; no later one uses it."""
         ...
 
+    def release_cache(self) -> None:
+        """Give the KV cache's memory back after the steps that were submitted so far.
+
+        Its contents are lost. Only if `RunnerLimits.releases_cache`.
+        """
+        ...
+
     @property
     def is_lost(self) -> bool:
         """Whether the runner is gone."""

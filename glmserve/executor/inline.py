@@ -10,7 +10,14 @@ from typing import cast
 
 from glmserve.config import ReportProgress
 from glmserve.contract.adapter import AdapterRunner, AdapterSource
-from glmserve.contract.step import Runner, RunnerInfo, StepInput, StepOutput, TokenMasks
+from glmserve.contract.step import (
+    ReleasingRunner,
+    Runner,
+    RunnerInfo,
+    StepInput,
+    StepOutput,
+    TokenMasks,
+)
 from glmserve.errors import AdapterError, EngineDeadError
 
 
@@ -50,6 +57,10 @@ class InlineExecutor:
 
     def remove_adapter(self, adapter_id: int) -> None:
         self._thread.submit(self._adapter_runner.remove_adapter, adapter_id)
+
+    def release_cache(self) -> None:
+        if self._runner is not None:
+            self._thread.submit(cast(ReleasingRunner, self._runner).release_cache)
 
     @property
     def is_lost(self) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 from glmserve.config import ReportProgress, RunnerConfig, SupervisionConfig
 from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.step import RunnerInfo, RunnerLimits, StepInput, StepOutput, TokenMasks
-from glmserve.contract.wire import encode_frame
+from glmserve.contract.wire import ReleaseCache, encode_frame
 from glmserve.errors import EngineDeadError, StartupError, WorkerLostError
 from glmserve.executor.machine import Machines
 from glmserve.executor.one_machine import OneMachine
@@ -100,6 +100,10 @@ class ProcessExecutor:
     def remove_adapter(self, adapter_id: int) -> None:
         if self._group is not None:
             self._group.remove_adapter(adapter_id)
+
+    def release_cache(self) -> None:
+        if self._group is not None:
+            self._group.send(encode_frame(ReleaseCache()))
 
     async def wait_lost(self) -> str:
         return (await self._lost_group()).reason

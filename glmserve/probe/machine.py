@@ -36,11 +36,11 @@ def look_at_machine(config: RunnerConfig) -> Machine:
         config: its cpu_kernels option decides about our kernels; its device is always listed.
     """
     kernels, reason = _kernels(config)
-    found = host.instruction_sets()
+    found = cpus.instruction_sets()
     return Machine(
         system=f"{platform.system()} {platform.release()}",
         architecture=platform.machine(),
-        cpu=host.cpu_name(),
+        cpu=cpus.cpu_name(),
         cores=cpus.usable_cores(),
         logical_cpus=_logical_cpus(),
         cpu_quota=cpus.cpu_quota(),

@@ -35,7 +35,7 @@ from glmserve.models.prefix import load_prefix
 from glmserve.models.registry import Model, build_model
 from glmserve.models.segment_counts import check_segments
 from glmserve.models.weights import load_weights
-from glmserve.ops.attention.backend import Cache, Plan, PrefixBackend
+from glmserve.ops.attention.backend import Cache, Plan, PrefixBackend, ReleasingBackend
 from glmserve.ops.base import AnyOps, Ops
 from glmserve.ops.collectives import ALONE, Collectives
 from glmserve.ops.inputs import Inputs, upload
@@ -139,6 +139,12 @@ class TorchRunner(Generic[Cache, Plan]):
     def remove_adapter(self, adapter_id: int) -> None:
         """See AdapterRunner."""
         required(self._adapters).remove(adapter_id)
+
+    def release_cache(self) -> None:
+        """See ReleasingRunner."""
+        backend = self._ops.attention
+        assert isinstance(backend, ReleasingBackend)  # the limits say so
+        backend.release(self._caches)
 
     def close(self) -> None:
         """Free weights and cache."""

@@ -259,6 +259,17 @@ class Scheduler:
         self._blocks.forget_contents()
         return self._crash_tracker.record_crash(crashed) if blame else []
 
+    def forget_cache(self) -> bool:
+        """Empty the prefix cache, so that no block of the KV cache has contents that are needed.
+
+        Returns:
+            False if a request holds blocks; then nothing is forgotten.
+        """
+        if self._blocks.pool.num_used:
+            return False
+        self._blocks.forget_contents()
+        return True
+
     def schedule(self, *, may_be_background: bool = True) -> StepInput | None:
         """Plan the next step. None if there is nothing to compute, or nothing before `update`.
 

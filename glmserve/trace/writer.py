@@ -156,6 +156,9 @@ class TracingExecutor:
         self._writer.add(RemoveAdapter(adapter_id))
         self._executor.remove_adapter(adapter_id)
 
+    def release_cache(self) -> None:
+        self._executor.release_cache()
+
     @property
     def is_lost(self) -> bool:
         return self._executor.is_lost

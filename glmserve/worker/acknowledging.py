@@ -9,6 +9,7 @@ from glmserve.contract.adapter import AdapterRunner, AdapterSource
 from glmserve.contract.step import (
     MaskSource,
     PendingOutput,
+    ReleasingRunner,
     Runner,
     StepInput,
     StepOutput,
@@ -44,6 +45,10 @@ class Acknowledging:
     def remove_adapter(self, adapter_id: int) -> None:
         """See AdapterRunner."""
         cast(AdapterRunner, self._runner).remove_adapter(adapter_id)
+
+    def release_cache(self) -> None:
+        """See ReleasingRunner."""
+        cast(ReleasingRunner, self._runner).release_cache()
 
     def close(self) -> None:
         """See Runner."""

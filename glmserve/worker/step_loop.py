@@ -15,13 +15,21 @@ from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from glmserve.contract.step import PendingOutput, Runner, StepInput, StepOutput, TokenMasks
+from glmserve.contract.step import (
+    PendingOutput,
+    ReleasingRunner,
+    Runner,
+    StepInput,
+    StepOutput,
+    TokenMasks,
+)
 from glmserve.contract.wire import (
     AdapterLoaded,
     ExecutorMessage,
     LoadAdapter,
+    ReleaseCache,
     RemoveAdapter,
     decode_executor_message,
     encode_frame,
@@ -47,6 +55,8 @@ def execute_steps(connection: socket.socket, runner: Runner) -> None:
                     loader.begin(source)
                 case RemoveAdapter(adapter_id):
                     loader.remove(adapter_id)
+                case ReleaseCache():
+                    cast(ReleasingRunner, runner).release_cache()
             for answer in loader.finish() if loader.is_reading else ():
                 outbox.put(answer)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glmserve_cpu_kernels.library import TYPES, CAttentionStep, CKvCache, Library
-from glmserve_cpu_kernels.zeros import untouched_zeros
+from glmserve_cpu_kernels.zeros import release, untouched_zeros
 
 SUBBLOCK = 32
 """Token slots that the kernels take together; a block of the cache is one subblock or several."""
@@ -57,6 +57,12 @@ class KvCache:
             TYPES[dtype], is_int8, kv_heads, dim, self.numbers.data_ptr(), scales
         )
         self.address = ctypes.addressof(self._struct)
+
+    def release(self, num_subblocks: int) -> None:
+        """Give the memory of the first blocks back to the system until it is written again."""
+        for tensor in (self.numbers, self.scales):
+            if tensor is not None:
+                release(tensor, num_subblocks * tensor[0].nbytes)
 
 
 def token_bytes(kv_heads: int, dim: int, dtype: torch.dtype, *, is_int8: bool) -> int:

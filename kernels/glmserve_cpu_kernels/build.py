@@ -22,6 +22,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 SOURCES = Path(__file__).parent / "src"
@@ -35,6 +36,7 @@ OF_MACHINES: dict[str, dict[str, tuple[str, ...]]] = {
         "avx2_vnni": (*_AVX2, "-mavxvnni"),
         "avx512_vnni": _AVX512,
         "avx512_bf16": (*_AVX512, "-mavx512bf16"),
+        "amx": (*_AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mamx-int8"),
     },
     "aarch64": {
         "neon": ("-march=armv8-a",),
@@ -47,8 +49,9 @@ INSTRUCTION_SETS = OF_MACHINES.get(platform.machine(), {})
 """Those of this machine; its CPU may lack some."""
 _FOR_EVERY_SET = ("attention.cpp", "elementwise.cpp", "linear.cpp", "lora.cpp", "sampling.cpp")
 """Sources that hold kernels; the others run on any CPU."""
-_OF_SETS = {"avx2_vnni": ("linear.cpp",)}
+_OF_SETS = {"avx2_vnni": ("linear.cpp",), "amx": ("linear_amx.cpp",)}
 """Sources that are compiled for these sets; the rest of their kernels are another set's."""
+_OF_SOME_SETS = {*_FOR_EVERY_SET, *chain(*_OF_SETS.values())}
 
 # No contraction: every compiler fuses a product and a sum only where the source says so.
 _FLAGS = ("-std=c++20", "-O3", "-fPIC", "-pthread", "-fno-math-errno", "-ffp-contract=off")
@@ -100,7 +103,7 @@ def _jobs(folder: Path, sets: Mapping[str, Sequence[str]]) -> list[tuple[str, ..
     jobs: list[tuple[str, ...]] = [
         (str(source), "-o", str(folder / f"{source.stem}.o"))
         for source in sorted(SOURCES.glob("*.cpp"))
-        if source.name not in _FOR_EVERY_SET
+        if source.name not in _OF_SOME_SETS
     ]
     for name, flags in sets.items():
         for source in map(Path, _OF_SETS.get(name, _FOR_EVERY_SET)):

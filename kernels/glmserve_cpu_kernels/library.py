@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 from ctypes import c_char_p, c_float, c_int, c_int32, c_size_t, c_void_p
 from functools import cache
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 
 from glmserve_cpu_kernels.build import LIBRARY
 from glmserve_cpu_kernels.weights_memory import WeightsMemory
+
+_log = logging.getLogger(__name__)
 
 
 class UnavailableError(Exception):
@@ -95,6 +98,12 @@ class Library:
         _declare(library)
         self.functions: Any = library
         self.instruction_set = self.use(None)
+        fault = library.glm_amx_fault()
+        if fault is not None:
+            _log.warning(
+                "this CPU's AMX is not used: in the self-test %s; %s is used instead",
+                *(fault.decode(), self.instruction_set),
+            )
         self.weights_memory = WeightsMemory(self.ask_for_huge_pages)
 
     def use(self, name: str | None) -> str:
@@ -108,6 +117,11 @@ class Library:
             raise UnavailableError(f"this CPU lacks {name or 'AVX2'}")
         self.instruction_set = str(chosen.decode())
         return self.instruction_set
+
+    def leave_out_amx(self) -> None:
+        """Use AVX-512 from now on if AMX is in use."""
+        if self.instruction_set == "amx":
+            self.use("avx512_bf16")
 
     def set_threads(self, count: int) -> None:
         """Set the number of threads of a call, the calling one included."""
@@ -141,6 +155,8 @@ TYPES = {torch.float32: 0, torch.bfloat16: 1}
 def _declare(library: ctypes.CDLL) -> None:
     library.glm_use.argtypes = [c_char_p]
     library.glm_use.restype = c_char_p
+    library.glm_amx_fault.argtypes = []
+    library.glm_amx_fault.restype = c_char_p
     library.glm_set_threads.argtypes = [c_int]
     library.glm_ask_for_large_pages.argtypes = [c_void_p, c_size_t]
     library.glm_exchange_bytes.argtypes = [c_int]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,12 +11,12 @@ import pytest
 from glmserve.capacity.calibration import read_calibration
 from glmserve.capacity.workload import recorded
 from glmserve.errors import OptionError
+from support.commands import Finished, run_here
 from support.server_process import ServerProcess
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "glmserve", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90)
+def run(*arguments: object) -> Finished:
+    return run_here(*map(str, arguments))
 
 
 @pytest.fixture(scope="module")

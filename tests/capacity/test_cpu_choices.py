@@ -37,6 +37,13 @@ def test_what_is_compared(cores: int, nodes: int, expected: list[str]) -> None:
     assert [str(choice) for choice in cpu_choices(cores, nodes)] == expected
 
 
+def test_with_amx_other_kernels_are_compared() -> None:
+    assert [str(choice) for choice in cpu_choices(2, 1, has_amx=True)][2:] == [
+        "--cpu-kernels no-amx",
+        "--cpu-kernels torch",
+    ]
+
+
 def test_of_equals_the_one_with_fewer_threads_is_advised() -> None:
     glances = [Glance(THREADS[0], 98.0, 100.0, 10.0), Glance(THREADS[1], 100.0, 150.0, 11.0)]
     lines = comparison(glances, 16)
@@ -61,7 +68,7 @@ def test_a_model_is_measured_with_each_choice(
 ) -> None:
     """glm-tiny's 6 heads cannot be divided by 4 ranks, so these are left out."""
     choices = [CpuChoice("threads", 1), CpuChoice("tensor_parallel_size", 4)]
-    monkeypatch.setattr(module, "cpu_choices", lambda cores, nodes: choices)
+    monkeypatch.setattr(module, "cpu_choices", lambda cores, nodes, has_amx: choices)
     options = parsed("--max-batch-size", "2", "--max-model-len", "128", "--max-step-tokens", "64")
     table = asyncio.run(compare(options))
     assert table[2].startswith("--threads 1 ")

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from support.commands import Finished, run_here
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "glmserve", "bench", "accuracy", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+
+def run(*arguments: str) -> Finished:
+    return run_here("bench", "accuracy", *arguments)
 
 
 @pytest.mark.slow

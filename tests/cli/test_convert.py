@@ -9,16 +9,11 @@ from pathlib import Path
 import pytest
 
 from glmserve.config import EMBEDDED_CHECKPOINT
+from support.commands import Finished, run_here
 
 
-def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "glmserve", "convert", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=folder,
-    )
+def run(*arguments: str, folder: Path | None = None) -> Finished:
+    return run_here("convert", *arguments, folder=folder)
 
 
 def test_help() -> None:
@@ -80,7 +75,13 @@ def test_a_calibration_needs_a_tokenizer(tmp_path: Path, golden_models: Path) ->
 
 def test_a_source_that_is_none_exits_with_1(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("print('this must never be run')")
-    result = run("nowhere", "new", "--quantization", "int8", folder=tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-m", "glmserve", *"convert nowhere new --quantization int8".split()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
     assert result.returncode == 1
     assert result.stderr == "glmserve: error: nowhere: no such file or folder\n"
     assert not result.stdout

@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support.commands import Finished, run_here
 
-def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+
+def run(*arguments: str, stdin: str | None = None) -> Finished:
     """The finished command; it is run in a terminal unless it has an input."""
-    with open_terminal() as terminal:
-        return subprocess.run(
-            [sys.executable, "-m", "glmserve", "generate", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            **({"stdin": terminal} if stdin is None else {"input": stdin}),
-        )
-
-
-@contextlib.contextmanager
-def open_terminal() -> Iterator[int]:
-    ours, theirs = os.openpty()
-    try:
-        yield theirs
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    return run_here("generate", *arguments, stdin=stdin)
 
 
 def test_an_answer_and_the_report() -> None:

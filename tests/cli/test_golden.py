@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from glmserve.config import EMBEDDED_CHECKPOINT
+from support.commands import Finished, run_here
 
 
-def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "glmserve", "golden", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        cwd=folder,
-    )
+def run(*arguments: str, folder: Path | None = None) -> Finished:
+    return run_here("golden", *arguments, folder=folder)
 
 
 @pytest.fixture(scope="module")

@@ -78,16 +78,27 @@ class TestBuild:
         assert (tmp_path / "kernels.so").exists()
         *compiled, linked = (line.split() for line in asked.read_text().splitlines())
         objects = [Path(name).stem for name in linked if name.endswith(".o")]
-        sets = ["avx2", "avx2_vnni", "avx512_vnni", "avx512_bf16"]
+        sets = ["avx2", "avx2_vnni", "avx512_vnni", "avx512_bf16", "amx"]
         kernels = ["attention", "elementwise", "linear", "lora", "sampling"]
-        kernels_of = {name: ["linear"] if name == "avx2_vnni" else kernels for name in sets}
+        kernels_of = dict.fromkeys(sets, kernels) | {"avx2_vnni": ["linear"], "amx": ["linear_amx"]}
         special = [f"{kernel}_{name}" for name in sets for kernel in kernels_of[name]]
-        assert objects == ["api", "channel", "exchange", "pack", "pool", *special]
+        assert objects == [
+            "amx",
+            "amx_check",
+            "api",
+            "channel",
+            "exchange",
+            "pack",
+            "pool",
+            *special,
+        ]
         assert len(compiled) == len(objects)
         for arguments in compiled:
             stem = Path(arguments[-1]).stem
             flags = {flag for flag in arguments if flag.startswith("-m")}
-            name = next((name for name in sets if stem.partition("_")[2] == name), None)
+            name = next(
+                (name for name in sets if stem in special and stem.endswith(f"_{name}")), None
+            )
             assert flags == (set(INSTRUCTION_SETS[name]) if name else set())
 
     def test_object_files_are_made_elsewhere(

@@ -159,6 +159,14 @@ def test_each_weight_is_where_it_belongs(library: Library, form: Form) -> None:
     torch.testing.assert_close(got, rounded, rtol=2 * unit, atol=0)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_more_inputs_than_are_computed_at_once(library: Library, dtype: torch.dtype) -> None:
+    form = Form(dtype)
+    weight = make(library, form, 40, 4370)
+    for rows in (1, 16, 17, 50):
+        check(weight, rows_of(form, rows, 4370))
+
+
 @every_form
 def test_bits_do_not_depend_on_other_rows_or_threads(library: Library, form: Form) -> None:
     weight = make(library, form, 75, 256)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from glmserve_cpu_kernels.zeros import untouched_zeros
+from glmserve_cpu_kernels.zeros import release, untouched_zeros
 
 
 def resident() -> int:
@@ -25,6 +25,24 @@ def test_it_takes_memory_where_it_is_written() -> None:
     before = resident()
     del tensor
     assert before - resident() > 2 << 20
+
+
+def test_the_system_takes_back_what_is_released() -> None:
+    tensor = untouched_zeros((64, 2**20), torch.uint8)
+    tensor.fill_(7)
+    before = resident()
+    release(tensor, 48 * 2**20 + 100)
+    assert before - resident() > 40 << 20
+    assert not tensor[:48].any()
+    assert (tensor[48:] == 7).all()
+    tensor[0].fill_(3)
+    assert tensor[:2].sum() == 3 * 2**20
+
+
+def test_less_than_a_page_is_kept() -> None:
+    tensor = untouched_zeros((100,), torch.uint8).fill_(7)
+    release(tensor, 100)
+    assert (tensor == 7).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])

@@ -13,10 +13,10 @@ from glmserve.config import RunnerConfig, report_nothing
 from glmserve.contract.step import SamplingInput, ScheduledSequence, StepInput
 from glmserve.devices import cpu
 from glmserve.devices.cpu import CpuDevice, default_threads
-from glmserve.devices.host import available_memory, cpu_name
+from glmserve.devices.host import available_memory
 from glmserve.errors import CheckpointError, DeviceError, OptionError
 from glmserve.model_config import read_model_config
-from glmserve.process.cpus import usable_cores
+from glmserve.process.cpus import cpu_name, usable_cores
 from glmserve.runner.dtypes import host_dtype, stored_dtype
 from glmserve.runner.torch_runner import TorchRunner
 from support.native import native_library

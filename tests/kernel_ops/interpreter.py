@@ -1,8 +1,9 @@
 """Makes bfloat16 and float8 right in Triton's interpreter (3.6 to 3.9).
 
 The interpreter keeps them as raw integers: dot, sum, comparison and arithmetic on them give garbage
-without a word, and float32 is truncated to bfloat16 instead of rounded. Casts and dot are replaced;
-whatever else touches such numbers raises, so that a kernel cannot come to depend on it.
+without a word, and float32 is truncated to bfloat16 instead of rounded. The bits of a row of a dot
+may depend on the row's place. Casts and dot are replaced; whatever else touches narrow floats
+raises, so that a kernel cannot come to depend on it.
 """
 
 from __future__ import annotations
@@ -66,12 +67,23 @@ def _dot(original: Callable[..., Any]) -> Callable[..., Any]:
     def dot(builder: Any, a: Any, b: Any, total: Any, *options: Any) -> Any:
         if not a.dtype.is_floating():
             return original(builder, a, b, total, *options)
-        product = np.matmul(_wide(a).astype(np.float32), _wide(b).astype(np.float32))
+        product = _by_rows(_wide(a).astype(np.float32), _wide(b).astype(np.float32))
         return interpreter.TensorHandle(
             product.astype(total.data.dtype) + total.data, total.dtype.scalar
         )
 
     return dot
+
+
+def _by_rows(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The product of two matrices, each row in the same way, as on a GPU.
+
+    On some CPUs (Zen 5) numpy's BLAS adds up the last rows of a matrix in another order.
+    """
+    product: np.ndarray[Any, Any] = np.matmul(
+        a[..., None, :], np.ascontiguousarray(b)[..., None, :, :]
+    )
+    return product[..., 0, :]
 
 
 def _refuse_narrow(original: Callable[..., Any]) -> Callable[..., Any]:

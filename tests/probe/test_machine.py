@@ -39,7 +39,7 @@ def test_what_options_change() -> None:
 def test_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpus, "cpu_quota", lambda: 0.5)
     monkeypatch.setattr(host, "memory_limit", lambda: 2**30)
-    monkeypatch.setattr(machine.host, "instruction_sets", lambda: frozenset({"fma", "avx2", "hle"}))
+    monkeypatch.setattr(machine.cpus, "instruction_sets", lambda: frozenset({"fma", "avx2", "hle"}))
     found = look_at_machine(CONFIG)
     assert (found.cpu_quota, found.cores, found.limit_bytes) == (0.5, 1, 2**30)
     assert found.instruction_sets == ["avx2", "fma"]

@@ -55,6 +55,14 @@ def test_side_by_side(golden_models: Path, options: dict[str, object]) -> None:
     check_texts(runner, golden_models, {6: "glm_hf_prefix_proj", 9: "glm_hf_lora", 0: "glm_hf"})
 
 
+def test_a_released_cache_keeps_prefixes(golden_models: Path) -> None:
+    runner = make_runner(golden_models / "glm_hf", **LENGTHS)
+    load(runner, 5, golden_models / "glm_hf_prefix")
+    for _ in range(2):
+        check_texts(runner, golden_models, {5: "glm_hf_prefix", 0: "glm_hf"})
+        runner.release_cache()
+
+
 def test_places_are_used_again(golden_models: Path) -> None:
     runner = make_runner(golden_models / "glm_hf", **LENGTHS)
     names = ["glm_hf_prefix", "glm_hf_prefix_proj"]

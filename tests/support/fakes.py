@@ -72,6 +72,7 @@ class FakeRunner:
         self.cache: list[int | None] = [None] * limits.token_capacity
         self.steps: list[StepInput] = []
         self.closed = False
+        self.releases = 0
         self.fail_at_step: int | None = None
         self.gate = gate
         self._chosen: dict[int, int] = {}  # by request id, in the last step
@@ -122,6 +123,10 @@ class FakeRunner:
         ]
         sums = [struct.pack("f", sum(s.token_ids)) for s in step.sequences if s.pool]
         return logprobs, scores, sums
+
+    def release_cache(self) -> None:
+        self.releases += 1
+        self.cache = [None] * len(self.cache)
 
     def close(self) -> None:
         self.closed = True

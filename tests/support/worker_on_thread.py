@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from glmserve.config import ReportProgress, SchedulerConfig, report_nothing
 from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.step import Runner, RunnerInfo, StepInput, StepOutput, TokenMasks
-from glmserve.contract.wire import RemoveAdapter, encode_frame
+from glmserve.contract.wire import ReleaseCache, RemoveAdapter, encode_frame
 from glmserve.engine import Engine, EngineObserver, TokenStream
 from glmserve.errors import AdapterError, EngineDeadError
 from glmserve.executor import Executor
@@ -62,6 +62,9 @@ class WorkerOnThread:
 
     def remove_adapter(self, adapter_id: int) -> None:
         self._connection.send(encode_frame(RemoveAdapter(adapter_id)))
+
+    def release_cache(self) -> None:
+        self._connection.send(encode_frame(ReleaseCache()))
 
     @property
     def is_lost(self) -> bool:

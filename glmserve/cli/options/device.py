@@ -98,8 +98,7 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--deterministic",
         action="store_true",
         help="batch-invariant results: a request gets the same bits whatever else is in its batch. "
-        "Slower on a GPU and with torch's kernels; always so with the native CPU kernels, except "
-        "on a CPU with AMX",
+        "Slower on a GPU and with torch's kernels; always so with the native CPU kernels",
     )
     group.add_argument(
         "--attention-backend",
@@ -114,6 +113,7 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         choices=get_args(CpuKernels),
         default="auto",
         help="native: glmserve's own C++ kernels, compiled during installation; torch: torch's; "
+        "no-amx: as auto, but with AVX-512 on a CPU that has AMX; "
         "auto: native if they are installed and run on this CPU",
     )
     group.add_argument(

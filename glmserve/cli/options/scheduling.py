@@ -61,6 +61,15 @@ def add_scheduling_options(parser: argparse.ArgumentParser) -> None:
         help="HTTP status of a request that finds the queue full; it comes with Retry-After",
     )
     group.add_argument(
+        "--release-cache-after",
+        type=values.seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="after this time without a request, empty the prefix cache and give the KV cache's "
+        "memory back to the system; it is taken again as requests need it. On a CPU only, with the "
+        "native attention backend. 0: never",
+    )
+    group.add_argument(
         "--speculative-tokens",
         type=values.number_or_auto,
         default=0,
@@ -96,5 +105,6 @@ def scheduler_config(options: argparse.Namespace, tenants: Iterable[Tenant]) -> 
         prefix_cache=options.prefix_cache,
         speculative_tokens=options.speculative_tokens,
         share_drafts=options.share_drafts,
+        release_cache_after=options.release_cache_after,
         tenant_weights={tenant.name: tenant.weight for tenant in tenants},
     )

@@ -80,5 +80,17 @@ class PrefixBackend(Protocol):
         ...
 
 
+@runtime_checkable
+class ReleasingBackend(Protocol):
+    """An AttentionBackend that can give the memory of its caches back to the system."""
+
+    def release(self, caches: Sequence[Any]) -> None:
+        """Give back the memory of all blocks, but not that of prefixes.
+
+        The blocks lose their contents. They take memory again where they are written.
+        """
+        ...
+
+
 AnyAttentionBackend = AttentionBackend[Any, Any]
 """A backend that an option selects at run time. Its caches and plans go back to it unread."""

@@ -72,6 +72,11 @@ class NativeCpuAttention:
             for _ in range(num_layers)
         ]
 
+    def release(self, caches: Sequence[KvCache]) -> None:
+        """See ReleasingBackend."""
+        for cache in caches:
+            cache.release(self._first_prefix_block(cache) * self._block_size // SUBBLOCK)
+
     def plan(self, batch: Batch, cache: KvCache) -> Step:
         """See AttentionBackend.
 

@@ -1,7 +1,7 @@
 """Operations by `glmserve_cpu_kernels`, where these were compiled.
 
-The result for a row does not depend on the other rows of the step, unless oneDNN multiplies
-(`has_amx`), so these are also the operations of --deterministic.
+The result for a row does not depend on the other rows of the step, so these are also the
+operations of --deterministic.
 """
 
 from __future__ import annotations
@@ -42,24 +42,13 @@ _ACTIVATION_BITS: dict[torch.dtype, ActivationBits] = {torch.bfloat16: 15, torch
 
 
 class NativeCpuOps(TorchCpuOps[Cache, Plan]):
-    """Our own kernels, for activations in float32 or bfloat16.
-
-    Args:
-        has_amx: the CPU has AMX, which oneDNN uses and our kernels do not. oneDNN then multiplies
-            with plain weights in bfloat16, and in W8A8.
-    """
+    """Our own kernels, for activations in float32 or bfloat16."""
 
     def __init__(
-        self,
-        attention: AttentionBackend[Cache, Plan],
-        dtype: torch.dtype,
-        library: Library,
-        *,
-        has_amx: bool = False,
+        self, attention: AttentionBackend[Cache, Plan], dtype: torch.dtype, library: Library
     ) -> None:
         super().__init__(attention, dtype)
         self.library = library
-        self._has_amx = has_amx
 
     @property
     def keeps_codes(self) -> bool:
@@ -68,19 +57,11 @@ class NativeCpuOps(TorchCpuOps[Cache, Plan]):
     def pack_linear(self, weight: LinearWeight) -> PackedWeight:
         if isinstance(weight, StaticWeight | Float8Weight):
             return super().pack_linear(weight)
-        if self._is_for_onednn(weight):
-            return super().pack_linear(weight)
         if isinstance(weight, QuantizedWeight):
             return self._pack_codes(weight)
+        if self._dtype == torch.bfloat16 and weight.shape[1] % 2:
+            return super().pack_linear(weight)  # our kernel reads inputs in pairs
         return pack_floats(self.library, weight)
-
-    def _is_for_onednn(self, weight: Tensor | QuantizedWeight) -> bool:
-        if self._dtype != torch.bfloat16:
-            return False
-        if isinstance(weight, QuantizedWeight):
-            return self._has_amx and weight.bits == weight.activation_bits == 8
-        # The bfloat16 kernel reads inputs in pairs, so it needs an even number of them.
-        return self._has_amx or weight.shape[1] % 2 == 1
 
     def _pack_codes(self, weight: QuantizedWeight) -> PackedWeight:
         num_groups = weight.scales.shape[1]

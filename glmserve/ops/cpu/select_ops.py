@@ -40,9 +40,12 @@ def native_kernels(config: RunnerConfig) -> NativeKernels:
     if config.cpu_kernels == "torch":
         return NativeKernels(None, "--cpu-kernels torch leaves them out")
     try:
-        return NativeKernels(load(), "")
+        library = load()
     except UnavailableError as error:
         return _without(config, str(error))
+    if config.cpu_kernels == "no-amx":
+        library.leave_out_amx()
+    return NativeKernels(library, "")
 
 
 def kernels_for(native: NativeKernels, dtype: torch.dtype, config: RunnerConfig) -> NativeKernels:
@@ -113,8 +116,7 @@ def make_cpu_ops(
             attention = CpuSdpaAttention(heads, dtype, _HOST, block_size, store, *prefix)
     if library is None:
         return (BatchInvariantCpuOps if config.deterministic else TorchCpuOps)(attention, dtype)
-    has_amx = _has_amx() and not config.deterministic
-    return NativeCpuOps(attention, dtype, library, has_amx=has_amx)
+    return NativeCpuOps(attention, dtype, library)
 
 
 def _check_quantization(
@@ -151,7 +153,3 @@ def _why_no_native_attention(
     if config.kv_cache_dtype not in ("auto", "int8"):
         return f"it does not keep K and V as {config.kv_cache_dtype}"
     return None
-
-
-def _has_amx() -> bool:
-    return bool(torch.cpu.get_capabilities().get("amx_bf16"))

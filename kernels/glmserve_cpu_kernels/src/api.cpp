@@ -7,6 +7,7 @@
 #include <sys/auxv.h>
 #endif
 
+#include "amx.h"
 #include "attention.h"
 #include "channel.h"
 #include "elementwise.h"
@@ -37,6 +38,9 @@ GLM_DECLARE(avx2)
 namespace avx2_vnni {  // only products of integers differ from those of avx2
 extern const glm::LinearKernels linear_kernels;
 }
+namespace amx {  // only products with weights differ from those of avx512_bf16
+extern const glm::LinearKernels linear_kernels;
+}
 #endif
 
 namespace {
@@ -56,6 +60,8 @@ struct InstructionSet {
       name::lora_kernels
 #define GLM_KERNELS(name) name::linear_kernels, GLM_OTHER_KERNELS(name)
 
+const char* amx_fault = nullptr;  // why AMX is not used though this machine has it
+
 // The best one first.
 #if defined(__aarch64__)
 std::span<const InstructionSet> instruction_sets() {
@@ -72,6 +78,11 @@ std::span<const InstructionSet> instruction_sets() {
   return all;
 }
 #else
+bool amx_agrees() {
+  amx_fault = glm::amx_difference(amx::linear_kernels, avx512_bf16::linear_kernels);
+  return !amx_fault;
+}
+
 std::span<const InstructionSet> instruction_sets() {
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -80,7 +91,9 @@ std::span<const InstructionSet> instruction_sets() {
                       __builtin_cpu_supports("avx512vnni");
   const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
   const bool vnni = avx2 && __builtin_cpu_supports("avxvnni");
+  static const bool amx = bf16 && glm::has_amx() && amx_agrees();
   static const InstructionSet all[] = {
+      {"amx", amx, amx::linear_kernels, GLM_OTHER_KERNELS(avx512_bf16)},
       {"avx512_bf16", bf16, GLM_KERNELS(avx512_bf16)},
       {"avx512_vnni", avx512, GLM_KERNELS(avx512_vnni)},
       {"avx2_vnni", vnni, avx2_vnni::linear_kernels, GLM_OTHER_KERNELS(avx2)},
@@ -114,6 +127,9 @@ const char* glm_use(const char* name) {
     }
   return nullptr;
 }
+
+// After glm_use: why AMX is not used though this machine has it, or null.
+const char* glm_amx_fault() { return amx_fault; }
 
 void glm_set_threads(int count) { glm::set_threads(count); }
 

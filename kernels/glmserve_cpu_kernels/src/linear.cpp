@@ -8,17 +8,15 @@
 // Every sum is computed input by input in one total for any number of rows, so the bits of a row's
 // result do not depend on the batch.
 //
-// Activations for integer weights are integers as well, by groups of inputs with one scale each: one
-// limb of 8 bits, or more behind it of 7 bits each. Sums of a limb within a group are exact.
+// Activations for integer weights are integers as well, see integers.h.
 
 #include "linear.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <memory>
 
-#include "pool.h"
+#include "integers.h"
+#include "panels.h"
 #include "tiles.h"
 
 namespace GLM_ISA {
@@ -27,22 +25,9 @@ using glm::Format;
 using glm::Linear;
 using glm::Type;
 
-constexpr int kBlockSteps = 2048;          // of a panel that stay in the second-level cache
-constexpr int kRowsAtOnce = 240;           // with partial sums that stay in the cache as well
-constexpr int kTasksPerThread = 8;
-constexpr int kLimbBits = 7;
-constexpr int kHalfLimb = 1 << (kLimbBits - 1);
-constexpr int kMostGroup = 128;
+constexpr int kBlockSteps = 2048;  // of a panel that stay in the second-level cache
 
 // --- tiles of integers -----------------------------------------------------------------------------
-
-// Activations as integers, group by group.
-struct Integers {
-  int inputs, groups;                  // inputs: padded to whole groups
-  std::unique_ptr<int8_t[]> codes;     // by tiles: [inputs / 4, limbs, rows, 4], highest limb first
-  std::unique_ptr<float[]> scales;     // [rows, groups]
-  std::unique_ptr<int32_t[]> sums;     // [rows, groups, limbs] of the codes
-};
 
 template <int kBits, int kLimbs, int kTile>
 void int_tile(const Linear& linear, const Integers& x, int row, const uint8_t* weights,
@@ -83,11 +68,8 @@ void int_tile(const Linear& linear, const Integers& x, int row, const uint8_t* w
         const size_t at = size_t(row + r) * x.groups + g;
         const Floats scale = all(x.scales[at]);
         for (int c = 0; c < kColumns; c++) {
-          Floats product = zeros();
-          for (int l = 0; l < kLimbs; l++) {
-            Ints limb = add(exact[l][r][c], all(-kZero * x.sums[at * kLimbs + l]));
-            product = l ? fma(product, all(float(1 << kLimbBits)), to_floats(limb)) : to_floats(limb);
-          }
+          Floats product = joined<kLimbs>([&](int l) { return exact[l][r][c]; }, kZero,
+                                          x.sums.get() + at * kLimbs);
           if (group_scales) {
             const uint16_t* of_group = group_scales + g / groups_per_scale * kPanel;
             product = mul(product, load_half(of_group + (first + c) * kLanes));
@@ -113,71 +95,6 @@ void int_tiles(int rows, const Linear& linear, const Integers& x, int row, const
                                                  totals);
   }
   int_tile<kBits, kLimbs, kMost>(linear, x, row, weights, group_scales, ahead, totals);
-}
-
-// Where a product goes: rows of `linear.outputs` activations, or of their values as float32.
-struct Output {
-  const void* bias;
-  void* y;
-  bool is_wide;
-};
-
-// totals [rows, 32] to rows of the output from `row` on, from output `first` on.
-template <class Activation>
-void finish(const Linear& linear, int first, const float* totals, size_t row, int rows,
-            const Output& output) {
-  using Stored = typename Activation::Stored;
-  const auto* bias = static_cast<const Stored*>(output.bias);
-  const int outputs = std::min(kPanel, linear.outputs - first);
-  for (int r = 0; r < rows; r++, totals += kPanel) {
-    alignas(64) Stored rounded[kPanel];
-    const size_t at = (row + r) * linear.outputs + first;
-    Stored* to = output.is_wide ? rounded : static_cast<Stored*>(output.y) + at;
-    int i = 0;
-    for (; i + kLanes <= outputs; i += kLanes) {
-      Floats total = load(totals + i);
-      if (linear.scales) total = mul(total, load(linear.scales + first + i));
-      if (bias) total = add(total, Activation::load(bias + first + i));
-      Activation::store(to + i, total);
-    }
-    for (; i < outputs; i++) {
-      float total = totals[i];
-      if (linear.scales) total *= linear.scales[first + i];
-      if (bias) total += Activation::one(bias[first + i]);
-      to[i] = Activation::one(total);
-    }
-    if (!output.is_wide) continue;
-    auto* wide = static_cast<float*>(output.y) + at;
-    for (i = 0; i < outputs; i++) wide[i] = Activation::one(rounded[i]);
-  }
-}
-
-// Rows in groups of kRowsAtOnce, a multiple of all tile sizes; the last group may be smaller.
-int row_blocks(int rows) { return (rows + kRowsAtOnce - 1) / kRowsAtOnce; }
-int rows_of_block(int rows, int block) { return std::min(kRowsAtOnce, rows - block * kRowsAtOnce); }
-
-// work(first row, rows) for every tile of at most `most` rows.
-template <class Work>
-void for_row_tiles(int rows, int most, Work work) {
-  const int per_block = kRowsAtOnce / most;
-  const int full = rows / kRowsAtOnce * per_block;
-  const Tiling rest(rows % kRowsAtOnce, most);
-  glm::run(full + rest.count, [&](int i) {
-    if (i < full) return work(i * most, most);
-    work(full * most + rest.first(i - full), rest.size(i - full));
-  });
-}
-
-// work(panel, row block) for all panels and row blocks. A thread computes consecutive panels: while one
-// is used, the next is prefetched.
-template <class Work>
-void for_panels(const Linear& linear, int rows, Work work) {
-  const int panels = (linear.outputs + kPanel - 1) / kPanel, blocks = row_blocks(rows);
-  const Tiling runs(panels, std::max(1, panels / (kTasksPerThread * glm::threads())));
-  glm::run(runs.count * blocks, [&](int task) {
-    const int run = task / blocks;
-    for (int i = 0; i < runs.size(run); i++) work(runs.first(run) + i, task % blocks);
-  });
 }
 
 // x [rows, steps] to [steps, rows of the tile] for each tile, so that tiles read it in order. Rows with
@@ -229,65 +146,16 @@ void float_linear(const Linear& linear, const void* x, int rows, const Output& o
   });
 }
 
-// --- activations as integers -----------------------------------------------------------------------
-
-// One group of one row. Magnitudes are compared as integers, where a NaN is the largest: it becomes
-// the scale, and so the result. Four codes at a time go to `codes`, `word` bytes apart, and the next
-// limb of each `limb` bytes behind it.
-template <class Activation, int kLimbs>
-void round_group(const typename Activation::Stored* x, int count, int group, int8_t* codes,
-                 size_t word, size_t limb, float* scale, int32_t* sums) {
-  alignas(64) float wide[kMostGroup];
-  alignas(64) int32_t rounded[kMostGroup];
-  int i = 0;
-  for (; i + kLanes <= count; i += kLanes) store(wide + i, Activation::load(x + i));
-  for (; i < count; i++) wide[i] = Activation::one(x[i]);
-  std::fill(wide + count, wide + group, 0.0f);
-  int32_t magnitude = 0;
-  for (i = 0; i < group; i++)
-    magnitude = std::max(magnitude, __builtin_bit_cast(int32_t, wide[i]) & 0x7fffffff);
-  const float top = __builtin_bit_cast(float, magnitude);
-  constexpr float kMost = 127.0f * (1 << kLimbBits * (kLimbs - 1));
-  *scale = top / kMost;
-  const float inverse = kMost / top;
-  if (inverse > 0 && inverse < INFINITY)
-    for (i = 0; i < group; i++) rounded[i] = int32_t(std::nearbyint(wide[i] * inverse));
-  else  // zeros, or what is nearly so; or numbers that are not finite, and then the scale tells
-    std::fill_n(rounded, group, 0);
-  for (int l = kLimbs - 1; l >= 0; l--) {
-    alignas(64) int8_t narrow[kMostGroup];
-    int32_t total = 0;
-    for (i = 0; i < group; i++) {
-      const int32_t higher = l ? (rounded[i] + kHalfLimb) >> kLimbBits : 0;
-      const int32_t code = rounded[i] - (higher << kLimbBits);
-      narrow[i] = int8_t(code);
-      total += code;
-      rounded[i] = higher;
-    }
-    sums[l] = total;
-    for (i = 0; i < group / 4; i++) std::memcpy(codes + i * word + l * limb, narrow + 4 * i, 4);
-  }
-}
-
+// Codes lie by tiles: [inputs / 4, limbs, rows of the tile, 4].
 template <class Activation, int kLimbs>
 Integers round_activations(const Linear& linear, const typename Activation::Stored* x, int rows) {
-  Integers out;
-  out.groups = (linear.inputs + linear.group - 1) / linear.group;
-  out.inputs = out.groups * linear.group;
+  Integers out(linear, rows);
   out.codes.reset(new int8_t[size_t(rows) * kLimbs * out.inputs]);
-  out.scales.reset(new float[size_t(rows) * out.groups]);
-  out.sums.reset(new int32_t[size_t(rows) * out.groups * kLimbs]);
   for_row_tiles(rows, int_rows(kLimbs), [&](int first, int n) {
     int8_t* tile = out.codes.get() + size_t(first) * kLimbs * out.inputs;
     for (int r = 0; r < n; r++)
-      for (int g = 0; g < out.groups; g++) {
-        const int input = g * linear.group;
-        const size_t at = size_t(first + r) * out.groups + g, word = 4 * kLimbs * n;
-        round_group<Activation, kLimbs>(
-            x + size_t(first + r) * linear.inputs + input,
-            std::min(linear.group, linear.inputs - input), linear.group,
-            tile + input / 4 * word + 4 * r, word, 4 * n, &out.scales[at], &out.sums[at * kLimbs]);
-      }
+      round_row<Activation, kLimbs>(linear, x, first + r, {tile + 4 * r, size_t(4 * kLimbs * n), size_t(4 * n)},
+                                    out);
   });
   return out;
 }
