@@ -223,7 +223,7 @@ def test_a_recording_is_opened_and_run(open_page: Opener, tmp_path: Path) -> Non
         file.write_bytes(b"something else")
         page.locator('.board input[type="file"]').set_input_files(file)
         page.wait_for_timeout(300)
-        assert messages == ["This file is no recording of glmserve."]
+        assert messages == ["This file is no recording of glmserve, or it is damaged."]
 
 
 def without_times(recording: bytes) -> bytes:

@@ -77,6 +77,41 @@ def test_what_is_no_json_is_named_and_not_sent(fake_page: Opener) -> None:
     chat.wait_until_answered()
 
 
+def test_numbers_that_the_server_does_not_take_are_named_and_not_sent(fake_page: Opener) -> None:
+    chat = fake_page(ScriptedRunner("an answer"))
+    page = chat.page
+    chat.open_settings()
+    silly = {"temperature": "-5", "top_p": "7", "top_k": "1.5", "max_tokens": "0", "seed": "1e300"}
+    for name, value in silly.items():
+        page.fill(f'[name="{name}"]', value)
+        assert page.locator(f'[name="{name}"]').input_value() == value
+    assert page.locator('[aria-invalid="true"]').count() == len(silly)
+    page.get_by_text("This must be a number from 0 to 1. It is not sent.").wait_for()
+    assert violations(page) == []
+    with page.expect_request("**/v1/chat/completions") as sent:
+        chat.send("x")
+    body = json.loads(sent.value.post_data)
+    assert not (silly.keys() - {"seed"}) & body.keys()
+    assert 0 <= body["seed"] < 2**31
+    for name in silly:
+        page.fill(f'[name="{name}"]', "")
+    assert page.locator('[aria-invalid="true"]').count() == 0
+    page.fill('[name="temperature"]', "0.333")  # no step of the arrows
+    chat.wait_until_answered()
+    with page.expect_request("**/v1/chat/completions") as sent:
+        chat.send("x")
+    assert json.loads(sent.value.post_data)["temperature"] == 0.333
+    chat.wait_until_answered()
+
+
+def test_an_address_that_is_no_text_opens_the_page(fake_page: Opener) -> None:
+    chat = fake_page(ScriptedRunner("x"))
+    for address in ("#/guide/%E0%A4%A", "#/%", "#/chat/nothing", "#///"):
+        chat.page.goto(chat.url + address)
+        chat.page.reload()
+        chat.page.locator("main h1").first.wait_for()
+
+
 def test_probabilities_and_their_alternatives(fake_page: Opener) -> None:
     chat = fake_page(ScriptedRunner("abc"))
     page = chat.page
@@ -190,6 +225,17 @@ def test_every_view_opens_without_a_server(open_page: Opener) -> None:
     for name, view in (("Notebook", "#notebook"), ("Board", ".board"), ("Guide", ".guide")):
         chat.page.get_by_role("button", name=name).click()
         chat.page.locator(view).wait_for()
+
+
+def test_a_guide_that_cannot_be_loaded_says_so(fake_page: Opener) -> None:
+    chat = fake_page(ScriptedRunner("x"))
+    page = chat.page
+    page.route("**/guide/README.md", lambda route: route.fulfill(status=404, body="{}"))
+    page.get_by_role("button", name="Guide").click()
+    page.get_by_text("This part of the page could not be loaded.").wait_for()
+    page.unroute("**/guide/README.md")
+    page.get_by_role("button", name="Load the page anew").click()
+    page.get_by_role("heading", name="The glmserve guide").wait_for()
 
 
 def test_adapters_are_in_the_list_of_models(open_page: Opener, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ export function later(load, name, id) {
 }
 
 /** The server is gone, or is another version now, which has other files. */
-function Failed({ id }) {
+export function Failed({ id }) {
   return html`<div id=${id} class="welcome" tabindex="-1"><h1>${t("view_failed")}</h1>
     <button type="button" class="plain-button" onClick=${() => location.reload()}>${t("load_again")}</button></div>`;
 }

@@ -3,7 +3,7 @@ import { ServerError } from "../api.js";
 import { eventsOf } from "../events.js";
 import { keptValue } from "../kept.js";
 import { signal } from "../lib.js";
-import { apiKey } from "../key.js";
+import { apiKey, headersWith } from "../key.js";
 import { look } from "../server.js";
 import { StepFloor } from "./floor.js";
 import { BoardView } from "./view.js";
@@ -29,13 +29,14 @@ export async function followBoard(stop) {
       const isRefused = error instanceof ServerError && [401, 403].includes(error.status);
       if (isRefused) return void (board.value = { status: "refused", reason: error.message });
     }
-    if (!stop.aborted) await new Promise((go) => setTimeout(go, AGAIN));
+    if (stop.aborted) return;
+    look();
+    await new Promise((go) => setTimeout(go, AGAIN));
   }
 }
 
 async function readOnce(view, stop) {
-  const key = adminKey.value || apiKey.value;
-  const headers = key ? { Authorization: `Bearer ${key}` } : {};
+  const headers = headersWith(adminKey.value || apiKey.value);
   const response = await fetch("board/events", { headers, signal: stop, cache: "no-store" });
   if (!response.ok) {
     throw new ServerError(response.status, (await response.json().catch(() => null))?.error);
