@@ -1,5 +1,5 @@
 // The map of the blocks: a cell for each, coloured by its holder, with marks of what the prefix cache did.
-import { colours, prepared } from "./canvas.js";
+import { colours, prepared, widthOf } from "./canvas.js";
 
 const AREA = 150; // pixels of height that the map should fill
 const LEAST = 3; // pixels of a cell
@@ -9,7 +9,7 @@ const ROOM = 6; // pixels of a cell that a mark needs; a smaller cell has the ma
 /** `hueOf` says the hue of a holder, by its id; `isPale`, whether a cell is painted pale. */
 export function paintBlocks(canvas, view, hueOf, isPale) {
   const { blocks, marks } = view;
-  const width = canvas.clientWidth;
+  const width = widthOf(canvas);
   const size = Math.max(LEAST, Math.min(MOST, Math.floor(Math.sqrt((width * AREA) / Math.max(1, blocks.length)))));
   const columns = Math.max(1, Math.floor(width / size));
   const { context } = prepared(canvas, Math.ceil(blocks.length / columns) * size + 1);

@@ -20,11 +20,30 @@ export function colours(canvas) {
   };
 }
 
+const widths = new WeakMap();
+
+/** The width of a canvas in CSS pixels. It is asked for once: asking has the browser lay out the whole page. */
+export function widthOf(canvas) {
+  if (!widths.has(canvas)) widths.set(canvas, canvas.clientWidth);
+  return widths.get(canvas);
+}
+
+/** Calls `paint` when the width has changed, until `stop` is called, which is returned. */
+export function followWidth(canvas, paint) {
+  const watcher = new ResizeObserver(([{ contentRect: { width } }]) => {
+    if (Math.round(width) === widths.get(canvas)) return;
+    widths.set(canvas, Math.round(width));
+    paint();
+  });
+  watcher.observe(canvas);
+  return () => watcher.disconnect();
+}
+
 /** A context for drawing in CSS pixels; the canvas fills the width of its box. */
 export function prepared(canvas, height) {
-  canvas.style.height = `${height}px`;
+  if (canvas.style.height !== `${height}px`) canvas.style.height = `${height}px`;
   const ratio = devicePixelRatio || 1;
-  const width = canvas.clientWidth;
+  const width = widthOf(canvas);
   if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
     canvas.width = Math.round(width * ratio);
     canvas.height = Math.round(height * ratio);

@@ -3,6 +3,7 @@ import { StepFloor } from "./floor.js";
 import { BoardRequest } from "./request.js";
 
 const KEPT = 60; // seconds that the board looks back
+const MOST_ENDED = 500; // requests that have ended
 const SHORTEST = 5; // seconds that the lanes show
 const LONGEST = 30;
 const PERIOD = 10; // seconds over which numbers are taken
@@ -66,9 +67,10 @@ export class BoardView {
   #forget() {
     const oldest = this.now - KEPT;
     while (this.moments.length && this.moments[0].time < oldest) this.moments.shift();
-    for (const [id, request] of this.requests) {
-      if (request.end < oldest && id !== this.pinned) this.requests.delete(id);
-    }
+    const ended = [...this.requests.values()].filter((one) => !one.isLive && one.id !== this.pinned);
+    ended.forEach((one, place) => {
+      if (one.end < oldest || place < ended.length - MOST_ENDED) this.requests.delete(one.id);
+    });
     this.losses = this.losses.filter((time) => time > oldest);
   }
 

@@ -1,4 +1,5 @@
 // A picture that is painted anew whenever its component is drawn, and when its width changes.
+import { followWidth } from "../../board/canvas.js";
 import { html, useEffect, useLayoutEffect, useRef } from "../../lib.js";
 
 export function Canvas({ label, hidden, paint, ...rest }) {
@@ -6,11 +7,7 @@ export function Canvas({ label, hidden, paint, ...rest }) {
   const latest = useRef(paint);
   latest.current = paint;
   useLayoutEffect(() => { paint(canvas.current); });
-  useEffect(() => {
-    const watcher = new ResizeObserver(() => latest.current(canvas.current));
-    watcher.observe(canvas.current);
-    return () => watcher.disconnect();
-  }, []);
+  useEffect(() => followWidth(canvas.current, () => latest.current(canvas.current)), []);
   return html`<canvas ref=${canvas} role="img" aria-label=${label ?? ""} aria-hidden=${hidden ? "true" : null} ...${rest}></canvas>`;
 }
 
