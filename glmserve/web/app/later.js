@@ -1,4 +1,4 @@
-// Views that are loaded when they are opened, or when the browser has nothing else to do.
+// Parts of the page that are loaded when they are shown, or when the browser has nothing else to do.
 import { html, useEffect, useState } from "./lib.js";
 import { t } from "./language.js";
 
@@ -7,13 +7,15 @@ const all = [];
 /** A component of a module; `load` imports the module. `id` is that of the element by which it is reached. */
 export function later(load, name, id) {
   let loading = null;
-  const once = () => (loading ??= load().catch((error) => { loading = null; throw error; }));
+  let part = null;
+  const read = async () => { part = (await load())[name]; };
+  const once = () => (loading ??= read().catch((error) => { loading = null; throw error; }));
   all.push(once);
   return function Later(props) {
-    const [state, setState] = useState({});
-    useEffect(() => { once().then((module) => setState({ view: module[name] }), () => setState({ hasFailed: true })); }, []);
-    if (state.hasFailed) return html`<${Failed} id=${id} />`;
-    return state.view ? html`<${state.view} ...${props} />` : null;
+    const [state, setState] = useState("loading");
+    useEffect(() => { if (!part) once().then(() => setState("loaded"), () => setState("failed")); }, []);
+    if (part) return html`<${part} ...${props} />`;
+    return state === "failed" ? html`<${Failed} id=${id} />` : null;
   };
 }
 

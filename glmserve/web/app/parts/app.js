@@ -8,7 +8,6 @@ import { route } from "../route.js";
 import { ChatView } from "./chat.js";
 import { HelpDialog, KeyDialog, help, keyDialog } from "./dialogs.js";
 import { settingsAreOpen } from "./opened.js";
-import { SettingsPanel } from "./settings.js";
 import { Shortcuts } from "./shortcuts.js";
 import { Sidebar } from "./sidebar.js";
 import { StatusBar } from "./status.js";
@@ -16,6 +15,7 @@ import { TopBar } from "./top.js";
 
 const FIELDS = { chat: "#composer", notebook: "#notebook", guide: "#guide-text", board: "#board" };
 const HAS_SETTINGS = new Set(["chat", "notebook"]);
+const SettingsPanel = later(() => import("./settings.js"), "SettingsPanel", "settings");
 const VIEWS = {
   chat: ChatView,
   board: later(() => import("./board/board.js"), "BoardView", "board"),
