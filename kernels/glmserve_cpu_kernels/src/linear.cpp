@@ -110,9 +110,9 @@ std::unique_ptr<uint32_t[]> interleave(const uint32_t* x, int rows, size_t steps
   return out;
 }
 
-// Where a panel is fetched to was measured: with one or two rows the second level gives 1.1 times the
-// bandwidth, and two tiles are 1.2 times as fast; for all other numbers of rows the first level is faster
-// (Zen 4, one thread).
+// Where a panel is fetched to was measured: two tiles are 1.2 times as fast with the second level (Zen 4,
+// one thread), and a single one 1.02 times with the first level alone (Zen 5); for other numbers of rows
+// the first level is as fast or faster.
 template <class Activation, class Dot>
 void float_linear(const Linear& linear, const void* x, int rows, const Output& output) {
   using Stored = typename Activation::Stored;
@@ -136,7 +136,9 @@ void float_linear(const Linear& linear, const void* x, int rows, const Output& o
         const auto multiply = [&](auto ahead) {
           float_tiles<Dot>(n, x_tile, block, int(some), ahead, totals + first * kPanel);
         };
-        if (tiles.rows <= 2 || tiles.count == 2)
+        if (tiles.count == 1)
+          multiply(Ahead<Level::kOnce>::of(block + bytes, bytes, i, tiles.count));
+        else if (tiles.count == 2)
           multiply(Ahead<Level::kSecond>::of(block + bytes, bytes, i, tiles.count));
         else
           multiply(Ahead<Level::kFirst>::of(block + bytes, bytes, i, tiles.count));
