@@ -212,17 +212,17 @@ def test_a_view_that_cannot_be_loaded_says_so(fake_page: Opener) -> None:
     page.locator(".tiles").wait_for()
 
 
-def test_every_view_opens_without_a_server(open_page: Opener) -> None:
+def test_views_open_without_a_server(open_page: Opener) -> None:
     with ServerProcess("--device", "null") as server:
         chat = open_page(server.url + "/")
         loaded = (
             "performance.getEntriesByType('resource').filter(e => e.name.endsWith({!r})).length"
         )
-        for view in ("board/board.js", "parts/guide.js", "parts/notebook.js"):
+        for view in ("board/board.js", "parts/notebook.js"):
             chat.until(loaded.format(view))
         chat.page.wait_for_timeout(300)
     chat.expected.append("net::ERR")
-    for name, view in (("Notebook", "#notebook"), ("Board", ".board"), ("Guide", ".guide")):
+    for name, view in (("Notebook", "#notebook"), ("Board", ".board")):
         chat.page.get_by_role("button", name=name).click()
         chat.page.locator(view).wait_for()
 

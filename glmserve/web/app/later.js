@@ -12,9 +12,11 @@ export function later(load, name, id) {
   const once = () => (loading ??= read().catch((error) => { loading = null; throw error; }));
   all.push(once);
   return function Later(props) {
-    const [state, setState] = useState("loading");
-    useEffect(() => { if (!part) once().then(() => setState("loaded"), () => setState("failed")); }, []);
-    if (part) return html`<${part} ...${props} />`;
+    const [state, setState] = useState(part ? "loaded" : "loading");
+    useEffect(() => {
+      if (state === "loading") once().then(() => setState("loaded"), () => setState("failed"));
+    }, []);
+    if (state === "loaded") return html`<${part} ...${props} />`;
     return state === "failed" ? html`<${Failed} id=${id} />` : null;
   };
 }
