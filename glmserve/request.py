@@ -82,8 +82,10 @@ class RequestStatus(enum.IntEnum):
 
     @property
     def is_finished(self) -> bool:
-        return self >= RequestStatus.FINISHED_STOPPED
+        return self >= _FIRST_FINISHED
 
+
+_FIRST_FINISHED = RequestStatus.FINISHED_STOPPED
 
 FINISH_REASONS: dict[RequestStatus, str] = {
     RequestStatus.FINISHED_STOPPED: "stop",
@@ -131,6 +133,8 @@ class Request:
     status: RequestStatus = RequestStatus.WAITING
     has_default_sampling: bool = field(init=False)
     """As in `params`; looked up for every token."""
+    max_total_tokens: int = field(init=False)
+    """Largest number of tokens of this request, prompt and output."""
     token_ids: array[int] = field(init=False)
     """Prompt and output so far, int32."""
     num_computed_tokens: int = 0
@@ -158,6 +162,7 @@ class Request:
 
     def __post_init__(self) -> None:
         self.has_default_sampling = self.params.has_default_sampling
+        self.max_total_tokens = len(self.prompt_ids) + self.params.max_tokens
         self.token_ids = array("i", self.prompt_ids)
 
     def append(self, token_id: int) -> RequestStatus | None:
@@ -234,8 +239,3 @@ class Request:
     @property
     def is_prompt_computed(self) -> bool:
         return self.num_computed_tokens >= len(self.prompt_ids)
-
-    @property
-    def max_total_tokens(self) -> int:
-        """Largest number of tokens of this request, prompt and output."""
-        return len(self.prompt_ids) + self.params.max_tokens

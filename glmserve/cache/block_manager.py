@@ -122,13 +122,13 @@ class BlockManager:
         while len(table) > self._blocks_for(request.num_computed_tokens):
             self.pool.release(table.pop())
 
-    def cache_computed(self, request: Request) -> None:
-        """Index the blocks that are full of computed tokens.
+    def cache_computed(self, request: Request, num_new: int) -> None:
+        """Index the blocks that the newest `num_new` computed tokens have filled.
 
         A block that a step in flight writes is not indexed. So no block is shared that a step
         planned ahead still writes for a request that has just ended.
         """
-        if not self.shares_prefixes:
+        if not self.shares_prefixes or request.num_computed_tokens % self.block_size >= num_new:
             return
         hashes = self._hashes[request.id]
         table = self._tables[request.id]

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from glmserve.api.http.event_stream import BODY_SINK
+from glmserve.cli.body_sink import BodySink
 from glmserve.cli.deadline import MIN_BYTES_PER_SECOND, Deadline, DrainWatch
 from glmserve.cli.http_refusal import refusal
 from glmserve.cli.request_bytes import IGNORED_UPGRADE, RequestBytes
 from glmserve.cli.unframed_send import UnframedSend
 from glmserve.cli.websocket_protocol import WebSocketProtocol
+from glmserve.cli.write_pass import WritePass
 from glmserve.config import ConnectionConfig
 
 if TYPE_CHECKING:
@@ -74,11 +77,13 @@ class HttpProtocol(HttpToolsProtocol):
         self,
         limits: ConnectionConfig,
         new_websocket: Callable[[], WebSocketProtocol],
+        write_pass: WritePass,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         self._limits = limits
         self._new_websocket = new_websocket
+        self._write_pass = write_pass
         self._bytes = RequestBytes()
         self.timeout_keep_alive = limits.idle_timeout or _ONE_YEAR  # type: ignore[assignment]
         self._deadline = Deadline(self.loop, self._client_is_late)
@@ -166,12 +171,16 @@ class HttpProtocol(HttpToolsProtocol):
         length = dict(self.headers).get(b"content-length")
         self._body_length = None if length is None else int(length)
         super().on_headers_complete()
+        # The cycle's task exists, but has not started.
         if version == "1.0":
-            # The cycle's task exists, but has not started.
             self.cycle.send = UnframedSend(self.cycle)  # type: ignore[method-assign]
+        self.scope["extensions"] = {BODY_SINK: {"sink": self._new_sink(version)}}
         self.cycle.keep_alive &= not (self._is_over_limit or self._is_last)
         if len(self.pipeline) > _MAX_PIPELINED:
             self._refuse(400, f"more than {_MAX_PIPELINED} requests sent ahead of their answers")
+
+    def _new_sink(self, version: str) -> BodySink:
+        return BodySink(self.transport, self.flow, self._write_pass, is_chunked=version == "1.1")
 
     def on_body(self, body: bytes) -> None:
         if self._is_refused:

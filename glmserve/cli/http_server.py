@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from glmserve.api.http.body import BodyMemory
 from glmserve.cli.http_protocol import HttpProtocol
 from glmserve.cli.websocket_protocol import WebSocketProtocol
+from glmserve.cli.write_pass import WritePass
 from glmserve.config import ConnectionConfig
 
 _MAX_UNSENT_BYTES = 128 * 2**10
@@ -51,6 +52,7 @@ class HttpServer(uvicorn.Server):
         self._limits = limits
         self._tls = tls
         self._memory = memory
+        self._write_pass = WritePass()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Like uvicorn's, but the header time-out also limits TLS handshakes."""
@@ -82,6 +84,7 @@ class HttpServer(uvicorn.Server):
         return HttpProtocol(
             self._limits,
             self._new_websocket,
+            self._write_pass,
             config=self.config,
             server_state=self.server_state,
             app_state={},

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from glmserve.errors import ClosedError
 
@@ -42,18 +42,19 @@ class LoopThread:
         Raises:
             ClosedError: the thread has ended, or is another process's.
         """
+        call = _Call(work)
         try:
             with self._lock:
-                future = asyncio.run_coroutine_threadsafe(work, self._usable_loop())
-        except BaseException:
+                self._usable_loop().call_soon_threadsafe(call.begin)
+            return call.result.result()
+        except ClosedError:  # nothing was sent
             work.close()
             raise
-        try:
-            return future.result()
         except CancelledError:
             raise ClosedError("this LLM was closed during the call") from None
         except BaseException:
-            future.cancel()
+            with contextlib.suppress(RuntimeError):  # the loop has ended just now
+                self._loop.result().call_soon_threadsafe(call.cancel)
             raise
 
     def iterate(self, make: Callable[[], AsyncIterator[Result]]) -> Iterator[Result]:
@@ -116,6 +117,39 @@ class LoopThread:
         self._last = loop.create_future()
         self._loop.set_result(loop)
         await (await self._last)
+
+
+class _Call(Generic[Result]):
+    """A coroutine that the loop is to run. It exists before the loop knows of it, so that an
+    exception can cancel it whenever it comes."""
+
+    def __init__(self, work: Coroutine[Any, Any, Result]) -> None:
+        self.result: Future[Result] = Future()
+        self._work = work
+        self._task: asyncio.Task[Result] | None = None
+        self._is_cancelled = False
+
+    def begin(self) -> None:
+        """Run it; on the loop."""
+        if not self._is_cancelled:
+            self._task = asyncio.get_running_loop().create_task(self._work)
+            self._task.add_done_callback(self._end)
+
+    def cancel(self) -> None:
+        """Cancel it, whether it has begun or not, or has ended; on the loop."""
+        self._is_cancelled = True
+        if self._task is None:
+            self._work.close()
+        else:
+            self._task.cancel()
+
+    def _end(self, task: asyncio.Task[Result]) -> None:
+        if task.cancelled():
+            self.result.set_exception(CancelledError())
+        elif (error := task.exception()) is not None:
+            self.result.set_exception(error)
+        else:
+            self.result.set_result(task.result())
 
 
 _tasks: set[asyncio.Task[None]] = set()

@@ -110,23 +110,25 @@ class OpenStreams:
         if not updates:
             return
         now = time.perf_counter()
-        for request, token_id, logprobs, is_last in updates:
+        num_later: dict[float, int] = {}  # tokens other than first ones, by the time of the last
+        for update in updates:
+            request, token_id = update.request, update.token_id
             stream = self._streams[request.id]
             if token_id is None:
                 stream.end()
             elif token_id == INVALID_TOKEN_ID:
                 stream.fail(GlmserveError("the model produced numbers that are not finite"))
             else:
-                if stream.last_token is None:
-                    stream.first_token = now
-                    if not request.in_background:
-                        self._stats.first_token(now - stream.arrival)
-                    self._timer.forget(request.id)
+                last = stream.last_token
+                if last is None:
+                    self._note_first(stream, now)
                 elif not request.in_background:
-                    self._stats.inter_token(now - stream.last_token)
-                stream.push(token_id, logprobs, now)
-            if is_last:
+                    num_later[last] = num_later.get(last, 0) + 1
+                stream.push(token_id, update.logprobs, now)
+            if update.is_last:
                 self._close(stream, now)
+        for last, count in num_later.items():
+            self._stats.inter_token(now - last, count)
 
     def end(self, request: Request, status: RequestStatus) -> None:
         """End a request for its consumer, unless it has already ended."""
@@ -154,6 +156,12 @@ class OpenStreams:
             stream.fail(error)
         self._streams.clear()
         self._timer.close()
+
+    def _note_first(self, stream: TokenStream, now: float) -> None:
+        stream.first_token = now
+        if not stream.request.in_background:
+            self._stats.first_token(now - stream.arrival)
+        self._timer.forget(stream.request.id)
 
     def _close(self, stream: TokenStream, now: float) -> None:
         request = stream.request

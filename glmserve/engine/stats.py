@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from glmserve import __version__
 from glmserve.contract.step import RunnerInfo
+from glmserve.engine.histogram import CountingHistogram
 from glmserve.engine.token_stream import TokenStream
 from glmserve.executor import RankState
 from glmserve.request import FINISH_REASONS
@@ -33,9 +34,12 @@ class EngineStats:
         self._first_token = self._histogram(
             "time_to_first_token_seconds", "From a request's arrival to its first token."
         )
-        self._inter_token = self._histogram(
-            "inter_token_latency_seconds", "Between two tokens of one request."
+        self._inter_token = CountingHistogram(
+            "glmserve_inter_token_latency_seconds",
+            "Between two tokens of one request.",
+            _LATENCY_BUCKETS,
         )
+        self.registry.register(self._inter_token)
         self._token_time = self._histogram(
             "time_per_output_token_seconds",
             "Mean of a request: from its first token to its end, by the tokens behind the first.",
@@ -124,9 +128,9 @@ class EngineStats:
         """Record the time from a request's arrival to its first token."""
         self._first_token.observe(seconds)
 
-    def inter_token(self, seconds: float) -> None:
-        """Record the time between two tokens of a request."""
-        self._inter_token.observe(seconds)
+    def inter_token(self, seconds: float, count: int) -> None:
+        """Record the time between two tokens of a request, for `count` requests."""
+        self._inter_token.observe(seconds, count)
 
     def refused(self, code: str) -> None:
         """Count a refused request, by its error code."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from glmserve.contract.step import Logprobs
 from glmserve.errors import GlmserveError
@@ -14,7 +15,7 @@ _MAX_TOKENS_PER_TAKE = 256
 log-probabilities in one go would delay every other stream."""
 
 
-class NewTokens(NamedTuple):
+class NewTokens(msgspec.Struct, frozen=True):
     """Tokens of one or more steps. No tokens: the request has ended."""
 
     token_ids: list[int]
@@ -32,6 +33,23 @@ class TokenStream:
         on_close: called with the request and its finished status when the consumer closes.
         arrival: clock reading when the request was submitted, seconds.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_error",
+        "_logprobs",
+        "_on_close",
+        "_tokens",
+        "answer",
+        "arrival",
+        "begun",
+        "first_token",
+        "last_token",
+        "on_ready",
+        "request",
+        "resumed",
+        "worker_losses",
+    )
 
     def __init__(
         self,
@@ -83,14 +101,12 @@ class TokenStream:
             GlmserveError: the request failed. It is raised after all tokens are taken.
         """
         if self._tokens:
-            new = NewTokens(self._tokens, self._logprobs)
-            self._tokens, self._logprobs = [], []
-            if len(new.token_ids) > _MAX_TOKENS_PER_TAKE:
-                self._tokens = new.token_ids[_MAX_TOKENS_PER_TAKE:]
-                self._logprobs = new.logprobs[_MAX_TOKENS_PER_TAKE:]
-                del new.token_ids[_MAX_TOKENS_PER_TAKE:]
-                del new.logprobs[_MAX_TOKENS_PER_TAKE:]
-            return new
+            most = _MAX_TOKENS_PER_TAKE
+            token_ids, self._tokens = self._tokens[:most], self._tokens[most:]
+            if not self._logprobs:
+                return NewTokens(token_ids, [])
+            logprobs, self._logprobs = self._logprobs[:most], self._logprobs[most:]
+            return NewTokens(token_ids, logprobs)
         if self._error is not None:
             raise self._error
         return NewTokens([], []) if self.request.status.is_finished else None
@@ -105,7 +121,8 @@ class TokenStream:
         self._tokens.append(token_id)
         if logprobs is not None:
             self._logprobs.append(logprobs)
-        self._wake()
+        if self.on_ready is not None:
+            self.on_ready()
 
     def end(self) -> None:
         """Engine only: the request has ended without a further token."""

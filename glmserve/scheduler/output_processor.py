@@ -6,7 +6,8 @@ import math
 from array import array
 from collections.abc import Callable
 from itertools import islice, repeat
-from typing import NamedTuple
+
+import msgspec
 
 from glmserve.cache import BlockManager
 from glmserve.contract.step import INVALID_TOKEN_ID, Logprobs, StepOutput
@@ -16,7 +17,7 @@ from glmserve.scheduler.plan import Scheduled
 from glmserve.scheduler.speculation import Speculation
 
 
-class TokenUpdate(NamedTuple):
+class TokenUpdate(msgspec.Struct, frozen=True):
     """A token that a step added to a request."""
 
     request: Request
@@ -55,14 +56,15 @@ class OutputProcessor:
         updates = []
         sampled = zip(output.token_ids, output.logprobs or repeat(None), strict=False)
         scores, pooled = iter(output.scores), iter(output.pooled)
-        for request, num_tokens, samples, is_scored, is_pooled, drafts in step:
-            token = next(sampled) if samples else None
+        for item in step:
+            request, num_tokens, drafts = item.request, item.num_tokens, item.drafts
+            token = next(sampled) if item.samples else None
             after_drafts = list(islice(sampled, len(drafts))) if drafts else []
-            score = next(scores) if is_scored else None
-            sums = next(pooled) if is_pooled else None
+            score = next(scores) if item.scores else None
+            sums = next(pooled) if item.pools else None
             if request.status is not RequestStatus.RUNNING:
                 continue
-            if not _are_numbers(score, sums):
+            if (item.scores or item.pools) and not _are_numbers(score, sums):
                 self._end(request, RequestStatus.FINISHED_ERROR)
                 updates.append(TokenUpdate(request, INVALID_TOKEN_ID, is_last=True))
                 continue
@@ -74,7 +76,7 @@ class OutputProcessor:
             if sums is not None:
                 _add_floats(request.pooled, sums)
             request.num_computed_tokens += num_tokens
-            self._blocks.cache_computed(request)
+            self._blocks.cache_computed(request, num_tokens)
             if 0 <= request.num_computed_tokens - len(request.prompt_ids) < num_tokens:
                 self._prompt_computed(request)
             if token is not None:
@@ -115,7 +117,7 @@ class OutputProcessor:
                 break
             request.num_computed_tokens += 1
             request.num_scheduled_tokens += 1
-            self._blocks.cache_computed(request)
+            self._blocks.cache_computed(request, 1)
             updates.append(self._append_token(request, *token))
         self._speculation.record_result(request, len(drafts), len(updates))
         if request.status is RequestStatus.RUNNING:

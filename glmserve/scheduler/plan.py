@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -19,7 +20,7 @@ _GREEDY = SamplingInput()
 _GREEDY_CONSTRAINED = SamplingInput(constrained=True)
 
 
-class Scheduled(NamedTuple):
+class Scheduled(msgspec.Struct):
     """What a step computes for one request."""
 
     request: Request
@@ -33,6 +34,30 @@ class Scheduled(NamedTuple):
     """Whether hidden states are summed up."""
     drafts: tuple[int, ...] = ()
     """Guessed tokens that follow these tokens."""
+
+
+class StepSize(NamedTuple):
+    """How much a step computes."""
+
+    sequences: int
+    background: int
+    """Sequences in the background."""
+    decodes: int
+    """Sequences with one token, drafts aside."""
+    others: int
+    """All other tokens: of prompts, and drafts."""
+    drafts: int
+
+    @classmethod
+    def of(cls, items: Sequence[Scheduled]) -> StepSize:
+        """The size of a step. One loop, because it runs for every token."""
+        background = decodes = tokens = drafts = 0
+        for item in items:
+            background += item.request.in_background
+            decodes += item.num_tokens == 1
+            tokens += item.num_tokens
+            drafts += len(item.drafts)
+        return cls(len(items), background, decodes, tokens - decodes + drafts, drafts)
 
 
 class Plan:
@@ -58,9 +83,12 @@ class Plan:
         """
         start = request.num_scheduled_tokens
         end = start + num_tokens
-        token_ids = request.token_ids[start:end].tolist() or [PLACEHOLDER_TOKEN_ID]
+        known = len(request.token_ids)
+        token_ids = [PLACEHOLDER_TOKEN_ID]
+        if start < known:
+            token_ids = request.token_ids[start:end].tolist()
         sampling = None
-        if end == request.num_tokens + request.num_pending_tokens and request.params.max_tokens:
+        if end == known + request.num_pending_tokens and request.params.max_tokens:
             sampling = _sampling_input(request, end)
             request.num_pending_tokens += 1
         request.num_scheduled_tokens = end
@@ -96,7 +124,7 @@ class Plan:
         sequence, item = self.sequences[index], self.scheduled[index]
         position = sequence.start + item.num_tokens + 1
         self.budget -= len(drafts)
-        self.scheduled[index] = item._replace(drafts=tuple(drafts))
+        item.drafts = tuple(drafts)
         self.sequences[index] = msgspec.structs.replace(
             sequence,
             token_ids=sequence.token_ids + drafts,

@@ -8,14 +8,14 @@ in the background at most, and takes the blocks that it needs from them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from glmserve.cache import BlockManager
 from glmserve.contract.step import RunnerLimits
 from glmserve.request import Request
 from glmserve.scheduler.background_pace import BackgroundPace
 from glmserve.scheduler.fairness import FairShares
-from glmserve.scheduler.plan import Plan, Scheduled
+from glmserve.scheduler.plan import Plan, Scheduled, StepSize
 from glmserve.scheduler.planner import Planner
 from glmserve.scheduler.spare_time import SpareTime
 from glmserve.scheduler.step_pace import StepPace
@@ -143,7 +143,7 @@ class Planners:
             return self.background.plan_step(is_idle=True)
         return plan
 
-    def record(self, items: Sequence[Scheduled], seconds: float) -> bool:
+    def record(self, step: StepSize, seconds: float) -> bool:
         """Learn from a step.
 
         Args:
@@ -152,13 +152,14 @@ class Planners:
         Returns:
             Whether it was of one kind only, so that its time says what such steps cost.
         """
-        background = sum(item.request.in_background for item in items)
-        if 0 < background < len(items):
+        if 0 < step.background < step.sequences:
             self._spare_time.record_shared(seconds)
             return False
-        if all(item.num_tokens == 1 and not item.drafts for item in items):
-            in_background = background > 0
-            self._background_pace.record_decodes(len(items), seconds, in_background=in_background)
+        if not step.others:
+            in_background = step.background > 0
+            self._background_pace.record_decodes(
+                step.sequences, seconds, in_background=in_background
+            )
             if not in_background:
                 self._spare_time.record_alone(seconds)
         return True

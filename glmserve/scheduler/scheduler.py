@@ -31,7 +31,7 @@ from glmserve.request import Request, RequestStatus
 from glmserve.scheduler.checks import check_fits, set_layout
 from glmserve.scheduler.crash_tracker import CrashTracker
 from glmserve.scheduler.output_processor import OutputProcessor, TokenUpdate
-from glmserve.scheduler.plan import Plan, Scheduled
+from glmserve.scheduler.plan import Plan, Scheduled, StepSize
 from glmserve.scheduler.planners import Planners
 from glmserve.scheduler.shared_prefill import SharedPrefillQueue
 from glmserve.scheduler.speculation import Speculation
@@ -309,14 +309,12 @@ class Scheduler:
 
     def _learn(self, items: list[Scheduled], seconds: float) -> None:
         """Record what a step cost."""
-        if not self._planners.record(items, seconds):
+        size = StepSize.of(items)
+        if not self._planners.record(size, seconds):
             return
-        decodes = sum(item.num_tokens == 1 for item in items)
-        drafts = sum(len(item.drafts) for item in items)
-        others = drafts + sum(item.num_tokens for item in items) - decodes
-        self._pace.record(decodes, others, seconds)
-        if decodes == len(items):
-            self._speculation.record_step(decodes, drafts, seconds)
+        self._pace.record(size.decodes, size.others, seconds)
+        if size.decodes == size.sequences:
+            self._speculation.record_step(size.decodes, size.drafts, seconds)
 
     def _check_queue(self, requests: Sequence[Request]) -> None:
         """Check a tenant's waiting queue. Each tenant has a queue of its own size, and another in

@@ -46,7 +46,10 @@ class IncrementalDetokenizer:
             data = self._first_bytes(token_ids)
         else:
             table = self._table
-            data = b"".join([table[token_id] for token_id in token_ids])
+            if len(token_ids) == 1:
+                data = table[token_ids[0]]
+            else:
+                data = b"".join([table[token_id] for token_id in token_ids])
         if self._pending:
             data = self._pending + data
         text, used = utf_8_decode(data, self._errors, False)

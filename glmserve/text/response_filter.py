@@ -80,6 +80,8 @@ class ReplaceTrainingDate:
         self._held = ""
 
     def push(self, text: str) -> str:
+        if not self._held and self.PLACEHOLDER[0] not in text:
+            return text
         text = (self._held + text).replace(self.PLACEHOLDER, self.YEAR)
         hold_from = partial_match_start(text, self.PLACEHOLDER)
         self._held = text[hold_from:]

@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
 from glmserve.contract.step import Logprobs
 from glmserve.engine import NewTokens
 from glmserve.request import SamplingParams
@@ -22,7 +24,7 @@ class ScoredToken(NamedTuple):
     logprobs: Logprobs
 
 
-class TextDelta(NamedTuple):
+class TextDelta(msgspec.Struct, frozen=True):
     """New tokens, and the text that is settled with them. Either may be empty."""
 
     text: str
@@ -58,6 +60,21 @@ class TextAssembler:
         options: stop strings and special tokens.
         response_filter: the chat format's filter, or None.
     """
+
+    __slots__ = (
+        "_detokenizer",
+        "_filter",
+        "_held",
+        "_hidden_ids",
+        "_hidden_stop_token",
+        "_min_tokens",
+        "_num_released",
+        "_num_written",
+        "_stop",
+        "num_output_tokens",
+        "stop_string",
+        "stop_token",
+    )
 
     def __init__(
         self,
@@ -98,7 +115,15 @@ class TextAssembler:
     def push(self, new: NewTokens) -> TextDelta:
         """Add tokens; returns what they settle. If a stop string ends the text, `stop_string` is
         set."""
-        delta = self._read(new)
+        token_ids = new.token_ids
+        if self._detokenizer is None:
+            scored = [ScoredToken(*pair) for pair in zip(token_ids, new.logprobs, strict=False)]
+            delta = TextDelta("", token_ids, scored)
+        elif self._stop is not None or new.logprobs:
+            delta = self._read_one_by_one(new)
+        else:
+            text = self._filtered(self._detokenizer.push(self._visible(token_ids)))
+            delta = TextDelta(text, token_ids, [])
         self.num_output_tokens += len(delta.token_ids)
         return delta
 
@@ -112,24 +137,17 @@ class TextAssembler:
             self.stop_token = self._hidden_stop_token
         return TextDelta(rest, [], scored) if rest or scored else None
 
-    def _read(self, new: NewTokens) -> TextDelta:
-        """Convert tokens to settled text. Tokens after a stop string are dropped."""
-        token_ids = new.token_ids
-        if self._detokenizer is None:
-            scored = [ScoredToken(*pair) for pair in zip(token_ids, new.logprobs, strict=False)]
-            return TextDelta("", token_ids, scored)
-        visible = token_ids
-        if token_ids[-1] in self._hidden_ids:
-            visible = token_ids[:-1]
-            if new.logprobs:
-                self._hidden_stop_token = ScoredToken(token_ids[-1], new.logprobs[-1])
-        if self._stop is not None or new.logprobs:
-            return self._read_one_by_one(visible, new)
-        return TextDelta(self._filtered(self._detokenizer.push(visible)), token_ids, [])
+    def _visible(self, token_ids: list[int]) -> list[int]:
+        """The tokens that have text: all but a stop token."""
+        return token_ids[:-1] if token_ids[-1] in self._hidden_ids else token_ids
 
-    def _read_one_by_one(self, visible: list[int], new: NewTokens) -> TextDelta:
-        """Convert token by token, because any of several tokens may end the text."""
+    def _read_one_by_one(self, new: NewTokens) -> TextDelta:
+        """Convert token by token, because any of several tokens may end the text. Tokens after a
+        stop string are dropped."""
         assert self._detokenizer is not None
+        visible = self._visible(new.token_ids)
+        if new.logprobs and len(visible) < len(new.token_ids):
+            self._hidden_stop_token = ScoredToken(new.token_ids[-1], new.logprobs[-1])
         text = ""
         for index, token_id in enumerate(visible):
             written = self._filtered(self._detokenizer.push([token_id]))

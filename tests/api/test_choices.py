@@ -296,6 +296,6 @@ async def test_a_choice_that_breaks_ends_the_stream_of_all(
         raise ZeroDivisionError
 
     client = await make_client()
-    monkeypatch.setattr(TextAssembler, "_read", broken)
+    monkeypatch.setattr(TextAssembler, "push", broken)
     response = await client.post(CHAT, json=chat(n=2, stream=True))
     assert "[DONE]" not in response.text

@@ -243,7 +243,7 @@ class TestReaders:
             await send({"type": "http.response.body", "body": b"x" * size})
 
         loop = asyncio.get_running_loop()
-        async with listening(app, limits=patient(write_timeout=SOON)) as port:
+        async with listening(app, limits=patient(write_timeout=10)) as port:
             with SlowReader(port) as reader:
                 reader.socket.setblocking(False)
                 num_read = 0

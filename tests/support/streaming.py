@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.types import Message
+
+_EVENT = re.compile(rb".+?(?:\n\n|\Z)", re.DOTALL)
 
 
 class OpenStream:
@@ -18,17 +22,21 @@ class OpenStream:
     def __init__(self) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
+        self._events: deque[bytes] = deque()
+        """Events of pieces that were read."""
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._wanted = asyncio.Semaphore(0)
         self._left = asyncio.Event()
 
     async def event(self) -> bytes | None:
         """The next event as it came, which no comment of a silent stream is; None at the end."""
-        piece: bytes | None = b": "
-        while piece is not None and piece.startswith(b": "):
+        while not self._events:
             self._wanted.release()
             piece = await self._pieces.get()
-        return piece
+            if piece is None:
+                return None
+            self._events += [e for e in _EVENT.findall(piece) if not e.startswith(b": ")]
+        return self._events.popleft()
 
     async def rest(self) -> list[bytes]:
         """All events until the end."""

@@ -11,4 +11,5 @@ async def next_tokens(stream: TokenStream) -> NewTokens:
     Raises:
         GlmserveError: the request failed.
     """
-    return (await AnswerTokens([stream]).next()).new
+    _, new = await AnswerTokens([stream]).next()
+    return new

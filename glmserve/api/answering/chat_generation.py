@@ -5,14 +5,14 @@ Every endpoint that answers conversations uses this, and writes the result in it
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from glmserve.api.answering.answer_context import AnswerContext
 from glmserve.api.answering.answer_reader import AnswerReader, ChatAnswer
 from glmserve.api.answering.context import NO_CHAT_FORMAT, ServerContext
 from glmserve.api.answering.conversation import prompt_ids
-from glmserve.api.answering.generation import Generation, WholeText
+from glmserve.api.answering.generation import ChoiceDelta, Generation, WholeText
 from glmserve.api.answering.prediction import prediction_ids
 from glmserve.api.answering.structure import answer_structure, dropped_header, keeps_text
 from glmserve.api.answering.submission import GenerationSpec, submit_generation
@@ -76,22 +76,17 @@ class ChatGeneration:
             usage.completion_tokens_details = details
         return usage
 
-    async def deltas(self) -> AsyncIterator[ChatDelta]:
-        """Deltas of all choices as they grow.
-
-        Raises:
-            GlmserveError: a choice failed.
-        """
-        async for number, delta in self.generation.deltas():
-            reader = self._readers[number]
-            if delta is not None:
-                events = reader.push(delta.text)
-                self._count(number, delta.token_ids)
-                yield ChatDelta(number, events, delta.token_ids, delta.scored)
-            else:
-                events = reader.flush()
-                reason = reader.finish_reason(self.generation.choices[number].finish_reason)
-                yield ChatDelta(number, events, [], [], reason)
+    def read(self, new: ChoiceDelta) -> ChatDelta:
+        """What a delta of the generation brings; each is read once, in their order."""
+        number, delta = new
+        reader = self._readers[number]
+        if delta is not None:
+            events = reader.push(delta.text)
+            self._count(number, delta.token_ids)
+            return ChatDelta(number, events, delta.token_ids, delta.scored)
+        events = reader.flush()
+        reason = reader.finish_reason(self.generation.choices[number].finish_reason)
+        return ChatDelta(number, events, [], [], reason)
 
     def read_whole(self, texts: Sequence[WholeText]) -> list[ChatAnswer]:
         """All choices when their texts are complete."""

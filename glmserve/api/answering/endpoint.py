@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -11,7 +11,7 @@ from glmserve.api.answering.answer_context import AnswerContext
 from glmserve.api.answering.caller import Caller
 from glmserve.api.answering.client import ClientSignal, never
 from glmserve.api.answering.context import ServerContext
-from glmserve.api.answering.generation import Generation, WholeText
+from glmserve.api.answering.generation import ChoiceDelta, Generation, WholeText
 from glmserve.engine import AdapterVersion
 from glmserve.errors import GlmserveError
 from glmserve.journal import Entry
@@ -31,16 +31,20 @@ class AnswerWriter(Protocol):
 
     generation: Generation
 
-    def events(self) -> AsyncIterator[bytes]:
-        """The answer as server-sent events, in bytes.
+    def opening(self) -> Iterable[bytes]:
+        """The first events of a stream, as server-sent events in bytes."""
+        ...
 
-        Raises:
-            GlmserveError: the generation failed; `failure` has the events that follow.
-        """
+    def push(self, deltas: Sequence[ChoiceDelta]) -> list[bytes]:
+        """The events that follow from new deltas of the generation."""
+        ...
+
+    def closing(self) -> Iterable[bytes]:
+        """The last events of a stream that has come to its end."""
         ...
 
     def failure(self, error: GlmserveError) -> Iterable[bytes]:
-        """The last events of a stream that has failed."""
+        """The last events of a stream that has failed, in the place of further ones."""
         ...
 
     async def whole(self, texts: Sequence[WholeText]) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from glmserve.api.answering.quotas import Lease
 from glmserve.api.answering.usage import CompletionTokensDetails, PromptTokensDetails, Usage
 from glmserve.engine import AnswerTokens, NewTokens, TokenStream
 from glmserve.errors import GlmserveError
+from glmserve.journal import Delta
 from glmserve.request import FINISH_REASONS, Request, RequestStatus
 from glmserve.text.text_assembler import ScoredToken, TextAssembler, TextDelta
 
@@ -32,7 +34,7 @@ class ChoiceDelta(NamedTuple):
     """None: the choice is complete."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Choice:
     """One of the texts of an answer."""
 
@@ -79,6 +81,21 @@ class Generation:
         lease: of the tenant's quota.
     """
 
+    __slots__ = (
+        "_journaled",
+        "_leaders",
+        "_lease",
+        "_num_incomplete",
+        "_recorded",
+        "_recorded_ends",
+        "_tokens",
+        "adapter",
+        "choices",
+        "groups",
+        "has_failed",
+        "identity",
+    )
+
     def __init__(
         self,
         groups: Sequence[Sequence[Choice]],
@@ -95,6 +112,10 @@ class Generation:
         self._num_incomplete = len(self.choices)
         self._leaders = [group[0].request for group in groups for _ in group]
         self._journaled = answer.journaled
+        recorded = self._journaled.take_deltas() if self._journaled is not None else ()
+        self._recorded = deque(recorded)
+        """Deltas of the journal's record that are not read yet."""
+        self._recorded_ends = {delta.choice: delta.ended for delta in recorded if delta.status}
         self._tokens = AnswerTokens([choice.tokens for choice in self.choices])
         self._lease = lease
         if lease is not None:
@@ -129,12 +150,53 @@ class Generation:
             ClientGoneError: the client left.
             GlmserveError: a choice failed before its first token.
         """
-        if self._journaled is not None and self._journaled.deltas:
+        if self._recorded:
             return
         try:
             await unless_client_leaves(client_left, self._wait_first(), at_most)
         except BaseException:
             self.close()
+            raise
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all deltas are taken."""
+        return not self._num_incomplete
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `take` has something to return or to raise."""
+        return bool(self._recorded) or self._tokens.is_ready
+
+    async def wait(self) -> None:
+        """Wait until there is something to take. Other tasks get turns while a record is read."""
+        if not self._recorded:
+            await self._tokens.wait()
+        elif len(self._recorded) % _REPLAYED_BETWEEN_PAUSES == 0:
+            await asyncio.sleep(0)
+
+    def listen(self, listener: Callable[[], None] | None) -> None:
+        """See AnswerTokens.listen. Deltas of a record arrive without a call."""
+        self._tokens.listen(listener)
+
+    def take(self) -> list[ChoiceDelta]:
+        """The deltas that follow from the next tokens of a choice, which are recorded first.
+
+        A consumer that comes late finds several tokens in one delta.
+
+        Returns:
+            Nothing if no tokens have arrived.
+
+        Raises:
+            GlmserveError: a choice failed.
+        """
+        if self._recorded:
+            return self._replay(self._recorded.popleft())
+        try:
+            taken = self._tokens.take()
+            return [] if taken is None else self._advance(*taken)
+        except GlmserveError as error:
+            self._note_failure(error)
             raise
 
     async def deltas(self) -> AsyncIterator[ChoiceDelta]:
@@ -145,16 +207,10 @@ class Generation:
         Raises:
             GlmserveError: a choice failed.
         """
-        async for delta in self._replay():
-            yield delta
-        try:
-            while self._num_incomplete:
-                number, new = await self._tokens.next()
-                for delta in self._advance(number, new):
-                    yield delta
-        except GlmserveError as error:
-            self._note_failure(error)
-            raise
+        while not self.is_complete:
+            await self.wait()
+            for delta in self.take():
+                yield delta
 
     async def collect(self, client_left: ClientSignal) -> list[WholeText]:
         """All texts when they are complete. Closes the choices.
@@ -189,29 +245,22 @@ class Generation:
             self._note_failure(error)
             raise
 
-    async def _replay(self) -> AsyncIterator[ChoiceDelta]:
-        """The deltas that follow from the journal's record."""
-        if self._journaled is None:
-            return
-        recorded, self._journaled.deltas = self._journaled.deltas, ()
-        ends = {delta.choice: delta.ended for delta in recorded if delta.status}
-        for index, delta in enumerate(recorded, 1):
-            if index % _REPLAYED_BETWEEN_PAUSES == 0:
-                await asyncio.sleep(0)
-            number = delta.choice
-            if self.choices[number].is_complete:
-                continue
-            deltas = self._read(number, NewTokens(delta.token_ids, delta.logprobs))
-            if self.choices[number].is_complete:
-                if number in ends:
-                    self._journaled.note_end(ends[number])
-                else:  # the record stops between a stop string and the end that follows it
-                    self._record(number, _END)
-            for text_delta in deltas:
-                yield text_delta
+    def _replay(self, recorded: Delta) -> list[ChoiceDelta]:
+        """The deltas that follow from one of the journal's record."""
+        assert self._journaled is not None
+        number = recorded.choice
+        if self.choices[number].is_complete:
+            return []
+        deltas = self._read(number, NewTokens(recorded.token_ids, recorded.logprobs))
+        if self.choices[number].is_complete:
+            if number in self._recorded_ends:
+                self._journaled.note_end(self._recorded_ends[number])
+            else:  # the record stops between a stop string and the end that follows it
+                self._record(number, _END)
+        return deltas
 
     def _advance(self, number: int, new: NewTokens) -> list[ChoiceDelta]:
-        """The deltas that follow from new tokens of a choice, which are recorded first."""
+        """Record new tokens of a choice; the deltas that follow from them."""
         choice = self.choices[number]
         if choice.is_complete:
             return []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -28,6 +29,33 @@ class KeptAnswer(NamedTuple):
     media_type: str
     headers: tuple[tuple[str, str], ...] = ()
     """Those that belong to the answer itself."""
+
+
+class KeptEvents:
+    """Collects the events of a stream while they are sent.
+
+    Args:
+        keep: called with all of them when the stream has come to its own end, unless they are long.
+    """
+
+    def __init__(self, keep: Callable[[KeptAnswer], None]) -> None:
+        self._keep = keep
+        self._events: list[bytes] = []
+        self._size = 0
+
+    def add(self, events: Sequence[bytes], *, is_end: bool) -> None:
+        """Add the next events.
+
+        Args:
+            is_end: they are the last.
+        """
+        self._size += sum(map(len, events))
+        if self._size > LONGEST_ANSWER:
+            self._events.clear()
+            return
+        self._events += events
+        if is_end:
+            self._keep(KeptAnswer(b"".join(self._events), EVENT_STREAM))
 
 
 class ResponseCache:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from glmserve.api.answering.chat_generation import ChatGeneration
 from glmserve.api.answering.failure import failure_of
-from glmserve.api.answering.generation import WholeText
+from glmserve.api.answering.generation import ChoiceDelta, WholeText
 from glmserve.api.answering.sse import encode_json, named_event
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.anthropic.content import Content
@@ -40,6 +40,8 @@ class MessageWriter:
         identity = answering.generation.identity
         self._content = Content(identity)
         self._id = identity.new_id("msg_")
+        self._has_begun = False
+        """Whether the stream has had an event."""
 
     async def whole(self, texts: Sequence[WholeText]) -> bytes:
         """The message as one JSON body."""
@@ -54,24 +56,26 @@ class MessageWriter:
         message.stop_reason, message.stop_sequence = end.stop_reason, end.stop_sequence
         return encode_json(message)
 
-    async def events(self) -> AsyncIterator[bytes]:
-        """The same as a stream of server-sent events.
+    def opening(self) -> tuple[bytes, ...]:
+        """None: how much of the prompt was cached is known with the first delta."""
+        return ()
 
-        Raises:
-            GlmserveError: the generation failed.
-        """
-        async for event in self._events():
-            yield _sent(event)
+    def push(self, deltas: Sequence[ChoiceDelta]) -> list[bytes]:
+        """The events that follow from new deltas."""
+        return [*map(_sent, self._events(deltas))]
+
+    def closing(self) -> Iterator[bytes]:
+        """The end of the message."""
+        yield _sent(MessageStop())
 
     def failure(self, error: GlmserveError) -> list[bytes]:
         """The last event of a stream that has failed."""
         return [_sent(anthropic_error(failure_of(error)))]
 
-    async def _events(self) -> AsyncIterator[Event]:
-        has_begun = False
-        async for delta in self._answering.deltas():
-            if not has_begun:  # only now it is known how much of the prompt was cached
-                has_begun = True
+    def _events(self, deltas: Sequence[ChoiceDelta]) -> Iterator[Event]:
+        for delta in map(self._answering.read, deltas):
+            if not self._has_begun:
+                self._has_begun = True
                 message = self._message()
                 message.usage.output_tokens = 0  # none is written yet
                 yield MessageStart(message)
@@ -82,7 +86,6 @@ class MessageWriter:
                 for event in self._content.finish():
                     yield event
                 yield MessageDeltaEvent(self._end(delta.finish_reason), self._usage())
-        yield MessageStop()
 
     def _message(self) -> MessageObject:
         return MessageObject(id=self._id, model=self._model, content=[], usage=self._usage())

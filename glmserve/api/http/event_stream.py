@@ -8,10 +8,14 @@ import anyio
 from sse_starlette.sse import AppStatus, EventSourceResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from glmserve.api.answering.event_push import EventSink, push_events
 from glmserve.api.answering.outcome import AnswerStream
 
 # It would cut every stream the moment a signal comes; ours end in their own time (cli.server).
 AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
+
+BODY_SINK = "glmserve.body"
+"""An ASGI extension of our HTTP server: its `sink` is an EventSink for the response's body."""
 
 _END_OF_STREAM_SECONDS = 1.0
 """Seconds for a client to take notice that its stream has ended; it may be long gone."""
@@ -44,10 +48,13 @@ class EventStreamResponse(EventsResponse):
     """
 
     def __init__(self, stream: AnswerStream) -> None:
-        super().__init__(stream.events(), stream.headers)
+        events = stream.events() if stream.is_journaled else self._merged_events()
+        super().__init__(events, stream.headers)
         self._stream = stream
+        self._sink: EventSink | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._sink = scope.get("extensions", {}).get(BODY_SINK, {}).get("sink")
         try:
             if self._stream.is_journaled:
                 await self._send_until_superseded(scope, receive, send)
@@ -55,6 +62,16 @@ class EventStreamResponse(EventsResponse):
                 await super().__call__(scope, receive, send)
         finally:
             self._stream.close()
+
+    async def _merged_events(self) -> AsyncIterator[bytes]:
+        """Events to send, as many at a time as there are. While the HTTP server has a sink that
+        takes events, they go there."""
+        while not self._stream.is_over:
+            await self._stream.wait()
+            if data := self._stream.take_all():
+                yield data
+            if self._sink is not None:
+                await push_events(self._stream, self._sink)
 
     async def _send_until_superseded(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_open = False  # between the head and the last piece of the body

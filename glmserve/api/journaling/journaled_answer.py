@@ -70,6 +70,11 @@ class JournaledAnswer:
         self._notes, self.deltas = record
         self._num_deltas = len(self.deltas)
 
+    def take_deltas(self) -> Sequence[Delta]:
+        """The deltas of the record, which are then no longer kept here."""
+        recorded, self.deltas = self.deltas, ()
+        return recorded
+
     def note_seed(self, seed: int) -> int:
         """The seed to use: this one, or the one with which the answer began."""
         if not self.is_resumed:

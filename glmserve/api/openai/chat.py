@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from msgspec import UNSET, UnsetType
@@ -17,7 +17,7 @@ from glmserve.api.answering.chat_generation import (
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import Endpoint
 from glmserve.api.answering.failure import failure_of, openai_error
-from glmserve.api.answering.generation import WholeText
+from glmserve.api.answering.generation import ChoiceDelta, WholeText
 from glmserve.api.answering.sse import DONE, encode_json, event
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.answering.usage import Usage
@@ -96,6 +96,9 @@ class ChatWriter:
         chats = [*[chat] * chat.n, *others]
         """Of each choice."""
         self._has_role = [False] * len(chats)
+        self._frames: list[tuple[bytes, bytes]] = []
+        """Of each choice of a stream of plain text a content event cut at its text: the rest is the
+        same for every token."""
         self._echoed = [one.begun_answer if one.echo else "" for one in chats]
         self._logprobs = [
             ChatLogprobs(
@@ -156,54 +159,48 @@ class ChatWriter:
     def _prompt_ids(self) -> list[int]:
         return self.generation.choices[0].request.prompt_ids
 
-    def events(self) -> AsyncIterator[bytes]:
-        """The events of the stream."""
-        return self._plain_events() if self._is_plain else self._rich_events()
-
     def failure(self, error: GlmserveError) -> list[bytes]:
         """The last event of a stream that has failed."""
         return [event(openai_error(failure_of(error)))]
 
-    async def _plain_events(self) -> AsyncIterator[bytes]:
-        """Nothing but text, as in most streams: written as fast as can be."""
-        for data in self._opening():
-            yield data
-        frames = [self._content_frame(index) for index in range(self._chat.n)]
-        async for index, delta in self.generation.deltas():
-            if delta is None:
-                reason = self.generation.choices[index].finish_reason
-                last = ChunkChoice(index, MessageDelta(), finish_reason=reason)
-                yield self._choice_event(last)
-            elif delta.text:
-                before, after = frames[index]
-                yield before + encode_json(delta.text) + after
-        for data in self._closing():
-            yield data
-
-    async def _rich_events(self) -> AsyncIterator[bytes]:
-        for data in self._opening():
-            yield data
-        async for delta in self._answering.deltas():
-            for data in self._events_of(delta):
-                yield data
-        for data in self._closing():
-            yield data
-
-    def _opening(self) -> Iterator[bytes]:
+    def opening(self) -> Iterator[bytes]:
         """Each choice's role, and the text that it echoes.
 
         If a call may follow, the role waits for the first content or call.
         """
+        if self._is_plain:
+            self._frames = self._new_frames()
         if any(self._echoed) or not self._answering.may_call:
             for index, echoed in enumerate(self._echoed):
                 message = self._with_role(index, MessageDelta(content=echoed))
                 yield self._choice_event(ChunkChoice(index, message))
 
-    def _closing(self) -> Iterator[bytes]:
+    def push(self, deltas: Sequence[ChoiceDelta]) -> list[bytes]:
+        """The events that follow from new deltas."""
+        if self._is_plain:
+            return self._plain_events(deltas)
+        read = map(self._answering.read, deltas)
+        return [data for delta in read for data in self._events_of(delta)]
+
+    def closing(self) -> Iterator[bytes]:
+        """The counts of tokens, if the request asks for them, and the mark of the end."""
         if self._chat.include_usage:
             usage = self._answering.usage()
             yield event(ChatChunk(**self._head, choices=[], usage=usage))
         yield DONE
+
+    def _plain_events(self, deltas: Sequence[ChoiceDelta]) -> list[bytes]:
+        """Nothing but text, as in most streams: written as fast as can be."""
+        events = []
+        for index, delta in deltas:
+            if delta is None:
+                reason = self.generation.choices[index].finish_reason
+                last = ChunkChoice(index, MessageDelta(), finish_reason=reason)
+                events.append(self._choice_event(last))
+            elif delta.text:
+                before, after = self._frames[index]
+                events.append(before + encode_json(delta.text) + after)
+        return events
 
     def _events_of(self, delta: ChatDelta) -> list[bytes]:
         """The events of one delta: one each for what it brings, and one for the end."""
@@ -251,11 +248,13 @@ class ChatWriter:
             return self._answering.usage()
         return None if self._chat.include_usage else UNSET
 
-    def _content_frame(self, index: int) -> tuple[bytes, bytes]:
-        """A content event cut at its text: everything else is the same for every token."""
-        chunk = self._choice_event(ChunkChoice(index, MessageDelta(content="\0")))
-        before, after = chunk.split(rb'"\u0000"')
-        return before, after
+    def _new_frames(self) -> list[tuple[bytes, bytes]]:
+        frames = []
+        for index in range(self._chat.n):
+            chunk = self._choice_event(ChunkChoice(index, MessageDelta(content="\0")))
+            before, after = chunk.split(rb'"\u0000"')
+            frames.append((before, after))
+        return frames
 
 
 def _message_delta(item: AnswerEvent, identity: Identity) -> MessageDelta:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import UNSET, UnsetType
 
 from glmserve.api.answering.failure import failure_of, openai_error
-from glmserve.api.answering.generation import Choice, Generation, WholeText
+from glmserve.api.answering.generation import Choice, ChoiceDelta, Generation, WholeText
 from glmserve.api.answering.sse import DONE, encode_json, event
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.answering.usage import Usage
@@ -48,6 +48,10 @@ class CompletionWriter:
             "created": generation.identity.created,
             "model": request.model,
         }
+        self._is_first = [True] * len(generation.choices)
+        """Of each choice whether its stream has had no event."""
+        self._logprobs = [self._new_logprobs() for _ in generation.choices]
+        """Of each choice's stream."""
 
     async def whole(self, texts: Sequence[WholeText]) -> bytes:
         """The answer as one JSON body."""
@@ -81,40 +85,47 @@ class CompletionWriter:
             choices.append(choice)
         return Completion(**self._head, choices=choices, usage=self.generation.usage())
 
-    async def events(self) -> AsyncIterator[bytes]:
-        """The events of a stream."""
-        choices = self.generation.choices
-        logprobs = [self._new_logprobs() for _ in choices]
-        is_first = [True] * len(choices)
-        async for index, delta in self.generation.deltas():
-            if is_first[index] and self._request.echo:
-                choice = self._choice(index, self._prompt_text(index), [], None)
-                choice.logprobs = self._prompt_logprobs(index, logprobs[index])
-                yield self._choice_event(choice, is_first)
+    def opening(self) -> tuple[bytes, ...]:
+        """None: a stream begins with its first delta."""
+        return ()
+
+    def push(self, deltas: Sequence[ChoiceDelta]) -> list[bytes]:
+        """The events that follow from new deltas."""
+        events = []
+        for index, delta in deltas:
+            if self._is_first[index] and self._request.echo:
+                events.append(self._choice_event(self._echoed_prompt(index)))
             if delta is None:
-                choice = self._choice(index, "", [], choices[index].finish_reason)
-                if (writer := logprobs[index]) and (last := _stop_token(choices[index])):
-                    choice.logprobs = writer.push(last)
+                events.append(self._choice_event(self._end_of(index)))
             elif delta.text or delta.scored or self._with_ids:
                 choice = self._choice(index, delta.text, delta.token_ids, None)
-                writer = logprobs[index]
+                writer = self._logprobs[index]
                 choice.logprobs = writer.push(delta.scored) if writer else None
-            else:
-                continue
-            yield self._choice_event(choice, is_first)
+                events.append(self._choice_event(choice))
+        return events
+
+    def closing(self) -> Iterator[bytes]:
+        """The counts of tokens, if the request asks for them, and the mark of the end."""
         if self._request.include_usage:
             yield event(Completion(**self._head, choices=[], usage=self.generation.usage()))
         yield DONE
 
-    def _choice_event(self, choice: CompletionChoice, is_first: list[bool]) -> bytes:
-        """The event of a choice.
+    def _echoed_prompt(self, index: int) -> CompletionChoice:
+        choice = self._choice(index, self._prompt_text(index), [], None)
+        choice.logprobs = self._prompt_logprobs(index, self._logprobs[index])
+        return choice
 
-        Args:
-            is_first: for each choice whether it has had no event; updated.
-        """
-        if self._with_ids and is_first[choice.index]:
+    def _end_of(self, index: int) -> CompletionChoice:
+        ended = self.generation.choices[index]
+        choice = self._choice(index, "", [], ended.finish_reason)
+        if (writer := self._logprobs[index]) and (last := _stop_token(ended)):
+            choice.logprobs = writer.push(last)
+        return choice
+
+    def _choice_event(self, choice: CompletionChoice) -> bytes:
+        if self._with_ids and self._is_first[choice.index]:
             choice.prompt_token_ids = self.generation.choices[choice.index].request.prompt_ids
-        is_first[choice.index] = False
+        self._is_first[choice.index] = False
         usage: Usage | UnsetType | None = None if self._request.include_usage else UNSET
         if self._request.continuous_usage:
             usage = self.generation.usage()

@@ -6,7 +6,7 @@ import base64
 import math
 import struct
 from array import array
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from glmserve.api.answering.answer_context import AnswerContext
 from glmserve.api.answering.context import ServerContext
 from glmserve.api.answering.endpoint import Endpoint
-from glmserve.api.answering.generation import Choice, Generation, WholeText
+from glmserve.api.answering.generation import Choice, ChoiceDelta, Generation, WholeText
 from glmserve.api.answering.sse import encode_json
 from glmserve.api.answering.submission import (
     admit,
@@ -89,7 +89,13 @@ class EmbeddingWriter:
         self._request = request
         self._hidden_size = hidden_size
 
-    def events(self) -> AsyncIterator[bytes]:
+    def opening(self) -> list[bytes]:
+        raise NotImplementedError("vectors are not streamed")
+
+    def push(self, deltas: Sequence[ChoiceDelta]) -> list[bytes]:
+        raise NotImplementedError("vectors are not streamed")
+
+    def closing(self) -> list[bytes]:
         raise NotImplementedError("vectors are not streamed")
 
     def failure(self, error: GlmserveError) -> list[bytes]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from glmserve.api.answering.chat_generation import ChatGeneration
-from glmserve.api.answering.generation import WholeText
+from glmserve.api.answering.generation import ChoiceDelta, WholeText
 from glmserve.api.answering.sse import encode_json, named_event
 from glmserve.api.answering.threads import run_in_thread_if_large
 from glmserve.api.journaling.identity import Identity
@@ -77,21 +77,23 @@ class ResponseWriter:
         self._finish(await run_in_thread_if_large(read, self._answering.reading_size(texts)))
         return encode_json(self.response)
 
-    async def events(self) -> AsyncIterator[bytes]:
-        """The same as a stream of server-sent events.
-
-        Raises:
-            GlmserveError: the generation failed.
-        """
+    def opening(self) -> Iterator[bytes]:
+        """The response as it begins."""
         yield self._state("response.created")
         yield self._state("response.in_progress")
-        async for delta in self._answering.deltas():
+
+    def push(self, deltas: Sequence[ChoiceDelta]) -> list[bytes]:
+        """The events that follow from new deltas."""
+        sent = list[bytes]()
+        for delta in map(self._answering.read, deltas):
             self._note_ids(delta.token_ids)
-            for event in self._output.push(delta.events, delta.scored):
-                yield self._sent(event)
+            sent += map(self._sent, self._output.push(delta.events, delta.scored))
             if delta.finish_reason is not None:
-                for event in self._finish(delta.finish_reason):
-                    yield self._sent(event)
+                sent += map(self._sent, self._finish(delta.finish_reason))
+        return sent
+
+    def closing(self) -> Iterator[bytes]:
+        """The response as it has ended."""
         yield self._state(f"response.{self.response.status}")
 
     def failure(self, error: GlmserveError) -> Iterator[bytes]:
