@@ -18,7 +18,7 @@ def begin(blocks: BlockManager, number: int, prompt: list[int]) -> Request:
     request = Request(number, prompt, SamplingParams(max_tokens=1))
     blocks.allocate(request, blocks.match_prefix(request))
     request.num_computed_tokens = len(prompt)
-    blocks.cache_computed(request)
+    blocks.cache_computed(request, len(prompt))
     return request
 
 
