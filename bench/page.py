@@ -178,17 +178,21 @@ def take_pictures(browser: Any) -> None:
 
 
 def take_picture_of_board(browser: Any) -> None:
-    """While requests come faster than a small cache holds them."""
-    with ServerProcess("--dtype", "float32", "--kv-cache-tokens", "2048") as server:
-        context = browser.new_context(viewport={"width": 1080, "height": 720}, locale="en-US")
+    """While requests come faster than a small cache holds them, with the phases of one of them."""
+    with ServerProcess("--dtype", "float32", "--kv-cache-tokens", "1024") as server:
+        context = browser.new_context(viewport={"width": 1080, "height": 860}, locale="en-US")
         chat = ChatPage(context, server.url + "/")
         chat.page.goto(chat.url + "board")
         chat.page.locator(".tiles").wait_for()
         with ThreadPoolExecutor(32) as threads:
-            for number in range(32):
+            for number in range(16):
                 threads.submit(ask, server.url, number)
-                time.sleep(0.1)
-            chat.page.wait_for_timeout(400)
+                time.sleep(0.06)
+            chat.page.locator("tbody button").nth(7).click()
+            chat.page.locator(".waterfall").wait_for()
+            chat.page.wait_for_timeout(600)
+            chat.page.locator(".board").evaluate("board => board.scrollTo(0, 0)")
+            chat.page.mouse.move(5, 840)
             chat.page.screenshot(path=GUIDE / "board.png")
         chat.close()
 

@@ -19,6 +19,18 @@ class PrefixMatch(NamedTuple):
     hashes: list[bytes]
 
 
+class BlockMap(NamedTuple):
+    """The blocks as they are at one moment, for people who look on."""
+
+    owners: list[int]
+    """For each cell, a request that holds its block, by its id; -1: free, -2: free, with a known
+    prefix."""
+    shared: list[int]
+    """Cells whose blocks several requests hold, ascending."""
+    roots: list[tuple[int, int]]
+    """Each request that holds blocks, and the first of them."""
+
+
 class BlockManager:
     """Gives each running request a block table and takes it back.
 
@@ -137,22 +149,22 @@ class BlockManager:
         del self._hashes[request.id]
         request.num_computed_tokens = request.num_scheduled_tokens = 0
 
-    def owners(self, most: int) -> list[int]:
-        """A request that holds each block, by its id; -1: free, -2: free, with a known prefix.
+    def block_map(self, most: int) -> BlockMap:
+        """Who holds which block.
 
         Args:
-            most: length of the list; of more blocks, every n-th one is in it.
+            most: cells of the map; of more blocks, it shows every n-th one.
         """
         every = -(-self.pool.num_blocks // most)
-        owners = [
-            -2 if self.pool.is_known(block) else -1
-            for block in range(0, self.pool.num_blocks, every)
-        ]
+        shown = range(0, self.pool.num_blocks, every)
+        owners = [-2 if self.pool.is_known(block) else -1 for block in shown]
         for request_id, table in self._tables.items():
             for block in table:
                 if block % every == 0:
                     owners[block // every] = request_id
-        return owners
+        shared = [block // every for block in shown if self.pool.reference_count(block) > 1]
+        roots = [(request_id, table[0]) for request_id, table in self._tables.items() if table]
+        return BlockMap(owners, shared, roots)
 
     def forget_contents(self) -> None:
         """Empty the prefix cache, because the KV cache has lost its contents.

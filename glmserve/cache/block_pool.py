@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 
 class BlockPool:
@@ -22,6 +23,12 @@ class BlockPool:
         self._references = [0] * num_blocks
         self._hash_of: list[bytes | None] = [None] * num_blocks
         self._block_of: dict[bytes, int] = {}
+        self.num_evictions = 0
+        """Blocks that lost a prefix because new tokens needed them."""
+        self.on_hit: list[Callable[[int], None]] = []
+        """Called with each block that a request takes out of the prefix cache."""
+        self.on_eviction: list[Callable[[int], None]] = []
+        """Called with each block that loses a prefix."""
 
     @property
     def num_free(self) -> int:
@@ -64,6 +71,8 @@ class BlockPool:
         if self._references[block] == 0:
             del self._free[block]
         self._references[block] += 1
+        for look in self.on_hit:
+            look(block)
 
     def release(self, block: int, *, reuse_first: bool = False) -> None:
         """Drop one owner. The last one returns the block to the free list, content intact.
@@ -93,3 +102,6 @@ class BlockPool:
         if block_hash is not None:
             self._hash_of[block] = None
             del self._block_of[block_hash]
+            self.num_evictions += 1
+            for look in self.on_eviction:
+                look(block)

@@ -3,8 +3,9 @@
 from glmserve.engine.adapters import AdapterCatalog, AdapterVersion
 from glmserve.engine.answer_tokens import AnswerTokens
 from glmserve.engine.engine import ChoiceSpec, Engine, EngineState, SchedulingAttributes
+from glmserve.engine.moment import Moment, RequestFacts
 from glmserve.engine.open_streams import EngineObserver
-from glmserve.engine.step_watch import Moment, RequestFacts, StepWatch
+from glmserve.engine.step_watch import StepWatch
 from glmserve.engine.token_stream import NewTokens, TokenStream
 
 __all__ = [

@@ -166,8 +166,7 @@ class Engine:
         )
         self.watch.attach(
             lambda: self._streams.live,
-            lambda: scheduler.stats,
-            scheduler.block_owners,
+            scheduler,
             lambda: self.state is EngineState.DEAD or (self.is_draining and not self.is_busy),
         )
         self.stats.watch(lambda: scheduler.stats, self._info)
@@ -177,7 +176,7 @@ class Engine:
         self._tasks.add(asyncio.create_task(self._run(scheduler, steps, limits)))
         self._watch_executor(steps)
         for observer in self._observers:
-            observer.begin(self._info)
+            observer.begin(self._info, scheduler.block_pool)
         if prepare is not None:
             await prepare()
         self.state = EngineState.READY

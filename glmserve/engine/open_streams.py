@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from glmserve.cache import BlockPool
 from glmserve.contract.step import INVALID_TOKEN_ID, RunnerInfo
 from glmserve.engine.queue_timer import QueueTimer
 from glmserve.engine.stats import EngineStats
@@ -18,8 +19,12 @@ from glmserve.scheduler import TokenUpdate
 class EngineObserver(Protocol):
     """Callbacks for the start of the runner and for the arrival and end of requests."""
 
-    def begin(self, info: RunnerInfo) -> None:
-        """The runner is up."""
+    def begin(self, info: RunnerInfo, pool: BlockPool) -> None:
+        """The runner is up.
+
+        Args:
+            pool: the blocks of its KV cache. It calls back when a block loses a prefix.
+        """
         ...
 
     def arrived(self, requests: Sequence[Request]) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from glmserve.cache import BlockManager
+from glmserve.cache import BlockManager, BlockMap, BlockPool
 from glmserve.config import SchedulerConfig
 from glmserve.contract.step import RunnerLimits, StepInput, StepOutput
 from glmserve.errors import InvalidRequestError, QueueFullError
@@ -52,6 +52,8 @@ class SchedulerStats(NamedTuple):
     """Prompt tokens looked up in the prefix cache."""
     prefix_hits: int
     """Prompt tokens found there."""
+    evictions: int
+    """Blocks of the prefix cache that new tokens took."""
     drafted: int
     """Draft tokens that were scheduled."""
     accepted: int
@@ -143,13 +145,19 @@ class Scheduler:
             preemptions=sum(planner.num_preemptions for planner in self._planners),
             prefix_queries=sum(planner.num_prefix_queries for planner in self._planners),
             prefix_hits=sum(planner.num_prefix_hits for planner in self._planners),
+            evictions=self._blocks.pool.num_evictions,
             drafted=self._speculation.num_drafted,
             accepted=self._speculation.num_accepted,
         )
 
-    def block_owners(self, most: int) -> list[int]:
-        """See BlockManager.owners."""
-        return self._blocks.owners(most)
+    @property
+    def block_pool(self) -> BlockPool:
+        """The blocks, for people who look on."""
+        return self._blocks.pool
+
+    def block_map(self, most: int) -> BlockMap:
+        """See BlockManager.block_map."""
+        return self._blocks.block_map(most)
 
     @property
     def can_schedule(self) -> bool:

@@ -92,7 +92,34 @@ class Loss(msgspec.Struct, frozen=True, array_like=True, tag="loss"):
     time: float
 
 
-Event = Arrival | End | Loss | StepInput | TokenMasks | StepOutput | LoadAdapter | RemoveAdapter
+class StepTime(msgspec.Struct, frozen=True, array_like=True, tag="time"):
+    """When a step was computed; it follows the step's output. Older recordings have none."""
+
+    step_id: int
+    submitted: float
+    done: float
+
+
+class Evictions(msgspec.Struct, frozen=True, array_like=True, tag="evictions"):
+    """Blocks that lost a prefix so that the step that follows could have them. Older recordings
+    have none."""
+
+    blocks: bytes
+    """Packed native int32."""
+
+
+Event = (
+    Arrival
+    | End
+    | Loss
+    | StepInput
+    | TokenMasks
+    | StepOutput
+    | StepTime
+    | Evictions
+    | LoadAdapter
+    | RemoveAdapter
+)
 
 decode_beginning = msgspec.msgpack.Decoder(Beginning).decode
 decode_event = msgspec.msgpack.Decoder(Event).decode

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import os
 import time
+from array import array
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -14,6 +16,7 @@ from threading import Thread
 import msgspec
 
 from glmserve import __version__
+from glmserve.cache import BlockPool
 from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.step import RunnerInfo, StepInput, StepOutput, TokenMasks
@@ -22,7 +25,7 @@ from glmserve.errors import OptionError
 from glmserve.executor import Executor
 from glmserve.process.paths import escaped
 from glmserve.request import FINISH_REASONS, Request
-from glmserve.trace.events import MAGIC, Arrival, Beginning, End, Loss
+from glmserve.trace.events import MAGIC, Arrival, Beginning, End, Evictions, Loss, StepTime
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ class TraceWriter:
             config, checkpoint=escaped(config.checkpoint), adapters=()
         )
         self._start = 0.0
+        self._evicted = array("i")
         self._frames: SimpleQueue[bytes | None] = SimpleQueue()
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -57,9 +61,10 @@ class TraceWriter:
         )
         self._thread.start()
 
-    def begin(self, info: RunnerInfo) -> None:
+    def begin(self, info: RunnerInfo, pool: BlockPool) -> None:
         """Record that the runner is up. Nothing is recorded before."""
         self._start = time.monotonic()
+        pool.on_eviction.append(self._evicted.append)
         self.add(Beginning(__version__, time.time(), self._config, info))
 
     def arrived(self, requests: Iterable[Request]) -> None:
@@ -75,6 +80,23 @@ class TraceWriter:
     def lost(self) -> None:
         """Record the loss of the runner."""
         self.add(Loss(self._now))
+
+    def submitted(self, step: StepInput) -> float:
+        """Record a step, and what was evicted for it.
+
+        Returns:
+            The present time, for `done`.
+        """
+        if self._evicted:
+            self.add(Evictions(self._evicted.tobytes()))
+            del self._evicted[:]
+        self.add(step)
+        return self._now
+
+    def done(self, output: StepOutput, submitted: float) -> None:
+        """Record a step's output."""
+        self.add(output)
+        self.add(StepTime(output.step_id, submitted, self._now))
 
     def add(self, event: msgspec.Struct) -> None:
         """Record an event. Steps before `begin` only test the runner and are ignored."""
@@ -117,9 +139,9 @@ class TracingExecutor:
         return await self._executor.start(progress)
 
     def submit(self, step: StepInput) -> asyncio.Future[StepOutput]:
-        self._writer.add(step)
+        submitted = self._writer.submitted(step)
         output = self._executor.submit(step)
-        output.add_done_callback(self._write_output)
+        output.add_done_callback(partial(self._write_output, submitted))
         return output
 
     def send_masks(self, masks: TokenMasks) -> None:
@@ -160,6 +182,6 @@ class TracingExecutor:
         await self._executor.close()
         self._writer.close()
 
-    def _write_output(self, output: asyncio.Future[StepOutput]) -> None:
+    def _write_output(self, submitted: float, output: asyncio.Future[StepOutput]) -> None:
         if not output.cancelled() and output.exception() is None:
-            self._writer.add(output.result())
+            self._writer.done(output.result(), submitted)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
-from glmserve.config import ServerConfig
+from glmserve.cache import BlockPool
+from glmserve.config import ServerConfig, report_nothing
+from glmserve.contract.step import RunnerInfo
+from glmserve.engine import StepWatch
 from support.fake_server import client_of, serve, tenants
 from support.fakes import LIMITS, FakeRunner
 from support.live_server import HOST, listening
@@ -85,12 +89,112 @@ async def test_what_was_preempted_is_computed_again() -> None:
         assert sum(w["recomputed"] for m in moments for w in m["work"]) > 0
 
 
+class SlowRunner(FakeRunner):
+    """Whose steps are long enough to be seen one by one."""
+
+    def execute(self, *arguments: Any) -> Any:
+        time.sleep(0.01)
+        return super().execute(*arguments)
+
+
+async def test_preempted_requests_are_named_as_long_as_they_wait() -> None:
+    runner = SlowRunner(msgspec.structs.replace(LIMITS, num_blocks=12))
+    async with (
+        serve(runner) as app,
+        listening(app) as port,
+        httpx.AsyncClient(base_url=f"http://{HOST}:{port}", timeout=20) as client,
+        client.stream("GET", "/board/events") as response,
+    ):
+        board = Board(response)
+        body = BODY | {"max_tokens": 24, "ignore_eos": True}
+        bodies = [body | {"prompt": f"{i} prompt"} for i in range(3)]
+        await asyncio.gather(*(client.post("/v1/completions", json=b) for b in bodies))
+        moments = await until_over(board, 3)
+        ids = {facts["id"] for moment in moments for facts in moment["arrived"]}
+        named = {number for moment in moments for number in moment["preempted"]}
+        assert named
+        assert named < ids
+        assert moments[-1]["preempted"] == []
+
+
+async def test_phases_and_costs_of_steps_have_times() -> None:
+    runner = SlowRunner()
+    runner.info = msgspec.structs.replace(runner.info, weight_bytes=1000, kv_cache_bytes=2560)
+    async with (
+        serve(runner) as app,
+        listening(app) as port,
+        httpx.AsyncClient(base_url=f"http://{HOST}:{port}", timeout=20) as client,
+        client.stream("GET", "/board/events") as response,
+    ):
+        board = Board(response)
+        first = await board.next()
+        assert first["weight_bytes"] == 1000
+        assert first["token_bytes"] == 2560 / (LIMITS.num_blocks * LIMITS.block_size)
+        await client.post("/v1/completions", json=BODY)
+        moments = [first, *await until_over(board, 1)]
+        costs = [cost for moment in moments for cost in moment["costs"]]
+        assert len(costs) == sum(moment["steps"] for moment in moments)
+        assert all(seconds >= 0.01 for seconds, _, _ in costs)
+        assert sum(rows for _, rows, _ in costs) == 13 + 19  # the last token is never computed
+        assert max(context for _, _, context in costs) == 13 + 19
+        (facts,) = [facts for moment in moments for facts in moment["arrived"]]
+        (ended,) = [ended for moment in moments for ended in moment["ended"]]
+        work = [work for moment in moments for work in moment["work"]]
+        times = [facts["arrival"], *(w[name] for w in work for name in ("begin", "end"))]
+        assert [*times, ended["time"]] == sorted([*times, ended["time"]])
+        prompt = [w for w in work if w["prefill"]]
+        assert all(w["begin"] < w["prefilled"] <= w["end"] for w in prompt)
+
+
+async def test_hits_and_evictions_are_places_of_the_map() -> None:
+    runner = FakeRunner(msgspec.structs.replace(LIMITS, num_blocks=12))
+    async with (
+        serve(runner) as app,
+        listening(app) as port,
+        httpx.AsyncClient(base_url=f"http://{HOST}:{port}", timeout=20) as client,
+        client.stream("GET", "/board/events") as response,
+    ):
+        board = Board(response)
+        prompts = ["the same text", "the same text", *(f"{i} another" for i in range(4))]
+        for prompt in prompts:
+            await client.post("/v1/completions", json=BODY | {"prompt": prompt})
+        moments = await until_over(board, len(prompts))
+        hits = {cell for moment in moments for cell in moment["hits"]}
+        evictions = {cell for moment in moments for cell in moment["evictions"]}
+        stats = moments[-1]["stats"]
+        assert len(hits) == stats["prefix_hits"] // LIMITS.block_size > 0
+        assert 0 < len(evictions) <= stats["evictions"]
+        assert hits | evictions <= set(range(12))
+
+
 async def test_it_costs_nothing_while_nobody_looks() -> None:
     async with serve() as app, client_of(app) as client:
         watch = app.state.context.engine.watch
         watch.stepped = None  # a call would fail
         assert (await client.post("/v1/completions", json=BODY)).status_code == 200
         assert not watch.is_on
+
+
+async def test_blocks_are_followed_only_while_somebody_looks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pools: list[BlockPool] = []
+    begin = StepWatch.begin
+
+    def noted(watch: StepWatch, info: RunnerInfo, pool: BlockPool) -> None:
+        pools.append(pool)
+        begin(watch, info, pool)
+
+    monkeypatch.setattr(StepWatch, "begin", noted)
+    async with serve(start=False) as app:
+        context = app.state.context
+        reader = context.engine.watch.read()
+        await anext(reader)  # somebody looks already while the model is loaded
+        await context.start(report_nothing)
+        (pool,) = pools
+        assert (len(pool.on_hit), len(pool.on_eviction)) == (1, 1)
+        await reader.aclose()
+        assert (pool.on_hit, pool.on_eviction) == ([], [])
 
 
 async def test_the_last_reader_turns_it_off() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from glmserve.api.page.files import WEB
+from glmserve.api.page.files import WEB, document
+from glmserve.api.page.modules import needed_modules
 from glmserve.config import ServerConfig
 from support.fake_server import client_of, serve, tenants
 
@@ -152,7 +153,8 @@ def test_every_text_has_both_languages_and_is_used() -> None:
     source = (WEB / "app" / "texts.js").read_text()
     texts = json.loads(source[source.index("{") : source.rindex("}") + 1])
     assert list(texts) == sorted(texts)
-    code = "".join(path.read_text() for path in APP if path.name != "texts.js")
+    paths = [WEB / "docs.html", *APP]
+    code = "".join(path.read_text() for path in paths if path.name != "texts.js")
     for key, (english, chinese) in texts.items():
         assert english.strip(), key
         assert re.search(r"[\u4e00-\u9fff]", chinese), key
@@ -161,6 +163,29 @@ def test_every_text_has_both_languages_and_is_used() -> None:
         assert f'"{key}"' in code or f"`{beginning}${{" in code, f"{key} is not used"
     used = re.findall(r'\bt\("(\w+)"', code) + re.findall(r'announce\("(\w+)"', code)
     assert set(used) <= texts.keys()
+
+
+LATER = ("board/board", "guide", "notebook", "messages", "settings")
+
+
+def test_modules_are_named_before_a_browser_meets_them() -> None:
+    texts = {path.relative_to(WEB).as_posix(): path.read_text() for path in WEB.rglob("*.js")}
+    first = needed_modules("app/main.js", texts.__getitem__)
+    later = {n for view in LATER for n in needed_modules(f"app/parts/{view}.js", texts.__getitem__)}
+    assert "vendor/preact/preact.js" in first
+    assert not {f"app/parts/{view}.js" for view in LATER} & set(first)
+    others = {name for name in texts if name.startswith("app/")} - later - set(first)
+    assert others == set()
+    text = document("index.html").body.decode()
+    assert re.findall(r'"modulepreload" [^>]*href="page/\w+/([^"]+)"', text) == first
+
+
+async def test_the_styles_of_the_page_are_one_file(client: httpx.AsyncClient) -> None:
+    text = (await client.get("/")).text
+    (name,) = re.findall(r'"stylesheet" href="([^"]+)"', text)
+    styles = (await client.get(f"/{name}")).text
+    for path in sorted((WEB / "style").glob("*.css")):
+        assert (path.read_text() in styles) == (path.name != "docs.css")
 
 
 def test_no_code_of_the_page_reads_text_as_markup() -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
 import pytest
 
-from glmserve.text.chat_format import ChatMessage
-from glmserve.text.tools import Tool
 from support.fake_server import client_of, serve
-from support.fakes import PlainChat
 from support.speaker import Speaker
+from support.thinking import ThinkingChat
 
 CHAT = "/v1/chat/completions"
 ANSWER = "\nWhat is 2 + 2?\n</think>\n\nIt is 4."
@@ -23,22 +20,6 @@ THOUGHTS, TEXT = "What is 2 + 2?", "It is 4."
 MESSAGES = [{"role": "user", "content": "hi"}]
 TIME = {"type": "function", "function": {"name": "get_time"}}
 CALL = '<tool_call>{"name": "get_time", "arguments": {}}</tool_call>'
-
-
-class ThinkingChat(PlainChat):
-    """Messages one after another, and the tag of open thoughts."""
-
-    reasons = True
-    lead_in = r"\n{0,2}"
-    end = "<think>"
-
-    def with_variables(self, variables: Mapping[str, Any]) -> ThinkingChat:
-        bound = copy.copy(self)
-        bound.end = "<think></think>" if variables.get("enable_thinking") is False else "<think>"
-        return bound
-
-    def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
-        return [*super()._render(messages, tools), *self.tokenizer.encode(self.end)]
 
 
 Make = Callable[[str], Any]
@@ -50,9 +31,7 @@ async def thinker() -> AsyncIterator[Make]:
     async with AsyncExitStack() as stack:
 
         async def make(text: str) -> httpx.AsyncClient:
-            app = await stack.enter_async_context(serve(Speaker(text)))
-            context = app.state.context
-            context.chat_format = ThinkingChat(context.tokenizer)
+            app = await stack.enter_async_context(serve(Speaker(text), chat=ThinkingChat))
             return await stack.enter_async_context(client_of(app))
 
         yield make

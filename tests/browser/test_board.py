@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from glmserve.config import ServerConfig
+from glmserve.contract.wire import HEADER_SIZE, body_size
+from glmserve.trace.events import MAGIC
 from support.axe import violations
 from support.chat_page import ChatPage
 from support.fake_server import tenants
 from support.scripted import ScriptedRunner
-from support.server_process import ServerProcess
+from support.server_process import ServerProcess, worker_of
 
 pytestmark = pytest.mark.browser
 
 Opener = Callable[..., ChatPage]
+LOOKS: list[dict[str, Any]] = [
+    {"locale": "en-US", "color_scheme": "light"},
+    {"locale": "zh-CN", "color_scheme": "dark"},
+    {"locale": "zh-CN", "color_scheme": "light", "viewport": {"width": 360, "height": 740}},
+]
 PAINTED = """canvas => {
     const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     const colours = new Set();
@@ -70,6 +83,117 @@ def test_with_keys_the_operator_is_asked(fake_page: Opener) -> None:
     page.locator(".tiles").wait_for()
 
 
+SEA = "The sea was calm and the small boat was far away from the land. " * 4
+
+
+def ask(url: str, prompt: str, **fields: Any) -> None:
+    body = {"prompt": prompt, "max_tokens": 40, "ignore_eos": True, "temperature": 0, **fields}
+    assert httpx.post(f"{url}/v1/completions", json=body, timeout=60).status_code == 200
+
+
+def open_board(chat: ChatPage) -> Any:
+    chat.expected.append("willReadFrequently")  # it is the tests that read
+    chat.page.goto(chat.url + "board")
+    chat.page.locator(".tiles").wait_for()
+    return chat.page
+
+
+def phases(page: Any) -> list[str]:
+    return list(page.locator(".waterfall li .phase").all_inner_texts())
+
+
+def facts(page: Any) -> str:
+    return str(page.locator(".card").last.inner_text())
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
+def test_the_phases_of_a_request_by_keyboard_and_by_its_lane(
+    open_page: Opener, glm_tiny: ServerProcess, look: dict[str, Any]
+) -> None:
+    page = open_board(open_page(glm_tiny.url + "/", **look))
+    ask(glm_tiny.url, SEA)
+    ask(glm_tiny.url, "Another text")
+    page.locator("tbody tr").nth(1).wait_for()
+    newest, older = page.locator("tbody button").all()[:2]
+    assert (newest.get_attribute("tabindex"), older.get_attribute("tabindex")) == ("0", "-1")
+    newest.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.locator(".waterfall").wait_for()
+    assert older.get_attribute("aria-pressed") == "true"
+    number = older.inner_text().removeprefix("#")
+    assert number in page.locator(".waterfall h3").inner_text()
+    assert len(phases(page)) == 4  # queue, prefill, decode, end
+    bars = page.locator(".bar-part").all()
+    places = [bar.bounding_box() for bar in bars]
+    for place, following in pairwise(places[:-1]):
+        assert abs(place["x"] + place["width"] - following["x"]) < 3
+    assert violations(page) == []
+    if "viewport" in look:
+        assert page.evaluate("document.documentElement.scrollWidth") == look["viewport"]["width"]
+    page.locator(".waterfall .icon-button").click()
+    assert page.locator(".waterfall").count() == 0
+    page.locator("canvas.lanes").click(position={"x": 10, "y": 24})  # the second lane
+    page.locator(".waterfall").wait_for()
+    assert number in page.locator(".waterfall h3").inner_text()
+
+
+def test_steps_have_a_floor_once_enough_of_them_were_seen(
+    open_page: Opener, glm_tiny: ServerProcess
+) -> None:
+    page = open_board(open_page(glm_tiny.url + "/"))
+    page.get_by_text("The floor is not known.").wait_for()
+    ask(glm_tiny.url, SEA)
+    line = page.get_by_text(re.compile("times the floor of"))
+    line.wait_for()
+    times = re.search("([0-9.]+) times", line.inner_text())
+    assert times
+    assert float(times[1]) > 0.8
+    page.get_by_role("img", name=re.compile("times the floor")).wait_for()
+
+
+def test_blocks_by_shared_prefix_with_hits_and_evictions(open_page: Opener) -> None:
+    with ServerProcess("--dtype", "float32", "--kv-cache-tokens", "4096") as server:
+        page = open_board(open_page(server.url + "/"))
+        page.get_by_label("Coloured by").select_option("prefix")
+        page.get_by_text("Requests with the same beginning have one colour.").wait_for()
+        assert "0 shared" in facts(page)
+        with ThreadPoolExecutor(1) as thread:
+            asked = thread.submit(ask, server.url, SEA, n=4, max_tokens=800)
+            page.get_by_text(re.compile("[1-9] shared")).wait_for()
+            assert violations(page) == []
+            asked.result()
+        ask(server.url, SEA)
+        page.get_by_text(re.compile("[1-9][0-9]* of [0-9]+ prompt tokens found")).wait_for()
+        picture = page.get_by_role("img", name="Blocks of the KV cache")
+        page.wait_for_timeout(1500)  # marks have faded
+        calm = picture.evaluate(PAINTED)
+        for number in range(5):
+            ask(server.url, f"{number} {SEA}", max_tokens=800)
+        page.get_by_text(re.compile("[1-9][0-9]* blocks evicted")).wait_for()
+        assert picture.evaluate(PAINTED) > calm
+
+
+def test_a_lost_worker_is_a_phase(open_page: Opener) -> None:
+    with ServerProcess("--dtype", "float32") as server:
+        page = open_board(open_page(server.url + "/"))
+        with ThreadPoolExecutor(1) as thread:
+            asked = thread.submit(ask, server.url, SEA, max_tokens=900)
+            page.locator("tbody button").click()
+            page.locator(".waterfall .phase", has_text="decode").wait_for()
+            os.kill(worker_of(server.pid), signal.SIGKILL)
+            page.get_by_text("The worker restarts").wait_for()
+            page.locator(".waterfall .phase", has_text="waits for a worker").wait_for()
+            page.get_by_text("The worker restarts").wait_for(state="detached")
+            asked.result()
+        page.locator(".waterfall").get_by_text("length").wait_for()
+        assert [name for name in phases(page) if name != "not in a step"] == [
+            *("queue", "prefill", "decode"),
+            *("waits for a worker", "computed again", "decode", "end"),
+        ]
+        page.get_by_text("1 lost workers").wait_for()
+
+
 def test_a_recording_is_opened_and_run(open_page: Opener, tmp_path: Path) -> None:
     file = tmp_path / "monday.rec"
     with ServerProcess("--dtype", "float32", "--record", str(file)) as server:
@@ -99,4 +223,58 @@ def test_a_recording_is_opened_and_run(open_page: Opener, tmp_path: Path) -> Non
         file.write_bytes(b"something else")
         page.locator('.board input[type="file"]').set_input_files(file)
         page.wait_for_timeout(300)
-        assert messages == ["This file is no recording of glmserve."]
+        assert messages == ["This file is no recording of glmserve, or it is damaged."]
+
+
+def without_times(recording: bytes) -> bytes:
+    """What an older glmserve would have recorded."""
+    place = len(MAGIC)
+    kept = [MAGIC]
+    while place < len(recording):
+        size = body_size(recording[place : place + HEADER_SIZE])
+        frame = recording[place : place + HEADER_SIZE + size]
+        place += len(frame)
+        if msgspec.msgpack.decode(frame[HEADER_SIZE:])[0] not in ("time", "evictions"):
+            kept.append(frame)
+    return b"".join(kept)
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["new", "old"])
+def test_a_recording_has_what_the_live_board_has(
+    fake_page: Opener, recording: Path, tmp_path: Path, is_old: bool
+) -> None:
+    if is_old:
+        file = tmp_path / "old.rec"
+        file.write_bytes(without_times(recording.read_bytes()))
+        recording = file
+    page = open_board(fake_page(ScriptedRunner("x")))
+    page.locator('.board input[type="file"]').set_input_files(recording)
+    page.get_by_text(recording.name).wait_for()
+    assert page.locator("tbody tr").count() == 7
+    rows = [row.locator("td").all_inner_texts() for row in page.locator("tbody tr").all()]
+    assert {row[5] for row in rows} == {"40"}
+    assert int(rows[-2][4]) > 0  # the second request found the prompt of the first
+    page.locator("tbody button").last.click()
+    assert phases(page)[-3:] == ["prefill", "decode", "end"]
+    assert "40 tokens" not in page.locator(".waterfall").inner_text()  # the first is of the prompt
+    assert "39 tokens" in page.locator(".waterfall").inner_text()
+    assert re.search("[1-9][0-9]* of [0-9]+ prompt tokens found", facts(page))
+    steps = page.locator(".card", has_text="Time of a step").inner_text()
+    if is_old:
+        assert "The floor is not known." in steps
+        assert "0 blocks evicted" in facts(page)
+    else:
+        assert "times the floor" in steps
+        assert re.search("[1-9][0-9]* blocks evicted", facts(page))
+    assert violations(page) == []
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One prompt twice, then others that need its blocks."""
+    file = tmp_path_factory.mktemp("recorded") / "tight.rec"
+    options = ("--dtype", "float32", "--kv-cache-tokens", "512", "--record", str(file))
+    with ServerProcess(*options) as server:
+        for prompt in (SEA, SEA, *(f"{number} {SEA}" for number in range(5))):
+            ask(server.url, prompt)
+    return file

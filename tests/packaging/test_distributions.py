@@ -28,7 +28,7 @@ WHEEL = r"""
     glmserve/assets/training/text/[\w.]+\.toml
     glmserve/guide/[\w.-]+\.(md|svg|png)
     glmserve/web/\w+\.(html|js)
-    glmserve/web/(app|app/parts|app/board|docs)/\w+\.js
+    glmserve/web/(app|app/parts|app/parts/board|app/board|docs)/\w+\.js
     glmserve/web/style/\w+\.(css|svg)
     glmserve/web/vendor/manifest\.json
     glmserve/web/vendor/\w+/(\w+\.(js|css)|LICENSE[\w-]*\.txt|fonts/[\w-]+\.woff2)

@@ -45,6 +45,7 @@ async def serve(
     batches: BatchConfig | None = None,
     observers: Sequence[AccessObserver] = (),
     outermost: Sequence[Middleware] = (),
+    chat: type[PlainChat] = PlainChat,
 ) -> AsyncIterator[Starlette]:
     """A started server; its context is `app.state.context`.
 
@@ -56,6 +57,7 @@ async def serve(
         keep: see Journal.
         batches: where it keeps files and batches, if it does; they run.
         observers, outermost: see create_app.
+        chat: its chat format.
     """
     tokenizer = ByteTokenizer()
     engine = Engine(
@@ -68,7 +70,7 @@ async def serve(
         read_model_config(EMBEDDED_CHECKPOINT),
         engine,
         tokenizer if with_tokenizer else None,
-        PlainChat(tokenizer) if with_tokenizer else None,
+        chat(tokenizer) if with_tokenizer else None,
     )
     if context.structures is not None:
         context.structures.prepare = _nothing  # type: ignore[method-assign]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from array import array
+from itertools import chain, pairwise
 from pathlib import Path
 
 import msgspec
@@ -11,7 +13,7 @@ import pytest
 
 from glmserve.config import AdapterConfig, RunnerConfig, SchedulerConfig, report_nothing
 from glmserve.contract.sampling import Sampling
-from glmserve.contract.step import RunnerLimits, ScheduledSequence, StepOutput
+from glmserve.contract.step import RunnerLimits, ScheduledSequence, StepInput, StepOutput
 from glmserve.engine import AdapterCatalog, ChoiceSpec, SchedulingAttributes
 from glmserve.errors import AdapterError, OptionError
 from glmserve.executor import InlineExecutor
@@ -28,6 +30,7 @@ from glmserve.trace import (
     replay_alone,
     replay_steps,
 )
+from glmserve.trace.events import Evictions, StepTime
 from support.adapters import AdapterRunner, write_adapter
 from support.arrivals import random_arrivals
 from support.fakes import LIMITS, AsyncRunner, FakeRunner
@@ -174,6 +177,27 @@ async def test_what_is_in_it(tmp_path: Path) -> None:
     assert kinds.count(Loss) == 1
     assert kinds.count(Arrival) == kinds.count(End) > 25
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_the_times_of_steps_and_what_they_evicted(tmp_path: Path) -> None:
+    path = tmp_path / "recording"
+    writer = TraceWriter(path, CONFIG)
+    executor = TracingExecutor(WorkerOnThread(SamplingRunner(TIGHT)), writer)
+    async with serving(executor, observer=writer) as engine:
+        for number in range(6):
+            await drain(engine.submit([number, *range(9)], SamplingParams(max_tokens=9)))
+    events = [*read_recording(path)[1]]
+    steps = [event.step_id for event in events if isinstance(event, StepOutput)]
+    times = [event for event in events if isinstance(event, StepTime)]
+    assert [event.step_id for event in times] == steps
+    assert all(0 < event.submitted < event.done for event in times)
+    ends = [event.done for event in times]
+    assert ends == sorted(ends)
+    after = {type(b) for a, b in pairwise(events) if isinstance(a, Evictions)}
+    assert after == {StepInput}
+    evicted = [*chain(*(array("i", e.blocks) for e in events if isinstance(e, Evictions)))]
+    assert len(evicted) > TIGHT.num_blocks
+    assert set(evicted) <= set(range(TIGHT.num_blocks))
 
 
 async def test_a_file_that_was_cut_off_anywhere_is_read_up_to_there(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from glmserve.api.page.modules import needed_modules
+
 PACKAGE = Path(__file__).parents[2]
 WEB = PACKAGE / "web"
 GUIDE = PACKAGE / "guide"
@@ -28,8 +30,9 @@ _UNKNOWN = "application/octet-stream"
 _PACKED = {".woff2", ".png"}
 """Suffixes of files that are compressed by themselves."""
 
-_AT_ONCE = {f"vendor/{name}/{name}.js" for name in ("preact", "signals", "markdown")}
-"""Libraries that the page always needs; it loads the others when a text needs them."""
+STYLES = "style/page.css"
+"""All styles of the page in one file, because a browser draws nothing before it has them all."""
+_PARTS_OF_STYLES = tuple(f"style/{n}.css" for n in ("base", "shell", "chat", "prose", "board"))
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,12 @@ class PageFile:
 
 
 def page_file(name: str) -> PageFile | None:
-    """The file of this name below `web`, or below `guide` as `guide/NAME`; None: there is none."""
+    """STYLES, or the file of this name below `web`, or below `guide` as `guide/NAME`.
+
+    None if there is none.
+    """
+    if name == STYLES:
+        return _styles()
     path = _paths().get(name)
     return _read(path) if path is not None else None
 
@@ -70,14 +78,17 @@ def version() -> str:
 def document(name: str) -> PageFile:
     """An HTML file of `web`, which names its files as `{files}/NAME`.
 
-    `{modules}` stands for all modules of the page: a browser that reads of each only in another one
-    would ask for them one after another.
+    `{modules}` stands for the modules that the page needs at first: a browser that reads of each
+    only in another one would ask for them one after another. They come after the styles.
 
     Raises:
         FileNotFoundError: there is none.
     """
-    modules = [path for path in _paths() if path.startswith("app/") or path in _AT_ONCE]
-    links = "\n".join(f'<link rel="modulepreload" href="{{files}}/{path}">' for path in modules)
+    modules = needed_modules("app/main.js", lambda module: _paths()[module].read_text())
+    links = "\n".join(
+        f'<link rel="modulepreload" fetchpriority="low" href="{{files}}/{path}">'
+        for path in modules
+    )
     text = (WEB / name).read_text().replace("{modules}", links)
     return _packed(text.replace("{files}", f"page/{version()}").encode(), ".html")
 
@@ -97,6 +108,11 @@ def _below(folder: Path) -> Iterator[tuple[str, Path]]:
 @cache
 def _read(path: Path) -> PageFile:
     return _packed(path.read_bytes(), path.suffix)
+
+
+@cache
+def _styles() -> PageFile:
+    return _packed(b"".join(_paths()[name].read_bytes() for name in _PARTS_OF_STYLES), ".css")
 
 
 def _packed(body: bytes, suffix: str) -> PageFile:

@@ -15,6 +15,8 @@ from glmserve.api.page.headers import KEEP, REVALIDATE, SECURITY, content_policy
 
 FILES = "/page/"
 """Prefix of the files' paths; the version and the file's name follow."""
+_read: dict[tuple[str, str], PageFile] = {}
+"""Files by version and name. A thread reads and compresses each of them once."""
 
 
 async def page(request: Request) -> Response:
@@ -46,11 +48,18 @@ async def file(request: Request) -> Response:
         HTTPException: there is no such file; 404.
     """
     parameters = request.path_params
-    current = await asyncio.to_thread(version)
-    found = await asyncio.to_thread(page_file, parameters["name"])
-    if found is None or parameters["version"] != current:
+    place = (parameters["version"], parameters["name"])
+    found = _read.get(place) or await asyncio.to_thread(_read_file, *place)
+    if found is None:
         raise HTTPException(404)
     return _answer(request, found, KEEP | content_policy())
+
+
+def _read_file(of_version: str, name: str) -> PageFile | None:
+    found = page_file(name) if of_version == version() else None
+    if found is not None:
+        _read[of_version, name] = found
+    return found
 
 
 def _answer(request: Request, file: PageFile, further: Mapping[str, str]) -> Response:

@@ -9,6 +9,7 @@ import * as storage from "./storage.js";
 
 const PATH = "v1/chat/completions";
 const SAVE_EVERY = 400; // milliseconds
+const LEAST_SECONDS = 0.02; // over which a speed is taken
 
 /** Controllers of the answers that are being read here, by message id. */
 const running = new Map();
@@ -177,7 +178,7 @@ class Meter {
       if (this.isFirst) stats.wait = now - this.begin;
     }
     const seconds = (now - this.first) / 1000;
-    if (seconds > 0.05) stats.speed = (stats.tokens - this.tokensAtFirst) / seconds;
+    if (seconds > LEAST_SECONDS) stats.speed = (stats.tokens - this.tokensAtFirst) / seconds;
   }
 }
 

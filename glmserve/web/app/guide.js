@@ -6,10 +6,13 @@ const MOST_FOUND = 30;
 
 /** name, title and text of each page, in the order of the guide's index. */
 export const pages = signal([]);
+/** Whether the pages could not be loaded. */
+export const isMissing = signal(false);
 let loading = null;
 
 export function loadGuide() {
-  loading ??= load().catch(() => { loading = null; });
+  isMissing.value = false;
+  loading ??= load().catch(() => { [loading, isMissing.value] = [null, true]; });
   return loading;
 }
 
@@ -21,7 +24,12 @@ async function load() {
   pages.value = unique.map((name, place) => ({ name, title: titleOf(texts[place]), text: texts[place] }));
 }
 
-const read = (name) => fetch(new URL(name, FOLDER)).then((response) => response.text());
+async function read(name) {
+  const response = await fetch(new URL(name, FOLDER));
+  if (!response.ok) throw new TypeError(`HTTP ${response.status}`); // of another version of the server
+  return response.text();
+}
+
 const titleOf = (text) => text.match(/^# (.*)$/m)?.[1] ?? "";
 
 /** The anchor of a heading, as GitHub makes it. */

@@ -15,7 +15,12 @@ export function setKey(key, isRemembered) {
   keyIsMissing.value = false;
 }
 
-/** Headers that carry the key, if there is one. */
+/** Headers that carry a key, if there is one: its bytes in UTF-8, as the server compares them. */
+export function headersWith(key) {
+  return key ? { Authorization: `Bearer ${String.fromCharCode(...new TextEncoder().encode(key))}` } : {};
+}
+
+/** Headers that carry the API key, if there is one. */
 export function keyHeaders() {
-  return apiKey.value ? { Authorization: `Bearer ${apiKey.value}` } : {};
+  return headersWith(apiKey.value);
 }

@@ -2,6 +2,7 @@
 import { resumeAll } from "./answer.js";
 import { resumeText } from "./notebook.js";
 import { chat, loadChats, open } from "./chats.js";
+import { loadRest } from "./later.js";
 import { effect, html, render } from "./lib.js";
 import { App } from "./parts/app.js";
 import { route } from "./route.js";
@@ -18,3 +19,4 @@ effect(() => {
 });
 resumeAll();
 resumeText();
+loadRest();

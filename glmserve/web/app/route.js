@@ -1,8 +1,13 @@
 // What is shown, by the part of the address behind #: #/chat/ID, #/notebook, #/board, #/guide/PAGE/HEADING.
 import { signal } from "./lib.js";
 
+/** A part of the address as text; what is no encoded text stays as it is. */
+function decoded(part) {
+  try { return decodeURIComponent(part); } catch { return part; }
+}
+
 function read() {
-  const [view, id = "", place = ""] = location.hash.replace(/^#\//, "").split("/").map(decodeURIComponent);
+  const [view, id = "", place = ""] = location.hash.replace(/^#\//, "").split("/").map(decoded);
   return { view: ["notebook", "board", "guide"].includes(view) ? view : "chat", id, place };
 }
 

@@ -1,5 +1,7 @@
 // The reference: openapi.json, shown by Swagger UI, which asks no other host for anything.
 import { apiKey, keyHeaders, setKey } from "../app/key.js";
+import { t } from "../app/language.js";
+import { keepNamed, plainPaths } from "./access.js";
 
 const form = document.getElementById("key");
 const problem = document.getElementById("problem");
@@ -9,6 +11,10 @@ const isDark = () => {
   return colorScheme ? colorScheme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 };
 document.documentElement.classList.toggle("dark-mode", isDark());
+
+// The document is written in English, so that it can be read before this has run.
+document.querySelectorAll("[data-text]").forEach((place) => { place.textContent = t(place.dataset.text); });
+document.querySelectorAll("[data-label]").forEach((place) => place.setAttribute("aria-label", t(place.dataset.label)));
 
 async function show() {
   const response = await fetch("openapi.json", { headers: keyHeaders(), cache: "no-store" });
@@ -22,6 +28,7 @@ async function show() {
   globalThis.SwaggerUIBundle({
     spec,
     dom_id: "#reference",
+    plugins: [plainPaths],
     deepLinking: true,
     defaultModelsExpandDepth: 0,
     docExpansion: "list",
@@ -36,6 +43,7 @@ async function show() {
   });
 }
 
+keepNamed(document.getElementById("reference"));
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   setKey(new FormData(form).get("key").trim(), false);

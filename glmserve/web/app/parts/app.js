@@ -1,16 +1,13 @@
 // The whole page: history, the view that is open, settings, dialogs.
 import { announced } from "../announcing.js";
 import { keyIsMissing } from "../key.js";
+import { later } from "../later.js";
 import { html, useSignal } from "../lib.js";
 import { language, t } from "../language.js";
 import { route } from "../route.js";
-import { BoardView } from "./board.js";
 import { ChatView } from "./chat.js";
 import { HelpDialog, KeyDialog, help, keyDialog } from "./dialogs.js";
-import { GuideView } from "./guide.js";
-import { NotebookView } from "./notebook.js";
 import { settingsAreOpen } from "./opened.js";
-import { SettingsPanel } from "./settings.js";
 import { Shortcuts } from "./shortcuts.js";
 import { Sidebar } from "./sidebar.js";
 import { StatusBar } from "./status.js";
@@ -18,7 +15,13 @@ import { TopBar } from "./top.js";
 
 const FIELDS = { chat: "#composer", notebook: "#notebook", guide: "#guide-text", board: "#board" };
 const HAS_SETTINGS = new Set(["chat", "notebook"]);
-const VIEWS = { board: BoardView, chat: ChatView, notebook: NotebookView, guide: GuideView };
+const SettingsPanel = later(() => import("./settings.js"), "SettingsPanel", "settings");
+const VIEWS = {
+  chat: ChatView,
+  board: later(() => import("./board/board.js"), "BoardView", "board"),
+  notebook: later(() => import("./notebook.js"), "NotebookView", "notebook"),
+  guide: later(() => import("./guide.js"), "GuideView", "guide-text"),
+};
 
 export function App() {
   useSignal(language); // every text is drawn anew

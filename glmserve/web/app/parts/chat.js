@@ -1,11 +1,12 @@
 // A conversation: its messages, and the field for the next one.
 import { chat, messages, path } from "../chats.js";
+import { later } from "../later.js";
 import { html, useEffect, useLayoutEffect, useRef, useSignal, useState } from "../lib.js";
 import { t } from "../language.js";
 import { Composer } from "./composer.js";
 import { IconButton } from "./icons.js";
-import { Message } from "./message.js";
 
+const Messages = later(() => import("./messages.js"), "Messages", "messages");
 const AT_FIRST = 40; // messages that are drawn; earlier ones when they are asked for
 const MORE = 100;
 const NEAR = 120; // pixels from the end within which new text keeps the end in view
@@ -45,8 +46,7 @@ function Scroller({ list }) {
   return html`<div class="scroller" ref=${box} onScroll=${onScroll} tabindex="0" role="region" aria-label=${t("conversation")}>
     <div class="messages">
       ${list.length > count && html`<button type="button" class="plain-button earlier" onClick=${more}>${t("earlier", { count: list.length - count })}</button>`}
-      ${list.slice(-count).map((message, index, part) => html`<${Message} key=${message.id} message=${message} isLast=${index === part.length - 1} />`)}
-      ${!list.length && html`<${Welcome} />`}
+      ${list.length ? html`<${Messages} list=${list.slice(-count)} />` : html`<${Welcome} />`}
     </div>
   </div>
   ${isAway && html`<div class="to-end"><${IconButton} name="down" label=${t("to_end")} onClick=${toEnd} /></div>`}`;

@@ -1,7 +1,8 @@
 // The guide, from the package's own Markdown.
 import { html, useEffect, useLayoutEffect, useRef, useSignal, useState } from "../lib.js";
 import { t } from "../language.js";
-import { anchorOf, loadGuide, pages, search } from "../guide.js";
+import { Failed } from "../later.js";
+import { anchorOf, isMissing, loadGuide, pages, search } from "../guide.js";
 import { MarkdownWriter, safeAddress } from "../markdown.js";
 import { go, route } from "../route.js";
 
@@ -12,14 +13,14 @@ export function GuideView() {
   const list = useSignal(pages);
   const [wanted, setWanted] = useState("");
   useEffect(() => { loadGuide(); }, []);
-  const name = id || "README.md";
-  const page = list.find((one) => one.name === name);
+  const page = list.find((one) => one.name === id) ?? list[0];
+  if (useSignal(isMissing)) return html`<${Failed} id="guide-text" />`;
   return html`<div class="guide">
     <nav class="guide-list" aria-label=${t("guide")}>
       <label class="search"><span class="unseen">${t("search_guide")}</span>
         <input type="search" placeholder=${t("search_guide")} value=${wanted} onInput=${(event) => setWanted(event.target.value)} /></label>
       ${wanted.length > 1 ? html`<${Found} wanted=${wanted} />` : html`<ul>${list.map((one) => html`<li key=${one.name}>
-        <button type="button" aria-current=${one.name === name ? "page" : null} onClick=${() => go("guide", one.name)}>${one.title}</button></li>`)}</ul>`}
+        <button type="button" aria-current=${one === page ? "page" : null} onClick=${() => go("guide", one.name)}>${one.title}</button></li>`)}</ul>`}
     </nav>
     ${page && html`<${Page} key=${page.name} page=${page} place=${place} />`}
   </div>`;

@@ -1,8 +1,8 @@
 // The settings of the next request: system prompt, sampling, tools, schema.
-import { html, useSignal } from "../lib.js";
+import { html, useSignal, useState } from "../lib.js";
 import { t } from "../language.js";
 import { defaults } from "../server.js";
-import { change, changeSampling, isObject, isTools, problemOf, SAMPLING, settings } from "../settings.js";
+import { change, changeSampling, isFitting, isObject, isTools, problemOf, SAMPLING, settings } from "../settings.js";
 import { IconButton } from "./icons.js";
 import { settingsAreOpen } from "./opened.js";
 
@@ -33,16 +33,22 @@ function Area({ name, label, rows, isRight, kind, placeholder }) {
     ${problem && html`<span class="problem" role="alert">${problem === "kind" ? kind : problem}</span>`}</label>`;
 }
 
-function NumberField({ field: [name, least, most, step] }) {
+/** A number that the server does not take is named, and not sent. */
+function NumberField({ field }) {
+  const [name, least, most, step] = field;
   const value = useSignal(settings).sampling[name];
   const usual = useSignal(defaults)[name];
+  const [wrong, setWrong] = useState(null); // the text of a field that is not sent
   const set = (event) => {
     const { value: text, validity } = event.target;
-    if (text === "") changeSampling(name, undefined);
-    else if (validity.valid) changeSampling(name, Number(text));
+    const isRight = !validity.badInput && (text === "" || isFitting(Number(text), field));
+    setWrong(isRight ? null : text);
+    changeSampling(name, isRight && text !== "" ? Number(text) : undefined);
   };
   const shown = usual ?? t(name === "seed" ? "random" : "what_fits");
   return html`<label class="number">${t(`field_${name}`)}<code>${name}</code>
-    <input type="number" name=${name} min=${least} max=${most} step=${step} placeholder=${shown} value=${value ?? ""} onInput=${set} />
+    <input type="number" name=${name} min=${least} max=${most} step=${step} placeholder=${shown} value=${wrong ?? value ?? ""}
+      aria-invalid=${wrong !== null} onInput=${set} />
+    ${wrong !== null && html`<span class="problem" role="alert">${t(step < 1 ? "not_number" : "not_whole", { least, most })}</span>`}
   </label>`;
 }

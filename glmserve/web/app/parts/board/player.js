@@ -1,7 +1,7 @@
 // A recording on the board: a slider over its time, and a button that lets it run.
-import { html, useEffect, useMemo, useState } from "../lib.js";
-import { t } from "../language.js";
-import { IconButton } from "./icons.js";
+import { html, useEffect, useMemo, useState } from "../../lib.js";
+import { t } from "../../language.js";
+import { IconButton } from "../icons.js";
 
 const TICK = 100; // milliseconds; a moment is as long
 
