@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -22,7 +20,7 @@ from support.axe import violations
 from support.chat_page import ChatPage
 from support.fake_server import tenants
 from support.scripted import ScriptedRunner
-from support.server_process import ServerProcess, worker_of
+from support.server_process import ServerProcess, without_worker
 
 pytestmark = pytest.mark.browser
 
@@ -181,9 +179,9 @@ def test_a_lost_worker_is_a_phase(open_page: Opener) -> None:
             asked = thread.submit(ask, server.url, SEA, max_tokens=900)
             page.locator("tbody button").click()
             page.locator(".waterfall .phase", has_text="decode").wait_for()
-            os.kill(worker_of(server.pid), signal.SIGKILL)
-            page.get_by_text("The worker restarts").wait_for()
-            page.locator(".waterfall .phase", has_text="waits for a worker").wait_for()
+            with without_worker(server.pid):
+                page.get_by_text("The worker restarts").wait_for()
+                page.locator(".waterfall .phase", has_text="waits for a worker").wait_for()
             page.get_by_text("The worker restarts").wait_for(state="detached")
             asked.result()
         page.locator(".waterfall").get_by_text("length").wait_for()

@@ -12,7 +12,7 @@ import pytest
 
 from support.axe import violations
 from support.chat_page import ChatPage
-from support.server_process import ServerProcess, worker_of
+from support.server_process import ServerProcess, without_worker
 
 pytestmark = pytest.mark.browser
 
@@ -76,11 +76,11 @@ def test_a_worker_that_is_killed(open_page: Opener) -> None:
         whole = undisturbed(chat)
         chat.send(QUESTION)
         chat.wait_for_text(30)
-        os.kill(worker_of(server.pid), signal.SIGKILL)
         banner = chat.page.get_by_text("The worker restarts; answers go on after that")
-        banner.wait_for()
-        assert violations(chat.page) == []
-        assert chat.page.locator(".status.restarting").get_attribute("role") == "status"
+        with without_worker(server.pid):
+            banner.wait_for()
+            assert violations(chat.page) == []
+            assert chat.page.locator(".status.restarting").get_attribute("role") == "status"
         banner.wait_for(state="detached")
         assert last_answer(chat) == whole
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -147,6 +150,20 @@ def is_worker(pid: int) -> bool:
 def worker_of(pid: int) -> int:
     (worker,) = workers_of(pid)
     return worker
+
+
+@contextmanager
+def without_worker(pid: int) -> Iterator[None]:
+    """Kill a server's worker. The next one loads only after the context."""
+    killed = worker_of(pid)
+    os.kill(killed, signal.SIGKILL)
+    while not (loading := [worker for worker in workers_of(pid) if worker != killed]):
+        time.sleep(0.005)
+    os.kill(loading[0], signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(loading[0], signal.SIGCONT)
 
 
 def workers_of(pid: int) -> list[int]:
