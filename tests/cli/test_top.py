@@ -12,7 +12,7 @@ from glmserve.cli.main import main
 from glmserve.cli.top_view import TopView
 from glmserve.config import ServerConfig
 from glmserve.engine import Moment, RequestFacts
-from glmserve.engine.step_watch import Ended, Work
+from glmserve.engine.moment import Ended, Work
 from support.fake_server import tenants
 from support.threaded_server import threaded_server
 
@@ -40,7 +40,7 @@ def test_a_picture_of_what_was_told() -> None:
             step_seconds=0.5,
             tokens=31,
             work=work,
-            ended=[Ended(9, "stop", 1)],
+            ended=[Ended(9, "stop", 1, 10.9)],
             first_tokens=[0.25],
             gaps=[0.01, 0.02],
             stats=stats,

@@ -106,8 +106,8 @@ async def serving(
 ) -> AsyncIterator[Engine]:
     config = config or SchedulerConfig()
     engine = Engine(executor, config, hash_key=b"key", observer=observer)
-    await engine.start(report_nothing)
     try:
+        await engine.start(report_nothing)
         yield engine
     finally:
         await engine.close()
