@@ -124,8 +124,13 @@ class Scheduler:
 
     @property
     def is_needed(self) -> bool:
-        """Whether there are requests other than those in the background."""
-        return self._planners.foreground.shares.num_requests > 0
+        """Whether a request other than those in the background runs or waits for blocks.
+
+        One that waits for its adapter does not count: requests in the background may hold the
+        places of all adapters, and must come to their end.
+        """
+        foreground = self._planners.foreground
+        return bool(foreground.running or foreground.waiting)
 
     @property
     def has_work(self) -> bool:

@@ -12,9 +12,8 @@ import msgspec
 import pytest
 from prometheus_client import generate_latest
 
-from glmserve.config import AdapterConfig, ReportProgress, SchedulerConfig
+from glmserve.config import ReportProgress, SchedulerConfig
 from glmserve.engine import (
-    AdapterCatalog,
     AdapterVersion,
     Engine,
     SchedulingAttributes,
@@ -22,20 +21,17 @@ from glmserve.engine import (
 )
 from glmserve.errors import AdapterError, AdapterUnavailableError, InvalidRequestError
 from glmserve.request import RequestStatus, SamplingParams
-from support.adapters import AdapterRunner, expected_with, with_adapters, write_adapter
+from support.adapters import (
+    AdapterRunner,
+    catalog_of,
+    expected_with,
+    version_of,
+    with_adapters,
+    write_adapter,
+)
 from support.exhaustive import exhaustive
 from support.fakes import LIMITS, expected_output
 from support.worker_on_thread import WorkerOnThread, drain, serving
-
-
-def catalog_of(engine: Engine, directory: Path | None = None) -> AdapterCatalog:
-    return AdapterCatalog(engine.adapters, ["model"], AdapterConfig(directory=directory))
-
-
-async def version_of(catalog: AdapterCatalog, name: str) -> AdapterVersion:
-    version = await catalog.find(name)
-    assert version is not None
-    return version
 
 
 def submit(

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from glmserve.adapters import digest
+from glmserve.config import AdapterConfig
 from glmserve.contract.adapter import NO_ADAPTER, AdapterSource
 from glmserve.contract.step import (
     MaskSource,
@@ -19,6 +20,7 @@ from glmserve.contract.step import (
     StepOutput,
     no_masks,
 )
+from glmserve.engine import AdapterCatalog, AdapterVersion, Engine
 from glmserve.errors import AdapterError
 from support.fakes import LIMITS, FakeRunner, next_token
 
@@ -123,3 +125,13 @@ class AdapterRunner(FakeRunner):
 
     def _content_of(self, sequence: ScheduledSequence) -> str:
         return self.installed.get(sequence.adapter_id, "")
+
+
+def catalog_of(engine: Engine, directory: Path | None = None) -> AdapterCatalog:
+    return AdapterCatalog(engine.adapters, ["model"], AdapterConfig(directory=directory))
+
+
+async def version_of(catalog: AdapterCatalog, name: str) -> AdapterVersion:
+    version = await catalog.find(name)
+    assert version is not None
+    return version

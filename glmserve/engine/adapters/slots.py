@@ -2,7 +2,8 @@
 
 A request that finds no room waits until its adapter is loaded. The requests wait in one line, and
 no later one overtakes them, not even for an adapter that is loaded: otherwise a busy adapter would
-keep its place for ever. Requests for the plain model never wait here.
+keep its place for ever. Requests in the background stand behind all others. Requests for the plain
+model never wait here.
 """
 
 from __future__ import annotations
@@ -56,6 +57,10 @@ class _Waiter:
     requests: dict[int, Request]
     watcher: asyncio.Future[None] | None = None
     """The operator's."""
+
+    @property
+    def in_background(self) -> bool:
+        return any(request.in_background for request in self.requests.values())
 
 
 class AdapterSlots:
@@ -114,8 +119,7 @@ class AdapterSlots:
         """
         waiter = _Waiter(version, {request.id: request for request in requests})
         self._waiter_of |= dict.fromkeys(waiter.requests, waiter)
-        self._waiters.append(waiter)
-        self._advance()
+        self._line_up(waiter)
 
     def leave(self, request: Request) -> None:
         """A request has ended. One without an adapter is ignored."""
@@ -142,8 +146,7 @@ class AdapterSlots:
         self.check_capacity()
         loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(version, {}, loaded)
-        self._waiters.append(waiter)
-        self._advance()
+        self._line_up(waiter)
         try:
             await loaded
         except asyncio.CancelledError:
@@ -238,6 +241,15 @@ class AdapterSlots:
         for waiter in self._waiters:
             if waiter.requests:
                 yield waiter.version, len(waiter.requests)
+
+    def _line_up(self, waiter: _Waiter) -> None:
+        """Put it into the line, behind those that came before; the background stands last."""
+        place = len(self._waiters)
+        if not waiter.in_background:
+            ahead = (i for i, other in enumerate(self._waiters) if other.in_background)
+            place = next(ahead, place)
+        self._waiters.insert(place, waiter)
+        self._advance()
 
     def _advance(self) -> None:
         """Give slots to those who wait, as far as there are any."""
