@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping
 
 import anyio
@@ -13,6 +14,9 @@ from glmserve.api.answering.outcome import AnswerStream
 
 # It would cut every stream the moment a signal comes; ours end in their own time (cli.server).
 AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
+
+# With --debug it would log the text of answers.
+logging.getLogger("sse_starlette").setLevel(logging.INFO)
 
 BODY_SINK = "glmserve.body"
 """An ASGI extension of our HTTP server: its `sink` is an EventSink for the response's body."""
