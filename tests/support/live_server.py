@@ -57,6 +57,9 @@ class Connection:
     async def until(self, end: bytes) -> bytes:
         return await self._reader.readuntil(end)
 
+    async def exactly(self, size: int) -> bytes:
+        return await self._reader.readexactly(size)
+
     async def response(self) -> tuple[bytes, bytes]:
         """The head and the body of a response with a Content-Length."""
         head = await self.head()
