@@ -25,23 +25,27 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
+from glmserve.process.torch_environment import prepare_for_torch
 
-from cpu_ceilings import Clock, CpuCeilings, measure
-from glmserve.config import RunnerConfig, SchedulerConfig, report_nothing
-from glmserve.contract.step import Runner, StepInput, StepOutput
-from glmserve.contract.wire import (
+prepare_for_torch()  # else torch's threads wait busily, where ours compute
+
+import torch  # noqa: E402
+
+from cpu_ceilings import Clock, CpuCeilings, measure  # noqa: E402
+from glmserve.config import RunnerConfig, SchedulerConfig, report_nothing  # noqa: E402
+from glmserve.contract.step import Runner, StepInput, StepOutput  # noqa: E402
+from glmserve.contract.wire import (  # noqa: E402
     HEADER_SIZE,
     decode_executor_message,
     decode_worker_message,
     encode_frame,
 )
-from glmserve.devices.cpu import CpuDevice
-from glmserve.request import Request, SamplingParams
-from glmserve.scheduler import Scheduler
-from glmserve_cpu_kernels.library import CLinear, load
-from pipeline import make_config
-from step_floor import SHAPES, Shape
+from glmserve.devices.cpu import CpuDevice  # noqa: E402
+from glmserve.request import Request, SamplingParams  # noqa: E402
+from glmserve.scheduler import Scheduler  # noqa: E402
+from glmserve_cpu_kernels.library import CLinear, load  # noqa: E402
+from pipeline import make_config  # noqa: E402
+from step_floor import SHAPES, Shape  # noqa: E402
 
 _WARM_UP = 4
 """Steps that do not count."""
