@@ -82,6 +82,7 @@ def test_answers_and_edits_are_branches(fake_page: Opener) -> None:
     assert chat.answer == "second"
     chat.page.get_by_role("button", name="Previous version").click()
     chat.page.get_by_text("1 / 2").wait_for()
+    chat.page.get_by_text("first", exact=True).wait_for()
     assert chat.answer == "first"
     chat.act("edit", "user")
     chat.page.fill(".editor textarea", "other question")
