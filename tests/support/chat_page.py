@@ -89,7 +89,8 @@ class ChatPage:
     @property
     def user_texts(self) -> list[str]:
         """The texts of questions, once all are drawn: none is empty."""
-        self.until("[...document.querySelectorAll('.message.user .bubble')].every(b => b.innerText)")
+        bubbles = "[...document.querySelectorAll('.message.user .bubble')]"
+        self.until(f"{bubbles}.every(bubble => bubble.innerText)")
         return list(self.page.locator(".message.user .bubble").all_inner_texts())
 
     @property
