@@ -20,13 +20,13 @@ class PrefixMatch(NamedTuple):
 
 
 class BlockMap(NamedTuple):
-    """The blocks as they are at one moment, for people who look on."""
+    """The blocks at one moment, for the board."""
 
     owners: list[int]
     """For each cell, a request that holds its block, by its id; -1: free, -2: free, with a known
     prefix."""
     shared: list[int]
-    """Cells whose blocks several requests hold, ascending."""
+    """Cells of blocks that several requests hold, ascending."""
     roots: list[tuple[int, int]]
     """Each request that holds blocks, and the first of them."""
 
@@ -150,7 +150,7 @@ class BlockManager:
         request.num_computed_tokens = request.num_scheduled_tokens = 0
 
     def block_map(self, most: int) -> BlockMap:
-        """Who holds which block.
+        """The requests that hold the blocks.
 
         Args:
             most: cells of the map; of more blocks, it shows every n-th one.

@@ -411,9 +411,10 @@ class Engine:
 
 
 def _check_options(config: SchedulerConfig, info: RunnerInfo) -> None:
-    """
+    """Refuse options that the runner does not support.
+
     Raises:
-        OptionError: the runner does not support an option.
+        OptionError: there is one; the message names it.
     """
     if config.speculative_tokens and not info.limits.max_drafts:
         raise OptionError(

@@ -1,4 +1,4 @@
-"""What the engine did in a tenth of a second, for people who look on: numbers, and no content."""
+"""What the engine did in a tenth of a second, for the board: numbers, and no content."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class StepCost(NamedTuple):
     rows: int
     """New tokens."""
     context: int
-    """Tokens of all its sequences whose K and V it read, the new ones included."""
+    """Tokens whose K and V it read, of all its sequences and the new ones included."""
 
 
 class Moment(msgspec.Struct):

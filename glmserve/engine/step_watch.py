@@ -1,4 +1,4 @@
-"""What the engine does, for people who look on: merged by tenths of seconds, without content."""
+"""What the engine does, for the board: merged by tenths of seconds, without content."""
 
 from __future__ import annotations
 

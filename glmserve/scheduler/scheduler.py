@@ -157,7 +157,7 @@ class Scheduler:
 
     @property
     def block_pool(self) -> BlockPool:
-        """The blocks, for people who look on."""
+        """The blocks, for the board and for recordings."""
         return self._blocks.pool
 
     def block_map(self, most: int) -> BlockMap:

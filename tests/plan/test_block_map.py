@@ -1,4 +1,4 @@
-"""What people who look on see of the blocks: holders, shared prefixes, hits and evictions."""
+"""What the board shows of the blocks: holders, shared prefixes, hits and evictions."""
 
 from __future__ import annotations
 

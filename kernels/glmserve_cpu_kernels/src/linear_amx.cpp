@@ -9,7 +9,7 @@
 // have the same bits.
 //
 // Never measured on a CPU with AMX: the sizes below follow from 48 KiB and 2 MiB of cache and 16 cycles
-// for each product of two tiles (Intel 64 and IA-32 Architectures Optimization Reference Manual, 20).
+// for each product of two tiles (Intel 64 and IA-32 Architectures Optimization Reference Manual, chapter 20).
 
 #include <algorithm>
 #include <cstring>

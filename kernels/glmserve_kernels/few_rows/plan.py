@@ -49,7 +49,7 @@ def launch_options(*, programmatic: bool) -> dict[str, bool]:
 
 
 def split_outputs(weight: Tensor, scales: Tensor | None, table: Tiles) -> Split:
-    """How a product is cut up whose tiles have BLOCK_N of the weight's rows: the dims of a launch's
+    """How a product is cut up into tiles of BLOCK_N of the weight's rows: the dims of a launch's
     scratch."""
     block_n = tile_constants(weight, scales, table)["BLOCK_N"]
     return split_columns(weight, scales, ceil_div(len(weight), block_n), block_n, table)
