@@ -189,14 +189,18 @@ class Attention {
     int most = 1;
     for (int i = 0; i < step_.sequences; i++) most = std::max(most, spans(step_.contexts[i]));
     if (most > 1 && int(tiles.size()) < 4 * glm::threads()) return run_by_spans(tiles, most);
-    glm::run(int(tiles.size()), [&](int i) {
+    const int num_tiles = int(tiles.size());
+    glm::run(num_tiles, [&](int i) {
       const Tile& tile = tiles[i];
+      // The tile that this thread probably takes next: its beginning is fetched at this one's end.
+      const size_t next_tile = index(tiles[std::min(i + glm::threads(), num_tiles - 1)], 0);
       State whole, span;
       prepare(tile);
-      attend_span(tile, 0, whole);
-      for (int s = 1; s < spans(visible(tile)); s++) {
-        attend_span(tile, s, span);
-        whole.merge(span, tile.rows, dim_);
+      const int count = spans(visible(tile));
+      for (int s = 0; s < count; s++) {
+        const size_t next = s + 1 < count ? index(tile, (s + 1) * kSpanSubblocks) : next_tile;
+        attend_span(tile, s, next, s ? span : whole);
+        if (s) whole.merge(span, tile.rows, dim_);
       }
       finish(tile, whole);
     });
@@ -209,11 +213,13 @@ class Attention {
     static thread_local size_t room = 0;
     if (room < tiles.size() * most) kept.reset(new State[room = tiles.size() * most]);
     State* states = kept.get();
-    glm::run(int(tiles.size()) * most, [&](int i) {
+    const int count = int(tiles.size()) * most;
+    glm::run(count, [&](int i) {
       const Tile& tile = tiles[i / most];
       if (i % most >= spans(visible(tile))) return;
+      const int then = std::min(i + glm::threads(), count - 1);
       prepare(tile);
-      attend_span(tile, i % most, states[i]);
+      attend_span(tile, i % most, index(tiles[then / most], then % most * kSpanSubblocks), states[i]);
     });
     for (size_t i = 0; i < tiles.size(); i++) {
       State& whole = states[i * most];
@@ -263,19 +269,24 @@ class Attention {
     }
   }
 
-  void attend_span(const Tile& tile, int span, State& state) const {
+  // Where K of a tile's subblock lies, counted from the sequence's beginning; its V is behind it.
+  size_t index(const Tile& tile, int i) const {
+    const int64_t* table = step_.block_tables + size_t(tile.sequence) * step_.table_stride;
+    const int64_t block = table[i / step_.subblocks_per_block];
+    const int64_t subblock = block * step_.subblocks_per_block + i % step_.subblocks_per_block;
+    return (size_t(subblock) * cache_.kv_heads + tile.kv_head) * 2;
+  }
+
+  // Prefetches the subblock at index `next` while it attends to the last one.
+  void attend_span(const Tile& tile, int span, size_t next, State& state) const {
     state.clear(tile.rows, dim_);
     const int first = span * kSpanSubblocks;
     const int64_t visible_subblocks = (visible(tile) + kSubblock - 1) / kSubblock;
     const int last = int(std::min<int64_t>(first + kSpanSubblocks, visible_subblocks));
-    const int64_t* table = step_.block_tables + size_t(tile.sequence) * step_.table_stride;
-    const auto index = [&](int i) {
-      const int64_t block = table[i / step_.subblocks_per_block];
-      const int64_t subblock = block * step_.subblocks_per_block + i % step_.subblocks_per_block;
-      return (size_t(subblock) * cache_.kv_heads + tile.kv_head) * 2;
-    };
-    for (int i = first; i < last; i++)
-      attend_subblock(tile, i * kSubblock, index(i), index(std::min(i + 1, last - 1)), state);
+    for (int i = first; i < last; i++) {
+      const size_t behind = i + 1 < last ? index(tile, i + 1) : next;
+      attend_subblock(tile, i * kSubblock, index(tile, i), behind, state);
+    }
   }
 
   // Attends to the subblock with K at index `at` of the cache and V behind it; prefetches `next`.
@@ -298,8 +309,9 @@ class Attention {
     }
   }
 
-  // Fetches K or V at `index`, from `offset` bytes on as they are when they are no codes.
-  Ahead<Level::kSecond> ahead(size_t index, size_t offset) const {
+  // Fetches K or V at `index`, from `offset` bytes on as they are when they are no codes. Into the second
+  // level, 16 sequences of 1,024 tokens take 1.15 times as long (Zen 5).
+  Ahead<Level::kFirst> ahead(size_t index, size_t offset) const {
     constexpr int kRatio = sizeof(Stored) / sizeof(Number);
     const auto* numbers = static_cast<const Number*>(cache_.numbers) + index * dim_ * kSubblock;
     return {reinterpret_cast<const uint8_t*>(numbers) + offset / kRatio, kStepBytes / kRatio};
