@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from transformers import GenerationConfig, GlmForCausalLM
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
+import flash_attention
 import transformers_flash
 
 ATTENTIONS = {"flash": transformers_flash.NAME, "sdpa": "sdpa"}
@@ -32,17 +33,32 @@ def batched_rate(
         RuntimeError: it failed, or a request ended early.
     """
     batching = ContinuousBatchingConfig(max_memory_percent=_CACHE_SHARE, allow_block_sharing=False)
-    with attending(model, attention):
+    with attending(model, attention), ExitStack() as stack:
+        if attention == "flash" and _reads_in_place(model):
+            batching.page_size = _page_size(max(map(len, prompts)) + output_tokens)
+            stack.enter_context(transformers_flash.reading_in_place())
         batched(model, [[t ^ 1 for t in prompt] for prompt in prompts], output_tokens, batching)
         start = time.perf_counter()
         batched(model, prompts, output_tokens, batching)
         return len(prompts) * output_tokens / (time.perf_counter() - start)
 
 
+def _reads_in_place(model: GlmForCausalLM) -> bool:
+    """Whether steps of decodes read K and V where they are; if not it prints why."""
+    if reason := flash_attention.wrong_rows(model.dtype, model.device):
+        print(f"flash attention does not read the cache in place: {reason}")
+    return reason is None
+
+
+def _page_size(tokens: int) -> int:
+    """Of pages of which one holds so many tokens."""
+    return -(-tokens // 16) * 16
+
+
 def missing_attention(model: GlmForCausalLM, attention: str) -> str | None:
     """Why this model cannot batch with one of ATTENTIONS; None if it can."""
     if attention == "flash":
-        return transformers_flash.missing(model.dtype, model.device)
+        return flash_attention.missing(model.dtype, model.device)
     return None
 
 

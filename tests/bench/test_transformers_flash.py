@@ -15,16 +15,17 @@ pytest.importorskip("transformers")
 
 from transformers import GlmForCausalLM
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
-from transformers.generation.continuous_batching import model_runner
+from transformers.generation.continuous_batching import initialization, model_runner
 
 import transformers_flash
+from flash_attention import attend_rows, attend_sequences, missing, wrong_rows
 from step_floor import Shape
-from support.sequence_attention import attend_each
+from support.sequence_attention import attend_each, attend_runs
 from transformers_batching import attending, batched, missing_attention
 from transformers_ways import make_config, make_model
 
 CPU = torch.device("cpu")
-OUTPUT_TOKENS = 6
+OUTPUT_TOKENS = 4
 LENGTHS = (3, 70, 1, 33, 16)
 """Of the prompts: one is longer than a step, one as long as a page."""
 
@@ -41,10 +42,12 @@ def prompts() -> list[list[int]]:
     return [[draw.randrange(128) for _ in range(length)] for length in LENGTHS]
 
 
-@pytest.fixture
-def batching() -> ContinuousBatchingConfig:
+def settings(page_size: int) -> ContinuousBatchingConfig:
     return ContinuousBatchingConfig(
-        page_size=16, num_blocks=32, max_batch_tokens=48, allow_block_sharing=False
+        page_size=page_size,
+        num_blocks=2048 // page_size,
+        max_batch_tokens=48,
+        allow_block_sharing=False,
     )
 
 
@@ -52,13 +55,14 @@ class Reference:
     """Attends in the place of torch's flash attention, and counts what for."""
 
     def __init__(self) -> None:
-        self.calls = 0
+        self.steps = {"sequences": 0, "rows": 0}
+        """Calls of each function."""
         self.continued = 0
         """Sequences with more keys than queries."""
         self.padding = 0
-        """Query tokens of no sequence."""
+        """Queries of no sequence."""
 
-    def __call__(
+    def sequences(
         self,
         query: Tensor,
         key: Tensor,
@@ -73,16 +77,34 @@ class Reference:
         queries, keys = query_ends.diff(), key_ends.diff()
         assert queries.max() <= most_queries
         assert keys.max() <= most_keys
-        self.calls += 1
+        self.steps["sequences"] += 1
         self.continued += int((queries < keys).sum())
         self.padding += len(query) - int(query_ends[-1])
         return attend_each(query, key, value, query_ends, key_ends, scale)
+
+    def rows(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        starts: Tensor,
+        counts: Tensor,
+        most_keys: int,
+        scale: float,
+    ) -> Tensor:
+        assert starts.dtype == counts.dtype == torch.int32
+        assert len(starts) == len(counts) + 1 == len(query) + 1
+        assert counts.max() <= most_keys
+        self.steps["rows"] += 1
+        self.padding += int((counts == 0).sum())
+        return attend_runs(query, key, value, starts[:-1], counts, scale)
 
 
 @pytest.fixture
 def reference(monkeypatch: pytest.MonkeyPatch) -> Reference:
     found = Reference()
-    monkeypatch.setattr(transformers_flash, "attend_sequences", found)
+    monkeypatch.setattr(transformers_flash, "attend_sequences", found.sequences)
+    monkeypatch.setattr(transformers_flash, "attend_rows", found.rows)
     return found
 
 
@@ -95,22 +117,41 @@ def padded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
     return bool(request.param)
 
 
-def test_greedy_answers(
-    model: GlmForCausalLM,
-    prompts: list[list[int]],
-    batching: ContinuousBatchingConfig,
-    reference: Reference,
-    padded: bool,
+def test_all_keys_are_gathered(
+    model: GlmForCausalLM, prompts: list[list[int]], reference: Reference, padded: bool
 ) -> None:
     with attending(model, "flash"):
-        found = batched(model, prompts, OUTPUT_TOKENS, batching)
+        found = batched(model, prompts, OUTPUT_TOKENS, settings(page_size=16))
+    assert found == [generated(model, prompt) for prompt in prompts]
     assert reference.continued
     assert bool(reference.padding) == padded
-    calls = reference.calls
+    assert reference.steps["rows"] == 0
+
+
+def test_decodes_read_the_cache_in_place(
+    model: GlmForCausalLM,
+    prompts: list[list[int]],
+    reference: Reference,
+    padded: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As if CUDA were there, without which continuous batching does not."""
+    check = "ensure_decode_fast_path_is_available"
+    monkeypatch.setattr(initialization, check, lambda *_: None)
+    with attending(model, "flash"):
+        found = batched(model, prompts, OUTPUT_TOKENS, settings(page_size=80))
+    assert found == [generated(model, prompt) for prompt in prompts]
+    assert reference.steps["rows"] >= (OUTPUT_TOKENS - 1) * model.config.num_hidden_layers
+    assert bool(reference.padding) == padded
+
+
+def test_sdpa_is_what_it_was(
+    model: GlmForCausalLM, prompts: list[list[int]], reference: Reference
+) -> None:
     with attending(model, "sdpa"):
-        assert batched(model, prompts, OUTPUT_TOKENS, batching) == found
-    assert [generated(model, prompt) for prompt in prompts] == found
-    assert reference.calls == calls
+        found = batched(model, prompts, OUTPUT_TOKENS, settings(page_size=16))
+    assert found == [generated(model, prompt) for prompt in prompts]
+    assert reference.steps == {"sequences": 0, "rows": 0}
 
 
 def generated(model: GlmForCausalLM, prompt: list[int]) -> list[int]:
@@ -121,18 +162,33 @@ def generated(model: GlmForCausalLM, prompt: list[int]) -> list[int]:
     return output[0, len(prompt) :].tolist()
 
 
+def test_transformers_takes_it_for_the_package(
+    model: GlmForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With CUDA, it lets steps of decodes have block tables."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    config = settings(page_size=80)
+    with attending(model, "flash"), transformers_flash.reading_in_place():
+        config.max_blocks_per_request = 2
+        initialization.ensure_decode_fast_path_is_available(model.config, config, False)
+    assert config.max_blocks_per_request == 2
+
+
 def test_what_is_missing_is_named(model: GlmForCausalLM) -> None:
     assert missing_attention(model, "sdpa") is None
     assert missing_attention(model, "flash") == "torch has flash attention for CUDA, not for cpu"
-    assert "not torch.float32" in str(
-        transformers_flash.missing(torch.float32, torch.device("cuda"))
-    )
+    assert "not torch.float32" in str(missing(torch.float32, torch.device("cuda")))
+    assert wrong_rows(torch.bfloat16, CPU)
 
 
 def test_torch_takes_the_arguments() -> None:
     """Without a GPU: their number, types and shapes, on tensors without contents."""
-    ends = torch.empty(5, dtype=torch.int32, device="meta")
-    query = torch.empty(64, 32, 128, dtype=torch.bfloat16, device="meta")
-    key = torch.empty(4096, 2, 128, dtype=torch.bfloat16, device="meta")
-    output = transformers_flash.attend_sequences(query, key, key, ends, ends, 64, 1024, 0.1)
-    assert (output.shape, output.dtype) == (query.shape, query.dtype)
+    with torch.device("meta"):
+        ends, counts = torch.empty(65, dtype=torch.int32), torch.empty(64, dtype=torch.int32)
+        query = torch.empty(64, 32, 128, dtype=torch.bfloat16)
+        key = torch.empty(4096, 2, 128, dtype=torch.bfloat16)
+    for output in (
+        attend_sequences(query, key, key, ends, ends, 64, 1024, 0.1),
+        attend_rows(query, key, key, ends, counts, 1024, 0.1),
+    ):
+        assert (output.shape, output.dtype) == (query.shape, query.dtype)

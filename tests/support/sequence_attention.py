@@ -28,6 +28,26 @@ def attend_each(
     return output
 
 
+def attend_runs(
+    query: Tensor, key: Tensor, value: Tensor, starts: Tensor, counts: Tensor, scale: float
+) -> Tensor:
+    """Attention of one query of each sequence to a run of rows.
+
+    Args:
+        query: [sequences, heads, head size].
+        key, value: [rows, key heads, head size].
+        starts, counts: [sequences], the first row of each and how many there are.
+
+    Returns: as the query; NaN for a sequence without rows.
+    """
+    output = torch.full_like(query, torch.nan)
+    for i, (start, count) in enumerate(zip(starts.tolist(), counts.tolist(), strict=True)):
+        if count:
+            rows = slice(start, start + count)
+            output[i] = _attend(query[i : i + 1], key[rows], value[rows], scale)[0]
+    return output
+
+
 def _attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     """One sequence."""
     key, value = (t.repeat_interleave(query.shape[1] // t.shape[1], 1) for t in (key, value))
