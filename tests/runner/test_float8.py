@@ -17,6 +17,7 @@ from glmserve.runner.torch_runner import TorchRunner
 from support import emulated_gpu
 from support.decoding import run_step
 from support.golden import read_logits
+from support.slow import slow
 
 TOLERANCE = 5e-3
 """Of log-probabilities. Both add up in another order, so a few numbers fall into the next code."""
@@ -34,7 +35,7 @@ def log_probs(runner: GpuRunner | TorchRunner, ids: list[int], chunk: int) -> li
     return found
 
 
-@pytest.mark.parametrize("chunk", [5, 1])
+@pytest.mark.parametrize("chunk", [5, slow(1)])
 def test_a_gpu_computes_what_a_cpu_emulates(
     golden_models: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
