@@ -73,7 +73,7 @@ def test_spans(library: Library, before: int, new: int) -> None:
     check(library, Case([(before, new), (3, 1)], 4, 2, 32, SUBBLOCK))
 
 
-@pytest.mark.parametrize(("stored", "spread"), [("auto", 5.0), ("auto", 40.0), ("int8", 5.0)])
+@pytest.mark.parametrize(("stored", "spread"), [("auto", 5.0), ("auto", 200.0), ("int8", 5.0)])
 def test_scores_that_outgrow_those_before(
     library: Library, stored: KvCacheDType, spread: float
 ) -> None:
