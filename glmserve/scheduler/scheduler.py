@@ -176,8 +176,12 @@ class Scheduler:
 
     @property
     def plans_late(self) -> bool:
-        """Whether a step should be planned shortly before the one in flight ends."""
-        return self._limits.waits_for_steps and bool(self._in_flight)
+        """Whether a step should be planned shortly before the one in flight ends.
+
+        Not if the runner computes several at the same time: the next one could begin at once.
+        """
+        waits = self._limits.waits_for_steps and self._limits.steps_in_flight == 1
+        return waits and bool(self._in_flight)
 
     @property
     def expected_seconds(self) -> float | None:

@@ -186,10 +186,15 @@ class Stages(FakeRunner):
 
     last_step = 0
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, waits: bool) -> None:
         super().__init__(
             msgspec.structs.replace(
-                LIMITS, steps_in_flight=count, max_sequences=64, max_step_tokens=64, num_blocks=200
+                LIMITS,
+                steps_in_flight=count,
+                waits_for_steps=waits,
+                max_sequences=64,
+                max_step_tokens=64,
+                num_blocks=200,
             )
         )
         self._launched = threading.Condition()
@@ -213,9 +218,10 @@ class Stages(FakeRunner):
         return wait
 
 
-async def test_as_many_steps_are_in_flight_as_there_are_stages() -> None:
-    """Over requests that decode, with penalties or not."""
-    runner = Stages(3)
+@pytest.mark.parametrize("waits", [False, True])
+async def test_as_many_steps_are_in_flight_as_there_are_stages(waits: bool) -> None:
+    """Over requests that decode, with penalties or not; also if each stage waits for its steps."""
+    runner = Stages(3, waits=waits)
     async with serving(WorkerOnThread(runner)) as engine:
         streams = [
             engine.submit([i, i + 1], sampling_params(20, presence_penalty=0.5 * (i % 2)))
