@@ -1,4 +1,4 @@
-"""residual += x @ weight^T + bias for up to 16 rows. The program that ends last of a tile adds up
+"""residual += x @ weight^T + bias for up to 64 rows. The program that ends last of a tile adds up
 its parts, and what the next norm needs to know: the sum of squares of each row of the tile."""
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glmserve_kernels.few_rows.kernel import add_parts, hand_over, sum_tile
+from glmserve_kernels.few_rows.kernel import add_parts, hand_over, sum_columns, sum_tile
 from glmserve_kernels.few_rows.plan import (
     launch_constants,
     launch_options,
@@ -68,7 +68,7 @@ def _matmul_add(
         scales_ptr,
         scales_stride,
         groups_stride,
-        real_rows,
+        num_rows,
         real_outputs,
         width,
         split_tiles,
@@ -80,6 +80,7 @@ def _matmul_add(
         SCALE_SUMS,
         IS_EVEN,
         PROGRAMMATIC,
+        BLOCK_M,
         BLOCK_K,
     )
     if partial_ptr is not None:
@@ -94,7 +95,8 @@ def _matmul_add(
     rounded = total.to(residual_ptr.dtype.element_ty)
     tl.store(at, rounded, mask=inside)
     seen = tl.where(inside, rounded.to(tl.float32), 0.0)
-    squares = tl.sum(tl.reshape(seen * seen, [BLOCK_M, BLOCK_N // PART, PART]), 2)
+    squares = sum_columns(tl.reshape(seen * seen, [BLOCK_M * BLOCK_N // PART, PART]))
+    squares = tl.reshape(squares, [BLOCK_M, BLOCK_N // PART])
     parts = tl.cdiv(num_outputs, PART)
     part = tile * (BLOCK_N // PART) + tl.arange(0, BLOCK_N // PART)
     known = (rows < num_rows)[:, None] & (part < parts)[None, :]
@@ -124,7 +126,7 @@ def matmul_add(
     The bits of a row do not depend on the other rows, on their number or on the row's index.
 
     Args:
-        x: [M, K], rows contiguous; M up to 16.
+        x: [M, K], rows contiguous; M up to 64.
         weight: [N, K] of the same dtype, or codes; rows contiguous.
         scales: [N, K/G] of a weight of codes, see quantized_matmul; None: it is of numbers.
         bias: [N]
@@ -138,8 +140,8 @@ def matmul_add(
     """
     rows, width = x.shape
     outputs = len(weight)
-    plan = split_outputs(weight, scales, tiles)
-    constants = launch_constants(weight, scales, tiles)
+    plan = split_outputs(rows, weight, scales, tiles)
+    constants = launch_constants(rows, weight, scales, tiles)
     _matmul_add[(plan.tiles, plan.splits)](
         x,
         weight,

@@ -1,4 +1,4 @@
-"""What attention reads, from up to 16 normed rows: rotated queries, and keys and values in the
+"""What attention reads, from up to 64 normed rows: rotated queries, and keys and values in the
 paged cache. One pass over the weight of queries, keys and values; a tile is one head."""
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _norm_matmul_rope(
         scales_ptr,
         scales_stride,
         groups_stride,
-        real_rows,
+        num_rows,
         outputs,
         width,
         split_tiles,
@@ -98,6 +98,7 @@ def _norm_matmul_rope(
         SCALE_SUMS,
         IS_EVEN,
         PROGRAMMATIC,
+        BLOCK_M,
         BLOCK_K,
     )
     if partial_ptr is not None:
@@ -137,10 +138,18 @@ def _norm_matmul_rope(
     store_vectors(total, values_ptr, value_scales_ptr, is_cached, at, scale_at, D, LARGEST)
 
 
-def split_heads(weight: Tensor, scales: Tensor | None, head_dim: int, tiles: Tiles) -> Split:
-    """How the product with a weight [heads * D, K] is cut up; the dims of the launch's scratch."""
-    block_n = next_power_of_2(max(head_dim, 16))
-    return split_columns(weight, scales, len(weight) // head_dim, block_n, tiles)
+def split_heads(
+    rows: int, weight: Tensor, scales: Tensor | None, head_dim: int, tiles: Tiles
+) -> Split:
+    """How the product of `rows` rows with a weight [heads * D, K] is cut up: the dims of a launch's
+    scratch."""
+    heads = len(weight) // head_dim
+    return split_columns(rows, weight, scales, heads, head_tile(head_dim), tiles)
+
+
+def head_tile(head_dim: int) -> int:
+    """BLOCK_N for heads of so many numbers."""
+    return next_power_of_2(max(head_dim, 16))
 
 
 def norm_matmul_rope(
@@ -173,7 +182,7 @@ def norm_matmul_rope(
     index.
 
     Args:
-        x: [M, K], rows contiguous; M up to 16.
+        x: [M, K], rows contiguous; M up to 64.
         squares: float32 [M, S], contiguous; its rows add up to the squares of those of x.
         norm: [K]
         weight: [(Hq + 2*Hkv) * D, K] of the dtype of x, or codes: all queries, all keys, all
@@ -192,8 +201,8 @@ def norm_matmul_rope(
     rows, width = x.shape
     _, num_heads, dim = queries.shape
     _, num_kv_heads, block_size, _ = keys.shape
-    plan = split_heads(weight, scales, dim, tiles)
-    constants = launch_constants(weight, scales, tiles)
+    plan = split_heads(rows, weight, scales, dim, tiles)
+    constants = launch_constants(rows, weight, scales, tiles)
     _norm_matmul_rope[(plan.tiles, plan.splits)](
         x,
         squares,
@@ -231,7 +240,7 @@ def norm_matmul_rope(
         LARGEST=LARGEST_CODE.get(keys.dtype, 0.0),
         PARTS=squares.shape[1],
         BLOCK_PARTS=next_power_of_2(squares.shape[1]),
-        BLOCK_N=next_power_of_2(max(dim, 16)),
+        BLOCK_N=head_tile(dim),
         **constants,
         **launch_options(programmatic=programmatic),
     )

@@ -1,4 +1,4 @@
-"""silu(gate) * up of normed rows, for up to 16 of them: in one pass over the weight of gate and up.
+"""silu(gate) * up of normed rows, for up to 64 of them: in one pass over the weight of gate and up.
 
 A tile has the gates and the ups of the same columns, in turn, so that a thread has both.
 """
@@ -72,7 +72,7 @@ def _norm_matmul_silu(
         scales_ptr,
         scales_stride,
         groups_stride,
-        real_rows,
+        num_rows,
         outputs,
         width,
         split_tiles,
@@ -84,6 +84,7 @@ def _norm_matmul_silu(
         SCALE_SUMS,
         IS_EVEN,
         PROGRAMMATIC,
+        BLOCK_M,
         BLOCK_K,
     )
     if partial_ptr is not None:
@@ -121,7 +122,7 @@ def norm_matmul_silu(
     on the other rows, on their number or on the row's index.
 
     Args:
-        x: [M, K], rows contiguous; M up to 16.
+        x: [M, K], rows contiguous; M up to 64.
         squares: float32 [M, S], contiguous; its rows add up to the squares of those of x.
         norm: [K]
         weight: [2F, K] of the dtype of x, or codes: all gates, then all ups; rows contiguous.
@@ -134,8 +135,8 @@ def norm_matmul_silu(
         programmatic: start while the kernel before ends. Needs an NVIDIA GPU from sm_90 on.
     """
     rows, width = x.shape
-    plan = split_outputs(weight, scales, tiles)
-    constants = launch_constants(weight, scales, tiles)
+    plan = split_outputs(rows, weight, scales, tiles)
+    constants = launch_constants(rows, weight, scales, tiles)
     _norm_matmul_silu[(plan.tiles, plan.splits)](
         x,
         squares,
