@@ -102,31 +102,18 @@ def _norm_scales(
 
 
 @triton.jit
+def rows_of(i: tl.constexpr):
+    """The rows of dot i: int32 [DOT_ROWS]."""
+    return i * DOT_ROWS + tl.arange(0, DOT_ROWS)
+
+
+@triton.jit
 def _rows_of_dots(num_rows, BLOCK_M: tl.constexpr):
     """The rows of a tile, int64 [DOT_ROWS] of each dot. Beyond the edge it is the last row."""
     found = ()
     for i in tl.static_range(BLOCK_M // DOT_ROWS):
-        rows = i * DOT_ROWS + tl.arange(0, DOT_ROWS)
-        found = found + (tl.minimum(rows, num_rows - 1).to(tl.int64),)
+        found = found + (tl.minimum(rows_of(i), num_rows - 1).to(tl.int64),)
     return found
-
-
-@triton.jit
-def _stacked(tiles):
-    """One tile of one, two or four."""
-    if len(tiles) == 1:
-        found = tiles[0]
-    elif len(tiles) == 2:
-        found = _on_top(tiles[0], tiles[1])
-    else:
-        found = _on_top(_on_top(tiles[0], tiles[1]), _on_top(tiles[2], tiles[3]))
-    return found
-
-
-@triton.jit
-def _on_top(upper, lower):
-    both = tl.permute(tl.join(upper, lower), [2, 0, 1])
-    return tl.reshape(both, [2 * upper.shape[0], upper.shape[1]])
 
 
 @triton.jit
@@ -156,8 +143,9 @@ def sum_tile(
     BLOCK_M: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """x @ weight^T over this program's part of K: float32 [BLOCK_M, BLOCK_N]. Programs call it
-    before they read anything that another kernel writes.
+    """x @ weight^T over this program's part of K: for each DOT_ROWS of the tile's rows a float32
+    [DOT_ROWS, BLOCK_N], in a tuple. Programs call it before they read anything that another kernel
+    writes.
 
     Args:
         norm_ptr: [K], a norm's weight: x is normed first, by the sums of squares at squares_ptr.
@@ -210,33 +198,41 @@ def sum_tile(
             weight = tl.load(weight_at + k, mask=inside, other=fill)
             norm_at = None if norm_ptr is None else norm_ptr + k + columns
             totals = add_products(totals, x_at, k, norm_at, norm_scales, inside, fill, weight)
-    return _stacked(totals)
+    return totals
 
 
 @triton.jit
-def hand_over(total, partial_ptr, arrivals_ptr):
-    """Store this program's part of a tile's sum; whether all other parts are stored, too."""
-    tiles = tl.num_programs(0)
-    tile = tl.program_id(0)
-    at = partial_ptr + _offsets(total, tl.program_id(1) * tiles + tile)
-    tl.store(at, total)
-    return is_last_program(arrivals_ptr + tile, tl.num_programs(1))
+def hand_over(totals, partial_ptr, arrivals_ptr):
+    """Store this program's part of a tile's sums, if K is shared. Whether all parts are there."""
+    if partial_ptr is None:
+        is_last = True
+    else:
+        tile = tl.program_id(0)
+        number = tl.program_id(1) * tl.num_programs(0) + tile
+        for i in tl.static_range(len(totals)):
+            tl.store(partial_ptr + _offsets(totals, i, number), totals[i])
+        is_last = is_last_program(arrivals_ptr + tile, tl.num_programs(1))
+    return is_last
 
 
 @triton.jit
-def add_parts(total, partial_ptr):
-    """The sum of a tile's parts, in the order of K. `total` is any of them."""
-    tiles = tl.num_programs(0)
-    at = partial_ptr + _offsets(total, tl.program_id(0))
-    step = tiles * total.shape[0] * total.shape[1]
-    inside = tl.full(total.shape, True, tl.int1)
-    return add_partials(at, step, tl.num_programs(1), inside)
+def whole_sum(totals, i: tl.constexpr, partial_ptr):
+    """Sum i of a tile: what this program has, or, if K is shared, all parts in the order of K.
+    Call it only when the one before is used: then registers hold one at a time."""
+    if partial_ptr is None:
+        total = totals[i]
+    else:
+        at = partial_ptr + _offsets(totals, i, tl.program_id(0))
+        step = tl.num_programs(0) * (len(totals) * totals[i].shape[0] * totals[i].shape[1])
+        inside = tl.full(totals[i].shape, True, tl.int1)
+        total = add_partials(at, step, tl.num_programs(1), inside)
+    return total
 
 
 @triton.jit
-def _offsets(total, number):
-    """Where part `number` lies: int32 [BLOCK_M, BLOCK_N]."""
-    height: tl.constexpr = total.shape[0]
-    width: tl.constexpr = total.shape[1]
+def _offsets(totals, i: tl.constexpr, number):
+    """Where sum i of part `number` lies: int32 [DOT_ROWS, BLOCK_N]."""
+    height: tl.constexpr = totals[i].shape[0]
+    width: tl.constexpr = totals[i].shape[1]
     inner = tl.arange(0, height)[:, None] * width + tl.arange(0, width)[None, :]
-    return number * (height * width) + inner
+    return (number * len(totals) + i) * (height * width) + inner

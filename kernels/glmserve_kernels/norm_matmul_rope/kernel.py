@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glmserve_kernels.few_rows.kernel import add_parts, hand_over, sum_tile
+from glmserve_kernels.few_rows.kernel import hand_over, rows_of, sum_tile, whole_sum
 from glmserve_kernels.few_rows.plan import (
     Split,
     launch_constants,
@@ -70,12 +70,9 @@ def _norm_matmul_rope(
     BLOCK_K: tl.constexpr,
 ):
     head = tl.program_id(0)
-    rows = tl.arange(0, BLOCK_M)
-    # Beyond the edge the last row is computed again, and not stored.
-    real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)
     d = tl.arange(0, BLOCK_N)
     outputs = (head * D + tl.minimum(d, D - 1)).to(tl.int64)
-    total = sum_tile(
+    totals = sum_tile(
         x_ptr,
         x_stride,
         norm_ptr,
@@ -101,41 +98,45 @@ def _norm_matmul_rope(
         BLOCK_M,
         BLOCK_K,
     )
-    if partial_ptr is not None:
-        if not hand_over(total, partial_ptr, arrivals_ptr):
-            return
-        total = add_parts(total, partial_ptr)
-    if bias_ptr is not None:
-        total += tl.load(bias_ptr + outputs).to(tl.float32)[None, :]
-
-    if head < QUERY_HEADS + KV_HEADS:
-        cos_sin = load_rotation(cos_sin_ptr, positions_ptr, real_rows[:, None], R, BLOCK_N)
-        total = rotate(total, cos_sin, R)
-    row_inside = rows < num_rows
-    if head < QUERY_HEADS:
-        at = queries_ptr + real_rows[:, None] * queries_stride + head * D + d[None, :]
-        inside = row_inside[:, None] & (d < D)[None, :]
-        tl.store(at, total.to(queries_ptr.dtype.element_ty), mask=inside)
+    if not hand_over(totals, partial_ptr, arrivals_ptr):
         return
-
-    slot = tl.load(slots_ptr + real_rows).to(tl.int64)
-    is_cached = row_inside & (slot >= 0)
-    block = slot // BLOCK_SIZE
-    offset = slot % BLOCK_SIZE
-    if head < QUERY_HEADS + KV_HEADS:
-        kv_head = head - QUERY_HEADS
-        at = (block * keys_stride + (kv_head * BLOCK_SIZE + offset) * D)[:, None] + d[None, :]
-        scale_at = block * key_scales_stride + kv_head * BLOCK_SIZE + offset
-        store_vectors(total, keys_ptr, key_scales_ptr, is_cached, at, scale_at, D, LARGEST)
-        return
-    kv_head = head - QUERY_HEADS - KV_HEADS
-    start = block * values_stride + kv_head * (BLOCK_SIZE * D)
-    if LARGEST == 0:
-        at = (start + offset * D)[:, None] + d[None, :]
-    else:
-        at = (start + offset)[:, None] + (d * BLOCK_SIZE)[None, :]
-    scale_at = block * value_scales_stride + kv_head * BLOCK_SIZE + offset
-    store_vectors(total, values_ptr, value_scales_ptr, is_cached, at, scale_at, D, LARGEST)
+    for i in tl.static_range(len(totals)):
+        total = whole_sum(totals, i, partial_ptr)
+        if bias_ptr is not None:
+            total += tl.load(bias_ptr + outputs).to(tl.float32)[None, :]
+        rows = rows_of(i)
+        row_inside = rows < num_rows
+        # Beyond the edge the last row is computed again, and not stored.
+        real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)
+        if head < QUERY_HEADS + KV_HEADS:
+            cos_sin = load_rotation(cos_sin_ptr, positions_ptr, real_rows[:, None], R, BLOCK_N)
+            total = rotate(total, cos_sin, R)
+        if head < QUERY_HEADS:
+            queries_at = queries_ptr + real_rows[:, None] * queries_stride + head * D + d[None, :]
+            inside = row_inside[:, None] & (d < D)[None, :]
+            tl.store(queries_at, total.to(queries_ptr.dtype.element_ty), mask=inside)
+        else:
+            slot = tl.load(slots_ptr + real_rows).to(tl.int64)
+            is_cached = row_inside & (slot >= 0)
+            block = slot // BLOCK_SIZE
+            offset = slot % BLOCK_SIZE
+            if head < QUERY_HEADS + KV_HEADS:
+                kv_head = head - QUERY_HEADS
+                start = block * keys_stride + (kv_head * BLOCK_SIZE + offset) * D
+                at = start[:, None] + d[None, :]
+                scale_at = block * key_scales_stride + kv_head * BLOCK_SIZE + offset
+                store_vectors(total, keys_ptr, key_scales_ptr, is_cached, at, scale_at, D, LARGEST)
+            else:
+                kv_head = head - QUERY_HEADS - KV_HEADS
+                start = block * values_stride + kv_head * (BLOCK_SIZE * D)
+                if LARGEST == 0:
+                    at = (start + offset * D)[:, None] + d[None, :]
+                else:
+                    at = (start + offset)[:, None] + (d * BLOCK_SIZE)[None, :]
+                scale_at = block * value_scales_stride + kv_head * BLOCK_SIZE + offset
+                store_vectors(
+                    total, values_ptr, value_scales_ptr, is_cached, at, scale_at, D, LARGEST
+                )
 
 
 def split_heads(

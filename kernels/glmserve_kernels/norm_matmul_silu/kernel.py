@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glmserve_kernels.few_rows.kernel import add_parts, hand_over, sum_tile
+from glmserve_kernels.few_rows.kernel import hand_over, rows_of, sum_tile, whole_sum
 from glmserve_kernels.few_rows.plan import (
     launch_constants,
     launch_options,
@@ -55,13 +55,11 @@ def _norm_matmul_silu(
     BLOCK_K: tl.constexpr,
 ):
     half: tl.constexpr = BLOCK_N // 2
-    rows = tl.arange(0, BLOCK_M)
-    # Beyond the edge the last row is computed again, and not stored.
-    real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)
     both = tl.arange(0, BLOCK_N)
+    # Beyond the edge the last column is computed again, and not stored.
     column = tl.minimum(tl.program_id(0) * half + both // 2, num_outputs - 1)
     outputs = (column + both % 2 * num_outputs).to(tl.int64)
-    total = sum_tile(
+    totals = sum_tile(
         x_ptr,
         x_stride,
         norm_ptr,
@@ -87,17 +85,18 @@ def _norm_matmul_silu(
         BLOCK_M,
         BLOCK_K,
     )
-    if partial_ptr is not None:
-        if not hand_over(total, partial_ptr, arrivals_ptr):
-            return
-        total = add_parts(total, partial_ptr)
-    if bias_ptr is not None:
-        total += tl.load(bias_ptr + outputs).to(tl.float32)[None, :]
-    gate, up = tl.split(tl.reshape(total, [BLOCK_M, half, 2]))
+    if not hand_over(totals, partial_ptr, arrivals_ptr):
+        return
     columns = tl.program_id(0) * half + tl.arange(0, half)
-    at = out_ptr + real_rows[:, None] * out_stride + columns[None, :]
-    inside = (rows < num_rows)[:, None] & (columns < num_outputs)[None, :]
-    tl.store(at, gated(gate, up).to(out_ptr.dtype.element_ty), mask=inside)
+    for i in tl.static_range(len(totals)):
+        total = whole_sum(totals, i, partial_ptr)
+        if bias_ptr is not None:
+            total += tl.load(bias_ptr + outputs).to(tl.float32)[None, :]
+        rows = rows_of(i)
+        gate, up = tl.split(tl.reshape(total, [rows.shape[0], half, 2]))
+        at = out_ptr + rows.to(tl.int64)[:, None] * out_stride + columns[None, :]
+        inside = (rows < num_rows)[:, None] & (columns < num_outputs)[None, :]
+        tl.store(at, gated(gate, up).to(out_ptr.dtype.element_ty), mask=inside)
 
 
 def norm_matmul_silu(
