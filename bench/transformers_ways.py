@@ -1,4 +1,4 @@
-"""The two ways in which transformers generates: one request at a time, and batched continuously."""
+"""transformers' model of a shape, and how fast it generates for one request at a time."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from transformers import GenerationConfig, GlmConfig, GlmForCausalLM
-from transformers.generation.configuration_utils import ContinuousBatchingConfig
+from transformers import GlmConfig, GlmForCausalLM
 
 from step_floor import Shape
-
-_CACHE_SHARE = 0.5
-"""Of the memory that is free when continuous batching starts."""
 
 
 def make_config(shape: Shape) -> GlmConfig:
@@ -80,38 +76,3 @@ def generate_rate(model: GlmForCausalLM, prompts: list[list[int]], output_tokens
         if output.shape[1] != len(prompt) + output_tokens:
             raise SystemExit("transformers stopped early")
     return len(prompts) * output_tokens / (time.perf_counter() - start)
-
-
-def batched_rate(model: GlmForCausalLM, prompts: list[list[int]], output_tokens: int) -> float:
-    """Output tokens per second of transformers' continuous batching, all prompts at once.
-
-    A short run before it sets up what it keeps: cache, graphs.
-
-    Raises:
-        RuntimeError: it failed, or a request ended early.
-    """
-    batching = ContinuousBatchingConfig(max_memory_percent=_CACHE_SHARE, allow_block_sharing=False)
-    generation = GenerationConfig(
-        max_new_tokens=output_tokens, eos_token_id=-1, pad_token_id=0, do_sample=False
-    )
-
-    def run(inputs: list[list[int]]) -> float:
-        start = time.perf_counter()
-        outputs = model.generate_batch(
-            inputs,
-            generation_config=generation,
-            continuous_batching_config=batching,
-            persistent_manager=True,
-        )
-        elapsed = time.perf_counter() - start
-        lengths = [len(output.generated_tokens) for output in outputs.values()]
-        if lengths != [output_tokens] * len(inputs):
-            errors = [output.error for output in outputs.values() if output.error]
-            raise RuntimeError(errors[0] if errors else f"answers of {set(lengths)} tokens")
-        return len(inputs) * output_tokens / elapsed
-
-    try:
-        run([[token ^ 1 for token in prompt] for prompt in prompts])
-        return run(prompts)
-    finally:
-        model.destroy_cached_continuous_batching_manager()

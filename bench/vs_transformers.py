@@ -8,8 +8,10 @@ All run in turn, round by round (A B A B ...), so that the ratios hold on a mach
 drifts. transformers' `generate` makes one request at a time; glmserve answers through HTTP, first
 one request at a time, then many at once. Every request has the same lengths, and ends only there.
 
-On a GPU, transformers also batches continuously, and glmserve's steps are compared with the least
-time that this GPU could take for them. Both have random weights there, but not the same ones:
+On a GPU, transformers also batches continuously, once with torch's scaled_dot_product_attention and
+a mask of the batch (`transformers_continuous_sdpa_16`, with 16 requests), once with torch's flash
+attention (`transformers_continuous_flash_16`). glmserve's steps are compared with the least time
+that this GPU could take for them. Both have random weights there, but not the same ones:
 nothing is written to disk.
 """
 
@@ -21,6 +23,7 @@ import random
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,7 +37,8 @@ from gpu_stages import rows
 from local_server import LocalServer
 from served import Served, complete
 from step_floor import SHAPES, Shape, decode_seconds, request_seconds
-from transformers_ways import batched_rate, generate_rate, make_config, make_model
+from transformers_batching import ATTENTIONS, batched_rate, missing_attention
+from transformers_ways import generate_rate, make_config, make_model
 
 _ONE_BY_ONE = 2
 """Requests of a round."""
@@ -144,11 +148,15 @@ def measure_round(
     yield "glmserve_one_by_one", complete(url, prompts(_ONE_BY_ONE), tokens, 1)
     for count in many:
         yield f"glmserve_together_{count}", complete(url, prompts(count), tokens, count)
-    for count in many if options.batching else []:
+    for count, attention in product(many, ATTENTIONS) if options.batching else []:
+        name = f"transformers_continuous_{attention}_{count}"
+        if reason := missing_attention(model, attention):
+            print(f"{name} is left out: {reason}")
+            continue
         try:
-            yield f"transformers_batched_{count}", batched_rate(model, prompts(count), tokens)
+            yield name, batched_rate(model, prompts(count), tokens, attention)
         except Exception as error:  # its own, and whatever a kernel of its raises
-            print(f"transformers' continuous batching of {count} requests failed: {error!r}")
+            print(f"{name} failed: {error!r}")
 
 
 def report(
@@ -162,9 +170,11 @@ def report(
     for name in names:
         if name.startswith("glmserve"):
             figures[f"ratio_{name}"] = _ratios(rounds, name, "transformers_one_by_one")
-        batched = name.replace("glmserve_together", "transformers_batched")
-        if batched != name and batched in names:
-            figures[f"ratio_{name}_over_batched"] = _ratios(rounds, name, batched)
+        for attention in ATTENTIONS:
+            way = f"continuous_{attention}"
+            batched = name.replace("glmserve_together", f"transformers_{way}")
+            if batched != name and batched in names:
+                figures[f"ratio_{name}_over_{way}"] = _ratios(rounds, name, batched)
     figures["latency"] = {
         name: _latency(options, name, [r[name] for r in rounds if name in r], ceilings)
         for name in names

@@ -308,7 +308,7 @@ class SchedulerConfig:
     prefix_cache: bool = True
     speculative_tokens: int | None = 0
     """Maximum number of drafts of one request in a step; None: as many as make it faster, none
-    where the runner takes no drafts or plans ahead; 0: no speculation."""
+    where the runner takes no drafts or steps are launched ahead; 0: no speculation."""
     share_drafts: bool = False
     """Whether drafts may come from earlier answers to prompts that begin in the same way."""
     release_cache_after: float = 0.0

@@ -73,7 +73,7 @@ def commands(rows: Path, *, practice: bool) -> list[Command]:
         Command("texts", 90, _texts(practice)),
         Command("steps/bfloat16", 90, module("steps", "--profile")),
         Command("numerics", 150, _numerics(practice)),
-        Command("serving", 240, _serving(rows, practice)),
+        Command("serving", 300, _serving(rows, practice)),
         *(Command(f"steps/{n}", 60, module("steps", "--few-rows", n)) for n in few_rows),
         *(Command(f"steps/{n}", 60, module("steps", "--quantization", n)) for n in formats),
         *(Command(f"steps/apart-{n}", 60, _apart(programs, n)) for n in formats if n != "fp8"),

@@ -144,6 +144,7 @@ def lane_limits(config: RunnerConfig, manifest: Manifest) -> RunnerLimits:
         mixes_prefill_and_decode=False,
         prefix_cache=False,
         resolves_placeholders=at_once == 1,
+        waits_for_steps=at_once == 1,
         steps_in_flight=at_once,
     )
 

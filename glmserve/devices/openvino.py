@@ -212,4 +212,6 @@ def _paged_limits(config: RunnerConfig, opened: CompiledModel, model: PagedModel
     described = replace(opened.model, max_context=opened.manifest.total_len)
     max_step_tokens = step_tokens(config, described, _STEP_TOKENS)
     limits = plan_limits(config, described, memory, max_step_tokens)
-    return msgspec.structs.replace(limits, max_drafts=_MAX_DRAFTS, resolves_placeholders=True)
+    return msgspec.structs.replace(
+        limits, max_drafts=_MAX_DRAFTS, resolves_placeholders=True, waits_for_steps=True
+    )

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from glmserve.contract.step import INVALID_TOKEN_ID, StepInput, StepOutput, TokenMasks
 from glmserve.engine.grammar_mask_worker import GrammarMaskWorker, Mask
+from glmserve.engine.late_planning import LatePlanning
 from glmserve.engine.open_streams import OpenStreams
 from glmserve.engine.stats import EngineStats
 from glmserve.engine.step_watch import StepWatch
@@ -59,7 +60,8 @@ class StepPipeline:
         release_cache_after: float = 0.0,
     ) -> None:
         self.work_arrived = asyncio.Event()
-        """Set when a request arrives that no step was planned with, or when the runner is lost."""
+        """Set when a request arrives that no step was planned with, when the next step is to be
+        planned, or when the runner is lost."""
         self._executor = executor
         self._scheduler = scheduler
         self._streams = streams
@@ -67,6 +69,7 @@ class StepPipeline:
         self._watch = watch
         self._release_cache_after = release_cache_after or None
         self._masks = GrammarMaskWorker()
+        self._late = LatePlanning(self.work_arrived.set)
         self._in_flight: deque[_StepInFlight] = deque()
         self._last_output = 0.0  # when it came
         self._is_stopped = False
@@ -109,7 +112,8 @@ class StepPipeline:
         self._is_stopped = True
 
     def close(self) -> None:
-        """Stop the mask worker and the timer."""
+        """Stop the mask worker and the timers."""
+        self._late.cancel()
         if self._quiet_timer is not None:
             self._quiet_timer.cancel()
         self._masks.close()
@@ -168,9 +172,20 @@ class StepPipeline:
         self.work_arrived.set()
 
     def _begin_steps(self) -> None:
-        """Begin as many steps as may be in flight."""
-        while self._begin_step():
+        """Begin as many steps as may be in flight now."""
+        while self._is_time() and self._begin_step():
             pass
+
+    def _is_time(self) -> bool:
+        """Whether the next step may be planned now; if not, `work_arrived` is set when it may, or
+        the step in flight is to end first."""
+        if not self._scheduler.plans_late:
+            return True
+        self.work_arrived.clear()  # what has arrived will be in the next step
+        if not self._scheduler.can_schedule:
+            return False
+        began = max(self._in_flight[0].began, self._last_output)
+        return self._late.is_time(began, self._scheduler.expected_seconds)
 
     async def _next_output(self) -> tuple[StepOutput, float]:
         """Wait for the output of the oldest step in flight.

@@ -6,17 +6,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-import msgspec
 import torch
 from torch import Tensor
 
 from glmserve.config import RunnerConfig
 from glmserve.contract.step import (
-    PLACEHOLDER_TOKEN_ID,
     MaskSource,
     PendingOutput,
     RunnerInfo,
-    ScheduledSequence,
     StepInput,
     StepOutput,
     no_masks,
@@ -26,7 +23,7 @@ from glmserve.graphs.step_result import StepResult
 from glmserve.ops.base import AnyOps
 from glmserve.runner.answers import StepAnswers
 from glmserve.runner.inspection import Observer
-from glmserve.runner.queued_step import with_history
+from glmserve.runner.queued_step import LastTokens
 
 
 class GraphModel(Protocol):
@@ -56,7 +53,7 @@ class GraphRunner:
         self.info = info
         self._model: GraphModel | None = model
         never_sampled = torch.tensor(config.never_sampled, dtype=torch.int64)
-        self._chosen: dict[int, int] = {}  # by request id, in the last step
+        self._last_tokens = LastTokens()
         self._answers = StepAnswers(ops, config.vocab_limit, never_sampled)
 
     @torch.inference_mode()
@@ -69,26 +66,11 @@ class GraphRunner:
         if self._model is None:
             raise RuntimeError("the runner is closed")
         model = self._model
-        step = self._resolved(step)
+        step = self._last_tokens.resolve(step)
         result = model.run(step)
         output = self._answers.answer(step, result.logits, result.hidden, model.logits, masks)
-        owners = [s.request_id for s in step.sequences for _ in s.sampling_inputs]
-        self._chosen = dict(zip(owners, output.token_ids, strict=True))
+        self._last_tokens.record(step, output)
         return output
-
-    def _resolved(self, step: StepInput) -> StepInput:
-        """The step with chosen tokens in place of placeholders."""
-        if all(s.token_ids[-1] != PLACEHOLDER_TOKEN_ID for s in step.sequences):
-            return step
-        return StepInput(step.step_id, [self._with_token(s) for s in step.sequences])
-
-    def _with_token(self, sequence: ScheduledSequence) -> ScheduledSequence:
-        if sequence.token_ids[-1] != PLACEHOLDER_TOKEN_ID:
-            return sequence
-        # Any id can replace INVALID_TOKEN_ID: the result of such a sequence is dropped.
-        token = max(self._chosen[sequence.request_id], 0)
-        sampling = sequence.sampling and with_history(sequence, self._chosen)
-        return msgspec.structs.replace(sequence, token_ids=[token], sampling=sampling)
 
     def close(self) -> None:
         """Free graphs and cache."""

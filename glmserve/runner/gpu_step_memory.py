@@ -10,6 +10,7 @@ import torch
 from glmserve.config import RunnerConfig
 from glmserve.model_config import ModelConfig
 from glmserve.models.parameters import is_layer_weight, parameter_shapes
+from glmserve.ops.linear.float8 import product_bytes
 from glmserve.ops.packed_arrays import packed_bytes
 from glmserve.ops.step_shape import StepShape
 from glmserve.runner.graph_memory import GraphSpecs
@@ -82,7 +83,7 @@ def float_bytes(count: int) -> int:
 def _step_bytes(model: ModelConfig, target: TorchTarget, shape: StepShape) -> int:
     """Bytes of a step up to its last hidden states."""
     found = _activation_bytes(model, target, shape.tokens)
-    found += _dequantized_bytes(model, target, shape)
+    found += _product_bytes(model, target, shape)
     attention = target.ops.attention
     if isinstance(attention, StaticAttention):
         found += packed_bytes(attention.static_specs(shape))
@@ -105,7 +106,7 @@ def _graph_bytes(
     specs = GraphSpecs(attention, planner, config.max_adapters)
     own = [
         _activation_bytes(model, target, shape.tokens)
-        + _dequantized_bytes(model, target, shape)
+        + _product_bytes(model, target, shape)
         + shape.outputs * model.vocab_size * itemsize
         for shape in shapes
     ]
@@ -123,14 +124,32 @@ def _activation_bytes(model: ModelConfig, target: TorchTarget, tokens: int) -> i
     return max(found, layer_bytes(model, target.dtype.itemsize, rows) + scratch)
 
 
+def _product_bytes(model: ModelConfig, target: TorchTarget, shape: StepShape) -> int:
+    """Bytes of what the largest product takes beside its rows and its result; there is one at a
+    time."""
+    if target.quantization == "fp8":
+        return _float8_bytes(model, target, shape)
+    return _dequantized_bytes(model, target, shape)
+
+
+def _float8_bytes(model: ModelConfig, target: TorchTarget, shape: StepShape) -> int:
+    """Bytes of the codes of a product's rows, and of its result before it is converted."""
+    found = 0
+    for name, size in parameter_shapes(model).items():
+        if is_layer_weight(name):
+            found = max(found, product_bytes(shape.tokens, size, target.dtype))
+        elif name == "output.weight":
+            found = max(found, product_bytes(shape.outputs, size, target.dtype))
+    return found
+
+
 def _dequantized_bytes(model: ModelConfig, target: TorchTarget, shape: StepShape) -> int:
-    """Bytes of the largest weight that is dequantised before a product: one at a time is. Float8
-    is multiplied as it is."""
+    """Bytes of the largest weight that is dequantised before a product."""
     sizes = {name: math.prod(shape) for name, shape in parameter_shapes(model).items()}
     least, found = target.ops.dequantizes_from, 0
-    integers = target.quantization is not None and target.quantization != "fp8"
-    if (integers or model.stored_bits or model.modelslim) and shape.tokens >= least:
+    quantized = target.quantization is not None
+    if (quantized or model.stored_bits or model.modelslim) and shape.tokens >= least:
         found = max((size for name, size in sizes.items() if is_layer_weight(name)), default=0)
-    if integers and shape.outputs >= least:
+    if quantized and shape.outputs >= least:
         found = max(found, sizes.get("output.weight", 0))
     return found * target.dtype.itemsize

@@ -16,6 +16,7 @@ from glmserve.contract.step import (
     PLACEHOLDER_TOKEN_ID,
     SamplingInput,
     ScheduledSequence,
+    StepInput,
     StepOutput,
 )
 
@@ -45,6 +46,33 @@ class QueuedStep:
     def chosen(self) -> dict[int, int]:
         """Wait for the chosen tokens: request id to token id."""
         return dict(zip(self.rows, self.output().token_ids, strict=True))
+
+
+class LastTokens:
+    """The tokens that a runner has chosen in its last step, for one that waits for each step."""
+
+    def __init__(self) -> None:
+        self._chosen: dict[int, int] = {}
+        """By request id."""
+
+    def record(self, step: StepInput, output: StepOutput) -> None:
+        """Keep the tokens of a step."""
+        owners = [s.request_id for s in step.sequences for _ in s.sampling_inputs]
+        self._chosen = dict(zip(owners, output.token_ids, strict=True))
+
+    def resolve(self, step: StepInput) -> StepInput:
+        """The step with chosen tokens in place of placeholders."""
+        if all(s.token_ids[-1] != PLACEHOLDER_TOKEN_ID for s in step.sequences):
+            return step
+        return StepInput(step.step_id, [self._with_token(s) for s in step.sequences])
+
+    def _with_token(self, sequence: ScheduledSequence) -> ScheduledSequence:
+        if sequence.token_ids[-1] != PLACEHOLDER_TOKEN_ID:
+            return sequence
+        # Any id can replace INVALID_TOKEN_ID: the result of such a sequence is dropped.
+        token = max(self._chosen[sequence.request_id], 0)
+        sampling = sequence.sampling and with_history(sequence, self._chosen)
+        return msgspec.structs.replace(sequence, token_ids=[token], sampling=sampling)
 
 
 def needs_chosen(sequence: ScheduledSequence) -> bool:

@@ -4,9 +4,10 @@ There are no separate prefill and decode phases. Every running request has num_s
 each step brings it closer to num_tokens. A request with one unscheduled token decodes. A request
 with many has them computed in chunks, as far as the budget reaches.
 
-If the runner allows it, a step is planned while the one before it runs. The next step then has
-PLACEHOLDER_TOKEN_ID where the running step samples a token. If that token ends the request, its row
-of the next step is computed in vain and its output is dropped.
+If the runner allows it, a step is planned while the one before it runs: at once, or shortly before
+that one ends. The next step then has PLACEHOLDER_TOKEN_ID where the running step samples a token.
+If that token ends the request, its row of the next step is computed in vain and its output is
+dropped.
 
 A runner that computes several steps at the same time, such as a pipeline of several stages, gets
 them over different requests: a request whose token is being chosen is in no further step.
@@ -105,7 +106,7 @@ class Scheduler:
         self._speculation = Speculation(
             config.speculative_tokens,
             limits.max_drafts,
-            plans_ahead=limits.resolves_placeholders,
+            launches_ahead=limits.resolves_placeholders and not limits.waits_for_steps,
             shares_answers=config.share_drafts,
         )
         self._crash_tracker = CrashTracker()
@@ -172,6 +173,16 @@ class Scheduler:
         as many as the runner computes at the same time.
         """
         return len(self._in_flight) < self._max_in_flight
+
+    @property
+    def plans_late(self) -> bool:
+        """Whether a step should be planned shortly before the one in flight ends."""
+        return self._limits.waits_for_steps and bool(self._in_flight)
+
+    @property
+    def expected_seconds(self) -> float | None:
+        """What the oldest step in flight should take, once it runs; None: not known."""
+        return self._pace.expected(StepSize.of(self._in_flight[0]).others)
 
     @property
     def constrained_in_flight(self) -> list[Request]:

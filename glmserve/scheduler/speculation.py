@@ -23,8 +23,8 @@ class Speculation:
         max_per_request: drafts of one request in one step; None: as many as pay; 0 turns
             speculation off.
         max_per_step: drafts of all requests in one step.
-        plans_ahead: whether steps are planned ahead without speculation. Drafts would prevent that
-            even where none pays, so "as many as pay" means none.
+        launches_ahead: whether steps are launched while the one before them runs. Drafts would
+            prevent that even where none pays, so "as many as pay" means none.
         shares_answers: whether earlier answers are a source of drafts, see EarlierAnswers.
     """
 
@@ -33,12 +33,12 @@ class Speculation:
         max_per_request: int | None,
         max_per_step: int,
         *,
-        plans_ahead: bool = False,
+        launches_ahead: bool = False,
         shares_answers: bool = False,
     ) -> None:
         self.num_drafted = 0
         self.num_accepted = 0
-        if max_per_request is None and plans_ahead:
+        if max_per_request is None and launches_ahead:
             max_per_request = 0
         self.is_on = max_per_request != 0 and max_per_step > 0
         """Whether requests get drafts at all."""

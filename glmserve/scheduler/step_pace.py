@@ -75,6 +75,12 @@ class StepPace:
         limit = self._max_seconds or max(_DECODES * decodes, _AT_LEAST)
         return None if not token else max(_LEAST_TOKENS, int((limit - decodes) / token))
 
+    def expected(self, others: int) -> float | None:
+        """Seconds that a step of decodes and `others` other tokens should take; None: not known."""
+        if not self._decodes or (others and not self._prompt_tokens):
+            return None
+        return self._decode_seconds + others * self.token_seconds
+
     @property
     def token_seconds(self) -> float:
         """What one prompt token takes; 0 as long as that is not known."""

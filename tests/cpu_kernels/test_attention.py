@@ -73,6 +73,19 @@ def test_spans(library: Library, before: int, new: int) -> None:
     check(library, Case([(before, new), (3, 1)], 4, 2, 32, SUBBLOCK))
 
 
+@pytest.mark.parametrize(("stored", "spread"), [("auto", 5.0), ("auto", 200.0), ("int8", 5.0)])
+def test_scores_that_outgrow_those_before(
+    library: Library, stored: KvCacheDType, spread: float
+) -> None:
+    """By far more than weights may be greater than 1, so that sums are scaled again."""
+    case = Case([(900, 3), (70, 40), (600, 1)], dim=64, block_size=32, spread=spread)
+    got, want = run_step(case, maker(library, stored))
+    if stored == "int8":
+        assert float((got - want).norm() / want.norm()) < 0.1
+    else:
+        torch.testing.assert_close(got.double(), want, rtol=0, atol=1e-4)
+
+
 def test_contexts_seen_by_all(library: Library) -> None:
     sequences, contexts = [(0, 90), (70, 1), (0, 5), (67, 4)], [80, 66, 5, 64]
     check(library, Case(sequences, block_size=SUBBLOCK, contexts=contexts))

@@ -26,6 +26,7 @@ from support.exhaustive import exhaustive
 from support.server_process import ServerProcess
 
 
+@pytest.mark.slow
 def test_30_lines_and_the_deaths_of_the_worker_and_of_the_server(tmp_path: Path) -> None:
     """In `tests/soak` there are a thousand, of a model that computes."""
     lines = chat_lines(30, 400)

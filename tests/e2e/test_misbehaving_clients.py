@@ -42,6 +42,7 @@ def check_clean(server: ServerProcess, files: int) -> None:
     wait_for_open_files(server.pid, files)
 
 
+@pytest.mark.slow
 def test_a_server_without_descriptors_serves_again() -> None:
     """Connections that it cannot take are closed; the listening socket is not."""
     with ServerProcess("--device", "null") as server, ExitStack() as stack:

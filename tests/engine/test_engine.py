@@ -36,11 +36,15 @@ from support.simulation import oracle
 from support.token_streams import next_tokens
 from support.waiting import until
 
+AHEAD = msgspec.structs.replace(LIMITS, resolves_placeholders=True)
+LATE = msgspec.structs.replace(AHEAD, waits_for_steps=True)
 
-@pytest.fixture(params=[False, True], ids=["in turn", "ahead"])
+
+@pytest.fixture(params=[LIMITS, AHEAD, LATE], ids=["in turn", "ahead", "late"])
 def limits(request: pytest.FixtureRequest) -> RunnerLimits:
-    """Of a runner that takes one step after the other, and of one that may be ahead."""
-    return msgspec.structs.replace(LIMITS, resolves_placeholders=request.param)
+    """Of a runner that takes one step after the other, and of those that may be ahead."""
+    found: RunnerLimits = request.param
+    return found
 
 
 def no_progress(progress: LoadProgress) -> None:
@@ -89,28 +93,78 @@ async def test_stop_tokens_end_streams(limits: RunnerLimits) -> None:
         assert await drain(engine.submit([1, 2], greedy(12))) == expected
 
 
-async def test_what_arrives_during_a_step_with_none_behind_it_is_planned_at_once() -> None:
-    runner = FakeRunner(msgspec.structs.replace(LIMITS, resolves_placeholders=True))
-    submitted: list[list[int]] = []
+class Watched(InlineExecutor):
+    """Notes the requests of each step."""
 
-    class Watched(InlineExecutor):
-        def submit(self, step: StepInput) -> asyncio.Future[StepOutput]:
-            submitted.append([s.request_id for s in step.sequences])
-            return super().submit(step)
+    def __init__(self, runner: FakeRunner) -> None:
+        super().__init__(lambda _: runner)
+        self.submitted: list[list[int]] = []
 
-    engine = Engine(Watched(lambda _: runner), SchedulerConfig(), hash_key=b"key")
+    def submit(self, step: StepInput) -> asyncio.Future[StepOutput]:
+        self.submitted.append([s.request_id for s in step.sequences])
+        return super().submit(step)
+
+
+@asynccontextmanager
+async def watched_engine(runner: FakeRunner) -> AsyncIterator[tuple[Engine, list[list[int]]]]:
+    """An engine, and the requests of each of its steps from now on."""
+    executor = Watched(runner)
+    engine = Engine(executor, SchedulerConfig(), hash_key=b"key")
     await engine.start(no_progress)
-    submitted.clear()
-    runner.gate = threading.Event()
-    streams = [engine.submit([1, 2], greedy(1))]
-    await until(lambda: submitted == [[0]])
-    streams += [engine.submit([3, i], greedy(1)) for i in range(2)]
-    await until(lambda: submitted[1:])
-    assert submitted == [[0], [1, 2]]
-    runner.gate.set()
-    outputs = [await drain(stream) for stream in streams]
-    assert outputs == [expected_output(prompt, 1) for prompt in ([1, 2], [3, 0], [3, 1])]
-    await engine.close()
+    executor.submitted.clear()
+    try:
+        yield engine, executor.submitted
+    finally:
+        await engine.close()
+
+
+async def test_what_arrives_during_a_step_with_none_behind_it_is_planned_at_once() -> None:
+    runner = FakeRunner(AHEAD)
+    async with watched_engine(runner) as (engine, submitted):
+        runner.gate = threading.Event()
+        streams = [engine.submit([1, 2], greedy(1))]
+        await until(lambda: submitted == [[0]])
+        streams += [engine.submit([3, i], greedy(1)) for i in range(2)]
+        await until(lambda: submitted[1:])
+        assert submitted == [[0], [1, 2]]
+        runner.gate.set()
+        outputs = [await drain(stream) for stream in streams]
+        assert outputs == [expected_output(prompt, 1) for prompt in ([1, 2], [3, 0], [3, 1])]
+
+
+async def test_a_step_of_unknown_length_has_none_behind_it_where_steps_are_planned_late() -> None:
+    runner = FakeRunner(LATE)
+    async with watched_engine(runner) as (engine, submitted):
+        runner.gate = threading.Event()
+        streams = [engine.submit([1, 2], greedy(2))]
+        await until(lambda: submitted == [[0]])
+        streams.append(engine.submit([3], greedy(1)))
+        await asyncio.sleep(0.02)
+        assert submitted == [[0]]
+        runner.gate.set()
+        outputs = [await drain(stream) for stream in streams]
+        assert outputs == [expected_output([1, 2], 2), expected_output([3], 1)]
+
+
+async def test_a_step_that_should_end_has_one_behind_it_where_steps_are_planned_late() -> None:
+    """The time of the decode steps before is known. This one should end at once, and does not."""
+
+    class Holding(FakeRunner):
+        hold_at = -1
+
+        def execute(self, step: StepInput, masks: MaskSource = no_masks) -> StepOutput:
+            if len(self.steps) == self.hold_at:
+                assert release.wait(timeout=30)
+            return super().execute(step, masks)
+
+    runner, release = Holding(LATE), threading.Event()
+    async with watched_engine(runner) as (engine, submitted):
+        runner.hold_at = len(runner.steps) + 6
+        stream = engine.submit([1, 2], greedy(20))
+        await until(lambda: len(submitted) == 8)
+        assert len(runner.steps) == runner.hold_at
+        release.set()
+        assert await drain(stream) == expected_output([1, 2], 20)
 
 
 async def test_a_slow_consumer_finds_all_tokens_at_once() -> None:

@@ -45,10 +45,13 @@ def metrics(engine: Engine) -> str:
     return generate_latest(engine.stats.registry).decode()
 
 
-@pytest.fixture(params=[False, True], ids=["in turn", "ahead"])
+@pytest.fixture(
+    params=[(False, False), (True, False), (True, True)], ids=["in turn", "ahead", "late"]
+)
 def limits(request: pytest.FixtureRequest) -> RunnerLimits:
-    """Of a runner that takes one step after the other, and of one that may be ahead."""
-    return msgspec.structs.replace(LIMITS, resolves_placeholders=request.param)
+    """Of a runner that takes one step after the other, and of those that may be ahead."""
+    ahead, late = request.param
+    return msgspec.structs.replace(LIMITS, resolves_placeholders=ahead, waits_for_steps=late)
 
 
 @pytest.mark.parametrize("seed", range(4))

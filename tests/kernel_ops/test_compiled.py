@@ -36,6 +36,7 @@ def show(covered: str, capsys: pytest.CaptureFixture[str]) -> None:
         print(f"\n{covered}", end=" ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from absent_server import Account
 from torch import Tensor
 
 from glmserve.config import RunnerConfig
@@ -15,7 +16,14 @@ from glmserve.model_config import read_model_config
 from glmserve.ops.base import AnyOps
 from glmserve.ops.cpu.select_ops import make_cpu_ops, native_kernels
 from glmserve.ops.gpu.select_ops import make_ops
-from glmserve.ops.linear.float8 import Float8Weight, quantize_float8, round_rows, rounded
+from glmserve.ops.linear import float8_gpu
+from glmserve.ops.linear.float8 import (
+    Float8Weight,
+    product_bytes,
+    quantize_float8,
+    round_rows,
+    rounded,
+)
 from glmserve.ops.linear.float8_gpu import Float8Codes
 from glmserve.ops.linear.segments import segments_of
 from support.emulated_gpu import GPU
@@ -105,6 +113,20 @@ class TestProducts:
         ops = gpu_ops(folder, torch.bfloat16)
         assert isinstance(ops.pack_linear(quantize_float8(torch.randn(48, 64))), Float8Codes)
         assert isinstance(ops.pack_linear(quantize_float8(torch.randn(48, 65))), Float8Weight)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+    def test_memory_beside_rows_and_result(
+        self, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Byte by byte, on tensors without contents."""
+        monkeypatch.setattr(float8_gpu, "quantize_rows", lambda **_: None)
+        with Account() as account, torch.device("meta"):
+            codes = torch.empty(96, 64, dtype=torch.float8_e4m3fn)
+            weight, x = Float8Codes(codes, torch.empty(1, 96)), torch.empty(17, 64, dtype=dtype)
+            before = account.live
+            result = float8_gpu.Float8Products("sm_90").linear(x, weight, None)
+        beside = account.peak - before - result.nbytes
+        assert beside == product_bytes(17, codes.shape, dtype)
 
     def test_segments_add_up(self) -> None:
         weight = quantize_float8(torch.randn(4, 64))

@@ -80,12 +80,14 @@ def test_a_text_that_quotes_is_faster() -> None:
     assert run(None, waits_for_weights, 1, 0.97) > 2.5 * run(0, waits_for_weights, 1, 0.97)
 
 
-def test_none_where_steps_are_planned_ahead() -> None:
-    limits = msgspec.structs.replace(LARGE, resolves_placeholders=True)
+@pytest.mark.parametrize("late", [False, True])
+def test_none_where_a_device_computes_while_the_next_step_is_launched(late: bool) -> None:
+    """Then nothing prevents that a step is planned ahead."""
+    limits = msgspec.structs.replace(LARGE, resolves_placeholders=True, waits_for_steps=late)
     scheduler = Scheduler(SchedulerConfig(speculative_tokens=None), limits, hash_key=b"key")
     scheduler.add(Request(0, [1, 2, 3] * 4, SamplingParams(max_tokens=9)))
     assert scheduler.schedule() is not None
-    assert scheduler.schedule() is not None
+    assert (scheduler.schedule() is None) == late
 
 
 class TestDraftCosts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,3 +166,30 @@ def test_prompts_that_are_never_cut_are_not_limited() -> None:
     clock.scheduler.add(request(1, 500, 5))
     clock.run(1)
     assert sorted(len(s.token_ids) for s in clock.steps[-1][1].sequences) == [1, 500]
+
+
+def test_what_a_step_should_take() -> None:
+    pace = StepPace(None)
+    assert pace.expected(0) is None
+    pace.record(4, 0, 0.1)
+    assert pace.expected(0) == 0.1
+    assert pace.expected(50) is None
+    pace.record(4, 100, 0.2)
+    assert pace.expected(50) == pytest.approx(0.15)
+
+
+def test_steps_are_planned_late_only_behind_others() -> None:
+    limits = msgspec.structs.replace(LIMITS, resolves_placeholders=True, waits_for_steps=True)
+    scheduler = Scheduler(SchedulerConfig(), limits, hash_key=b"key")
+    scheduler.add(Request(0, [1, 2, 3], SamplingParams(max_tokens=3)))
+    assert not scheduler.plans_late
+    prompt, decode = scheduler.schedule(), scheduler.schedule()
+    assert prompt is not None
+    assert decode is not None
+    assert scheduler.plans_late
+    assert scheduler.expected_seconds is None
+    scheduler.update(StepOutput(prompt.step_id, [5]), 0.3)
+    assert scheduler.expected_seconds is None
+    scheduler.update(StepOutput(decode.step_id, [5]), 0.1)
+    assert scheduler.schedule() is not None
+    assert scheduler.expected_seconds == 0.1

@@ -17,6 +17,7 @@ from glmserve.runner.torch_runner import TorchRunner
 from support import emulated_gpu
 from support.decoding import run_step
 from support.golden import read_logits
+from support.slow import slow
 
 TOLERANCE = 5e-3
 """Of log-probabilities. Both add up in another order, so a few numbers fall into the next code."""
@@ -34,13 +35,13 @@ def log_probs(runner: GpuRunner | TorchRunner, ids: list[int], chunk: int) -> li
     return found
 
 
-@pytest.mark.parametrize("chunk", [5, 1])
+@pytest.mark.parametrize("chunk", [5, slow(1)])
 def test_a_gpu_computes_what_a_cpu_emulates(
     golden_models: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     """With products in float32: rounded to bfloat16, as by a GPU's library, they would take other
     codes in each layer, and small random models make much of that."""
-    monkeypatch.setattr(float8_gpu, "_RESULT", torch.float32)
+    monkeypatch.setattr(float8_gpu, "RESULT", torch.float32)
     folder = golden_models / "glm2_base"
     ids = read_logits(folder)[0][0][:9]
     gpu = emulated_gpu.load(folder, quantization="fp8")

@@ -31,6 +31,8 @@ class Case:
     dtype: torch.dtype = torch.float32
     contexts: list[int] | None = None
     """Tokens at the beginning of each sequence that all of it sees."""
+    spread: float = 1.0
+    """Standard deviation of scores."""
 
 
 def run_step(
@@ -64,10 +66,13 @@ def _whole_sequences(case: Case, seed: int) -> list[Tensor]:
     """Queries, keys and values of each: [tokens, heads + 2 * kv_heads, dim]."""
     generator = torch.Generator().manual_seed(seed)
     heads = case.heads + 2 * case.kv_heads
-    return [
-        torch.randn(before + new, heads, case.dim, generator=generator).to(case.dtype)
+    found = [
+        torch.randn(before + new, heads, case.dim, generator=generator)
         for before, new in case.sequences
     ]
+    for qkv in found:
+        qkv[:, : case.heads] *= case.spread
+    return [qkv.to(case.dtype) for qkv in found]
 
 
 def _batch(case: Case, sequences: list[tuple[int, int]], tables: list[Any]) -> Batch:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor
 
 LARGEST = 448.0
+RESULT = torch.bfloat16
+"""What the library of a GPU writes: with a scale for each row it writes nothing else."""
 
 _NUMBERS_AT_ONCE = 2**20
 """Numbers of a weight that are rounded together."""
@@ -40,6 +43,20 @@ class RoundedRows(NamedTuple):
 
     weight: object
     """The PackedWeight of the dequantised numbers."""
+
+
+def product_bytes(rows: int, shape: Sequence[int], dtype: torch.dtype) -> int:
+    """Bytes of what a product takes on a GPU beside its rows and its result: codes and scales of
+    the rows, and the library's result where another dtype is wanted.
+
+    Args:
+        shape: of the weight: [N, K].
+        dtype: of the rows and of the result.
+    """
+    outputs, inputs = shape
+    codes_and_scale = inputs * torch.float8_e4m3fn.itemsize + torch.float32.itemsize
+    unconverted = 0 if dtype == RESULT else outputs * RESULT.itemsize
+    return rows * (codes_and_scale + unconverted)
 
 
 def round_rows(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,14 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from glmserve.ops.linear.float8 import Float8Weight
+from glmserve.ops.linear.float8 import RESULT, Float8Weight
 from glmserve_kernels.quantize_rows.kernel import quantize_rows
 from glmserve_kernels.tiles import load_tiles
 
 _MULTIPLE = 16
 """N and K are multiples of it: the library loads so many numbers at a time."""
-_RESULT = torch.bfloat16
-"""With a scale for each row the library writes nothing else on a GPU."""
 
 
 class Float8Codes(NamedTuple):
@@ -52,6 +50,6 @@ class Float8Products:
             weight.codes.t(),
             scale_a=scales[:, None],
             scale_b=weight.scales,
-            out_dtype=_RESULT,
+            out_dtype=RESULT,
         ).to(x.dtype)
         return y if bias is None else y.add_(bias)

@@ -51,18 +51,24 @@ void int_tile(const Linear& linear, const Integers& x, int row, const uint8_t* w
           for (int c = 0; c < kColumns; c++) exact[l][r][c] = int_zeros();
       for (int s = 0; s < steps; s++, step += kStepBytes, codes += kWord * 8 / kBits) {
         ahead.fetch(size_t(g) * steps + s);
+        Ints w[kColumns], later[kColumns];
         for (int c = 0; c < kColumns; c++) {
-          Ints w = load_ints(step + c * sizeof(Ints));
-          Ints later = bit_and(shift_right<4>(w), low);
-          if (kBits == 4) w = bit_and(w, low);
-          for (int l = 0; l < kLimbs; l++)
-            for (int r = 0; r < kTile; r++) {
-              const int8_t* a = codes + 4 * (l * kTile + r);
-              Ints& sum = exact[l][r][c];
-              sum = kBits == 8 ? dot8(sum, w, broadcast(a)) : dot4(sum, w, broadcast(a));
-              if (kBits == 4) sum = dot4(sum, later, broadcast(a + kWord));
-            }
+          w[c] = load_ints(step + c * sizeof(Ints));
+          later[c] = bit_and(shift_right<4>(w[c]), low);
+          if (kBits == 4) w[c] = bit_and(w[c], low);
         }
+        for (int l = 0; l < kLimbs; l++)
+          for (int r = 0; r < kTile; r++) {
+            const int8_t* at = codes + 4 * (l * kTile + r);
+            const Ints a = broadcast(at);
+            for (int c = 0; c < kColumns; c++) {
+              Ints& sum = exact[l][r][c];
+              sum = kBits == 8 ? dot8(sum, w[c], a) : dot4(sum, w[c], a);
+            }
+            if (kBits == 8) continue;
+            const Ints b = broadcast(at + kWord);
+            for (int c = 0; c < kColumns; c++) exact[l][r][c] = dot4(exact[l][r][c], later[c], b);
+          }
       }
       for (int r = 0; r < kTile; r++) {
         const size_t at = size_t(row + r) * x.groups + g;
