@@ -68,13 +68,18 @@ def fit(operation: str, arguments: Arguments, tiles: Tiles) -> Arguments:
 
 
 _SPLIT_PLANS: dict[str, Callable[[Arguments, Tiles], Split]] = {
-    "matmul_add": lambda found, tiles: split_outputs(found["weight"], found["scales"], tiles),
-    "norm_matmul_silu": lambda found, tiles: split_outputs(found["weight"], found["scales"], tiles),
+    "matmul_add": lambda found, tiles: split_outputs(*_product(found), tiles),
+    "norm_matmul_silu": lambda found, tiles: split_outputs(*_product(found), tiles),
     "norm_matmul_rope": lambda found, tiles: split_heads(
-        found["weight"], found["scales"], found["queries"].shape[2], tiles
+        *_product(found), found["queries"].shape[2], tiles
     ),
 }
 """How products of few rows are cut up."""
+
+
+def _product(arguments: Arguments) -> tuple[int, Tensor, Tensor | None]:
+    """Its rows, its weight and the scales of that."""
+    return len(arguments["x"]), arguments["weight"], arguments["scales"]
 
 
 def _scratch(plan: Split, arguments: Arguments) -> Arguments:

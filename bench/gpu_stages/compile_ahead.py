@@ -51,6 +51,7 @@ def main() -> None:
             kernels = sum(pool.map(partial(compile_operation, chip=options.chip), names))
             if not options.operations:
                 kernels += sum(pool.map(partial(compile_server, chip=options.chip), _SERVERS))
+                kernels += sum(pool.map(partial(compile_apart, chip=options.chip), _SERVERS))
                 kernels += pool.submit(compile_programmatic, options.chip).result()
         pack(cache, options.file)
     size = options.file.stat().st_size / 2**20
@@ -117,6 +118,12 @@ def compile_server(options: dict[str, Any], chip: str) -> int:
         start(chip, torch.bfloat16, max_batch_size=256, **options)
     build_launchers(compiled)
     return len(compiled)
+
+
+def compile_apart(options: dict[str, Any], chip: str) -> int:
+    """Compile what a server launches without the kernels for few rows."""
+    with patch("glmserve.ops.gpu.few_rows.most_rows", return_value=0):
+        return compile_server(options, chip)
 
 
 def compile_programmatic(chip: str) -> int:

@@ -63,7 +63,7 @@ def commands(rows: Path, *, practice: bool) -> list[Command]:
     module = programs.module
     # There is no small model with these formats to practise with.
     formats = () if practice else ("int8", "int4", "fp8")
-    few_rows = ("apart",) if practice else ("apart", "programmatic")
+    few_rows = ("apart",) if practice else ("fused", "apart", "programmatic")
     kernels = ("rms_norm", "silu_and_mul") if practice else NAMES
     return [
         Command("environment", 40, module("environment")),
@@ -76,9 +76,15 @@ def commands(rows: Path, *, practice: bool) -> list[Command]:
         Command("serving", 300, _serving(rows, practice)),
         *(Command(f"steps/{n}", 60, module("steps", "--few-rows", n)) for n in few_rows),
         *(Command(f"steps/{n}", 60, module("steps", "--quantization", n)) for n in formats),
+        *(Command(f"steps/apart-{n}", 60, _apart(programs, n)) for n in formats if n != "fp8"),
         *(Command(f"kernels/{n}", 60, programs.script("bench/kernels.py", n)) for n in kernels),
         Command("gpu-tests", 240, _gpu_tests(practice)),
     ]
+
+
+def _apart(programs: _Programs, quantization: str) -> tuple[str, ...]:
+    """Steps of few rows without the kernels for them, for weights of codes."""
+    return programs.module("steps", "--few-rows", "apart", "--quantization", quantization)
 
 
 def _texts(practice: bool) -> tuple[str, ...]:

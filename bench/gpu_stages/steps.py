@@ -6,9 +6,10 @@
 ChatGLM2-6B's shape with random weights. Each case runs some steps, each queued before its
 predecessor has ended, as a server does. Rows: "step" with the time of a step, its floor, and the
 host's time to queue it; with --profile "kernel in a step" with the time of each kernel. --few-rows
-runs steps of few rows otherwise than kernels/glmserve_kernels/few_rows/tiles.json says: `apart` as
-longer ones, operation by operation (MOST_ROWS 0); `programmatic` with launches that start while the
-kernel before ends (PROGRAMMATIC 1), from sm_90 on.
+runs steps of up to 64 rows otherwise than kernels/glmserve_kernels/few_rows/tiles.json says:
+`fused` by the kernels for few rows (MOST_ROWS 64); `apart` as longer ones, operation by operation
+(MOST_ROWS 0); `programmatic` with launches that start while the kernel before ends (PROGRAMMATIC
+1), from sm_90 on.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ _FIRST_PROGRAMMATIC = 90
 """The first sm number."""
 _FEW_ROWS: dict[str | None, Callable[[], AbstractContextManager[object]]] = {
     None: nullcontext,
+    "fused": lambda: patch("glmserve.ops.gpu.few_rows.most_rows", return_value=ROWS),
     "apart": lambda: patch("glmserve.ops.gpu.few_rows.most_rows", return_value=0),
     "programmatic": lambda: patch("glmserve.ops.gpu.few_rows.is_programmatic", return_value=True),
 }
@@ -76,6 +78,7 @@ class Case(NamedTuple):
 CASES = [
     Case("1 decode", 1, 1024),
     Case("16 decodes", 16, 1024),
+    Case("32 decodes", 32, 1024),
     Case("64 decodes", 64, 1024),
     Case("256 decodes", 256, 1024),
     Case("64 decodes and a prompt of 448", 64, 1024, 448),

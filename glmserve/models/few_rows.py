@@ -29,6 +29,13 @@ def are_fusable(config: ModelConfig, layers: Sequence[Layer], ops: Ops[Cache, Pl
     )
 
 
+def fits(tokens: int, inputs: Inputs[Plan], most_rows: int) -> bool:
+    """Whether a step of so many tokens is computed here. A scored prompt has an output row for each
+    token and further ones for what is sampled behind it."""
+    outputs = tokens if inputs.output_rows is None else len(inputs.output_rows)
+    return inputs.adapters is None and max(tokens, outputs) <= most_rows
+
+
 def run_layers(
     layers: Sequence[Layer],
     hidden: Tensor,

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from glmserve.model_config import ModelConfig
 from glmserve.models.adapter_slots import AdapterRoom, make_slots
-from glmserve.models.few_rows import are_fusable, run_layers
+from glmserve.models.few_rows import are_fusable, fits, run_layers
 from glmserve.models.layers import (
     LINEARS,
     NORMS,
@@ -93,8 +93,7 @@ class Glm(Generic[Cache, Plan]):
         if (
             few_rows is not None
             and self.fusable
-            and inputs.adapters is None
-            and len(stream.hidden) <= few_rows.most_rows
+            and fits(len(stream.hidden), inputs, few_rows.most_rows)
         ):
             eps = self.config.norm_eps
             hidden = run_layers(

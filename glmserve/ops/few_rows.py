@@ -50,6 +50,10 @@ class FewRows(Protocol[CacheT, PlanT]):
         """Whether the operations read a linear weight that `pack_linear` has packed."""
         ...
 
+    def scratch_bytes(self, rows: int, hidden_size: int, head_dim: int) -> int:
+        """Bytes that a step of so many rows takes for the operations themselves, at most."""
+        ...
+
     def begin(self, hidden: Tensor) -> SquaredRows:
         """The stream [T, H], before the first layer."""
         ...

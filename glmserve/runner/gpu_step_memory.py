@@ -82,7 +82,7 @@ def float_bytes(count: int) -> int:
 
 def _step_bytes(model: ModelConfig, target: TorchTarget, shape: StepShape) -> int:
     """Bytes of a step up to its last hidden states."""
-    found = layer_bytes(model, target.dtype.itemsize, shape.tokens)
+    found = _activation_bytes(model, target, shape.tokens)
     found += _product_bytes(model, target, shape)
     attention = target.ops.attention
     if isinstance(attention, StaticAttention):
@@ -105,12 +105,23 @@ def _graph_bytes(
     planner = static_adapters(target.ops) if config.max_adapters else None
     specs = GraphSpecs(attention, planner, config.max_adapters)
     own = [
-        layer_bytes(model, itemsize, shape.tokens)
+        _activation_bytes(model, target, shape.tokens)
         + _product_bytes(model, target, shape)
         + shape.outputs * model.vocab_size * itemsize
         for shape in shapes
     ]
     return specs.num_bytes(shapes) + max(own)
+
+
+def _activation_bytes(model: ModelConfig, target: TorchTarget, tokens: int) -> int:
+    """Bytes of a layer's activations in a step of up to `tokens` rows; if it has few, also of what
+    their products need."""
+    found, few_rows = layer_bytes(model, target.dtype.itemsize, tokens), target.ops.few_rows
+    if few_rows is None:
+        return found
+    rows = min(tokens, few_rows.most_rows)
+    scratch = few_rows.scratch_bytes(rows, model.hidden_size, model.head_dim)
+    return max(found, layer_bytes(model, target.dtype.itemsize, rows) + scratch)
 
 
 def _product_bytes(model: ModelConfig, target: TorchTarget, shape: StepShape) -> int:

@@ -19,8 +19,9 @@ from glmserve.contract.step import (
     StepOutput,
 )
 
-_PROMPT_LENGTHS = (1, 2, 17, 65, 129)
-"""One for each size class for which a kernel has other tile sizes."""
+_PROMPT_LENGTHS = (1, 2, 16, 17, 33, 64, 65, 129)
+"""One for each size class for which a kernel has other tile sizes; and the largest steps of few
+rows, which a scored prompt is not any more, as it has more output rows than tokens."""
 
 _VARIETY = SamplingInput(
     noise_key=1,

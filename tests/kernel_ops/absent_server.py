@@ -43,6 +43,7 @@ SMALL = 16 * MIB
 OPTIONS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "batch256": {"max_batch_size": 256},
+    "short": {"max_batch_size": 64, "max_step_tokens": 64},
     "int8kv": {"kv_cache_dtype": "int8"},
     "int4": {"quantization": "int4"},
     "fp8": {"quantization": "fp8"},

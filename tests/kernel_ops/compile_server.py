@@ -54,6 +54,8 @@ META = torch.device("meta")
 CAPABILITIES = {"sm_80": (8, 0), "sm_90": (9, 0), "gfx942": None}
 CONTEXT = 32768
 BLOCK_SIZE = 64
+FEW_ROWS = (1, 15, 16, 17, 32, 33, 63, 64)
+"""About the edges of classes of rows: prompts and batches of decodes."""
 
 
 class AbsentAccelerator:
@@ -115,16 +117,16 @@ def start(chip: str, dtype: torch.dtype = torch.float16, **options: Any) -> GpuR
 
 
 def serve(runner: GpuRunner, steps: int) -> None:
-    """Execute random steps: any mix of lengths, contexts and wishes."""
+    """Execute random steps: any mix of lengths, contexts and wishes. Then some of few rows."""
     rng = random.Random(0)
     adapters = [NO_ADAPTER, EMPTY_ADAPTER] if runner.info.limits.max_adapters else [NO_ADAPTER]
     for number in range(steps):
         count = rng.randint(1, 64)
-        budget = 2048
+        budget = runner.info.limits.max_step_tokens
         sequences = []
         for i in range(count):
             room = budget - (count - i - 1)
-            tokens = 1 if rng.random() < 0.7 else rng.randint(1, max(1, min(room, 2048)))
+            tokens = 1 if rng.random() < 0.7 else rng.randint(1, max(1, room))
             tokens = min(tokens, room)
             budget -= tokens
             start = rng.choice([0, rng.randint(0, CONTEXT - tokens)])
@@ -132,6 +134,15 @@ def serve(runner: GpuRunner, steps: int) -> None:
             adapter = rng.choice(adapters)
             sequences.append(msgspec.structs.replace(sequence, adapter_id=adapter))
         runner.execute(StepInput(number, sequences))()
+    for rows in FEW_ROWS:
+        scored = ScoreInput([0] * (rows - 1), 3)
+        prompt = ScheduledSequence(0, [0] * rows, 0, bytes(4), SamplingInput(), scored)
+        runner.execute(StepInput(0, [prompt]))()
+        decodes = [
+            ScheduledSequence(i, [0], 0, bytes(4), SamplingInput())
+            for i in range(min(rows, runner.info.limits.max_sequences))
+        ]
+        runner.execute(StepInput(0, decodes))()
 
 
 def _sequence(request_id: int, tokens: int, start: int, rng: random.Random) -> ScheduledSequence:

@@ -39,7 +39,10 @@ def show(covered: str, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [["int4"], exhaustive(["defaults", "batch256", "int8kv", "fp8", "adapters", "deterministic"])],
+    [
+        ["short", "int4"],
+        exhaustive(["defaults", "batch256", "int8kv", "fp8", "adapters", "deterministic"]),
+    ],
     ids=" ".join,
 )
 def test_a_server_needs_nothing_new_and_no_more_memory_than_planned(options: list[str]) -> None:
@@ -64,6 +67,11 @@ def test_within_the_chips_limits_and_as_recorded(
 @pytest.mark.compiled
 def test_programs_wait_for_the_kernel_before(capsys: pytest.CaptureFixture[str]) -> None:
     show(run("programmatic.py"), capsys)
+
+
+@pytest.mark.compiled
+def test_rows_are_summed_in_one_order(capsys: pytest.CaptureFixture[str]) -> None:
+    show(run("same_order.py"), capsys)
 
 
 @pytest.mark.compiled

@@ -17,7 +17,7 @@ from triton.runtime.interpreter import InterpretedFunction
 
 from glmserve.config import RunnerConfig
 from glmserve.contract.shard import Shard, Stage
-from glmserve.contract.step import SamplingInput, ScheduledSequence, StepInput
+from glmserve.contract.step import SamplingInput, ScheduledSequence, ScoreInput, StepInput
 from glmserve.model_config import read_model_config
 from glmserve.models.few_rows import are_fusable
 from glmserve.models.glm import Glm
@@ -202,3 +202,42 @@ def test_longer_steps_have_none(runner: GpuRunner, monkeypatch: pytest.MonkeyPat
             run_step(runner, StepInput(0, [decode(i, 7, 0) for i in range(rows)]))
         assert ("_matmul_add" in names) == are_few
         assert ("_silu_and_mul" in names) != are_few
+
+
+def test_a_scored_prompt_has_more_output_rows_than_tokens(
+    runner: GpuRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = ScheduledSequence(0, [5, 9, 3, 8], 0, table(0), ASK, ScoreInput([9, 3, 8], 1))
+    for most, are_few in ((4, False), (5, True)):
+        monkeypatch.setattr(model_of(runner).ops.few_rows, "most_rows", most)
+        with launches() as names:
+            run_step(runner, StepInput(0, [prompt]))
+        assert ("_matmul_add" in names) == are_few
+
+
+def test_the_first_sums_of_squares_are_computed_alike_for_any_number_of_rows(
+    runner: GpuRunner,
+) -> None:
+    """torch's order of a sum depends on the number of rows."""
+
+    class Sums(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shapes: set[torch.Size] = set()
+
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func.overloadpacket is torch.ops.aten.sum:
+                self.shapes.add(args[0].shape)
+            return func(*args, **(kwargs or {}))
+
+    few_rows = model_of(runner).ops.few_rows
+    assert few_rows is not None
+    hidden = torch.randn(64, 48)
+    with Sums() as sums:
+        found = [few_rows.begin(hidden[:rows]).squares for rows in (1, 17, 64)]
+    assert len(sums.shapes) == 1
+    expected = hidden.double().square().sum(1, keepdim=True)
+    for squares in found:
+        torch.testing.assert_close(squares.double(), expected[: len(squares)], rtol=1e-6, atol=0)

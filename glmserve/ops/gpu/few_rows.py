@@ -6,15 +6,23 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from glmserve.ops.arrivals import Arrivals
 from glmserve.ops.attention.paged_cache import PagedCache, PagedStepPlan
 from glmserve.ops.few_rows import LinearParameters, SquaredRows
 from glmserve.ops.linear.packed import PackedWeight
 from glmserve.ops.linear.triton import PackedCodes
-from glmserve_kernels.few_rows.plan import Split, is_programmatic, most_rows, split_outputs
+from glmserve_kernels.few_rows.plan import (
+    ROWS,
+    Split,
+    is_programmatic,
+    most_partials,
+    most_rows,
+    split_outputs,
+)
 from glmserve_kernels.matmul_add.kernel import count_parts, matmul_add
-from glmserve_kernels.norm_matmul_rope.kernel import norm_matmul_rope, split_heads
+from glmserve_kernels.norm_matmul_rope.kernel import head_tile, norm_matmul_rope, split_heads
 from glmserve_kernels.norm_matmul_silu.kernel import norm_matmul_silu
 from glmserve_kernels.tiles import load_tiles
 
@@ -37,8 +45,20 @@ class TritonFewRows:
     def supports(self, weight: PackedWeight) -> bool:
         return isinstance(weight, Tensor | PackedCodes)
 
+    def scratch_bytes(self, rows: int, hidden_size: int, head_dim: int) -> int:
+        partials = max(
+            most_partials(rows, self._add_tiles),
+            most_partials(rows, self._silu_tiles),
+            most_partials(rows, self._rope_tiles, head_tile(head_dim)),
+        )
+        squared = 2 * ROWS * hidden_size
+        squares = rows * count_parts(hidden_size)
+        return (max(partials, squared) + squares) * torch.float32.itemsize
+
     def begin(self, hidden: Tensor) -> SquaredRows:
-        return SquaredRows(hidden, hidden.float().square().sum(1, keepdim=True))
+        # torch adds up in an order that depends on the number of rows, so it is always the same.
+        padded = functional.pad(hidden.float(), (0, 0, 0, ROWS - len(hidden)))
+        return SquaredRows(hidden, padded.square_().sum(1, keepdim=True)[: len(hidden)])
 
     def attention_input(
         self,
@@ -72,7 +92,7 @@ class TritonFewRows:
             value_scales=cache.value_scales,
             tiles=self._rope_tiles,
             programmatic=self._programmatic,
-            **self._scratch(split_heads(*weight, dim, self._rope_tiles), x.device),
+            **self._scratch(split_heads(len(x), *weight, dim, self._rope_tiles), x.device),
         )
         return queries
 
@@ -92,7 +112,7 @@ class TritonFewRows:
             out=out,
             tiles=self._silu_tiles,
             programmatic=self._programmatic,
-            **self._scratch(split_outputs(*weight, self._silu_tiles), x.device),
+            **self._scratch(split_outputs(len(x), *weight, self._silu_tiles), x.device),
         )
         return out
 
@@ -108,7 +128,7 @@ class TritonFewRows:
             squares=squares,
             tiles=self._add_tiles,
             programmatic=self._programmatic,
-            **self._scratch(split_outputs(*weight, self._add_tiles), x.device),
+            **self._scratch(split_outputs(len(x), *weight, self._add_tiles), x.device),
         )
         return SquaredRows(hidden, squares)
 

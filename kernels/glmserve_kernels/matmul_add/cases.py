@@ -43,7 +43,7 @@ def make_arguments(
         "bias": make.normal(outputs) if bias else None,
         "residual": make.normal(rows, outputs + padding, scale=3.0)[:, :outputs],
         "squares": make.poisoned(rows, count_parts(outputs), dtype=torch.float32),
-        **make_scratch(make, [split_outputs(**weight, table=table) for table in tables]),
+        **make_scratch(make, [split_outputs(rows, **weight, table=table) for table in tables]),
     }
 
 
@@ -83,6 +83,10 @@ OPERATION = Operation(
         _case(2, 48, 1120, Codes(4), padding=8),
         _case(2, 48, 2048, Codes(4, 128)),
         _case(2, 48, 160, Codes(8, 32)),
+        _case(17, 70, 200, bias=True, padding=3),
+        _case(33, 66, 288, Codes(8), bias=True),
+        _case(64, 72, 1100),
+        _case(64, 40, 320, Codes(4, 32)),
     ),
     served=(
         _served(1, 4096, 4096),
@@ -93,6 +97,15 @@ OPERATION = Operation(
         _served(16, 4096, 13696, Codes(4)),
         _served(16, 4096, 4096, Codes(4, 128)),
         _served(16, 4096, 4096, Codes(4, 32)),
+        _served(32, 4096, 13696),
+        _served(32, 4096, 13696, Codes(8)),
+        _served(32, 4096, 13696, Codes(4)),
+        _served(64, 4096, 4096),
+        _served(64, 4096, 13696),
+        _served(64, 4096, 13696, Codes(8)),
+        _served(64, 4096, 13696, Codes(4)),
+        _served(64, 4096, 4096, Codes(4, 128)),
+        _served(64, 4096, 4096, Codes(4, 32)),
     ),
     work=_work,
 )

@@ -1,4 +1,4 @@
-"""residual += x @ weight^T + bias for up to 16 rows. The program that ends last of a tile adds up
+"""residual += x @ weight^T + bias for up to 64 rows. The program that ends last of a tile adds up
 its parts, and what the next norm needs to know: the sum of squares of each row of the tile."""
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glmserve_kernels.few_rows.kernel import add_parts, hand_over, sum_tile
+from glmserve_kernels.few_rows.kernel import hand_over, rows_of, sum_columns, sum_tile, whole_sum
 from glmserve_kernels.few_rows.plan import (
     launch_constants,
     launch_options,
@@ -52,12 +52,10 @@ def _matmul_add(
     PART: tl.constexpr,
 ):
     tile = tl.program_id(0)
-    rows = tl.arange(0, BLOCK_M)
     outputs = tile * BLOCK_N + tl.arange(0, BLOCK_N)
     # Beyond the edge the last row is computed again, and not stored.
-    real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)
     real_outputs = tl.minimum(outputs, num_outputs - 1).to(tl.int64)
-    total = sum_tile(
+    totals = sum_tile(
         x_ptr,
         x_stride,
         None,
@@ -68,7 +66,7 @@ def _matmul_add(
         scales_ptr,
         scales_stride,
         groups_stride,
-        real_rows,
+        num_rows,
         real_outputs,
         width,
         split_tiles,
@@ -80,25 +78,28 @@ def _matmul_add(
         SCALE_SUMS,
         IS_EVEN,
         PROGRAMMATIC,
+        BLOCK_M,
         BLOCK_K,
     )
-    if partial_ptr is not None:
-        if not hand_over(total, partial_ptr, arrivals_ptr):
-            return
-        total = add_parts(total, partial_ptr)
-    if bias_ptr is not None:
-        total += tl.load(bias_ptr + real_outputs).to(tl.float32)[None, :]
-    at = residual_ptr + real_rows[:, None] * residual_stride + outputs[None, :]
-    inside = (rows < num_rows)[:, None] & (outputs < num_outputs)[None, :]
-    total += tl.load(at, mask=inside, other=0.0).to(tl.float32)
-    rounded = total.to(residual_ptr.dtype.element_ty)
-    tl.store(at, rounded, mask=inside)
-    seen = tl.where(inside, rounded.to(tl.float32), 0.0)
-    squares = tl.sum(tl.reshape(seen * seen, [BLOCK_M, BLOCK_N // PART, PART]), 2)
+    if not hand_over(totals, partial_ptr, arrivals_ptr):
+        return
     parts = tl.cdiv(num_outputs, PART)
     part = tile * (BLOCK_N // PART) + tl.arange(0, BLOCK_N // PART)
-    known = (rows < num_rows)[:, None] & (part < parts)[None, :]
-    tl.store(squares_ptr + rows[:, None] * parts + part[None, :], squares, mask=known)
+    for i in tl.static_range(len(totals)):
+        total = whole_sum(totals, i, partial_ptr)
+        if bias_ptr is not None:
+            total += tl.load(bias_ptr + real_outputs).to(tl.float32)[None, :]
+        rows = rows_of(i)
+        at = residual_ptr + rows.to(tl.int64)[:, None] * residual_stride + outputs[None, :]
+        inside = (rows < num_rows)[:, None] & (outputs < num_outputs)[None, :]
+        total += tl.load(at, mask=inside, other=0.0).to(tl.float32)
+        rounded = total.to(residual_ptr.dtype.element_ty)
+        tl.store(at, rounded, mask=inside)
+        seen = tl.where(inside, rounded.to(tl.float32), 0.0)
+        squares = sum_columns(tl.reshape(seen * seen, [rows.shape[0] * BLOCK_N // PART, PART]))
+        squares = tl.reshape(squares, [rows.shape[0], BLOCK_N // PART])
+        known = (rows < num_rows)[:, None] & (part < parts)[None, :]
+        tl.store(squares_ptr + rows[:, None] * parts + part[None, :], squares, mask=known)
 
 
 def count_parts(outputs: int) -> int:
@@ -124,7 +125,7 @@ def matmul_add(
     The bits of a row do not depend on the other rows, on their number or on the row's index.
 
     Args:
-        x: [M, K], rows contiguous; M up to 16.
+        x: [M, K], rows contiguous; M up to 64.
         weight: [N, K] of the same dtype, or codes; rows contiguous.
         scales: [N, K/G] of a weight of codes, see quantized_matmul; None: it is of numbers.
         bias: [N]
@@ -138,8 +139,8 @@ def matmul_add(
     """
     rows, width = x.shape
     outputs = len(weight)
-    plan = split_outputs(weight, scales, tiles)
-    constants = launch_constants(weight, scales, tiles)
+    plan = split_outputs(rows, weight, scales, tiles)
+    constants = launch_constants(rows, weight, scales, tiles)
     _matmul_add[(plan.tiles, plan.splits)](
         x,
         weight,

@@ -71,7 +71,8 @@ def make_arguments(
         **rope,
         "queries": make.poisoned(rows, num_heads, shape.dim),
         **make_scratch(
-            make, [split_heads(**weight, head_dim=shape.dim, tiles=tiles) for tiles in tables]
+            make,
+            [split_heads(rows, **weight, head_dim=shape.dim, tiles=tiles) for tiles in tables],
         ),
     }
 
@@ -130,6 +131,10 @@ OPERATION = Operation(
         _case(3, 1120, (2, 1), (32, 16), 16, codes=Codes(8), bias=True),
         _case(3, 1120, (2, 1), (32, 16), 16, codes=Codes(4)),
         _case(2, 256, (2, 1), (32, 16), 16, codes=Codes(4, 128)),
+        _case(17, 300, (3, 1), (22, 6), 16, bias=True, padding=3),
+        _case(33, 288, (2, 1), (32, 16), 16, torch.int8, Codes(8), bias=True),
+        _case(64, 600, (1, 1), (20, 12), 32, bias=True),
+        _case(64, 320, (2, 1), (32, 16), 16, codes=Codes(4, 32)),
     ),
     served=(
         _served(1, 2),
@@ -143,6 +148,18 @@ OPERATION = Operation(
         _served(16, 2, codes=Codes(4, 128)),
         _served(16, 2, codes=Codes(4, 32)),
         _served(16, 2, torch.int8, Codes(4)),
+        _served(32, 2),
+        _served(32, 2, codes=Codes(8)),
+        _served(32, 2, codes=Codes(4)),
+        _served(64, 2),
+        _served(64, 32),
+        _served(64, 2, torch.int8),
+        _served(64, 2, torch.float8_e4m3fn),
+        _served(64, 2, codes=Codes(8)),
+        _served(64, 2, codes=Codes(4)),
+        _served(64, 2, codes=Codes(4, 128)),
+        _served(64, 2, codes=Codes(4, 32)),
+        _served(64, 2, torch.int8, Codes(4)),
     ),
     work=_work,
 )

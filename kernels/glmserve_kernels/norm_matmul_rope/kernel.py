@@ -1,4 +1,4 @@
-"""What attention reads, from up to 16 normed rows: rotated queries, and keys and values in the
+"""What attention reads, from up to 64 normed rows: rotated queries, and keys and values in the
 paged cache. One pass over the weight of queries, keys and values; a tile is one head."""
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glmserve_kernels.few_rows.kernel import add_parts, hand_over, sum_tile
+from glmserve_kernels.few_rows.kernel import hand_over, rows_of, sum_tile, whole_sum
 from glmserve_kernels.few_rows.plan import (
     Split,
     launch_constants,
@@ -70,12 +70,9 @@ def _norm_matmul_rope(
     BLOCK_K: tl.constexpr,
 ):
     head = tl.program_id(0)
-    rows = tl.arange(0, BLOCK_M)
-    # Beyond the edge the last row is computed again, and not stored.
-    real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)
     d = tl.arange(0, BLOCK_N)
     outputs = (head * D + tl.minimum(d, D - 1)).to(tl.int64)
-    total = sum_tile(
+    totals = sum_tile(
         x_ptr,
         x_stride,
         norm_ptr,
@@ -86,7 +83,7 @@ def _norm_matmul_rope(
         scales_ptr,
         scales_stride,
         groups_stride,
-        real_rows,
+        num_rows,
         outputs,
         width,
         split_tiles,
@@ -98,49 +95,62 @@ def _norm_matmul_rope(
         SCALE_SUMS,
         IS_EVEN,
         PROGRAMMATIC,
+        BLOCK_M,
         BLOCK_K,
     )
-    if partial_ptr is not None:
-        if not hand_over(total, partial_ptr, arrivals_ptr):
-            return
-        total = add_parts(total, partial_ptr)
-    if bias_ptr is not None:
-        total += tl.load(bias_ptr + outputs).to(tl.float32)[None, :]
-
-    if head < QUERY_HEADS + KV_HEADS:
-        cos_sin = load_rotation(cos_sin_ptr, positions_ptr, real_rows[:, None], R, BLOCK_N)
-        total = rotate(total, cos_sin, R)
-    row_inside = rows < num_rows
-    if head < QUERY_HEADS:
-        at = queries_ptr + real_rows[:, None] * queries_stride + head * D + d[None, :]
-        inside = row_inside[:, None] & (d < D)[None, :]
-        tl.store(at, total.to(queries_ptr.dtype.element_ty), mask=inside)
+    if not hand_over(totals, partial_ptr, arrivals_ptr):
         return
+    for i in tl.static_range(len(totals)):
+        total = whole_sum(totals, i, partial_ptr)
+        if bias_ptr is not None:
+            total += tl.load(bias_ptr + outputs).to(tl.float32)[None, :]
+        rows = rows_of(i)
+        row_inside = rows < num_rows
+        # Beyond the edge the last row is computed again, and not stored.
+        real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)
+        if head < QUERY_HEADS + KV_HEADS:
+            cos_sin = load_rotation(cos_sin_ptr, positions_ptr, real_rows[:, None], R, BLOCK_N)
+            total = rotate(total, cos_sin, R)
+        if head < QUERY_HEADS:
+            queries_at = queries_ptr + real_rows[:, None] * queries_stride + head * D + d[None, :]
+            inside = row_inside[:, None] & (d < D)[None, :]
+            tl.store(queries_at, total.to(queries_ptr.dtype.element_ty), mask=inside)
+        else:
+            slot = tl.load(slots_ptr + real_rows).to(tl.int64)
+            is_cached = row_inside & (slot >= 0)
+            block = slot // BLOCK_SIZE
+            offset = slot % BLOCK_SIZE
+            if head < QUERY_HEADS + KV_HEADS:
+                kv_head = head - QUERY_HEADS
+                start = block * keys_stride + (kv_head * BLOCK_SIZE + offset) * D
+                at = start[:, None] + d[None, :]
+                scale_at = block * key_scales_stride + kv_head * BLOCK_SIZE + offset
+                store_vectors(total, keys_ptr, key_scales_ptr, is_cached, at, scale_at, D, LARGEST)
+            else:
+                kv_head = head - QUERY_HEADS - KV_HEADS
+                start = block * values_stride + kv_head * (BLOCK_SIZE * D)
+                if LARGEST == 0:
+                    at = (start + offset * D)[:, None] + d[None, :]
+                else:
+                    at = (start + offset)[:, None] + (d * BLOCK_SIZE)[None, :]
+                scale_at = block * value_scales_stride + kv_head * BLOCK_SIZE + offset
+                store_vectors(
+                    total, values_ptr, value_scales_ptr, is_cached, at, scale_at, D, LARGEST
+                )
 
-    slot = tl.load(slots_ptr + real_rows).to(tl.int64)
-    is_cached = row_inside & (slot >= 0)
-    block = slot // BLOCK_SIZE
-    offset = slot % BLOCK_SIZE
-    if head < QUERY_HEADS + KV_HEADS:
-        kv_head = head - QUERY_HEADS
-        at = (block * keys_stride + (kv_head * BLOCK_SIZE + offset) * D)[:, None] + d[None, :]
-        scale_at = block * key_scales_stride + kv_head * BLOCK_SIZE + offset
-        store_vectors(total, keys_ptr, key_scales_ptr, is_cached, at, scale_at, D, LARGEST)
-        return
-    kv_head = head - QUERY_HEADS - KV_HEADS
-    start = block * values_stride + kv_head * (BLOCK_SIZE * D)
-    if LARGEST == 0:
-        at = (start + offset * D)[:, None] + d[None, :]
-    else:
-        at = (start + offset)[:, None] + (d * BLOCK_SIZE)[None, :]
-    scale_at = block * value_scales_stride + kv_head * BLOCK_SIZE + offset
-    store_vectors(total, values_ptr, value_scales_ptr, is_cached, at, scale_at, D, LARGEST)
+
+def split_heads(
+    rows: int, weight: Tensor, scales: Tensor | None, head_dim: int, tiles: Tiles
+) -> Split:
+    """How the product of `rows` rows with a weight [heads * D, K] is cut up: the dims of a launch's
+    scratch."""
+    heads = len(weight) // head_dim
+    return split_columns(rows, weight, scales, heads, head_tile(head_dim), tiles)
 
 
-def split_heads(weight: Tensor, scales: Tensor | None, head_dim: int, tiles: Tiles) -> Split:
-    """How the product with a weight [heads * D, K] is cut up; the dims of the launch's scratch."""
-    block_n = next_power_of_2(max(head_dim, 16))
-    return split_columns(weight, scales, len(weight) // head_dim, block_n, tiles)
+def head_tile(head_dim: int) -> int:
+    """BLOCK_N for heads of so many numbers."""
+    return next_power_of_2(max(head_dim, 16))
 
 
 def norm_matmul_rope(
@@ -173,7 +183,7 @@ def norm_matmul_rope(
     index.
 
     Args:
-        x: [M, K], rows contiguous; M up to 16.
+        x: [M, K], rows contiguous; M up to 64.
         squares: float32 [M, S], contiguous; its rows add up to the squares of those of x.
         norm: [K]
         weight: [(Hq + 2*Hkv) * D, K] of the dtype of x, or codes: all queries, all keys, all
@@ -192,8 +202,8 @@ def norm_matmul_rope(
     rows, width = x.shape
     _, num_heads, dim = queries.shape
     _, num_kv_heads, block_size, _ = keys.shape
-    plan = split_heads(weight, scales, dim, tiles)
-    constants = launch_constants(weight, scales, tiles)
+    plan = split_heads(rows, weight, scales, dim, tiles)
+    constants = launch_constants(rows, weight, scales, tiles)
     _norm_matmul_rope[(plan.tiles, plan.splits)](
         x,
         squares,
@@ -231,7 +241,7 @@ def norm_matmul_rope(
         LARGEST=LARGEST_CODE.get(keys.dtype, 0.0),
         PARTS=squares.shape[1],
         BLOCK_PARTS=next_power_of_2(squares.shape[1]),
-        BLOCK_N=next_power_of_2(max(dim, 16)),
+        BLOCK_N=head_tile(dim),
         **constants,
         **launch_options(programmatic=programmatic),
     )

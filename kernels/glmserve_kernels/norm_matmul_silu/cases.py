@@ -43,7 +43,7 @@ def make_arguments(
         **weight,
         "bias": make.normal(2 * ffn) if bias else None,
         "out": make.poisoned(rows, ffn + padding)[:, :ffn],
-        **make_scratch(make, [split_outputs(**weight, table=table) for table in tables]),
+        **make_scratch(make, [split_outputs(rows, **weight, table=table) for table in tables]),
     }
 
 
@@ -83,6 +83,10 @@ OPERATION = Operation(
         _case(2, 24, 1120, Codes(4), padding=8),
         _case(2, 24, 256, Codes(4, 128)),
         _case(2, 24, 160, Codes(4, 32)),
+        _case(17, 35, 300, bias=True, padding=3),
+        _case(33, 24, 288, Codes(4)),
+        _case(64, 20, 600, Codes(8), bias=True),
+        _case(64, 24, 384, Codes(4, 128)),
     ),
     served=(
         _served(1, 13696, 4096),
@@ -91,6 +95,14 @@ OPERATION = Operation(
         _served(16, 13696, 4096, Codes(4)),
         _served(16, 13696, 4096, Codes(4, 128)),
         _served(16, 13696, 4096, Codes(4, 32)),
+        _served(32, 13696, 4096),
+        _served(32, 13696, 4096, Codes(8)),
+        _served(32, 13696, 4096, Codes(4)),
+        _served(64, 13696, 4096),
+        _served(64, 13696, 4096, Codes(8)),
+        _served(64, 13696, 4096, Codes(4)),
+        _served(64, 13696, 4096, Codes(4, 128)),
+        _served(64, 13696, 4096, Codes(4, 32)),
     ),
     work=_work,
 )

@@ -1,4 +1,4 @@
-"""silu(gate) * up of normed rows, for up to 16 of them: in one pass over the weight of gate and up.
+"""silu(gate) * up of normed rows, for up to 64 of them: in one pass over the weight of gate and up.
 
 A tile has the gates and the ups of the same columns, in turn, so that a thread has both.
 """
@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glmserve_kernels.few_rows.kernel import add_parts, hand_over, sum_tile
+from glmserve_kernels.few_rows.kernel import hand_over, rows_of, sum_tile, whole_sum
 from glmserve_kernels.few_rows.plan import (
     launch_constants,
     launch_options,
@@ -55,13 +55,11 @@ def _norm_matmul_silu(
     BLOCK_K: tl.constexpr,
 ):
     half: tl.constexpr = BLOCK_N // 2
-    rows = tl.arange(0, BLOCK_M)
-    # Beyond the edge the last row is computed again, and not stored.
-    real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)
     both = tl.arange(0, BLOCK_N)
+    # Beyond the edge the last column is computed again, and not stored.
     column = tl.minimum(tl.program_id(0) * half + both // 2, num_outputs - 1)
     outputs = (column + both % 2 * num_outputs).to(tl.int64)
-    total = sum_tile(
+    totals = sum_tile(
         x_ptr,
         x_stride,
         norm_ptr,
@@ -72,7 +70,7 @@ def _norm_matmul_silu(
         scales_ptr,
         scales_stride,
         groups_stride,
-        real_rows,
+        num_rows,
         outputs,
         width,
         split_tiles,
@@ -84,19 +82,21 @@ def _norm_matmul_silu(
         SCALE_SUMS,
         IS_EVEN,
         PROGRAMMATIC,
+        BLOCK_M,
         BLOCK_K,
     )
-    if partial_ptr is not None:
-        if not hand_over(total, partial_ptr, arrivals_ptr):
-            return
-        total = add_parts(total, partial_ptr)
-    if bias_ptr is not None:
-        total += tl.load(bias_ptr + outputs).to(tl.float32)[None, :]
-    gate, up = tl.split(tl.reshape(total, [BLOCK_M, half, 2]))
+    if not hand_over(totals, partial_ptr, arrivals_ptr):
+        return
     columns = tl.program_id(0) * half + tl.arange(0, half)
-    at = out_ptr + real_rows[:, None] * out_stride + columns[None, :]
-    inside = (rows < num_rows)[:, None] & (columns < num_outputs)[None, :]
-    tl.store(at, gated(gate, up).to(out_ptr.dtype.element_ty), mask=inside)
+    for i in tl.static_range(len(totals)):
+        total = whole_sum(totals, i, partial_ptr)
+        if bias_ptr is not None:
+            total += tl.load(bias_ptr + outputs).to(tl.float32)[None, :]
+        rows = rows_of(i)
+        gate, up = tl.split(tl.reshape(total, [rows.shape[0], half, 2]))
+        at = out_ptr + rows.to(tl.int64)[:, None] * out_stride + columns[None, :]
+        inside = (rows < num_rows)[:, None] & (columns < num_outputs)[None, :]
+        tl.store(at, gated(gate, up).to(out_ptr.dtype.element_ty), mask=inside)
 
 
 def norm_matmul_silu(
@@ -121,7 +121,7 @@ def norm_matmul_silu(
     on the other rows, on their number or on the row's index.
 
     Args:
-        x: [M, K], rows contiguous; M up to 16.
+        x: [M, K], rows contiguous; M up to 64.
         squares: float32 [M, S], contiguous; its rows add up to the squares of those of x.
         norm: [K]
         weight: [2F, K] of the dtype of x, or codes: all gates, then all ups; rows contiguous.
@@ -134,8 +134,8 @@ def norm_matmul_silu(
         programmatic: start while the kernel before ends. Needs an NVIDIA GPU from sm_90 on.
     """
     rows, width = x.shape
-    plan = split_outputs(weight, scales, tiles)
-    constants = launch_constants(weight, scales, tiles)
+    plan = split_outputs(rows, weight, scales, tiles)
+    constants = launch_constants(rows, weight, scales, tiles)
     _norm_matmul_silu[(plan.tiles, plan.splits)](
         x,
         squares,

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from glmserve_kernels.integers import ceil_div
-from glmserve_kernels.normed_rows.kernel import load_rows
+from glmserve_kernels.normed_rows.kernel import add_products, no_products, rows_at
 from glmserve_kernels.split_k.kernel import add_partials, is_last_program
 from glmserve_kernels.tiles import Tiles
 
@@ -71,43 +71,62 @@ def sum_codes(
     IS_EVEN: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """x @ (codes * scales)^T over tiles first..last-1 of K: float32 [BLOCK_M, BLOCK_N].
+    """x @ (codes * scales)^T over tiles first..last-1 of K: for each tile of rows a float32
+    [BLOCK_M, BLOCK_N], in a tuple.
 
     Args:
-        norm_ptr, norm_scales: see load_rows.
-        rows, outputs: int64 [BLOCK_M] and [BLOCK_N], rows of x and of the weight, which exist.
+        norm_ptr, norm_scales: see add_products.
+        rows: a tuple of int64 [BLOCK_M], rows of x, which exist.
+        outputs: int64 [BLOCK_N], rows of the weight, which exist.
     """
     dtype: tl.constexpr = x_ptr.dtype.element_ty
     words = tl.arange(0, BLOCK_K // PLANES)[None, :]
     columns = word_columns(BLOCK_K // PLANES, PLANES)
-    x_at = x_ptr + rows[:, None] * x_stride + columns
+    x_at = rows_at(x_ptr, x_stride, rows, columns)
     weight_at = weight_ptr + outputs[:, None] * weight_stride + words
     scales_at = scales_ptr + outputs * scales_stride
-    total = tl.zeros([rows.shape[0], outputs.shape[0]], tl.float32)
+    totals = no_products(rows, outputs)
     for tile in range(first, last):
         k = tile * BLOCK_K
         inside = None if IS_EVEN else k + columns < width
         fill = None if IS_EVEN else 0
         codes = tl.load(weight_at + tile * (BLOCK_K // PLANES), mask=inside, other=fill)
-        part = tl.zeros(total.shape, tl.float32) if SCALE_SUMS else total
+        parts = no_products(rows, outputs) if SCALE_SUMS else totals
         for plane in tl.static_range(PLANES):
             start = k + 8 * plane
             norm_at = None if norm_ptr is None else norm_ptr + start + columns
-            x = load_rows(x_at + start, norm_at, norm_scales, inside, fill)
             weight = decode(codes, plane, dtype)
             if not (SCALE_ONCE or SCALE_SUMS):
                 at = scales_at[:, None] + (k + columns) // GROUP * groups_stride
                 scale = tl.load(at, mask=inside, other=fill).to(tl.float32)
                 weight = (weight.to(tl.float32) * scale).to(dtype)
-            part = tl.dot(x, tl.trans(weight), part, input_precision="ieee")
+            parts = add_products(parts, x_at, start, norm_at, norm_scales, inside, fill, weight)
         if SCALE_SUMS:
             scale = tl.load(scales_at + k // GROUP * groups_stride).to(tl.float32)
-            total += part * scale[None, :]
+            totals = _added(totals, _scaled(parts, scale))
         else:
-            total = part
+            totals = parts
     if SCALE_ONCE:
-        total *= tl.load(scales_at).to(tl.float32)[None, :]
-    return total
+        totals = _scaled(totals, tl.load(scales_at).to(tl.float32))
+    return totals
+
+
+@triton.jit
+def _scaled(parts, scales):
+    """Each of these tiles times the scales of its outputs, float32 [BLOCK_N]."""
+    found = ()
+    for i in tl.static_range(len(parts)):
+        found = found + (parts[i] * scales[None, :],)
+    return found
+
+
+@triton.jit
+def _added(totals, parts):
+    """Each of these tiles and its part."""
+    found = ()
+    for i in tl.static_range(len(parts)):
+        found = found + (totals[i] + parts[i],)
+    return found
 
 
 @triton.jit(do_not_specialize=["num_rows", "split_tiles"])
@@ -147,7 +166,7 @@ def _quantized_matmul(
     real_rows = tl.minimum(rows, num_rows - 1).to(tl.int64)
     real_outputs = tl.minimum(outputs, num_outputs - 1).to(tl.int64)
     first = split * split_tiles
-    total = sum_codes(
+    (total,) = sum_codes(
         x_ptr,
         x_stride,
         None,
@@ -157,7 +176,7 @@ def _quantized_matmul(
         scales_ptr,
         scales_stride,
         groups_stride,
-        real_rows,
+        (real_rows,),
         real_outputs,
         width,
         first,
