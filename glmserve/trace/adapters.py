@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from glmserve.contract.adapter import AdapterSource
+from glmserve.contract.wire import LoadAdapter, RemoveAdapter
 from glmserve.executor import Executor
 
 
@@ -16,6 +17,18 @@ class ReplayedAdapters:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._loaded: set[int] = set()
+
+    async def apply(self, change: LoadAdapter | RemoveAdapter) -> None:
+        """Load or remove an adapter.
+
+        Raises:
+            AdapterError: it is gone, or has another content now.
+        """
+        match change:
+            case LoadAdapter(source):
+                await self.load(source)
+            case RemoveAdapter(adapter_id):
+                self.remove(adapter_id)
 
     async def load(self, source: AdapterSource) -> None:
         """Load an adapter.

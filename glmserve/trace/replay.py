@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -114,30 +115,40 @@ async def _replay(
 ) -> AsyncIterator[tuple[StepInput, StepOutput, StepOutput]]:
     """Yield each step, its recorded output, and its output of this replay."""
     adapters = ReplayedAdapters(executor)
-    steps: dict[int, StepInput] = {}  # by id: in flight
+    # As the runner got them: steps without output, and adapters that come and go behind them.
+    sent: deque[StepInput | LoadAdapter | RemoveAdapter] = deque()
     masks: dict[int, TokenMasks] = {}
     last_tokens: dict[int, int] = {}  # by request id: its newest token
     for event in events:
         match event:
-            case StepInput():
-                steps[event.step_id] = event
+            case StepInput() | LoadAdapter() | RemoveAdapter():
+                sent.append(event)
             case TokenMasks():
                 masks[event.step_id] = event
-            case LoadAdapter(source):
-                await adapters.load(source)
-            case RemoveAdapter(adapter_id):
-                adapters.remove(adapter_id)
             case Loss():
-                steps.clear()
+                sent.clear()
                 adapters.remove_all()
             case StepOutput():
-                step = _resolve_placeholders(steps.pop(event.step_id), last_tokens)
+                step = _resolve_placeholders(_next_step(sent, event), last_tokens)
                 replayed = executor.submit(step)
                 if event.step_id in masks:
                     executor.send_masks(masks.pop(event.step_id))
                 yield step, event, await replayed
                 for sampled in _sampled_tokens(step, event):
                     last_tokens[sampled.sequence.request_id] = event.token_ids[sampled.output_index]
+        while sent and not isinstance(change := sent[0], StepInput):
+            sent.popleft()
+            await adapters.apply(change)
+
+
+def _next_step(
+    sent: deque[StepInput | LoadAdapter | RemoveAdapter], output: StepOutput
+) -> StepInput:
+    """The step of an output: outputs come in the order of steps."""
+    step = sent.popleft()
+    assert isinstance(step, StepInput), "adapters are applied as soon as no step is before them"
+    assert step.step_id == output.step_id
+    return step
 
 
 def _resolve_placeholders(step: StepInput, last_tokens: dict[int, int]) -> StepInput:
