@@ -177,8 +177,8 @@ class RunnerLimits(msgspec.Struct, frozen=True):
     """True: the runner replaces PLACEHOLDER_TOKEN_ID, so a step can be planned while the previous
     one runs."""
     waits_for_steps: bool = False
-    """True: `execute` returns when a step has ended. A step that is planned ahead only has to have
-    come then, so it is planned late, with the requests that arrive until then."""
+    """True: `execute` returns when a step has ended. A step that is planned ahead need not arrive
+    earlier, so it is planned shortly before, and includes the requests that arrive until then."""
     steps_in_flight: int = 1
     """Steps that the runner computes at the same time, such as one in each stage of a pipeline. No
     request that awaits its next token is in two of them: with more than 1, placeholders are not

@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable
 
 _LEAD_SECONDS = 0.0015
-"""A step is planned so long before the one that runs ends: a millisecond is the resolution of the
-event loop's timers, and planning and sending take the rest."""
+"""The next step is planned this time before the running step should end: 1 millisecond is the
+resolution of the event loop's timers, and planning and sending take the rest."""
 _LEAD_SHARE = 0.05
-"""And this share of its expected time, which is not exact."""
+"""It is planned earlier by this share of the running step's expected time, which is not exact."""
 _LONGEST = 0.05
-"""Seconds that a step may take for the next one to be planned ahead. Between two steps some 0.3
-milliseconds pass, so after longer steps less than 1 percent is gained. But a request that ends by
-a token that it chooses is computed in vain in the next step."""
+"""Behind a step that should take more seconds, none is planned ahead. That would gain less than 1
+percent, since some 0.3 milliseconds pass between two steps; and a request that ends with a stop
+token is computed in vain in a step that was planned ahead."""
 
 
 class LatePlanning:

@@ -20,8 +20,8 @@ from glmserve.contract.step import (
 )
 
 _PROMPT_LENGTHS = (1, 2, 16, 17, 33, 64, 65, 129)
-"""One for each size class for which a kernel has other tile sizes; and the largest steps of few
-rows, which a scored prompt is not any more, as it has more output rows than tokens."""
+"""One for each size class for which a kernel has other tile sizes; and 16 and 64, with which a step
+still is one of few rows. A scored prompt of so many tokens is not: it has one more output row."""
 
 _VARIETY = SamplingInput(
     noise_key=1,

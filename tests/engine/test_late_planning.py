@@ -26,7 +26,7 @@ async def test_the_next_step_is_planned_shortly_before_a_step_ends(since: float)
 
 async def test_it_wakes_the_caller_in_time() -> None:
     woken = asyncio.Event()
-    began = time.perf_counter()
+    began = time.perf_counter() + 0.2  # so that a busy machine is not late for it
     assert not LatePlanning(woken.set).is_time(began, 0.05)
     await woken.wait()
     assert time.perf_counter() - began > 0.04
@@ -36,7 +36,7 @@ async def test_only_the_last_question_counts() -> None:
     calls: list[int] = []
     late = LatePlanning(lambda: calls.append(1))
     for _ in range(5):
-        assert not late.is_time(time.perf_counter(), 0.03)
+        assert not late.is_time(time.perf_counter() + 0.1, 0.03)
     late.cancel()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.2)
     assert calls == []

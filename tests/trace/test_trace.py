@@ -11,9 +11,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from glmserve.adapters import digest
 from glmserve.config import AdapterConfig, RunnerConfig, SchedulerConfig, report_nothing
+from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.sampling import Sampling
-from glmserve.contract.step import RunnerLimits, ScheduledSequence, StepInput, StepOutput
+from glmserve.contract.step import (
+    PLACEHOLDER_TOKEN_ID,
+    RunnerLimits,
+    SamplingInput,
+    ScheduledSequence,
+    StepInput,
+    StepOutput,
+)
+from glmserve.contract.wire import LoadAdapter, RemoveAdapter
 from glmserve.engine import AdapterCatalog, ChoiceSpec, SchedulingAttributes
 from glmserve.errors import AdapterError, OptionError
 from glmserve.executor import InlineExecutor
@@ -31,7 +41,7 @@ from glmserve.trace import (
     replay_steps,
 )
 from glmserve.trace.events import Evictions, StepTime
-from support.adapters import AdapterRunner, write_adapter
+from support.adapters import AdapterRunner, expected_with, with_adapters, write_adapter
 from support.arrivals import random_arrivals
 from support.fakes import LIMITS, AsyncRunner, FakeRunner
 from support.simulation import SamplingRunner, requests_of
@@ -302,3 +312,37 @@ async def test_adapters_are_loaded_again_and_a_changed_one_is_refused(tmp_path: 
     for alone in (False, True):
         with pytest.raises(AdapterError, match="changed"):
             await replay(AdapterRunner(), alone)
+
+
+async def test_an_adapter_goes_after_the_steps_that_were_sent_before_it(tmp_path: Path) -> None:
+    """The second step is planned ahead: when its request ends, so that the adapter is removed and
+    another one takes its place, it has no output yet."""
+    sources = [
+        AdapterSource(i, str(folder := write_adapter(tmp_path / name, name)), digest(folder))
+        for i, name in ((1, "a"), (2, "b"))
+    ]
+    first, second = (expected_with(source.digest, [3, 4], 2) for source in sources)
+    table, sampling = array("i", [0]).tobytes(), SamplingInput()
+
+    def step(step_id: int, adapter: int, token_ids: list[int], start: int) -> StepInput:
+        sequence = ScheduledSequence(adapter, token_ids, start, table, sampling, adapter_id=adapter)
+        return StepInput(step_id, [sequence])
+
+    events = [
+        LoadAdapter(sources[0]),
+        step(1, 1, [3, 4], 0),
+        step(2, 1, [PLACEHOLDER_TOKEN_ID], 2),
+        StepOutput(1, [first[0]]),
+        RemoveAdapter(1),
+        LoadAdapter(sources[1]),
+        StepOutput(2, [first[1]]),
+        step(3, 2, [3, 4], 0),
+        StepOutput(3, [second[0]]),
+    ]
+    executor = InlineExecutor(lambda _: AdapterRunner(with_adapters(1)))
+    await executor.start(report_nothing)
+    try:
+        comparison = await replay_steps(executor, events)
+    finally:
+        await executor.close()
+    assert (comparison.num_tokens, comparison.num_different) == (3, 0)

@@ -374,7 +374,8 @@ class Attention {
     }
   }
 
-  // For rows that see the whole subblock. The second loop calls nothing, so its constants stay in registers.
+  // For rows that see the whole subblock; each gets the bits that weigh_slots gives. The second loop calls
+  // nothing, so its constants stay in registers.
   void weigh_whole(const Tile& tile, const float* scales, State& state) const {
     float* scores = scratch().scores;
     const Floats scale = all(scale_);
