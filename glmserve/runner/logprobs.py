@@ -93,7 +93,9 @@ class LogprobReader:
             count: how many alternatives.
             given_ids: int64 [n, m], further ids of each row.
         """
-        given = log_probs[:, :0] if given_ids is None else log_probs.gather(1, given_ids)
+        # A view of no columns would keep the logarithms of every token.
+        none = log_probs.new_empty(len(log_probs), 0)
+        given = none if given_ids is None else log_probs.gather(1, given_ids)
         own = log_probs.gather(1, token_ids.clamp(min=0)[:, None]).flatten()
         shown = log_probs[:, : self._vocab_limit]
         if len(self._never_sampled):
@@ -118,6 +120,9 @@ class LogprobReader:
         targets = self._uploads.send(np.array(score.targets, dtype=np.int64))
         for start in range(0, len(targets), _ROWS_AT_ONCE):
             ids = targets[start : start + _ROWS_AT_ONCE]
-            log_probs = torch.log_softmax(to_logits(hidden[start : start + len(ids)]), dim=-1)
-            parts.append(self.read(log_probs, ids, score.top_logprobs))
+            rows = hidden[start : start + len(ids)]
+            # A name for the logarithms would keep them until the next ones exist.
+            parts.append(
+                self.read(torch.log_softmax(to_logits(rows), dim=-1), ids, score.top_logprobs)
+            )
         return TokenScores(*map(torch.cat, zip(*parts, strict=True)))

@@ -116,9 +116,9 @@ def start(chip: str, dtype: torch.dtype = torch.float16, **options: Any) -> GpuR
     return prepare(chip, dtype, **options).load(AbsentAccelerator())
 
 
-def serve(runner: GpuRunner, steps: int) -> None:
+def serve(runner: GpuRunner, steps: int, seed: int = 0) -> None:
     """Execute random steps: any mix of lengths, contexts and wishes. Then some of few rows."""
-    rng = random.Random(0)
+    rng = random.Random(seed)
     adapters = [NO_ADAPTER, EMPTY_ADAPTER] if runner.info.limits.max_adapters else [NO_ADAPTER]
     for number in range(steps):
         count = rng.randint(1, 64)
