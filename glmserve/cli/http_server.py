@@ -43,6 +43,7 @@ class HttpServer(uvicorn.Server):
             ws_max_size=memory.largest_body,
             ws_per_message_deflate=False,  # small messages could become large ones
             lifespan="off",
+            log_config=None,  # uvicorn's would close the handlers of all other loggers
             log_level="error",  # lower levels log a line for each invalid request
             access_log=False,
             server_header=False,

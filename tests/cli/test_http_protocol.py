@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 
 import pytest
@@ -266,3 +267,20 @@ async def test_garbage_behind_a_request_does_not_end_up_in_its_stream(
     await connection.send(b"garbage\r\n\r\n")
     assert await connection.rest() == b""
     app.go_on.set()
+
+
+async def test_other_loggers_keep_their_handlers() -> None:
+    """A library's handler closes its stream with itself, such as absl's, which OpenVINO loads."""
+    handler = ClosingHandler()
+    async with listening(EchoApp()):
+        pass
+    assert not handler.closed
+    handler.close()
+
+
+class ClosingHandler(logging.Handler):
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+        super().close()
