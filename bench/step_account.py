@@ -78,7 +78,8 @@ class TimedKernels:
             start = self._clock()
             result = function(*arguments)
             took = self._clock() - start
-            self.seconds[self._product(arguments[0]) if phase == "linear" else phase] += took
+            is_product = phase in ("linear", "most_likely")
+            self.seconds[self._product(arguments[0]) if is_product else phase] += took
             return result
 
         setattr(self, name, call)

@@ -49,6 +49,16 @@ class SamplingInput(msgspec.Struct, frozen=True, array_like=True):
     """Ids below the size of the vocabulary. Report their log-probabilities, too, after those of the
     most likely ones; empty if `top_logprobs` is None."""
 
+    @property
+    def takes_most_likely(self) -> bool:
+        """Whether the token with the largest logit of the model is chosen, whichever it is."""
+        # Comparing with the defaults, which most requests have, is faster than looking at each.
+        is_greedy = self.sampling == _DEFAULTS or self.sampling.is_plain_greedy
+        return is_greedy and not self.constrained and not self.banned
+
+
+_DEFAULTS = Sampling()
+
 
 class ScoreInput(msgspec.Struct, frozen=True, array_like=True):
     """Which log-probabilities of given tokens to report."""

@@ -39,6 +39,7 @@ from glmserve.process.numa import usable_nodes
 from glmserve.runner.adapters import room_bytes
 from glmserve.runner.dtypes import dtype_name, host_dtype, quantization_on_load
 from glmserve.runner.limits import CacheMemory, MemoryNeeds, agreed, step_bytes, step_tokens
+from glmserve.runner.most_likely_tokens import MostLikelyTokens
 from glmserve.runner.taped_forward import TapedForward
 from glmserve.runner.torch_runner import TorchRunner, TorchTarget, load_torch_runner
 
@@ -116,6 +117,7 @@ class CpuDevice:
             part=choice.part,
             ordered=config.deterministic,
             forward_of=TapedForward.of,
+            greedy_of=MostLikelyTokens.of,
         )
         with nullcontext() if config.group is None else large_blocks_apart():
             return load_torch_runner(config, model, target, limits, progress)

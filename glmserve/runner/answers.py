@@ -77,3 +77,12 @@ class StepAnswers:
             logits.index_fill_(1, self._never_sampled, float("-inf"))
         apply_token_masks(logits, sampling, masks)
         return sample(logits, sampling, self._ops, self._vocab_limit)
+
+
+def is_greedy(step: StepInput) -> bool:
+    """Whether a step asks for nothing but the most likely tokens."""
+    return all(
+        not sequence.is_read_whole
+        and all(s.takes_most_likely and s.top_logprobs is None for s in sequence.sampling_inputs)
+        for sequence in step.sequences
+    )

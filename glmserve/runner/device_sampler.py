@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glmserve.contract.sampling import GREEDY_BELOW, Sampling
+from glmserve.contract.sampling import GREEDY_BELOW
 from glmserve.contract.step import SamplingInput
 from glmserve.ops.packed_arrays import upload_together
 from glmserve.ops.uploads import Uploads
@@ -69,7 +69,7 @@ class DeviceSampler:
             int64 [S] on the device; INVALID_TOKEN_ID for a row that is not finite.
         """
         out = torch.empty(len(inputs), dtype=torch.int64, device=self._uploads.device)
-        if all(map(_is_unrestricted_greedy, inputs)):
+        if all(s.takes_most_likely for s in inputs):
             most_likely_token(
                 logits=logits,
                 allowed=self._allowed,
@@ -117,15 +117,6 @@ class DeviceSampler:
                 barred = []
             banned.append(barred)
         return rows, bits, banned
-
-
-_DEFAULTS = Sampling()
-
-
-def _is_unrestricted_greedy(s: SamplingInput) -> bool:
-    # Comparing with the defaults, which most requests have, is faster than looking at each.
-    is_greedy = s.sampling == _DEFAULTS or s.sampling.is_plain_greedy
-    return is_greedy and not s.constrained and not s.banned
 
 
 def _options(inputs: Sequence[SamplingInput], vocab_size: int) -> dict[str, NDArray[Any]]:

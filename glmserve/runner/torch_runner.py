@@ -47,7 +47,7 @@ from glmserve.runner.adapters import (
     room_of,
     slots_of,
 )
-from glmserve.runner.answers import StepAnswers
+from glmserve.runner.answers import StepAnswers, is_greedy
 from glmserve.runner.batch import build_batch
 from glmserve.runner.dtypes import dtype_name
 from glmserve.runner.inspection import Observer, inspect_model
@@ -55,6 +55,8 @@ from glmserve.runner.queued_step import LastTokens
 
 Forward = Callable[[Inputs[Plan], Sequence[Cache]], Tensor | None]
 """See Model.forward."""
+Greedy = Callable[[Tensor], list[int]]
+"""The most likely token after each of the last hidden states [O, H], see MostLikelyTokens."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ class TorchTarget:
     """Sums over ranks have one order, whatever the number of ranks."""
     forward_of: Callable[[Any], Forward[Any, Any] | None] = lambda model: None
     """Another way to compute a model's `forward`; None: there is none for this model."""
+    greedy_of: Callable[[Any, int | None, Sequence[int]], Greedy | None] = (
+        lambda model, vocab_limit, never_sampled: None
+    )
+    """Another way to choose a model's tokens in greedy steps, see MostLikelyTokens.of; None: there
+    is none for this model."""
 
 
 class TorchRunner(Generic[Cache, Plan]):
@@ -86,6 +93,7 @@ class TorchRunner(Generic[Cache, Plan]):
         never_sampled: int64 [n], further ids that are never chosen.
         adapters: None: the runner has none.
         forward: another way to compute `model.forward`; None: there is none.
+        greedy: chooses the tokens of greedy steps; None: the logits of all steps are computed.
     """
 
     def __init__(
@@ -98,11 +106,13 @@ class TorchRunner(Generic[Cache, Plan]):
         info: RunnerInfo,
         adapters: Adapters | None = None,
         forward: Forward[Plan, Cache] | None = None,
+        greedy: Greedy | None = None,
     ) -> None:
         self.info = info
         self._adapters = adapters
         self._model: Model[Cache, Plan] | None = model
         self._forward = forward or model.forward
+        self._greedy = greedy
         self._caches = caches
         self._ops = ops
         self._answers = StepAnswers(ops, vocab_limit, never_sampled)
@@ -125,11 +135,19 @@ class TorchRunner(Generic[Cache, Plan]):
         hidden = self._forward(inputs, self._caches)  # [O, H]
         if hidden is None:
             return StepOutput(step.step_id, [])  # a later stage answers
-        num_sampled = sum(len(sequence.sampling_inputs) for sequence in step.sequences)
-        logits = model.logits(hidden[:num_sampled]) if num_sampled else None
-        output = self._answers.answer(step, logits, hidden[num_sampled:], model.logits, masks)
+        output = self._answer(step, hidden, model, masks)
         self._last_tokens.record(step, output)
         return output
+
+    def _answer(
+        self, step: StepInput, hidden: Tensor, model: Model[Cache, Plan], masks: MaskSource
+    ) -> StepOutput:
+        """What the last hidden states [O, H] give."""
+        if self._greedy is not None and is_greedy(step):
+            return StepOutput(step.step_id, self._greedy(hidden))
+        num_sampled = sum(len(sequence.sampling_inputs) for sequence in step.sequences)
+        logits = model.logits(hidden[:num_sampled]) if num_sampled else None
+        return self._answers.answer(step, logits, hidden[num_sampled:], model.logits, masks)
 
     @torch.inference_mode()
     def inspect(self, step: StepInput, observe: Observer) -> None:
@@ -154,6 +172,7 @@ class TorchRunner(Generic[Cache, Plan]):
     def close(self) -> None:
         """Free weights and cache."""
         self._model = None
+        self._greedy = None
         del self._forward
         self._adapters = None
         self._caches = []
@@ -207,6 +226,7 @@ def load_torch_runner(
     return TorchRunner(
         *(model, caches, ops, config.vocab_limit, never_sampled, info, adapters),
         forward=target.forward_of(model),
+        greedy=target.greedy_of(model, config.vocab_limit, config.never_sampled),
     )
 
 

@@ -176,6 +176,9 @@ def _declare(library: ctypes.CDLL) -> None:
         *(c_void_p, c_void_p, c_int32),
     ]
     pointer = c_void_p
+    library.glm_most_likely.argtypes = [
+        *(pointer, pointer, c_int, c_int32, pointer, pointer, pointer)
+    ]
     library.glm_rms_norm.argtypes = [c_int32, *[pointer] * 3, c_float, c_int, c_int, pointer]
     library.glm_silu_and_mul.argtypes = [c_int32, pointer, c_int, c_int, pointer]
     library.glm_gelu.argtypes = [c_int32, pointer, c_int, c_int, pointer]

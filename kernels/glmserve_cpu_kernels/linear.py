@@ -12,8 +12,10 @@ import ctypes
 from enum import IntEnum
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor
 
 from glmserve_cpu_kernels.library import TYPES, CLinear, Library
@@ -75,6 +77,28 @@ class PackedLinear:
     def widened(self, x: Tensor) -> Tensor:
         """As a call: x [T, K] to the same numbers [T, N], but as float32."""
         return self._multiply(x, None, torch.float32)
+
+    def most_likely(
+        self, x: Tensor, allowed: NDArray[np.uint32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The greatest of the allowed outputs of each row, without storing the others.
+
+        Args:
+            x: [T, K], float32 or bfloat16.
+            allowed: [panels], a bit for each output, the lowest first, and 0 behind the last.
+
+        Returns:
+            Indices [T], of equal outputs the lowest, and outputs [T]. A row that holds a NaN among
+            the allowed outputs, or that allows none, has a NaN as output.
+        """
+        x = x.contiguous()
+        indices = np.empty(len(x), dtype=np.int32)
+        values = np.empty(len(x), dtype=np.float32)
+        self._library.functions.glm_most_likely(
+            *(self._address, x.data_ptr(), len(x), TYPES[x.dtype]),
+            *(array.ctypes.data for array in (allowed, indices, values)),
+        )
+        return indices, values
 
     def _multiply(self, x: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         x = x.contiguous()

@@ -35,7 +35,8 @@ def test_products_and_models(tmp_path: Path) -> None:
     """All tests of products; and the models' reference outputs, also in bfloat16 and with codes."""
     kernels = emulated(tmp_path)
     assert kernels.run("-c", SHOW_SET).stdout == "amx\n"
-    kernels.pass_tests(str(TESTS / "cpu_kernels" / "test_linear.py"), "-k", "amx")
+    for name in ("test_linear.py", "test_most_likely.py"):
+        kernels.pass_tests(str(TESTS / "cpu_kernels" / name), "-k", "amx")
     kernels.pass_tests(str(TESTS / "models" / "test_goldens.py"), "-k", "native or bfloat16")
 
 

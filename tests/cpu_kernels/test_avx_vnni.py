@@ -13,7 +13,7 @@ import pytest
 from support.rebuilt_kernels import RebuiltKernels
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(600)]
-TESTS = Path(__file__).parent / "test_linear.py"
+TESTS = [Path(__file__).parent / name for name in ("test_linear.py", "test_most_likely.py")]
 CASES = """
 */linear_avx2_vnni.o)
     {compiler} $(echo " $* " | sed "s| -c | -S |; s| -o .*| -o $last.s|")
@@ -30,4 +30,4 @@ def test_products_with_avx_vnni(tmp_path: Path) -> None:
     flags = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
     if "avx512_vnni" not in flags:
         pytest.skip("needs a CPU with AVX-512 VNNI")
-    RebuiltKernels(tmp_path, CASES).pass_tests(str(TESTS), "-k", "avx2_vnni")
+    RebuiltKernels(tmp_path, CASES).pass_tests(*map(str, TESTS), "-k", "avx2_vnni")

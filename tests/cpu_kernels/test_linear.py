@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -13,11 +12,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from glmserve.config import WeightBits
-from glmserve.ops.linear.quantized import QuantizedWeight, pack_codes, quantize
+from glmserve.ops.linear.quantized import quantize
 from glmserve_cpu_kernels import linear
 from glmserve_cpu_kernels.library import Library
-from glmserve_cpu_kernels.linear import ActivationBits, PackedLinear, activation_group
+from glmserve_cpu_kernels.linear import activation_group
+from support.packed_weights import DTYPES, FORMS, Form, Weight, make, rows_of
 
 UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8}
 """Largest relative error of rounding once."""
@@ -27,66 +26,7 @@ TINY = 2.0**-106
 """Rows whose largest number is less may be taken for zeros: codes per unit would be infinite."""
 
 
-@dataclass(frozen=True)
-class Form:
-    """A weight's format: `bits` are those of integers, None stands for floats."""
-
-    dtype: torch.dtype
-    bits: WeightBits | None = None
-    activation_bits: ActivationBits = 22
-    group: int | None = None
-    """Columns that share a scale; None: whole rows."""
-
-    def __str__(self) -> str:
-        name = str(self.dtype).removeprefix("torch.")
-        return f"{name}-{self.bits}-{self.activation_bits}-{self.group}" if self.bits else name
-
-
-DTYPES = (torch.float32, torch.bfloat16)
-BITS: tuple[WeightBits, ...] = (8, 4)
-ACTIVATION_BITS: tuple[ActivationBits, ...] = (8, 15, 22)
-FORMS = [
-    *map(Form, DTYPES),
-    *(Form(dtype, bits, wide) for dtype in DTYPES for bits in BITS for wide in ACTIVATION_BITS),
-    *(Form(torch.float32, 4, 22, group) for group in (32, 64, 128, 256)),
-    *(Form(torch.bfloat16, 4, 15, group) for group in (32, 128)),
-    Form(torch.bfloat16, 4, 8, 64),
-    Form(torch.float32, 8, 22, 32),
-]
 every_form = pytest.mark.parametrize("form", FORMS, ids=str)
-
-
-@dataclass(frozen=True)
-class Weight:
-    """A weight, packed, and the numbers that it stands for."""
-
-    form: Form
-    multiply: PackedLinear
-    numbers: Tensor
-    """float64 [N, K]"""
-    weight_groups: int
-
-
-def make(library: Library, form: Form, outputs: int, inputs: int, seed: int = 0) -> Weight:
-    generator = torch.Generator().manual_seed(seed)
-    if form.bits is None:
-        floats = torch.randn(outputs, inputs, generator=generator).to(form.dtype)
-        return Weight(form, linear.pack_floats(library, floats), floats.double(), 1)
-    largest = 2 ** (form.bits - 1)
-    codes = torch.randint(-largest, largest, (outputs, inputs), generator=generator).to(torch.int8)
-    groups = inputs // form.group if form.group else 1
-    # Halves are kept as they are, whatever scales are stored in.
-    scales = torch.rand(outputs, groups, generator=generator).half().float() + 0.5
-    weight = QuantizedWeight(pack_codes(codes, form.bits), scales.half().float(), form.bits)
-    packed = linear.pack_codes(
-        library, weight.codes, weight.scales, form.bits, form.activation_bits
-    )
-    return Weight(form, packed, weight.dequantized(torch.float64), groups)
-
-
-def rows_of(form: Form, rows: int, inputs: int, seed: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, inputs, generator=generator).to(form.dtype)
 
 
 def allowed_error(weight: Weight, x: Tensor, want: Tensor) -> Tensor:

@@ -92,6 +92,7 @@ def test_log_probabilities_of_the_reference_models(golden_models: Path, name: st
 
 def reporting(runner: TorchRunner[Any, Any], found: list[torch.Tensor]) -> Any:
     """The runner's answers, whose logits are kept."""
+    runner._greedy = None
     answer = runner._answers.answer
 
     def keep(step: Any, logits: torch.Tensor, *others: Any) -> Any:

@@ -1,6 +1,7 @@
 // The functions that Python calls. Pointers are of contiguous tensors with the shapes in the headers.
 
 #include <cstring>
+#include <memory>
 #include <span>
 
 #if defined(__aarch64__)
@@ -163,6 +164,19 @@ void glm_pack(int32_t format, const void* weight, int outputs, int inputs, int g
 void glm_linear(const glm::Linear* linear, const void* x, int rows, int32_t type, const void* bias,
                 void* y, int32_t y_type) {
   in_use->linear.linear(*linear, x, rows, glm::Type(type), bias, y, glm::Type(y_type));
+}
+
+// The most likely of the allowed outputs of each row, and its value: a NaN if the row holds one or allows
+// nothing.
+void glm_most_likely(const glm::Linear* linear, const void* x, int rows, int32_t type,
+                     const uint32_t* allowed, int32_t* indices, float* values) {
+  const std::unique_ptr<std::atomic<glm::Ranked>[]> best(new std::atomic<glm::Ranked>[rows]);
+  for (int r = 0; r < rows; r++) best[r] = glm::kNoOutput;
+  in_use->linear.most_likely(*linear, x, rows, glm::Type(type), {allowed, best.get()});
+  for (int r = 0; r < rows; r++) {
+    indices[r] = glm::index_of(best[r]);
+    values[r] = glm::number_of(best[r]);
+  }
 }
 
 void glm_rms_norm(int32_t type, const void* x, void* residual, const void* weight, float eps,

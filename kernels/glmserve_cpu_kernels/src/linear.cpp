@@ -199,9 +199,7 @@ void linear_of(const Linear& linear, const void* x, int rows, const Output& outp
   }
 }
 
-void linear(const Linear& linear, const void* x, int rows, Type type, const void* bias, void* y,
-            Type y_type) {
-  const Output output{bias, y, type == Type::kBfloat16 && y_type == Type::kFloat32};
+void product(const Linear& linear, const void* x, int rows, Type type, const Output& output) {
   if (linear.format == Format::kFloat32)
     return float_linear<Fp32, Float32Dot>(linear, x, rows, output);
   if (linear.format == Format::kBfloat16)
@@ -212,7 +210,16 @@ void linear(const Linear& linear, const void* x, int rows, Type type, const void
   return (is_wide ? linear_of<Fp32, 4> : linear_of<Bf16, 4>)(linear, x, rows, output);
 }
 
+void linear(const Linear& linear, const void* x, int rows, Type type, const void* bias, void* y,
+            Type y_type) {
+  product(linear, x, rows, type, {bias, y, type == Type::kBfloat16 && y_type == Type::kFloat32});
+}
+
+void most_likely(const Linear& linear, const void* x, int rows, Type type, const MostLikely& most) {
+  product(linear, x, rows, type, {nullptr, nullptr, false, &most});
+}
+
 extern const glm::LinearKernels linear_kernels;
-const glm::LinearKernels linear_kernels{linear};
+const glm::LinearKernels linear_kernels{linear, most_likely};
 
 }  // namespace GLM_ISA

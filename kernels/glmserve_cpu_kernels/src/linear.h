@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "most_likely.h"
+
 namespace glm {
 
 constexpr int kPanel = 32;  // outputs that are packed, and computed, together
@@ -27,6 +29,8 @@ struct LinearKernels {
   // y_type: float32, or that of x and bias. The results are rounded to the latter in any case.
   void (*linear)(const Linear&, const void* x, int rows, Type type, const void* bias, void* y,
                  Type y_type);
+  // Of the outputs that `linear` would give, without a bias.
+  void (*most_likely)(const Linear&, const void* x, int rows, Type type, const MostLikely&);
 };
 
 }  // namespace glm

@@ -261,19 +261,34 @@ void linear_of(const Linear& linear, const void* x, int rows, const Output& outp
   }
 }
 
-void linear(const Linear& linear, const void* x, int rows, Type type, const void* bias, void* y,
-            Type y_type) {
-  const Output output{bias, y, type == Type::kBfloat16 && y_type == Type::kFloat32};
+bool has_tiles(const Linear& linear, int rows) {
+  if (linear.format == Format::kBfloat16) return true;
+  return linear.format != Format::kFloat32 && rows >= kFewestIntRows && linear.group % kTileRowBytes == 0;
+}
+
+// With tiles.
+void product(const Linear& linear, const void* x, int rows, Type type, const Output& output) {
   if (linear.format == Format::kBfloat16) return bfloat16_linear(linear, x, rows, output);
-  if (linear.format == Format::kFloat32 || rows < kFewestIntRows || linear.group % kTileRowBytes)
-    return avx512_bf16::linear_kernels.linear(linear, x, rows, type, bias, y, y_type);
   const bool is_wide = type == Type::kFloat32;
   if (linear.format == Format::kInt8)
     return (is_wide ? linear_of<Fp32, 8> : linear_of<Bf16, 8>)(linear, x, rows, output);
   return (is_wide ? linear_of<Fp32, 4> : linear_of<Bf16, 4>)(linear, x, rows, output);
 }
 
+void linear(const Linear& linear, const void* x, int rows, Type type, const void* bias, void* y,
+            Type y_type) {
+  if (!has_tiles(linear, rows))
+    return avx512_bf16::linear_kernels.linear(linear, x, rows, type, bias, y, y_type);
+  product(linear, x, rows, type, {bias, y, type == Type::kBfloat16 && y_type == Type::kFloat32});
+}
+
+void most_likely(const Linear& linear, const void* x, int rows, Type type, const MostLikely& most) {
+  if (!has_tiles(linear, rows))
+    return avx512_bf16::linear_kernels.most_likely(linear, x, rows, type, most);
+  product(linear, x, rows, type, {nullptr, nullptr, false, &most});
+}
+
 extern const glm::LinearKernels linear_kernels;
-const glm::LinearKernels linear_kernels{linear};
+const glm::LinearKernels linear_kernels{linear, most_likely};
 
 }  // namespace GLM_ISA

@@ -10,6 +10,7 @@
 namespace GLM_ISA {
 
 using glm::Linear;
+using glm::MostLikely;
 
 constexpr int kRowsAtOnce = 240;  // with partial sums that stay in the cache
 constexpr int kTasksPerThread = 8;
@@ -18,12 +19,29 @@ constexpr int kTasksPerThread = 8;
 // took 1.2 times as long on two threads as on one.
 constexpr int kPanelsInARow = 4;
 
-// Where a product goes: rows of `linear.outputs` activations, or of their values as float32.
+// Where a product goes: rows of `linear.outputs` activations, or of their values as float32; or only the
+// most likely outputs.
 struct Output {
   const void* bias;
   void* y;
   bool is_wide;
+  const MostLikely* most_likely = nullptr;
 };
+
+// Keeps the best of a row's 32 outputs from `first` on, if they are better than all before.
+template <class Activation>
+void compare(const typename Activation::Stored* outputs, int first, size_t row, const MostLikely& most) {
+  const Floats bound = all(glm::number_of(most.best[row].load(std::memory_order_relaxed)));
+  bool is_better = false;
+  for (int i = 0; i < kPanel; i += kLanes)
+    is_better |= any_not_below(Activation::load(outputs + i), bound);
+  if (!is_better) return;
+  const uint32_t allowed = most.allowed[first / kPanel];
+  glm::Ranked best = glm::kNoOutput;
+  for (int i = 0; i < kPanel; i++)
+    if (allowed >> i & 1) best = std::max(best, glm::ranked(Activation::one(outputs[i]), first + i));
+  most.offer(row, best);
+}
 
 // totals [rows, 32] to rows of the output from `row` on, from output `first` on.
 template <class Activation>
@@ -32,10 +50,12 @@ void finish(const Linear& linear, int first, const float* totals, size_t row, in
   using Stored = typename Activation::Stored;
   const auto* bias = static_cast<const Stored*>(output.bias);
   const int outputs = std::min(kPanel, linear.outputs - first);
+  if (output.most_likely && !output.most_likely->allowed[first / kPanel]) return;
+  const bool is_kept = !output.is_wide && !output.most_likely;
   for (int r = 0; r < rows; r++, totals += kPanel) {
     alignas(64) Stored rounded[kPanel];
     const size_t at = (row + r) * linear.outputs + first;
-    Stored* to = output.is_wide ? rounded : static_cast<Stored*>(output.y) + at;
+    Stored* to = is_kept ? static_cast<Stored*>(output.y) + at : rounded;
     int i = 0;
     for (; i + kLanes <= outputs; i += kLanes) {
       Floats total = load(totals + i);
@@ -48,6 +68,10 @@ void finish(const Linear& linear, int first, const float* totals, size_t row, in
       if (linear.scales) total *= linear.scales[first + i];
       if (bias) total += Activation::one(bias[first + i]);
       to[i] = Activation::one(total);
+    }
+    if (output.most_likely) {
+      std::fill(to + outputs, to + kPanel, Stored{});
+      compare<Activation>(to, first, row + r, *output.most_likely);
     }
     if (!output.is_wide) continue;
     auto* wide = static_cast<float*>(output.y) + at;

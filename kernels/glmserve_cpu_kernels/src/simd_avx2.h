@@ -71,6 +71,9 @@ inline Floats zero_below(Floats y, Floats x, Floats bound) {
 inline bool any_at_least(Floats x, Floats bound) {
   return _mm256_movemask_ps(_mm256_cmp_ps(x, bound, _CMP_GE_OQ)) != 0;
 }
+inline bool any_not_below(Floats x, Floats bound) {
+  return _mm256_movemask_ps(_mm256_cmp_ps(x, bound, _CMP_NLT_UQ)) != 0;
+}
 
 #if defined(__AVXVNNI__)
 constexpr int kZero8 = 128;

@@ -59,6 +59,9 @@ inline Floats zero_below(Floats y, Floats x, Floats bound) {  // y where x >= bo
 inline bool any_at_least(Floats x, Floats bound) {
   return _mm512_cmp_ps_mask(x, bound, _CMP_GE_OQ) != 0;
 }
+inline bool any_not_below(Floats x, Floats bound) {  // true for a NaN
+  return _mm512_cmp_ps_mask(x, bound, _CMP_NLT_UQ) != 0;
+}
 
 // 32-bit sums of four products, codes of 8 bits (code + kZero8, unsigned) or of 4 (code + 8).
 constexpr int kZero8 = 128;

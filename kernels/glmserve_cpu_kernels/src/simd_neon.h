@@ -141,6 +141,11 @@ inline bool any_at_least(Floats x, Floats bound) {
   for (int i = 0; i < 4; i++) found = vorrq_u32(found, vcgeq_f32(x.v[i], bound.v[i]));
   return vmaxvq_u32(found) != 0;
 }
+inline bool any_not_below(Floats x, Floats bound) {  // true for a NaN
+  uint32x4_t below = vdupq_n_u32(0xffffffff);
+  for (int i = 0; i < 4; i++) below = vandq_u32(below, vcltq_f32(x.v[i], bound.v[i]));
+  return vminvq_u32(below) == 0;
+}
 
 // 32-bit sums of four products, codes of 8 bits (code + kZero8, unsigned) or of 4 (code + 8).
 inline int32x4_t dot(int32x4_t total, int8x16_t weights, int8x16_t x) {
