@@ -47,14 +47,19 @@ def upload(batch: Batch, ops: Ops[Cache, Plan], cache: Cache) -> Inputs[Plan]:
     attention = ops.attention
     send = attention.uploads.send
     positions = batch.positions if batch.rotary_positions is None else batch.rotary_positions
-    is_every_row = len(batch.output_rows) == len(batch.input_ids) == 1
     return Inputs(
         input_ids=send(batch.input_ids),
         positions=send(positions),
-        output_rows=None if is_every_row else send(batch.output_rows),
+        output_rows=None if _is_every_row(batch) else send(batch.output_rows),
         attention=attention.plan(batch, cache),
         adapters=_plan_adapters(batch, ops),
     )
+
+
+def _is_every_row(batch: Batch) -> bool:
+    """Whether all rows are output rows, in order, as in most steps of decodes."""
+    rows = batch.output_rows.tolist()
+    return len(rows) == len(batch.input_ids) and rows == list(range(len(rows)))
 
 
 def _plan_adapters(batch: Batch, ops: Ops[Cache, Plan]) -> StepAdapters | None:

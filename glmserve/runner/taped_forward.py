@@ -69,7 +69,8 @@ class TapedForward:
         except NotRecordableError:
             self._is_recordable = False
             return self._model.forward(inputs, caches)
-        return hidden if inputs.output_rows is None else hidden[inputs.output_rows]
+        wanted = inputs.output_rows
+        return hidden if wanted is None else hidden.index_select(0, wanted)
 
     def _record(self, rows: int, inputs: Inputs[Step], caches: Sequence[KvCache]) -> Tensor:
         """Compute a step, and keep its calls."""
