@@ -54,6 +54,14 @@ META = torch.device("meta")
 CAPABILITIES = {"sm_80": (8, 0), "sm_90": (9, 0), "gfx942": None}
 CONTEXT = 32768
 BLOCK_SIZE = 64
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"kv_cache_dtype": "int8"},
+    {"quantization": "int4"},
+    {"max_adapters": 4},
+)
+OPTIONS_OF_FLOAT8: tuple[dict[str, Any], ...] = ({"quantization": "fp8"}, {"kv_cache_dtype": "fp8"})
+"""For chips that compute with it."""
 FEW_ROWS = (1, 15, 16, 17, 32, 33, 63, 64)
 """About the edges of classes of rows: prompts and batches of decodes."""
 
@@ -174,7 +182,7 @@ def _sequence(request_id: int, tokens: int, start: int, rng: random.Random) -> S
 def main() -> int:
     chip = sys.argv[1]
     added = 0
-    for options in ({}, {"kv_cache_dtype": "int8"}, {"quantization": "int4"}, {"max_adapters": 4}):
+    for options in OPTIONS + (OPTIONS_OF_FLOAT8 if chip == "sm_90" else ()):
         with compiling_for(CHIPS[chip].target) as compiled, torch.inference_mode():
             runner = start(chip, **options)
             at_start = len(compiled)

@@ -136,6 +136,7 @@ def _amd_resources(code: str) -> dict[str, Any]:
 
     return {
         "registers": number(r"\.vgpr_count"),
+        # Scalar registers spill when too many masks are alive at once.
         "spills": number(r"\.vgpr_spill_count") + number(r"\.sgpr_spill_count"),
         "instructions": _count(_AMD_INSTRUCTIONS, code),
     }

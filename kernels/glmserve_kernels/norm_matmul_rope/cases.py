@@ -17,6 +17,7 @@ from glmserve_kernels.few_rows.cases import (
     suffix,
     weight_bytes,
 )
+from glmserve_kernels.few_rows.plan import ROW_CLASSES
 from glmserve_kernels.norm_matmul_rope.kernel import norm_matmul_rope, split_heads
 from glmserve_kernels.norm_matmul_rope.reference import norm_matmul_rope as reference
 from glmserve_kernels.operation import Arguments, Case, Maker, Operation, Work
@@ -138,28 +139,16 @@ OPERATION = Operation(
     ),
     served=(
         _served(1, 2),
-        _served(16, 2),
-        _served(16, 32),
         _served(1, 2, torch.int8),
-        _served(16, 2, torch.int8),
-        _served(16, 2, torch.float8_e4m3fn),
-        _served(16, 2, codes=Codes(8)),
-        _served(16, 2, codes=Codes(4)),
-        _served(16, 2, codes=Codes(4, 128)),
-        _served(16, 2, codes=Codes(4, 32)),
-        _served(16, 2, torch.int8, Codes(4)),
-        _served(32, 2),
-        _served(32, 2, codes=Codes(8)),
-        _served(32, 2, codes=Codes(4)),
-        _served(64, 2),
+        *(
+            _served(rows, 2, cache, codes)
+            for rows in ROW_CLASSES
+            for cache in (None, torch.int8)
+            for codes in (None, Codes(8), Codes(4), Codes(4, 128), Codes(4, 32))
+        ),
+        *(_served(rows, 2, torch.float8_e4m3fn) for rows in ROW_CLASSES),
+        _served(16, 32),
         _served(64, 32),
-        _served(64, 2, torch.int8),
-        _served(64, 2, torch.float8_e4m3fn),
-        _served(64, 2, codes=Codes(8)),
-        _served(64, 2, codes=Codes(4)),
-        _served(64, 2, codes=Codes(4, 128)),
-        _served(64, 2, codes=Codes(4, 32)),
-        _served(64, 2, torch.int8, Codes(4)),
     ),
     work=_work,
 )
