@@ -40,8 +40,8 @@ def show(covered: str, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        ["short", "int4"],
-        exhaustive(["defaults", "batch256", "int8kv", "fp8", "adapters", "deterministic"]),
+        ["short", "int4", "fp8"],
+        exhaustive(["defaults", "batch256", "int8kv", "adapters", "deterministic"]),
     ],
     ids=" ".join,
 )
