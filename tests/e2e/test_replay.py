@@ -6,6 +6,7 @@ import asyncio
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,3 +71,30 @@ def test_what_cannot_be_is_one_line(recording: Path, arguments: list[str], said:
     assert result.returncode in (1, 2)
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_every_token_comes_again_though_the_cache_was_released(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    options = ("--record", str(path), "--release-cache-after", "0.5")
+    with ServerProcess(*options) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        cached_tokens(client)
+        assert cached_tokens(client) > 0
+        asyncio.run(ask(server.url))
+        released = False
+        while not released:
+            time.sleep(1)
+            released = cached_tokens(client) == 0
+        asyncio.run(ask(server.url))
+        assert server.stop() == 0
+    result = replay(str(path))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "all tokens are the same" in result.stdout
+
+
+def cached_tokens(client: httpx.Client) -> int:
+    """How much of a prompt, always the same one, was in the prefix cache."""
+    messages = [{"role": "user", "content": "What is a paged KV cache? " * 9}]
+    body = {"model": "glm-tiny", "messages": messages, "max_tokens": 5, "temperature": 0}
+    answer = client.post("/v1/chat/completions", json=body).json()
+    return int(answer["usage"]["prompt_tokens_details"]["cached_tokens"])
