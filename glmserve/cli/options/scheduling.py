@@ -76,7 +76,7 @@ def add_scheduling_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="draft up to N tokens of a request per step by prompt lookup: copy what followed the "
         "last tokens earlier in the text. Only tokens that the model would have chosen are kept, "
-        "so the text stays the same. On a CPU only. auto: as many as make answers faster, by the "
+        "so the text stays the same. Not on a GPU. auto: as many as make answers faster, by the "
         "measured times of steps and by how many drafts were correct; none on a GPU, where "
         "drafts would keep steps from being planned ahead. 0: off",
     )
