@@ -21,6 +21,7 @@ import transformers_flash
 from flash_attention import attend_rows, attend_sequences, missing, wrong_rows
 from step_floor import Shape
 from support.sequence_attention import attend_each, attend_runs
+from support.slow import slow
 from transformers_batching import attending, batched, missing_attention
 from transformers_ways import make_config, make_model
 
@@ -108,7 +109,7 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> Reference:
     return found
 
 
-@pytest.fixture(params=[False, True], ids=["exact", "padded"])
+@pytest.fixture(params=[slow(False), True], ids=["exact", "padded"])
 def padded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Batches are padded as they are for CUDA graphs."""
     if request.param:

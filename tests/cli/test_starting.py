@@ -171,7 +171,26 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "code", "said"), OPTIONS.values(), ids=OPTIONS)
+LATE = {
+    "no such host",
+    "a host of another machine",
+    "no file of weights",
+    "a folder for keys",
+    "too little memory",
+    "too many ranks",
+    "stages of a device for one",
+    "too many stages",
+}
+"""Found in the same way as others, after a process has started."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.slow] if name in LATE else [])
+        for name, case in OPTIONS.items()
+    ],
+)
 def test_options_that_cannot_be_honoured(arguments: list[str], code: int, said: str) -> None:
     if arguments[:1] == ["serve"] and "--port" not in arguments and "--host" not in arguments:
         arguments = [*arguments, "--port", "0"]

@@ -119,7 +119,7 @@ def test_a_checkpoint_in_the_vendors_layout(tmp_path: Path) -> None:
     assert "glmserve" in expected[0][0]
 
 
-@pytest.mark.parametrize("model", ["glm4_base", exhaustive("glm1_base")])
+@pytest.mark.parametrize("model", [slow("glm4_base"), exhaustive("glm1_base")])
 def test_greedy_ids_of_the_original(golden_models: Path, model: str) -> None:
     options = ("--checkpoint", str(golden_models / model), "--skip-tokenizer-init")
     with ServerProcess(*DEVICE, *options, "--dtype", "float32") as server:

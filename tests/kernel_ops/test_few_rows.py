@@ -28,6 +28,7 @@ from glmserve_kernels.operation import Arguments, Maker
 from glmserve_kernels.registry import load
 from glmserve_kernels.tiles import CHIPS, load_tiles
 from support.exhaustive import exhaustive
+from support.slow import slow
 
 MAKE: dict[str, Callable[[Maker, Codes | None], Arguments]] = {
     "matmul_add": lambda make, codes: make_add(
@@ -62,9 +63,9 @@ def launch(name: str, arguments: Arguments, rows: list[int], chip: str) -> dict[
 @pytest.mark.parametrize(
     ("dtype", "codes"),
     [
-        (torch.float32, None),
+        slow(torch.float32, None),
         (torch.bfloat16, None),
-        (torch.bfloat16, Codes(4)),
+        slow(torch.bfloat16, Codes(4)),
         exhaustive(torch.float16, Codes(8)),
         exhaustive(torch.bfloat16, Codes(8, 32)),
         exhaustive(torch.bfloat16, Codes(4, 160)),

@@ -10,10 +10,11 @@ import torch
 
 from support.golden import ATOL, NAMES, read_logits
 from support.paged_model import Operations, PagedModel
+from support.slow import slow
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("chunk", [None, 1, 7, 16])
+@pytest.mark.parametrize("chunk", [None, 1, slow(7), 16])
 @pytest.mark.parametrize("operations", ["packed", "native"])
 def test_one_by_one(
     golden_models: Path, name: str, chunk: int | None, operations: Operations

@@ -17,7 +17,7 @@ from support.slow import slow
 @pytest.mark.parametrize(
     "name",
     [
-        "glm2_int4",
+        slow("glm2_int4"),
         slow("glm4_base"),
         slow("glm4_0414"),
         exhaustive("glm2_mha"),

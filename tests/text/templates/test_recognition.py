@@ -23,6 +23,7 @@ from glmserve.text.templates.files import ChatTemplates
 from glmserve.text.templates.selection import ChatOptions, select_format
 from glmserve.text.templates.template_format import TemplateFormat
 from glmserve.text.tools import Tool
+from support.slow import slow
 from tests.text.templates.conftest import (
     CHATGLM3,
     CHATML,
@@ -135,7 +136,7 @@ def test_the_users_choice(select: Select, tmp_path: Path) -> None:
         ("{{ messages.append(1) }}", "Jinja's sandbox forbids"),
         ("{{ cycler.__init__.__globals__.os.system('true') }}", "Jinja's sandbox forbids"),
         ("{% for i in range(10**9) %}x{% endfor %}", "Range too big"),
-        (
+        slow(
             "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
             "it takes over 2 seconds",
         ),
