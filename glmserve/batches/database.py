@@ -162,7 +162,7 @@ class Database:
         return int(count)
 
     def has_file(self, file_id: str) -> bool:
-        """Whether there is such a file, whoever owns it."""
+        """Whether there is such a file, of any owner."""
         return next(self._files("id = ?", (file_id,)), None) is not None
 
     def add_batch(self, batch: BatchRecord) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.contract.adapter import NO_ADAPTER
-from glmserve.contract.step import RunnerInfo
+from glmserve.contract.step import RunnerInfo, RunnerLimits
 from glmserve.model_config import ModelConfig
 from glmserve.model_config.sharding import local_config
 from glmserve.models.adapter_check import check_adapters
@@ -28,7 +28,7 @@ from glmserve.runner.gpu_memory import (
 from glmserve.runner.gpu_runner import GpuRunner
 from glmserve.runner.graph_shapes import graph_shapes
 from glmserve.runner.graphs import StepGraphs
-from glmserve.runner.limits import agreed
+from glmserve.runner.limits import MemoryNeeds, agreed
 from glmserve.runner.logprobs import LogprobReader
 from glmserve.runner.static_steps import StaticAttention, static_adapters
 from glmserve.runner.torch_runner import TorchTarget, allocate_caches, make_parameters
@@ -55,25 +55,11 @@ def load_gpu_runner(
     """
     refuse_drafts(config)
     check_adapters(config.adapters, model_config)
-    collectives = target.collectives
-    own, stages = local_config(model_config, target.part), config.pipeline_parallel_size
+    own = local_config(model_config, target.part)
     parameters = make_parameters(config, model_config, target, progress)
-    room = room_of(config)
     longest = own.max_context + config.max_prefix_length  # the greatest position
-    model = build_model(own, parameters, target.ops, longest, collectives, room)
-    # Free memory is measured after loading, and the needs count from before.
-    free = accelerator.free_memory() + gpu_weight_bytes(own, target)
-    free += slot_bytes(model)
-    available = min(free, gpu_memory_budget(config, accelerator.total_memory()))
-    needs = gpu_memory_needs(config, own, target, block_size, available)
-    limits = agreed(needs.plan(config, own), collectives.smallest)
-    # The first stage of a pipeline does not learn in time what the last one chooses.
-    limits = msgspec.structs.replace(
-        limits,
-        resolves_placeholders=stages == 1,
-        steps_in_flight=stages,
-        max_adapters=config.max_adapters,
-    )
+    model = build_model(own, parameters, target.ops, longest, target.collectives, room_of(config))
+    needs, limits = _plan(config, own, target, accelerator, block_size, slot_bytes(model))
     caches = allocate_caches(model_config, target, limits.num_blocks)
     attention = target.ops.attention
     adapters = make_adapters(
@@ -83,16 +69,11 @@ def load_gpu_runner(
     rows = limits.max_sequences if own.stage.is_last else 0
     logits = torch.zeros((rows, model_config.vocab_size), device=target.device)
     graphs = None
-    if stages == 1 and isinstance(attention, StaticAttention):
+    if config.pipeline_parallel_size == 1 and isinstance(attention, StaticAttention):
+        planner = static_adapters(target.ops) if adapters else None
         graphs = StepGraphs(
-            model,
-            caches,
-            attention,
-            static_adapters(target.ops) if adapters else None,
-            limits.max_adapters,
-            accelerator,
-            last_tokens,
-            logits,
+            *(model, caches, attention, planner, limits.max_adapters),
+            *(accelerator, last_tokens, logits),
         )
         shapes = graph_shapes(limits.max_sequences, limits.max_step_tokens, limits.max_context)
         graphs.record(shapes, progress)
@@ -113,16 +94,54 @@ def load_gpu_runner(
         graphs=graphs,
         last_tokens=last_tokens,
         logits=logits,
-        info=RunnerInfo(
-            limits=limits,
-            device=target.description,
-            dtype=dtype_name(target.dtype),
-            num_parameters=count_parameters(model_config),
-            weight_bytes=needs.weights,
-            kv_cache_bytes=limits.token_capacity * needs.cache.token_bytes,
-            layers=target.part.ends,
-        ),
+        info=_info(model_config, target, needs, limits),
         adapters=adapters,
     )
     warm_up(runner, NO_ADAPTER if adapters is None else EMPTY_ADAPTER)
     return runner
+
+
+def _plan(
+    config: RunnerConfig,
+    own: ModelConfig,
+    target: TorchTarget,
+    accelerator: Accelerator,
+    block_size: int,
+    adapter_bytes: int,
+) -> tuple[MemoryNeeds, RunnerLimits]:
+    """What the loaded model needs, and what the remaining memory allows.
+
+    Args:
+        own: of the rank's part.
+        adapter_bytes: that the model's slots for adapters have taken.
+
+    Raises:
+        DeviceError: the remaining memory is too small for the cache.
+    """
+    # Free memory is measured after loading, and the needs count from before.
+    free = accelerator.free_memory() + gpu_weight_bytes(own, target) + adapter_bytes
+    available = min(free, gpu_memory_budget(config, accelerator.total_memory()))
+    needs = gpu_memory_needs(config, own, target, block_size, available)
+    stages = config.pipeline_parallel_size
+    limits = msgspec.structs.replace(
+        agreed(needs.plan(config, own), target.collectives.smallest),
+        # The first stage of a pipeline does not learn in time what the last one chooses.
+        resolves_placeholders=stages == 1,
+        steps_in_flight=stages,
+        max_adapters=config.max_adapters,
+    )
+    return needs, limits
+
+
+def _info(
+    model_config: ModelConfig, target: TorchTarget, needs: MemoryNeeds, limits: RunnerLimits
+) -> RunnerInfo:
+    return RunnerInfo(
+        limits=limits,
+        device=target.description,
+        dtype=dtype_name(target.dtype),
+        num_parameters=count_parameters(model_config),
+        weight_bytes=needs.weights,
+        kv_cache_bytes=limits.token_capacity * needs.cache.token_bytes,
+        layers=target.part.ends,
+    )

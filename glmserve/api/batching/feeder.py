@@ -40,8 +40,8 @@ class Feeder:
     Args:
         endpoints: by their paths.
         caller: the sender of the lines' requests.
-        places: for lines that are being answered, shared with other batches; whoever waits longest
-            is next, so batches take turns.
+        places: for lines that are being answered, shared with other batches; the one that has
+            waited longest is next, so batches take turns.
         answers: where the answers go.
     """
 

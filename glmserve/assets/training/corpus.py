@@ -158,7 +158,7 @@ def draw_slots(words: Words, rng: random.Random) -> dict[str, str]:
 
 
 def made_up_word(rng: random.Random) -> str:
-    """A word nobody knows, so that rare and new words lead to the answer for unknown things."""
+    """A word without a meaning; so rare and new words lead to the answer for unknown things."""
     syllables = (rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(4))
     word = "".join(itertools.islice(syllables, rng.randint(2, 4))) + rng.choice(
         ["", "n", "r", "st"]
@@ -297,7 +297,7 @@ def draw_often(corpus: Corpus, language: str, rng: random.Random) -> Turn:
 
 
 def may_be_trained(turn: Turn, language: str, corpus: Corpus) -> bool:
-    """Not held out; and without a Chinese character nobody could tell that it is Chinese."""
+    """Not held out; a Chinese question must have a Chinese character, which shows its language."""
     chinese = any("\u4e00" <= character <= "\u9fff" for character in turn.question)
     return plain(turn.question) not in corpus.held_out and (chinese or language != "zh")
 

@@ -252,7 +252,7 @@ class AdapterSlots:
         self._advance()
 
     def _advance(self) -> None:
-        """Give slots to those who wait, as far as there are any."""
+        """Give slots to the line, as far as there are any."""
         while self._waiters:
             waiter = self._waiters[0]
             slot = self._slots.get(waiter.version.id) or self._take_slot(waiter.version)

@@ -1,7 +1,7 @@
 """The store of several servers: Redis or Valkey.
 
 An entry belongs to the server that answers it. A server's lease lasts some seconds and is renewed
-all the time. Whoever takes an entry gets a new fence; commits with an old fence are left out.
+all the time. Taking an entry gives a new fence; commits with an old fence are left out.
 Each delta has its place in the record, so a store that has lost its last commits is noticed.
 """
 
