@@ -104,5 +104,7 @@ class Operation:
     """From the same arguments."""
     scratch: tuple[str, ...] = ()
     """Names of arguments that are scratch memory: overwritten, and not compared."""
+    compiled: tuple[Case, ...] = ()
+    """Further shapes that are compiled ahead of time, but not measured: a GPU's time is short."""
     chips: tuple[str, ...] = ("sm_80", "sm_90", "gfx942")
     """Where it compiles."""

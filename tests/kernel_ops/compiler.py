@@ -171,10 +171,19 @@ def surprises(name: str, kernels: Iterable[dict[str, Any]], expects: tuple[str, 
 
 
 def served_on(operation: Operation, chip: str) -> list[tuple[Case, torch.dtype]]:
+    """What is measured on this chip."""
+    return _on(operation, operation.served, chip)
+
+
+def compiled_on(operation: Operation, chip: str) -> list[tuple[Case, torch.dtype]]:
     """What is compiled for this chip."""
+    return _on(operation, (*operation.served, *operation.compiled), chip)
+
+
+def _on(operation: Operation, cases: Iterable[Case], chip: str) -> list[tuple[Case, torch.dtype]]:
     return [
         (case, dtype)
-        for case in operation.served
+        for case in cases
         if chip in (case.chips or operation.chips)
         for dtype in case.dtypes
     ]
@@ -216,7 +225,7 @@ def check_operation(
     for chip in chips:
         if chip not in operation.chips:
             continue
-        cases = served_on(operation, chip)
+        cases = compiled_on(operation, chip)
         found, faulty = compile_operation(operation, cases[:1] if one_shape else cases, chip)
         count += len(found)
         wrong += faulty

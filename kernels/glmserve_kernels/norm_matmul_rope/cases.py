@@ -108,6 +108,28 @@ def _served(
     )
 
 
+_CODES = (Codes(8), Codes(4), Codes(4, 128), Codes(4, 32))
+_SERVED = (
+    *(_served(rows, 2) for rows in (1, *ROW_CLASSES)),
+    *(_served(rows, 2, torch.int8) for rows in (1, 16, 64)),
+    *(_served(rows, 2, codes=codes) for rows in (16, 64) for codes in _CODES),
+    *(_served(32, 2, codes=codes) for codes in _CODES[:2]),
+    *(_served(rows, 2, torch.int8, Codes(4)) for rows in (16, 64)),
+    *(_served(rows, 2, torch.float8_e4m3fn) for rows in (16, 64)),
+    *(_served(rows, 32) for rows in (16, 64)),
+)
+_EVERY = (
+    *(
+        _served(rows, 2, cache, codes)
+        for rows in ROW_CLASSES
+        for cache in (None, torch.int8)
+        for codes in (None, *_CODES)
+    ),
+    _served(32, 2, torch.float8_e4m3fn),
+)
+"""Kinds of weights and caches for each number of rows."""
+
+
 def _work(x: Tensor, weight: Tensor, scales: Tensor | None, **_: Any) -> Work:
     outputs = len(x) * len(weight)
     return Work(
@@ -137,18 +159,7 @@ OPERATION = Operation(
         _case(64, 600, (1, 1), (20, 12), 32, bias=True),
         _case(64, 320, (2, 1), (32, 16), 16, codes=Codes(4, 32)),
     ),
-    served=(
-        _served(1, 2),
-        _served(1, 2, torch.int8),
-        *(
-            _served(rows, 2, cache, codes)
-            for rows in ROW_CLASSES
-            for cache in (None, torch.int8)
-            for codes in (None, Codes(8), Codes(4), Codes(4, 128), Codes(4, 32))
-        ),
-        *(_served(rows, 2, torch.float8_e4m3fn) for rows in ROW_CLASSES),
-        _served(16, 32),
-        _served(64, 32),
-    ),
+    served=_SERVED,
+    compiled=tuple(case for case in _EVERY if case.name not in {c.name for c in _SERVED}),
     work=_work,
 )
