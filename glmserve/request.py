@@ -143,6 +143,8 @@ class Request:
     """Tokens with K/V in the cache when the steps in flight are done."""
     num_pending_tokens: int = 0
     """Tokens that the steps in flight choose, not yet in `token_ids`."""
+    last_plan: int = 0
+    """The number of the last plan with tokens of it, where steps overlap; see Planner."""
     num_cached_tokens: int = 0
     """Prompt tokens that the first admission found in the prefix cache."""
     num_preemptions: int = 0

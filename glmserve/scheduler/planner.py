@@ -63,6 +63,7 @@ class Planner:
         self._max_running = max_running
         self._budget = budget
         self._make_room = make_room
+        self._num_plans = 0
         # A request never leaves a block that holds a whole context.
         self._can_grow = limits.block_size < limits.max_context
         self._growth_reserve = int(_GROWTH_RESERVE * limits.num_blocks)
@@ -94,6 +95,7 @@ class Planner:
         if not plan.sequences and not self._limits.mixes_prefill_and_decode:
             started = [request for request in self.running.split()[0] if request not in decodes]
             self._plan_tokens(plan, [*turn, *started])
+        self._count(plan)
         return plan
 
     @property
@@ -115,15 +117,23 @@ class Planner:
         """The decoding requests whose turn it is.
 
         If steps overlap, each has an equal part of the requests, and none that a step in flight
-        chooses a token for. A request so waits for its next turn while `steps_in_flight` - 1
-        others are planned, and no longer: these can hold no more than all others.
+        chooses a token for. Those that have waited longest come first: parts become smaller as
+        requests end, and a request that finds no place in its part is the first of the next.
         """
         overlapping = self._limits.steps_in_flight
         if overlapping == 1:
             return decodes
         ready = [request for request in decodes if not request.num_pending_tokens]
+        ready.sort(key=lambda request: request.last_plan)
         turns = min(overlapping, max(1, len(decodes) // _LEAST_TURN))
         return ready[: -(-len(decodes) // turns)]
+
+    def _count(self, plan: Plan) -> None:
+        """Keep the order in which requests were planned, for `_turn`."""
+        if self._limits.steps_in_flight > 1 and plan.sequences:
+            self._num_plans += 1
+            for item in plan.scheduled:
+                item.request.last_plan = self._num_plans
 
     def plan_alone(self, request: Request) -> Plan | None:
         """Plan a step that computes only this request; None: others hold the blocks that it needs.
