@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from support.axe import violations
 from support.chat_page import ChatPage
+from support.ports import free_port
 from support.server_process import ServerProcess, without_worker
 
 pytestmark = pytest.mark.browser
@@ -20,11 +20,6 @@ Opener = Callable[..., ChatPage]
 QUESTION = "Tell me a long story about the sea and a small boat."
 LENGTH = 400
 """Tokens of an answer: it ends by its length, so that there is time to disturb it."""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def prepare(chat: ChatPage) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.ports import free_ports
 from support.server_process import ServerProcess
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -29,12 +29,6 @@ BODY = {
 }
 STREAMS = 12
 """Of each round."""
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        made = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [listener.getsockname()[1] for listener in made]
 
 
 class Proxy:

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
+from support.ports import free_ports
 from support.redis_server import RedisServer
 from support.server_process import ServerProcess
 from support.sse_client import SseClient
@@ -28,12 +28,6 @@ from support.streaming import texts_of
 DEPLOY = Path(__file__).parents[2] / "deploy"
 TEXT = "/v1/completions"
 KILLS, STREAMS = 20, 48
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        made = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [listener.getsockname()[1] for listener in made]
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.test_proxies import BODY, STREAMS, Proxy, free_ports, read, running
+from deploy.test_proxies import BODY, STREAMS, Proxy, read, running
 from support.conversations import cached_share
+from support.ports import free_ports
 from support.server_process import ServerProcess
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "vllm-router" / "run.sh"

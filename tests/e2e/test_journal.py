@@ -7,7 +7,6 @@ import os
 import random
 import resource
 import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from anthropic import Anthropic
 from openai import OpenAI
 
+from support.ports import free_port
 from support.server_process import ServerProcess
 from support.sse_client import SseClient
 from support.streaming import texts_of
@@ -65,11 +65,6 @@ def requests() -> list[tuple[str, dict[str, Any]]]:
         ),
         ("/v1/messages", {"messages": ask("Hi!"), "max_tokens": 250, "temperature": 0}),
     ]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def client_of(server: ServerProcess) -> httpx.AsyncClient:

@@ -14,7 +14,8 @@ import pytest
 
 from support.crashing_worker import Stream, long_requests, read_all
 from support.exhaustive import exhaustive
-from support.machines import MachineProcess, Readers, free_port, is_ready, reason, until
+from support.machines import MachineProcess, Readers, is_ready, reason, until
+from support.ports import free_port
 from support.server_process import ServerProcess, workers_of
 
 EXACT = ("--dtype", "float32", "--deterministic")

@@ -10,7 +10,8 @@ from contextlib import ExitStack
 import pytest
 
 from support.crashing_worker import long_requests
-from support.machines import MachineProcess, Readers, free_port, is_ready, until
+from support.machines import MachineProcess, Readers, is_ready, until
+from support.ports import free_port
 from support.server_process import ServerProcess, workers_of
 
 LOSSES = 40

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,13 +52,6 @@ class MachineProcess:
         output, _ = self._process.communicate(timeout=20)
         assert b"Traceback" not in output, output.decode()
         assert self._process.returncode in (0, -signal.SIGKILL), output.decode()
-
-
-def free_port() -> int:
-    """A TCP port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def until(condition: Callable[[], object]) -> None:
