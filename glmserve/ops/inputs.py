@@ -58,8 +58,8 @@ def upload(batch: Batch, ops: Ops[Cache, Plan], cache: Cache) -> Inputs[Plan]:
 
 def _is_every_row(batch: Batch) -> bool:
     """Whether all rows are output rows, in order, as in most steps of decodes."""
-    rows = batch.output_rows.tolist()
-    return len(rows) == len(batch.input_ids) and rows == list(range(len(rows)))
+    count = len(batch.output_rows)
+    return count == len(batch.input_ids) and batch.output_rows.tolist() == list(range(count))
 
 
 def _plan_adapters(batch: Batch, ops: Ops[Cache, Plan]) -> StepAdapters | None:

@@ -95,7 +95,7 @@ class Planner:
         if not plan.sequences and not self._limits.mixes_prefill_and_decode:
             started = [request for request in self.running.split()[0] if request not in decodes]
             self._plan_tokens(plan, [*turn, *started])
-        self._count(plan)
+        self._remember_order(plan)
         return plan
 
     @property
@@ -128,7 +128,7 @@ class Planner:
         turns = min(overlapping, max(1, len(decodes) // _LEAST_TURN))
         return ready[: -(-len(decodes) // turns)]
 
-    def _count(self, plan: Plan) -> None:
+    def _remember_order(self, plan: Plan) -> None:
         """Keep the order in which requests were planned, for `_turn`."""
         if self._limits.steps_in_flight > 1 and plan.sequences:
             self._num_plans += 1
