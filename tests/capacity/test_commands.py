@@ -46,8 +46,13 @@ def test_it_writes_no_file_twice(calibration: Path) -> None:
 
 
 def test_more_servers_for_a_load_that_is_too_much_for_one(calibration: Path) -> None:
-    load = ("--rate", 400, "--requests", 300, "--prompt-tokens", 64, "--output-tokens", 32)
-    done = run("plan", calibration, *load, "--slo-ttft", 1, "--servers", 1, 2, 64)
+    """A wait of a quarter of the time in which one server answers all, however fast it is."""
+    costs = read_calibration(calibration).costs
+    one_server = 300 * (costs.prefill.at(64) + 32 * costs.decode.at(4) / 4)
+    load = ("--rate", 3000 / one_server, "--requests", 300)
+    sizes = ("--prompt-tokens", 64, "--output-tokens", 32)
+    target = ("--slo-ttft", one_server / 4, "--servers", 1, 2, 64)
+    done = run("plan", calibration, *load, *sizes, *target)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines() if re.match(r" +\d+ +\d+ ", line)]
     assert [line[0] for line in lines] == ["1", "2", "64"]
