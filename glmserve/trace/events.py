@@ -1,11 +1,13 @@
 """The events of a recording, and its file format.
 
-A file is MAGIC, then frames as in `contract/wire.py`: a Beginning, then all events in order. Steps,
-outputs and adapters are the messages between server and worker; an adapter is recorded when it is
-loaded. A file may end in the middle of a frame.
+A file is MAGIC, then frames as in `contract/wire.py`, each followed by its checksum: a Beginning,
+then all events in order. Steps, outputs and adapters are the messages between server and worker; an
+adapter is recorded when it is loaded. A file may end in the middle of a frame.
 """
 
 from __future__ import annotations
+
+import zlib
 
 import msgspec
 
@@ -15,7 +17,13 @@ from glmserve.contract.step import RunnerInfo, StepInput, StepOutput, TokenMasks
 from glmserve.contract.wire import LoadAdapter, RemoveAdapter
 from glmserve.request import Request, SamplingParams, TokenConstraint
 
-MAGIC = b"glmserve recording 2\n"
+MAGIC = b"glmserve recording 3\n"
+CHECKSUM_SIZE = 4
+
+
+def checksum(frame: bytes) -> bytes:
+    """CRC-32 of a frame, its length included, in CHECKSUM_SIZE bytes, least significant first."""
+    return zlib.crc32(frame).to_bytes(CHECKSUM_SIZE, "little")
 
 
 class Beginning(msgspec.Struct, frozen=True, array_like=True, tag="beginning"):

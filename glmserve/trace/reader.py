@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,7 +11,15 @@ import msgspec
 
 from glmserve.contract.wire import HEADER_SIZE, body_size
 from glmserve.errors import OptionError
-from glmserve.trace.events import MAGIC, Beginning, Event, decode_beginning, decode_event
+from glmserve.trace.events import (
+    CHECKSUM_SIZE,
+    MAGIC,
+    Beginning,
+    Event,
+    checksum,
+    decode_beginning,
+    decode_event,
+)
 
 _LARGEST_FRAME = 2**30
 
@@ -32,30 +41,37 @@ def read_recording(path: Path) -> tuple[Beginning, Iterator[Event]]:
     if file.read(len(MAGIC)) != MAGIC:
         file.close()
         raise OptionError(f"{path} is no recording of this version of glmserve's")
-    frames = _frames(file)
-    first = next(frames, None)
+    bodies = _bodies(path, file)
+    first = next(bodies, None)
+    if first is None:
+        raise OptionError(f"{path} is empty: the server was never ready")
     try:
-        beginning = decode_beginning(first) if first is not None else None
+        beginning = decode_beginning(first)
     except msgspec.DecodeError as error:
         raise OptionError(f"{path} is damaged: {error}") from None
-    if beginning is None:
-        raise OptionError(f"{path} is empty: the server was never ready")
-    return beginning, _events(path, frames)
+    return beginning, _events(path, bodies)
 
 
-def _events(path: Path, frames: Iterator[bytes]) -> Iterator[Event]:
-    for number, frame in enumerate(frames, start=1):
+def _events(path: Path, bodies: Iterator[bytes]) -> Iterator[Event]:
+    for number, body in enumerate(bodies, start=1):
         try:
-            yield decode_event(frame)
+            yield decode_event(body)
         except msgspec.DecodeError as error:
             raise OptionError(f"{path} is damaged in event {number}: {error}") from None
 
 
-def _frames(file: BinaryIO) -> Iterator[bytes]:
+def _bodies(path: Path, file: BinaryIO) -> Iterator[bytes]:
+    """The bodies of all whole frames, whose checksums are right."""
     with file:
-        while len(header := file.read(HEADER_SIZE)) == HEADER_SIZE:
-            size = body_size(header)
-            frame = file.read(min(size, _LARGEST_FRAME))
-            if len(frame) < size:
+        for number in count(1):
+            header = file.read(HEADER_SIZE)
+            if len(header) < HEADER_SIZE:
                 return
-            yield frame
+            size = body_size(header)
+            body = file.read(min(size, _LARGEST_FRAME))
+            found = file.read(CHECKSUM_SIZE)
+            if len(body) < size or len(found) < CHECKSUM_SIZE:
+                return
+            if found != checksum(header + body):
+                raise OptionError(f"{path} is damaged: the checksum of frame {number} is wrong")
+            yield body

@@ -25,7 +25,16 @@ from glmserve.errors import OptionError
 from glmserve.executor import Executor
 from glmserve.process.paths import escaped
 from glmserve.request import FINISH_REASONS, Request
-from glmserve.trace.events import MAGIC, Arrival, Beginning, End, Evictions, Loss, StepTime
+from glmserve.trace.events import (
+    MAGIC,
+    Arrival,
+    Beginning,
+    End,
+    Evictions,
+    Loss,
+    StepTime,
+    checksum,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +128,7 @@ class TraceWriter:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(MAGIC)
                 while (frame := self._frames.get()) is not None:
-                    file.write(frame)
+                    file.write(frame + checksum(frame))
                     if self._frames.empty():
                         file.flush()  # so that a killed server leaves a complete recording
         except OSError as error:

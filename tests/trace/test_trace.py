@@ -40,7 +40,7 @@ from glmserve.trace import (
     replay_alone,
     replay_steps,
 )
-from glmserve.trace.events import Evictions, StepTime
+from glmserve.trace.events import MAGIC, Evictions, StepTime, checksum
 from support.adapters import AdapterRunner, expected_with, with_adapters, write_adapter
 from support.arrivals import random_arrivals
 from support.fakes import LIMITS, AsyncRunner, FakeRunner
@@ -224,13 +224,27 @@ async def test_a_file_that_was_cut_off_anywhere_is_read_up_to_there(tmp_path: Pa
     assert set(await replayed_alone(path, SamplingRunner(LIMITS))) == {None}
 
 
+async def test_no_changed_byte_is_taken_for_another_token(tmp_path: Path) -> None:
+    path = tmp_path / "recording"
+    await record(path, SamplingRunner(TIGHT))
+    whole = path.read_bytes()
+    num_events = sum(1 for _ in read_recording(path)[1])
+    for place in random.Random(1).sample(range(len(whole)), 300):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            assert sum(1 for _ in read_recording(path)[1]) < num_events  # a length beyond the end
+        except OptionError as error:
+            assert "no recording" in str(error) or "checksum of frame" in str(error)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (b"", "no recording"),
-        (b"glmserve recording 2\n", "never ready"),
-        (b"glmserve recording 2\n\x01\0\0\0\xc1", "is damaged"),
-        (b"glmserve recording 2\n\xff\xff\xff\xff", "never ready"),
+        (MAGIC, "never ready"),
+        (MAGIC + b"\x01\0\0\0\xc1" + checksum(b"\x01\0\0\0\xc1"), "malformed"),
+        (MAGIC + b"\x01\0\0\0\xc1" + bytes(4), "the checksum of frame 1 is wrong"),
+        (MAGIC + b"\xff\xff\xff\xff", "never ready"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: bytes, said: str) -> None:

@@ -1,16 +1,18 @@
 // A file of `glmserve serve --record`: its events, and when they were. Prompts in it are not looked at.
+import { crc32 } from "./crc32.js";
 import { decode } from "./msgpack.js";
 
-const MAGIC = "glmserve recording 2\n";
+const MAGIC = "glmserve recording 3\n";
+const WITHOUT_CHECKSUMS = "glmserve recording 2\n";
 const STEP = 0.02; // seconds between steps behind the last time that is known
 
 /** {info, events}: facts of the runner, and [seconds, event, seconds of a step] in order.
  * Raises TypeError for other files. */
 export function readFile(buffer) {
   const bytes = new Uint8Array(buffer);
-  const begin = new TextEncoder().encode(MAGIC);
-  if (begin.some((byte, place) => byte !== bytes[place])) throw new TypeError("no recording");
-  const events = [...framesOf(bytes.subarray(begin.length))].map(decode);
+  const first = new TextDecoder().decode(bytes.subarray(0, MAGIC.length));
+  if (first !== MAGIC && first !== WITHOUT_CHECKSUMS) throw new TypeError("no recording");
+  const events = [...bodiesOf(bytes.subarray(MAGIC.length), first === MAGIC)].map(decode);
   const [, , , , info] = events.shift() ?? [];
   if (!info) throw new TypeError("no beginning");
   const times = new Map(events.filter(([kind]) => kind === "time").map(([, id, ...both]) => [id, both]));
@@ -18,13 +20,15 @@ export function readFile(buffer) {
 }
 
 /** Up to the first frame that is not whole: the server may have been killed. */
-function* framesOf(bytes) {
+function* bodiesOf(bytes, hasChecksums) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (let at = 0; at + 4 <= bytes.length;) {
     const end = at + 4 + view.getUint32(at, true);
-    if (end > bytes.length) return;
+    const next = end + (hasChecksums ? 4 : 0);
+    if (next > bytes.length) return;
+    if (hasChecksums && crc32(bytes.subarray(at, end)) !== view.getUint32(end, true)) throw new TypeError("damaged");
     yield bytes.subarray(at + 4, end);
-    at = end;
+    at = next;
   }
 }
 

@@ -1,0 +1,12 @@
+// CRC-32 as in zlib and PNG (reflected polynomial 0xedb88320).
+const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  for (let bit = 0; bit < 8; bit++) byte = byte & 1 ? (byte >>> 1) ^ 0xedb88320 : byte >>> 1;
+  return byte;
+});
+
+/** The checksum of bytes, as a number from 0 to 2**32 - 1. */
+export function crc32(bytes) {
+  let rest = 0xffffffff;
+  for (const byte of bytes) rest = TABLE[(rest ^ byte) & 0xff] ^ (rest >>> 8);
+  return ~rest >>> 0;
+}
