@@ -298,17 +298,18 @@ async def test_a_stream_outlives_the_name_of_its_adapter(tmp_path: Path) -> None
 
 
 async def test_preempted_requests_keep_their_adapters(tmp_path: Path) -> None:
-    """The cache holds fewer tokens than they have."""
+    """The cache holds fewer tokens than the choices of one request, whenever the others come."""
     limits = with_adapters(2, RunnerLimits16)
     folders = [write_adapter(tmp_path / name, name) for name in ("one", "two")]
     async with (
         serve(AdapterRunner(limits), config=config(tmp_path)) as app,
         client_of(app) as client,
     ):
-        names = ["one", "two", "fake"] * 3
-        answers = await asyncio.gather(*(client.post(TEXT, json=body(name, 24)) for name in names))
-        texts = [answer.json()["choices"][0]["text"] for answer in answers]
-        assert texts == [text_with(folder, 24) for folder in (*folders, None)] * 3
+        bodies = [body(name, 24) | {"n": 6} for name in ("one", "two", "fake")]
+        answers = await asyncio.gather(*(client.post(TEXT, json=each) for each in bodies))
+        for answer, folder in zip(answers, (*folders, None), strict=True):
+            texts = [choice["text"] for choice in answer.json()["choices"]]
+            assert texts == [text_with(folder, 24)] * 6
         stats = app.state.context.engine.stats.registry
         assert stats.get_sample_value("glmserve_preemptions_total") > 0
 

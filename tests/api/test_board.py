@@ -81,9 +81,9 @@ async def test_what_was_preempted_is_computed_again() -> None:
         client.stream("GET", "/board/events") as response,
     ):
         board = Board(response)
-        body = BODY | {"max_tokens": 24, "ignore_eos": True}
-        bodies = [body | {"prompt": f"{i} prompt"} for i in range(3)]
-        await asyncio.gather(*(client.post("/v1/completions", json=b) for b in bodies))
+        three = {"prompt": [f"{i} prompt" for i in range(3)]}  # which arrive together
+        body = BODY | three | {"max_tokens": 24, "ignore_eos": True}
+        await client.post("/v1/completions", json=body)
         moments = await until_over(board, 3)
         assert moments[-1]["stats"]["preemptions"] > 0
         assert sum(w["recomputed"] for m in moments for w in m["work"]) > 0
@@ -106,9 +106,9 @@ async def test_preempted_requests_are_named_as_long_as_they_wait() -> None:
         client.stream("GET", "/board/events") as response,
     ):
         board = Board(response)
-        body = BODY | {"max_tokens": 24, "ignore_eos": True}
-        bodies = [body | {"prompt": f"{i} prompt"} for i in range(3)]
-        await asyncio.gather(*(client.post("/v1/completions", json=b) for b in bodies))
+        three = {"prompt": [f"{i} prompt" for i in range(3)]}  # which arrive together
+        body = BODY | three | {"max_tokens": 24, "ignore_eos": True}
+        await client.post("/v1/completions", json=body)
         moments = await until_over(board, 3)
         ids = {facts["id"] for moment in moments for facts in moment["arrived"]}
         named = {number for moment in moments for number in moment["preempted"]}
