@@ -32,7 +32,8 @@ def read_recording(path: Path) -> tuple[Beginning, Iterator[Event]]:
         frame. The iterator raises OptionError if an event is damaged.
 
     Raises:
-        OptionError: the file cannot be read, is not a recording, or has no beginning.
+        OptionError: the file cannot be read, is not a recording, or has no beginning or a damaged
+            one.
     """
     try:
         file = path.open("rb")
@@ -61,7 +62,7 @@ def _events(path: Path, bodies: Iterator[bytes]) -> Iterator[Event]:
 
 
 def _bodies(path: Path, file: BinaryIO) -> Iterator[bytes]:
-    """The bodies of all whole frames, whose checksums are right."""
+    """The bodies of all complete frames. Raises OptionError if a checksum is wrong."""
     with file:
         for number in count(1):
             header = file.read(HEADER_SIZE)
