@@ -15,13 +15,14 @@ namespace GLM_ISA {
 constexpr int kLimbBits = 7;
 constexpr int kHalfLimb = 1 << (kLimbBits - 1);
 constexpr int kMostGroup = 128;
+constexpr int kZero4 = 8;  // codes of 4 bits are stored as code + 8
 
 // One group of one row. Magnitudes are compared as integers, where a NaN is the largest: it becomes
 // the scale, and so the result. Four codes at a time go to `codes`, `word` bytes apart, and the next
-// limb of each `limb` bytes behind it.
+// limb of each `limb` bytes behind it. Weights are stored too large by `zero`; see Integers::offsets.
 template <class Activation, int kLimbs>
 void round_group(const typename Activation::Stored* x, int count, int group, int8_t* codes,
-                 size_t word, size_t limb, float* scale, int32_t* sums) {
+                 size_t word, size_t limb, int zero, float* scale, int32_t* offsets) {
   alignas(64) float wide[kMostGroup];
   alignas(64) int32_t rounded[kMostGroup];
   int i = 0;
@@ -49,7 +50,7 @@ void round_group(const typename Activation::Stored* x, int count, int group, int
       total += code;
       rounded[i] = higher;
     }
-    sums[l] = total;
+    offsets[l] = -zero * total;
     for (i = 0; i < group / 4; i++) std::memcpy(codes + i * word + l * limb, narrow + 4 * i, 4);
   }
 }
@@ -58,14 +59,16 @@ struct Integers {
   int inputs, groups;                // inputs: padded to whole groups
   std::unique_ptr<int8_t[]> codes;   // in an order that the product chooses, highest limb first
   std::unique_ptr<float[]> scales;   // [rows, groups]
-  std::unique_ptr<int32_t[]> sums;   // [rows, groups, limbs] of the codes
+  // [rows, groups, limbs], for sums of codes times stored weights: added, they make up for weights that
+  // are stored too large.
+  std::unique_ptr<int32_t[]> offsets;
 
   // Without memory for the codes.
   Integers(const glm::Linear& linear, int rows)
       : groups((linear.inputs + linear.group - 1) / linear.group) {
     inputs = groups * linear.group;
     scales.reset(new float[size_t(rows) * groups]);
-    sums.reset(new int32_t[size_t(rows) * groups * linear.limbs]);
+    offsets.reset(new int32_t[size_t(rows) * groups * linear.limbs]);
   }
 };
 
@@ -80,23 +83,23 @@ struct CodesPlace {
 template <class Activation, int kLimbs>
 void round_row(const glm::Linear& linear, const typename Activation::Stored* x, int row,
                CodesPlace place, Integers& out) {
+  const int zero = linear.format == glm::Format::kInt8 ? kZero8 : kZero4;
   for (int g = 0; g < out.groups; g++) {
     const int input = g * linear.group;
     const size_t at = size_t(row) * out.groups + g;
     round_group<Activation, kLimbs>(
         x + size_t(row) * linear.inputs + input, std::min(linear.group, linear.inputs - input),
-        linear.group, place.first + input / 4 * place.word, place.word, place.limb, &out.scales[at],
-        &out.sums[at * kLimbs]);
+        linear.group, place.first + input / 4 * place.word, place.word, place.limb, zero,
+        &out.scales[at], &out.offsets[at * kLimbs]);
   }
 }
 
-// A group's product from its limbs' exact sums: exact(limb) with weights that are stored too large
-// by `zero`; `sums` of the activations' codes.
+// A group's product from its limbs' exact sums, offsets included.
 template <int kLimbs, class Exact>
-Floats joined(Exact exact, int zero, const int32_t* sums) {
+Floats joined(Exact exact) {
   Floats product = zeros();
   for (int l = 0; l < kLimbs; l++) {
-    const Floats limb = to_floats(add(exact(l), all(-zero * sums[l])));
+    const Floats limb = to_floats(exact(l));
     product = l ? fma(product, all(float(1 << kLimbBits)), limb) : limb;
   }
   return product;

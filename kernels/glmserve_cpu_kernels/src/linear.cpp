@@ -33,7 +33,6 @@ template <int kBits, int kLimbs, int kTile>
 void int_tile(const Linear& linear, const Integers& x, int row, const uint8_t* weights,
               const uint16_t* group_scales, Ahead<Level::kFirst> ahead, float* totals) {
   constexpr int kColumns = columns_at_once(kTile);
-  constexpr int kZero = kBits == 8 ? kZero8 : 8;
   const Ints low = all(0x0f0f0f0f);
   constexpr int kWord = 4 * kLimbs * kTile;  // of codes, for four inputs
   const int steps = linear.group * kBits / 32;
@@ -48,7 +47,8 @@ void int_tile(const Linear& linear, const Integers& x, int row, const uint8_t* w
       Ints exact[kLimbs][kTile][kColumns];
       for (int l = 0; l < kLimbs; l++)
         for (int r = 0; r < kTile; r++)
-          for (int c = 0; c < kColumns; c++) exact[l][r][c] = int_zeros();
+          for (int c = 0; c < kColumns; c++)
+            exact[l][r][c] = all(x.offsets[(size_t(row + r) * x.groups + g) * kLimbs + l]);
       for (int s = 0; s < steps; s++, step += kStepBytes, codes += kWord * 8 / kBits) {
         ahead.fetch(size_t(g) * steps + s);
         Ints w[kColumns], later[kColumns];
@@ -61,21 +61,18 @@ void int_tile(const Linear& linear, const Integers& x, int row, const uint8_t* w
           for (int r = 0; r < kTile; r++) {
             const int8_t* at = codes + 4 * (l * kTile + r);
             const Ints a = broadcast(at);
+            const Ints b = kBits == 8 ? a : broadcast(at + kWord);
             for (int c = 0; c < kColumns; c++) {
               Ints& sum = exact[l][r][c];
-              sum = kBits == 8 ? dot8(sum, w[c], a) : dot4(sum, w[c], a);
+              sum = kBits == 8 ? dot8(sum, w[c], a) : dot4(sum, w[c], a, later[c], b);
             }
-            if (kBits == 8) continue;
-            const Ints b = broadcast(at + kWord);
-            for (int c = 0; c < kColumns; c++) exact[l][r][c] = dot4(exact[l][r][c], later[c], b);
           }
       }
       for (int r = 0; r < kTile; r++) {
         const size_t at = size_t(row + r) * x.groups + g;
         const Floats scale = all(x.scales[at]);
         for (int c = 0; c < kColumns; c++) {
-          Floats product = joined<kLimbs>([&](int l) { return exact[l][r][c]; }, kZero,
-                                          x.sums.get() + at * kLimbs);
+          Floats product = joined<kLimbs>([&](int l) { return exact[l][r][c]; });
           if (group_scales) {
             const uint16_t* of_group = group_scales + g / groups_per_scale * kPanel;
             product = mul(product, load_half(of_group + (first + c) * kLanes));

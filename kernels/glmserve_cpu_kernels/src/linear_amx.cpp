@@ -205,14 +205,14 @@ void int_tile(const int8_t* codes, size_t stride, const uint8_t* weights, int gr
 template <int kBits, int kLimbs>
 void add_group(const Integers& x, int row, int rows, int group, const int32_t* exact,
                const uint16_t* scales, float* totals) {
-  constexpr int kZero = kBits == 8 ? kZero8 : 8;
   for (int r = 0; r < rows; r++) {
     const size_t at = size_t(row + r) * x.groups + group;
     for (int lane = 0; lane < kPanel; lane += kLanes) {
       const auto of_limb = [&](int l) {
-        return load_ints(exact + (l * kTileRows + r) * kPanel + lane);
+        const Ints products = load_ints(exact + (l * kTileRows + r) * kPanel + lane);
+        return add(products, all(x.offsets[at * kLimbs + l]));
       };
-      Floats product = joined<kLimbs>(of_limb, kZero, x.sums.get() + at * kLimbs);
+      Floats product = joined<kLimbs>(of_limb);
       if (scales) product = mul(product, load_half(scales + lane));
       float* total = totals + r * kPanel + lane;
       store(total, fma(product, all(x.scales[at]), load(total)));

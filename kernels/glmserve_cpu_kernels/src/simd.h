@@ -21,13 +21,11 @@ inline Floats dot_bf16(Floats total, Ints weights, Ints x) {
   total = fma(floats_of(shift_left<16>(weights)), floats_of(shift_left<16>(x)), total);
   return fma(floats_of(bit_and(weights, high)), floats_of(bit_and(x, high)), total);
 }
+// Rounds to nearest, ties to even.
 inline void store_bf16(uint16_t* p, Floats x) {
-  alignas(64) uint32_t wide[kLanes];
-  store_ints(wide, bits_of(x));
-  for (int i = 0; i < kLanes; i++) {
-    uint32_t rounded = (wide[i] + 0x7fff + ((wide[i] >> 16) & 1)) >> 16;
-    p[i] = (wide[i] & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : static_cast<uint16_t>(rounded);
-  }
+  const Ints bits = bits_of(x), is_odd = bit_and(shift_right<16>(bits), all(1));
+  const Ints rounded = shift_right<16>(add(bits, add(is_odd, all(0x7fff))));
+  store_low_halves(p, if_nan(x, all(0x7fc0), rounded));
 }
 #endif
 

@@ -68,6 +68,13 @@ inline int32_t largest(Ints x) {
 inline Floats zero_below(Floats y, Floats x, Floats bound) {
   return _mm256_and_ps(_mm256_cmp_ps(x, bound, _CMP_GE_OQ), y);
 }
+inline Ints if_nan(Floats x, Ints y, Ints z) {
+  return _mm256_blendv_epi8(z, y, _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+}
+inline void store_low_halves(uint16_t* p, Ints x) {
+  const __m128i halves = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), halves);
+}
 inline bool any_at_least(Floats x, Floats bound) {
   return _mm256_movemask_ps(_mm256_cmp_ps(x, bound, _CMP_GE_OQ)) != 0;
 }
@@ -77,27 +84,33 @@ inline bool any_not_below(Floats x, Floats bound) {
 
 #if defined(__AVXVNNI__)
 constexpr int kZero8 = 128;
-inline Ints dot4(Ints total, Ints weights, Ints x) {
-  return _mm256_dpbusd_avx_epi32(total, weights, x);
+inline Ints dot8(Ints total, Ints weights, Ints x) {  // not by an intrinsic, as in simd_avx512.h
+  asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(total) : "x"(weights), "x"(x));
+  return total;
 }
-inline Ints dot8(Ints total, Ints weights, Ints x) { return dot4(total, weights, x); }
+inline Ints dot4(Ints total, Ints weights, Ints x, Ints next_weights, Ints next_x) {
+  return dot8(dot8(total, weights, x), next_weights, next_x);
+}
 #else
 // maddubs adds two products in 16 bits: 2 * 255 * 127 would not fit, 2 * 128 * 127 does. So codes of
-// 8 bits are made signed again, and their signs given to the activations.
+// 8 bits are made signed again, and their signs given to the activations. Of 4 bits, 4 * 15 * 128 fits too.
 constexpr int kZero8 = 0;
-inline Ints dot4(Ints total, Ints weights, Ints x) {
-  Ints pairs = _mm256_maddubs_epi16(weights, x);
+inline Ints add_pairs(Ints total, Ints pairs) {
   return _mm256_add_epi32(total, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 inline Ints dot8(Ints total, Ints weights, Ints x) {
   Ints codes = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
-  return dot4(total, _mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
+  return add_pairs(total, _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes)));
+}
+inline Ints dot4(Ints total, Ints weights, Ints x, Ints next_weights, Ints next_x) {
+  Ints pairs = _mm256_maddubs_epi16(weights, x), next = _mm256_maddubs_epi16(next_weights, next_x);
+  return add_pairs(total, _mm256_add_epi16(pairs, next));
 }
 #endif
 
 // And into 16.
 constexpr int kFloatRows = 4;
-constexpr int int_rows(int limbs) { return limbs == 1 ? 2 : 1; }
+constexpr int int_rows(int limbs) { return limbs == 1 ? 4 : 2; }
 constexpr int columns_at_once(int rows) { return rows == 1 ? 4 : 2; }
 
 }  // namespace GLM_ISA

@@ -56,6 +56,12 @@ inline int32_t largest(Ints x) { return _mm512_reduce_max_epi32(x); }
 inline Floats zero_below(Floats y, Floats x, Floats bound) {  // y where x >= bound, else 0
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, bound, _CMP_GE_OQ), y);
 }
+inline Ints if_nan(Floats x, Ints y, Ints z) {  // y where x is a NaN, else z
+  return _mm512_mask_mov_epi32(z, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), y);
+}
+inline void store_low_halves(uint16_t* p, Ints x) {  // numbers of 16 bits, unsigned
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
+}
 inline bool any_at_least(Floats x, Floats bound) {
   return _mm512_cmp_ps_mask(x, bound, _CMP_GE_OQ) != 0;
 }
@@ -63,20 +69,28 @@ inline bool any_not_below(Floats x, Floats bound) {  // true for a NaN
   return _mm512_cmp_ps_mask(x, bound, _CMP_NLT_UQ) != 0;
 }
 
-// 32-bit sums of four products, codes of 8 bits (code + kZero8, unsigned) or of 4 (code + 8).
+// 32-bit sums of products of codes: four of 8 bits (code + kZero8, unsigned), or twice four of 4 (code + 8).
 constexpr int kZero8 = 128;
-inline Ints dot8(Ints total, Ints weights, Ints x) { return _mm512_dpbusd_epi32(total, weights, x); }
-inline Ints dot4(Ints total, Ints weights, Ints x) { return _mm512_dpbusd_epi32(total, weights, x); }
+// Not by intrinsics: g++ 12 copies a total that an intrinsic returns to another register and back in each
+// step, so products took 1.4 times as long (Zen 5).
+inline Ints dot8(Ints total, Ints weights, Ints x) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(total) : "v"(weights), "v"(x));
+  return total;
+}
+inline Ints dot4(Ints total, Ints weights, Ints x, Ints next_weights, Ints next_x) {
+  return dot8(dot8(total, weights, x), next_weights, next_x);
+}
 
 // Rows of a tile, so that its totals, weights and an activation fit into 32 registers.
 constexpr int kFloatRows = 12;
-constexpr int int_rows(int limbs) { return limbs == 1 ? 6 : limbs == 2 ? 4 : 2; }
+constexpr int int_rows(int limbs) { return limbs == 1 ? 8 : limbs == 2 ? 4 : 2; }
 constexpr int columns_at_once(int) { return 2; }
 
 #if defined(__AVX512BF16__)
 #define GLM_HAS_BF16
 inline Floats dot_bf16(Floats total, Ints weights, Ints x) {
-  return _mm512_dpbf16_ps(total, (__m512bh)weights, (__m512bh)x);
+  asm("vdpbf16ps %2, %1, %0" : "+v"(total) : "v"(weights), "v"(x));
+  return total;
 }
 inline void store_bf16(uint16_t* p, Floats x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(x));

@@ -136,6 +136,12 @@ inline Floats zero_below(Floats y, Floats x, Floats bound) {  // y where x >= bo
         vandq_u32(vcgeq_f32(x.v[i], bound.v[i]), vreinterpretq_u32_f32(y.v[i])));
   });
 }
+inline Ints if_nan(Floats x, Ints y, Ints z) {  // y where x is a NaN, else z
+  return ints_by([&](int i) { return vbslq_s32(vceqq_f32(x.v[i], x.v[i]), z.v[i], y.v[i]); });
+}
+inline void store_low_halves(uint16_t* p, Ints x) {  // numbers of 16 bits, unsigned
+  for (int i = 0; i < 4; i++) vst1_u16(p + 4 * i, vmovn_u32(vreinterpretq_u32_s32(x.v[i])));
+}
 inline bool any_at_least(Floats x, Floats bound) {
   uint32x4_t found = vdupq_n_u32(0);
   for (int i = 0; i < 4; i++) found = vorrq_u32(found, vcgeq_f32(x.v[i], bound.v[i]));
@@ -147,7 +153,7 @@ inline bool any_not_below(Floats x, Floats bound) {  // true for a NaN
   return vminvq_u32(below) == 0;
 }
 
-// 32-bit sums of four products, codes of 8 bits (code + kZero8, unsigned) or of 4 (code + 8).
+// 32-bit sums of products of codes: four of 8 bits (code + kZero8, unsigned), or twice four of 4 (code + 8).
 inline int32x4_t dot(int32x4_t total, int8x16_t weights, int8x16_t x) {
 #if defined(__ARM_FEATURE_DOTPROD)
   return vdotq_s32(total, weights, x);
@@ -157,10 +163,13 @@ inline int32x4_t dot(int32x4_t total, int8x16_t weights, int8x16_t x) {
   return vaddq_s32(total, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
 #endif
 }
-inline Ints dot4(Ints total, Ints weights, Ints x) {
+inline Ints dot_signed(Ints total, Ints weights, Ints x) {
   return ints_by([&](int i) {
     return dot(total.v[i], vreinterpretq_s8_s32(weights.v[i]), vreinterpretq_s8_s32(x.v[i]));
   });
+}
+inline Ints dot4(Ints total, Ints weights, Ints x, Ints next_weights, Ints next_x) {
+  return dot_signed(dot_signed(total, weights, x), next_weights, next_x);
 }
 #if defined(__ARM_FEATURE_MATMUL_INT8)
 constexpr int kZero8 = 128;
@@ -173,7 +182,7 @@ inline Ints dot8(Ints total, Ints weights, Ints x) {
 constexpr int kZero8 = 0;
 inline Ints dot8(Ints total, Ints weights, Ints x) {
   const int32x4_t sign = vreinterpretq_s32_u8(vdupq_n_u8(0x80));
-  return dot4(total, ints_by([&](int i) { return veorq_s32(weights.v[i], sign); }), x);
+  return dot_signed(total, ints_by([&](int i) { return veorq_s32(weights.v[i], sign); }), x);
 }
 #endif
 
