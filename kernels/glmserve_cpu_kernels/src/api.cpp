@@ -6,6 +6,8 @@
 
 #if defined(__aarch64__)
 #include <sys/auxv.h>
+#else
+#include <cpuid.h>
 #endif
 
 #include "amx.h"
@@ -84,6 +86,12 @@ bool amx_agrees() {
   return !amx_fault;
 }
 
+bool has_avx_vnni() {  // __builtin_cpu_supports of clang 14 does not know it
+  constexpr unsigned kAvxVnni = 1 << 4;  // in EAX of leaf 7, subleaf 1
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kAvxVnni);
+}
+
 std::span<const InstructionSet> instruction_sets() {
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -91,7 +99,7 @@ std::span<const InstructionSet> instruction_sets() {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512vnni");
   const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
-  const bool vnni = avx2 && __builtin_cpu_supports("avxvnni");
+  const bool vnni = avx2 && has_avx_vnni();
   static const bool amx = bf16 && glm::has_amx() && amx_agrees();
   static const InstructionSet all[] = {
       {"amx", amx, amx::linear_kernels, GLM_OTHER_KERNELS(avx512_bf16)},
