@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 
 import aiohttp
+import uvloop
 
 from glmserve.load_test.client import send
 from glmserve.load_test.result import Result
@@ -38,7 +39,7 @@ def complete(
     Raises:
         SystemExit: a request failed or ended early.
     """
-    return asyncio.run(_complete(url, prompts, output_tokens, concurrency, fields or {}))
+    return uvloop.run(_complete(url, prompts, output_tokens, concurrency, fields or {}))
 
 
 async def _complete(

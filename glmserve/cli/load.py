@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import random
 import sys
@@ -51,6 +50,8 @@ def run(options: argparse.Namespace) -> int:
         import aiohttp
     except ImportError:
         raise OptionError("a load test needs aiohttp: pip install 'glmserve[bench]'") from None
+    import uvloop
+
     from glmserve.load_test.comparison import compare
 
     _check(options)
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         print(compare(*options.compare))
         return 0
     try:
-        summary = asyncio.run(_test(options))
+        summary = uvloop.run(_test(options))
     except (aiohttp.ClientError, OSError, LookupError) as error:
         raise StartupError(f"{options.url}: {error}") from None
     if options.json:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import msgspec
 
 from glmserve.load_test.result import Result
+
+_DATA = b"data: "
 
 
 async def send(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> Result:
@@ -19,21 +22,32 @@ async def send(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -
             if response.status != 200:
                 result.error = f"{response.status}: {(await response.text())[:200]}"
                 return result
-            async for line in response.content:
-                if line.startswith(b"data: "):
-                    _read_event(result, line[6:])
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            async for lines in _lines(response.content):
+                _read_lines(result, lines)
+    except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
         result.error = f"{type(error).__name__}: {error}"
     if result.error is None and not result.output_tokens:
         result.error = "the stream ended without usage"
     return result
 
 
-def _read_event(result: Result, data: bytes) -> None:
-    if data.startswith(b"[DONE]"):
-        return
+async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[list[bytes]]:
+    """The lines of a stream, those that arrived together at a time."""
+    rest = b""
+    async for chunk in stream.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield lines
+    yield [rest]
+
+
+def _read_lines(result: Result, lines: list[bytes]) -> None:
     now = time.perf_counter()
-    event = json.loads(data)
+    for line in lines:
+        if line.startswith(_DATA) and not line.startswith(b"[DONE]", len(_DATA)):
+            _read_event(result, msgspec.json.decode(line[len(_DATA) :]), now)
+
+
+def _read_event(result: Result, event: dict[str, Any], now: float) -> None:
     if "error" in event:
         result.error = str(event["error"])
     if usage := event.get("usage"):
