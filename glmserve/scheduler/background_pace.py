@@ -6,9 +6,7 @@ a part of a usual prompt, or little longer than the shortest step there is.
 
 from __future__ import annotations
 
-from collections import deque
-from statistics import median
-
+from glmserve.scheduler.recent_median import RecentMedian
 from glmserve.scheduler.step_pace import StepPace
 
 _PROMPT_TOKENS = 48
@@ -39,7 +37,7 @@ class BackgroundPace:
         self._pace = pace
         self._most = most
         self._shortest: float | None = None  # step of decodes, seconds
-        self._decodes: deque[float] = deque(maxlen=_KEPT)
+        self._decodes = RecentMedian(_KEPT)
 
     @property
     def prompt_room(self) -> int:
@@ -47,8 +45,7 @@ class BackgroundPace:
         token = self._pace.token_seconds
         if not token:
             return _FIRST_TOKENS
-        decodes = median(self._decodes) if self._decodes else 0.0
-        return max(_LEAST_TOKENS, int((self._limit - decodes) / token))
+        return max(_LEAST_TOKENS, int((self._limit - self._decodes.value) / token))
 
     def record_decodes(self, rows: int, seconds: float, *, in_background: bool) -> None:
         """Learn from a step of decodes alone.
@@ -60,10 +57,10 @@ class BackgroundPace:
         self._shortest = min(self._shortest or seconds, seconds)
         if not in_background:
             return
-        self._decodes.append(seconds)
-        if len(self._decodes) < _KEPT:
+        self._decodes.add(seconds)
+        if not self._decodes.is_full:
             return
-        usual = median(self._decodes)
+        usual = self._decodes.value
         if usual > self._limit:
             self._set_places(rows * 3 // 4)
         elif usual < _NEAR * self._limit and rows >= self.places:

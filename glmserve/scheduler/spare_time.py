@@ -7,8 +7,7 @@ adds up to a small share of their time.
 
 from __future__ import annotations
 
-from collections import deque
-from statistics import median
+from glmserve.scheduler.recent_median import RecentMedian
 
 _SHARE = 0.03
 """Of the time of other requests, for those in the background."""
@@ -22,24 +21,24 @@ class SpareTime:
     """Learns from the times of steps. It has no clock."""
 
     def __init__(self) -> None:
-        self._alone: deque[float] = deque(maxlen=_KEPT)
+        self._alone = RecentMedian(_KEPT)
         self._saved = 0.0  # seconds; below 0: used in advance
 
     @property
     def is_left(self) -> bool:
         """Whether the next step may be shared."""
-        return len(self._alone) == _KEPT and self._saved > 0
+        return self._alone.is_full and self._saved > 0
 
     def record_alone(self, seconds: float) -> None:
         """Learn from a step of decodes of other requests alone."""
-        self._alone.append(seconds)
+        self._alone.add(seconds)
         self._save(_SHARE * seconds)
 
     def record_shared(self, seconds: float) -> None:
         """Pay for a step that held requests in the background as well."""
-        alone = median(self._alone)
+        alone = self._alone.value
         self._save(_SHARE * alone - (seconds - alone))
 
     def _save(self, seconds: float) -> None:
-        most = _MOST_STEPS * median(self._alone)
+        most = _MOST_STEPS * self._alone.value
         self._saved = min(self._saved + seconds, most)

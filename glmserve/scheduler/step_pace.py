@@ -11,8 +11,7 @@ soon.
 
 from __future__ import annotations
 
-from collections import deque
-from statistics import median
+from glmserve.scheduler.recent_median import RecentMedian
 
 _DECODES = 3.0
 """A step may take so many times the time of its decodes alone,"""
@@ -37,9 +36,9 @@ class StepPace:
 
     def __init__(self, max_seconds: float | None) -> None:
         self._max_seconds = max_seconds
-        self._decodes: deque[float] = deque(maxlen=_KEPT)
+        self._decodes = RecentMedian(_KEPT)
         """Seconds of steps of decodes alone."""
-        self._prompt_tokens: deque[float] = deque(maxlen=_KEPT)
+        self._prompt_tokens = RecentMedian(_KEPT)
         """Seconds of one prompt token in each step that had enough of them."""
         self._has_begun = False
         self._num_mixed = 0
@@ -55,12 +54,12 @@ class StepPace:
         """
         self._has_begun = True
         if not others:
-            self._decodes.append(seconds)
+            self._decodes.add(seconds)
             self._num_mixed = 0
             return
         self._num_mixed += decodes > 0
         if others >= _LEAST_TOKENS:
-            self._prompt_tokens.append(max(0.0, seconds - self._decode_seconds) / others)
+            self._prompt_tokens.add(max(0.0, seconds - self._decodes.value) / others)
 
     @property
     def room(self) -> int | None:
@@ -71,7 +70,7 @@ class StepPace:
             return 0
         if not self._prompt_tokens:
             return _LEAST_TOKENS
-        decodes, token = self._decode_seconds, median(self._prompt_tokens)
+        decodes, token = self._decodes.value, self._prompt_tokens.value
         limit = self._max_seconds or max(_DECODES * decodes, _AT_LEAST)
         return None if not token else max(_LEAST_TOKENS, int((limit - decodes) / token))
 
@@ -79,13 +78,9 @@ class StepPace:
         """Seconds that a step of decodes and `others` other tokens should take; None: not known."""
         if not self._decodes or (others and not self._prompt_tokens):
             return None
-        return self._decode_seconds + others * self.token_seconds
+        return self._decodes.value + others * self._prompt_tokens.value
 
     @property
     def token_seconds(self) -> float:
         """What one prompt token takes; 0 as long as that is not known."""
-        return median(self._prompt_tokens) if self._prompt_tokens else 0.0
-
-    @property
-    def _decode_seconds(self) -> float:
-        return median(self._decodes) if self._decodes else 0.0
+        return self._prompt_tokens.value
