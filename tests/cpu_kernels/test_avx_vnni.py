@@ -21,7 +21,8 @@ CASES = """
     sed "s/{{vex}}//" "$last.s" >"$last.plain.s"
     exec {compiler} -c "$last.plain.s" -o "$last" ;;
 */api.o)
-    sed 's/"avxvnni"/"avx512vnni"/' "{sources}/api.cpp" >"$last.cpp"
+    grep -q "avx2 && has_avx_vnni()" "{sources}/api.cpp"
+    sed 's/avx2 && has_avx_vnni()/avx512/' "{sources}/api.cpp" >"$last.cpp"
     exec {compiler} -std=c++20 -O3 -fPIC -I "{sources}" -c "$last.cpp" -o "$last" ;;
 """
 
