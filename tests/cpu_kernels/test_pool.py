@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,3 +68,33 @@ def test_the_number_of_threads_changes_between_calls_of_others(
         for threads in (1, 4, 2, 1, 3) * 4:
             any_library.set_threads(threads)
         assert all(results)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="CPUs of threads are chosen on Linux only")
+@pytest.mark.parametrize("is_bound", [False, True])
+def test_threads_keep_their_cpus(
+    any_library: Library, weight: PackedLinear, is_bound: bool
+) -> None:
+    """A thread is kept from one CPU while it wakes up. Then it may run where it could before."""
+    any_library.set_threads(1)
+    others = _threads()
+    any_library.set_threads(3)
+    threads = _threads() - others
+    assert len(threads) == 2
+    allowed = os.sched_getaffinity(0)
+    if is_bound:
+        allowed = {min(allowed)}
+        for thread in threads:
+            os.sched_setaffinity(thread, allowed)
+    x = torch.randn(50, 64)
+    for _ in range(20):
+        time.sleep(0.003)  # a long sleep for the threads
+        compute(any_library, weight, x)
+    deadline = time.monotonic() + 30
+    while any(os.sched_getaffinity(thread) != allowed for thread in threads):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _threads() -> set[int]:
+    return {int(task.name) for task in Path("/proc/self/task").iterdir()}

@@ -3,10 +3,11 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <mutex>
 #include <thread>
-#include <vector>
 
+#include "cpu_choice.h"
 #include "pause.h"
 
 namespace glm {
@@ -26,7 +27,8 @@ class Pool {
     stop();
     stopping_ = false;
     for (int i = 1; i < count; i++) {
-      workers_.emplace_back([this, seen = round_of(state_.load())] { serve(seen); });
+      Worker& worker = workers_.emplace_back();
+      worker.thread = std::thread([this, &worker, seen = round_of(state_.load())] { serve(seen, worker); });
     }
     size_ = count;
   }
@@ -44,6 +46,7 @@ class Pool {
     left_.store(tasks, std::memory_order_relaxed);
     const uint64_t round = round_of(state_.load(std::memory_order_relaxed)) + 1;
     state_.store(round << 32 | uint64_t(tasks), std::memory_order_release);
+    for (Worker& worker : workers_) worker.cpu.avoid_this_cpu();
     state_.notify_all();
     take_tasks(round);
     for (int i = 0; i < kLooksForTheEnd; i++) {
@@ -54,6 +57,11 @@ class Pool {
   }
 
  private:
+  struct Worker {
+    std::thread thread;
+    CpuChoice cpu;
+  };
+
   static uint64_t round_of(uint64_t state) { return state >> 32; }
 
   // A taken task keeps its round open, so `work_` and `tasks_` do not change. Before a task is taken
@@ -70,15 +78,15 @@ class Pool {
     }
   }
 
-  void serve(uint64_t seen) {
+  void serve(uint64_t seen, Worker& self) {
     for (;;) {
-      seen = round_of(wait_for_round_after(seen));
+      seen = round_of(wait_for_round_after(seen, self));
       if (stopping_) return;
       take_tasks(seen);
     }
   }
 
-  uint64_t wait_for_round_after(uint64_t seen) {
+  uint64_t wait_for_round_after(uint64_t seen, Worker& self) {
     for (auto start = Clock::now(); Clock::now() - start < kLookingForWork;) {
       for (int i = 0; i < 16; i++) {
         const uint64_t state = state_.load(std::memory_order_acquire);
@@ -89,7 +97,9 @@ class Pool {
     for (;;) {
       const uint64_t state = state_.load(std::memory_order_acquire);
       if (round_of(state) != seen) return state;
+      self.cpu.before_sleep();
       state_.wait(state, std::memory_order_acquire);
+      self.cpu.after_sleep();
     }
   }
 
@@ -97,12 +107,12 @@ class Pool {
     stopping_ = true;
     state_.store((round_of(state_.load()) + 1) << 32);
     state_.notify_all();
-    for (auto& worker : workers_) worker.join();
+    for (Worker& worker : workers_) worker.thread.join();
     workers_.clear();
   }
 
   std::mutex busy_;
-  std::vector<std::thread> workers_;
+  std::deque<Worker> workers_;
   std::atomic<int> size_{1};
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> state_{0};  // round, and in the lower half its tasks that are left to take
