@@ -111,7 +111,8 @@ def floors(
     found = {}
     for (outputs, inputs), name in product_names(shape).items():
         numbers = outputs * inputs * (1 if name == "logits" else shape.layers)
-        found[name] = max(numbers * bytes_each / ceilings.read_bytes, 2 * batch * numbers / rate)
+        size = shape.head_bytes(bytes_each) if name == "logits" else numbers * bytes_each
+        found[name] = max(size / ceilings.read_bytes, 2 * batch * numbers / rate)
     cached = 2 * batch * context * shape.token_numbers
     pairs = batch * context * shape.pair_flops
     found["attend"] = max(cached / ceilings.read_bytes, pairs / ceilings.bf16_flops)

@@ -3,7 +3,8 @@
 Two phases follow one another, each as long as the larger of its bytes and its arithmetic (the
 roofline model, see gpu_ceilings.floor_seconds): matrix products, which read every weight once, and
 attention, which reads the keys and values of every context once. Norms, rotation, activations and
-launches are not counted, so no server reaches it.
+launches are not counted, so no server reaches it. `weight_bytes` is that of the layers: an output
+layer keeps 8 bits, also where they have 4.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gpu_ceilings import Ceilings, floor_seconds
+
+_LEAST_HEAD_BYTES = 1.0
 
 
 class Shape(NamedTuple):
@@ -34,6 +37,10 @@ class Shape(NamedTuple):
     def head_parameters(self) -> int:
         """Of the output layer."""
         return self.hidden * self.vocab
+
+    def head_bytes(self, weight_bytes: float) -> float:
+        """Of the output layer, if one number of the layers has `weight_bytes`."""
+        return self.head_parameters * max(weight_bytes, _LEAST_HEAD_BYTES)
 
     @property
     def token_numbers(self) -> int:
@@ -59,8 +66,9 @@ def decode_seconds(
     shape: Shape, batch: int, context: int, ceilings: Ceilings, weight_bytes: float = 2
 ) -> float:
     """One token for each of `batch` sequences of `context` tokens; K and V of 16 bits."""
+    num_bytes = int(shape.layer_parameters * weight_bytes + shape.head_bytes(weight_bytes))
     parameters = shape.layer_parameters + shape.head_parameters
-    products, _ = floor_seconds(int(parameters * weight_bytes), 2 * batch * parameters, ceilings)
+    products, _ = floor_seconds(num_bytes, 2 * batch * parameters, ceilings)
     positions = batch * context
     attention, _ = floor_seconds(
         2 * positions * shape.token_numbers, positions * shape.pair_flops, ceilings
@@ -78,7 +86,7 @@ def prefill_seconds(
         ceilings,
     )
     head, _ = floor_seconds(
-        int(weight_bytes * shape.head_parameters), 2 * prompts * shape.head_parameters, ceilings
+        int(shape.head_bytes(weight_bytes)), 2 * prompts * shape.head_parameters, ceilings
     )
     pairs = prompts * tokens * (tokens + 1) // 2
     attention, _ = floor_seconds(

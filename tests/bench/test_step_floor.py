@@ -42,6 +42,13 @@ def test_smaller_weights() -> None:
     assert half == pytest.approx(decode_seconds(CHATGLM2_6B, 1, 0, GPU) / 2)
 
 
+def test_the_output_layer_keeps_8_bits() -> None:
+    smaller = decode_seconds(CHATGLM2_6B, 1, 0, GPU, weight_bytes=0.5)
+    assert smaller == pytest.approx((5.711e9 / 2 + 4096 * 65024) / 4e12, rel=1e-3)
+    prompt = prefill_seconds(CHATGLM2_6B, 1, 1, GPU, weight_bytes=0.5)
+    assert prompt == pytest.approx(smaller, rel=1e-3)
+
+
 def test_prefill() -> None:
     products = 2 * 5.711e9 * 2 * 8192 / 800e12
     attention = 4 * 28 * 4096 * 2 * 8192 * 8193 / 2 / 800e12
