@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, closing
 from datetime import datetime
 from pathlib import Path
@@ -15,14 +15,14 @@ import msgspec
 
 from glmserve.cli.options import add_device_options, add_model_options, npu_environment
 from glmserve.config import RunnerConfig, SupervisionConfig
-from glmserve.errors import AdapterError, OptionError, StartupError
-from glmserve.model_config import read_model_config
+from glmserve.errors import AdapterError, OptionError, StartupError, WorkerLostError
+from glmserve.model_config import ModelConfig, read_model_config
 
 if TYPE_CHECKING:
     from glmserve.contract.step import RunnerInfo
     from glmserve.executor import Executor
     from glmserve.text import Tokenizer
-    from glmserve.trace import Beginning, Comparison, Difference
+    from glmserve.trace import Beginning, Comparison, Difference, Event
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -69,8 +69,8 @@ def run(options: argparse.Namespace) -> int:
     """Replay a recording; returns the exit code.
 
     Raises:
-        StartupError: the runner cannot be started, or differs from the recorded one, or an adapter
-            of the recording cannot be loaded.
+        StartupError: the runner cannot be started, differs from the recorded one, or is lost, or an
+            adapter of the recording cannot be loaded.
         OptionError: the file is not a usable recording, or an option cannot be replaced.
     """
     try:
@@ -80,11 +80,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _replay(options: argparse.Namespace) -> int:
-    from glmserve.trace import read_recording, replay_steps
+    from glmserve.trace import fitting_events, read_recording, replay_steps
 
     beginning, events = read_recording(options.file)
     config = _config(options, beginning)
-    tokenizer = _tokenizer(config, options.chat_format)
+    model = read_model_config(
+        Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
+    )
+    fitting = fitting_events(events, model.vocab_size)
+    tokenizer = _tokenizer(model, options.chat_format)
     when = datetime.fromtimestamp(beginning.time).astimezone().isoformat(timespec="seconds")
     print(f"recorded  {when}, glmserve {beginning.glmserve}, {_describe_runner(beginning.info)}")
     async with _runner(config) as (executor, info):
@@ -92,8 +96,8 @@ async def _replay(options: argparse.Namespace) -> int:
             raise StartupError("this runner's KV cache differs in size from the recorded one")
         print(f"replayed  {_describe_runner(info)}", flush=True)
         if options.alone:
-            return await _replay_alone(executor, info, options.file, tokenizer)
-        comparison = await replay_steps(executor, events)
+            return await _replay_alone(executor, info, fitting, tokenizer, options.file)
+        comparison = await replay_steps(executor, fitting)
     if not comparison.num_steps:
         raise OptionError(f"{options.file}: this recording contains no step")
     return _report(comparison, tokenizer)
@@ -128,13 +132,10 @@ def _config(options: argparse.Namespace, beginning: Beginning) -> RunnerConfig:
     )
 
 
-def _tokenizer(config: RunnerConfig, chat_format: str | None) -> Tokenizer | None:
+def _tokenizer(model: ModelConfig, chat_format: str | None) -> Tokenizer | None:
     """The tokenizer to show tokens as text, or None to show their ids."""
     from glmserve.text import load_tokenizer
 
-    model = read_model_config(
-        Path(config.checkpoint), config.rope_scaling, config.ptuning_checkpoint
-    )
     try:
         return load_tokenizer(model.path.parent, chat_format)
     except StartupError:
@@ -151,16 +152,21 @@ async def _runner(config: RunnerConfig) -> AsyncIterator[tuple[Executor, RunnerI
         with closing(LoadingBar()) as bar:
             info = await executor.start(bar.update)
         yield executor, info
+    except WorkerLostError:
+        raise StartupError(f"the worker {await executor.wait_lost()}") from None
     finally:
         await executor.close()
 
 
 async def _replay_alone(
-    executor: Executor, info: RunnerInfo, file: Path, tokenizer: Tokenizer | None
+    executor: Executor,
+    info: RunnerInfo,
+    events: Iterable[Event],
+    tokenizer: Tokenizer | None,
+    file: Path,
 ) -> int:
-    from glmserve.trace import read_recording, replay_alone
+    from glmserve.trace import replay_alone
 
-    _, events = read_recording(file)
     num_requests = 0
     different: list[Difference] = []
     async for difference in replay_alone(executor, info.limits, events):

@@ -1,8 +1,9 @@
 """The events of a recording, and its file format.
 
-A file is MAGIC, then frames as in `contract/wire.py`, each followed by its checksum: a Beginning,
-then all events in order. Steps, outputs and adapters are the messages between server and worker; an
-adapter is recorded when it is loaded. A file may end in the middle of a frame.
+A file is MAGIC, then frames as in `contract/wire.py`: a Beginning, then all events in order. A
+checksum follows each frame's header, and one its body. Steps, outputs and adapters are the messages
+between server and worker; an adapter is recorded when it is loaded. A file may end in the middle of
+a frame.
 """
 
 from __future__ import annotations
@@ -17,13 +18,20 @@ from glmserve.contract.step import RunnerInfo, StepInput, StepOutput, TokenMasks
 from glmserve.contract.wire import LoadAdapter, RemoveAdapter
 from glmserve.request import Request, SamplingParams, TokenConstraint
 
-MAGIC = b"glmserve recording 3\n"
+MAGIC = b"glmserve recording 4\n"
 CHECKSUM_SIZE = 4
 
 
-def checksum(frame: bytes) -> bytes:
-    """CRC-32 of a frame, its length included, in CHECKSUM_SIZE bytes, least significant first."""
-    return zlib.crc32(frame).to_bytes(CHECKSUM_SIZE, "little")
+class RunningChecksum:
+    """CRC-32 of all headers and bodies so far. It tells a missing or doubled frame too."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def after(self, part: bytes) -> bytes:
+        """The checksum when `part` follows, in CHECKSUM_SIZE bytes, least significant first."""
+        self._value = zlib.crc32(part, self._value)
+        return self._value.to_bytes(CHECKSUM_SIZE, "little")
 
 
 class Beginning(msgspec.Struct, frozen=True, array_like=True, tag="beginning"):

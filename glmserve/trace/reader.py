@@ -16,12 +16,10 @@ from glmserve.trace.events import (
     MAGIC,
     Beginning,
     Event,
-    checksum,
+    RunningChecksum,
     decode_beginning,
     decode_event,
 )
-
-_LARGEST_FRAME = 2**30
 
 
 def read_recording(path: Path) -> tuple[Beginning, Iterator[Event]]:
@@ -63,16 +61,24 @@ def _events(path: Path, bodies: Iterator[bytes]) -> Iterator[Event]:
 
 def _bodies(path: Path, file: BinaryIO) -> Iterator[bytes]:
     """The bodies of all complete frames. Raises OptionError if a checksum is wrong."""
+    checksum = RunningChecksum()
+
+    def read(size: int, number: int) -> bytes | None:
+        """The next part of frame `number`; None: the file ends in it."""
+        part, found = file.read(size), file.read(CHECKSUM_SIZE)
+        if len(found) < CHECKSUM_SIZE:
+            return None
+        if found != checksum.after(part):
+            raise OptionError(
+                f"{path} is damaged: the checksum of frame {number} is wrong, or a frame before it "
+                "is missing"
+            )
+        return part
+
     with file:
         for number in count(1):
-            header = file.read(HEADER_SIZE)
-            if len(header) < HEADER_SIZE:
+            header = read(HEADER_SIZE, number)
+            body = None if header is None else read(body_size(header), number)
+            if body is None:
                 return
-            size = body_size(header)
-            body = file.read(min(size, _LARGEST_FRAME))
-            found = file.read(CHECKSUM_SIZE)
-            if len(body) < size or len(found) < CHECKSUM_SIZE:
-                return
-            if found != checksum(header + body):
-                raise OptionError(f"{path} is damaged: the checksum of frame {number} is wrong")
             yield body

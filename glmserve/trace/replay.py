@@ -68,6 +68,23 @@ class Comparison:
         self.request_ids.add(difference.request_id)
 
 
+def fitting_events(events: Iterable[Event], vocab_size: int) -> Iterator[Event]:
+    """The events, for a model with this vocabulary.
+
+    Raises:
+        StartupError: a step has a token that is not in it.
+    """
+    for event in events:
+        if isinstance(event, StepInput) and any(
+            max(sequence.token_ids, default=0) >= vocab_size for sequence in event.sequences
+        ):
+            raise StartupError(
+                f"this model has {vocab_size} tokens, and the recorded one had more; replay the "
+                "recording with the model of which it is"
+            )
+        yield event
+
+
 async def replay_steps(executor: Executor, events: Iterable[Event]) -> Comparison:
     """Let a started runner compute the recorded steps again.
 

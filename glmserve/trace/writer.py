@@ -20,7 +20,7 @@ from glmserve.cache import BlockPool
 from glmserve.config import ReportProgress, RunnerConfig
 from glmserve.contract.adapter import AdapterSource
 from glmserve.contract.step import RunnerInfo, StepInput, StepOutput, TokenMasks
-from glmserve.contract.wire import LoadAdapter, RemoveAdapter, encode_frame
+from glmserve.contract.wire import HEADER_SIZE, LoadAdapter, RemoveAdapter, encode_frame
 from glmserve.errors import OptionError
 from glmserve.executor import Executor
 from glmserve.process.paths import escaped
@@ -32,8 +32,8 @@ from glmserve.trace.events import (
     End,
     Evictions,
     Loss,
+    RunningChecksum,
     StepTime,
-    checksum,
 )
 
 logger = logging.getLogger(__name__)
@@ -127,8 +127,10 @@ class TraceWriter:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(MAGIC)
+                checksum = RunningChecksum()
                 while (frame := self._frames.get()) is not None:
-                    file.write(frame + checksum(frame))
+                    for part in (frame[:HEADER_SIZE], frame[HEADER_SIZE:]):
+                        file.write(part + checksum.after(part))
                     if self._frames.empty():
                         file.flush()  # so that a killed server leaves a complete recording
         except OSError as error:

@@ -18,6 +18,8 @@ from support.mixed_requests import requests_of_mixed_lengths, streamed_text
 from support.server_process import ServerProcess
 from support.slow import slow
 
+SMALLER_VOCABULARY = Path(__file__).parents[1] / "goldens" / "glm2_base"
+
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -64,6 +66,7 @@ def test_another_number_format_is_found_out(recording: Path, option: tuple[str, 
     [
         (["--block-size", "4"], "--block-size is the recording's"),
         (["--checkpoint", "nowhere"], "nowhere"),
+        (["--checkpoint", str(SMALLER_VOCABULARY)], "tokens, and the recorded one had more"),
     ],
 )
 def test_what_cannot_be_is_one_line(recording: Path, arguments: list[str], said: str) -> None:

@@ -23,7 +23,7 @@ from glmserve.contract.step import (
     StepInput,
     StepOutput,
 )
-from glmserve.contract.wire import LoadAdapter, RemoveAdapter
+from glmserve.contract.wire import HEADER_SIZE, LoadAdapter, RemoveAdapter, body_size
 from glmserve.engine import AdapterCatalog, ChoiceSpec, SchedulingAttributes
 from glmserve.errors import AdapterError, OptionError
 from glmserve.executor import InlineExecutor
@@ -40,7 +40,7 @@ from glmserve.trace import (
     replay_alone,
     replay_steps,
 )
-from glmserve.trace.events import MAGIC, Evictions, StepTime, checksum
+from glmserve.trace.events import CHECKSUM_SIZE, MAGIC, Evictions, RunningChecksum, StepTime
 from support.adapters import AdapterRunner, expected_with, with_adapters, write_adapter
 from support.arrivals import random_arrivals
 from support.fakes import LIMITS, AsyncRunner, FakeRunner
@@ -224,17 +224,41 @@ async def test_a_file_that_was_cut_off_anywhere_is_read_up_to_there(tmp_path: Pa
     assert set(await replayed_alone(path, SamplingRunner(LIMITS))) == {None}
 
 
-async def test_no_changed_byte_is_taken_for_another_token(tmp_path: Path) -> None:
+def whole_frames(recording: bytes) -> list[bytes]:
+    """With their checksums."""
+    found, place = [], len(MAGIC)
+    while place < len(recording):
+        size = HEADER_SIZE + body_size(recording[place:]) + 2 * CHECKSUM_SIZE
+        found.append(recording[place : place + size])
+        place += size
+    return found
+
+
+async def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "recording"
     await record(path, SamplingRunner(TIGHT))
     whole = path.read_bytes()
-    num_events = sum(1 for _ in read_recording(path)[1])
     for place in random.Random(1).sample(range(len(whole)), 300):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        try:
-            assert sum(1 for _ in read_recording(path)[1]) < num_events  # a length beyond the end
-        except OptionError as error:
-            assert "no recording" in str(error) or "checksum of frame" in str(error)
+        with pytest.raises(OptionError, match=r"no recording|checksum of frame"):
+            list(read_recording(path)[1])
+
+
+async def test_frames_that_are_missing_doubled_or_exchanged_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "recording"
+    await record(path, SamplingRunner(TIGHT))
+    frames = whole_frames(path.read_bytes())
+    for i in range(len(frames) - 1):
+        before, one, other, after = frames[:i], frames[i], frames[i + 1], frames[i + 2 :]
+        for changed in ([other], [one, one, other], [other, one]):
+            path.write_bytes(MAGIC + b"".join([*before, *changed, *after]))
+            with pytest.raises(OptionError, match=f"checksum of frame ({i + 1}|{i + 2}) "):
+                list(read_recording(path)[1])
+
+
+def sealed(header: bytes, body: bytes) -> bytes:
+    checksum = RunningChecksum()
+    return header + checksum.after(header) + body + checksum.after(body)
 
 
 @pytest.mark.parametrize(
@@ -242,8 +266,12 @@ async def test_no_changed_byte_is_taken_for_another_token(tmp_path: Path) -> Non
     [
         (b"", "no recording"),
         (MAGIC, "never ready"),
-        (MAGIC + b"\x01\0\0\0\xc1" + checksum(b"\x01\0\0\0\xc1"), "malformed"),
-        (MAGIC + b"\x01\0\0\0\xc1" + bytes(4), "the checksum of frame 1 is wrong"),
+        (MAGIC + sealed(b"\x01\0\0\0", b"\xc1"), "malformed"),
+        (MAGIC + b"\x01\0\0\0" + bytes(4), "the checksum of frame 1 is wrong"),
+        (
+            MAGIC + sealed(b"\x01\0\0\0", b"\xc1")[:-4] + bytes(4),
+            "the checksum of frame 1 is wrong",
+        ),
         (MAGIC + b"\xff\xff\xff\xff", "never ready"),
     ],
 )

@@ -4,9 +4,9 @@ const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   return byte;
 });
 
-/** The checksum of bytes, as a number from 0 to 2**32 - 1. */
-export function crc32(bytes) {
-  let rest = 0xffffffff;
+/** The checksum of bytes that follow others with the checksum `before`, as a number from 0 to 2**32 - 1. */
+export function crc32(bytes, before = 0) {
+  let rest = ~before;
   for (const byte of bytes) rest = TABLE[(rest ^ byte) & 0xff] ^ (rest >>> 8);
   return ~rest >>> 0;
 }

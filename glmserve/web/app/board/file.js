@@ -2,7 +2,7 @@
 import { crc32 } from "./crc32.js";
 import { decode } from "./msgpack.js";
 
-const MAGIC = "glmserve recording 3\n";
+const MAGIC = "glmserve recording 4\n";
 const WITHOUT_CHECKSUMS = "glmserve recording 2\n";
 const STEP = 0.02; // seconds between steps behind the last time that is known
 
@@ -22,13 +22,23 @@ export function readFile(buffer) {
 /** Up to the first frame that is not whole: the server may have been killed. */
 function* bodiesOf(bytes, hasChecksums) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let at = 0; at + 4 <= bytes.length;) {
-    const end = at + 4 + view.getUint32(at, true);
-    const next = end + (hasChecksums ? 4 : 0);
-    if (next > bytes.length) return;
-    if (hasChecksums && crc32(bytes.subarray(at, end)) !== view.getUint32(end, true)) throw new TypeError("damaged");
-    yield bytes.subarray(at + 4, end);
-    at = next;
+  let at = 0;
+  let checksum = 0; // of all parts so far
+  const take = (size) => {
+    const part = bytes.subarray(at, at + size);
+    at += size;
+    if (!hasChecksums) return at <= bytes.length ? part : null;
+    at += 4;
+    if (at > bytes.length) return null;
+    checksum = crc32(part, checksum);
+    if (checksum !== view.getUint32(at - 4, true)) throw new TypeError("damaged");
+    return part;
+  };
+  for (;;) {
+    const start = at;
+    const body = take(4) && take(view.getUint32(start, true));
+    if (!body) return;
+    yield body;
   }
 }
 
