@@ -179,9 +179,19 @@ def test_native_kernels_do_not_know_float16(checkpoint: Path) -> None:
     assert info.limits.block_size == 16
 
 
-def test_native_attention_needs_its_blocks(checkpoint: Path) -> None:
+def test_native_attention_needs_its_blocks(
+    checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     native_library()
     with pytest.raises(OptionError, match="a --block-size of 32, or a multiple; this is 16"):
         create(checkpoint, attention_backend="native", block_size=16)
-    assert create(checkpoint, block_size=16).info.limits.block_size == 16
+    create(checkpoint, attention_backend="sdpa", block_size=16)
     assert create(checkpoint).info.limits.block_size == 32
+    assert not caplog.messages
+    assert create(checkpoint, block_size=16).info.limits.block_size == 16
+    (warning,) = caplog.messages
+    assert "by torch" in warning
+    assert "a --block-size of 32, or a multiple; this is 16" in warning
+    assert "add --deterministic" in warning
+    assert create(checkpoint, block_size=16, deterministic=True).info.limits.block_size == 16
+    assert caplog.messages[1].endswith("it is slower")

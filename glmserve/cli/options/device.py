@@ -128,8 +128,9 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--page-size",
         type=values.positive,
         metavar="TOKENS",
-        help="tokens per block of the KV cache; default: 32 on a CPU (16 with torch's kernels), 64 "
-        "on a GPU, 128 on an Ascend NPU",
+        help="tokens per block of the KV cache; default: 32 on a CPU, where glmserve's own "
+        "attention needs a multiple of 32 (16 with torch's kernels), 64 on a GPU, 128 on an Ascend "
+        "NPU",
     )
     group.add_argument(
         "--kv-cache-memory",

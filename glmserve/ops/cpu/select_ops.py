@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from glmserve_cpu_kernels.attention import LARGEST_DIM, SUBBLOCK
 from glmserve_cpu_kernels.library import Library, UnavailableError, load
 
 _HOST = torch.device("cpu")
+_logger = logging.getLogger(__name__)
 
 
 class NativeKernels(NamedTuple):
@@ -108,6 +110,8 @@ def make_cpu_ops(
             *(model.prefix_length, config.max_adapters * place),
         )
     else:
+        if library and reason and name == "auto":
+            _warn_of_torch_attention(config, reason)
         store = make_store(config.kv_cache_dtype, dtype)
         heads, prefix = model.num_kv_heads, (model.prefix_length, config.prefix_slots)
         if config.deterministic:
@@ -117,6 +121,18 @@ def make_cpu_ops(
     if library is None:
         return (BatchInvariantCpuOps if config.deterministic else TorchCpuOps)(attention, dtype)
     return NativeCpuOps(attention, dtype, library)
+
+
+def _warn_of_torch_attention(config: RunnerConfig, reason: str) -> None:
+    consequence = (
+        "it is slower"
+        if config.deterministic
+        else "it is slower, and an answer may depend on the other requests in its steps (add "
+        "--deterministic to prevent that)"
+    )
+    _logger.warning(
+        "attention is computed by torch, not by glmserve's own kernel: %s; %s", reason, consequence
+    )
 
 
 def _check_quantization(
