@@ -15,6 +15,7 @@ from torch import Tensor
 
 from glmserve.contract.step import Logprobs, SamplingInput, ScoreInput
 from glmserve.ops.uploads import Uploads
+from glmserve.runner.top_tokens import top_tokens
 
 _ROWS_AT_ONCE = 64
 """Logits of a whole prompt could take gigabytes: 2048 tokens of GLM-4's vocabulary take 1.2 GB."""
@@ -26,7 +27,8 @@ class TokenScores(NamedTuple):
     own: Tensor
     """[n]: of the tokens themselves."""
     top_ids: Tensor
-    """int64 [n, k]: the most likely ids that can be sampled, by descending log-probability."""
+    """int64 [n, k]: the most likely ids that can be sampled, by descending log-probability; of
+    equally likely ones the lowest first."""
     top: Tensor
     """[n, k]"""
     given: Tensor
@@ -100,8 +102,8 @@ class LogprobReader:
         shown = log_probs[:, : self._vocab_limit]
         if len(self._never_sampled):
             shown.index_fill_(1, self._never_sampled, float("-inf"))
-        values, indices = shown.topk(min(count, shown.shape[1]), dim=1)
-        return TokenScores(own, indices, values, given)
+        values, ids = top_tokens(shown, min(count, shown.shape[1]))
+        return TokenScores(own, ids, values, given)
 
     def score(
         self, hidden: Tensor, score: ScoreInput, to_logits: Callable[[Tensor], Tensor]
