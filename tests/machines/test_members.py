@@ -130,7 +130,7 @@ async def running(member: Member) -> AsyncIterator[asyncio.Task[None]]:
 
 
 def workers() -> list[int]:
-    return sorted(filter(is_worker, children(os.getpid())))
+    return list(filter(is_worker, children(os.getpid())))
 
 
 @asynccontextmanager

@@ -168,4 +168,4 @@ def without_worker(pid: int) -> Iterator[None]:
 
 def workers_of(pid: int) -> list[int]:
     """Process ids of a server's workers, by rank."""
-    return sorted(filter(is_worker, children(pid)))
+    return list(filter(is_worker, children(pid)))
