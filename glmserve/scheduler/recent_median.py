@@ -7,7 +7,8 @@ from statistics import median
 
 
 class RecentMedian:
-    """Is read several times in each step and changes once, so it is computed when it changes.
+    """The median is read several times in each step and changes once, so it is computed when it
+    changes.
 
     Args:
         kept: numbers that count.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,7 +69,6 @@ def test_the_number_of_threads_changes_between_calls_of_others(
         assert all(results)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="CPUs of threads are chosen on Linux only")
 @pytest.mark.parametrize("is_bound", [False, True])
 def test_threads_keep_their_cpus(
     any_library: Library, weight: PackedLinear, is_bound: bool

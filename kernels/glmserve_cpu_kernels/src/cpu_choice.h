@@ -1,7 +1,7 @@
 // Where a thread wakes up.
 //
-// Linux often wakes a thread on the CPU of the thread that wakes it, though another one is idle. Both share
-// it for some milliseconds then: after a pause, a prompt of 128 tokens took 1.2 times as long (two CPUs,
+// Linux often wakes a thread on the CPU of the thread that wakes it, though another CPU is idle. The two
+// threads then share one CPU for some milliseconds: after a pause, a prompt of 128 tokens took 1.2 times as long (two CPUs,
 // Linux 6.18).
 #pragma once
 
