@@ -25,7 +25,8 @@ def top_tokens(log_probs: Tensor, count: int) -> tuple[Tensor, Tensor]:
         return log_probs[:, :0].clone(), log_probs.new_empty(len(log_probs), 0, dtype=torch.int64)
     more = min(count + 1, log_probs.shape[1])
     values, ids = log_probs.topk(more, dim=1)
-    is_cut = values[:, -1] == values[:, count - 1]  # an equal one, perhaps of a lower id, is left out
+    # An equal number, perhaps with a lower id, is left out.
+    is_cut = values[:, -1] == values[:, count - 1]
     values, ids = values[:, :count], ids[:, :count]
     if more > count and (not is_cut.is_cpu or bool(is_cut.any())):
         ids = _with_lowest_ids(log_probs, values, ids)
